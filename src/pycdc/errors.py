@@ -1,0 +1,94 @@
+"""What can go wrong, whether to try again, and what the user can do about it.
+
+::
+
+    PycdcError
+    ├── ConfigError            the YAML is wrong; nothing was started               exit 2
+    ├── EnvironmentNotReady    a server lacks what is needed                        exit 3
+    │   ├── SlotActive         somebody else reads the slot                         retried
+    │   └── PositionGap        resuming would lose or invent rows
+    ├── ConnectionLost         a server went away                                   retried
+    ├── ProtocolError          bytes that the manual does not allow
+    ├── ConversionError        a column's value has no representation
+    ├── SchemaIncompatible     the registry refuses a schema
+    ├── DeliveryError          the sink could not make records durable              retried from the checkpoint
+    │   └── RecordTooLarge     one record exceeds what the broker takes
+    ├── SinkFenced             another instance took over; never retried
+    └── CheckpointCorrupt      the stored position cannot be trusted
+
+The message is a fact in lower case, the hint an imperative. Neither ever holds a row's values or a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PycdcError(Exception):
+    """Root of all errors that pycdc raises on purpose."""
+
+    code: ClassVar[str] = "error"
+    retry: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, fact: str, *, hint: str = "") -> None:
+        super().__init__(fact)
+        self.fact = fact
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.fact}\n  try: {self.hint}" if self.hint else self.fact
+
+
+class ConfigError(PycdcError):
+    code = "config"
+    exit_code = 2
+
+
+class EnvironmentNotReady(PycdcError):
+    code = "environment"
+    exit_code = 3
+
+
+class SlotActive(EnvironmentNotReady):
+    code = "slot-active"
+    retry = True
+
+
+class PositionGap(EnvironmentNotReady):
+    code = "position-gap"
+
+
+class ConnectionLost(PycdcError):
+    code = "connection-lost"
+    retry = True
+
+
+class ProtocolError(PycdcError):
+    code = "protocol"
+
+
+class ConversionError(PycdcError):
+    code = "conversion"
+
+
+class SchemaIncompatible(PycdcError):
+    code = "schema-incompatible"
+
+
+class DeliveryError(PycdcError):
+    code = "delivery"
+    retry = True
+
+
+class RecordTooLarge(DeliveryError):
+    code = "record-too-large"
+    retry = False
+
+
+class SinkFenced(PycdcError):
+    code = "fenced"
+
+
+class CheckpointCorrupt(PycdcError):
+    code = "checkpoint-corrupt"
