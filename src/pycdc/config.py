@@ -1,0 +1,380 @@
+"""The YAML as pydantic models. Every option is documented here; docs/configuration.md is generated from this file."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+
+class Model(BaseModel):
+    """What all sections share: unknown keys are errors, values do not change after loading, inputs stay unprinted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+
+
+class Compatibility(Model):
+    """Where Debezium's defaults lose information, which side to take: one switch a value, all with one word.
+
+    `compatibility: debezium` or `compatibility: honest` sets all of them. The Avro schemas are the same either way,
+    except for the columns named under `arrays`.
+    """
+
+    null_with_default: Literal["default", "null"] = "null"
+    """A NULL in a nullable column that has a default: Debezium's converter writes the default; null writes null."""
+    unknown_before: Literal["zero", "marked"] = "marked"
+    """A NOT NULL column that the old row does not tell: both write the default or zero, as the schema demands;
+    `marked` adds the header `__pycdc.before` that names the columns that are really known."""
+    name_columns: Literal["null", "text"] = "text"
+    """A column of type `name`: Debezium streams NULL (and snapshots the text)."""
+    infinite_dates: Literal["debezium", "sentinel"] = "sentinel"
+    """date 'infinity': Debezium writes numbers left by an overflow, different ones in snapshot and stream; the
+    sentinels are the greatest and the least 32-bit integer."""
+    arrays: Literal["null", "text"] = "text"
+    """A column declared with several dimensions (`int[][]`): Debezium writes an array of NULLs; `text` writes
+    Postgres' literal into a string column."""
+    unrepresentable: Literal["null", "stop"] = "stop"
+    """A value without a representation (NaN in a decimal, several dimensions in a one-dimensional array): Debezium
+    warns and writes NULL or zero; `stop` ends the pipeline with an error that names the column and the way out."""
+    generated_columns: Literal["snapshot", "never"] = "never"
+    """Stored generated columns: logical replication never sends them; Debezium's snapshot does, under another
+    schema."""
+
+
+DEBEZIUM = Compatibility(
+    null_with_default="default",
+    unknown_before="zero",
+    name_columns="null",
+    infinite_dates="debezium",
+    arrays="null",
+    unrepresentable="null",
+    generated_columns="snapshot",
+)
+
+
+class Values(Model):
+    """How column values are written."""
+
+    decimal: Literal["precise", "string", "double"] = "precise"
+    """numeric: two's-complement bytes with the column's scale, text, or a float64."""
+    time: Literal["adaptive", "adaptive_microseconds", "connect", "microseconds", "nanoseconds", "isostring"] = "adaptive"
+    """date, time and timestamp: Debezium's time.precision.mode."""
+    interval: Literal["numeric", "string"] = "numeric"
+    """interval: microseconds with a month of 365.25/12 days, or ISO 8601."""
+    hstore: Literal["json", "map"] = "json"
+    binary: Literal["bytes", "base64", "base64-url-safe", "hex"] = "bytes"
+    """bytea: bytes, or a string in that notation."""
+    money_fraction_digits: Annotated[int, Field(ge=0, le=10)] = 2
+    unknown_types: Literal["text", "drop", "debezium"] = "text"
+    """Types without a codec (composite, tsquery, extensions): as Postgres' text, or not at all; `debezium` drops
+    what Debezium drops. The default follows `compatibility`: text for honest, debezium for debezium."""
+    unavailable: str = "__debezium_unavailable_value"
+    """What stands for a TOASTed value that an UPDATE did not touch and Postgres did not send."""
+    encoding_errors: Literal["stop", "replace"] = "stop"
+    """Text that is not UTF-8 (databases in SQL_ASCII): stop, or write U+FFFD and count."""
+
+
+class HashRule(Model):
+    """Debezium's column.mask.hash.v2: hex of the digest of salt and value, cut to the column's length."""
+
+    columns: list[str]
+    algorithm: Literal["sha256", "sha384", "sha512", "sha1", "md5"] = "sha256"
+    salt: SecretStr
+
+
+class TableRule(Model):
+    """What happens to the rows of the tables that match. Compiled into the table's plan: no cost per row but its own.
+
+    Rules apply in order; of two rules that name the same column's treatment the later wins.
+    """
+
+    tables: str = "*"
+    """Pattern over `schema.table`; `*` matches any characters."""
+    include_columns: list[str] | None = None
+    """Only these columns, and always those of the key."""
+    exclude_columns: list[str] = []
+    mask: dict[str, Annotated[int, Field(ge=0, le=1000)]] = {}
+    """Column to that many asterisks."""
+    hash: list[HashRule] = []
+    truncate: dict[str, Annotated[int, Field(ge=0)]] = {}
+    """Column to a length in characters."""
+    rename: dict[str, str] = {}
+    """Column to the name of its field."""
+    key: list[str] | None = None
+    """Columns of the message key, in place of the primary key; an empty list writes null keys."""
+    topic: str | None = None
+    """Topic in place of `{name}.{schema}.{table}`; those three placeholders are filled in."""
+
+
+class PostgresSource(Model):
+    """Capture from Postgres 14 to 18 by logical replication."""
+
+    dsn: SecretStr
+    """libpq connection string or URI."""
+    tables: Annotated[list[str], Field(min_length=1)] = ["*.*"]
+    """Patterns over `schema.table`; `*` matches any characters; a name without a schema is in `public`."""
+    exclude_tables: list[str] = []
+    slot: str | None = None
+    """Replication slot; default `pycdc_{name}`."""
+    publication: str | None = None
+    """Publication; default `pycdc_{name}`."""
+    manage_publication: bool = True
+    """Create the publication and add tables to it. With false, `pycdc doctor` prints the SQL for an owner to run."""
+    via_partition_root: bool = False
+    """Publish partitions under their root table (publish_via_partition_root) when creating the publication."""
+    snapshot: Literal["initial", "never", "only", "when_needed"] = "initial"
+    """initial: rows that exist first, once; never: only changes; only: rows that exist, then end; when_needed: as
+    initial, and again where the slot was lost."""
+    messages: bool = True
+    """Deliver what pg_logical_emit_message writes, to the topic `{name}.message`."""
+    streaming: bool = False
+    """Receive transactions while they are in progress (protocol 2). Decoded; not used by the engine yet."""
+    status_interval: Annotated[float, Field(gt=0, le=60)] = 1.0
+    """Seconds between status updates; they do not depend on traffic or on the sink."""
+    silence_timeout: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds without a byte from the server, after which the connection counts as dead."""
+    slot_timeout: Annotated[float, Field(ge=0)] = 120.0
+    """Seconds to wait while another session reads the slot, before giving up with its pid."""
+    failover: bool = False
+    """Create the slot with FAILOVER (Postgres 17 and later)."""
+    max_batch_changes: Annotated[int, Field(ge=1)] = 4096
+    max_batch_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
+
+    @field_validator("slot", "publication")
+    @classmethod
+    def _slot_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[a-z0-9_]{1,63}", value):
+            raise ValueError("use lower-case letters, digits and underscores, 63 at most")
+        return value
+
+
+class Topics(Model):
+    """Topics that pycdc makes. Existing topics are left as they are."""
+
+    create: bool = True
+    """False: a missing topic is an error that names the command to create it."""
+    partitions: Annotated[int, Field(ge=1)] = 1
+    replication: Annotated[int, Field(ge=-1)] = -1
+    """Replication factor; -1 is the broker's default."""
+    settings: dict[str, str] = {}
+    """Topic settings such as cleanup.policy or retention.ms."""
+
+
+class Registry(Model):
+    """A schema registry that speaks Confluent's REST API."""
+
+    url: str
+    username: str | None = None
+    password: SecretStr | None = None
+    ca: str | None = None
+    """File with the certificate authority, for https."""
+    certificate: str | None = None
+    key: str | None = None
+    register_schemas: bool = True
+    """False: only look schemas up; a missing one is an error."""
+    subjects: Literal["topic", "record", "topic_record"] = "topic"
+    """Subject name strategy."""
+    timeout: Annotated[float, Field(gt=0)] = 30.0
+
+
+class KafkaSink(Model):
+    """Publish to Kafka."""
+
+    brokers: str
+    """bootstrap.servers"""
+    registry: Registry | None = None
+    """Needed for Avro. A plain URL will do."""
+    format: Literal["avro", "json", "json_schema"] = "avro"
+    """avro: Confluent's wire format; json: Debezium's payload; json_schema: the same with the schema beside it."""
+    delivery: Literal["at_least_once"] = "at_least_once"
+    topics: Topics = Topics()
+    options: dict[str, str | int | float | bool | SecretStr] = {}
+    """librdkafka settings, passed on as they are (security.protocol, sasl.*, ssl.*, linger.ms …)."""
+    delivery_timeout: Annotated[float, Field(gt=0)] = 120.0
+    """Seconds until a record that no broker took counts as lost, and the pipeline rewinds."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _registry_url(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("registry"), str):
+            data = {**data, "registry": {"url": data["registry"]}}
+        return data
+
+    @model_validator(mode="after")
+    def _registry_needed(self) -> KafkaSink:
+        if self.format == "avro" and self.registry is None:
+            raise ValueError("Avro needs a registry: add `registry: http://…`, or choose `format: json`")
+        return self
+
+
+class ConsoleSink(Model):
+    """Print each change as a line of JSON."""
+
+    pretty: bool = False
+
+
+class NullSink(Model):
+    """Serialise, then throw away: for measurements."""
+
+    format: Literal["avro", "json", "json_schema"] = "avro"
+
+
+class CustomSink(Model):
+    """A sink of your own: `module:factory`, called with `options` as keyword arguments."""
+
+    factory: str
+    options: dict[str, Any] = {}
+
+
+class Source(Model):
+    """Exactly one."""
+
+    postgres: PostgresSource
+
+
+class Sink(Model):
+    """Exactly one."""
+
+    kafka: KafkaSink | None = None
+    console: ConsoleSink | None = None
+    null: NullSink | None = None
+    custom: CustomSink | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Sink:
+        if sum(part is not None for part in (self.kafka, self.console, self.null, self.custom)) != 1:
+            raise ValueError("name exactly one of kafka, console, null, custom")
+        return self
+
+
+class Offsets(Model):
+    """Where the position is stored: a compacted Kafka topic (default with a Kafka sink), a file, or Postgres."""
+
+    kafka: KafkaOffsets | None = None
+    file: FileOffsets | None = None
+    postgres: PostgresOffsets | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Offsets:
+        if sum(part is not None for part in (self.kafka, self.file, self.postgres)) != 1:
+            raise ValueError("name exactly one of kafka, file, postgres")
+        return self
+
+
+class KafkaOffsets(Model):
+    topic: str | None = None
+    """Default `pycdc-offsets-{name}`: compacted, one partition."""
+    brokers: str | None = None
+    """Default: the sink's brokers and options."""
+
+
+class FileOffsets(Model):
+    path: str
+
+
+class PostgresOffsets(Model):
+    dsn: SecretStr | None = None
+    """Default: the source's."""
+    table: str = "pycdc_offsets"
+
+
+class Envelope(Model):
+    """What is emitted beside the rows. The defaults are Debezium's."""
+
+    tombstones: bool = True
+    """A null value after each delete, so that compaction forgets the key."""
+    skip: list[Literal["c", "u", "d", "t"]] = ["t"]
+    """Operations that are not emitted."""
+    transaction_metadata: bool = False
+    """The transaction block in each event, and BEGIN and END records in `{name}.transaction`."""
+    heartbeat_interval: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds between records in `__debezium-heartbeat.{name}`; 0 for none. The slot advances without them."""
+    context_headers: bool = False
+    """Debezium's `__debezium.context.*` headers on every record; they rule out batched producing."""
+    adjust_names: bool = True
+    """Make schema and field names legal for Avro, as Debezium's schema.name.adjustment.mode=avro does."""
+
+
+class CheckpointRule(Model):
+    """How often the position is stored. Duplicates after a crash are what was written since."""
+
+    interval: Annotated[float, Field(ge=0)] = 1.0
+    """Seconds."""
+    changes: Annotated[int, Field(ge=1)] = 100_000
+
+
+class Retries(Model):
+    """What happens after a fault that may pass."""
+
+    first_delay: Annotated[float, Field(gt=0)] = 0.2
+    max_delay: Annotated[float, Field(gt=0)] = 30.0
+    give_up_after: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds without progress after which the pipeline ends with exit code 1; 0 means never."""
+
+
+class Http(Model):
+    """Metrics (`/metrics`) and health (`/healthz`)."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    """0 chooses a free port and logs it."""
+    token: SecretStr | None = None
+    """Needed when `host` is not a loopback address: clients send `Authorization: Bearer …`."""
+    unhealthy_after: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds without a message from the server, or with a sink that makes no progress."""
+
+    @model_validator(mode="after")
+    def _token_needed(self) -> Http:
+        if self.enabled and self.host not in ("127.0.0.1", "::1", "localhost") and self.token is None:
+            raise ValueError("a host beyond loopback needs `token`")
+        return self
+
+
+class Config(Model):
+    """One pipeline: one source, one sink, one process."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,62}$")]
+    """Topic prefix; slot, publication and offsets derive from it."""
+    source: Source
+    sink: Sink
+    compatibility: Compatibility = Compatibility()
+    """`debezium`, `honest` (the default) or a section of switches."""
+    values: Values = Values()
+    rules: list[TableRule] = []
+    """What to do with columns, keys and topics, by table."""
+    envelope: Envelope = Envelope()
+    offsets: Offsets | None = None
+    checkpoint: CheckpointRule = CheckpointRule()
+    retries: Retries = Retries()
+    http: Http = Http()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        presets = {"debezium": DEBEZIUM, "honest": Compatibility()}
+        word = data.get("compatibility")
+        if isinstance(word, str) and word in presets:
+            data = {**data, "compatibility": presets[word]}
+            if word == "debezium":
+                data["values"] = {"unknown_types": "debezium", **(data.get("values") or {})}
+        return data
+
+    @property
+    def slug(self) -> str:
+        """The name as a slot or a publication may carry it."""
+        return re.sub(r"[^a-z0-9_]", "_", self.name.lower())
+
+    @property
+    def slot(self) -> str:
+        return self.source.postgres.slot or f"pycdc_{self.slug}"[:63]
+
+    @property
+    def publication(self) -> str:
+        return self.source.postgres.publication or f"pycdc_{self.slug}"[:63]
+
+
+Offsets.model_rebuild()
