@@ -58,7 +58,9 @@ class Values(Model):
 
     decimal: Literal["precise", "string", "double"] = "precise"
     """numeric: two's-complement bytes with the column's scale, text, or a float64."""
-    time: Literal["adaptive", "adaptive_microseconds", "connect", "microseconds", "nanoseconds", "isostring"] = "adaptive"
+    time: Literal["adaptive", "adaptive_microseconds", "connect", "microseconds", "nanoseconds", "isostring"] = (
+        "adaptive"
+    )
     """date, time and timestamp: Debezium's time.precision.mode."""
     interval: Literal["numeric", "string"] = "numeric"
     """interval: microseconds with a month of 365.25/12 days, or ISO 8601."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from pycdc.errors import ProtocolError
 
@@ -39,7 +39,8 @@ class Lsn(int):
         return f"Lsn({str(self)!r})"
 
 
-class Position(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
     """A place in the stream: the end LSN of a commit, and an index within the transaction that follows it.
 
     Total, monotonic and unique; an event's own LSN is none of these. `index` is 0 at a transaction's boundary, the
@@ -141,7 +142,17 @@ class Transaction:
     `previous_end` the end LSN of the last transaction delivered before it (0 if none was).
     """
 
-    __slots__ = ("changes", "commit_lsn", "commit_time", "counts", "end_lsn", "origin", "origin_lsn", "previous_end", "xid")
+    __slots__ = (
+        "changes",
+        "commit_lsn",
+        "commit_time",
+        "counts",
+        "end_lsn",
+        "origin",
+        "origin_lsn",
+        "previous_end",
+        "xid",
+    )
 
     def __init__(self, xid: int | None, commit_lsn: int, commit_time: int, previous_end: int = 0) -> None:
         self.xid = xid

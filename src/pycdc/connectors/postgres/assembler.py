@@ -1,0 +1,174 @@
+"""From XLogData frames to runs: transactions are followed, rows stay bytes.
+
+Strategy: consecutive row messages with the same letter and relation (five bytes, compared in one slice) join the run
+that is being filled; everything else takes the slow branch. A transaction counts as already delivered iff its commit
+LSN lies before the start position, never by the LSN of a row (failures.md fact 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from pycdc.connectors.postgres import pgoutput
+from pycdc.connectors.postgres.pgoutput import POSTGRES_EPOCH
+from pycdc.errors import ProtocolError
+from pycdc.model import Batch, LogicalMessage, Lsn, Op, Position, Run, Table, Transaction
+
+HEADER: Final = 25
+"""Bytes of XLogData before the message: 'w', start LSN, end LSN, send time."""
+_HEAD: Final = slice(HEADER, HEADER + 5)
+_ROW_OPS: Final = {pgoutput.INSERT: Op.CREATE, pgoutput.UPDATE: Op.UPDATE, pgoutput.DELETE: Op.DELETE}
+_NO_RUN: Final = b""
+
+
+class Assembler:
+    """Feed it frames, it fills batches.
+
+    `relation` turns a Relation message into a table version, None for a table whose rows are not delivered.
+    """
+
+    def __init__(
+        self,
+        relation: Callable[[pgoutput.Relation], Table | None],
+        start: Lsn,
+        last_commit: Lsn = Lsn(0),
+        *,
+        marks: bool = False,
+    ) -> None:
+        self._relation = relation
+        self._tables: dict[bytes, Table | None] = {}
+        self._start = start
+        self._marks = marks
+        self._transaction: Transaction | None = None
+        self._skipping = False
+        self._head = _NO_RUN
+        self._frames: list[bytes] = []
+        self._run: Run | None = None
+        self.last_commit = last_commit
+
+    @property
+    def idle(self) -> bool:
+        """No transaction is half read."""
+        return self._transaction is None
+
+    def feed(self, frames: list[bytes], batch: Batch) -> None:
+        """Append the frames' changes to `batch` and move its position to the last commit among them."""
+        head, run = self._head, self._frames
+        for frame in frames:
+            if frame[_HEAD] == head:
+                run.append(frame)
+                continue
+            self._end_run(batch)
+            letter = frame[HEADER]
+            op = _ROW_OPS.get(letter)
+            if op is None:
+                self._control(letter, frame, batch)
+            else:
+                self._start_run(op, frame, batch)
+            head, run = self._head, self._frames
+        self._end_run(batch, keep=True)
+
+    def _start_run(self, op: Op, frame: bytes, batch: Batch) -> None:
+        transaction = self._transaction
+        if transaction is None:
+            raise ProtocolError("row outside of a transaction")
+        oid = frame[HEADER + 1 : HEADER + 5]
+        try:
+            table = self._tables[oid]
+        except KeyError:
+            raise ProtocolError(f"row of relation {int.from_bytes(oid, 'big')}, which was not described") from None
+        self._head, self._frames = frame[_HEAD], [frame]
+        if table is None or self._skipping:
+            self._run = None
+            return
+        self._run = Run(op, table, transaction, transaction.changes, self._frames)
+        batch.runs.append(self._run)
+
+    def _end_run(self, batch: Batch, *, keep: bool = False) -> None:
+        """Account for the run being filled. With `keep` the next frame may go on with the same kind in a new run."""
+        if not self._head:
+            return
+        run = self._run
+        if run is not None and self._transaction is not None:
+            count = len(self._frames)
+            self._transaction.changes += count
+            batch.size += count
+            if self._marks and run.table is not None:
+                counts = self._transaction.counts
+                if counts is not None:
+                    counts[str(run.table)] = counts.get(str(run.table), 0) + count
+        self._head, self._frames, self._run = _NO_RUN, [], None
+
+    def _control(self, letter: int, frame: bytes, batch: Batch) -> None:
+        message = pgoutput.decode(frame, HEADER)
+        if isinstance(message, pgoutput.Begin):
+            self._begin(message, batch)
+        elif isinstance(message, pgoutput.Commit):
+            self._commit(message, batch)
+        elif isinstance(message, pgoutput.Relation):
+            self._tables[message.oid.to_bytes(4, "big")] = self._relation(message)
+        elif isinstance(message, pgoutput.Truncate):
+            self._truncate(message, frame, batch)
+        elif isinstance(message, pgoutput.Message):
+            self._message(message, frame, batch)
+        elif isinstance(message, pgoutput.Origin):
+            if self._transaction is not None:
+                self._transaction.origin, self._transaction.origin_lsn = message.name, message.commit_lsn
+        elif not isinstance(message, pgoutput.Type):
+            raise ProtocolError(f"message {chr(letter)!r} although neither streaming nor two_phase was asked for")
+
+    def _begin(self, message: pgoutput.Begin, batch: Batch) -> None:
+        if self._transaction is not None:
+            raise ProtocolError("begin within a transaction")
+        self._transaction = Transaction(
+            message.xid, message.final_lsn, message.commit_time + POSTGRES_EPOCH, self.last_commit
+        )
+        self._skipping = message.final_lsn < self._start
+        if self._marks and not self._skipping:
+            self._transaction.counts = {}
+            batch.runs.append(Run(Op.BEGIN, None, self._transaction, 0, []))
+
+    def _commit(self, message: pgoutput.Commit, batch: Batch) -> None:
+        transaction = self._transaction
+        if transaction is None or transaction.commit_lsn != message.commit_lsn:
+            raise ProtocolError("commit of another transaction than the one begun")
+        transaction.end_lsn = message.end_lsn
+        if not self._skipping:
+            if transaction.changes:
+                self.last_commit = Lsn(message.end_lsn)
+            if self._marks:
+                batch.runs.append(Run(Op.END, None, transaction, transaction.changes, []))
+            batch.position = Position(Lsn(message.end_lsn))
+            batch.last_commit = self.last_commit
+        self._transaction, self._skipping = None, False
+
+    def _truncate(self, message: pgoutput.Truncate, frame: bytes, batch: Batch) -> None:
+        if self._transaction is None:
+            raise ProtocolError("truncate outside of a transaction")
+        if self._skipping:
+            return
+        for oid in message.oids:
+            table = self._tables.get(oid.to_bytes(4, "big"))
+            if table is not None:
+                batch.runs.append(Run(Op.TRUNCATE, table, self._transaction, self._transaction.changes, [frame]))
+                self._transaction.changes += 1
+                batch.size += 1
+
+    def _message(self, message: pgoutput.Message, frame: bytes, batch: Batch) -> None:
+        logical = LogicalMessage(message.prefix, message.content, message.transactional, Lsn(message.lsn))
+        if message.transactional:
+            transaction = self._transaction
+            if transaction is None:
+                raise ProtocolError("transactional message outside of a transaction")
+            if self._skipping:
+                return
+            batch.runs.append(Run(Op.MESSAGE, None, transaction, transaction.changes, [frame], message=logical))
+            transaction.changes += 1
+        else:
+            if message.lsn < self._start:
+                return
+            sent = int.from_bytes(frame[17:HEADER], "big", signed=True) + POSTGRES_EPOCH
+            alone = Transaction(None, message.lsn, sent, self.last_commit)
+            batch.runs.append(Run(Op.MESSAGE, None, alone, 0, [frame], message=logical))
+        batch.size += 1
