@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pycdc.model import Batch, Lsn, Position
+from pycdc.model import NOWHERE, Batch, Lsn, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Checkpoint:
     """
 
     position: Position
-    last_commit: Lsn = Lsn(0)
+    last_commit: Lsn = NOWHERE
     source: dict[str, Any] = field(default_factory=dict)
     snapshot_done: bool = True
 

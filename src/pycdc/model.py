@@ -39,6 +39,10 @@ class Lsn(int):
         return f"Lsn({str(self)!r})"
 
 
+NOWHERE: Final = Lsn(0)
+"""The LSN before all others: Postgres never hands it out."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
     """A place in the stream: the end LSN of a commit, and an index within the transaction that follows it.
@@ -295,7 +299,7 @@ class Batch:
 
     runs: list[Run] = field(default_factory=list)
     position: Position | None = None
-    last_commit: Lsn = Lsn(0)
+    last_commit: Lsn = NOWHERE
     size: int = 0
     bytes: int = 0
 

@@ -1,0 +1,202 @@
+"""What happens to each column of one table version, decided once: which fields, which codecs, which key.
+
+Table rules (include, exclude, mask, hash, truncate, rename, key) are folded into the codecs and the field list here;
+nothing of them is left to do per row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import partial
+
+from pycdc.config import Compatibility, TableRule, Values
+from pycdc.errors import ConfigError
+from pycdc.model import Column, Table
+from pycdc.rows.avro import null_branch, value_branch, writer
+from pycdc.rows.codecs import codec_for, default_datum
+from pycdc.rows.codecs.codec import Codec, codec
+from pycdc.rows.schema import NO_DEFAULT, Datum, Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a record: where its text comes from and what becomes of it.
+
+    `schema` includes optional and default. `branch` stands before a present value. `null` and `unavailable` are the
+    Avro bytes for NULL (or a value that the old row does not tell) and for a TOASTed value that was not sent;
+    `null_datum` and `unavailable_datum` the same as Connect values.
+    """
+
+    index: int
+    name: str
+    column: Column
+    codec: Codec
+    schema: Schema
+    branch: bytes
+    null: bytes
+    null_datum: Datum
+    unavailable: bytes
+    unavailable_datum: Datum
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """`fields` in column order, `key` in the key's order. `table` is the version that this plan was made for."""
+
+    table: Table
+    fields: tuple[Field, ...]
+    key: tuple[Field, ...]
+    compatibility: Compatibility
+    topic: str | None = None
+
+    @property
+    def unknown_when_old(self) -> bool:
+        """Old rows lack the value of a NOT NULL field: the replica identity does not cover it."""
+        return self.table.identity != "f" and any(
+            not field.column.nullable and not field.column.identity for field in self.fields
+        )
+
+
+def plan_table(
+    table: Table, rules: Sequence[TableRule], values: Values, compatibility: Compatibility, *, snapshot: bool = False
+) -> Plan:
+    """The plan of a table version under the rules that match it. Raises ConfigError where they cannot be met.
+
+    `snapshot` makes the plan for rows read by a snapshot, which differ from streamed ones only in what
+    `compatibility` says that Debezium does differently.
+    """
+    rule = _merged(table, rules)
+    key_names = _key_names(table, rule)
+    fields: list[Field] = []
+    keys: dict[str, Field] = {}
+    for index, column in enumerate(table.columns):
+        base = codec_for(column.type, values, compatibility, dimensions=column.dimensions, snapshot=snapshot)
+        if base is None:
+            continue
+        name = rule.rename.get(column.name, column.name)
+        plain = _field(index, name, column, base, compatibility)
+        if column.name in key_names:
+            keys[column.name] = plain
+        if _selected(column, rule, key_names):
+            treated = _treated(table, column, base, rule)
+            fields.append(plain if treated is base else _field(index, name, column, treated, compatibility))
+    missing = [name for name in key_names if name not in keys]
+    if missing:
+        raise ConfigError(
+            f"key column {missing[0]!r} of table {table} does not exist or has no representation",
+            hint="name columns of the table under rules[].key",
+        )
+    return Plan(table, tuple(fields), tuple(keys[name] for name in key_names), compatibility, rule.topic)
+
+
+def matches(pattern: str, table: Table) -> bool:
+    """Whether a rule's or a config's table pattern names the table; without a schema it means ``public``."""
+    return fnmatchcase(str(table), pattern if "." in pattern or pattern == "*" else f"public.{pattern}")
+
+
+def _merged(table: Table, rules: Sequence[TableRule]) -> TableRule:
+    """All matching rules as one: of two that treat the same column the later wins."""
+    merged: dict[str, object] = {"exclude_columns": [], "mask": {}, "hash": [], "truncate": {}, "rename": {}}
+    for rule in rules:
+        if not matches(rule.tables, table):
+            continue
+        if "*" not in rule.tables:
+            _require_columns(table, rule)
+        merged["exclude_columns"] = [*merged["exclude_columns"], *rule.exclude_columns]  # type: ignore[misc]
+        merged["hash"] = [*merged["hash"], *rule.hash]  # type: ignore[misc]
+        for name in ("mask", "truncate", "rename"):
+            merged[name] = {**merged[name], **getattr(rule, name)}  # type: ignore[dict-item]
+        for name in ("include_columns", "key", "topic"):
+            if getattr(rule, name) is not None:
+                merged[name] = getattr(rule, name)
+    return TableRule.model_construct(**{**TableRule().__dict__, **merged})
+
+
+def _require_columns(table: Table, rule: TableRule) -> None:
+    """A rule that hides a column must fail closed once the column has another name, not leak it."""
+    hidden = {*rule.mask, *rule.truncate, *rule.exclude_columns, *(name for item in rule.hash for name in item.columns)}
+    gone = sorted(hidden - {column.name for column in table.columns})
+    if gone:
+        raise ConfigError(
+            f"a rule hides column {gone[0]!r} of table {table}, which has no such column",
+            hint="name the column as it is called now, or remove the rule, then start again",
+        )
+
+
+def _key_names(table: Table, rule: TableRule) -> tuple[str, ...]:
+    return table.key if rule.key is None else tuple(rule.key)
+
+
+def _selected(column: Column, rule: TableRule, key_names: Sequence[str]) -> bool:
+    if column.name in key_names:
+        return True
+    if rule.include_columns is not None and column.name not in rule.include_columns:
+        return False
+    return column.name not in rule.exclude_columns
+
+
+def _field(index: int, name: str, column: Column, base: Codec, compatibility: Compatibility) -> Field:
+    schema = base.schema
+    default = NO_DEFAULT if column.default is None else default_datum(column.default, column.type, base)
+    if default is not NO_DEFAULT:
+        schema = schema.with_default(default)
+    if column.nullable:
+        schema = schema.as_optional()
+    write = writer(schema)
+    if not column.nullable:
+        null_datum = base.zero if default is NO_DEFAULT else default
+    elif default is not NO_DEFAULT and compatibility.null_with_default == "default":
+        null_datum = default
+    else:
+        null_datum = None
+    null = null_branch(schema) if null_datum is None and column.nullable else write(null_datum)
+    return Field(
+        index,
+        name,
+        column,
+        base,
+        schema,
+        value_branch(schema),
+        null,
+        null_datum,
+        write(base.unavailable),
+        base.unavailable,
+    )
+
+
+def _treated(table: Table, column: Column, base: Codec, rule: TableRule) -> Codec:
+    """The column's codec behind its mask, hash or truncation."""
+    hashes = [item for item in rule.hash if column.name in item.columns]
+    masked, cut = column.name in rule.mask, column.name in rule.truncate
+    if not (hashes or masked or cut):
+        return base
+    if base.schema.type != "string":
+        raise ConfigError(
+            f"column {column.name!r} of table {table} is of type {column.type.name}, which cannot be masked",
+            hint="mask, hash and truncate take text columns; use exclude_columns for others",
+        )
+    if masked:
+        mask = "*" * rule.mask[column.name]
+        return _text_codec(base, lambda text: mask)
+    if hashes:
+        length = (
+            column.type.typmod - 4 if column.type.name in ("varchar", "bpchar") and column.type.typmod > 4 else None
+        )
+        item = hashes[-1]
+        salted = hashlib.new(item.algorithm, item.salt.get_secret_value().encode())
+        return _text_codec(base, partial(_digest, salted, length, base))
+    length = rule.truncate[column.name]
+    return _text_codec(base, lambda text: base.value(text)[:length])
+
+
+def _digest(salted: hashlib._Hash, length: int | None, base: Codec, text: bytes) -> str:
+    digest = salted.copy()
+    digest.update(base.value(text).encode("utf-8"))
+    return digest.hexdigest()[:length]
+
+
+def _text_codec(base: Codec, value: object) -> Codec:
+    return replace(codec(base.schema, value), zero=base.zero, unavailable=base.unavailable)  # type: ignore[arg-type]
