@@ -295,13 +295,15 @@ class Batch:
 
     `position` is None while nothing new is complete (the middle of a long transaction); an idle source yields empty
     batches whose position still moves. `last_commit` is the end LSN of the last transaction that had changes.
+    `urgent`: the position is to be stored before the next batch is asked for. `snapshot_done` goes into the checkpoint.
     """
 
     runs: list[Run] = field(default_factory=list)
     position: Position | None = None
     last_commit: Lsn = NOWHERE
     size: int = 0
-    bytes: int = 0
+    urgent: bool = False
+    snapshot_done: bool = True
 
     def __iter__(self) -> Iterator[Change]:
         for run in self.runs:

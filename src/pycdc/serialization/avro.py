@@ -54,7 +54,7 @@ class AvroForm:
 
     def rows(self, run: Run, target: Target, origin: Origin, moment: Moment, out: list[Record]) -> bool:
         op = run.op
-        if op not in _FAST or (op is Op.UPDATE and any([frame[_KIND] != _NEW for frame in run.frames])):
+        if op not in _FAST or (op is Op.UPDATE and any(frame[_KIND] != _NEW for frame in run.frames)):
             return False
         prepared: Prepared = target.form
         head = prepared.value_head + _NULL + _SOME

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,6 +110,7 @@ class Serializer:
         self._special: dict[str, Any] = {}
         self._skip = frozenset(Op(letter) for letter in config.envelope.skip)
         self._blocks = config.envelope.transaction_metadata
+        self._slow = self._blocks or config.envelope.context_headers
         self._orders: dict[str, int] = {}
         self._next_heartbeat = 0.0
 
@@ -129,7 +131,7 @@ class Serializer:
             if records is None:
                 records = groups[target.topic] = []
                 out.append((target.topic, records))
-            if self._blocks or not self._form.rows(run, target, self._origin, moment, records):
+            if self._slow or not self._form.rows(run, target, self._origin, moment, records):
                 self._events(run, target, moment, groups, out)
         if batch.position is not None:
             self._heartbeat(moment, out)
@@ -283,8 +285,6 @@ def source_datum(run: Run, origin: Origin, lsn: int) -> dict[str, Any]:
 
 def key_text(key: dict[str, Any]) -> bytes:
     """A key as Connect's SimpleHeaderConverter prints a struct: ``{"id":9}`` (golden/headers.jsonl)."""
-    import json
-
     return json.dumps(key, separators=(",", ":"), ensure_ascii=False, default=_hex).encode()
 
 

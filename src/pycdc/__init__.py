@@ -1,0 +1,76 @@
+"""Change Data Capture for Postgres in pure Python: the library's front door.
+
+What is not named here is private.
+"""
+
+from typing import TYPE_CHECKING
+
+from pycdc.config import Config
+from pycdc.errors import (
+    CheckpointCorrupt,
+    ConfigError,
+    ConnectionLost,
+    ConversionError,
+    DeliveryError,
+    EnvironmentNotReady,
+    PositionGap,
+    ProtocolError,
+    PycdcError,
+    RecordTooLarge,
+    SchemaIncompatible,
+    SinkFenced,
+    SlotActive,
+)
+from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
+from pycdc.model import UNCHANGED, Batch, Change, LogicalMessage, Lsn, Op, Position, Table, Transaction
+from pycdc.version import __version__
+
+if TYPE_CHECKING:
+    from pycdc.library import Pipeline, capture
+
+__all__ = [  # noqa: RUF022  (grouped by what they are for)
+    # run a pipeline, or iterate
+    "Pipeline",
+    "capture",
+    "Config",
+    # what changes are made of
+    "Batch",
+    "Change",
+    "LogicalMessage",
+    "Lsn",
+    "Op",
+    "Position",
+    "Table",
+    "Transaction",
+    "UNCHANGED",
+    # what you may bring yourself
+    "Checkpoint",
+    "Connector",
+    "OffsetStore",
+    "Sink",
+    # errors
+    "PycdcError",
+    "CheckpointCorrupt",
+    "ConfigError",
+    "ConnectionLost",
+    "ConversionError",
+    "DeliveryError",
+    "EnvironmentNotReady",
+    "PositionGap",
+    "ProtocolError",
+    "RecordTooLarge",
+    "SchemaIncompatible",
+    "SinkFenced",
+    "SlotActive",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    # Importing the engine loads the drivers for Kafka and Postgres, which a program that only wants the types, or the
+    # version, should not wait for.
+    if name in ("Pipeline", "capture"):
+        from pycdc import library
+
+        return getattr(library, name)
+    raise AttributeError(f"module 'pycdc' has no attribute {name!r}")

@@ -1,0 +1,143 @@
+"""From configuration to objects: the only module that knows concrete classes."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, PostgresOffsets
+from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.connectors.postgres.connector import PostgresConnector
+from pycdc.errors import ConfigError
+from pycdc.interfaces import Connector, OffsetStore, Sink
+from pycdc.observability.progress import Progress
+from pycdc.offsets.file import FileOffsetStore
+from pycdc.offsets.kafka import KafkaOffsetStore
+from pycdc.offsets.memory import MemoryOffsetStore
+from pycdc.offsets.postgres import PostgresOffsetStore
+from pycdc.pipeline import Loop
+from pycdc.serialization.avro import AvroForm, registered
+from pycdc.serialization.debezium import Form, Serializer
+from pycdc.serialization.json_form import JsonForm
+from pycdc.serialization.registry import SchemaRegistry, subject_name
+from pycdc.sinks.console import ConsoleSink
+from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
+from pycdc.sinks.null import NullSink
+
+
+def build_loop(config: Config, progress: Progress) -> Loop:
+    """Everything that a pipeline is made of."""
+    offsets = build_offsets(config)
+    return Loop(
+        lambda: build_source(config, progress),
+        lambda: build_sink(config, offsets, progress),
+        offsets,
+        config.checkpoint,
+        config.retries,
+        progress,
+    )
+
+
+def build_source(config: Config, progress: Progress) -> Connector:
+    return PostgresConnector(config, progress)
+
+
+def build_offsets(config: Config) -> OffsetStore:
+    """The store named under `offsets`; without one the sink decides: Kafka's is a topic, others keep nothing."""
+    kafka = config.sink.kafka
+    chosen = config.offsets
+    if chosen is None:
+        return MemoryOffsetStore() if kafka is None else _kafka_offsets(config, KafkaOffsets(), kafka)
+    if chosen.file is not None:
+        return _file_offsets(chosen.file)
+    if chosen.postgres is not None:
+        return _postgres_offsets(config, chosen.postgres)
+    assert chosen.kafka is not None
+    return _kafka_offsets(config, chosen.kafka, kafka)
+
+
+def _file_offsets(chosen: FileOffsets) -> OffsetStore:
+    return FileOffsetStore(chosen.path)
+
+
+def _postgres_offsets(config: Config, chosen: PostgresOffsets) -> OffsetStore:
+    dsn = (chosen.dsn or config.source.postgres.dsn).get_secret_value()
+    return PostgresOffsetStore(dsn, config.name, table=chosen.table)
+
+
+def _kafka_offsets(config: Config, chosen: KafkaOffsets, kafka: KafkaSink | None) -> OffsetStore:
+    brokers = chosen.brokers or (kafka.brokers if kafka is not None else None)
+    if brokers is None:
+        raise ConfigError("offsets.kafka has no brokers, and the sink is not Kafka", hint="set offsets.kafka.brokers")
+    options = {} if kafka is None else kafka.options
+    topics = None if kafka is None else kafka.topics
+    return KafkaOffsetStore(brokers, config.name, topic=chosen.topic, options=options, topics=topics)
+
+
+def build_sink(config: Config, offsets: OffsetStore, progress: Progress) -> Sink:
+    chosen = config.sink
+    if chosen.kafka is not None:
+        form = _form(chosen.kafka)
+        serializer = build_serializer(config, form, progress)
+        return KafkaProducerSink(serializer, chosen.kafka, offsets)
+    if chosen.console is not None:
+        return ConsoleSink(chosen.console, offsets)
+    if chosen.null is not None:
+        form = JsonForm(schemas=False) if chosen.null.format != "avro" else AvroForm(lambda topic, kind, schema: 1)
+        return NullSink(build_serializer(config, form, progress), offsets)
+    assert chosen.custom is not None
+    made = _import(chosen.custom.factory, "sink.custom.factory")(**chosen.custom.options)
+    if not all(callable(getattr(made, name, None)) for name in ("write", "commit")):
+        raise ConfigError(
+            f"sink.custom.factory {chosen.custom.factory} returned something without write and commit",
+            hint="return an object with write(batch) and commit(checkpoint), see docs/library.md",
+        )
+    return StoringSink(made, offsets)
+
+
+class StoringSink:
+    """A sink without a place for positions, completed by an offset store."""
+
+    def __init__(self, sink: Sink, offsets: OffsetStore) -> None:
+        self._sink = sink
+        self._offsets = offsets
+        self.write = sink.write
+        self.close: Callable[[], None] = getattr(sink, "close", lambda: None)
+
+    def commit(self, checkpoint: Any) -> None:
+        self._sink.commit(checkpoint)
+        self._offsets.store(checkpoint)
+
+
+def build_serializer(config: Config, form: Form, progress: Progress) -> Serializer:
+    catalog = Catalog(config.source.postgres.dsn.get_secret_value())
+    try:
+        database = catalog.server().database
+    finally:
+        catalog.close()
+    return Serializer(config, database, form, progress.became_null)
+
+
+def _form(kafka: KafkaSink) -> Form:
+    if kafka.format != "avro":
+        return JsonForm(schemas=kafka.format == "json_schema")
+    assert kafka.registry is not None
+    registry = SchemaRegistry(kafka.registry)
+    strategy = kafka.registry.subjects
+    return AvroForm(registered(registry.id_for, lambda topic, kind, name: subject_name(strategy, topic, kind, name)))
+
+
+def _import(path: str, where: str) -> Callable[..., Any]:
+    module, _, name = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as exc:
+        raise ConfigError(
+            f"{where}: {path!r} cannot be imported ({type(exc).__name__})",
+            hint="write it as package.module:name, importable from where pycdc runs",
+        ) from None
+    if not callable(found):
+        raise ConfigError(f"{where}: {path!r} cannot be called", hint="name a function or a class")
+    called: Callable[..., Any] = found
+    return called

@@ -1,0 +1,114 @@
+"""Table versions: what a Relation message says, completed by what the catalog adds.
+
+Columns, types, typmods and the replica identity come from the message, which is right for the rows that follow it.
+Nullability, defaults, the primary key's order, enum labels and domains come from the catalog as it is now; they are
+advisory (failures.md C31): a fact that does not fit the message any more is left out, never an error.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from pycdc.connectors.postgres.catalog import Catalog, TableFacts
+from pycdc.connectors.postgres.pgoutput import Relation, RelationColumn
+from pycdc.model import Column, PgType, Table
+from pycdc.rows.codecs import is_unknown
+from pycdc.rows.images import Images
+
+log = structlog.get_logger("pycdc")
+
+
+class Relations:
+    """Makes and keeps the newest version of each table. `wanted` says whose rows are delivered."""
+
+    def __init__(self, catalog: Catalog, wanted: Callable[[str, str], bool]) -> None:
+        self._catalog = catalog
+        self._wanted = wanted
+        self._tables: dict[int, Table] = {}
+        self.unknown_types: Counter[str] = Counter()
+
+    def from_message(self, relation: Relation) -> Table | None:
+        """The table's version as of `relation`; the same object as before where nothing changed."""
+        if not self._wanted(relation.namespace, relation.name):
+            return None
+        self._catalog.forget(relation.oid)
+        facts = self._catalog.table_facts(relation.oid)
+        types = self._catalog.types([column.type_oid for column in relation.columns])
+        columns = tuple(
+            _column(column, types.get(column.type_oid), facts, relation.identity) for column in relation.columns
+        )
+        return self._newest(relation.oid, relation.namespace, relation.name, columns, relation.identity, facts)
+
+    def from_catalog(self, oid: int, *, generated: bool) -> Table | None:
+        """The table as the catalog describes it now, for reading a snapshot. None if it is gone."""
+        facts = self._catalog.table_facts(oid)
+        if facts is None:
+            return None
+        columns = tuple(column for column in facts.columns.values() if generated or not column.generated)
+        return self._newest(oid, facts.schema, facts.name, columns, facts.identity, facts)
+
+    def _newest(
+        self, oid: int, schema: str, name: str, columns: tuple[Column, ...], identity: str, facts: TableFacts | None
+    ) -> Table:
+        table = Table(oid, schema, name, columns, _key(columns, identity, facts), identity, Images(columns))
+        known = self._tables.get(oid)
+        if known is not None and _same(known, table):
+            return known
+        self._tables[oid] = table
+        self._warn(table)
+        return table
+
+    def _warn(self, table: Table) -> None:
+        for column in table.columns:
+            if is_unknown(column.type):
+                self.unknown_types[column.type.name] += 1
+                log.warning("a type without a codec", table=str(table), column=column.name, type=column.type.name)
+
+
+def _same(one: Table, other: Table) -> bool:
+    return (one.schema, one.name, one.columns, one.key, one.identity) == (
+        other.schema,
+        other.name,
+        other.columns,
+        other.key,
+        other.identity,
+    )
+
+
+def with_typmod(kind: PgType, typmod: int) -> PgType:
+    """The type with a column's modifier; an array's modifier is that of its elements."""
+    if typmod == -1:
+        return kind
+    element = None if kind.element is None else replace(kind.element, typmod=typmod)
+    return replace(kind, typmod=typmod, element=element)
+
+
+def _column(column: RelationColumn, kind: PgType | None, facts: TableFacts | None, identity: str) -> Column:
+    known = None if facts is None else facts.columns.get(column.name)
+    fitting = known is not None and kind is not None and known.type.oid == kind.oid
+    # A default or nullability of a column that was retyped meanwhile still holds for its name.
+    nullable = known.nullable if known is not None else not (column.key and identity in "di")
+    return Column(
+        column.name,
+        with_typmod(kind or PgType(column.type_oid, "unknown"), column.typmod),
+        identity=column.key,
+        nullable=nullable,
+        default=None if known is None else known.default,
+        dimensions=known.dimensions if known is not None and fitting else 0,
+        generated=False,
+    )
+
+
+def _key(columns: tuple[Column, ...], identity: str, facts: TableFacts | None) -> tuple[str, ...]:
+    """The key's columns in the constraint's order, as far as the catalog still agrees with the message."""
+    names = {column.name for column in columns}
+    flagged = tuple(column.name for column in columns if column.identity)
+    if facts is not None and facts.key and names.issuperset(facts.key):
+        # Under DEFAULT the flags are the primary key's as of the row; the catalog only adds its order.
+        if identity != "d" or not flagged or set(facts.key) == set(flagged):
+            return facts.key
+    return flagged if identity in "di" else ()

@@ -1,0 +1,145 @@
+"""Embedding: `Pipeline` runs a configuration, `capture` iterates over changes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pycdc.build import build_loop, build_source
+from pycdc.config import Config
+from pycdc.interfaces import Checkpoint, Connector, OffsetStore
+from pycdc.loading import load, validate
+from pycdc.model import Change, Run
+from pycdc.observability.progress import Progress
+from pycdc.offsets.file import FileOffsetStore
+from pycdc.offsets.memory import MemoryOffsetStore
+
+
+class Pipeline:
+    """One pipeline: `config` is a Config, a mapping of the YAML's shape, or the path of a file.
+
+    `run` blocks until `stop` is called from another thread or a signal handler, the source ends, or an error is final
+    (a PycdcError). An async host runs ``await asyncio.to_thread(pipeline.run)``.
+    """
+
+    def __init__(self, config: Config | dict[str, Any] | str | Path) -> None:
+        self.config = _config(config)
+        self.progress = Progress()
+        self._loop = build_loop(self.config, self.progress)
+
+    def run(self) -> None:
+        self._loop.run()
+
+    def stop(self) -> None:
+        """Deliver what was read, store the position, then let `run` return."""
+        self._loop.stop()
+
+
+def _config(config: Config | dict[str, Any] | str | Path) -> Config:
+    if isinstance(config, Config):
+        return config
+    return validate(config) if isinstance(config, dict) else load(config)
+
+
+class CapturedChange(Change):
+    """A change that can be acknowledged."""
+
+    __slots__ = ("_capture", "_serial")
+
+    def __init__(self, run: Run, frame: bytes, index: int, capture: _Acknowledgements, serial: int) -> None:
+        super().__init__(run, frame, index)
+        self._capture = capture
+        self._serial = serial
+
+    def ack(self) -> None:
+        """This change and all before it are dealt with. The slot moves once a whole transaction is."""
+        self._capture.acknowledge(self._serial)
+
+
+class _Acknowledgements:
+    """Which batches are acknowledged to their end, and so may be stored."""
+
+    def __init__(self, source: Connector, offsets: OffsetStore) -> None:
+        self._source = source
+        self._offsets = offsets
+        self._open: deque[tuple[int, Checkpoint]] = deque()
+        self._acknowledged = 0
+
+    def expect(self, last_serial: int, checkpoint: Checkpoint) -> None:
+        self._open.append((last_serial, checkpoint))
+        self.acknowledge(self._acknowledged)
+
+    def acknowledge(self, serial: int) -> None:
+        self._acknowledged = max(self._acknowledged, serial)
+        done: Checkpoint | None = None
+        while self._open and self._open[0][0] <= self._acknowledged:
+            done = self._open.popleft()[1]
+        if done is not None:
+            self._offsets.store(done)
+            self._source.acknowledge(done.position)
+
+
+def capture(
+    dsn: str,
+    tables: Sequence[str] = ("*.*",),
+    *,
+    name: str = "capture",
+    snapshot: Literal["initial", "never", "only"] = "never",
+    offsets: str | Path | OffsetStore | None = None,
+    ack: Literal["auto", "manual"] = "auto",
+    idle: bool = False,
+    **source: Any,
+) -> Iterator[CapturedChange | None]:
+    """Iterate over the changes of `tables`, in commit order, forever.
+
+    dsn       libpq connection string of a role with REPLICATION
+    name      slot and publication are called ``pycdc_{name}``; they are made if missing, and stay
+    snapshot  ``never``: changes since the slot was made; ``initial``: the rows there are, then changes
+    offsets   where the position is stored: a file's path or a store; None leaves it to the slot, which is enough
+              where a change may be seen again after a crash
+    ack       ``auto``: a change is dealt with when the next one is asked for; ``manual``: when ``change.ack()`` says so
+    idle      also yield None a few times a second while nothing happens, so that a loop can do something else
+    source    further options of ``source.postgres``
+
+    Raises PycdcError; a lost connection too (ConnectionLost), after which `capture` can be called again.
+    """
+    config = validate(
+        {
+            "name": name,
+            "source": {"postgres": {"dsn": dsn, "tables": list(tables), "snapshot": snapshot, **source}},
+            "sink": {"console": {}},
+        }
+    )
+    store = _store(offsets)
+    connector = build_source(config, Progress())
+    try:
+        yield from _captured(connector, store, manual=ack == "manual", idle=idle)
+    finally:
+        connector.close()
+        store.close()
+
+
+def _store(offsets: str | Path | OffsetStore | None) -> OffsetStore:
+    if offsets is None:
+        return MemoryOffsetStore()
+    return FileOffsetStore(offsets) if isinstance(offsets, str | Path) else offsets
+
+
+def _captured(connector: Connector, store: OffsetStore, *, manual: bool, idle: bool) -> Iterator[CapturedChange | None]:
+    acknowledgements = _Acknowledgements(connector, store)
+    serial = 0
+    for batch in connector.batches(store.load()):
+        if batch is None:
+            if idle:
+                yield None
+            continue
+        for run in batch.runs:
+            for offset, frame in enumerate(run.frames):
+                serial += 1
+                yield CapturedChange(run, frame, run.index + offset, acknowledgements, serial)
+        if not manual:
+            acknowledgements.acknowledge(serial)
+        if batch.position is not None:
+            acknowledgements.expect(serial, connector.checkpoint(batch))

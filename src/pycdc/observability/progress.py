@@ -1,0 +1,66 @@
+"""What a pipeline has done and where it is: written by the pipeline's thread, read by anybody."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from pycdc.model import Batch, Op, Position
+
+
+@dataclass(slots=True)
+class TableSnapshot:
+    """`estimated` is the planner's row count, which may be wrong; `done` is exact."""
+
+    table: str
+    done: int = 0
+    estimated: int = 0
+    finished: bool = False
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counters since the process started, and the current place.
+
+    state           starting, snapshot, streaming, retrying, stopping or stopped
+    position        the last position stored
+    lag_seconds     age of the newest delivered commit while behind, 0 when caught up, None before the first
+    lag_bytes       WAL between the server's end and what was read
+    last_message    monotonic time of the server's last message, 0 before the first
+    last_delivery   monotonic time at which the sink last took a batch or was not needed
+    """
+
+    state: str = "starting"
+    events: int = 0
+    batches: int = 0
+    transactions: int = 0
+    checkpoints: int = 0
+    reconnects: int = 0
+    position: Position | None = None
+    lag_seconds: float | None = None
+    lag_bytes: int | None = None
+    tables: dict[str, int] = field(default_factory=dict)
+    operations: dict[tuple[str, str], int] = field(default_factory=dict)
+    nulled: dict[tuple[str, str], int] = field(default_factory=dict)
+    snapshot: list[TableSnapshot] = field(default_factory=list)
+    last_error: str | None = None
+    last_message: float = 0.0
+    last_delivery: float = field(default_factory=time.monotonic)
+
+    def delivered(self, batch: Batch) -> None:
+        """Count a batch that the sink took."""
+        self.batches += 1
+        self.last_delivery = time.monotonic()
+        for run in batch.runs:
+            if run.op is Op.BEGIN or run.op is Op.END:
+                continue
+            table = str(run.table) if run.table is not None else "message"
+            count = len(run.frames)
+            self.events += count
+            self.tables[table] = self.tables.get(table, 0) + count
+            key = (table, run.op.value)
+            self.operations[key] = self.operations.get(key, 0) + count
+
+    def became_null(self, table: str, column: str) -> None:
+        """Count a value that has no representation and was written as NULL."""
+        self.nulled[table, column] = self.nulled.get((table, column), 0) + 1

@@ -1,0 +1,20 @@
+"""Serialise and throw away: what the engine costs without a broker."""
+
+from __future__ import annotations
+
+from pycdc.interfaces import Checkpoint, OffsetStore, Serializer
+from pycdc.model import Batch
+
+
+class NullSink:
+    def __init__(self, serializer: Serializer, offsets: OffsetStore) -> None:
+        self._serializer = serializer
+        self._offsets = offsets
+        self.records = 0
+
+    def write(self, batch: Batch) -> None:
+        for _, records in self._serializer.serialize(batch):
+            self.records += len(records)
+
+    def commit(self, checkpoint: Checkpoint) -> None:
+        self._offsets.store(checkpoint)
