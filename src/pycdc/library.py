@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from pycdc.build import build_loop, build_source
 from pycdc.config import Config
@@ -79,6 +79,14 @@ class _Acknowledgements:
         if done is not None:
             self._offsets.store(done)
             self._source.acknowledge(done.position)
+
+
+@overload
+def capture(
+    dsn: str, tables: Sequence[str] = ..., *, idle: Literal[True], **options: Any
+) -> Iterator[CapturedChange | None]: ...
+@overload
+def capture(dsn: str, tables: Sequence[str] = ..., **options: Any) -> Iterator[CapturedChange]: ...
 
 
 def capture(

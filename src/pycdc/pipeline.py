@@ -44,7 +44,7 @@ class Loop:
         self.progress = progress or Progress()
 
     def stop(self) -> None:
-        """Ask `run` to deliver what was read, store the position and return. Thread-safe, and safe in a signal handler."""
+        """Ask `run` to deliver what was read, store the position and return. Thread- and signal-safe."""
         self._stop.set()
 
     def run(self) -> None:

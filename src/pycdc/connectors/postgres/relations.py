@@ -107,8 +107,9 @@ def _key(columns: tuple[Column, ...], identity: str, facts: TableFacts | None) -
     """The key's columns in the constraint's order, as far as the catalog still agrees with the message."""
     names = {column.name for column in columns}
     flagged = tuple(column.name for column in columns if column.identity)
-    if facts is not None and facts.key and names.issuperset(facts.key):
-        # Under DEFAULT the flags are the primary key's as of the row; the catalog only adds its order.
-        if identity != "d" or not flagged or set(facts.key) == set(flagged):
-            return facts.key
+    if facts is None or not facts.key or not names.issuperset(facts.key):
+        return flagged if identity in "di" else ()
+    # Under DEFAULT the flags are the primary key's as of the row; the catalog only adds its order.
+    if identity != "d" or not flagged or set(facts.key) == set(flagged):
+        return facts.key
     return flagged if identity in "di" else ()

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from struct import pack
+
+import pytest
+
+from pycdc.connectors.postgres.assembler import Assembler
+from pycdc.connectors.postgres.pgoutput import Relation
+from pycdc.errors import ProtocolError
+from pycdc.model import Batch, Column, Lsn, Op, PgType, Position, Table
+from tests.connectors.postgres import frames
+
+TABLE = frames.relation(1, "t", [("id", 23, True)])
+OTHER = frames.relation(2, "other", [("id", 23, True)])
+IGNORED = frames.relation(3, "ignored", [("id", 23, True)])
+
+
+def table_of(relation: Relation) -> Table | None:
+    if relation.name == "ignored":
+        return None
+    columns = tuple(Column(column.name, PgType(column.type_oid, "int4")) for column in relation.columns)
+    return Table(relation.oid, relation.namespace, relation.name, columns)
+
+
+def feed(assembler: Assembler, *payloads: bytes) -> Batch:
+    batch = Batch()
+    assembler.feed([frames.xlog(payload) for payload in payloads], batch)
+    return batch
+
+
+def rows(batch: Batch) -> list[tuple[str, str, int, int]]:
+    return [(c.op.value, str(c.table), int(c.frame[-1:]), c.index) for c in batch]
+
+
+def test_consecutive_rows_of_one_kind_share_a_run_and_order_is_kept() -> None:
+    batch = feed(
+        Assembler(table_of, Lsn(0)),
+        frames.begin(100),
+        TABLE,
+        frames.insert(1, [b"1"]),
+        frames.insert(1, [b"2"]),
+        OTHER,
+        frames.insert(2, [b"3"]),
+        frames.insert(1, [b"4"]),
+        frames.delete(1, [b"5"]),
+        frames.commit(100, 110),
+    )
+    assert [len(run) for run in batch.runs] == [2, 1, 1, 1]
+    assert rows(batch) == [
+        ("c", "public.t", 1, 0),
+        ("c", "public.t", 2, 1),
+        ("c", "public.other", 3, 2),
+        ("c", "public.t", 4, 3),
+        ("d", "public.t", 5, 4),
+    ]
+    assert batch.position == Position(Lsn(110))
+    assert batch.size == 5
+
+
+def test_the_position_is_the_last_commit_even_when_another_transaction_has_begun() -> None:
+    assembler = Assembler(table_of, Lsn(0))
+    batch = feed(assembler, frames.begin(100), TABLE, frames.insert(1, [b"1"]), frames.commit(100, 110))
+    assert assembler.idle
+    batch = feed(assembler, frames.begin(200), frames.insert(1, [b"2"]))
+    assert batch.position is None
+    assert not assembler.idle
+    batch = feed(assembler, frames.insert(1, [b"3"]), frames.commit(200, 210), frames.begin(300))
+    assert batch.position == Position(Lsn(210))
+    assert [change.index for change in batch] == [1]
+
+
+def test_rows_that_share_an_lsn_have_different_positions() -> None:
+    batch = feed(
+        Assembler(table_of, Lsn(0)), frames.begin(100), TABLE, *[frames.insert(1, [b"%d" % n]) for n in range(4)]
+    )
+    assert len({change.lsn for change in batch}) == 1
+    assert len({change.position for change in batch}) == 4
+
+
+@pytest.mark.parametrize(("commit_lsn", "delivered"), [(99, 0), (100, 1), (101, 1)])
+def test_a_transaction_is_skipped_iff_its_commit_lies_before_the_start(commit_lsn: int, delivered: int) -> None:
+    batch = feed(
+        Assembler(table_of, Lsn(100)),
+        frames.begin(commit_lsn),
+        TABLE,
+        frames.insert(1, [b"1"]),
+        frames.commit(commit_lsn, commit_lsn + 10),
+    )
+    assert batch.size == delivered
+    assert (batch.position is not None) == bool(delivered)
+
+
+def test_rows_older_than_the_start_are_delivered_when_their_commit_is_newer() -> None:
+    batch = Batch()
+    Assembler(table_of, Lsn(500)).feed(
+        [
+            frames.xlog(frames.begin(900)),
+            frames.xlog(TABLE, 0),
+            frames.xlog(frames.insert(1, [b"1"]), 300),
+            frames.xlog(frames.commit(900, 910)),
+        ],
+        batch,
+    )
+    assert [change.lsn for change in batch] == [300]
+
+
+def test_rows_of_a_table_that_is_not_captured_are_dropped_but_the_position_moves() -> None:
+    batch = feed(
+        Assembler(table_of, Lsn(0)), frames.begin(100), IGNORED, frames.insert(3, [b"1"]), frames.commit(100, 110)
+    )
+    assert batch.runs == []
+    assert batch.position == Position(Lsn(110))
+
+
+def test_a_truncate_yields_a_change_a_table() -> None:
+    batch = feed(Assembler(table_of, Lsn(0)), frames.begin(100), TABLE, OTHER, IGNORED, frames.truncate(1, 2, 3))
+    assert [(run.op, str(run.table)) for run in batch.runs] == [
+        (Op.TRUNCATE, "public.t"),
+        (Op.TRUNCATE, "public.other"),
+    ]
+
+
+def test_logical_messages_keep_their_transaction_or_stand_alone() -> None:
+    batch = feed(
+        Assembler(table_of, Lsn(50)),
+        frames.message("old", b"", lsn=49, transactional=False),
+        frames.message("alone", b"x", lsn=60, transactional=False),
+        frames.begin(100, 7),
+        frames.message("inside", b"y"),
+        frames.commit(100, 110),
+    )
+    messages = [(run.message.prefix, run.transaction.xid) for run in batch.runs if run.message is not None]
+    assert messages == [("alone", None), ("inside", 7)]
+
+
+def test_boundaries_are_marked_on_request() -> None:
+    assembler = Assembler(table_of, Lsn(0), marks=True)
+    batch = feed(assembler, frames.begin(100), TABLE, frames.insert(1, [b"1"]), frames.commit(100, 110))
+    assert [run.op for run in batch.runs] == [Op.BEGIN, Op.CREATE, Op.END]
+
+
+def test_the_previous_commit_is_known_to_each_transaction() -> None:
+    assembler = Assembler(table_of, Lsn(0), Lsn(90))
+    batch = feed(
+        assembler,
+        frames.begin(100),
+        TABLE,
+        frames.insert(1, [b"1"]),
+        frames.commit(100, 110),
+        frames.begin(200),
+        frames.commit(200, 210),
+        frames.begin(300),
+        frames.insert(1, [b"2"]),
+    )
+    assert [run.transaction.previous_end for run in batch.runs] == [90, 110]
+
+
+def test_an_origin_belongs_to_its_transaction() -> None:
+    batch = feed(
+        Assembler(table_of, Lsn(0)),
+        frames.begin(100),
+        b"O" + pack(">Q", 5) + b"elsewhere\0",
+        TABLE,
+        frames.insert(1, [b"1"]),
+    )
+    assert batch.runs[0].transaction.origin == "elsewhere"
+
+
+@pytest.mark.parametrize(
+    "payloads",
+    [
+        [frames.insert(1, [b"1"])],
+        [frames.begin(100), frames.insert(1, [b"1"])],
+        [frames.begin(100), frames.begin(200)],
+        [frames.begin(100), frames.commit(101, 110)],
+        [frames.truncate(1)],
+        [frames.message("x", b"")],
+        [b"S" + pack(">IB", 9, 1)],
+        [b"?"],
+    ],
+    ids=["row outside", "unknown relation", "nested begin", "other commit", "truncate", "message", "stream", "letter"],
+)
+def test_a_sequence_that_the_protocol_forbids_is_refused(payloads: list[bytes]) -> None:
+    with pytest.raises(ProtocolError):
+        feed(Assembler(table_of, Lsn(0)), *payloads)
