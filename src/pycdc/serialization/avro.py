@@ -43,6 +43,7 @@ def wire_prefix(schema_id: int) -> bytes:
 class AvroForm:
     def __init__(self, schema_id: RegisterId) -> None:
         self._schema_id = schema_id
+        self._around: tuple[Run, Op, Moment, Parts] | None = None
 
     def prepare(self, topic: str, key: Schema | None, value: Schema) -> Prepared:
         return Prepared(
@@ -72,11 +73,22 @@ class AvroForm:
     ) -> Record:
         prepared: Prepared = target.form
         encoder = target.encoder
-        parts = _parts(prepared.value_head, prepared.key_head, run, origin, moment, block, event.op)
+        parts = self._parts(prepared, run, event.op, origin, moment, block)
         before = _NULL if event.before is None else _SOME + encoder.row(event.before)
         after = _NULL if event.after is None else _SOME + encoder.row(event.after)
         key = parts.key_head + encoder.key(event.key) if event.key is not None and encoder.keyed else None
         return {"key": key, "value": b"".join((parts.head, before, after, parts.suffix(event.lsn)))}
+
+    def _parts(
+        self, prepared: Prepared, run: Run, op: Op, origin: Origin, moment: Moment, block: Block | None
+    ) -> Parts:
+        """The bytes around one event's rows; the same for all events of a run with one operation, unless numbered."""
+        known = self._around
+        if known is not None and block is None and known[0] is run and known[1] is op and known[2] is moment:
+            return known[3]
+        parts = _parts(prepared.value_head, prepared.key_head, run, origin, moment, block, op)
+        self._around = None if block is not None else (run, op, moment, parts)
+        return parts
 
     def datums(self, prepared: Prepared, key: Any, value: Any) -> Record:
         write_key = prepared.write_key
