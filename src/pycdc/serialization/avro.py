@@ -11,13 +11,13 @@ from typing import Any
 
 from pycdc.model import Op, Run
 from pycdc.rows.avro import long, sized, writer
-from pycdc.rows.encoder import Parts, Record
+from pycdc.rows.encoder import ROW, SURPRISE, Parts, Record
 from pycdc.rows.schema import Schema, avro_text
 from pycdc.serialization.debezium import Block, Moment, Origin, Target
 from pycdc.serialization.events import Event
 
 _NULL, _SOME = b"\x00", b"\x02"
-_NEW = 0x4E  # 'N'
+_NEW, _OLD = b"NO"
 _KIND = 30
 _FAST = frozenset((Op.CREATE, Op.UPDATE, Op.READ))
 
@@ -55,9 +55,11 @@ class AvroForm:
 
     def rows(self, run: Run, target: Target, origin: Origin, moment: Moment, out: list[Record]) -> bool:
         op = run.op
-        if op not in _FAST or (op is Op.UPDATE and any(frame[_KIND] != _NEW for frame in run.frames)):
-            return False
         prepared: Prepared = target.form
+        if op is Op.UPDATE and any(frame[_KIND] != _NEW for frame in run.frames):
+            return self._full_updates(run, target, origin, moment, out)
+        if op not in _FAST:
+            return False
         head = prepared.value_head + _NULL + _SOME
         parts = _parts(head, prepared.key_head, run, origin, moment, None)
         if op is Op.READ:
@@ -66,6 +68,30 @@ class AvroForm:
             target.encoder.reads(run.frames, flat, out.append)
         else:
             target.encoder.inserts(run.frames, parts, out.append)
+        return True
+
+    def _full_updates(self, run: Run, target: Target, origin: Origin, moment: Moment, out: list[Record]) -> bool:
+        """Updates under REPLICA IDENTITY FULL whose keys did not change. False at the first that is anything else."""
+        prepared: Prepared = target.form
+        parts = _parts(prepared.value_head, prepared.key_head, run, origin, moment, None)
+        encode, keyed, head, key_head = target.encoder.tuple, target.encoder.keyed, parts.head, parts.key_head
+        records: list[Record] = []
+        try:
+            for frame in run.frames:
+                if frame[_KIND] != _OLD:
+                    return False
+                old, old_key, place = encode(frame, ROW, None)
+                if frame[place] != _NEW:
+                    return False
+                new, new_key, end = encode(frame, place + 1, old)
+                if end != len(frame) or old_key != new_key:
+                    return False
+                suffix = parts.suffix(int.from_bytes(frame[1:9], "big"))
+                value = b"".join((head, _SOME, *old, _SOME, *new, suffix))
+                records.append({"key": key_head + new_key if keyed else None, "value": value})
+        except SURPRISE:
+            return False
+        out += records
         return True
 
     def event(
