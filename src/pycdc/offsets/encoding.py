@@ -57,8 +57,11 @@ def load(data: bytes, where: str = "the stored checkpoint") -> Checkpoint:
 
 
 def require_forward(stored: Checkpoint | None, new: Checkpoint, where: str) -> None:
-    """Raise SinkFenced if `new` lies before `stored` on the same source: only another instance can have stored that."""
-    if stored is not None and stored.source == new.source and new.position < stored.position:
+    """Raise SinkFenced if `new` lies before `stored` on the same source: only another instance can have stored that.
+
+    A snapshot that announces itself starts the position anew.
+    """
+    if stored is not None and stored.source == new.source and new.snapshot_done and new.position < stored.position:
         raise went_backward(where, new)
 
 
