@@ -33,7 +33,8 @@ VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT (name) DO UPDATE SET position = excluded.position, index = excluded.index, source = excluded.source,
     checkpoint = excluded.checkpoint, stored_at = now()
 WHERE (stored.position, stored.index) <= (excluded.position, excluded.index)
-    OR stored.source IS DISTINCT FROM excluded.source"""
+    OR stored.source IS DISTINCT FROM excluded.source
+    OR excluded.position = '0/0'"""
 _CLEAR: Final = "DELETE FROM {table} WHERE name = %s"
 # A database may default to asynchronous commits; a checkpoint must be durable when `store` returns.
 _DURABLE: Final = """SELECT set_config('synchronous_commit', 'on', false)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pycdc.model import Op, Run
 from pycdc.rows.avro import long, sized, writer
@@ -32,7 +32,8 @@ class Prepared:
     write_value: Callable[[Any], bytes]
 
 
-RegisterId = Callable[[str, str, Schema], int]
+Part = Literal["key", "value"]
+RegisterId = Callable[[str, Part, Schema], int]
 """Called with topic, ``key`` or ``value``, and the schema; returns the registry's id."""
 
 
@@ -183,10 +184,10 @@ def _optional_long(value: int | None) -> bytes:
     return _NULL if value is None else _SOME + long(value)
 
 
-def registered(id_for: Callable[[str, str], int], subject: Callable[[str, str, str], str]) -> RegisterId:
-    """A `RegisterId` over a registry's look-up (subject, text) and a subject strategy (topic, kind, record name)."""
+def registered(id_for: Callable[[str, str], int], subject: Callable[[str, str, Part], str]) -> RegisterId:
+    """A `RegisterId` over a registry's look-up (subject, text) and a subject strategy (topic, record name, part)."""
 
-    def schema_id(topic: str, kind: str, schema: Schema) -> int:
-        return id_for(subject(topic, kind, schema.name or ""), avro_text(schema))
+    def schema_id(topic: str, part: Part, schema: Schema) -> int:
+        return id_for(subject(topic, schema.name or "", part), avro_text(schema))
 
     return schema_id

@@ -231,6 +231,18 @@ class Admin:
                 self.drop_slot(name)
                 raise
 
+    def export_snapshot(self, slot: str) -> ExportedSnapshot:
+        """The rows as they are now, for a slot that was made before. The point is the WAL's end at that moment."""
+        holder = connect(self._dsn)
+        try:
+            holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            row = holder.execute("SELECT pg_export_snapshot(), pg_current_wal_lsn()::text").fetchone()
+            assert row is not None
+            return ExportedSnapshot(CreatedSlot(slot, Lsn.parse(row[1])), str(row[0]), holder)
+        except psycopg.Error as error:
+            holder.close()
+            raise translate(error) from None
+
     def _create(
         self,
         connection: Connection,
