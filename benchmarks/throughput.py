@@ -102,8 +102,7 @@ def replay(dsn: str, slot: str, sink: str, brokers: Any, schemas: Any, rows: int
 
 def medians(results: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
     return {
-        sink: {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-        for sink, runs in results.items()
+        sink: {name: statistics.median(run[name] for run in runs) for name in runs[0]} for sink, runs in results.items()
     }
 
 
