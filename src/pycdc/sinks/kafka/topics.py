@@ -18,7 +18,6 @@ from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.sinks.kafka.faults import unreachable
 
 _POLL: Final = 0.05
-_NO_CONTROLLER: Final = -1
 
 
 class TopicAdmin:
@@ -91,9 +90,11 @@ class TopicAdmin:
     def _has_controller(self) -> bool:
         if self._controller is None:
             try:
-                self._controller = self._admin.list_topics(timeout=self._timeout).controller_id != _NO_CONTROLLER
+                cluster = self._admin.list_topics(timeout=self._timeout)
             except KafkaException as error:
                 raise unreachable(error.args[0], self._brokers) from None
+            # The mock cluster names a controller that it does not have.
+            self._controller = cluster.controller_id in cluster.brokers
         return self._controller
 
     def _await_leaders(self, topic: str) -> None:
