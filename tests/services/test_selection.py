@@ -12,7 +12,8 @@ from tests.fix_postgres import matches, select
 from tests.services import installations, maven
 from tests.services.availability import Unavailable
 from tests.services.installations import Installation
-from tests.services.postgres import PostgresServer, PostgresSource
+from tests.services.matrix import PostgresSource
+from tests.services.postgres import PostgresServer
 from tests.services.process import Account
 
 
