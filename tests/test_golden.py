@@ -71,7 +71,7 @@ def record_until(config: Config, dsn: str, script: str | None, end: Any) -> list
     thread.start()
     try:
         if script is not None:
-            wait_for(lambda: offsets.load() is not None and offsets.load().snapshot_done or bool(failures))
+            wait_for(lambda: (offsets.load() is not None and offsets.load().snapshot_done) or bool(failures))
             execute(dsn, script)
         wait_for(lambda: end(sink.records) or bool(failures))
     finally:
@@ -149,7 +149,10 @@ def test_a_snapshot_equals_the_recording(contrib_database: str) -> None:
     execute(contrib_database, "snap.sql")
     theirs = golden("snapshot")
     ours = record_until(
-        config_for(contrib_database, "shop", "only"), contrib_database, None, lambda records: len(records) >= len(theirs)
+        config_for(contrib_database, "shop", "only"),
+        contrib_database,
+        None,
+        lambda records: len(records) >= len(theirs),
     )
     assert_equal(ours, theirs)
 
@@ -171,7 +174,9 @@ def test_the_honest_default_has_the_same_schemas_but_for_the_columns_debezium_dr
     contrib_database: str, snapshot: str
 ) -> None:
     execute(contrib_database, "types.sql")
-    config = config_for(contrib_database, "shop", snapshot, compatibility="honest", values={"unknown_types": "debezium"})
+    config = config_for(
+        contrib_database, "shop", snapshot, compatibility="honest", values={"unknown_types": "debezium"}
+    )
     exclude = TableRule(tables="public.t_arr", exclude_columns=["i2"])
     config = config.model_copy(update={"rules": [exclude]})
     ours = record_until(config, contrib_database, "ops.sql", has_end)

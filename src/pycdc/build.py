@@ -14,7 +14,7 @@ from pycdc.errors import ConfigError
 from pycdc.interfaces import Connector, OffsetStore, Sink
 from pycdc.observability.progress import Progress
 from pycdc.offsets.file import FileOffsetStore
-from pycdc.offsets.kafka import KafkaOffsetStore
+from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.offsets.postgres import PostgresOffsetStore
 from pycdc.pipeline import Loop
@@ -76,7 +76,12 @@ def _kafka_offsets(config: Config, chosen: KafkaOffsets, kafka: KafkaSink | None
     base = kafka or KafkaSink(brokers=brokers, format="json")
     client = client_settings(base.model_copy(update={"brokers": brokers}))
     topic = chosen.topic or f"pycdc-offsets-{config.name}"
-    return KafkaOffsetStore(client, topic, config.name, TopicAdmin(client, offset_topics(base.topics)))
+    return KafkaOffsetStore(
+        client,
+        topic,
+        config.name,
+        TopicAdmin(client, base.topics.model_copy(update={"partitions": 1, "settings": SETTINGS})),
+    )
 
 
 def build_sink(config: Config, offsets: OffsetStore, progress: Progress) -> Sink:

@@ -12,7 +12,7 @@ deletes of rows that were already delivered, reads the rows again and streams fr
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -20,14 +20,20 @@ from typing import Any
 import structlog
 
 from pycdc.config import Config
-from pycdc.connectors.postgres.admin import Admin, ExportedSnapshot, add_tables_sql, create_publication_sql, missing_tables
+from pycdc.connectors.postgres.admin import (
+    Admin,
+    ExportedSnapshot,
+    add_tables_sql,
+    create_publication_sql,
+    missing_tables,
+)
 from pycdc.connectors.postgres.assembler import Assembler
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import TableRef
 from pycdc.connectors.postgres.identity import Decision, Start, check_start, source_identity
+from pycdc.connectors.postgres.markers import SnapshotMarkers
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.replication import ReplicationStream
-from pycdc.connectors.postgres.markers import SnapshotMarkers
 from pycdc.connectors.postgres.snapshot import copy_rows
 from pycdc.errors import EnvironmentNotReady, PositionGap
 from pycdc.interfaces import Checkpoint
@@ -145,9 +151,7 @@ class PostgresConnector:
             with self._admin.export_snapshot(self._config.slot) as snapshot:
                 yield from self._snapshot(tables, snapshot)
         else:
-            with self._admin.create_slot_with_snapshot(
-                self._config.slot, failover=self._source.failover
-            ) as snapshot:
+            with self._admin.create_slot_with_snapshot(self._config.slot, failover=self._source.failover) as snapshot:
                 begin = snapshot.slot.consistent_point
                 yield from self._snapshot(tables, snapshot)
         yield Batch(position=Position(begin), urgent=True)
