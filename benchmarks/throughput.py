@@ -20,13 +20,13 @@ from typing import Any
 
 import psycopg
 
-from tests.services import kafka, postgres, registry
+from tests.services import kafka, matrix, registry
 
 TABLE = """CREATE TABLE orders (
     id bigint PRIMARY KEY, customer_id integer NOT NULL, sku text NOT NULL, quantity integer NOT NULL,
     price numeric(10,2) NOT NULL, status text NOT NULL, note text, created_at timestamptz NOT NULL)"""
-INSERT = """INSERT INTO orders SELECT i, i % 5000, 'sku-' || i % 997, i % 9 + 1, (i % 10000) / 100.0, 'new',
-    CASE WHEN i % 3 = 0 THEN NULL ELSE 'a note of some length ' || i END, timestamptz '2026-01-01' + i * interval '1 s'
+INSERT = """INSERT INTO orders SELECT i, i %% 5000, 'sku-' || i %% 997, i %% 9 + 1, (i %% 10000) / 100.0, 'new',
+    CASE WHEN i %% 3 = 0 THEN NULL ELSE 'a note of some length ' || i END, timestamptz '2026-01-01' + i * interval '1 s'
     FROM generate_series(%s::bigint, %s::bigint) AS i"""
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--postgres", type=int, default=15, help="major version")
     arguments = parser.parse_args()
     sinks = arguments.sinks.split(",")
-    source = next(source for source in postgres.sources() if arguments.postgres in source.numbers)
+    source = next(source for source in matrix.sources() if arguments.postgres in source.numbers)
     server = source.launch()
     brokers = kafka.launch() if "kafka" in sinks else None
     schemas = registry.launch() if "kafka" in sinks else None
