@@ -121,6 +121,8 @@ def golden(name: str) -> list[Recorded]:
 
 
 def assert_equal(ours: list[Recorded], theirs: list[Recorded], *, headers: bool = False) -> None:
+    # Order is a matter of each topic: Kafka knows none between topics.
+    ours, theirs = (sorted(records, key=lambda record: record.topic) for records in (ours, theirs))
     for index, (mine, other) in enumerate(zip(ours, theirs, strict=False)):
         where = f"record {index} of {other.topic}"
         assert mine.topic == other.topic, where
