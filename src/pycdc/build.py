@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,16 +14,18 @@ from pycdc.errors import ConfigError
 from pycdc.interfaces import Connector, OffsetStore, Sink
 from pycdc.observability.progress import Progress
 from pycdc.offsets.file import FileOffsetStore
-from pycdc.offsets.kafka import KafkaOffsetStore
+from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.offsets.postgres import PostgresOffsetStore
 from pycdc.pipeline import Loop
 from pycdc.serialization.avro import AvroForm, registered
 from pycdc.serialization.debezium import Form, Serializer
 from pycdc.serialization.json_form import JsonForm
-from pycdc.serialization.registry import SchemaRegistry, subject_name
+from pycdc.serialization.registry import SchemaRegistry
 from pycdc.sinks.console import ConsoleSink
 from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
+from pycdc.sinks.kafka.settings import client_settings
+from pycdc.sinks.kafka.topics import TopicAdmin
 from pycdc.sinks.null import NullSink
 
 
@@ -70,9 +73,15 @@ def _kafka_offsets(config: Config, chosen: KafkaOffsets, kafka: KafkaSink | None
     brokers = chosen.brokers or (kafka.brokers if kafka is not None else None)
     if brokers is None:
         raise ConfigError("offsets.kafka has no brokers, and the sink is not Kafka", hint="set offsets.kafka.brokers")
-    options = {} if kafka is None else kafka.options
-    topics = None if kafka is None else kafka.topics
-    return KafkaOffsetStore(brokers, config.name, topic=chosen.topic, options=options, topics=topics)
+    base = kafka or KafkaSink(brokers=brokers, format="json")
+    client = client_settings(base.model_copy(update={"brokers": brokers}))
+    topic = chosen.topic or f"pycdc-offsets-{config.name}"
+    return KafkaOffsetStore(
+        client,
+        topic,
+        config.name,
+        TopicAdmin(client, base.topics.model_copy(update={"partitions": 1, "settings": SETTINGS})),
+    )
 
 
 def build_sink(config: Config, offsets: OffsetStore, progress: Progress) -> Sink:
@@ -82,7 +91,7 @@ def build_sink(config: Config, offsets: OffsetStore, progress: Progress) -> Sink
         serializer = build_serializer(config, form, progress)
         return KafkaProducerSink(serializer, chosen.kafka, offsets)
     if chosen.console is not None:
-        return ConsoleSink(chosen.console, offsets)
+        return ConsoleSink(chosen.console, sys.stdout, offsets)
     if chosen.null is not None:
         form = JsonForm(schemas=False) if chosen.null.format != "avro" else AvroForm(lambda topic, kind, schema: 1)
         return NullSink(build_serializer(config, form, progress), offsets)
@@ -124,8 +133,7 @@ def _form(kafka: KafkaSink) -> Form:
         return JsonForm(schemas=kafka.format == "json_schema")
     assert kafka.registry is not None
     registry = SchemaRegistry(kafka.registry)
-    strategy = kafka.registry.subjects
-    return AvroForm(registered(registry.id_for, lambda topic, kind, name: subject_name(strategy, topic, kind, name)))
+    return AvroForm(registered(registry.id_for, registry.subject))
 
 
 def _import(path: str, where: str) -> Callable[..., Any]:

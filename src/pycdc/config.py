@@ -40,6 +40,9 @@ class Compatibility(Model):
     generated_columns: Literal["snapshot", "never"] = "never"
     """Stored generated columns: logical replication never sends them; Debezium's snapshot does, under another
     schema."""
+    partitioned_snapshot: Literal["once", "twice"] = "once"
+    """Rows of a partitioned table: `once` reads them under the names that the stream uses (the partitions, or the
+    root with via_partition_root); Debezium's snapshot reads them under both."""
 
 
 DEBEZIUM = Compatibility(
@@ -50,6 +53,7 @@ DEBEZIUM = Compatibility(
     arrays="null",
     unrepresentable="null",
     generated_columns="snapshot",
+    partitioned_snapshot="twice",
 )
 
 

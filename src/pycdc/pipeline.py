@@ -106,11 +106,17 @@ class Loop:
                 if checkpointer.due():
                     self._store(checkpointer, source, sink)
         except ConnectionLost:
-            # The sink is sound: keeping what it took saves the next run from repeating it.
-            self._store(checkpointer, source, sink)
+            self._store_before_rewinding(checkpointer, source, sink)
             raise
         self.progress.state = "stopping"
         self._store(checkpointer, source, sink)
+
+    def _store_before_rewinding(self, checkpointer: Checkpointer, source: Connector, sink: Sink) -> None:
+        """Keep what a sound sink took, which saves the next run from repeating it; a broken one has nothing to keep."""
+        try:
+            self._store(checkpointer, source, sink)
+        except PycdcError as exc:
+            log.debug("the last batches will be repeated", error=exc.code, fact=exc.fact)
 
     def _until_stopped(self, batches: Iterator[Batch | None]) -> Iterator[Batch | None]:
         for batch in batches:

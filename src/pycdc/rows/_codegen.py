@@ -17,7 +17,7 @@ def compile_function(name: str, source: str, namespace: Mapping[str, object]) ->
     The source is registered in linecache, so that a traceback shows the generated lines.
     """
     filename = f"<pycdc {name} {next(_serial)}>"
-    scope = dict(namespace)
+    scope: dict[str, Any] = dict(namespace)
     exec(compile(source, filename, "exec"), scope)
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     function: Callable[..., Any] = scope[name]

@@ -29,10 +29,13 @@ Append = Callable[[Record], None]
 OnNull = Callable[[str, str], None]
 """Called with table and column when a value without a representation became NULL."""
 
+Encoded = tuple[bytes, ...]
+"""A row's fields as Avro, one by one."""
+
 ROW: Final = 31
 """Offset of TupleData in an XLogData frame of an insert, or of an update without an old tuple."""
 _lsn = Struct(">Q").unpack_from
-_SURPRISE: Final = (ValueError, LookupError, StructError, OverflowError, TypeError)
+SURPRISE: Final = (ValueError, LookupError, StructError, OverflowError, TypeError)
 
 
 class Parts:
@@ -88,6 +91,9 @@ class RowEncoder:
         )
         self.reads: Callable[[list[bytes], Parts, Append], None] = compile_function(
             f"read_{name}", line_source(plan, f"read_{name}"), namespace
+        )
+        self.tuple: Callable[[bytes, int, Encoded | None], tuple[Encoded, bytes, int]] = compile_function(
+            f"tuple_{name}", fields_source(plan, f"tuple_{name}"), namespace
         )
 
     # The plain twin.
@@ -204,11 +210,12 @@ def _namespace(plan: Plan, encoder: RowEncoder) -> dict[str, object]:
         "SHORT": SHORT,
         "CONTINUED": CONTINUED,
         "SOME": _TEXT_LENGTH,
-        "SURPRISE": _SURPRISE,
+        "SURPRISE": SURPRISE,
         "split_line": split_line,
         "slow_insert": encoder.slow_insert,
         "slow_read": encoder.slow_read,
         "SHAPE": b"N" + len(plan.table.columns).to_bytes(2, "big"),
+        "COUNT": len(plan.table.columns).to_bytes(2, "big"),
     }
     for field in (*plan.fields, *plan.key):
         suffix = _variable(plan, field)
@@ -289,7 +296,26 @@ def tuple_source(plan: Plan, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tuple_column(plan: Plan, index: int, fields: list[Field]) -> list[str]:
+def fields_source(plan: Plan, name: str) -> str:
+    """Source of the function that encodes the tuple at `p`: its fields, its key, and the offset behind it.
+
+    Fields that were not sent are taken from `old`, the fields of the full old row, where there is one.
+    """
+    lines = [
+        f"def {name}(b, p, old):",
+        "    if b[p : p + 2] != COUNT:",
+        "        raise ValueError",
+        "    p += 2",
+    ]
+    for index, fields in enumerate(_by_column(plan)):
+        lines += [f"    {line}" for line in _tuple_column(plan, index, fields, old=True)]
+    key = " + ".join(_variable(plan, field) for field in plan.key) or "b''"
+    names = _row_names(plan)
+    lines.append(f"    return ({names}{',' if len(plan.fields) == 1 else ''}), {key}, p")
+    return "\n".join(lines) + "\n"
+
+
+def _tuple_column(plan: Plan, index: int, fields: list[Field], *, old: bool = False) -> list[str]:
     name = plan.table.columns[index].name
     lines = [f"# {name!r}", "t = b[p]", "if t == 116:"]
     if not fields:
@@ -306,7 +332,12 @@ def _tuple_column(plan: Plan, index: int, fields: list[Field]) -> list[str]:
     lines += ["elif t == 110:", "    p += 1"]
     lines += [f"    {_variable(plan, field)} = null_{_variable(plan, field)}" for field in fields]
     lines += ["elif t == 117:", "    p += 1"]
-    lines += [f"    {_variable(plan, field)} = unavailable_{_variable(plan, field)}" for field in fields]
+    for field in fields:
+        variable = _variable(plan, field)
+        value = f"unavailable_{variable}"
+        if old and field in plan.fields:
+            value += f" if old is None else old[{plan.fields.index(field)}]"
+        lines.append(f"    {variable} = {value}")
     return [*lines, "else:", "    raise ValueError"]
 
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pycdc.model import Op, Run
 from pycdc.rows.avro import long, sized, writer
-from pycdc.rows.encoder import Parts, Record
+from pycdc.rows.encoder import ROW, SURPRISE, Parts, Record
 from pycdc.rows.schema import Schema, avro_text
 from pycdc.serialization.debezium import Block, Moment, Origin, Target
 from pycdc.serialization.events import Event
 
 _NULL, _SOME = b"\x00", b"\x02"
-_NEW = 0x4E  # 'N'
+_NEW, _OLD = b"NO"
 _KIND = 30
 _FAST = frozenset((Op.CREATE, Op.UPDATE, Op.READ))
 
@@ -32,7 +32,8 @@ class Prepared:
     write_value: Callable[[Any], bytes]
 
 
-RegisterId = Callable[[str, str, Schema], int]
+Part = Literal["key", "value"]
+RegisterId = Callable[[str, Part, Schema], int]
 """Called with topic, ``key`` or ``value``, and the schema; returns the registry's id."""
 
 
@@ -43,6 +44,7 @@ def wire_prefix(schema_id: int) -> bytes:
 class AvroForm:
     def __init__(self, schema_id: RegisterId) -> None:
         self._schema_id = schema_id
+        self._around: tuple[Run, Op, Moment, Parts] | None = None
 
     def prepare(self, topic: str, key: Schema | None, value: Schema) -> Prepared:
         return Prepared(
@@ -54,9 +56,11 @@ class AvroForm:
 
     def rows(self, run: Run, target: Target, origin: Origin, moment: Moment, out: list[Record]) -> bool:
         op = run.op
-        if op not in _FAST or (op is Op.UPDATE and any(frame[_KIND] != _NEW for frame in run.frames)):
-            return False
         prepared: Prepared = target.form
+        if op is Op.UPDATE and any(frame[_KIND] != _NEW for frame in run.frames):
+            return self._full_updates(run, target, origin, moment, out)
+        if op not in _FAST:
+            return False
         head = prepared.value_head + _NULL + _SOME
         parts = _parts(head, prepared.key_head, run, origin, moment, None)
         if op is Op.READ:
@@ -67,16 +71,51 @@ class AvroForm:
             target.encoder.inserts(run.frames, parts, out.append)
         return True
 
+    def _full_updates(self, run: Run, target: Target, origin: Origin, moment: Moment, out: list[Record]) -> bool:
+        """Updates under REPLICA IDENTITY FULL whose keys did not change. False at the first that is anything else."""
+        prepared: Prepared = target.form
+        parts = _parts(prepared.value_head, prepared.key_head, run, origin, moment, None)
+        encode, keyed, head, key_head = target.encoder.tuple, target.encoder.keyed, parts.head, parts.key_head
+        records: list[Record] = []
+        try:
+            for frame in run.frames:
+                if frame[_KIND] != _OLD:
+                    return False
+                old, old_key, place = encode(frame, ROW, None)
+                if frame[place] != _NEW:
+                    return False
+                new, new_key, end = encode(frame, place + 1, old)
+                if end != len(frame) or old_key != new_key:
+                    return False
+                suffix = parts.suffix(int.from_bytes(frame[1:9], "big"))
+                value = b"".join((head, _SOME, *old, _SOME, *new, suffix))
+                records.append({"key": key_head + new_key if keyed else None, "value": value})
+        except SURPRISE:
+            return False
+        out += records
+        return True
+
     def event(
         self, event: Event, run: Run, target: Target, origin: Origin, moment: Moment, block: Block | None
     ) -> Record:
         prepared: Prepared = target.form
         encoder = target.encoder
-        parts = _parts(prepared.value_head, prepared.key_head, run, origin, moment, block, event.op)
+        parts = self._parts(prepared, run, event.op, origin, moment, block)
         before = _NULL if event.before is None else _SOME + encoder.row(event.before)
         after = _NULL if event.after is None else _SOME + encoder.row(event.after)
         key = parts.key_head + encoder.key(event.key) if event.key is not None and encoder.keyed else None
         return {"key": key, "value": b"".join((parts.head, before, after, parts.suffix(event.lsn)))}
+
+    def _parts(
+        self, prepared: Prepared, run: Run, op: Op, origin: Origin, moment: Moment, block: Block | None
+    ) -> Parts:
+        """The bytes around one event's rows; the same for all events of a run with one operation, unless numbered."""
+        known = self._around
+        if known is not None and block is None and known[0] is run and known[1] is op and known[2] is moment:
+            return known[3]
+        parts = _parts(prepared.value_head, prepared.key_head, run, origin, moment, block, op)
+        self._around = None if block is not None else (run, op, moment, parts)
+        return parts
 
     def datums(self, prepared: Prepared, key: Any, value: Any) -> Record:
         write_key = prepared.write_key
@@ -145,10 +184,10 @@ def _optional_long(value: int | None) -> bytes:
     return _NULL if value is None else _SOME + long(value)
 
 
-def registered(id_for: Callable[[str, str], int], subject: Callable[[str, str, str], str]) -> RegisterId:
-    """A `RegisterId` over a registry's look-up (subject, text) and a subject strategy (topic, kind, record name)."""
+def registered(id_for: Callable[[str, str], int], subject: Callable[[str, str, Part], str]) -> RegisterId:
+    """A `RegisterId` over a registry's look-up (subject, text) and a subject strategy (topic, record name, part)."""
 
-    def schema_id(topic: str, kind: str, schema: Schema) -> int:
-        return id_for(subject(topic, kind, schema.name or ""), avro_text(schema))
+    def schema_id(topic: str, part: Part, schema: Schema) -> int:
+        return id_for(subject(topic, schema.name or "", part), avro_text(schema))
 
     return schema_id

@@ -7,7 +7,7 @@ from the full old row where there is one (postgres.md 1.2, pitfall 9).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from pycdc.errors import ProtocolError
 from pycdc.model import Op, Run
@@ -17,7 +17,8 @@ from pycdc.rows.tuples import Text, merge_unchanged
 _KEY, _OLD, _NEW = b"KON"
 
 
-class Event(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Event:
     """One record to be: `key`, `before` and `after` are column texts in table order.
 
     `partial`: `before` holds the replica identity only. `other_key`: the columns of the new key on a delete, of the

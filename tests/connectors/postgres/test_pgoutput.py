@@ -88,7 +88,9 @@ def test_arbitrary_bytes_raise_nothing_but_a_protocol_error(data: bytes, streame
 
 
 @given(st.sampled_from(MESSAGES), st.data())
-def test_a_flipped_byte_raises_nothing_but_a_protocol_error(case: tuple[bytes, p.PgOutput], data: st.DataObject) -> None:
+def test_a_flipped_byte_raises_nothing_but_a_protocol_error(
+    case: tuple[bytes, p.PgOutput], data: st.DataObject
+) -> None:
     raw = bytearray(case[0])
     raw[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
     try:

@@ -5,29 +5,39 @@ Hand-over: the slot is made with an exported snapshot, every reader is pinned to
 consistent point, so that a row is either in the snapshot or in the stream, never in both and never in neither.
 
 A snapshot announces itself first: a checkpoint with `snapshot_done` false is stored before the slot is made. A crash
-in between leaves a slot that was never streamed from, which the next start may drop.
+before the snapshot's end leaves a slot that was never streamed from; the next start keeps it, because it holds the
+deletes of rows that were already delivered, reads the rows again and streams from the slot's beginning.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
+from typing import Any
 
 import structlog
 
 from pycdc.config import Config
-from pycdc.connectors.postgres import admin
+from pycdc.connectors.postgres.admin import (
+    Admin,
+    ExportedSnapshot,
+    add_tables_sql,
+    create_publication_sql,
+    missing_tables,
+)
 from pycdc.connectors.postgres.assembler import Assembler
-from pycdc.connectors.postgres.catalog import Catalog, TableRef
-from pycdc.connectors.postgres.identity import Start, check_start
+from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.connectors.postgres.facts import TableRef
+from pycdc.connectors.postgres.identity import Decision, Start, check_start, source_identity
+from pycdc.connectors.postgres.markers import SnapshotMarkers
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.replication import ReplicationStream
 from pycdc.connectors.postgres.snapshot import copy_rows
-from pycdc.errors import EnvironmentNotReady
+from pycdc.errors import EnvironmentNotReady, PositionGap
 from pycdc.interfaces import Checkpoint
-from pycdc.model import NOWHERE, Batch, Lsn, Op, Position, Run, Table, Transaction
+from pycdc.model import NOWHERE, Batch, Lsn, Position, Transaction
 from pycdc.observability.progress import Progress, TableSnapshot
 
 log = structlog.get_logger("pycdc")
@@ -45,37 +55,26 @@ class PostgresConnector:
         self._dsn = self._source.dsn.get_secret_value()
         self._progress = progress or Progress()
         self._catalog = Catalog(self._dsn)
+        self._admin = Admin(self._dsn)
         self._relations = Relations(self._catalog, partial(wanted, self._source.tables, self._source.exclude_tables))
+        self._identity: dict[str, Any] = {}
         self._stream: ReplicationStream | None = None
 
     def batches(self, start: Checkpoint | None) -> Iterator[Batch | None]:
         """See `Connector.batches`. A transaction that was half yielded when the connection broke is yielded again."""
         tables = self._tables()
         self._ensure_publication(tables)
-        decision = check_start(
-            start,
-            self._catalog.slot(self._config.slot),
-            self._catalog.server(),
-            slot_name=self._config.slot,
-            snapshot=self._source.snapshot,
-        )
+        decision = self._decide(start)
         begin, last_commit = decision.lsn, NOWHERE if start is None else start.last_commit
-        if decision.start is Start.FRESH:
-            yield self._announcement()
-            begin = yield from self._begin(tables, drop=decision.drop_slot)
-            if self._source.snapshot == "only":
-                return
-        yield from self._stream_from(begin, last_commit)
+        if decision.start is not Start.RESUME:
+            yield Batch(position=Position(NOWHERE), urgent=True, snapshot_done=False)
+            begin = yield from self._begin(tables, decision)
+        if self._source.snapshot != "only":
+            yield from self._stream_from(begin, last_commit)
 
     def checkpoint(self, batch: Batch) -> Checkpoint:
-        server = self._catalog.server_identity()
         assert batch.position is not None
-        return Checkpoint(
-            batch.position,
-            batch.last_commit,
-            {**server, "slot": self._config.slot},
-            batch.snapshot_done,
-        )
+        return Checkpoint(batch.position, batch.last_commit, self._identity, batch.snapshot_done)
 
     def acknowledge(self, position: Position) -> None:
         if self._stream is not None:
@@ -99,68 +98,113 @@ class PostgresConnector:
         return tables
 
     def _ensure_publication(self, tables: list[TableRef]) -> None:
+        name, via_root = self._config.publication, self._source.via_partition_root
+        present = self._catalog.publication(name)
         if self._source.manage_publication:
-            admin.ensure_publication(
-                self._dsn,
-                self._config.publication,
-                tables,
-                via_partition_root=self._source.via_partition_root,
+            added = self._admin.ensure_publication(name, tables, present, via_partition_root=via_root)
+            if added and present is not None:
+                log.info("added tables to the publication", publication=name, tables=[str(table) for table in added])
+            return
+        missing = tables if present is None else missing_tables(tables, present)
+        if missing:
+            remedy = (
+                create_publication_sql(name, tables, via_partition_root=via_root)
+                if present is None
+                else add_tables_sql(name, missing)
+            )
+            raise EnvironmentNotReady(
+                f"publication {name} does not publish {', '.join(map(str, missing))}",
+                hint=f"let its owner run: {remedy};",
             )
 
-    def _announcement(self) -> Batch:
-        return Batch(position=Position(NOWHERE), urgent=True, snapshot_done=False)
+    def _decide(self, start: Checkpoint | None) -> Decision:
+        """Compare what is stored with slot and server; `when_needed` turns a gap into a new beginning."""
+        slot_name = self._config.slot
+        server = self._catalog.server()
+        self._identity = source_identity(server, slot_name)
+        timeline_ends = self._catalog.timeline_ends
+        slot = self._catalog.slot(slot_name)
+        try:
+            moved = start is not None and start.source.get("timeline", server.timeline) != server.timeline
+            ends = timeline_ends() if moved and slot is not None and slot.failover else None
+            decision = check_start(start, slot, server, slot_name, timeline_ends=ends)
+        except PositionGap as gap:
+            if self._source.snapshot != "when_needed":
+                raise
+            log.warning("starting over with a snapshot", reason=gap.fact)
+            self._admin.drop_slot(slot_name)
+            return Decision(Start.CREATE, NOWHERE, gap.fact)
+        log.info("comparing position, slot and server", decision=decision.start.value, reason=decision.reason)
+        return decision
 
-    def _begin(self, tables: list[TableRef], *, drop: bool) -> Iterator[Batch | None]:
-        """Make the slot and read the snapshot if one is due; return where the stream starts."""
-        if drop:
-            log.info("dropping a slot that was made for a snapshot that did not finish", slot=self._config.slot)
-            admin.drop_slot(self._dsn, self._config.slot)
-        with admin.create_slot(
-            self._dsn,
-            self._config.slot,
-            export=self._source.snapshot != "never",
-            failover=self._source.failover,
-        ) as slot:
-            if self._source.snapshot != "never":
-                yield from self._snapshot(tables, slot)
-        yield Batch(position=Position(slot.consistent_point), urgent=True)
-        return slot.consistent_point
+    def _begin(self, tables: list[TableRef], decision: Decision) -> Generator[Batch | None, None, Lsn]:
+        """Make or adopt the slot, read the snapshot if one is due; return where the stream starts.
+
+        An adopted slot was never read past its position, so all changes since are still to come: reading the rows as
+        they are now and streaming from there repeats some changes and misses none.
+        """
+        adopted = decision.start is Start.ADOPT
+        if self._source.snapshot == "never":
+            begin = decision.lsn if adopted else self._create_slot()
+        elif adopted:
+            begin = decision.lsn
+            with self._admin.export_snapshot(self._config.slot) as snapshot:
+                yield from self._snapshot(tables, snapshot)
+        else:
+            with self._admin.create_slot_with_snapshot(self._config.slot, failover=self._source.failover) as snapshot:
+                begin = snapshot.slot.consistent_point
+                yield from self._snapshot(tables, snapshot)
+        yield Batch(position=Position(begin), urgent=True)
+        return begin
+
+    def _create_slot(self) -> Lsn:
+        return self._admin.create_slot(self._config.slot, failover=self._source.failover).consistent_point
 
     # Snapshot, the simple form: one reader after another, all pinned to the slot's exported snapshot.
 
-    def _snapshot(self, tables: list[TableRef], slot: admin.CreatedSlot) -> Iterator[Batch | None]:
+    def _snapshot(self, tables: list[TableRef], snapshot: ExportedSnapshot) -> Iterator[Batch | None]:
+        tables = self._read_once(tables)
         self._progress.state = "snapshot"
-        self._progress.snapshot = [TableSnapshot(str(ref), estimated=ref.rows_estimate) for ref in tables]
-        moment = Transaction(None, slot.consistent_point, time.time_ns() // 1000)
-        markers = _Markers(moment)
+        self._progress.snapshot = [TableSnapshot(str(ref), estimated=ref.rows_estimate or 0) for ref in tables]
+        markers = SnapshotMarkers(Transaction(None, snapshot.slot.consistent_point, time.time_ns() // 1000))
         for ref, progress in zip(tables, self._progress.snapshot, strict=True):
-            yield from self._table(ref, slot, markers, progress)
+            yield from self._table(ref, snapshot, markers, progress)
         last = markers.finish()
         if last is not None:
             yield Batch([last], size=len(last))
 
+    def _read_once(self, tables: list[TableRef]) -> list[TableRef]:
+        """Partitions under the names that the stream will use for them."""
+        if self._config.compatibility.partitioned_snapshot == "twice":
+            return tables
+        if self._source.via_partition_root:
+            return [ref for ref in tables if not ref.is_partition]
+        return [ref for ref in tables if ref.kind != "p"]
+
     def _table(
-        self, ref: TableRef, slot: admin.CreatedSlot, markers: _Markers, progress: TableSnapshot
+        self, ref: TableRef, snapshot: ExportedSnapshot, markers: SnapshotMarkers, progress: TableSnapshot
     ) -> Iterator[Batch | None]:
         generated = self._config.compatibility.generated_columns == "snapshot"
-        table = self._relations.from_catalog(ref.oid, generated=generated)
-        if table is None:
+        source = self._catalog.columns_for_copy(ref.oid, self._config.publication, generated=generated)
+        table = None if source is None else self._relations.from_catalog(ref.oid, source.columns)
+        if source is None or table is None:
             log.warning("a table is gone before its snapshot", table=str(ref))
             return
         log.info("snapshot of a table", table=str(table), rows_estimated=ref.rows_estimate)
-        for lines in copy_rows(self._dsn, slot.snapshot_name, table, max_bytes=self._source.max_batch_bytes):
+        for lines in copy_rows(self._dsn, snapshot.name, source, max_bytes=self._source.max_batch_bytes):
             runs = markers.runs(table, lines)
             progress.done += len(lines)
             yield Batch(runs, size=sum(map(len, runs)))
-            slot.ping()
+            snapshot.ping()
         progress.finished = True
+        log.info("read a table", table=str(table), rows=progress.done)
 
     # Stream.
 
     def _stream_from(self, begin: Lsn, last_commit: Lsn) -> Iterator[Batch | None]:
         source = self._source
         stream = self._stream = ReplicationStream(
-            self._dsn, slot=self._config.slot, publications=[self._config.publication], settings=source
+            self._dsn, slot=self._config.slot, publications=[self._config.publication], options=source
         )
         stream.open(begin)
         self._progress.state = "streaming"
@@ -200,56 +244,3 @@ def wanted(tables: list[str], exclude: list[str], schema: str, name: str) -> boo
 
 def _any(patterns: list[str], full: str) -> bool:
     return any(fnmatchcase(full, pattern if "." in pattern else f"public.{pattern}") for pattern in patterns)
-
-
-class _Markers:
-    """Marks snapshot rows as Debezium does: first, first_in_data_collection, true, last_in_data_collection, last.
-
-    The newest row is held back, because only its successor tells what it was.
-    """
-
-    def __init__(self, moment: Transaction) -> None:
-        self._moment = moment
-        self._held: tuple[Table, bytes, int] | None = None
-        self._in_table = 0
-        self._count = 0
-
-    def runs(self, table: Table, lines: list[bytes]) -> list[Run]:
-        """The runs that are certain now that `lines`, not empty, were read."""
-        out: list[Run] = []
-        new_table = self._held is None or self._held[0] is not table
-        if self._held is not None:
-            out.append(self._release("last_in_data_collection" if new_table else "true"))
-        if new_table:
-            self._in_table = 0
-        first = len(lines) - 1 if self._in_table == 0 else 0
-        if first > 0:
-            out.append(self._run(table, [lines[0]], self._first()))
-            lines = lines[1:]
-        if len(lines) > 1:
-            out.append(self._run(table, lines[:-1], "true"))
-        self._held = (table, lines[-1], self._in_table)
-        return out
-
-    def finish(self) -> Run | None:
-        """The last row of all, None if there were no rows."""
-        return None if self._held is None else self._release("last")
-
-    def _release(self, marker: str) -> Run:
-        assert self._held is not None
-        table, line, before = self._held
-        if before == 0 and marker == "true":
-            marker = self._first()
-        elif self._count == 0 and marker != "last":
-            marker = "first"
-        self._held = None
-        return self._run(table, [line], marker)
-
-    def _first(self) -> str:
-        return "first" if self._count == 0 else "first_in_data_collection"
-
-    def _run(self, table: Table, lines: list[bytes], marker: str) -> Run:
-        run = Run(Op.READ, table, self._moment, self._count, lines, marker)
-        self._count += len(lines)
-        self._in_table += len(lines)
-        return run

@@ -8,12 +8,12 @@ advisory (failures.md C31): a fact that does not fit the message any more is lef
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import structlog
 
-from pycdc.connectors.postgres.catalog import Catalog, TableFacts
+from pycdc.connectors.postgres.catalog import Catalog, with_typmod
+from pycdc.connectors.postgres.facts import TableFacts
 from pycdc.connectors.postgres.pgoutput import Relation, RelationColumn
 from pycdc.model import Column, PgType, Table
 from pycdc.rows.codecs import is_unknown
@@ -35,21 +35,29 @@ class Relations:
         """The table's version as of `relation`; the same object as before where nothing changed."""
         if not self._wanted(relation.namespace, relation.name):
             return None
-        self._catalog.forget(relation.oid)
         facts = self._catalog.table_facts(relation.oid)
-        types = self._catalog.types([column.type_oid for column in relation.columns])
+        types = self._types(relation)
         columns = tuple(
             _column(column, types.get(column.type_oid), facts, relation.identity) for column in relation.columns
         )
         return self._newest(relation.oid, relation.namespace, relation.name, columns, relation.identity, facts)
 
-    def from_catalog(self, oid: int, *, generated: bool) -> Table | None:
-        """The table as the catalog describes it now, for reading a snapshot. None if it is gone."""
+    def _types(self, relation: Relation) -> dict[int, PgType]:
+        """The columns' types; enums are read anew, because ALTER TYPE … ADD VALUE is not announced."""
+        oids = [column.type_oid for column in relation.columns]
+        types = self._catalog.types(oids)
+        enums = {leaf.oid for leaf in map(_leaf, types.values()) if leaf.kind == "e"}
+        for oid in enums:
+            self._catalog.forget(oid)
+        return self._catalog.types(oids) if enums else types
+
+    def from_catalog(self, oid: int, columns: Sequence[str]) -> Table | None:
+        """The table as the catalog describes it now, with these columns, for reading a snapshot. None if it is gone."""
         facts = self._catalog.table_facts(oid)
         if facts is None:
             return None
-        columns = tuple(column for column in facts.columns.values() if generated or not column.generated)
-        return self._newest(oid, facts.schema, facts.name, columns, facts.identity, facts)
+        chosen = tuple(facts.columns[name] for name in columns if name in facts.columns)
+        return self._newest(oid, facts.schema, facts.name, chosen, facts.identity, facts)
 
     def _newest(
         self, oid: int, schema: str, name: str, columns: tuple[Column, ...], identity: str, facts: TableFacts | None
@@ -79,12 +87,8 @@ def _same(one: Table, other: Table) -> bool:
     )
 
 
-def with_typmod(kind: PgType, typmod: int) -> PgType:
-    """The type with a column's modifier; an array's modifier is that of its elements."""
-    if typmod == -1:
-        return kind
-    element = None if kind.element is None else replace(kind.element, typmod=typmod)
-    return replace(kind, typmod=typmod, element=element)
+def _leaf(kind: PgType) -> PgType:
+    return kind if kind.element is None else kind.element
 
 
 def _column(column: RelationColumn, kind: PgType | None, facts: TableFacts | None, identity: str) -> Column:

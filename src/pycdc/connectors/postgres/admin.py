@@ -1,0 +1,365 @@
+"""Changes at the source: publication and slot. Each failure names the SQL that an owner can run instead.
+
+The publication comes first: WAL that was written before it existed cannot be decoded through it, and creating it
+afterwards does not help.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotDone
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final
+
+import psycopg
+import structlog
+from psycopg import sql
+
+from pycdc.connectors.postgres.facts import PublicationFacts, TableRef
+from pycdc.connectors.postgres.session import Connection, connect, translate
+from pycdc.errors import ConnectionLost, EnvironmentNotReady
+from pycdc.model import Lsn
+
+log = structlog.get_logger(__name__)
+
+_PATIENCE: Final = 5.0
+"""Seconds that creating a slot may take before the transactions that it waits for are named."""
+_CANCEL_SECONDS: Final = 5.0
+_FAILOVER_SINCE: Final = 170_000
+
+_BLOCKERS: Final = """
+SELECT pid, extract(epoch FROM clock_timestamp() - a.xact_start)::float8
+  FROM unnest(pg_blocking_pids(%s)) pid LEFT JOIN pg_stat_activity a USING (pid)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A transaction that the creation of a slot waits for. Pid 0 stands for one in pg_prepared_xacts.
+
+    `age` is in seconds, None where this role may not see it.
+    """
+
+    pid: int
+    age: float | None = None
+
+    def __str__(self) -> str:
+        name = f"pid {self.pid}" if self.pid else "a prepared transaction"
+        return name if self.age is None else f"{name}, open for {self.age:.0f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedSlot:
+    """Every transaction that commits after `consistent_point` is decoded, none before."""
+
+    name: str
+    consistent_point: Lsn
+
+
+class ExportedSnapshot:
+    """The rows as they were at a slot's consistent point, for other sessions to import by `name` until `close`.
+
+    The walsender's own export dies with the next command on its connection, so that connection cannot be kept alive
+    through a long snapshot; an ordinary transaction takes the snapshot over, and `ping` keeps it alive.
+    """
+
+    def __init__(self, slot: CreatedSlot, name: str, holder: Connection) -> None:
+        self.slot = slot
+        self.name = name
+        self._holder = holder
+
+    def ping(self) -> None:
+        """Keep firewalls from forgetting the connection. Raises ConnectionLost where the snapshot is gone."""
+        try:
+            self._holder.execute("SELECT 1")
+        except psycopg.Error as error:
+            self.close()
+            raise ConnectionLost(
+                f"the exported snapshot is gone: {translate(error).fact}", hint="take the snapshot again"
+            ) from None
+
+    def close(self) -> None:
+        self._holder.close()
+
+    def __enter__(self) -> ExportedSnapshot:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+# -- the statements, for us to run or an owner to copy
+
+
+def create_publication_sql(name: str, tables: Sequence[TableRef], *, via_partition_root: bool = False) -> str:
+    """CREATE PUBLICATION for exactly these tables: ONLY keeps the children of an inheritance parent out."""
+    parts = [f"CREATE PUBLICATION {_quoted(name)}"]
+    if tables:
+        parts.append(f"FOR TABLE {_listed(tables)}")
+    if via_partition_root:
+        parts.append("WITH (publish_via_partition_root = true)")
+    return " ".join(parts)
+
+
+def add_tables_sql(name: str, tables: Sequence[TableRef]) -> str:
+    return f"ALTER PUBLICATION {_quoted(name)} ADD TABLE {_listed(tables)}"
+
+
+def create_slot_sql(name: str, *, failover: bool = False) -> str:
+    more = ", failover => true" if failover else ""
+    return f"SELECT pg_create_logical_replication_slot({_string(name)}, 'pgoutput'{more})"
+
+
+def drop_slot_sql(name: str) -> str:
+    return f"SELECT pg_drop_replication_slot({_string(name)})"
+
+
+def drop_publication_sql(name: str) -> str:
+    return f"DROP PUBLICATION IF EXISTS {_quoted(name)}"
+
+
+def create_slot_command(name: str, *, version: int, export: bool, failover: bool = False) -> str:
+    """CREATE_REPLICATION_SLOT in the grammar of the server's version."""
+    command = f"CREATE_REPLICATION_SLOT {_quoted(name)} LOGICAL pgoutput"
+    if version < 150_000:
+        return f"{command} {'EXPORT' if export else 'NOEXPORT'}_SNAPSHOT"
+    options = f"SNAPSHOT '{'export' if export else 'nothing'}'"
+    return f"{command} ({options}, FAILOVER true)" if failover else f"{command} ({options})"
+
+
+def _quoted(name: str) -> str:
+    return sql.Identifier(name).as_string(None)
+
+
+def _string(text: str) -> str:
+    return sql.Literal(text).as_string(None).strip()
+
+
+def _listed(tables: Sequence[TableRef]) -> str:
+    return ", ".join(
+        ("" if table.kind == "p" else "ONLY ") + sql.Identifier(table.schema, table.name).as_string(None)
+        for table in tables
+    )
+
+
+# -- running them
+
+
+class Admin:
+    """Runs each statement on a connection of its own."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    def create_publication(self, name: str, tables: Sequence[TableRef], *, via_partition_root: bool = False) -> None:
+        self._run(create_publication_sql(name, tables, via_partition_root=via_partition_root))
+
+    def add_tables(self, name: str, tables: Sequence[TableRef]) -> None:
+        if tables:
+            self._run(add_tables_sql(name, tables))
+
+    def ensure_publication(
+        self,
+        name: str,
+        tables: Sequence[TableRef],
+        present: PublicationFacts | None,
+        *,
+        via_partition_root: bool = False,
+    ) -> list[TableRef]:
+        """Create the publication, or add the tables that `present` lacks. Returns what was added.
+
+        Tables are never taken out: the rows written in between would be lost without a trace.
+        """
+        if present is None:
+            self.create_publication(name, tables, via_partition_root=via_partition_root)
+            return list(tables)
+        missing = missing_tables(tables, present)
+        self.add_tables(name, missing)
+        return missing
+
+    def drop_publication(self, name: str) -> None:
+        """Idempotent. Drop the slot first: without its publication it can never be read again."""
+        self._run(drop_publication_sql(name))
+
+    def drop_slot(self, name: str) -> None:
+        """Idempotent. Raises SlotActive while somebody reads it."""
+        statement = drop_slot_sql(name)
+        with self._session(statement) as connection:
+            try:
+                connection.execute(statement.encode())
+            except psycopg.errors.UndefinedObject:
+                log.debug("slot was gone already", slot=name)
+
+    def create_slot(self, name: str, *, failover: bool = False, timeout: float = 300.0) -> CreatedSlot:
+        """Create the slot, waiting up to `timeout` seconds for the transactions that were open before."""
+        with self._replication(name, failover) as connection:
+            return self._create(connection, name, export=False, failover=failover, timeout=timeout, on_wait=None)[0]
+
+    def create_slot_with_snapshot(
+        self,
+        name: str,
+        *,
+        failover: bool = False,
+        timeout: float = 300.0,
+        on_wait: Callable[[list[Blocker]], None] | None = None,
+    ) -> ExportedSnapshot:
+        """Create the slot and keep the rows as they are at its consistent point.
+
+        Creating waits for every transaction that is open; after 5 seconds and then each 5 seconds `on_wait` gets those
+        (without it they are logged once), and after `timeout` it gives up and leaves no slot behind.
+        """
+        with self._replication(name, failover) as connection:
+            slot, exported = self._create(
+                connection, name, export=True, failover=failover, timeout=timeout, on_wait=on_wait
+            )
+            try:
+                holder = connect(self._dsn)
+                try:
+                    return ExportedSnapshot(slot, _take_over(holder, exported), holder)
+                except BaseException:
+                    holder.close()
+                    raise
+            except BaseException:
+                # Nobody knows of the slot yet, and it would hold back WAL for good.
+                connection.close()
+                self.drop_slot(name)
+                raise
+
+    def export_snapshot(self, slot: str) -> ExportedSnapshot:
+        """The rows as they are now, for a slot that was made before. The point is the WAL's end at that moment."""
+        holder = connect(self._dsn)
+        try:
+            holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            row = holder.execute("SELECT pg_export_snapshot(), pg_current_wal_lsn()::text").fetchone()
+            assert row is not None
+            return ExportedSnapshot(CreatedSlot(slot, Lsn.parse(row[1])), str(row[0]), holder)
+        except psycopg.Error as error:
+            holder.close()
+            raise translate(error) from None
+
+    def _create(
+        self,
+        connection: Connection,
+        name: str,
+        *,
+        export: bool,
+        failover: bool,
+        timeout: float,
+        on_wait: Callable[[list[Blocker]], None] | None,
+    ) -> tuple[CreatedSlot, str]:
+        version = connection.info.server_version
+        if failover and version < _FAILOVER_SINCE:
+            raise EnvironmentNotReady(
+                f"failover slots need Postgres 17, and the server is {version // 10_000}", hint="remove `failover`"
+            )
+        command = create_slot_command(name, version=version, export=export, failover=failover)
+        with ThreadPoolExecutor(1, thread_name_prefix="pycdc-create-slot") as executor:
+            running = executor.submit(lambda: connection.execute(command.encode()).fetchone())
+            try:
+                row = self._await(running, connection, name, timeout, on_wait or _announce_once(name))
+            finally:
+                if not running.done():
+                    connection.cancel_safe(timeout=_CANCEL_SECONDS)
+        return CreatedSlot(name, Lsn.parse(row[1])), row[2] or ""
+
+    def _await(
+        self,
+        running: Future[Any],
+        connection: Connection,
+        name: str,
+        timeout: float,
+        on_wait: Callable[[list[Blocker]], None],
+    ) -> Any:
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return running.result(min(_PATIENCE, max(left, 0.0)))
+            except NotDone:
+                blockers = self._blockers(connection.info.backend_pid)
+            except psycopg.errors.DuplicateObject:
+                raise EnvironmentNotReady(
+                    f"slot {name} exists already", hint=f"choose another name, or drop it: {drop_slot_sql(name)}"
+                ) from None
+            if time.monotonic() < deadline:
+                on_wait(blockers)
+                continue
+            connection.cancel_safe(timeout=_CANCEL_SECONDS)
+            if running.exception() is None:
+                return running.result()
+            raise EnvironmentNotReady(
+                f"slot {name} could not be created within {timeout:g} s: it waits for {_named(blockers)}",
+                hint="end these transactions, or start again when they are done: "
+                + "; ".join(f"SELECT pg_terminate_backend({blocker.pid})" for blocker in blockers if blocker.pid),
+            )
+
+    def _blockers(self, pid: int) -> list[Blocker]:
+        with connect(self._dsn) as connection:
+            return [Blocker(*row) for row in connection.execute(_BLOCKERS, [pid]).fetchall()]
+
+    def _run(self, statement: str) -> None:
+        with self._session(statement) as connection:
+            connection.execute(statement.encode())
+
+    @contextmanager
+    def _session(self, statement: str) -> Iterator[Connection]:
+        connection = connect(self._dsn)
+        try:
+            yield connection
+        except psycopg.Error as error:
+            raise _with_remedy(error, statement) from None
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _replication(self, name: str, failover: bool) -> Iterator[Connection]:
+        connection = connect(self._dsn, replication=True)
+        try:
+            yield connection
+        except psycopg.Error as error:
+            raise _with_remedy(error, create_slot_sql(name, failover=failover)) from None
+        finally:
+            connection.close()
+
+
+def missing_tables(tables: Sequence[TableRef], present: PublicationFacts) -> list[TableRef]:
+    """The tables that the publication does not publish, neither themselves nor, for roots, by their partitions."""
+    published = {(table.schema, table.name) for table in present.tables}
+    return [table for table in tables if (table.schema, table.name) not in published]
+
+
+def _take_over(holder: Connection, exported: str) -> str:
+    holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    holder.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(exported))
+    row = holder.execute("SELECT pg_export_snapshot()").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _with_remedy(error: psycopg.Error, statement: str) -> Exception:
+    ours = translate(error)
+    if isinstance(ours, EnvironmentNotReady):
+        ours.hint = "; ".join(filter(None, [ours.hint, f"or let an owner run: {statement};"]))
+    return ours
+
+
+def _named(blockers: Sequence[Blocker]) -> str:
+    return ", ".join(map(str, blockers)) or "transactions that ended meanwhile"
+
+
+def _announce_once(name: str) -> Callable[[list[Blocker]], None]:
+    said = False
+
+    def announce(blockers: list[Blocker]) -> None:
+        nonlocal said
+        if not said:
+            log.warning("creating the slot waits for open transactions", slot=name, blockers=_named(blockers))
+            said = True
+
+    return announce

@@ -1,0 +1,400 @@
+"""What the source's catalogs say. Reads only; SQL that changes something is in `admin`.
+
+Everything told about tables and types is advisory: DDL may overtake the question, so objects dropped meanwhile are
+None or missing, never an error. What decides about rows are the Relation messages of the stream.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Final
+
+import psycopg
+from psycopg.rows import dict_row
+
+from pycdc.connectors.postgres.facts import (
+    CopySource,
+    PublicationFacts,
+    PublishedTable,
+    ReplicationLag,
+    ServerFacts,
+    SlotFacts,
+    TableFacts,
+    TableRef,
+)
+from pycdc.connectors.postgres.session import Connection, connect, translate
+from pycdc.model import Column, Lsn, PgType
+
+_Row = dict[str, Any]
+
+_SERVER: Final = """
+SELECT current_setting('server_version_num')::int AS version,
+       (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,
+       CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint())
+            -- The control file lags behind a promotion; the name of the segment being written does not.
+            ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END AS timeline,
+       current_database() AS database, d.oid::int8 AS database_oid, pg_encoding_to_char(d.encoding) AS encoding,
+       current_setting('wal_level') AS wal_level,
+       CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text AS current_lsn,
+       pg_is_in_recovery() AS in_recovery,
+       current_setting('max_replication_slots')::int AS max_replication_slots,
+       (SELECT count(*) FROM pg_replication_slots)::int AS used_replication_slots,
+       current_setting('max_wal_senders')::int AS max_wal_senders,
+       (SELECT NULLIF(setting::int8, -1) * 1024 * 1024 FROM pg_settings WHERE name = 'max_slot_wal_keep_size')
+           AS max_slot_wal_keep_size,
+       (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout') / 1000.0::float8
+           AS wal_sender_timeout,
+       current_user::text AS role,
+       (SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user) AS role_replicates
+  FROM pg_database d WHERE d.datname = current_database()
+"""
+
+_TABLES: Final = """
+SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+       CASE WHEN c.reltuples >= 0 THEN c.reltuples::int8 END AS rows_estimate,
+       CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::oid::int8 END AS root
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+   AND n.nspname || '.' || c.relname LIKE ANY (%(patterns)s)
+   AND NOT n.nspname || '.' || c.relname LIKE ANY (%(exclude)s)
+ ORDER BY 2, 3
+"""
+
+_TABLE: Final = """
+SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.relreplident::text AS identity
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = %(oid)s::int8::oid
+"""
+
+_COLUMNS: Final = """
+SELECT a.attnum AS number, a.attname AS name, a.atttypid::int8 AS type, a.atttypmod AS typmod,
+       NOT a.attnotnull AS nullable, a.attndims AS dimensions, a.attgenerated <> '' AS generated,
+       CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END AS default
+  FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+ WHERE a.attrelid = %(oid)s::int8::oid AND a.attnum > 0 AND NOT a.attisdropped
+ ORDER BY a.attnum
+"""
+
+_KEYS: Final = """
+SELECT i.indisprimary AS primary, i.indisreplident AS replident,
+       (i.indkey::int2[])[0:i.indnkeyatts - 1] AS numbers
+  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+ WHERE i.indrelid = %(oid)s::int8::oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+   AND i.indpred IS NULL AND i.indexprs IS NULL
+ ORDER BY i.indisprimary DESC, i.indisreplident DESC, c.relname
+"""
+
+_TYPES: Final = """
+SELECT t.oid::int8 AS oid, t.typname AS name, t.typtype::text AS kind,
+       t.typbasetype::int8 AS base, t.typtypmod AS typmod,
+       CASE WHEN t.typsubscript = 'array_subscript_handler'::regproc THEN t.typelem::int8 ELSE 0 END AS element,
+       CASE WHEN t.typtype = 'e' THEN
+           ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder)
+       END AS labels
+  FROM pg_type t WHERE t.oid = ANY (%(oids)s::int8[]::oid[])
+"""
+
+_LAG: Final = """
+SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text AS current,
+       s.confirmed_flush_lsn::text AS confirmed, s.restart_lsn::text AS restart,
+       r.sent_lsn::text AS sent, r.flush_lsn::text AS flushed, r.replay_lag
+  FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
+ WHERE s.slot_name = %(name)s
+"""
+
+
+class Catalog:
+    """One ordinary connection, opened when first needed and once again when it turns out to be stale.
+
+    Types are read when somebody asks for them, and kept until `forget`: there are databases with a million.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: Connection | None = None
+        self._types: dict[int, PgType] = {}
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _rows(self, query: str, **parameters: Any) -> list[_Row]:
+        fresh = self._connection is None
+        try:
+            return self._query(query, parameters)
+        except psycopg.OperationalError as error:
+            broken = self._connection is None or self._connection.broken
+            self.close()
+            if fresh or not broken:
+                raise translate(error) from None
+        except psycopg.Error as error:
+            raise translate(error) from None
+        try:
+            return self._query(query, parameters)
+        except psycopg.Error as error:
+            raise translate(error) from None
+
+    def _query(self, query: str, parameters: Mapping[str, Any]) -> list[_Row]:
+        if self._connection is None:
+            self._connection = connect(self._dsn)
+        with self._connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query.encode(), parameters).fetchall()
+
+    def _row(self, query: str, **parameters: Any) -> _Row | None:
+        rows = self._rows(query, **parameters)
+        return rows[0] if rows else None
+
+    @property
+    def version(self) -> int:
+        """server_version_num."""
+        if self._connection is None:
+            self._connection = connect(self._dsn)
+        return self._connection.info.server_version
+
+    # -- the server and its slots
+
+    def server(self) -> ServerFacts:
+        row = self._row(_SERVER)
+        assert row is not None
+        return ServerFacts(**{**row, "current_lsn": Lsn.parse(row["current_lsn"])})
+
+    def timeline_ends(self) -> dict[int, Lsn]:
+        """Where each timeline before the present one ended. Needs the right to replicate."""
+        connection = connect(self._dsn, replication=True)
+        try:
+            row = connection.execute("IDENTIFY_SYSTEM").fetchone()
+            timeline = int(row[1]) if row else 1
+            # The first timeline has no history file.
+            history = connection.execute(f"TIMELINE_HISTORY {timeline}".encode()).fetchone() if timeline > 1 else None
+        except psycopg.Error as error:
+            raise translate(error) from None
+        finally:
+            connection.close()
+        return parse_history(history[1]) if history else {}
+
+    def slot(self, name: str) -> SlotFacts | None:
+        rows = self._rows(_slot_query(self.version), name=name)
+        if not rows:
+            return None
+        row = rows[0]
+        lsns = {key: _lsn(row[key]) for key in ("confirmed_flush", "restart_lsn")}
+        return SlotFacts(**{**row, **lsns})
+
+    def replication_lag(self, slot: str) -> ReplicationLag | None:
+        """None where the slot does not exist, or was never read and confirmed."""
+        row = self._row(_LAG, name=slot)
+        if row is None or row["confirmed"] is None or row["current"] is None:
+            return None
+        lsns = {key: _lsn(row[key]) for key in ("current", "confirmed", "restart", "sent", "flushed")}
+        return ReplicationLag(**{**row, **lsns})
+
+    # -- tables
+
+    def tables(self, patterns: Sequence[str], exclude: Sequence[str] = ()) -> list[TableRef]:
+        """Permanent tables, partitioned tables and partitions that match, by schema and name; system schemas never."""
+        return [
+            TableRef(**row)
+            for row in self._rows(_TABLES, patterns=[*map(_like, patterns)], exclude=[*map(_like, exclude)])
+        ]
+
+    def table_facts(self, oid: int) -> TableFacts | None:
+        table, columns, indexes = self._row(_TABLE, oid=oid), self._rows(_COLUMNS, oid=oid), self._rows(_KEYS, oid=oid)
+        if table is None:
+            return None
+        types = self.types({row["type"] for row in columns})
+        names = {row["number"]: row["name"] for row in columns}
+        required = {row["number"] for row in columns if not row["nullable"]}
+        key: list[int] = next((i["numbers"] for i in indexes if required.issuperset(i["numbers"])), [])
+        identity = _identity_numbers(table["identity"], indexes, names)
+        return TableFacts(
+            oid,
+            **table,
+            columns={
+                row["name"]: Column(
+                    row["name"],
+                    with_typmod(types.get(row["type"]) or PgType(row["type"], "unknown"), row["typmod"]),
+                    identity=row["number"] in identity,
+                    nullable=row["nullable"],
+                    default=row["default"],
+                    dimensions=row["dimensions"],
+                    generated=row["generated"],
+                )
+                for row in columns
+            },
+            key=tuple(names[number] for number in key if number in names),
+            has_primary_key=any(i["primary"] for i in indexes),
+        )
+
+    def columns_for_copy(
+        self, oid: int, publication: str | None = None, *, generated: bool = False
+    ) -> CopySource | None:
+        """The columns in the table's order and the filter that a snapshot must use to equal the stream.
+
+        Without `publication` it is all columns and rows. `generated`: stored generated columns too, which the stream
+        leaves out.
+        """
+        facts = self.table_facts(oid)
+        if facts is None:
+            return None
+        published = PublishedTable(facts.schema, facts.name)
+        if publication is not None:
+            listed = self.publication_tables(publication)
+            published = next((t for t in listed if (t.schema, t.name) == (facts.schema, facts.name)), published)
+        wanted = facts.columns if published.columns is None else set(published.columns)
+        names = tuple(
+            name for name, column in facts.columns.items() if name in wanted and (generated or not column.generated)
+        )
+        return CopySource(facts.schema, facts.name, names, published.row_filter)
+
+    # -- publications
+
+    def publication(self, name: str) -> PublicationFacts | None:
+        row = self._row(_publication_query(self.version), name=name)
+        if row is None:
+            return None
+        operations = frozenset(word for word in ("insert", "update", "delete", "truncate") if row.pop(word))
+        return PublicationFacts(**row, operations=operations, tables=self.publication_tables(name))
+
+    def publication_tables(self, name: str) -> tuple[PublishedTable, ...]:
+        """What the publication publishes now, roots in place of partitions where it publishes via the root."""
+        rows = self._rows(_published_query(self.version), name=name)
+        return tuple(
+            PublishedTable(r["schema"], r["name"], tuple(r["columns"]) if r["columns"] else None, r["row_filter"])
+            for r in rows
+        )
+
+    # -- types
+
+    def types(self, oids: Iterable[int]) -> dict[int, PgType]:
+        """Types by OID, domains resolved to their base type with its typmod; types dropped meanwhile are missing."""
+        wanted = set(oids)
+        raw: dict[int, _Row] = {}
+        missing = wanted - self._types.keys()
+        while missing:
+            rows = {row["oid"]: row for row in self._rows(_TYPES, oids=list(missing))}
+            raw |= rows
+            needed = {row[part] for row in rows.values() for part in ("base", "element")} - {0}
+            missing = needed - self._types.keys() - raw.keys()
+        for oid in raw:
+            self._resolve(oid, raw)
+        return {oid: self._types[oid] for oid in wanted if oid in self._types}
+
+    def _resolve(self, oid: int, raw: Mapping[int, _Row]) -> PgType | None:
+        if oid in self._types:
+            return self._types[oid]
+        row = raw.get(oid)
+        if row is None:
+            return None
+        resolved: PgType | None
+        if row["kind"] == "d":
+            base = self._resolve(row["base"], raw)
+            resolved = base and replace(with_typmod(base, row["typmod"]), domain=True)
+        else:
+            element = self._resolve(row["element"], raw) if row["element"] else None
+            resolved = PgType(oid, row["name"], kind=row["kind"], element=element, labels=tuple(row["labels"] or ()))
+        if resolved is not None:
+            self._types[oid] = resolved
+        return resolved
+
+    def column_type(self, oid: int, typmod: int = -1) -> PgType:
+        """The type of a column as a Relation message names it; one that is gone by now is called ``unknown``."""
+        return with_typmod(self.types([oid]).get(oid) or PgType(oid, "unknown"), typmod)
+
+    def forget(self, oid: int) -> None:
+        """Read the type anew next time, and what was resolved through it."""
+        self._types = {key: known for key, known in self._types.items() if key != oid and not _uses(known, oid)}
+
+
+def with_typmod(known: PgType, typmod: int) -> PgType:
+    """The type under a column's typmod, which for an array is that of its elements; -1 leaves what a domain set."""
+    if typmod == -1:
+        return known
+    element = known.element and with_typmod(known.element, typmod)
+    return replace(known, typmod=typmod, element=element)
+
+
+def _uses(known: PgType, oid: int) -> bool:
+    return known.oid == oid or (known.element is not None and _uses(known.element, oid))
+
+
+def _identity_numbers(identity: str, indexes: Sequence[_Row], names: Mapping[int, str]) -> set[int]:
+    if identity == "f":
+        return set(names)
+    flag = {"d": "primary", "i": "replident"}.get(identity)
+    return {number for index in indexes if flag and index[flag] for number in index["numbers"]}
+
+
+def parse_history(content: bytes | str) -> dict[int, Lsn]:
+    """A timeline history file: lines of timeline, switch point and reason, apart by tabs; # begins a comment."""
+    text = content.decode("utf-8", "replace") if isinstance(content, bytes) else content
+    fields = [line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return {int(timeline): Lsn.parse(lsn) for timeline, lsn, *_ in fields}
+
+
+def _like(pattern: str) -> str:
+    qualified = pattern if "." in pattern else f"public.{pattern}"
+    return re.sub(r"([\\%_])", r"\\\1", qualified).replace("*", "%")
+
+
+def _lsn(text: str | None) -> Lsn | None:
+    return None if text is None else Lsn.parse(text)
+
+
+def _slot_query(version: int) -> str:
+    if version >= 170_000:
+        invalidation = "invalidation_reason"
+    elif version >= 160_000:
+        invalidation = "CASE WHEN conflicting THEN 'conflict' WHEN wal_status = 'lost' THEN 'lost' END"
+    else:
+        invalidation = "CASE WHEN wal_status = 'lost' THEN 'lost' END"
+    failover, synced = ("failover", "synced") if version >= 170_000 else ("false", "false")
+    return f"""
+SELECT slot_name::text AS name, plugin::text, database::text, temporary, active_pid,
+       confirmed_flush_lsn::text AS confirmed_flush, restart_lsn::text, wal_status, safe_wal_size,
+       {invalidation} AS invalidation, {failover} AS failover, {synced} AS synced,
+       pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
+                       restart_lsn)::int8 AS retained_bytes
+  FROM pg_replication_slots WHERE slot_name = %(name)s
+"""  # noqa: S608 - the pieces are the constants above
+
+
+def _publication_query(version: int) -> str:
+    generated = "p.pubgencols <> 'n'" if version >= 180_000 else "false"
+    return f"""
+SELECT p.pubname::text AS name, p.puballtables AS all_tables, p.pubviaroot AS via_partition_root,
+       p.pubinsert AS insert, p.pubupdate AS update, p.pubdelete AS delete, p.pubtruncate AS truncate,
+       {generated} AS generated_columns, r.rolname::text AS owner,
+       pg_has_role(p.pubowner, 'USAGE') AS owned
+  FROM pg_publication p JOIN pg_roles r ON r.oid = p.pubowner WHERE p.pubname = %(name)s
+"""  # noqa: S608
+
+
+def _published_query(version: int) -> str:
+    if version < 150_000:
+        columns = row_filter = "NULL"
+    else:
+        # The view lists every column where the publication lists none.
+        columns = """(SELECT CASE WHEN r.prattrs IS NOT NULL THEN t.attnames::text[] END
+            FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+           WHERE p.pubname = t.pubname AND r.prrelid = c.oid)"""
+        row_filter = "t.rowfilter"
+    return f"""
+SELECT t.schemaname::text AS schema, t.tablename::text AS name, {columns} AS columns, {row_filter} AS row_filter
+  FROM pg_publication_tables t
+  JOIN pg_namespace n ON n.nspname = t.schemaname
+  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+ WHERE t.pubname = %(name)s ORDER BY 1, 2
+"""  # noqa: S608

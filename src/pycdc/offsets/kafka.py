@@ -1,0 +1,193 @@
+"""The checkpoint in a compacted Kafka topic of one partition, under the pipeline's name as key.
+
+Reading stops at the last stable offset, which the leader is asked for first: the end that a fetch reports may lag
+behind what was acknowledged while a new leader catches up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from pycdc.errors import ConnectionLost, DeliveryError, EnvironmentNotReady
+from pycdc.interfaces import Checkpoint
+from pycdc.offsets.encoding import dump, load, require_forward
+
+PARTITION: Final = 0
+SETTINGS: Final = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "86400000"}
+"""How the topic is to be created."""
+_POLL: Final = 0.2
+
+
+class Topics(Protocol):
+    """Creates topics and reads their settings: what `sinks.kafka.topics.TopicAdmin` does."""
+
+    def ensure(self, topic: str) -> object:
+        """Create `topic` (one partition, `SETTINGS`) unless it exists."""
+
+    def setting(self, topic: str, name: str) -> str | None:
+        """The value of a topic's setting, None where the broker does not tell."""
+
+
+class KafkaOffsetStore:
+    """`client` holds librdkafka settings (bootstrap.servers, security …); `timeout` is seconds for each operation.
+
+    Moving backward is refused against what this instance loaded or stored; two instances that run at the same time are
+    not told apart.
+    """
+
+    def __init__(
+        self, client: Mapping[str, Any], topic: str, name: str, topics: Topics, *, timeout: float = 30.0
+    ) -> None:
+        self._client = dict(client)
+        self._topic = topic
+        self._key = name.encode()
+        self._topics = topics
+        self._timeout = timeout
+        self._producer: Producer | None = None
+        self._newest: Checkpoint | None = None
+        self._loaded = False
+        self._error: KafkaError | None = None
+
+    def load(self) -> Checkpoint | None:
+        try:
+            data = self._newest_record()
+        except KafkaException as error:
+            raise self._unreachable(error.args[0]) from None
+        self._newest = None if data is None else load(data, f"the newest record of the offset topic {self._topic}")
+        self._loaded = True
+        return self._newest
+
+    def store(self, checkpoint: Checkpoint) -> None:
+        if not self._loaded:
+            self.load()
+        require_forward(self._newest, checkpoint, f"the offset topic {self._topic}")
+        self._produce(dump(checkpoint))
+        self._newest = checkpoint
+
+    def clear(self) -> None:
+        if self.load() is not None:
+            self._produce(None)
+            self._newest = None
+
+    def close(self) -> None:
+        if self._producer is not None:
+            self._producer.purge()
+            self._producer.close()
+            self._producer = None
+
+    def _produce(self, value: bytes | None) -> None:
+        producer = self._ready_producer()
+        self._error = None
+        try:
+            producer.produce(self._topic, value, self._key, partition=PARTITION)
+            left = producer.flush(self._timeout)
+        except KafkaException as error:
+            self.close()
+            raise self._undelivered(error.args[0]) from None
+        if left or self._error is not None:
+            self.close()
+            raise self._undelivered(self._error)
+
+    def _ready_producer(self) -> Producer:
+        if self._producer is None:
+            self._topics.ensure(self._topic)
+            self._require_compaction()
+            self._producer = Producer(
+                {
+                    **self._client,
+                    "enable.idempotence": True,
+                    "acks": "all",
+                    "linger.ms": 0,
+                    "message.timeout.ms": int(self._timeout * 1000),
+                    "on_delivery": self._delivered,
+                }
+            )
+        return self._producer
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        self._error = error or self._error
+
+    def _require_compaction(self) -> None:
+        policy = self._topics.setting(self._topic, "cleanup.policy")
+        if policy is not None and policy != "compact":
+            raise EnvironmentNotReady(
+                f"the offset topic {self._topic} has cleanup.policy={policy}, which forgets positions",
+                hint=f"kafka-configs --alter --topic {self._topic} --add-config cleanup.policy=compact",
+            )
+
+    def _newest_record(self) -> bytes | None:
+        """The value of the last record with our key, None if there is none or it is a tombstone."""
+        consumer = Consumer(
+            {
+                **self._client,
+                "group.id": f"pycdc-{self._topic}",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "allow.auto.create.topics": False,
+            }
+        )
+        try:
+            if not self._exists(consumer):
+                return None
+            end = self._stable_end()
+            consumer.assign([TopicPartition(self._topic, PARTITION, 0)])
+            return self._read_until(consumer, end)
+        finally:
+            consumer.close()
+
+    def _exists(self, consumer: Consumer) -> bool:
+        topic = consumer.list_topics(self._topic, timeout=self._timeout).topics[self._topic]
+        if topic.error is None:
+            return True
+        if topic.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return False
+        raise KafkaException(topic.error)
+
+    def _stable_end(self) -> int:
+        partition = TopicPartition(self._topic, PARTITION)
+        answers = AdminClient(self._client).list_offsets(
+            {partition: OffsetSpec.latest()},
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=self._timeout,
+        )
+        return int(answers[partition].result(self._timeout).offset)
+
+    def _read_until(self, consumer: Consumer, end: int) -> bytes | None:
+        newest: bytes | None = None
+        deadline = time.monotonic() + self._timeout
+        while True:
+            message = consumer.poll(_POLL)
+            if message is None:
+                if time.monotonic() > deadline:
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+                continue
+            error = message.error()
+            if error is None:
+                deadline = time.monotonic() + self._timeout
+                if message.key() == self._key:
+                    newest = message.value()
+            elif error.code() != KafkaError._PARTITION_EOF:
+                raise KafkaException(error)
+            # A transaction's markers take offsets too, so only the end of the partition is sure to come.
+            if message.offset() + (error is None) >= end:
+                return newest
+
+    def _unreachable(self, error: KafkaError) -> ConnectionLost:
+        return ConnectionLost(
+            f"the offset topic {self._topic} cannot be read: {error.str()}",
+            hint="check that the brokers are up and that the user may read the topic",
+        )
+
+    def _undelivered(self, error: KafkaError | None) -> DeliveryError:
+        reason = "no broker confirmed it in time" if error is None else error.str()
+        return DeliveryError(
+            f"the position could not be stored in the offset topic {self._topic}: {reason}",
+            hint="check that the brokers are up and that the user may write the topic",
+        )

@@ -1,0 +1,254 @@
+"""Schema ids from a registry that speaks Confluent's REST API.
+
+A schema goes out as the exact text it has: registries tell schemas apart by their text, and the text that Debezium
+would have sent gets the id that Debezium's consumers know. Ids are asked for once per subject and schema, before the
+first record that carries them, never per row. What the registry answers is checked, because a wrong id makes every
+record behind it unreadable: the id must lead back to the same schema.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Final, Literal, TypeVar
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import fastavro
+import fastavro.schema
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from pycdc import config
+from pycdc.errors import (
+    ConfigError,
+    ConnectionLost,
+    EnvironmentNotReady,
+    ProtocolError,
+    PycdcError,
+    SchemaIncompatible,
+)
+from pycdc.serialization.schema_diff import differences
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_MAX_ID: Final = 2**31 - 1
+"""The wire format has four bytes for the id, and Java reads them as a signed integer."""
+_PASSING: Final = {408, 425, 429, 500, 502, 503, 504}
+_MAX_PAUSE: Final = 5.0
+_NOT_FOUND: Final = 404
+
+
+class SchemaRegistry:
+    """Thread-safe. Faults that may pass are tried again for `timeout` seconds, then they are ConnectionLost."""
+
+    def __init__(self, settings: config.Registry) -> None:
+        self._settings = settings
+        self._url = _without_credentials(settings.url)
+        self._ids: dict[tuple[str, str], int] = {}
+        self._texts: dict[int, str] = {}
+        self._lock = threading.Lock()
+        try:
+            self._client = SchemaRegistryClient(_client_settings(settings))
+        except (ValueError, TypeError, OSError) as error:
+            raise ConfigError(
+                f"the registry's settings cannot be used: {type(error).__name__}",
+                hint="check `registry`: the URL with http:// or https://, the certificate files, and that credentials "
+                "stand in one place only",
+            ) from None
+
+    def __repr__(self) -> str:
+        return f"SchemaRegistry({self._url})"
+
+    def subject(self, topic: str, record: str, part: Literal["key", "value"]) -> str:
+        """The subject for a schema whose record has the full name `record`."""
+        strategy = self._settings.subjects
+        if strategy == "topic":
+            return f"{topic}-{part}"
+        return record if strategy == "record" else f"{topic}-{record}"
+
+    def id_for(self, subject: str, text: str) -> int:
+        """The id of the Avro schema `text` under `subject`, registering it where that is allowed.
+
+        Raises SchemaIncompatible, EnvironmentNotReady, ConnectionLost.
+        """
+        with self._lock:
+            known = self._ids.get((subject, text))
+            if known is None:
+                known = self._ask(subject, text)
+                self._ids[subject, text] = known
+            return known
+
+    def text_for(self, schema_id: int) -> str:
+        """The text of the schema with that id."""
+        with self._lock:
+            if schema_id not in self._texts:
+                self._texts[schema_id] = self._text(schema_id)
+            return self._texts[schema_id]
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _ask(self, subject: str, text: str) -> int:
+        schema = Schema(text, "AVRO")
+        try:
+            if self._settings.register_schemas:
+                answer = self._call(lambda: self._client.register_schema(subject, schema, normalize_schemas=False))
+            else:
+                found = self._call(lambda: self._client.lookup_schema(subject, schema, normalize_schemas=False))
+                answer = found.schema_id
+        except SchemaRegistryError as error:
+            raise self._refused(error, subject, text) from None
+        schema_id = self._plausible(answer, subject)
+        self._require_same(schema_id, text, subject)
+        return schema_id
+
+    def _plausible(self, answer: object, subject: str) -> int:
+        if type(answer) is not int or not 0 < answer <= _MAX_ID:
+            raise ProtocolError(
+                f"the registry at {self._url} gave {subject} an id that is no positive 32-bit integer",
+                hint="check that `registry.url` leads to Confluent's REST API",
+            )
+        return answer
+
+    def _require_same(self, schema_id: int, text: str, subject: str) -> None:
+        found = self._text(schema_id)
+        if found != text and _canonical(found) != _canonical(text):
+            raise ProtocolError(
+                f"the registry at {self._url} gave {subject} the id {schema_id}, which leads to another schema",
+                hint="check whether the registry was restored from a backup; its ids must not change",
+            )
+
+    def _text(self, schema_id: int) -> str:
+        try:
+            text = self._call(lambda: self._client.get_schema(schema_id)).schema_str
+        except SchemaRegistryError as error:
+            if error.http_status_code == _NOT_FOUND:
+                raise EnvironmentNotReady(
+                    f"the registry at {self._url} has no schema with the id {schema_id}",
+                    hint="use the registry that the records were written with",
+                ) from None
+            raise self._refused(error, f"schema {schema_id}", None) from None
+        if not isinstance(text, str):
+            raise ProtocolError(f"the registry at {self._url} returned no schema for the id {schema_id}")
+        return text
+
+    def _call(self, work: Callable[[], T]) -> T:
+        """Do `work`, again after faults that may pass; other answers of the registry come out as they are."""
+        retrying = Retrying(
+            stop=stop_after_delay(self._settings.timeout),
+            wait=wait_random_exponential(multiplier=0.1, max=_MAX_PAUSE),
+            retry=retry_if_exception(_may_pass),
+            before_sleep=self._log_retry,
+            reraise=True,
+        )
+        try:
+            return retrying(work)
+        except SchemaRegistryError as error:
+            if _may_pass(error):
+                raise self._away(f"HTTP {error.http_status_code}") from None
+            raise
+        except PycdcError:
+            raise
+        except ValueError:
+            raise ProtocolError(
+                f"what answers at {self._url} is no schema registry: not JSON",
+                hint="check `registry.url`, its path too (Apicurio: /apis/ccompat/v7)",
+            ) from None
+        except Exception as error:
+            if _may_pass(error):
+                raise self._away(str(error) or type(error).__name__) from None
+            raise
+
+    def _log_retry(self, state: RetryCallState) -> None:
+        log.warning("the schema registry at %s does not answer, attempt %d", self._url, state.attempt_number)
+
+    def _away(self, reason: str) -> ConnectionLost:
+        return ConnectionLost(
+            f"the schema registry at {self._url} is out of reach for {self._settings.timeout:g} s: {reason}",
+            hint="check that it runs and that `registry.url` is right",
+        )
+
+    def _refused(self, error: SchemaRegistryError, subject: str, text: str | None) -> PycdcError:
+        status = error.http_status_code
+        if status in (401, 403):
+            return EnvironmentNotReady(
+                f"the registry at {self._url} denies access to {subject} (HTTP {status})",
+                hint="check `registry.username` and `registry.password`, and the user's right to read and write "
+                "the subject",
+            )
+        if status == 409 and text is not None:
+            return self._incompatible(subject, text)
+        if status == 422:
+            return SchemaIncompatible(
+                f"the registry at {self._url} finds the schema of {subject} invalid (code {error.error_code})",
+                hint="check names that Avro does not allow: `envelope.adjust_names: true` makes them legal",
+            )
+        if status == _NOT_FOUND and not self._settings.register_schemas:
+            return EnvironmentNotReady(
+                f"the registry at {self._url} does not know this schema of {subject}",
+                hint="register it, or set `registry.register_schemas: true`; `pycdc schema` prints it",
+            )
+        return ProtocolError(
+            f"the registry at {self._url} answers HTTP {status} (code {error.error_code}) for {subject}",
+            hint="check `registry.url`, its path too (Apicurio: /apis/ccompat/v7)",
+        )
+
+    def _incompatible(self, subject: str, text: str) -> SchemaIncompatible:
+        changes = self._changes(subject, text)
+        listed = "".join(f"\n    {change}" for change in changes) or " (the registry does not show the latest version)"
+        body = json.dumps({"compatibility": "NONE"})
+        return SchemaIncompatible(
+            f"the registry at {self._url} refuses the new schema of {subject}; against the latest version:{listed}",
+            hint="change the table in steps that consumers can follow (new columns nullable or with a default, no "
+            f"change of type), or allow it: curl -X PUT -H 'Content-Type: application/json' -d '{body}' "
+            f"{self._url}/config/{quote(subject, safe='')}",
+        )
+
+    def _changes(self, subject: str, text: str) -> list[str]:
+        try:
+            latest = self._call(lambda: self._client.get_latest_version(subject)).schema.schema_str
+        except (SchemaRegistryError, PycdcError):
+            # The refusal is what counts; without the latest version it is told without the comparison.
+            return []
+        return differences(json.loads(latest), json.loads(text)) if latest else []
+
+
+def _client_settings(settings: config.Registry) -> dict[str, Any]:
+    out: dict[str, Any] = {"url": settings.url, "timeout": settings.timeout, "max.retries": 0}
+    if settings.username is not None:
+        password = settings.password.get_secret_value() if settings.password else ""
+        out["basic.auth.user.info"] = f"{settings.username}:{password}"
+    files = {
+        "ssl.ca.location": settings.ca,
+        "ssl.certificate.location": settings.certificate,
+        "ssl.key.location": settings.key,
+    }
+    return {**out, **{name: path for name, path in files.items() if path is not None}}
+
+
+def _without_credentials(url: str) -> str:
+    def clean(one: str) -> str:
+        parts = urlsplit(one.strip())
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+
+    return ",".join(clean(one) for one in url.split(","))
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, SchemaRegistryError):
+        return error.http_status_code in _PASSING
+    # The HTTP library is the client's own choice (httpx or its successor); its network errors share this base.
+    return any(base.__name__ == "TransportError" for base in type(error).__mro__)
+
+
+def _canonical(text: str) -> str:
+    """Avro's parsing canonical form: what decides how bytes are read."""
+    try:
+        form: str = fastavro.schema.to_parsing_canonical_form(fastavro.parse_schema(json.loads(text)))
+        return form
+    except (ValueError, KeyError, TypeError, fastavro.schema.SchemaParseException):
+        return text

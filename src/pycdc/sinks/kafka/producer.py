@@ -1,0 +1,279 @@
+"""The at-least-once Kafka sink: an idempotent producer that never goes on past a record that failed.
+
+Strategy: records go out in the order of the batches. A full queue holds the writer back, and the records it refused are
+sent again in their order before anything else. The first record that cannot be delivered purges the queue and ends the
+sink: later records of the same keys must not overtake it. The pipeline then rewinds to the stored checkpoint and builds
+a new sink, so whatever is in doubt is sent again.
+
+Facts about librdkafka 2.16 that this rests on (tests/sinks/kafka pins them):
+
+- `produce_batch` raises nothing when the queue is full: it marks the refused messages, which are a suffix of the list.
+- It marks a message that is too large too, but accepts those after it: so sizes are checked before.
+- It ignores a message's headers and partition: records that have some go through `produce`.
+- `flush` returns what is left and never raises; delivery reports of failures come through `poll` and `flush`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Protocol
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from pycdc import config
+from pycdc.errors import ConfigError, DeliveryError, PycdcError, RecordTooLarge
+from pycdc.interfaces import Checkpoint, OffsetStore
+from pycdc.model import Batch, Table
+from pycdc.sinks.kafka.faults import too_large_hint, undelivered
+from pycdc.sinks.kafka.settings import client_settings, producer_settings
+from pycdc.sinks.kafka.topics import TopicAdmin
+
+Record = dict[str, Any]
+"""``key`` and ``value`` (bytes or None), and perhaps ``headers`` (list of name and bytes) and ``partition``."""
+
+_SLICE: Final = 0.05
+"""Seconds between looks at failures and at the stop signal."""
+_STOP_GRACE: Final = 5.0
+"""Seconds that a stopped pipeline still waits for the brokers."""
+_RETRIED: Final = 512
+"""Records offered at once to a queue that was full: what does not fit is parsed in vain."""
+_OVERHEAD: Final = 96
+"""Bytes a record and its batch take beside key, value and headers, at most."""
+_BATCH_SIZE: Final = 1_000_000
+"""librdkafka's default for batch.size."""
+
+
+class Serializer(Protocol):
+    """Turns batches into records."""
+
+    def serialize(self, batch: Batch) -> list[tuple[str, list[Record]]]:
+        """Topics and their records, in order; a topic may come several times, its groups in order too."""
+
+
+class KafkaSink:
+    """Publish batches; `commit` makes them durable and then stores the position in `offsets`, which stays open.
+
+    `stopping` ends the wait for brokers that do not answer. After an exception the sink is dead.
+    """
+
+    def __init__(
+        self,
+        serializer: Serializer,
+        settings: config.KafkaSink,
+        offsets: OffsetStore,
+        *,
+        topics: TopicAdmin | None = None,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        self._serializer = serializer
+        self._settings = producer_settings(settings)
+        self._offsets = offsets
+        self._delivery_timeout = settings.delivery_timeout
+        self._stopping = stopping or threading.Event()
+        self._stop_deadline: float | None = None
+        self._compressed = str(self._settings["compression.type"]) != "none"
+        self._limits: dict[str, int] = {}
+        self._tables: dict[str, Table] = {}
+        self._failure: PycdcError | None = None
+        self._trouble = ""
+        self._dead: BaseException | None = None
+        self._producer = self._connect()
+        self._topics = topics or TopicAdmin(client_settings(settings), settings.topics)
+
+    def write(self, batch: Batch) -> None:
+        with self._fatal():
+            for topic, records in self._serializer.serialize(batch):
+                if topic not in self._limits:
+                    self._admit(topic, batch)
+                self._require_sizes(topic, records)
+                self._send(topic, records)
+            self._producer.poll(0)
+            self._check()
+
+    def commit(self, checkpoint: Checkpoint) -> None:
+        with self._fatal():
+            self._flush()
+            self._offsets.store(checkpoint)
+
+    def close(self) -> None:
+        """Drop what is still on its way and release the connections. Idempotent."""
+        self._dead = self._dead or DeliveryError("the sink is closed")
+        self._producer.purge()
+        self._producer.close()
+
+    @contextmanager
+    def _fatal(self) -> Iterator[None]:
+        """Whatever goes wrong inside leaves records in doubt, so it is the sink's end."""
+        if self._dead is not None:
+            raise DeliveryError(
+                "the sink cannot go on after an error",
+                hint="build a new sink and rewind the source to the stored checkpoint",
+            ) from self._dead
+        try:
+            yield
+        except BaseException as error:
+            self._dead = error
+            self._producer.purge()
+            raise
+
+    def _connect(self) -> Producer:
+        callbacks = {"on_delivery": self._on_delivery, "error_cb": self._on_trouble}
+        try:
+            return Producer({**self._settings, **callbacks})
+        except (KafkaException, ValueError, TypeError) as error:
+            reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+            raise ConfigError(f"librdkafka refuses the settings: {reason}", hint="correct sink.kafka.options") from None
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is None or self._failure is not None:
+            return
+        topic = message.topic()
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and topic is not None:
+            self._failure = self._too_large(topic, len(message.key() or b""), len(message.value() or b""))
+        else:
+            self._failure = undelivered(error, topic, self._trouble)
+
+    def _on_trouble(self, error: KafkaError) -> None:
+        """Remember what the client says of its brokers: a delivery that times out does not know why."""
+        self._trouble = error.str()
+        if error.fatal() and self._failure is None:
+            self._failure = undelivered(error, None)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _wait(self) -> None:
+        """Let deliveries happen for a moment."""
+        self._producer.poll(_SLICE)
+        self._check()
+        self._check_stop()
+
+    def _check_stop(self) -> None:
+        if not self._stopping.is_set():
+            return
+        now = time.monotonic()
+        if self._stop_deadline is None:
+            self._stop_deadline = now + _STOP_GRACE
+        elif now > self._stop_deadline:
+            raise DeliveryError(
+                f"the pipeline was stopped while brokers did not answer: {self._trouble or 'no reason given'}",
+                hint="start it again once the brokers are up; it resumes at the stored checkpoint",
+            )
+
+    def _flush(self) -> None:
+        deadline = time.monotonic() + self._delivery_timeout
+        while left := self._producer.flush(_SLICE):
+            self._check()
+            self._check_stop()
+            if time.monotonic() > deadline:
+                raise DeliveryError(
+                    f"{left} records were not confirmed within {self._delivery_timeout:g} s: "
+                    f"{self._trouble or 'no reason given'}",
+                    hint="check that the brokers are up, reachable and have enough replicas",
+                )
+        self._check()
+
+    # -- records
+
+    def _send(self, topic: str, records: list[Record]) -> None:
+        # Two entries are key and value; whoever has more needs `produce`.
+        if set(map(len, records)) <= {2}:
+            self._send_batch(topic, records)
+        else:
+            self._send_singly(topic, records)
+
+    def _send_batch(self, topic: str, records: list[Record]) -> None:
+        done = self._offer(topic, records)
+        while done < len(records):
+            self._wait()
+            done += self._offer(topic, records[done : done + _RETRIED])
+
+    def _offer(self, topic: str, records: list[Record]) -> int:
+        """How many records, from the first on, the queue took."""
+        try:
+            taken: int = self._producer.produce_batch(topic, records)
+        except KafkaException as error:
+            raise undelivered(error.args[0], topic, self._trouble) from None
+        if taken < len(records):
+            for record in records:
+                refusal = record.pop("_error", None)
+                if refusal is not None and refusal.code() != KafkaError._QUEUE_FULL:
+                    self._check()
+                    raise self._refused(refusal, topic, record)
+        return taken
+
+    def _send_singly(self, topic: str, records: list[Record]) -> None:
+        produce, poll = self._producer.produce, self._producer.poll
+        for record in records:
+            while True:
+                try:
+                    produce(
+                        topic,
+                        record["value"],
+                        record["key"],
+                        partition=record.get("partition", -1),
+                        headers=record.get("headers"),
+                    )
+                except BufferError:
+                    self._wait()
+                except KafkaException as error:
+                    self._check()
+                    raise self._refused(error.args[0], topic, record) from None
+                else:
+                    break
+        poll(0)
+
+    def _refused(self, error: KafkaError, topic: str, record: Record) -> PycdcError:
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            return self._too_large(topic, len(record["key"] or b""), len(record["value"] or b""))
+        return undelivered(error, topic, self._trouble)
+
+    # -- topics and sizes
+
+    def _admit(self, topic: str, batch: Batch) -> None:
+        """Make sure that `topic` is there, and learn what it takes."""
+        self._topics.ensure(topic)
+        setting = self._topics.setting(topic, "max.message.bytes")
+        limit = int(setting) if setting else int(self._settings["message.max.bytes"])
+        if limit < int(self._settings.get("batch.size", _BATCH_SIZE)):
+            self._shrink_batches(limit)
+        self._tables.update((topic, run.table) for run in batch.runs if run.table and topic.endswith(str(run.table)))
+        self._limits[topic] = limit
+
+    def _shrink_batches(self, limit: int) -> None:
+        """A topic's limit holds for whole batches, and librdkafka's batch size for all topics: take the least."""
+        self._flush()
+        self._producer.close()
+        self._settings["batch.size"] = limit
+        self._producer = self._connect()
+
+    def _require_sizes(self, topic: str, records: list[Record]) -> None:
+        values = [record["value"] for record in records]
+        bound = max(map(len, filter(None, values)), default=0)
+        limit = self._limit(topic)
+        # Keys and headers are small: looking at each only near the limit keeps the usual case at one C loop.
+        if bound * 2 < limit:
+            return
+        for record in records:
+            key, value = len(record["key"] or b""), len(record["value"] or b"")
+            headers = sum(len(name) + len(data) + 10 for name, data in record.get("headers", ()))
+            if key + value + headers + _OVERHEAD > limit:
+                raise self._too_large(topic, key, value)
+
+    def _limit(self, topic: str) -> int:
+        """Bytes that certainly do not fit. Compression may save a record that is above the topic's own limit."""
+        client = min(int(self._settings["message.max.bytes"]), int(self._settings["queue.buffering.max.kbytes"]) << 10)
+        return client if self._compressed else min(client, self._limits[topic])
+
+    def _too_large(self, topic: str, key: int, value: int) -> RecordTooLarge:
+        table = self._tables.get(topic)
+        whose = f" (table {table}, key {', '.join(table.key) or 'none'})" if table else ""
+        return RecordTooLarge(
+            f"a record of {key + value} bytes (key {key}, value {value}) is more than topic {topic} takes, "
+            f"{self._limits.get(topic, 0)} bytes{whose}",
+            hint=too_large_hint(topic),
+        )

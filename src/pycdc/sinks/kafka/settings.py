@@ -1,0 +1,108 @@
+"""librdkafka's settings: what the user's options may change, and what durability forbids them to."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from pydantic import SecretStr
+
+from pycdc import config
+from pycdc.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+DEFAULTS: Final[dict[str, Any]] = {
+    # Java's partitioner over the key's bytes; librdkafka's own default is another one, and keys would change places.
+    "partitioner": "murmur2_random",
+    # Measured with 300-byte records on one broker: see the table in sinks/kafka/producer.py.
+    "linger.ms": 5,
+    "compression.type": "lz4",
+    # What may wait in memory; a full queue holds the source back.
+    "queue.buffering.max.messages": 200_000,
+    "queue.buffering.max.kbytes": 65_536,
+    # The topic's own limit decides what is too large (see topics.py); this is the client's, before compression.
+    "message.max.bytes": 50_000_000,
+    "max.in.flight": 5,
+    # A topic deleted while we run must not come back empty.
+    "allow.auto.create.topics": False,
+    "socket.keepalive.enable": True,
+}
+
+_REQUIRED: Final[dict[str, tuple[str, ...]]] = {
+    "acks": ("all", "-1"),
+    "request.required.acks": ("all", "-1"),
+    "enable.idempotence": ("true", "1"),
+    "queuing.strategy": ("fifo",),
+}
+"""Options whose other values lose or reorder records."""
+
+_OURS: Final = {
+    "bootstrap.servers": "set `brokers` instead",
+    "metadata.broker.list": "set `brokers` instead",
+    "message.timeout.ms": "set `delivery_timeout` (seconds) instead",
+    "delivery.timeout.ms": "set `delivery_timeout` (seconds) instead",
+    "transactional.id": "leave it out: `delivery` decides about transactions",
+}
+
+
+def client_settings(settings: config.KafkaSink) -> dict[str, Any]:
+    """What every client of these brokers needs: addresses and the user's security options. Holds secrets."""
+    return {
+        "bootstrap.servers": settings.brokers,
+        "client.id": "pycdc",
+        **{name: value for name, value in _plain(settings).items() if name.startswith(_SHARED)},
+        "logger": log,
+    }
+
+
+_SHARED: Final = (
+    "security.",
+    "sasl.",
+    "ssl.",
+    "enable.ssl",
+    "client.",
+    "socket.",
+    "broker.",
+    "reconnect.",
+    "api.",
+    "metadata.",
+    "https.",
+    "debug",
+)
+
+
+def producer_settings(settings: config.KafkaSink) -> dict[str, Any]:
+    """The producer's settings: idempotent, all replicas, Java's partitions. Raises ConfigError. Holds secrets."""
+    options = _plain(settings)
+    for name, value in options.items():
+        _require_durable(name, value)
+    return {
+        **client_settings(settings),
+        **DEFAULTS,
+        **options,
+        "acks": "all",
+        "enable.idempotence": True,
+        # A batch that the broker refuses for good ends the producer, so that nothing after it is sent.
+        "enable.gapless.guarantee": True,
+        "delivery.report.only.error": True,
+        "message.timeout.ms": max(1, int(settings.delivery_timeout * 1000)),
+    }
+
+
+def _plain(settings: config.KafkaSink) -> dict[str, Any]:
+    return {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in settings.options.items()
+    }
+
+
+def _require_durable(name: str, value: object) -> None:
+    if name in _OURS:
+        raise ConfigError(f"sink.kafka.options.{name} is not free to choose", hint=_OURS[name])
+    allowed = _REQUIRED.get(name)
+    if allowed is not None and str(value).lower() not in allowed:
+        raise ConfigError(
+            f"sink.kafka.options.{name} must be {allowed[0]}: another value loses or reorders records",
+            hint=f"remove `{name}` from the options",
+        )

@@ -1,0 +1,130 @@
+"""Topics: found or made at their first use, never again.
+
+A topic that disappears later is an error (see faults.py), because a new one of that name lacks what consumers have not
+read yet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType, TopicMetadata
+
+from pycdc import config
+from pycdc.errors import ConfigError, EnvironmentNotReady
+from pycdc.sinks.kafka.faults import unreachable
+
+_POLL: Final = 0.05
+
+
+class TopicAdmin:
+    """`client` holds librdkafka settings, `timeout` is seconds for one topic to be there."""
+
+    def __init__(self, client: Mapping[str, Any], topics: config.Topics, *, timeout: float = 30.0) -> None:
+        self._client = {**client, "allow.auto.create.topics": False}
+        self._brokers = str(client["bootstrap.servers"])
+        self._topics = topics
+        self._timeout = timeout
+        self._admin = AdminClient(self._client)
+        self._controller: bool | None = None
+
+    def ensure(self, topic: str) -> None:
+        """Return once `topic` exists and all its partitions have leaders, creating it where that is allowed."""
+        if self._describe(topic) is None:
+            self._create(topic)
+        self._await_leaders(topic)
+
+    def setting(self, topic: str, name: str) -> str | None:
+        """The value of a topic's setting, None where the brokers do not tell (no permission, no such request)."""
+        if not self._has_controller():
+            return None
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        answer = self._admin.describe_configs([resource], request_timeout=self._timeout)[resource]
+        try:
+            entry = answer.result(self._timeout).get(name)
+        except KafkaException:
+            return None
+        return None if entry is None else entry.value
+
+    def create_command(self, topic: str) -> str:
+        """The command that does by hand what `ensure` would do."""
+        replication = f" --replication-factor {self._topics.replication}" if self._topics.replication > 0 else ""
+        settings = "".join(f" --config {name}={value}" for name, value in self._topics.settings.items())
+        return (
+            f"kafka-topics --bootstrap-server {self._brokers} --create --topic {topic} "
+            f"--partitions {self._topics.partitions}{replication}{settings}"
+        )
+
+    def _describe(self, topic: str) -> TopicMetadata | None:
+        """The topic's metadata, None if there is no such topic."""
+        try:
+            found = self._admin.list_topics(topic, timeout=self._timeout).topics[topic]
+        except KafkaException as error:
+            raise unreachable(error.args[0], self._brokers) from None
+        if found.error is None or found.error.code() == KafkaError.LEADER_NOT_AVAILABLE:
+            return found
+        if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return None
+        raise self._refused(topic, found.error)
+
+    def _create(self, topic: str) -> None:
+        if not self._topics.create:
+            raise EnvironmentNotReady(f"topic {topic} does not exist", hint=self.create_command(topic))
+        if not self._has_controller():
+            self._use(topic)
+            return
+        new = NewTopic(topic, self._topics.partitions, self._topics.replication, config=dict(self._topics.settings))
+        try:
+            self._admin.create_topics([new], request_timeout=self._timeout)[topic].result(self._timeout)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise self._refused(topic, error.args[0]) from None
+
+    def _use(self, topic: str) -> None:
+        """Make a broker without CreateTopics (librdkafka's mock cluster) create the topic by asking for it."""
+        AdminClient({**self._client, "allow.auto.create.topics": True}).list_topics(topic, timeout=self._timeout)
+
+    def _has_controller(self) -> bool:
+        if self._controller is None:
+            try:
+                cluster = self._admin.list_topics(timeout=self._timeout)
+            except KafkaException as error:
+                raise unreachable(error.args[0], self._brokers) from None
+            # The mock cluster names a controller that it does not have.
+            self._controller = cluster.controller_id in cluster.brokers
+        return self._controller
+
+    def _await_leaders(self, topic: str) -> None:
+        deadline = time.monotonic() + self._timeout
+        while True:
+            found = self._describe(topic)
+            if found is not None and found.partitions and all(p.leader >= 0 for p in found.partitions.values()):
+                return
+            if time.monotonic() > deadline:
+                raise EnvironmentNotReady(
+                    f"topic {topic} has partitions without a leader after {self._timeout:g} s",
+                    hint=f"check the brokers, then: kafka-topics --bootstrap-server {self._brokers} "
+                    f"--describe --topic {topic}",
+                )
+            time.sleep(_POLL)
+
+    def _refused(self, topic: str, error: KafkaError) -> EnvironmentNotReady | ConfigError | Exception:
+        code = error.code()
+        if code == KafkaError.TOPIC_EXCEPTION:
+            return ConfigError(
+                f"{topic!r} is no legal name for a topic",
+                hint="use letters, digits, `.`, `_` and `-`, 249 at most: set `rules: topic` for this table",
+            )
+        if code in (KafkaError.INVALID_CONFIG, KafkaError.INVALID_REPLICATION_FACTOR, KafkaError.INVALID_PARTITIONS):
+            return ConfigError(
+                f"topic {topic} cannot be created as configured: {error.str()}", hint="change `sink.kafka.topics`"
+            )
+        if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
+            return EnvironmentNotReady(
+                f"the user may not create or describe topic {topic}: {error.str()}",
+                hint=f"give it the ACLs Create and Describe, or have this run: {self.create_command(topic)}",
+            )
+        return unreachable(error, self._brokers)

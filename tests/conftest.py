@@ -1,0 +1,65 @@
+"""What every test shares: the servers' fixtures, the marks that follow from their use, and what a missing server means.
+
+A test whose server cannot be had is skipped with the reason. CI sets ``PYCDC_TEST_STRICT=1``: then it fails where the
+programs that the server needs are on this machine, and only a machine without them is an excuse.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+from tests.services.availability import Unavailable
+
+pytest_plugins = ["tests.fix_postgres", "tests.fix_kafka"]
+
+STRICT = os.environ.get("PYCDC_TEST_STRICT") == "1"
+
+POSTGRES_FIXTURES = {"postgres", "database", "contrib_postgres", "contrib_database", "postgres_proxy"}
+KAFKA_FIXTURES = {"kafka", "kafka_server", "kafka_proxy"}
+REGISTRY_FIXTURES = {"registry", "registry_proxy"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in (
+        "server: uses a fixture that starts a server (set by itself; `-m 'not server'` takes seconds)",
+        "registry: needs a real schema registry (set by itself)",
+        "pg(versions): the Postgres versions of a test, as '>=16', '>=15,<18' or 'newest'",
+        "kafka_mock_ok: can live with librdkafka's mock cluster where no Kafka is to be had",
+    ):
+        config.addinivalue_line("markers", line)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        for mark, names in (
+            ("postgres", POSTGRES_FIXTURES),
+            ("kafka", KAFKA_FIXTURES),
+            ("registry", REGISTRY_FIXTURES),
+        ):
+            if fixtures & names:
+                item.add_marker(mark)
+                item.add_marker("server")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    return (yield from _missing_server_skips())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    return (yield from _missing_server_skips())
+
+
+def _missing_server_skips() -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except Unavailable as missing:
+        if STRICT and not missing.excused:
+            pytest.fail(missing.reason, pytrace=False)
+        pytest.skip(missing.reason)

@@ -1,0 +1,73 @@
+"""A pipeline in a process of its own that kills itself at a chosen point.
+
+    python -m tests.crash.process CONFIG.json [POINT COUNT]
+
+At the COUNT-th passage of POINT the process sends itself SIGKILL: no handler runs, nothing is flushed.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pycdc
+from pycdc.connectors.postgres import admin, connector
+from pycdc.connectors.postgres.connector import PostgresConnector
+from pycdc.connectors.postgres.replication import ReplicationStream
+from pycdc.offsets.kafka import KafkaOffsetStore
+from pycdc.serialization.debezium import Serializer
+from pycdc.sinks.kafka.producer import KafkaSink
+
+BEFORE, AFTER = "before", "after"
+POINTS: dict[str, tuple[Any, str, str]] = {
+    "before the slot is made": (admin, "create_slot", BEFORE),
+    "after the slot is made": (admin, "create_slot", AFTER),
+    "while a snapshot is written": (KafkaSink, "write", AFTER),
+    "before the stream starts": (ReplicationStream, "open", BEFORE),
+    "after frames were read": (ReplicationStream, "read", AFTER),
+    "before a batch is serialised": (Serializer, "serialize", BEFORE),
+    "after a batch was serialised": (Serializer, "serialize", AFTER),
+    "after a batch was written": (KafkaSink, "write", AFTER),
+    "before a checkpoint": (KafkaSink, "commit", BEFORE),
+    "after the flush, before the position": (KafkaOffsetStore, "store", BEFORE),
+    "after the position, before the acknowledgement": (KafkaOffsetStore, "store", AFTER),
+    "after the acknowledgement": (PostgresConnector, "acknowledge", AFTER),
+}
+
+
+def arm(point: str, count: int) -> None:
+    owner, name, when = POINTS[point]
+    original: Callable[..., Any] = getattr(owner, name)
+    passed = 0
+
+    @functools.wraps(original)
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        nonlocal passed
+        passed += 1
+        if passed == count and when == BEFORE:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **kwargs)
+        if passed == count and when == AFTER:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, dying)
+
+
+def main() -> None:
+    assert connector.admin is admin
+    if len(sys.argv) > 2:
+        arm(sys.argv[2], int(sys.argv[3]))
+    pipeline = pycdc.Pipeline(json.loads(Path(sys.argv[1]).read_text()))
+    signal.signal(signal.SIGTERM, lambda signum, frame: pipeline.stop())
+    pipeline.run()
+
+
+if __name__ == "__main__":
+    main()
