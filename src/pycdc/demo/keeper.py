@@ -1,8 +1,9 @@
 """Runs an embedded Postgres and cleans up after it, whatever happens to the program that asked for it.
 
 A program of its own (standard library only), started by `pycdc.demo.postgres` with a job in JSON as its argument. It
-ends when its standard input ends: so also when the other side was killed and could not say goodbye. On its way out it
-stops the server and removes the folder. Postgres in turn is told by the kernel (Linux) when this program dies.
+ends when its standard input ends or its parent is gone (a forked worker may hold the pipe open): so also when the other
+side was killed and could not say goodbye. On its way out it stops the server and removes the folder. Postgres in turn
+is told by the kernel (Linux) when this program dies.
 
 Strategy: say ``started`` on standard output once the server runs; anything else that is written there is the reason
 why it does not.
@@ -56,7 +57,7 @@ def main() -> None:
         with (home / "log").open("wb") as log:
             server = _start(job, home, log)
             print(STARTED, flush=True)  # noqa: T201  (the protocol with the other side)
-            _wait(server)
+            _wait(server, job["parent"])
     except (subprocess.CalledProcessError, OSError) as exc:
         print(f"{type(exc).__name__}: {exc}\n{_tail(home / 'log')}", flush=True)  # noqa: T201
     finally:
@@ -93,9 +94,9 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
-def _wait(server: subprocess.Popen[bytes]) -> None:
-    """Return when standard input ended or the server did."""
-    while server.poll() is None:
+def _wait(server: subprocess.Popen[bytes], parent: int) -> None:
+    """Return when standard input ended, or the parent or the server did."""
+    while server.poll() is None and os.getppid() == parent:
         readable, _, _ = select.select([sys.stdin.fileno()], [], [], _POLL)
         if readable and not os.read(sys.stdin.fileno(), 1):
             return

@@ -96,6 +96,7 @@ class EmbeddedPostgres:
                 programs = _copy(found, self._home)
             _hand_over(self._home, account)
         job: dict[str, Any] = {
+            "parent": os.getpid(),
             "home": str(self._home),
             "programs": str(programs),
             "port": self.port,
