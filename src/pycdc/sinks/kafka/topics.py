@@ -23,7 +23,7 @@ _POLL: Final = 0.05
 class TopicAdmin:
     """`client` holds librdkafka settings, `timeout` is seconds for one topic to be there."""
 
-    def __init__(self, client: Mapping[str, Any], topics: config.Topics, *, timeout: float = 30.0) -> None:
+    def __init__(self, client: Mapping[str, Any], topics: config.Topics, *, timeout: float = 15.0) -> None:
         self._client = {**client, "allow.auto.create.topics": False}
         self._brokers = str(client["bootstrap.servers"])
         self._topics = topics
