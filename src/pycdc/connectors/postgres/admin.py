@@ -19,6 +19,7 @@ import psycopg
 import structlog
 from psycopg import sql
 
+from pycdc.connectors.postgres import walsender
 from pycdc.connectors.postgres.facts import PublicationFacts, TableRef
 from pycdc.connectors.postgres.session import Connection, connect, translate
 from pycdc.errors import ConnectionLost, EnvironmentNotReady
@@ -98,10 +99,13 @@ class ExportedSnapshot:
 
 
 def create_publication_sql(name: str, tables: Sequence[TableRef], *, via_partition_root: bool = False) -> str:
-    """CREATE PUBLICATION for exactly these tables: ONLY keeps the children of an inheritance parent out."""
+    """CREATE PUBLICATION for exactly these tables: ONLY keeps the children of an inheritance parent out.
+
+    A partition is not listed where its root is, which publishes it and those to come.
+    """
     parts = [f"CREATE PUBLICATION {_quoted(name)}"]
-    if tables:
-        parts.append(f"FOR TABLE {_listed(tables)}")
+    if listed := _topmost(tables):
+        parts.append(f"FOR TABLE {_listed(listed)}")
     if via_partition_root:
         parts.append("WITH (publish_via_partition_root = true)")
     return " ".join(parts)
@@ -122,15 +126,6 @@ def drop_slot_sql(name: str) -> str:
 
 def drop_publication_sql(name: str) -> str:
     return f"DROP PUBLICATION IF EXISTS {_quoted(name)}"
-
-
-def create_slot_command(name: str, *, version: int, export: bool, failover: bool = False) -> str:
-    """CREATE_REPLICATION_SLOT in the grammar of the server's version."""
-    command = f"CREATE_REPLICATION_SLOT {_quoted(name)} LOGICAL pgoutput"
-    if version < 150_000:
-        return f"{command} {'EXPORT' if export else 'NOEXPORT'}_SNAPSHOT"
-    options = f"SNAPSHOT '{'export' if export else 'nothing'}'"
-    return f"{command} ({options}, FAILOVER true)" if failover else f"{command} ({options})"
 
 
 def _quoted(name: str) -> str:
@@ -258,7 +253,7 @@ class Admin:
             raise EnvironmentNotReady(
                 f"failover slots need Postgres 17, and the server is {version // 10_000}", hint="remove `failover`"
             )
-        command = create_slot_command(name, version=version, export=export, failover=failover)
+        command = walsender.create_slot(name, version=version, export=export, failover=failover)
         with ThreadPoolExecutor(1, thread_name_prefix="pycdc-create-slot") as executor:
             running = executor.submit(lambda: connection.execute(command.encode()).fetchone())
             try:
@@ -329,9 +324,13 @@ class Admin:
 
 
 def missing_tables(tables: Sequence[TableRef], present: PublicationFacts) -> list[TableRef]:
-    """The tables that the publication does not publish, neither themselves nor, for roots, by their partitions."""
-    published = {(table.schema, table.name) for table in present.tables}
-    return [table for table in tables if (table.schema, table.name) not in published]
+    """The tables that the publication lacks; a partition is not one of them where its root is there or missing too."""
+    return [table for table in _topmost(tables) if table.oid not in present.covered]
+
+
+def _topmost(tables: Sequence[TableRef]) -> list[TableRef]:
+    oids = {table.oid for table in tables}
+    return [table for table in tables if table.root is None or table.root not in oids]
 
 
 def _take_over(holder: Connection, exported: str) -> str:
