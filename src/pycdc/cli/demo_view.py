@@ -141,7 +141,7 @@ def _events(status: Status, lines: int, *, wide: bool) -> RenderableType:
         lag = "" if event.lag is None else duration(event.lag)
         name = Text(OPERATIONS.get(event.op, event.op), _STYLES.get(event.op, ""))
         key = _pairs(event.key) if wide else ", ".join(map(_value, event.key.values()))
-        table.add_row(name, event.table, key, changed(event), Text(lag, "dim"))
+        table.add_row(name, Text(event.table), Text(key), changed(event), Text(lag, "dim"))
     shown = min(lines, len(status.newest))
     content: RenderableType = Group(table, *(Text() for _ in range(lines - shown)))
     others = f" and {status.others:,} of other sessions " if status.others else ""
