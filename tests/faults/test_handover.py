@@ -57,6 +57,7 @@ class Inserter(threading.Thread):
         with psycopg.connect(self._dsn, autocommit=True) as connection:
             while not self._end.is_set():
                 connection.execute("INSERT INTO items SELECT nextval('ids'), 0 FROM generate_series(1, 3)")
+                self._end.wait(0.003)
 
 
 def config_for(dsn: str, number: int) -> Config:
