@@ -94,7 +94,7 @@ def print_error(fact: str, hint: str) -> None:
         click.echo(f"{click.style('try', fg='yellow')}: {hint}", err=True)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group("pycdc", cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--debug", is_flag=True, help="Show tracebacks, and log what happens inside.")
 @click.version_option(__version__, prog_name="pycdc", message="%(prog)s %(version)s")
 def main(debug: bool) -> None:

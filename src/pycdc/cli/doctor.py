@@ -40,8 +40,9 @@ _EVERY_OPERATION = frozenset({"insert", "update", "delete", "truncate"})
 def doctor(ctx: click.Context, path: str, as_json: bool) -> None:
     """Check that a pipeline can run.
 
-    Looks at servers, rights, tables, publication, slot, topics and registry; changes nothing. Each failure comes with the option it stems from and the SQL or command that mends it. The exit code is 3 if
-    something would keep the pipeline from running.
+    Looks at servers, rights, tables, publication, slot, topics and registry; changes nothing. Each failure comes with
+    the option it stems from and the SQL or command that mends it. The exit code is 3 if something would keep the
+    pipeline from running.
     """
     config = load_config(path)
     # What the engine would warn about is found here anyway, and shown with its remedy.

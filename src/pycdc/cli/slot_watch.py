@@ -12,7 +12,8 @@ from pycdc.observability.progress import Progress
 
 log = structlog.get_logger("pycdc")
 
-_SECONDS = 10.0
+_SECONDS = 5.0
+_SECONDS_UNTIL_FOUND = 0.5
 
 
 class SlotWatch:
@@ -38,10 +39,10 @@ class SlotWatch:
     def _watch(self) -> None:
         with Catalog(self._dsn) as catalog:
             while not self._stop.is_set():
-                self._look(catalog)
-                self._stop.wait(self._interval)
+                found = self._look(catalog)
+                self._stop.wait(self._interval if found else min(self._interval, _SECONDS_UNTIL_FOUND))
 
-    def _look(self, catalog: Catalog) -> None:
+    def _look(self, catalog: Catalog) -> bool:
         try:
             slot = catalog.slot(self._slot)
         except PycdcError as error:
@@ -49,3 +50,4 @@ class SlotWatch:
             slot = None
         self._progress.slot_retained = None if slot is None else slot.retained_bytes
         self._progress.slot_state = None if slot is None else slot.invalidation or slot.wal_status
+        return slot is not None
