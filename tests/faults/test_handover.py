@@ -35,7 +35,8 @@ class Collector:
         for change in batch:
             assert change.after is not None
             if change.table is not None and change.table.name == "finish":
-                self.finished.set()
+                if change.op is Op.CREATE:
+                    self.finished.set()
             elif change.op is Op.READ:
                 self.read.append(change.after["id"])
             elif change.op is Op.CREATE:
