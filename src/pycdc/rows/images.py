@@ -12,7 +12,8 @@ from pycdc.rows.encoder import ROW
 from pycdc.rows.tuples import Text, merge_unchanged, split_line, split_tuple
 
 _KEY, _OLD = 0x4B, 0x4F  # 'K', 'O': what kind of old tuple a message holds
-_PLAIN = Values()
+# Where text that is not UTF-8 is to stop the pipeline, Postgres does not even send it.
+_PLAIN = Values(encoding_errors="replace")
 
 
 class Images:
@@ -57,7 +58,7 @@ class Images:
     def _value(codec: Codec | None, text: Text) -> object:
         if text is None or text is UNCHANGED:
             return text
-        return codec.parse(text) if codec is not None else text.decode("utf-8", "surrogateescape")
+        return codec.parse(text) if codec is not None else text.decode("utf-8", "replace")
 
 
 def old_and_new(frame: bytes, op: Op) -> tuple[list[Text] | None, int, list[Text] | None]:

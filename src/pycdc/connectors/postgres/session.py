@@ -92,6 +92,15 @@ def _pin(connection: Connection) -> None:
     connection.execute(f"SELECT {calls}".encode())
 
 
+def leave_text_raw(connection: Connection) -> None:
+    """Receive the texts of a database in SQL_ASCII as they are, where Postgres would refuse what is not UTF-8.
+
+    psycopg then returns text as bytes: for connections that go on to read rows only.
+    """
+    if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+        connection.execute("SELECT set_config('client_encoding', 'SQL_ASCII', false)")
+
+
 class Meaning(NamedTuple):
     """What an error is to us. `fact` takes the place of the server's words where those do not help."""
 
