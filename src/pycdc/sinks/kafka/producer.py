@@ -263,6 +263,9 @@ class KafkaSink:
     def _refused(self, error: KafkaError, topic: str, record: Record) -> PycdcError:
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             return self._too_large(topic, len(record["key"] or b""), len(record["value"] or b""))
+        if error.code() == KafkaError._FATAL:
+            # The refusal does not say why; the callback that does may not have been served yet.
+            self._poll(0)
         return undelivered(error, topic, self._trouble)
 
     # -- topics and sizes
