@@ -25,8 +25,8 @@ from tests.services import kafka, postgres, registry
 TABLE = """CREATE TABLE orders (
     id bigint PRIMARY KEY, customer_id integer NOT NULL, sku text NOT NULL, quantity integer NOT NULL,
     price numeric(10,2) NOT NULL, status text NOT NULL, note text, created_at timestamptz NOT NULL)"""
-INSERT = """INSERT INTO orders SELECT i, i % 5000, 'sku-' || i % 997, i % 9 + 1, (i % 10000) / 100.0, 'new',
-    CASE WHEN i % 3 = 0 THEN NULL ELSE 'a note of some length ' || i END, timestamptz '2026-01-01' + i * interval '1 s'
+INSERT = """INSERT INTO orders SELECT i, i %% 5000, 'sku-' || i %% 997, i %% 9 + 1, (i %% 10000) / 100.0, 'new',
+    CASE WHEN i %% 3 = 0 THEN NULL ELSE 'a note of some length ' || i END, timestamptz '2026-01-01' + i * interval '1 s'
     FROM generate_series(%s::bigint, %s::bigint) AS i"""
 
 

@@ -19,9 +19,10 @@ import psycopg
 import pytest
 
 from tests.proxy import Proxy
-from tests.services import postgres as service
+from tests.services import matrix
 from tests.services.availability import Unavailable
-from tests.services.postgres import PostgresServer, PostgresSource
+from tests.services.matrix import PostgresSource
+from tests.services.postgres import VARIABLE, PostgresServer
 
 COMPARISONS = {
     ">=": operator.ge,
@@ -64,9 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str:
     try:
-        found = ", ".join(map(str, service.sources()))
+        found = ", ".join(map(str, matrix.sources()))
     except psycopg.OperationalError as error:
-        found = f"{service.VARIABLE} does not answer: {error}"
+        found = f"{VARIABLE} does not answer: {error}"
     return f"postgres: {found or 'none'}"
 
 
@@ -74,7 +75,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for fixture in ("postgres", "contrib_postgres"):
         if fixture in metafunc.fixturenames:
             conditions = [mark.args[0] for mark in metafunc.definition.iter_markers("pg")]
-            chosen = select(service.sources(), conditions, contrib=fixture == "contrib_postgres")
+            chosen = select(matrix.sources(), conditions, contrib=fixture == "contrib_postgres")
             ids = [source.id if isinstance(source, PostgresSource) else "none" for source in chosen]
             metafunc.parametrize(fixture, chosen, ids=ids, indirect=True, scope="session")
 

@@ -59,13 +59,18 @@ def reachable(installation: Installation, account: Account | None) -> Path:
 
 @cache
 def _copy(tree: Path, account: Account) -> Path:
-    target = temporary_folder("programs", account) / tree.name
-    shutil.copytree(tree, target, symlinks=True)
-    for folder, _, files in os.walk(target):
+    """The tree where all can read it. A wheel's programs find their libraries in a folder beside the package."""
+    package = tree.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    site = temporary_folder("programs", account)
+    for source in (tree, libraries):
+        if source.exists():
+            shutil.copytree(source, site / source.relative_to(package.parent), symlinks=True)
+    for folder, _, files in os.walk(site):
         os.chmod(folder, 0o755)
         for path in (Path(folder, name) for name in files):
             path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
-    return target
+    return site / package.name / tree.name
 
 
 def _packaged() -> list[Path]:

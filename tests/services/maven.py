@@ -133,8 +133,11 @@ def _download(maven: str, wanted: Libraries | Archive, place: Path) -> None:
 def _run_maven(maven: str, wanted: Libraries | Archive, work: Path) -> None:
     # -U: Maven remembers a network that was down as an artifact that is not there.
     command = [maven, "-q", "-B", "-U", "-Dstyle.color=never", *wanted.prepare(work)]
+    # Java takes the home of the password file, where there need not be one, and not $HOME.
+    options = f"{os.environ.get('MAVEN_OPTS', '')} -Duser.home={Path.home()}"
+    environment = {**os.environ, "MAVEN_OPTS": options}
     for _ in range(ATTEMPTS):
-        code, output = run(command, cwd=work, timeout=TIMEOUT_SECONDS)
+        code, output = run(command, cwd=work, timeout=TIMEOUT_SECONDS, environment=environment)
         if code == 0:
             return
     raise Unavailable(f"Maven cannot resolve {wanted.name}: {_first_error(output)}", excused=False)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import os
-import re
 import signal
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +14,11 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from . import docker
 from .availability import ServerFailed, Unavailable
-from .installations import Installation, installations, reachable
+from .installations import Installation, reachable
 from .process import Control, ServerProcess, free_port, run, temporary_folder, unprivileged_account, wait_until_ready
 
 VARIABLE = "PYCDC_TEST_POSTGRES"
-IMAGES = {"15": "postgres:15", "16": "postgres:16", "17": "postgres:17", "18": "postgres:18"}
 START_SECONDS = 60.0
 
 SETTINGS = {
@@ -261,74 +255,6 @@ def database_name(dsn: str) -> str:
     return str(conninfo_to_dict(dsn)["dbname"])
 
 
-@dataclass(frozen=True, slots=True)
-class PostgresSource:
-    """A version that can be had, not started yet."""
-
-    id: str
-    version: str
-    contrib: bool
-    origin: str
-    launch: Callable[[], PostgresServer]
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        return tuple(int(number) for number in re.findall(r"\d+", self.version))
-
-    def __str__(self) -> str:
-        return f"{self.version} ({self.origin}{', contrib' if self.contrib else ''})"
-
-
-@cache
-def sources() -> tuple[PostgresSource, ...]:
-    """Every version, oldest first, from the first place that has any. Ids are ``pg15``, ``pg16`` and so on."""
-    address = os.environ.get(VARIABLE)
-    if address:
-        return (_external(address),)
-    if docker.engine_answers():
-        return tuple(_containerised(version, image) for version, image in IMAGES.items())
-    found = installations()
-    majors = [installation.numbers[0] for installation in found]
-    return tuple(_installed(one, unique=majors.count(one.numbers[0]) == 1) for one in found)
-
-
-def _external(address: str) -> PostgresSource:
-    with psycopg.connect(address, autocommit=True) as connection:
-        version = str(connection.execute("SHOW server_version").fetchone()[0]).split()[0]  # type: ignore[index]
-        known = connection.execute("SELECT name FROM pg_available_extensions").fetchall()
-    contrib = {"hstore", "citext", "ltree"} <= {name for (name,) in known}
-    return PostgresSource(
-        f"pg{version.partition('.')[0]}",
-        version,
-        contrib,
-        VARIABLE,
-        lambda: PostgresServer(address, version, contrib=contrib),
-    )
-
-
-def _containerised(version: str, image: str) -> PostgresSource:
-    def launch() -> Postgres:
-        port = free_port()
-        options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items() if " " not in value)
-        control = docker.Container(
-            image, ports={5432: port}, environment={"POSTGRES_HOST_AUTH_METHOD": "trust"}, command=f"postgres {options}"
-        )
-        return _started(Postgres(control, port=port, version=version, contrib=True))
-
-    return PostgresSource(f"pg{version}", version, True, "docker", launch)
-
-
-def _installed(installation: Installation, *, unique: bool) -> PostgresSource:
-    version = installation.version
-    return PostgresSource(
-        f"pg{installation.numbers[0] if unique else version}",
-        version,
-        installation.contrib,
-        installation.origin,
-        lambda: launch_installed(installation),
-    )
-
-
 def launch_installed(installation: Installation) -> Postgres:
     """``initdb`` in a folder of its own and start. As root, another user runs it: Postgres refuses to run as root."""
     account = unprivileged_account()
@@ -350,12 +276,13 @@ def launch_installed(installation: Installation) -> Postgres:
         account=account,
         end_signal=signal.SIGQUIT,
     )
-    return _started(
+    return started(
         Postgres(control, port=port, version=installation.version, contrib=installation.contrib, socket_folder=folder)
     )
 
 
-def _started(server: Postgres) -> Postgres:
+def started(server: Postgres) -> Postgres:
+    """Start it, and leave nothing behind if that fails."""
     try:
         server.start()
     except BaseException:

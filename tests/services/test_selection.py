@@ -12,7 +12,8 @@ from tests.fix_postgres import matches, select
 from tests.services import installations, maven
 from tests.services.availability import Unavailable
 from tests.services.installations import Installation
-from tests.services.postgres import PostgresServer, PostgresSource
+from tests.services.matrix import PostgresSource
+from tests.services.postgres import PostgresServer
 from tests.services.process import Account
 
 
@@ -86,8 +87,10 @@ def test_programs_in_a_private_folder_are_copied_for_another_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     private = tmp_path / "private"
-    (private / "pginstall" / "bin").mkdir(parents=True)
-    program = private / "pginstall" / "bin" / "postgres"
+    (private / "wheel" / "pginstall" / "bin").mkdir(parents=True)
+    (private / "wheel.libs").mkdir()
+    (private / "wheel.libs" / "libpq.so").touch(0o600)
+    program = private / "wheel" / "pginstall" / "bin" / "postgres"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o700)
     private.chmod(0o700)
@@ -95,9 +98,9 @@ def test_programs_in_a_private_folder_are_copied_for_another_user(
     installation = Installation(program.parent, "16.14", "wheel", contrib=False)
     assert installations.reachable(installation, None) == program.parent
     copied = installations.reachable(installation, Account("somebody", 12345, 12345))
-    assert copied == tmp_path / "copies" / "pginstall" / "bin"
-    assert stat.S_IMODE(copied.stat().st_mode) == 0o755
-    assert stat.S_IMODE((copied / "postgres").stat().st_mode) & 0o055 == 0o055
+    assert copied == tmp_path / "copies" / "wheel" / "pginstall" / "bin"
+    modes = {copied: 0o755, copied / "postgres": 0o755, tmp_path / "copies" / "wheel.libs" / "libpq.so": 0o644}
+    assert {path: stat.S_IMODE(path.stat().st_mode) for path in modes} == modes
 
 
 def _made(folder: Path) -> Path:

@@ -152,7 +152,9 @@ class KafkaOffsetStore:
 
     def _stable_end(self) -> int:
         partition = TopicPartition(self._topic, PARTITION)
-        answers = AdminClient(self._client).list_offsets(
+        # The client must outlive the answer: a forgotten one cancels what was asked.
+        admin = AdminClient(self._client)
+        answers = admin.list_offsets(
             {partition: OffsetSpec.latest()},
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=self._timeout,

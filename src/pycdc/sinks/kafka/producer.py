@@ -80,6 +80,7 @@ class KafkaSink:
         self._failure: PycdcError | None = None
         self._trouble = ""
         self._dead: BaseException | None = None
+        self._closed = False
         self._producer = self._connect()
         self._topics = topics or TopicAdmin(client_settings(settings), settings.topics)
 
@@ -90,8 +91,7 @@ class KafkaSink:
                     self._admit(topic, batch)
                 self._require_sizes(topic, records)
                 self._send(topic, records)
-            self._producer.poll(0)
-            self._check()
+            self._poll(0)
 
     def commit(self, checkpoint: Checkpoint) -> None:
         with self._fatal():
@@ -100,6 +100,9 @@ class KafkaSink:
 
     def close(self) -> None:
         """Drop what is still on its way and release the connections. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
         self._dead = self._dead or DeliveryError("the sink is closed")
         self._producer.purge()
         self._producer.close()
@@ -135,6 +138,8 @@ class KafkaSink:
             self._failure = self._too_large(topic, len(message.key() or b""), len(message.value() or b""))
         else:
             self._failure = undelivered(error, topic, self._trouble)
+        # Here and not later, so that the records behind this one have no time to leave.
+        self._producer.purge()
 
     def _on_trouble(self, error: KafkaError) -> None:
         """Remember what the client says of its brokers: a delivery that times out does not know why."""
@@ -146,10 +151,17 @@ class KafkaSink:
         if self._failure is not None:
             raise self._failure
 
-    def _wait(self) -> None:
-        """Let deliveries happen for a moment."""
-        self._producer.poll(_SLICE)
+    def _poll(self, timeout: float) -> None:
+        """Serve delivery reports, for `timeout` seconds if there are none yet; raise what they say."""
+        try:
+            self._producer.poll(timeout)
+        except KafkaException as error:
+            self._check()
+            raise undelivered(error.args[0], None, self._trouble) from None
         self._check()
+
+    def _wait(self) -> None:
+        self._poll(_SLICE)
         self._check_stop()
 
     def _check_stop(self) -> None:
@@ -166,8 +178,7 @@ class KafkaSink:
 
     def _flush(self) -> None:
         deadline = time.monotonic() + self._delivery_timeout
-        while left := self._producer.flush(_SLICE):
-            self._check()
+        while left := self._flush_slice():
             self._check_stop()
             if time.monotonic() > deadline:
                 raise DeliveryError(
@@ -175,7 +186,16 @@ class KafkaSink:
                     f"{self._trouble or 'no reason given'}",
                     hint="check that the brokers are up, reachable and have enough replicas",
                 )
+
+    def _flush_slice(self) -> int:
+        """How many records are still on their way after one slice of time."""
+        try:
+            left: int = self._producer.flush(_SLICE)
+        except KafkaException as error:
+            self._check()
+            raise undelivered(error.args[0], None, self._trouble) from None
         self._check()
+        return left
 
     # -- records
 
@@ -207,7 +227,7 @@ class KafkaSink:
         return taken
 
     def _send_singly(self, topic: str, records: list[Record]) -> None:
-        produce, poll = self._producer.produce, self._producer.poll
+        produce = self._producer.produce
         for record in records:
             while True:
                 try:
@@ -225,7 +245,6 @@ class KafkaSink:
                     raise self._refused(error.args[0], topic, record) from None
                 else:
                     break
-        poll(0)
 
     def _refused(self, error: KafkaError, topic: str, record: Record) -> PycdcError:
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:

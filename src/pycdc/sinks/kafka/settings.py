@@ -10,13 +10,16 @@ from pydantic import SecretStr
 from pycdc import config
 from pycdc.errors import ConfigError
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("pycdc.librdkafka")
 
 DEFAULTS: Final[dict[str, Any]] = {
     # Java's partitioner over the key's bytes; librdkafka's own default is another one, and keys would change places.
     "partitioner": "murmur2_random",
-    # Measured with 300-byte records on one broker: see the table in sinks/kafka/producer.py.
-    "linger.ms": 5,
+    # Milliseconds. At 120,000 records/s of 300 B: 0.5 costs 1.6 µs of CPU a record, 2 costs 1.4, 5 costs 1.1 to 1.7;
+    # a commit flushes at once whatever it is.
+    "linger.ms": 2,
+    # At full speed lz4, snappy, zstd and none differ by less than the machine's noise (0.5 to 0.9 million records/s);
+    # lz4 and snappy halve what brokers store and replicate, and every client reads them.
     "compression.type": "lz4",
     # What may wait in memory; a full queue holds the source back.
     "queue.buffering.max.messages": 200_000,
@@ -74,6 +77,7 @@ _SHARED: Final = (
 
 def producer_settings(settings: config.KafkaSink) -> dict[str, Any]:
     """The producer's settings: idempotent, all replicas, Java's partitions. Raises ConfigError. Holds secrets."""
+    timeout = max(1, int(settings.delivery_timeout * 1000))
     options = _plain(settings)
     for name, value in options.items():
         _require_durable(name, value)
@@ -83,10 +87,11 @@ def producer_settings(settings: config.KafkaSink) -> dict[str, Any]:
         **options,
         "acks": "all",
         "enable.idempotence": True,
-        # A batch that the broker refuses for good ends the producer, so that nothing after it is sent.
-        "enable.gapless.guarantee": True,
         "delivery.report.only.error": True,
-        "message.timeout.ms": max(1, int(settings.delivery_timeout * 1000)),
+        "message.timeout.ms": timeout,
+        # How long a topic may be unknown to some broker before it counts as gone: less than the timeout, whose error
+        # would hide that.
+        "topic.metadata.propagation.max.ms": min(10_000, timeout // 2),
     }
 
 

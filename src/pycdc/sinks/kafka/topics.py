@@ -18,13 +18,12 @@ from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.sinks.kafka.faults import unreachable
 
 _POLL: Final = 0.05
-_NO_CONTROLLER: Final = -1
 
 
 class TopicAdmin:
     """`client` holds librdkafka settings, `timeout` is seconds for one topic to be there."""
 
-    def __init__(self, client: Mapping[str, Any], topics: config.Topics, *, timeout: float = 30.0) -> None:
+    def __init__(self, client: Mapping[str, Any], topics: config.Topics, *, timeout: float = 15.0) -> None:
         self._client = {**client, "allow.auto.create.topics": False}
         self._brokers = str(client["bootstrap.servers"])
         self._topics = topics
@@ -91,9 +90,11 @@ class TopicAdmin:
     def _has_controller(self) -> bool:
         if self._controller is None:
             try:
-                self._controller = self._admin.list_topics(timeout=self._timeout).controller_id != _NO_CONTROLLER
+                cluster = self._admin.list_topics(timeout=self._timeout)
             except KafkaException as error:
                 raise unreachable(error.args[0], self._brokers) from None
+            # The mock cluster names a controller that it does not have.
+            self._controller = cluster.controller_id in cluster.brokers
         return self._controller
 
     def _await_leaders(self, topic: str) -> None:

@@ -1,0 +1,46 @@
+# `make test` needs nothing prepared. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+PYTEST_ARGS ?=
+SECONDS ?= 20
+
+.DEFAULT_GOAL := help
+.PHONY: help venv servers test check format unit demo clean
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
+
+venv: $(VENV)/.installed ## The virtual environment, anew when pyproject.toml changed
+
+$(VENV)/.installed: pyproject.toml
+	@scripts/make-venv.sh $(PYTHON) $(VENV)
+	@touch $@
+
+servers: ## What the tests' servers need, as far as it can be installed here
+	@scripts/install-test-servers.sh
+
+test: venv servers check ## Everything: the checks, then all tests on real servers
+	$(PYTEST) $(PYTEST_ARGS)
+
+check: venv ## Lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: venv ## Put the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit: venv ## The tests that need no server: seconds
+	$(PYTEST) -m "not server and not slow" $(PYTEST_ARGS)
+
+demo: venv ## A shop, Postgres and Kafka in one process: SECONDS=20
+	$(BIN)/pycdc demo --seconds $(SECONDS)
+
+clean: ## Remove what was made here; servers stay in the user's cache folder
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +

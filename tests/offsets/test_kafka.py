@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import Producer
+
+from pycdc import config
+from pycdc.errors import CheckpointCorrupt, ConnectionLost, DeliveryError, EnvironmentNotReady
+from pycdc.offsets.encoding import dump
+from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
+from pycdc.sinks.kafka.topics import TopicAdmin
+from tests.offsets.contract import OffsetStoreContract, OpenStore, at
+from tests.services.kafka import KafkaAddress
+
+
+def store_on(bootstrap: str, topic: str, name: str = "shop", timeout: float = 30.0) -> KafkaOffsetStore:
+    client = {"bootstrap.servers": bootstrap, "log_level": 0}
+    topics = TopicAdmin(client, config.Topics(settings=dict(SETTINGS)), timeout=timeout)
+    return KafkaOffsetStore(client, topic, name, topics, timeout=timeout)
+
+
+@pytest.fixture
+def topic(topic_prefix: str) -> str:
+    return f"{topic_prefix}-offsets"
+
+
+@pytest.mark.kafka_mock_ok
+class TestKafkaOffsetStore(OffsetStoreContract):
+    @pytest.fixture
+    def open_store(self, kafka: KafkaAddress, topic: str) -> Iterator[OpenStore]:
+        opened: list[KafkaOffsetStore] = []
+
+        def open_one() -> KafkaOffsetStore:
+            opened.append(store_on(kafka.bootstrap, topic))
+            return opened[-1]
+
+        yield open_one
+        for store in opened:
+            store.close()
+
+
+def test_the_topic_is_compacted_and_has_one_partition(kafka: KafkaAddress, topic: str) -> None:
+    store_on(kafka.bootstrap, topic).store(at(1))
+    admin = TopicAdmin({"bootstrap.servers": kafka.bootstrap}, config.Topics())
+    assert admin.setting(topic, "cleanup.policy") == "compact"
+    assert len(kafka.admin().list_topics(topic, timeout=10).topics[topic].partitions) == 1
+
+
+def test_pipelines_may_share_a_topic(kafka: KafkaAddress, topic: str) -> None:
+    store_on(kafka.bootstrap, topic, "shop").store(at(1))
+    store_on(kafka.bootstrap, topic, "bank").store(at(9))
+    assert store_on(kafka.bootstrap, topic, "shop").load() == at(1)
+    assert store_on(kafka.bootstrap, topic, "bank").load() == at(9)
+    assert store_on(kafka.bootstrap, topic, "mill").load() is None
+
+
+def test_a_damaged_record_is_corrupt(kafka: KafkaAddress, topic: str) -> None:
+    store_on(kafka.bootstrap, topic).store(at(1))
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    producer.produce(topic, dump(at(2))[:-3], b"shop", partition=0)
+    producer.flush()
+    with pytest.raises(CheckpointCorrupt, match=topic):
+        store_on(kafka.bootstrap, topic).load()
+
+
+def test_what_a_transaction_did_not_commit_is_not_loaded(kafka: KafkaAddress, topic: str) -> None:
+    """Neither an aborted record nor one whose transaction hangs, which also must not make `load` wait."""
+    store_on(kafka.bootstrap, topic).store(at(1))
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": f"{topic}-tx"})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, dump(at(2)), b"shop", partition=0)
+    producer.flush()
+    producer.abort_transaction(30)
+    assert store_on(kafka.bootstrap, topic).load() == at(1)
+    producer.begin_transaction()
+    producer.produce(topic, dump(at(3)), b"shop", partition=0)
+    producer.flush()
+    assert store_on(kafka.bootstrap, topic).load() == at(1)
+    producer.commit_transaction(30)
+    assert store_on(kafka.bootstrap, topic).load() == at(3)
+
+
+def test_a_topic_that_forgets_is_refused(kafka: KafkaAddress, topic: str) -> None:
+    kafka.create_topic(topic, config={"cleanup.policy": "delete"})
+    with pytest.raises(EnvironmentNotReady, match="cleanup.policy=delete") as caught:
+        store_on(kafka.bootstrap, topic).store(at(1))
+    assert "cleanup.policy=compact" in caught.value.hint
+
+
+def test_brokers_that_do_not_answer_are_a_lost_connection() -> None:
+    with pytest.raises(ConnectionLost):
+        store_on("127.0.0.1:1", "offsets", timeout=1.0).load()
+
+
+def test_a_position_that_no_broker_confirms_is_not_stored(kafka: KafkaAddress, topic: str) -> None:
+    store = store_on(kafka.bootstrap, topic, timeout=3.0)
+    store.store(at(1))
+    kafka.pause()
+    with pytest.raises(DeliveryError, match=topic) as caught:
+        store.store(at(2))
+    assert caught.value.retry
+    kafka.resume()
