@@ -16,7 +16,7 @@ LAYERS = (
     ("model",),
     ("interfaces", "config", "observability"),
     ("rows",),
-    ("connectors", "transforms", "serialization", "sinks", "offsets"),
+    ("connectors", "transforms", "serialization", "sinks", "offsets", "testing"),
     ("checkpoint",),
     ("pipeline",),
     ("build", "verify", "loading"),
