@@ -29,7 +29,9 @@ class Codec:
                  from `names`. Temporaries by walrus start with ``t_``.
     is_text      the Avro bytes are the text itself behind its length: the compiler writes it without a call
     zero         the datum for a NOT NULL column whose value Postgres did not send (debezium.md 3.4)
-    unavailable  the datum for a TOASTed value that was not sent (debezium.md 3.5)
+    unavailable  the datum for a TOASTed value that was not sent (debezium.md 3.5); None where Debezium has no
+                 placeholder for the type: NULL, or `zero` in a NOT NULL column
+    always_null  no value is written, whatever Postgres sent: NULL, or `zero` in a NOT NULL column
     """
 
     schema: Schema
@@ -41,6 +43,7 @@ class Codec:
     inline: str | None = None
     names: Mapping[str, object] = field(default_factory=dict)
     is_text: bool = False
+    always_null: bool = False
 
 
 def codec(
@@ -54,6 +57,7 @@ def codec(
     inline: str | None = None,
     names: Mapping[str, object] | None = None,
     is_text: bool = False,
+    always_null: bool = False,
 ) -> Codec:
     """A codec whose `encode` defaults to writing what `value` returns, and whose `parse` defaults to `value`."""
     if encode is None:
@@ -62,4 +66,4 @@ def codec(
         def encode(text: Text) -> bytes:
             return write(value(text))
 
-    return Codec(schema, value, parse or value, zero, unavailable, encode, inline, names or {}, is_text)
+    return Codec(schema, value, parse or value, zero, unavailable, encode, inline, names or {}, is_text, always_null)

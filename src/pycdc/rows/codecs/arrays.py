@@ -1,0 +1,124 @@
+"""Arrays of one dimension, as Postgres' array_out prints them: ``[0:1]={a,"b c",NULL}``."""
+
+from __future__ import annotations
+
+import re
+from hashlib import md5
+from typing import Any, Final
+from uuid import UUID
+
+from pycdc.model import PgType
+from pycdc.rows.avro import long
+from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
+from pycdc.rows.codecs.options import Options
+from pycdc.rows.schema import Datum, Schema
+
+_TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*+)"|([^{},"\\]+)|([{},])', re.DOTALL)
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+_BOUNDS = re.compile(rb"(?:\[[+-]?\d+:[+-]?\d+\])+=")
+_REQUIRED: Final = ("tsvector", "isbn")
+"""Beside enums, the elements that Debezium declares NOT NULL."""
+_AS_BYTES: Final = ("int4", "int8", "date")
+_AS_TEXT: Final = ("text", "varchar", "bpchar", "json", "jsonb")
+
+
+def elements(text: Text) -> list[Any]:
+    """The literal as nested lists of element texts, None for NULL. Bounds are dropped."""
+    if text[:1] == b"[":
+        match = _BOUNDS.match(text)
+        if match is None:
+            raise ValueError("not an array")
+        text = text[match.end() :]
+    if text[:1] != b"{" or text[-1:] != b"}":
+        raise ValueError("not an array")
+    if b'"' in text or text.find(b"{", 1) > 0:
+        return _nested(text)
+    inner = text[1:-1]
+    return [None if item == b"NULL" else item for item in inner.split(b",")] if inner else []
+
+
+def _nested(text: Text) -> list[Any]:
+    top: list[Any] = []
+    stack = [top]
+    at, wants_item = 0, True
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None or not stack:
+            raise ValueError("not an array")
+        at = match.end()
+        quoted, bare, mark = match.groups()
+        if mark == b",":
+            if wants_item or len(stack) == 1:
+                raise ValueError("not an array")
+            wants_item = True
+        elif mark == b"}":
+            closed = stack.pop()
+            if (wants_item and closed) or not stack:
+                raise ValueError("not an array")
+            wants_item = False
+        else:
+            if not wants_item:
+                raise ValueError("not an array")
+            if mark == b"{":
+                opened: list[Any] = []
+                stack[-1].append(opened)
+                stack.append(opened)
+                continue
+            wants_item = False
+            stack[-1].append(_ESCAPED.sub(rb"\1", quoted) if bare is None else None if bare == b"NULL" else bare)
+    if len(stack) != 1 or len(top) != 1 or not isinstance(top[0], list):
+        raise ValueError("not an array")
+    inner: list[Any] = top[0]
+    return inner
+
+
+def array_codec(element: PgType, item: Codec, options: Options) -> Codec:
+    required = element.kind == "e" or element.name in _REQUIRED
+    schema = Schema("array", items=item.schema if required else item.schema.as_optional())
+    lenient = options.compat.arrays == "null"
+    some = b"" if required else b"\x02"
+
+    def items(text: Text) -> list[Text | None]:
+        found = elements(text)
+        if found and isinstance(found[0], list):
+            if not lenient:
+                raise Unrepresentable("an array of several dimensions")
+            found = [None] * len(found)
+        if required and None in found:
+            raise Unrepresentable("a NULL among elements that the schema requires")
+        return found
+
+    def value(text: Text) -> Datum:
+        return [None if part is None else item.value(part) for part in items(text)]
+
+    def encode(text: Text) -> bytes:
+        found = items(text)
+        if not found:
+            return b"\x00"
+        parts = [b"\x00" if part is None else some + item.encode(part) for part in found]
+        return long(len(found)) + b"".join(parts) + b"\x00"
+
+    def parse(text: Text) -> object:
+        return _parsed(elements(text), item)
+
+    return codec(schema, value, parse=parse, zero=[], unavailable=_unavailable(element, item, options), encode=encode)
+
+
+def _parsed(found: list[Any], item: Codec) -> list[Any]:
+    return [
+        None if part is None else _parsed(part, item) if isinstance(part, list) else item.parse(part) for part in found
+    ]
+
+
+def _unavailable(element: PgType, item: Codec, options: Options) -> Datum:
+    placeholder = options.values.unavailable
+    if element.name in _AS_BYTES and item.schema.type != "string":
+        # Java's bytes are signed.
+        return [byte - 256 if byte > 127 else byte for byte in placeholder.encode()]
+    if element.name in _AS_TEXT:
+        return [placeholder]
+    if element.name == "uuid":
+        return [str(UUID(bytes=md5(placeholder.encode(), usedforsecurity=False).digest(), version=3))]
+    if element.name == "bytea":
+        return [item.unavailable]
+    return None

@@ -1,0 +1,82 @@
+"""interval, under IntervalStyle postgres: ``1 year 2 mons -3 days +04:05:06.789``."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+from pycdc.model import PgType
+from pycdc.rows.avro import long, sized
+from pycdc.rows.codecs.civil import DAY, SCALE, int64
+from pycdc.rows.codecs.codec import Codec, Text, codec
+from pycdc.rows.codecs.dates import semantic
+from pycdc.rows.codecs.options import Factory, Options
+
+MONTH: Final = 2_629_800_000_000
+"""365.25 / 12 days, in microseconds."""
+_INTERVAL = re.compile(
+    rb"(?:([+-]?\d+) years?(?: |$))?(?:([+-]?\d+) mons?(?: |$))?(?:([+-]?\d+) days?(?: |$))?"
+    rb"(?:([+-])?(\d+):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?"
+)
+
+
+class Interval(NamedTuple):
+    """The time is in microseconds; every part has its own sign."""
+
+    years: int
+    months: int
+    days: int
+    time: int
+
+
+def interval_of(text: Text) -> Interval:
+    match = _INTERVAL.fullmatch(text)
+    if match is None or not text:
+        raise ValueError("not an interval")
+    years, months, days, sign, hours, minutes, seconds, fraction = match.groups()
+    time = 0
+    if hours is not None:
+        time = (int(hours) * 3600 + int(minutes) * 60 + int(seconds)) * 1_000_000
+        time += int(fraction) * SCALE[len(fraction)] if fraction else 0
+    return Interval(int(years or 0), int(months or 0), int(days or 0), -time if sign == b"-" else time)
+
+
+def _micros(text: Text) -> int:
+    years, months, days, time = interval_of(text)
+    return int64((years * 12 + months) * MONTH + days * DAY + time)
+
+
+def _iso(text: Text) -> str:
+    years, months, days, time = interval_of(text)
+    sign = "-" if time < 0 else ""
+    minutes, micros = divmod(abs(time), 60_000_000)
+    seconds = f"{micros // 1_000_000}.{micros % 1_000_000:06d}".rstrip("0").rstrip(".")
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"P{years}Y{months}M{days}DT{sign if hours else ''}{hours}H{sign if minutes else ''}{minutes}M"
+        f"{sign if micros else ''}{seconds}S"
+    )
+
+
+def _parse(text: Text) -> object:
+    # A timedelta has no months, and fewer days than an interval.
+    years, months, days, time = interval_of(text)
+    if years or months:
+        return text.decode()
+    try:
+        return timedelta(days=days, microseconds=time)
+    except OverflowError:
+        return text.decode()
+
+
+def _interval(pg: PgType, options: Options) -> Codec:
+    if options.values.interval == "string":
+        zero = "P0Y0M0DT0H0M0S"
+        schema = semantic("string", "io.debezium.time.Interval")
+        return codec(schema, _iso, parse=_parse, zero=zero, unavailable=zero, encode=lambda v: sized(_iso(v).encode()))
+    schema = semantic("int64", "io.debezium.time.MicroDuration")
+    return codec(schema, _micros, parse=_parse, zero=0, unavailable=0, encode=lambda text: long(_micros(text)))
+
+
+FAMILY: Final[dict[str, Factory]] = {"interval": _interval}

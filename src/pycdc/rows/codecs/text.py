@@ -1,0 +1,82 @@
+"""Types whose value is the text that Postgres prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Final
+from uuid import UUID
+
+from pycdc.model import PgType
+from pycdc.rows.avro import sized
+from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
+from pycdc.rows.codecs.options import Factory, Options
+from pycdc.rows.schema import Schema
+
+PLAIN: Final = Schema("string")
+
+
+def text_codec(schema: Schema, options: Options, parse: Callable[[Text], object] | None = None) -> Codec:
+    """A string column: the Avro bytes are the text itself, unless texts that are not UTF-8 have to be mended."""
+    decode = options.decode
+    mend = options.values.encoding_errors == "replace"
+    return codec(
+        schema,
+        decode,
+        parse=parse,
+        zero="",
+        unavailable=options.values.unavailable,
+        encode=(lambda text: sized(decode(text).encode())) if mend else sized,
+        is_text=not mend,
+    )
+
+
+def _plain(pg: PgType, options: Options) -> Codec:
+    return text_codec(PLAIN, options)
+
+
+def _semantic(name: str, parse: Callable[[Text], object] | None = None) -> Factory:
+    schema = Schema("string", name=name, version=1)
+    return lambda pg, options: text_codec(schema, options, parse)
+
+
+def enum_codec(pg: PgType, options: Options) -> Codec:
+    allowed = (("allowed", ",".join(pg.labels)),)
+    return text_codec(Schema("string", name="io.debezium.data.Enum", version=1, parameters=allowed), options)
+
+
+def _name(pg: PgType, options: Options) -> Codec:
+    if options.compat.name_columns == "text" or options.snapshot:
+        return text_codec(PLAIN, options)
+
+    def value(text: Text) -> str:
+        raise Unrepresentable("Debezium streams NULL for a column of type name")
+
+    return codec(PLAIN, value, parse=options.decode, zero="", unavailable="", always_null=True)
+
+
+def _document(text: Text) -> object:
+    # What Python's reader cannot take (nesting deeper than its stack, 4300 digits) stays text.
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text.decode("utf-8", "replace")
+
+
+def _uuid(text: Text) -> UUID:
+    return UUID(text.decode())
+
+
+RANGES: Final = ("int4range", "int8range", "numrange", "tsrange", "tstzrange", "daterange")
+_STRINGS: Final = ("text", "varchar", "bpchar", "char", "citext", "inet", "cidr", "macaddr", "macaddr8", "isbn")
+
+FAMILY: Final[dict[str, Factory]] = {
+    **dict.fromkeys((*_STRINGS, *RANGES), _plain),
+    "name": _name,
+    "json": _semantic("io.debezium.data.Json", _document),
+    "jsonb": _semantic("io.debezium.data.Json", _document),
+    "xml": _semantic("io.debezium.data.Xml"),
+    "uuid": _semantic("io.debezium.data.Uuid", _uuid),
+    "ltree": _semantic("io.debezium.data.Ltree"),
+    "tsvector": _semantic("io.debezium.data.Tsvector"),
+}

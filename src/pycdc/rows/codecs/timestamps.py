@@ -1,0 +1,135 @@
+"""timestamp and timestamptz."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from typing import Final
+
+from pycdc.model import PgType
+from pycdc.rows.avro import long, sized
+from pycdc.rows.codecs.civil import MIDNIGHTS, SCALE, SECONDS, int64, iso_timestamp, timestamp_micros
+from pycdc.rows.codecs.codec import Codec, Text, codec
+from pycdc.rows.codecs.dates import LONG6, VARINTS, semantic
+from pycdc.rows.codecs.options import Factory, Options
+
+INFINITE: Final = {b"infinity": 9_223_372_036_825_200_000, b"-infinity": -9_223_372_036_832_400_000}
+"""Microseconds for the infinite timestamps, as Debezium writes them in every mode but nanoseconds."""
+_INFINITE_NANOS: Final = {b"infinity": 0x7FFFFFFFFFFFFFFF, b"-infinity": -0x8000000000000000}
+
+_MICROS: Final = "MIDNIGHTS[v[:10]] + SECONDS[v[11:19]] + (int(v[20:]) * SCALE[n - 20] if n > 19 else 0)"
+_LONG8: Final = (
+    "(CONTINUED[t_z & 16383] + CONTINUED[t_z >> 14 & 16383] + CONTINUED[t_z >> 28 & 16383] + SHORT[t_z >> 42]"
+    " if 4398046511104 <= (t_z := ({micros}) << 1) < 72057594037927936 else long(t_z >> 1))"
+)
+_NAMES: Final = {**VARINTS, "SECONDS": SECONDS, "MIDNIGHTS": MIDNIGHTS, "SCALE": SCALE, "int64": int64}
+
+
+def _millis(text: Text) -> int:
+    micros = INFINITE.get(text)
+    return (timestamp_micros(text) if micros is None else micros) // 1000
+
+
+def _micros(text: Text) -> int:
+    micros = INFINITE.get(text)
+    return int64(timestamp_micros(text)) if micros is None else micros
+
+
+def _nanos(text: Text) -> int:
+    nanos = _INFINITE_NANOS.get(text)
+    return int64(timestamp_micros(text) * 1000) if nanos is None else nanos
+
+
+def _iso(text: Text) -> str:
+    micros = INFINITE.get(text)
+    return iso_timestamp(timestamp_micros(text) if micros is None else micros)
+
+
+def _parse(text: Text) -> object:
+    # Python's years are 1 to 9999, and it has no infinity.
+    try:
+        return datetime.fromisoformat(text.decode())
+    except ValueError:
+        return text.decode()
+
+
+def _counted(name: str, value: Callable[[Text], int], inline: str) -> Codec:
+    return codec(
+        semantic("int64", name),
+        value,
+        parse=_parse,
+        zero=0,
+        unavailable=0,
+        encode=lambda text: long(value(text)),
+        inline=inline,
+        names=_NAMES,
+    )
+
+
+def _timestamp(pg: PgType, options: Options) -> Codec:
+    mode = options.values.time
+    if mode == "isostring":
+        zero = "1970-01-01T00:00:00Z"
+        schema = semantic("string", "io.debezium.time.IsoTimestamp")
+        return codec(schema, _iso, parse=_parse, zero=zero, unavailable=zero, encode=lambda v: sized(_iso(v).encode()))
+    if mode == "connect":
+        return _counted("org.apache.kafka.connect.data.Timestamp", _millis, LONG6.format(micros=f"({_MICROS}) // 1000"))
+    if mode == "nanoseconds":
+        return _counted("io.debezium.time.NanoTimestamp", _nanos, f"long(int64(({_MICROS}) * 1000))")
+    if mode != "microseconds" and 0 <= pg.typmod <= 3:
+        return _counted("io.debezium.time.Timestamp", _millis, LONG6.format(micros=f"({_MICROS}) // 1000"))
+    return _counted("io.debezium.time.MicroTimestamp", _micros, _LONG8.format(micros=_MICROS))
+
+
+def _parse_zoned(text: Text) -> object:
+    try:
+        return datetime.fromisoformat(text.decode()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return text.decode()
+
+
+_ZULU: Final = (
+    "({head} + v[:10] + b'T'"
+    " + (v[11:{end}] if n == {full} else v[11:19] + {none} if n == 22 else v[11:-3].ljust({width}, b'0'))"
+    " + b'Z' if 22 <= n < 30 and v[4] == 45 and v[-3:] == b'+00' else {slow}(v))"
+)
+"""Most values need no arithmetic: the session is in UTC, and the text nearly what Debezium writes."""
+
+
+@cache
+def _zoned(digits: int) -> tuple[Callable[[Text], str], Callable[[Text], bytes]]:
+    def value(text: Text) -> str:
+        if text in INFINITE:
+            return text.decode()
+        return iso_timestamp(timestamp_micros(text), digits)
+
+    return value, lambda text: sized(value(text).encode())
+
+
+def _timestamptz(pg: PgType, options: Options) -> Codec:
+    digits = pg.typmod if 0 <= pg.typmod <= 6 else 6
+    value, encode = _zoned(digits)
+    width = 9 + digits if digits else 8
+    head = sized(b"." * (12 + width))[:1]
+    inline = _ZULU.format(
+        head=repr(head),
+        end=11 + width,
+        full=14 + width,
+        none=repr(b"." + b"0" * digits if digits else b""),
+        width=width,
+        slow=f"zoned_{digits}",
+    )
+    return codec(
+        semantic("string", "io.debezium.time.ZonedTimestamp"),
+        value,
+        parse=_parse_zoned,
+        zero="1970-01-01T00:00:00Z",
+        unavailable="1970-01-01T00:00:00Z",
+        encode=encode,
+        inline=inline,
+        names={f"zoned_{digits}": encode},
+    )
+
+
+FAMILY: Final[dict[str, Factory]] = {"timestamp": _timestamp, "timestamptz": _timestamptz}

@@ -1,0 +1,23 @@
+"""Types without a form of their own in Debezium: Postgres' text in a string column, or nothing."""
+
+from __future__ import annotations
+
+from pycdc.model import PgType
+from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
+from pycdc.rows.codecs.options import Options
+from pycdc.rows.codecs.text import PLAIN, text_codec
+
+
+def unknown_codec(pg: PgType, options: Options) -> Codec | None:
+    return text_codec(PLAIN, options) if options.values.unknown_types == "text" else None
+
+
+def bit_array_codec(item: Codec, options: Options) -> Codec | None:
+    """bit[], for which Debezium declares a single bit's schema and writes NULL."""
+    if options.values.unknown_types != "debezium":
+        return unknown_codec(PgType(0, "_bit"), options)
+
+    def value(text: Text) -> object:
+        raise Unrepresentable("Debezium writes NULL for an array of bits")
+
+    return codec(item.schema, value, parse=bytes.decode, zero=item.zero, unavailable=item.zero, always_null=True)
