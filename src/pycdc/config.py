@@ -8,10 +8,44 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 
+class Refused(ValueError):
+    """What a rule of these models objects to, and what to write instead. Neither holds the value."""
+
+    def __init__(self, fact: str, remedy: str) -> None:
+        super().__init__(f"{fact}: {remedy}")
+        self.fact = fact
+        self.remedy = remedy
+
+
 class Model(BaseModel):
     """What all sections share: unknown keys are errors, values do not change after loading, inputs stay unprinted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _headings(cls, data: Any) -> Any:
+        """A heading with nothing under it (all its lines commented out) is a section of defaults."""
+        if not isinstance(data, dict):
+            return data
+        empty: dict[str, Any] = {
+            name: {}
+            for name, info in cls.model_fields.items()
+            if name in data and data[name] is None and isinstance(info.annotation, type)
+            if issubclass(info.annotation, Model)
+        }
+        return {**data, **empty}
+
+
+def _one_of(section: Model, *names: str) -> None:
+    """Exactly one of these keys may be set."""
+    if sum(getattr(section, name) is not None for name in names) != 1:
+        raise Refused(f"needs exactly one of {', '.join(names)}", f"write one of {', '.join(names)} under it")
+
+
+def _present(data: Any) -> Any:
+    """`console:` with nothing under it chooses the console."""
+    return {key: {} if value is None else value for key, value in data.items()} if isinstance(data, dict) else data
 
 
 class Compatibility(Model):
@@ -69,9 +103,11 @@ class Values(Model):
     interval: Literal["numeric", "string"] = "numeric"
     """interval: microseconds with a month of 365.25/12 days, or ISO 8601."""
     hstore: Literal["json", "map"] = "json"
+    """hstore: a string of JSON, or a map."""
     binary: Literal["bytes", "base64", "base64-url-safe", "hex"] = "bytes"
     """bytea: bytes, or a string in that notation."""
     money_fraction_digits: Annotated[int, Field(ge=0, le=10)] = 2
+    """Digits after the point that the server's lc_monetary gives to money."""
     unknown_types: Literal["text", "drop", "debezium"] = "text"
     """Types without a codec (composite, tsquery, extensions): as Postgres' text, or not at all; `debezium` drops
     what Debezium drops. The default follows `compatibility`: text for honest, debezium for debezium."""
@@ -85,8 +121,11 @@ class HashRule(Model):
     """Debezium's column.mask.hash.v2: hex of the digest of salt and value, cut to the column's length."""
 
     columns: list[str]
+    """Names of columns."""
     algorithm: Literal["sha256", "sha384", "sha512", "sha1", "md5"] = "sha256"
+    """The digest."""
     salt: SecretStr
+    """Mixed in, so that nobody finds the values by trying; the same salt gives the same hashes."""
 
 
 class TableRule(Model):
@@ -100,9 +139,11 @@ class TableRule(Model):
     include_columns: list[str] | None = None
     """Only these columns, and always those of the key."""
     exclude_columns: list[str] = []
+    """All columns but these; those of the key stay."""
     mask: dict[str, Annotated[int, Field(ge=0, le=1000)]] = {}
     """Column to that many asterisks."""
     hash: list[HashRule] = []
+    """Columns whose values are replaced by a salted digest."""
     truncate: dict[str, Annotated[int, Field(ge=0)]] = {}
     """Column to a length in characters."""
     rename: dict[str, str] = {}
@@ -121,6 +162,7 @@ class PostgresSource(Model):
     tables: Annotated[list[str], Field(min_length=1)] = ["*.*"]
     """Patterns over `schema.table`; `*` matches any characters; a name without a schema is in `public`."""
     exclude_tables: list[str] = []
+    """Patterns of tables to leave out of those."""
     slot: str | None = None
     """Replication slot; default `pycdc_{name}`."""
     publication: str | None = None
@@ -145,13 +187,15 @@ class PostgresSource(Model):
     failover: bool = False
     """Create the slot with FAILOVER (Postgres 17 and later)."""
     max_batch_changes: Annotated[int, Field(ge=1)] = 4096
+    """Changes that are handed to the sink at once, at most."""
     max_batch_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
+    """The same in bytes; one change that is larger is a batch of its own."""
 
     @field_validator("slot", "publication")
     @classmethod
     def _slot_name(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"[a-z0-9_]{1,63}", value):
-            raise ValueError("use lower-case letters, digits and underscores, 63 at most")
+            raise Refused("is no legal name", "use lower-case letters, digits and underscores, 63 at most")
         return value
 
 
@@ -161,6 +205,7 @@ class Topics(Model):
     create: bool = True
     """False: a missing topic is an error that names the command to create it."""
     partitions: Annotated[int, Field(ge=1)] = 1
+    """Partitions of a new topic."""
     replication: Annotated[int, Field(ge=-1)] = -1
     """Replication factor; -1 is the broker's default."""
     settings: dict[str, str] = {}
@@ -170,35 +215,59 @@ class Topics(Model):
 class Registry(Model):
     """A schema registry that speaks Confluent's REST API."""
 
-    url: str
+    url: Annotated[str, Field(repr=False)]
+    """Base URL, with the path of the API where it has one (Apicurio: `/apis/ccompat/v7`)."""
     username: str | None = None
+    """User for basic authentication."""
     password: SecretStr | None = None
+    """Its password."""
     ca: str | None = None
     """File with the certificate authority, for https."""
     certificate: str | None = None
+    """File with the client's certificate, for registries that ask for one."""
     key: str | None = None
+    """File with the key of `certificate`."""
     register_schemas: bool = True
     """False: only look schemas up; a missing one is an error."""
     subjects: Literal["topic", "record", "topic_record"] = "topic"
     """Subject name strategy."""
     timeout: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds that faults of the registry may last before the pipeline rewinds."""
+
+
+_SECRET_OPTION = re.compile(
+    r"password|secret|token|jaas|\.pem$|oauthbearer\.config|credentials|user\.info", re.IGNORECASE
+)
 
 
 class KafkaSink(Model):
     """Publish to Kafka."""
 
     brokers: str
-    """bootstrap.servers"""
+    """Addresses to start from, `host:port` with commas between (bootstrap.servers)."""
     registry: Registry | None = None
     """Needed for Avro. A plain URL will do."""
     format: Literal["avro", "json", "json_schema"] = "avro"
     """avro: Confluent's wire format; json: Debezium's payload; json_schema: the same with the schema beside it."""
     delivery: Literal["at_least_once"] = "at_least_once"
+    """at_least_once: after a crash, what was written since the last stored position comes again."""
     topics: Topics = Topics()
+    """How topics are made."""
     options: dict[str, str | int | float | bool | SecretStr] = {}
-    """librdkafka settings, passed on as they are (security.protocol, sasl.*, ssl.*, linger.ms …)."""
+    """librdkafka settings, passed on as they are (security.protocol, sasl.*, ssl.*, linger.ms …). Passwords and keys
+    among them are kept secret."""
     delivery_timeout: Annotated[float, Field(gt=0)] = 120.0
     """Seconds until a record that no broker took counts as lost, and the pipeline rewinds."""
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _secret_options(cls, options: Any) -> Any:
+        if not isinstance(options, dict):
+            return options
+        return {
+            name: SecretStr(value) if isinstance(value, str) and _SECRET_OPTION.search(str(name)) else value
+            for name, value in options.items()
+        }
 
     @model_validator(mode="before")
     @classmethod
@@ -210,7 +279,7 @@ class KafkaSink(Model):
     @model_validator(mode="after")
     def _registry_needed(self) -> KafkaSink:
         if self.format == "avro" and self.registry is None:
-            raise ValueError("Avro needs a registry: add `registry: http://…`, or choose `format: json`")
+            raise Refused("has no registry, which Avro needs", "add `registry: http://…`, or choose `format: json`")
         return self
 
 
@@ -218,39 +287,59 @@ class ConsoleSink(Model):
     """Print each change as a line of JSON."""
 
     pretty: bool = False
+    """Spread each change over several lines."""
 
 
 class NullSink(Model):
     """Serialise, then throw away: for measurements."""
 
     format: Literal["avro", "json", "json_schema"] = "avro"
+    """What to serialise to, as in `sink.kafka.format`."""
 
 
 class CustomSink(Model):
     """A sink of your own: `module:factory`, called with `options` as keyword arguments."""
 
     factory: str
-    options: dict[str, Any] = {}
+    """`package.module:name` of a class or function, importable from where pycdc runs."""
+    options: Annotated[dict[str, Any], Field(repr=False)] = {}
+    """Keyword arguments of the factory."""
+
+    @field_validator("factory")
+    @classmethod
+    def _importable(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
+            raise Refused("is no path to a class or function", "write it as `package.module:name`")
+        return value
 
 
 class Source(Model):
     """Exactly one."""
 
     postgres: PostgresSource
+    """A Postgres database."""
 
 
 class Sink(Model):
     """Exactly one."""
 
     kafka: KafkaSink | None = None
+    """Topics of a Kafka cluster."""
     console: ConsoleSink | None = None
+    """Standard output."""
     null: NullSink | None = None
+    """Nowhere."""
     custom: CustomSink | None = None
+    """A Python object."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _chosen(cls, data: Any) -> Any:
+        return _present(data)
 
     @model_validator(mode="after")
     def _one(self) -> Sink:
-        if sum(part is not None for part in (self.kafka, self.console, self.null, self.custom)) != 1:
-            raise ValueError("name exactly one of kafka, console, null, custom")
+        _one_of(self, "kafka", "console", "null", "custom")
         return self
 
 
@@ -258,17 +347,26 @@ class Offsets(Model):
     """Where the position is stored: a compacted Kafka topic (default with a Kafka sink), a file, or Postgres."""
 
     kafka: KafkaOffsets | None = None
+    """A compacted topic."""
     file: FileOffsets | None = None
+    """A file on a disk that outlives the process."""
     postgres: PostgresOffsets | None = None
+    """A table, which is made when first needed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _chosen(cls, data: Any) -> Any:
+        return _present(data)
 
     @model_validator(mode="after")
     def _one(self) -> Offsets:
-        if sum(part is not None for part in (self.kafka, self.file, self.postgres)) != 1:
-            raise ValueError("name exactly one of kafka, file, postgres")
+        _one_of(self, "kafka", "file", "postgres")
         return self
 
 
 class KafkaOffsets(Model):
+    """The position in a topic."""
+
     topic: str | None = None
     """Default `pycdc-offsets-{name}`: compacted, one partition."""
     brokers: str | None = None
@@ -276,13 +374,19 @@ class KafkaOffsets(Model):
 
 
 class FileOffsets(Model):
+    """The position in a file."""
+
     path: str
+    """The file. It is replaced, never written in place."""
 
 
 class PostgresOffsets(Model):
+    """The position in a table."""
+
     dsn: SecretStr | None = None
     """Default: the source's."""
     table: str = "pycdc_offsets"
+    """The table, `schema.table` or just `table`."""
 
 
 class Envelope(Model):
@@ -306,15 +410,18 @@ class CheckpointRule(Model):
     """How often the position is stored. Duplicates after a crash are what was written since."""
 
     interval: Annotated[float, Field(ge=0)] = 1.0
-    """Seconds."""
+    """Seconds between stored positions."""
     changes: Annotated[int, Field(ge=1)] = 100_000
+    """Changes after which the position is stored earlier than that."""
 
 
 class Retries(Model):
     """What happens after a fault that may pass."""
 
     first_delay: Annotated[float, Field(gt=0)] = 0.2
+    """Seconds before the first attempt to go on; doubled each time."""
     max_delay: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds between attempts, at most."""
     give_up_after: Annotated[float, Field(ge=0)] = 0.0
     """Seconds without progress after which the pipeline ends with exit code 1; 0 means never."""
 
@@ -323,7 +430,9 @@ class Http(Model):
     """Metrics (`/metrics`) and health (`/healthz`)."""
 
     enabled: bool = True
+    """Serve them while `pycdc run` runs."""
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: Annotated[int, Field(ge=0, le=65535)] = 9464
     """0 chooses a free port and logs it."""
     token: SecretStr | None = None
@@ -334,7 +443,7 @@ class Http(Model):
     @model_validator(mode="after")
     def _token_needed(self) -> Http:
         if self.enabled and self.host not in ("127.0.0.1", "::1", "localhost") and self.token is None:
-            raise ValueError("a host beyond loopback needs `token`")
+            raise Refused("listens beyond loopback without a token", "add `token: ${PYCDC_HTTP_TOKEN}`")
         return self
 
 
@@ -344,17 +453,26 @@ class Config(Model):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,62}$")]
     """Topic prefix; slot, publication and offsets derive from it."""
     source: Source
+    """Where changes come from."""
     sink: Sink
+    """Where they go."""
     compatibility: Compatibility = Compatibility()
     """`debezium`, `honest` (the default) or a section of switches."""
     values: Values = Values()
+    """How column values are written."""
     rules: list[TableRule] = []
     """What to do with columns, keys and topics, by table."""
     envelope: Envelope = Envelope()
+    """What is emitted beside the rows."""
     offsets: Offsets | None = None
+    """Where the position is stored. Default: with a Kafka sink a topic of the same cluster, otherwise nowhere, and each
+    start begins with what the slot holds."""
     checkpoint: CheckpointRule = CheckpointRule()
+    """How often the position is stored."""
     retries: Retries = Retries()
+    """What happens after a fault that may pass."""
     http: Http = Http()
+    """Metrics and health over HTTP."""
 
     @model_validator(mode="before")
     @classmethod
@@ -365,8 +483,9 @@ class Config(Model):
         word = data.get("compatibility")
         if isinstance(word, str) and word in presets:
             data = {**data, "compatibility": presets[word]}
-            if word == "debezium":
-                data["values"] = {"unknown_types": "debezium", **(data.get("values") or {})}
+            values = data.get("values") or {}
+            if word == "debezium" and isinstance(values, dict):
+                data["values"] = {"unknown_types": "debezium", **values}
         return data
 
     @property
