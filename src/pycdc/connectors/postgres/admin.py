@@ -98,10 +98,13 @@ class ExportedSnapshot:
 
 
 def create_publication_sql(name: str, tables: Sequence[TableRef], *, via_partition_root: bool = False) -> str:
-    """CREATE PUBLICATION for exactly these tables: ONLY keeps the children of an inheritance parent out."""
+    """CREATE PUBLICATION for exactly these tables: ONLY keeps the children of an inheritance parent out.
+
+    A partition is not listed where its root is, which publishes it and those to come.
+    """
     parts = [f"CREATE PUBLICATION {_quoted(name)}"]
-    if tables:
-        parts.append(f"FOR TABLE {_listed(tables)}")
+    if listed := _topmost(tables):
+        parts.append(f"FOR TABLE {_listed(listed)}")
     if via_partition_root:
         parts.append("WITH (publish_via_partition_root = true)")
     return " ".join(parts)
@@ -329,9 +332,13 @@ class Admin:
 
 
 def missing_tables(tables: Sequence[TableRef], present: PublicationFacts) -> list[TableRef]:
-    """The tables that the publication does not publish, neither themselves nor, for roots, by their partitions."""
-    published = {(table.schema, table.name) for table in present.tables}
-    return [table for table in tables if (table.schema, table.name) not in published]
+    """The tables that the publication lacks; a partition is not one of them where its root is there or missing too."""
+    return [table for table in _topmost(tables) if table.oid not in present.covered]
+
+
+def _topmost(tables: Sequence[TableRef]) -> list[TableRef]:
+    oids = {table.oid for table in tables}
+    return [table for table in tables if table.root is None or table.root not in oids]
 
 
 def _take_over(holder: Connection, exported: str) -> str:

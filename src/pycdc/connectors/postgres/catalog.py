@@ -98,6 +98,18 @@ SELECT t.oid::int8 AS oid, t.typname AS name, t.typtype::text AS kind,
   FROM pg_type t WHERE t.oid = ANY (%(oids)s::int8[]::oid[])
 """
 
+_COVERED: Final = """
+WITH listed AS (
+    SELECT r.prrelid AS oid FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+     WHERE p.pubname = %(name)s
+     UNION
+    SELECT c.oid FROM pg_publication_tables t
+      JOIN pg_namespace n ON n.nspname = t.schemaname
+      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+     WHERE t.pubname = %(name)s)
+SELECT oid::int8 AS oid FROM listed UNION SELECT t.relid::oid::int8 FROM listed, pg_partition_tree(listed.oid) t
+"""
+
 _LAG: Final = """
 SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text AS current,
        s.confirmed_flush_lsn::text AS confirmed, s.restart_lsn::text AS restart,
@@ -266,7 +278,8 @@ class Catalog:
         if row is None:
             return None
         operations = frozenset(word for word in ("insert", "update", "delete", "truncate") if row.pop(word))
-        return PublicationFacts(**row, operations=operations, tables=self.publication_tables(name))
+        covered = frozenset(found["oid"] for found in self._rows(_COVERED, name=name))
+        return PublicationFacts(**row, operations=operations, tables=self.publication_tables(name), covered=covered)
 
     def publication_tables(self, name: str) -> tuple[PublishedTable, ...]:
         """What the publication publishes now, roots in place of partitions where it publishes via the root."""

@@ -129,7 +129,8 @@ class PublishedTable:
 
 @dataclass(frozen=True, slots=True)
 class PublicationFacts:
-    """`operations` is a subset of insert, update, delete, truncate. `owned`: this role may alter it."""
+    """`operations` is a subset of insert, update, delete, truncate. `owned`: this role may alter it. `tables` are those
+    under whose names rows arrive, `covered` the OIDs of these and of the partitioned tables and partitions behind."""
 
     name: str
     all_tables: bool
@@ -139,6 +140,7 @@ class PublicationFacts:
     owner: str
     owned: bool
     tables: tuple[PublishedTable, ...]
+    covered: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)

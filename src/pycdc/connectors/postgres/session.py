@@ -124,10 +124,10 @@ _BY_WORDS: Final[tuple[tuple[str, Meaning], ...]] = (
     ),
     ("authentication failed", _BY_STATE["28"]),
     ("no password supplied", _BY_STATE["28"]),
-    ("role ", _BY_STATE["28"]),
-    ("database ", _BY_STATE["3D000"]),
     ("superuser or replication role", Meaning(EnvironmentNotReady, "ALTER ROLE … REPLICATION")),
     ("permission denied to start WAL sender", Meaning(EnvironmentNotReady, "ALTER ROLE … REPLICATION")),
+    ("role ", _BY_STATE["28"]),
+    ("database ", _BY_STATE["3D000"]),
     ("does not support SSL", Meaning(EnvironmentNotReady, "turn on ssl at the server, or change sslmode in the dsn")),
     ("certificate", Meaning(EnvironmentNotReady, "check sslrootcert, sslcert and sslkey in the dsn")),
 )
