@@ -38,7 +38,8 @@ class Container:
 
         self._container = DockerContainer(image)
         for inside, outside in ports.items():
-            self._container.with_bind_ports(inside, outside)
+            # Not with_bind_ports: that one opens the port on every address of the machine.
+            self._container.ports[str(inside)] = ("127.0.0.1", outside)
         for name, value in environment.items():
             self._container.with_env(name, value)
         if command:
