@@ -1,0 +1,87 @@
+"""The demonstration in plain lines of text."""
+
+from __future__ import annotations
+
+from pycdc.demo.status import OPERATIONS, Addresses, Status, Summary, by_operation
+from pycdc.demo.tally import Lag
+
+_UNITS = ("B", "kB", "MB", "GB")
+
+
+def addresses(where: Addresses) -> str:
+    """Where any client can look, a line each."""
+    return "\n".join(
+        (
+            f"  Postgres  {where.postgres}",
+            f"  Kafka     {where.brokers}",
+            f"  Registry  {where.registry}",
+            f"  Topics    {' '.join(where.topics)}",
+        )
+    )
+
+
+def line(status: Status) -> str:
+    """One moment in one line."""
+    parts = [
+        f"{status.elapsed:4.0f} s",
+        f"written {status.written.total():,}",
+        f"read back {status.read.total():,}",
+        f"{rate(status):,.0f}/s",
+        f"lag {lag(status.lag)}",
+        "no slot" if status.slot is None else f"slot at {status.slot.confirmed}, {size(status.slot.retained)} WAL kept",
+        status.pipeline if status.last_error is None else f"{status.pipeline}: {status.last_error}",
+    ]
+    return " | ".join(parts)
+
+
+def summary(end: Summary) -> str:
+    """What was proved, in a few lines."""
+    written, read = by_operation(end.written), by_operation(end.read)
+    lines = [
+        f"  written in Postgres   {end.written.total():>9,}   {_operations(written)}",
+        f"  read back from Kafka  {end.read.total():>9,}   {_operations(read)}",
+        f"  {_verdict(end)}",
+        f"  lag, commit to reader {'':>3}{lag(end.lag)}",
+        f"  events a second       {end.rate:>9,.0f}",
+    ]
+    if end.first_event is not None:
+        lines.append(f"  first event after     {end.first_event:>9.1f} s")
+    if end.slot is not None:
+        lines.append(f"  slot {end.slot.name} confirmed up to {end.slot.confirmed}, {size(end.slot.retained)} WAL kept")
+    if end.others:
+        lines.append(f"  and {end.others:,} events of changes that other sessions made")
+    return "\n".join(lines)
+
+
+def _verdict(end: Summary) -> str:
+    if end.matches:
+        return "✓ every change exactly once"
+    differences = (f"{table} {OPERATIONS[op]}: {written:,}, {read:,}" for table, op, written, read in end.differences)
+    return f"✗ written and read differ: {'; '.join(differences)}"
+
+
+def _operations(counts: dict[str, int]) -> str:
+    return ", ".join(f"{counts[op]:,} {name}" for op, name in OPERATIONS.items())
+
+
+def rate(status: Status) -> float:
+    """Events a second, over the last two seconds."""
+    last = status.rates[-4:]
+    return sum(last) / len(last) if last else 0.0
+
+
+def lag(of: Lag | None) -> str:
+    return "-" if of is None else f"p50 {duration(of.p50)}, p99 {duration(of.p99)}"
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def size(count: int) -> str:
+    """Bytes for humans, in powers of 1024."""
+    value, unit = float(count), 0
+    while value >= 1024 and unit < len(_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.0f} {_UNITS[unit]}" if unit == 0 or value >= 10 else f"{value:.1f} {_UNITS[unit]}"
+

@@ -1,0 +1,227 @@
+"""The demonstration: servers, shop, pipeline and reader, from start to summary.
+
+Order: Postgres, broker and registry; the shop's first rows; the reader; the pipeline, which takes the snapshot. Once the
+snapshot was read back, the shop opens. At the end: the shop closes, what is under way is awaited, the pipeline stores
+its position and stops, then everything else in the reverse order.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Final
+
+import psycopg
+
+from pycdc.demo.broker import EmbeddedBroker
+from pycdc.demo.clerk import Clerk
+from pycdc.demo.postgres import EmbeddedPostgres, installation
+from pycdc.demo.reader import Reader
+from pycdc.demo.registry import EmbeddedRegistry
+from pycdc.demo.shop import TABLES
+from pycdc.demo.status import Addresses, Slot, Status, Summary
+from pycdc.demo.tally import Tally
+from pycdc.errors import ConnectionLost, DeliveryError
+from pycdc.library import Pipeline
+
+NAME: Final = "shop"
+
+_STALLED: Final = 15.0
+"""Seconds without a new event after which the end does not wait any longer."""
+_STOP_TIMEOUT: Final = 15.0
+_POLL: Final = 0.02
+_SLOT_INTERVAL: Final = 0.5
+_SLOT: Final = """
+SELECT active, confirmed_flush_lsn::text, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint
+  FROM pg_replication_slots WHERE slot_name = %s
+"""
+
+
+class Engine:
+    """The pipeline in a thread of its own."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.pipeline = Pipeline(config)
+        self.error: Exception | None = None
+        """Why the thread ended by itself."""
+        self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Raises DeliveryError where the pipeline does not come to an end."""
+        self.pipeline.stop()
+        self._thread.join(_STOP_TIMEOUT)
+        if self._thread.is_alive():
+            raise DeliveryError(f"the pipeline did not stop within {_STOP_TIMEOUT:.0f} s")
+
+    def _run(self) -> None:
+        try:
+            self.pipeline.run()
+        except Exception as exc:  # whatever it is, the main thread raises it
+            self.error = exc
+
+
+class Demo:
+    """A context manager: everything runs inside. For one thread."""
+
+    def __init__(self, rate: float, seconds: float = 0.0, *, seed: int | None = None) -> None:
+        self._rate = rate
+        self._seconds = seconds
+        self._seed = seed
+        self._stack = ExitStack()
+        self._began = time.monotonic()
+        self._closed = False
+        self._slot: Slot | None = None
+        self._slot_at = 0.0
+
+    def __enter__(self) -> Demo:
+        installation()
+        with ExitStack() as stack:
+            self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _start(self, stack: ExitStack) -> None:
+        postgres = stack.enter_context(EmbeddedPostgres(NAME))
+        broker = stack.enter_context(EmbeddedBroker())
+        registry = stack.enter_context(EmbeddedRegistry())
+        topics = tuple(f"{NAME}.public.{table}" for table in TABLES)
+        self.addresses = Addresses(postgres.dsn, broker.bootstrap, registry.url, topics)
+        self._connection = stack.enter_context(psycopg.connect(postgres.dsn, autocommit=True))
+        self._clerk = Clerk(postgres.dsn, self._rate, seed=self._seed)
+        stack.callback(self._clerk.stop)
+        self._clerk.open()
+        self._tally = Tally(self._clerk.transactions)
+        self._reader = Reader(broker.bootstrap, registry.url, topics, self._tally)
+        stack.callback(self._reader.stop)
+        self._reader.start()
+        self._engine = Engine(configuration(self.addresses))
+        stack.callback(self._engine.stop)
+        self._engine.start()
+
+    def status(self) -> Status:
+        progress = self._engine.pipeline.progress
+        return Status(
+            addresses=self.addresses,
+            pipeline=progress.state,
+            position="-" if progress.position is None else str(progress.position.lsn),
+            last_error=progress.last_error,
+            elapsed=self.elapsed,
+            seconds=self._seconds,
+            written=self._clerk.written,
+            read=self._tally.counts(),
+            others=self._tally.others,
+            newest=tuple(self._tally.newest()),
+            rates=tuple(self._tally.rates()),
+            lag=self._tally.recent_lag(),
+            slot=self._slot_state(),
+        )
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the shop opened."""
+        started = self._clerk.started_at
+        return 0.0 if started is None else time.monotonic() - started
+
+    @property
+    def over(self) -> bool:
+        return 0 < self._seconds <= self.elapsed
+
+    def tend(self) -> None:
+        """Open the shop when the snapshot was read. Raises what ended one of the threads."""
+        for error in (self._engine.error, self._reader.error, self._clerk.error):
+            if error is not None:
+                raise error
+        if self._clerk.started_at is None and not self._closed and self._complete():
+            self._clerk.start()
+
+    def close_shop(self) -> None:
+        """Nothing is written any more; `complete` tells when everything was read."""
+        self._closed = True
+        self._clerk.stop()
+
+    @property
+    def complete(self) -> bool:
+        return self._complete() and self._tally.tombstones >= self._deletes()
+
+    def finish(self) -> Summary:
+        """Stop the pipeline, then say how it went."""
+        self._engine.stop()
+        self._reader.stop()
+        self._slot_at = 0.0
+        opened, closed = self._clerk.started_at, self._clerk.stopped_at
+        read = self._tally.counts()
+        streamed = sum(count for (_, op), count in read.items() if op != "r")
+        first = self._tally.first_at
+        return Summary(
+            written=self._clerk.written,
+            read=read,
+            others=self._tally.others,
+            tombstones=self._tally.tombstones,
+            rate=0.0 if opened is None or closed is None else streamed / max(closed - opened, 1e-3),
+            lag=self._tally.lag(),
+            first_event=None if first is None else first - self._began,
+            slot=self._slot_state(),
+        )
+
+    def _complete(self) -> bool:
+        return self._tally.counts() == self._clerk.written
+
+    def _deletes(self) -> int:
+        return sum(count for (_, op), count in self._clerk.written.items() if op == "d")
+
+    def _slot_state(self) -> Slot | None:
+        now = time.monotonic()
+        if now - self._slot_at >= _SLOT_INTERVAL:
+            self._slot_at = now
+            name = self._engine.pipeline.config.slot
+            try:
+                row = self._connection.execute(_SLOT, (name,)).fetchone()
+            except psycopg.OperationalError as exc:
+                raise ConnectionLost(f"the embedded Postgres is gone ({type(exc).__name__})") from None
+            self._slot = None if row is None else Slot(name, row[0], row[1] or "-", row[2] or 0)
+        return self._slot
+
+
+def configuration(where: Addresses) -> dict[str, Any]:
+    """The pipeline of the demonstration, in the shape of the YAML."""
+    return {
+        "name": NAME,
+        "source": {"postgres": {"dsn": where.postgres, "tables": ["public.*"], "snapshot": "initial"}},
+        "sink": {"kafka": {"brokers": where.brokers, "registry": where.registry}},
+        "http": {"enabled": False},
+    }
+
+
+def run(demo: Demo, show: Callable[[Status], None], interval: float, stop: threading.Event) -> Summary:
+    """Run until the time is over or `stop` is set, showing the status every `interval` seconds."""
+    while not stop.wait(interval) and not demo.over:
+        demo.tend()
+        show(demo.status())
+    demo.close_shop()
+    await_rest(demo, show, interval)
+    return demo.finish()
+
+
+def await_rest(demo: Demo, show: Callable[[Status], None], interval: float) -> None:
+    """Wait until everything was read, or nothing more comes."""
+    seen, since = -1, time.monotonic()
+    while not demo.complete and time.monotonic() - since < _STALLED:
+        demo.tend()
+        status = demo.status()
+        show(status)
+        if status.read.total() != seen:
+            seen, since = status.read.total(), time.monotonic()
+        shown = time.monotonic()
+        while not demo.complete and time.monotonic() - shown < interval:
+            time.sleep(_POLL)

@@ -1,0 +1,84 @@
+"""What a demonstration shows while it runs, and what it says at its end. Data only; the views make text of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pycdc.demo.shop import Counts
+from pycdc.demo.tally import Event, Lag
+
+OPERATIONS = {"r": "snapshot", "c": "create", "u": "update", "d": "delete"}
+"""Debezium's letters in the order in which they are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where to look with other tools."""
+
+    postgres: str
+    brokers: str
+    registry: str
+    topics: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The replication slot as Postgres sees it. `retained` in bytes of WAL."""
+
+    name: str
+    active: bool
+    confirmed: str
+    retained: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One moment. `written` and `read` count the shop's changes; `others` are events of other sessions' changes."""
+
+    addresses: Addresses
+    pipeline: str
+    position: str
+    last_error: str | None
+    elapsed: float
+    seconds: float
+    """0: until it is ended."""
+    written: Counts
+    read: Counts
+    others: int
+    newest: tuple[Event, ...]
+    rates: tuple[float, ...]
+    lag: Lag | None
+    slot: Slot | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The end. `rate` in events a second while the shop was open; `first_event` in seconds from the start."""
+
+    written: Counts
+    read: Counts
+    others: int
+    tombstones: int
+    rate: float
+    lag: Lag | None
+    first_event: float | None
+    slot: Slot | None
+
+    @property
+    def matches(self) -> bool:
+        """Every change was read back exactly once."""
+        return self.written == self.read
+
+    @property
+    def differences(self) -> list[tuple[str, str, int, int]]:
+        """Table, operation, written and read, where the two differ."""
+        return [
+            (table, op, self.written[table, op], self.read[table, op])
+            for table, op in sorted(self.written.keys() | self.read.keys())
+            if self.written[table, op] != self.read[table, op]
+        ]
+
+
+def by_operation(counts: Counts) -> dict[str, int]:
+    """Sums over the tables, by Debezium's letter."""
+    return {op: sum(count for (_, each), count in counts.items() if each == op) for op in OPERATIONS}
