@@ -25,9 +25,19 @@ MACHINES = {
     "a home folder": re.compile(r"/(?:home|Users)/(?!(?:user|pycdc|nonroot)\b)[a-z]\w*|/root/\w"),
     "a work folder": re.compile(r"(?<![\w.])/work(?:/|space/)\w|/tmp/\w+/venv|/mnt/\w"),
     "the host of a package registry": re.compile(
-        "|".join((r"pypi\." + "org", "python" + r"hosted\.", r"repo\d*\.maven\." + "org", "npm" + r"js\.", "arti" + "factory"))
+        "|".join(
+            (
+                r"pypi\." + "org",
+                "python" + r"hosted\.",
+                r"repo\d*\.maven\." + "org",
+                "npm" + r"js\.",
+                "arti" + "factory",
+            )
+        )
     ),
-    "a private package index": re.compile("index" + r"[-_]url\s*=?\s*https?:|https?://[^\s/]+/(?:[\w-]+/)*" + "simple/", re.I),
+    "a private package index": re.compile(
+        "index" + r"[-_]url\s*=?\s*https?:|https?://[^\s/]+/(?:[\w-]+/)*" + "simple/", re.I
+    ),
 }
 
 
