@@ -20,7 +20,7 @@ from typing import Any
 
 import psycopg
 
-from tests.services import kafka, postgres, registry
+from tests.services import kafka, matrix, registry
 
 TABLE = """CREATE TABLE orders (
     id bigint PRIMARY KEY, customer_id integer NOT NULL, sku text NOT NULL, quantity integer NOT NULL,
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--postgres", type=int, default=15, help="major version")
     arguments = parser.parse_args()
     sinks = arguments.sinks.split(",")
-    source = next(source for source in postgres.sources() if arguments.postgres in source.numbers)
+    source = next(source for source in matrix.sources() if arguments.postgres in source.numbers)
     server = source.launch()
     brokers = kafka.launch() if "kafka" in sinks else None
     schemas = registry.launch() if "kafka" in sinks else None

@@ -37,7 +37,8 @@ class Reader:
         self._consumer = Consumer(
             {"bootstrap.servers": brokers, "group.id": "reader", "enable.auto.commit": False, "log_level": 3}
         )
-        self._decode = AvroDeserializer(SchemaRegistryClient({"url": registry}))
+        self._registry = SchemaRegistryClient({"url": registry})
+        self._decode = AvroDeserializer(self._registry)
         self._records: dict[str, list[Read]] = {}
 
     def read(self, topic: str) -> list[Read]:
@@ -51,10 +52,14 @@ class Reader:
             return records
         self._consumer.assign([partition])
         while not records or records[-1].offset < high - 1:
-            for message in self._consumer.consume(500, 0.2):
+            for message in self._consumer.consume(min(500, high - partition.offset), 0.2):
                 assert message.error() is None, message.error()
                 records.append(self._read(message))
         return records
+
+    def close(self) -> None:
+        self._consumer.close()
+        self._registry.close()
 
     def _read(self, message: Any) -> Read:
         key = self._decode(message.key(), SerializationContext(message.topic(), MessageField.KEY))

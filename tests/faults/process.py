@@ -1,6 +1,6 @@
 """A pipeline in a process of its own that kills itself at a chosen point.
 
-    python -m tests.crash.process CONFIG.json [POINT COUNT]
+    python -m tests.faults.process CONFIG.json [POINT COUNT]
 
 At the COUNT-th passage of POINT the process sends itself SIGKILL: no handler runs, nothing is flushed.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pycdc
-from pycdc.connectors.postgres import admin, connector
+from pycdc.connectors.postgres.admin import Admin
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.replication import ReplicationStream
 from pycdc.offsets.kafka import KafkaOffsetStore
@@ -26,8 +26,8 @@ from pycdc.sinks.kafka.producer import KafkaSink
 
 BEFORE, AFTER = "before", "after"
 POINTS: dict[str, tuple[Any, str, str]] = {
-    "before the slot is made": (admin, "create_slot", BEFORE),
-    "after the slot is made": (admin, "create_slot", AFTER),
+    "before the slot is made": (Admin, "create_slot_with_snapshot", BEFORE),
+    "after the slot is made": (Admin, "create_slot_with_snapshot", AFTER),
     "while a snapshot is written": (KafkaSink, "write", AFTER),
     "before the stream starts": (ReplicationStream, "open", BEFORE),
     "after frames were read": (ReplicationStream, "read", AFTER),
@@ -61,7 +61,6 @@ def arm(point: str, count: int) -> None:
 
 
 def main() -> None:
-    assert connector.admin is admin
     if len(sys.argv) > 2:
         arm(sys.argv[2], int(sys.argv[3]))
     pipeline = pycdc.Pipeline(json.loads(Path(sys.argv[1]).read_text()))

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.harness import Rig
+
+TABLES = """
+CREATE TABLE items (id int PRIMARY KEY, v int NOT NULL);
+CREATE TABLE finish (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
+INSERT INTO items SELECT i, 0 FROM generate_series(1, 900) AS i;
+"""
+
+
+@pytest.fixture
+def rig(database: str, kafka: Any, registry: Any, topic_prefix: str, tmp_path: Path) -> Iterator[Rig]:
+    """A database with two tables, a real Kafka, a real registry. Use `@pytest.mark.pg` to choose the servers."""
+    rig = Rig(database, kafka.bootstrap, registry.url, topic_prefix, tmp_path)
+    rig.execute(TABLES)
+    yield rig
+    rig.close()

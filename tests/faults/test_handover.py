@@ -1,0 +1,126 @@
+"""From the snapshot to the stream: a row is in one of them, never in both and never in neither."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import psycopg
+import pytest
+
+from pycdc.config import CheckpointRule, Config
+from pycdc.connectors.postgres.admin import Admin
+from pycdc.connectors.postgres.connector import PostgresConnector
+from pycdc.interfaces import Checkpoint
+from pycdc.loading import validate
+from pycdc.model import Batch, Op
+from pycdc.offsets.memory import MemoryOffsetStore
+from pycdc.pipeline import Loop
+
+HANDOVERS = 50
+WRITERS = 4
+
+
+class Collector:
+    """Counts, for each row, how often it came, from where."""
+
+    def __init__(self, offsets: MemoryOffsetStore) -> None:
+        self._offsets = offsets
+        self.read: list[int] = []
+        self.created: list[int] = []
+        self.finished = threading.Event()
+
+    def write(self, batch: Batch) -> None:
+        for change in batch:
+            assert change.after is not None
+            if change.table is not None and change.table.name == "finish":
+                self.finished.set()
+            elif change.op is Op.READ:
+                self.read.append(change.after["id"])
+            elif change.op is Op.CREATE:
+                self.created.append(change.after["id"])
+
+    def commit(self, checkpoint: Checkpoint) -> None:
+        self._offsets.store(checkpoint)
+
+
+class Inserter(threading.Thread):
+    """Inserts rows, one or several a transaction, until told to end."""
+
+    def __init__(self, dsn: str, end: threading.Event) -> None:
+        super().__init__()
+        self._dsn, self._end = dsn, end
+
+    def run(self) -> None:
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            while not self._end.is_set():
+                connection.execute("INSERT INTO items SELECT nextval('ids'), 0 FROM generate_series(1, 3)")
+
+
+def config_for(dsn: str, number: int) -> Config:
+    return validate(
+        json.loads(
+            json.dumps(
+                {
+                    "name": f"handover_{number}",
+                    "source": {"postgres": {"dsn": dsn}},
+                    "sink": {"console": {}},
+                    "http": {"enabled": False},
+                }
+            )
+        )
+    )
+
+
+@pytest.mark.pg("==15")
+def test_fifty_handovers_under_writers_have_neither_gap_nor_duplicate(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE items (id int PRIMARY KEY, v int NOT NULL)")
+        connection.execute("CREATE TABLE finish (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY)")
+        connection.execute("CREATE SEQUENCE ids CACHE 1")
+    end = threading.Event()
+    writers = [Inserter(database, end) for _ in range(WRITERS)]
+    for writer in writers:
+        writer.start()
+    try:
+        for number in range(HANDOVERS):
+            one_handover(database, number)
+    finally:
+        end.set()
+        for writer in writers:
+            writer.join()
+
+
+def one_handover(dsn: str, number: int) -> None:
+    config = config_for(dsn, number)
+    offsets = MemoryOffsetStore()
+    collector = Collector(offsets)
+    loop = Loop(lambda: PostgresConnector(config), lambda: collector, offsets, CheckpointRule(), config.retries)
+    failures: list[BaseException] = []
+    thread = threading.Thread(target=lambda: guarded(loop, failures))
+    thread.start()
+    try:
+        while not collector.created and not failures:
+            pass
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            seen = connection.execute("SELECT array_agg(id) FROM items").fetchone()
+            connection.execute("INSERT INTO finish DEFAULT VALUES")
+        assert collector.finished.wait(30)
+    finally:
+        loop.stop()
+        thread.join(30)
+        Admin(dsn).drop_slot(config.slot)
+        Admin(dsn).drop_publication(config.publication)
+    assert failures == []
+    assert seen is not None
+    came = collector.read + collector.created
+    assert len(came) == len(set(came)), "a row came twice"
+    assert not set(seen[0]) - set(came), "a row came neither in the snapshot nor in the stream"
+
+
+def guarded(loop: Any, failures: list[BaseException]) -> None:
+    try:
+        loop.run()
+    except BaseException as exc:
+        failures.append(exc)
