@@ -28,6 +28,8 @@ class Progress:
     lag_bytes       WAL between the server's end and what was read
     last_message    monotonic time of the server's last message, 0 before the first
     last_delivery   monotonic time at which the sink last took a batch or was not needed
+    slot_retained   bytes of WAL that the slot holds back, None where nobody measures it
+    slot_state      the slot's wal_status (reserved, extended, unreserved, lost), None likewise
     """
 
     state: str = "starting"
@@ -46,6 +48,8 @@ class Progress:
     last_error: str | None = None
     last_message: float = 0.0
     last_delivery: float = field(default_factory=time.monotonic)
+    slot_retained: int | None = None
+    slot_state: str | None = None
 
     def delivered(self, batch: Batch) -> None:
         """Count a batch that the sink took."""

@@ -1,0 +1,61 @@
+"""Is the pipeline alive? Decided from the stream itself, not from the process being there.
+
+Rules:
+
+- stopped: never healthy.
+- starting: healthy. All that it waits for (the slot, other sessions) has a time limit that ends in an error.
+- streaming: the server was heard within the limit (it sends keepalives when nothing happens), and the sink took a
+  batch, or was not needed, within the limit.
+- snapshot, stopping, retrying: the sink rule alone; a server that is silent then is busy, or known to be away.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from pycdc.observability.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """`reasons` are empty where all is well."""
+
+    state: str
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def healthy(self) -> bool:
+        return not self.reasons
+
+    def as_json(self) -> dict[str, Any]:
+        return {"healthy": self.healthy, "state": self.state, "reasons": list(self.reasons)}
+
+
+def judge(progress: Progress, unhealthy_after: float, now: float | None = None) -> Health:
+    """`unhealthy_after` is in seconds, `now` on the monotonic clock."""
+    now = time.monotonic() if now is None else now
+    state = progress.state
+    return Health(state, tuple(_reasons(progress, state, unhealthy_after, now)))
+
+
+def _reasons(progress: Progress, state: str, limit: float, now: float) -> list[str]:
+    if state == "stopped":
+        return ["the pipeline has stopped" + (f": {progress.last_error}" if progress.last_error else "")]
+    if state == "starting":
+        return []
+    out = []
+    silent = now - progress.last_message
+    if state == "streaming" and progress.last_message and silent > limit:
+        out.append(f"no message from the server for {silent:.0f} s")
+    stuck = now - progress.last_delivery
+    if stuck > limit:
+        out.append(_stuck(progress, state, stuck))
+    return out
+
+
+def _stuck(progress: Progress, state: str, seconds: float) -> str:
+    if state == "retrying":
+        return f"no progress for {seconds:.0f} s, trying again: {progress.last_error}"
+    return f"the sink has made no progress for {seconds:.0f} s"

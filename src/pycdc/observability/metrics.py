@@ -1,0 +1,107 @@
+"""Prometheus metrics of one pipeline, in a registry of its own: several pipelines in a process do not meet.
+
+Nothing is counted here. The numbers are `Progress`', which the pipeline keeps by the batch, read when somebody asks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from pycdc.observability.progress import Progress
+from pycdc.version import __version__
+
+STATES = ("starting", "snapshot", "streaming", "retrying", "stopping", "stopped")
+
+
+def registry(progress: Progress, now: Callable[[], float] = time.monotonic) -> CollectorRegistry:
+    """A new registry with the metrics of `progress`, and those of the process (memory, CPU, file handles)."""
+    made = CollectorRegistry()
+    made.register(PipelineCollector(progress, now))
+    ProcessCollector(registry=made)
+    return made
+
+
+def exposition(source: CollectorRegistry) -> bytes:
+    """The text that Prometheus reads, version 0.0.4."""
+    return generate_latest(source)
+
+
+class PipelineCollector(Collector):
+    def __init__(self, progress: Progress, now: Callable[[], float] = time.monotonic) -> None:
+        self._progress = progress
+        self._now = now
+
+    def describe(self) -> Iterable[Metric]:
+        """Known without asking, and none of them is in another collector of the registry."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._counters()
+        yield from self._labelled_counters()
+        yield from self._gauges()
+        yield from self._snapshot()
+
+    def _counters(self) -> Iterator[Metric]:
+        progress = self._progress
+        for name, help_text, value in (
+            ("pycdc_batches", "Batches that the sink took.", progress.batches),
+            ("pycdc_checkpoints", "Positions stored.", progress.checkpoints),
+            ("pycdc_reconnects", "Times that the pipeline rewound to the stored position.", progress.reconnects),
+        ):
+            yield CounterMetricFamily(name, help_text, value=value)
+
+    def _labelled_counters(self) -> Iterator[Metric]:
+        events = CounterMetricFamily("pycdc_events", "Changes that the sink took.", labels=["table", "op"])
+        # The copies are atomic; the pipeline adds keys while we read.
+        for labels, count in self._progress.operations.copy().items():
+            events.add_metric(labels, count)
+        yield events
+        nulls = CounterMetricFamily(
+            "pycdc_conversion_nulls",
+            "Values without a representation that were written as NULL.",
+            labels=["table", "column"],
+        )
+        for labels, count in self._progress.nulled.copy().items():
+            nulls.add_metric(labels, count)
+        yield nulls
+
+    def _gauges(self) -> Iterator[Metric]:
+        progress = self._progress
+        heard = self._now() - progress.last_message if progress.last_message else None
+        position = None if progress.position is None else int(progress.position.lsn)
+        for name, help_text, value in (
+            (
+                "pycdc_lag_seconds",
+                "Age of the newest delivered commit while behind, 0 when caught up.",
+                progress.lag_seconds,
+            ),
+            ("pycdc_lag_bytes", "WAL between the server's end and what was read.", progress.lag_bytes),
+            ("pycdc_position_lsn", "The stored position, as a number of bytes.", position),
+            ("pycdc_slot_retained_bytes", "WAL that the slot holds back.", progress.slot_retained),
+            ("pycdc_server_silence_seconds", "Time since the server's last message.", heard),
+        ):
+            # What is not known yet is left out: 0 would read as "no lag".
+            if value is not None:
+                yield GaugeMetricFamily(name, help_text, value=value)
+        state = GaugeMetricFamily("pycdc_state", "1 for the state that the pipeline is in.", labels=["state"])
+        for name in STATES:
+            state.add_metric([name], float(progress.state == name))
+        yield state
+        info = GaugeMetricFamily("pycdc_info", "Always 1.", labels=["version"])
+        info.add_metric([__version__], 1)
+        yield info
+
+    def _snapshot(self) -> Iterator[Metric]:
+        done = CounterMetricFamily("pycdc_snapshot_rows", "Rows read by the snapshot.", labels=["table"])
+        estimated = GaugeMetricFamily("pycdc_snapshot_rows_estimated", "Rows by the planner.", labels=["table"])
+        finished = GaugeMetricFamily("pycdc_snapshot_finished", "1 once the table was read.", labels=["table"])
+        for table in list(self._progress.snapshot):
+            done.add_metric([table.table], table.done)
+            estimated.add_metric([table.table], table.estimated)
+            finished.add_metric([table.table], float(table.finished))
+        yield from (done, estimated, finished)

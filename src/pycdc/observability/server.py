@@ -1,0 +1,189 @@
+"""`/metrics` and `/healthz` over HTTP, for Prometheus and for whoever restarts pipelines.
+
+Nothing else is served, and nothing to anybody else: on a loopback address the Host header must name this machine, so
+that no web page in a browser here can read the answers through a name of its own (DNS rebinding); beyond loopback a
+token is needed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hmac
+import ipaddress
+import json
+import logging
+import re
+import socket
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from pycdc.config import Http
+from pycdc.errors import EnvironmentNotReady
+from pycdc.observability.health import judge
+from pycdc.observability.metrics import exposition, registry
+from pycdc.observability.progress import Progress
+
+log = logging.getLogger(__name__)
+
+_REQUEST_SECONDS = 10.0
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+_JSON = "application/json"
+
+
+class StatusServer:
+    """Listens from construction until `close`, on a thread of its own. Raises EnvironmentNotReady where it cannot."""
+
+    def __init__(self, settings: Http, progress: Progress) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._registry = registry(progress)
+        self._server = _listen(settings, self)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="pycdc-http", daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Where it listens; with the port that was found free where the configuration says 0."""
+        host, port = self._server.server_address[:2]
+        name = str(host)
+        return f"http://{f'[{name}]' if ':' in name else name}:{port}"
+
+    def close(self) -> None:
+        """Stop listening. Idempotent."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> StatusServer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
+        """Status, content type and body for a path."""
+        if path == "/metrics":
+            return HTTPStatus.OK, _PROMETHEUS, exposition(self._registry)
+        if path == "/healthz":
+            health = judge(self._progress, self._settings.unhealthy_after)
+            status = HTTPStatus.OK if health.healthy else HTTPStatus.SERVICE_UNAVAILABLE
+            return status, _JSON, _json(health.as_json())
+        return HTTPStatus.NOT_FOUND, _JSON, _json({"error": "there are /metrics and /healthz"})
+
+    def refusal(self, host: str | None, authorization: str | None) -> tuple[HTTPStatus, str] | None:
+        """Why a request with these headers is not answered."""
+        if is_loopback(self._settings.host) and not _names_this_machine(host):
+            return HTTPStatus.MISDIRECTED_REQUEST, "the Host header does not name this machine"
+        token = self._settings.token
+        if token is None:
+            return None
+        expected = f"Bearer {token.get_secret_value()}".encode()
+        if not hmac.compare_digest((authorization or "").encode("utf-8", "surrogateescape"), expected):
+            return HTTPStatus.UNAUTHORIZED, "send `Authorization: Bearer …` with the token"
+        return None
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _names_this_machine(header: str | None) -> bool:
+    if header is None:
+        return False
+    host = re.sub(r":\d+$", "", header.strip()).strip("[]").lower()
+    return is_loopback(host)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    owner: StatusServer
+
+    def server_bind(self) -> None:
+        # HTTPServer's own asks the name service for this machine's name, which may take seconds.
+        socket.socket.bind(self.socket, self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.debug("a status request failed", exc_info=True)
+
+
+class _SixServer(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = _REQUEST_SECONDS
+    server: _Server
+    server_version = "pycdc"
+    sys_version = ""
+
+    def __getattr__(self, name: str) -> Any:
+        # The base class looks for a do_… for each method and answers 501 where there is none.
+        if name.startswith("do_"):
+            return self._refuse_method
+        raise AttributeError(name)
+
+    def do_GET(self) -> None:
+        owner = self.server.owner
+        refusal = owner.refusal(self.headers.get("Host"), self.headers.get("Authorization"))
+        if refusal is not None:
+            self._refuse(*refusal)
+            return
+        self._send(*owner.answer(self.path.partition("?")[0]))
+
+    def _refuse_method(self) -> None:
+        self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "only GET is answered")
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        self._send(status, _JSON, _json({"error": reason}))
+
+    def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET")
+        if status is HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", 'Bearer realm="pycdc"')
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base class names it)
+        log.debug("http %s", self.command)
+
+
+def _listen(settings: Http, owner: StatusServer) -> _Server:
+    kind = _SixServer if ":" in settings.host else _Server
+    try:
+        server = kind((settings.host, settings.port), _Handler)
+    except OSError as error:
+        raise _not_listening(settings, error) from None
+    server.owner = owner
+    return server
+
+
+def _not_listening(settings: Http, error: OSError) -> EnvironmentNotReady:
+    if error.errno == errno.EADDRINUSE:
+        return EnvironmentNotReady(
+            f"port {settings.port} on {settings.host} is in use, and http.port asks for it",
+            hint="stop what listens there, or set http.port (0: any free one), or `http: {enabled: false}`",
+        )
+    return EnvironmentNotReady(
+        f"cannot listen on {settings.host}, port {settings.port}: {(error.strerror or str(error)).lower()}",
+        hint="check http.host and http.port, or set `http: {enabled: false}`",
+    )
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode() + b"\n"

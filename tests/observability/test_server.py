@@ -1,0 +1,135 @@
+"""Over real HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from pycdc.config import Http
+from pycdc.errors import EnvironmentNotReady
+from pycdc.observability.progress import Progress
+from pycdc.observability.server import StatusServer
+
+TOKEN = "correct-horse"
+
+
+@pytest.fixture
+def progress() -> Progress:
+    return Progress(state="streaming", last_message=time.monotonic())
+
+
+@pytest.fixture
+def server(progress: Progress) -> Iterator[StatusServer]:
+    with StatusServer(Http(port=0), progress) as running:
+        yield running
+
+
+@pytest.fixture
+def guarded(progress: Progress) -> Iterator[StatusServer]:
+    with StatusServer(Http.model_validate({"host": "0.0.0.0", "port": 0, "token": TOKEN}), progress) as running:
+        yield running
+
+
+def ask(
+    server: StatusServer, path: str, method: str = "GET", **headers: str
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(server.url).port or 0, timeout=10)
+    try:
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+    finally:
+        connection.close()
+
+
+def test_metrics_are_prometheus_text(server: StatusServer, progress: Progress) -> None:
+    progress.checkpoints = 3
+    status, headers, body = ask(server, "/metrics")
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert b"pycdc_checkpoints_total 3.0" in body
+
+
+def test_health_is_ok_while_the_stream_is_alive(server: StatusServer) -> None:
+    status, _, body = ask(server, "/healthz?from=probe")
+    assert (status, json.loads(body)) == (200, {"healthy": True, "state": "streaming", "reasons": []})
+
+
+def test_health_is_unavailable_with_the_reason_once_it_is_not(server: StatusServer, progress: Progress) -> None:
+    progress.last_message -= 100
+    status, _, body = ask(server, "/healthz")
+    assert status == 503
+    assert json.loads(body)["reasons"] == ["no message from the server for 100 s"]
+
+
+def test_nothing_else_is_served(server: StatusServer) -> None:
+    assert ask(server, "/")[0] == 404
+    assert ask(server, "/metrics/../etc/passwd")[0] == 404
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"])
+def test_no_other_method_is_answered(server: StatusServer, method: str) -> None:
+    status, headers, _ = ask(server, "/metrics", method)
+    assert (status, headers["Allow"]) == (405, "GET")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:9464", "127.0.0.1.evil.example", "10.0.0.1", ""])
+def test_a_page_elsewhere_cannot_read_it_through_its_own_name(server: StatusServer, host: str) -> None:
+    assert ask(server, "/metrics", Host=host)[0] == 421
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:1", "[::1]:9464"])
+def test_the_names_of_this_machine_are_accepted(server: StatusServer, host: str) -> None:
+    assert ask(server, "/healthz", Host=host)[0] == 200
+
+
+def test_beyond_loopback_the_token_is_needed(guarded: StatusServer) -> None:
+    status, headers, body = ask(guarded, "/metrics")
+    assert (status, headers["WWW-Authenticate"]) == (401, 'Bearer realm="pycdc"')
+    assert TOKEN.encode() not in body
+    assert ask(guarded, "/healthz", Authorization=f"Bearer {TOKEN}x")[0] == 401
+    assert ask(guarded, "/healthz", Authorization=TOKEN)[0] == 401
+    assert ask(guarded, "/healthz", Authorization=f"Bearer {TOKEN}", Host="pycdc.prod.internal")[0] == 200
+
+
+def test_a_request_that_is_no_http_does_not_disturb(server: StatusServer) -> None:
+    with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0), timeout=10) as raw:
+        raw.sendall(b"\x16\x03\x01\x00\x05hello\r\n\r\n")
+        raw.recv(1024)
+    assert ask(server, "/healthz")[0] == 200
+
+
+def test_a_client_that_says_nothing_does_not_hold_up_others(server: StatusServer) -> None:
+    with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0), timeout=10):
+        assert ask(server, "/healthz")[0] == 200
+
+
+def test_a_port_in_use_is_a_clear_error(progress: Progress) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(EnvironmentNotReady, match=f"port {port} on 127.0.0.1 is in use") as caught:
+            StatusServer(Http(port=port), progress)
+    assert "http.port" in caught.value.hint
+
+
+def test_an_address_that_is_not_here_is_a_clear_error(progress: Progress) -> None:
+    settings = Http.model_validate({"host": "192.0.2.1", "port": 0, "token": TOKEN})
+    with pytest.raises(EnvironmentNotReady, match=r"cannot listen on 192\.0\.2\.1"):
+        StatusServer(settings, progress)
+
+
+def test_closing_twice_is_harmless_and_frees_the_port(progress: Progress) -> None:
+    server = StatusServer(Http(port=0), progress)
+    port = urlsplit(server.url).port
+    server.close()
+    server.close()
+    with StatusServer(Http(port=port or 0), progress) as again:
+        assert ask(again, "/healthz")[0] == 200
