@@ -370,7 +370,7 @@ def _slot_query(version: int) -> str:
     if version >= 170_000:
         invalidation = "invalidation_reason"
     elif version >= 160_000:
-        invalidation = "CASE WHEN conflicting THEN 'conflict' WHEN wal_status = 'lost' THEN 'lost' END"
+        invalidation = "CASE WHEN conflicting OR wal_status = 'lost' THEN 'lost' END"
     else:
         invalidation = "CASE WHEN wal_status = 'lost' THEN 'lost' END"
     failover, synced = ("failover", "synced") if version >= 170_000 else ("false", "false")

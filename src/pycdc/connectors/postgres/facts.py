@@ -35,7 +35,7 @@ class ServerFacts:
 @dataclass(frozen=True, slots=True)
 class SlotFacts:
     """A row of pg_replication_slots. `invalidation` says why the slot can no longer be read, in the server's word
-    (``rows_removed``, ``wal_removed`` …; ``lost`` and ``conflict`` before Postgres 17), None while it can.
+    (``rows_removed``, ``wal_removed`` …; ``lost`` before Postgres 17), None while it can.
     `safe_wal_size` and `retained_bytes` are bytes; the former is None without max_slot_wal_keep_size."""
 
     name: str
