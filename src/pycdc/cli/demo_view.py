@@ -134,13 +134,14 @@ def _events(status: Status, lines: int, *, wide: bool) -> RenderableType:
     table = Table(box=None, expand=True, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("", width=8, no_wrap=True)
     table.add_column("table", width=11, no_wrap=True)
-    table.add_column("key", width=22 if wide else 15, no_wrap=True, overflow="ellipsis")
+    table.add_column("key", width=22 if wide else 9, no_wrap=True, overflow="ellipsis")
     table.add_column("what changed", ratio=1, no_wrap=True, overflow="ellipsis")
     table.add_column("lag", width=6, justify="right", no_wrap=True)
     for event in status.newest[:lines]:
         lag = "" if event.lag is None else duration(event.lag)
         name = Text(OPERATIONS.get(event.op, event.op), _STYLES.get(event.op, ""))
-        table.add_row(name, event.table, _pairs(event.key), changed(event), Text(lag, "dim"))
+        key = _pairs(event.key) if wide else ", ".join(map(_value, event.key.values()))
+        table.add_row(name, event.table, key, changed(event), Text(lag, "dim"))
     shown = min(lines, len(status.newest))
     content: RenderableType = Group(table, *(Text() for _ in range(lines - shown)))
     others = f" and {status.others:,} of other sessions " if status.others else ""

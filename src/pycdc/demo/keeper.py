@@ -89,7 +89,7 @@ def _start(job: dict[str, Any], home: Path, log: Any) -> subprocess.Popen[bytes]
 
 
 def _die_with_parent() -> None:
-    """Ask Linux for an immediate shutdown of Postgres should this program be killed. Elsewhere there is no such thing."""
+    """Ask Linux to shut Postgres down should this program be killed. Elsewhere there is no such thing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
 

@@ -191,13 +191,20 @@ def _reachable(path: Path) -> bool:
 
 
 def _copy(found: Path, home: Path) -> Path:
-    """Copy what the server needs; return the folder of the programs."""
-    target = home / "installation"
+    """Copy what the server needs; return the folder of the programs.
+
+    They find libraries of the wheel in a folder beside the package, so the places relative to each other stay.
+    """
+    package = found.parent
+    target = home / "installation" / package.name / found.name
     (target / "bin").mkdir(parents=True)
     for program in ("initdb", "postgres"):
         shutil.copy2(found / "bin" / program, target / "bin" / program)
     for folder in ("lib", "share"):
         shutil.copytree(found / folder, target / folder, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, home / "installation" / libraries.name)
     return target / "bin"
 
 

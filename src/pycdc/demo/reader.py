@@ -15,7 +15,7 @@ import fastavro
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from pycdc.demo.tally import Event, Tally
-from pycdc.errors import ConnectionLost, PycdcError, ProtocolError
+from pycdc.errors import ConnectionLost, ProtocolError, PycdcError
 
 _POLL: Final = 0.1
 _BATCH: Final = 500

@@ -1,8 +1,8 @@
 """The demonstration: servers, shop, pipeline and reader, from start to summary.
 
-Order: Postgres, broker and registry; the shop's first rows; the reader; the pipeline, which takes the snapshot. Once the
-snapshot was read back, the shop opens. At the end: the shop closes, what is under way is awaited, the pipeline stores
-its position and stops, then everything else in the reverse order.
+Order: Postgres, broker and registry; the shop's first rows; the reader; the pipeline, which takes the snapshot. Once
+the snapshot was read back, the shop opens. At the end: the shop closes, what is under way is awaited, the pipeline
+stores its position and stops, then everything else in the reverse order.
 """
 
 from __future__ import annotations

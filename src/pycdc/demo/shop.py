@@ -133,9 +133,10 @@ class Shop:
             "INSERT INTO orders (customer_id, total, note) VALUES (%s, %s, %s) RETURNING id",
             (self._customer(), total, self._chance.choice(_NOTES)),
         )
-        insert, take = "INSERT INTO order_lines VALUES (%s, %s, %s, %s, %s)", "stock = stock - %s WHERE sku = %s"
-        self._each("order_lines", "c", insert, [(order, *line) for line in lines])
-        self._each("products", "u", f"UPDATE products SET {take}", [(quantity, sku) for _, sku, quantity, _ in lines])
+        rows = [(order, *line) for line in lines]
+        self._each("order_lines", "c", "INSERT INTO order_lines VALUES (%s, %s, %s, %s, %s)", rows)
+        taken = [(quantity, sku) for _, sku, quantity, _ in lines]
+        self._each("products", "u", "UPDATE products SET stock = stock - %s WHERE sku = %s", taken)
         self._orders.append((order, "new"))
 
     def _advance(self) -> None:
