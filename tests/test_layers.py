@@ -14,7 +14,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "pycdc"
 LAYERS = (
     ("errors", "version"),
     ("model",),
-    ("interfaces", "config", "observability"),
+    ("interfaces", "config"),
+    ("observability",),
     ("rows",),
     ("connectors", "transforms", "serialization", "sinks", "offsets", "testing"),
     ("checkpoint",),
