@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-
 from tests.services import kafka, matrix, registry
 
 TABLE = """CREATE TABLE orders (

@@ -15,7 +15,8 @@ def test_a_transaction_of_a_million_rows_stays_within_120_mb(rig: Rig) -> None:
     end = rig.execute("SELECT pg_current_wal_lsn()")[0][0]
     wait_for(
         lambda: rig.execute(
-            f"SELECT confirmed_flush_lsn >= '{end}'::pg_lsn FROM pg_replication_slots WHERE database = current_database()"
+            f"SELECT confirmed_flush_lsn >= '{end}'::pg_lsn FROM pg_replication_slots "
+            "WHERE database = current_database()"
         )[0][0],
         timeout=120,
     )

@@ -93,10 +93,12 @@ def test_copied_rows_that_share_an_lsn_are_all_there_after_a_restart_among_them(
     process = rig.start(config)
     rig.finish()
     for round_ in range(3):
-        with psycopg.connect(rig.dsn, autocommit=True) as connection:
-            with connection.cursor().copy("COPY items (id, v) FROM STDIN") as copy:
-                for number in range(50):
-                    copy.write_row((6000 + round_ * 100 + number, 0))
+        with (
+            psycopg.connect(rig.dsn, autocommit=True) as connection,
+            connection.cursor().copy("COPY items (id, v) FROM STDIN") as copy,
+        ):
+            for number in range(50):
+                copy.write_row((6000 + round_ * 100 + number, 0))
         process.kill()
         process = rig.start(config)
     expected = rig.finish()
@@ -122,9 +124,7 @@ def test_sigterm_under_load_loses_and_repeats_nothing(rig: Rig) -> None:
 
 def test_an_idle_slot_advances_while_another_table_is_written(rig: Rig) -> None:
     rig.execute("CREATE TABLE elsewhere (id int)")
-    process = rig.start(
-        rig.config(source={"tables": ["items", "finish"]}, checkpoint={"interval": 0.05})
-    )
+    process = rig.start(rig.config(source={"tables": ["items", "finish"]}, checkpoint={"interval": 0.05}))
     rig.finish()
 
     def confirmed() -> Any:
@@ -134,8 +134,6 @@ def test_an_idle_slot_advances_while_another_table_is_written(rig: Rig) -> None:
     before = confirmed()
     rig.execute("INSERT INTO elsewhere SELECT generate_series(1, 20000)")
     after = rig.execute("SELECT pg_current_wal_lsn()")[0][0]
-    wait_for(
-        lambda: rig.execute(f"SELECT '{confirmed()}'::pg_lsn >= '{after}'::pg_lsn")[0][0]
-    )
+    wait_for(lambda: rig.execute(f"SELECT '{confirmed()}'::pg_lsn >= '{after}'::pg_lsn")[0][0])
     assert confirmed() != before
     process.stop()

@@ -84,7 +84,7 @@ def test_what_a_transaction_did_not_commit_is_not_loaded(kafka: KafkaAddress, to
 
 def test_a_topic_that_forgets_is_refused(kafka: KafkaAddress, topic: str) -> None:
     kafka.create_topic(topic, config={"cleanup.policy": "delete"})
-    with pytest.raises(EnvironmentNotReady, match="cleanup.policy=delete") as caught:
+    with pytest.raises(EnvironmentNotReady, match=r"cleanup\.policy=delete") as caught:
         store_on(kafka.bootstrap, topic).store(at(1))
     assert "cleanup.policy=compact" in caught.value.hint
 

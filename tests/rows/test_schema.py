@@ -80,7 +80,11 @@ def test_the_json_converter_s_schema_names_fields_and_types_as_connect_does() ->
     schema = Schema(
         "struct",
         name="a.Value",
-        fields=(("id", Schema("int32")), ("f", Schema("float64", optional=True)), ("b", Schema("bytes", optional=True))),
+        fields=(
+            ("id", Schema("int32")),
+            ("f", Schema("float64", optional=True)),
+            ("b", Schema("bytes", optional=True)),
+        ),
     )
     assert connect_json(schema) == {
         "type": "struct",

@@ -21,6 +21,13 @@ PARTITION: Final = 0
 SETTINGS: Final = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "86400000"}
 """How the topic is to be created."""
 _POLL: Final = 0.2
+_DENIED: Final = {
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+}
 
 
 class Topics(Protocol):
@@ -52,12 +59,13 @@ class KafkaOffsetStore:
         self._newest: Checkpoint | None = None
         self._loaded = False
         self._error: KafkaError | None = None
+        self._trouble: KafkaError | None = None
 
     def load(self) -> Checkpoint | None:
         try:
             data = self._newest_record()
         except KafkaException as error:
-            raise self._unreachable(error.args[0]) from None
+            raise self._unreadable(self._trouble or error.args[0]) from None
         self._newest = None if data is None else load(data, f"the newest record of the offset topic {self._topic}")
         self._loaded = True
         return self._newest
@@ -131,8 +139,10 @@ class KafkaOffsetStore:
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
                 "allow.auto.create.topics": False,
+                "error_cb": self._on_trouble,
             }
         )
+        self._trouble = None
         try:
             if not self._exists(consumer):
                 return None
@@ -143,7 +153,12 @@ class KafkaOffsetStore:
             consumer.close()
 
     def _exists(self, consumer: Consumer) -> bool:
-        topic = consumer.list_topics(self._topic, timeout=self._timeout).topics[self._topic]
+        try:
+            topic = consumer.list_topics(self._topic, timeout=self._timeout).topics[self._topic]
+        except KafkaException:
+            # The answer that did not come says only that; why is what the callback hears of the connections.
+            consumer.poll(0)
+            raise
         if topic.error is None:
             return True
         if topic.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
@@ -159,7 +174,7 @@ class KafkaOffsetStore:
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=self._timeout,
         )
-        return int(answers[partition].result(self._timeout).offset)
+        return int(answers[partition].result().offset)
 
     def _read_until(self, consumer: Consumer, end: int) -> bytes | None:
         newest: bytes | None = None
@@ -181,7 +196,17 @@ class KafkaOffsetStore:
             if message.offset() + (error is None) >= end:
                 return newest
 
-    def _unreachable(self, error: KafkaError) -> ConnectionLost:
+    def _on_trouble(self, error: KafkaError) -> None:
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self._trouble = error
+
+    def _unreadable(self, error: KafkaError) -> ConnectionLost | EnvironmentNotReady:
+        if error.code() in _DENIED:
+            return EnvironmentNotReady(
+                f"the brokers refuse reading the offset topic {self._topic}: {error.str()}",
+                hint="check `security.protocol` and `sasl.*` in the options, and give the user the ACLs Read, Write, "
+                "Describe and Create on the topic",
+            )
         return ConnectionLost(
             f"the offset topic {self._topic} cannot be read: {error.str()}",
             hint="check that the brokers are up and that the user may read the topic",

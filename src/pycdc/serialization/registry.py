@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import fastavro
 import fastavro.schema
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-from confluent_kafka.schema_registry.error import SchemaRegistryError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from pycdc import config
@@ -31,6 +30,11 @@ from pycdc.errors import (
     SchemaIncompatible,
 )
 from pycdc.serialization.schema_diff import differences
+
+# Authlib, which the client imports, warns on every start that a name it imports itself is deprecated.
+with warnings.catch_warnings(record=True):
+    from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+    from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ import pytest
 from psycopg import sql
 
 from pycdc.connectors.postgres import admin as admin_module
+from pycdc.connectors.postgres import walsender
 from pycdc.connectors.postgres.admin import (
     Admin,
     Blocker,
     add_tables_sql,
     create_publication_sql,
-    create_slot_command,
     create_slot_sql,
     drop_slot_sql,
 )
@@ -131,10 +131,10 @@ def test_the_statements_are_what_an_owner_would_write() -> None:
 
 
 def test_the_slot_command_fits_the_servers_grammar() -> None:
-    assert create_slot_command("s", version=140_000, export=True) == (
+    assert walsender.create_slot("s", version=140_000, export=True) == (
         'CREATE_REPLICATION_SLOT "s" LOGICAL pgoutput EXPORT_SNAPSHOT'
     )
-    assert create_slot_command("s", version=180_000, export=False, failover=True) == (
+    assert walsender.create_slot("s", version=180_000, export=False, failover=True) == (
         "CREATE_REPLICATION_SLOT \"s\" LOGICAL pgoutput (SNAPSHOT 'nothing', FAILOVER true)"
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +17,12 @@ from psycopg import sql
 
 from pycdc.config import PostgresSource, Retries
 from pycdc.connectors.postgres import pgoutput
-from pycdc.connectors.postgres.replication import ReplicationStream, backoff, start_command
+from pycdc.connectors.postgres.replication import ReplicationStream, backoff
+from pycdc.connectors.postgres.walsender import start_replication
 from pycdc.errors import ConnectionLost, EnvironmentNotReady, PositionGap, SlotActive
 from pycdc.model import NOWHERE, Lsn
 from tests.proxy import Proxy
+from tests.services.availability import Unavailable
 from tests.services.postgres import PostgresServer
 
 HEADER = 25
@@ -191,6 +195,27 @@ def test_a_transaction_in_progress_is_streamed_where_it_is_asked_for(
     assert pgoutput.STREAM_START in letters
 
 
+def test_an_encrypted_stream_delivers_everything(
+    source: psycopg.Connection[Any], postgres: PostgresServer, database: str, slot: str
+) -> None:
+    """poll() does not see what the TLS library has decrypted already; nothing may get stuck there."""
+    if shutil.which("openssl") is None:
+        raise Unavailable("openssl needed for a certificate")
+    certificate = "openssl req -new -x509 -nodes -days 2 -subj /CN=localhost -keyout server.key -out server.crt"
+    source.execute(f"COPY (SELECT) TO PROGRAM '{certificate} 2>/dev/null && chmod 600 server.key'")  # type: ignore[arg-type]
+    try:
+        postgres.configure(ssl="on")
+    except psycopg.errors.InvalidParameterValue:
+        raise Unavailable("a Postgres built with TLS needed") from None
+    source.execute("INSERT INTO orders SELECT n, repeat('x', n % 700) FROM generate_series(1, 30000) n")
+    with opened(f"{database} sslmode=require", slot) as stream:
+        began = time.monotonic()
+        assert len(inserts(read_until(stream, commits))) == 30_000
+        assert time.monotonic() - began < 10
+        source.execute("INSERT INTO orders VALUES (0, 'last')")
+        assert len(inserts(read_until(stream, commits))) == 1
+
+
 @pytest.mark.parametrize("hostile", ["role", "options"])
 def test_values_are_written_alike_whatever_role_and_dsn_set(
     source: psycopg.Connection[Any], database: str, slot: str, hostile: str
@@ -358,6 +383,26 @@ def test_a_loss_while_nobody_reads_surfaces_in_the_next_read(
             until(lambda: False, every=lambda: stream.read(10, 1000, 0.2))
 
 
+def test_a_read_that_a_signal_interrupts_is_not_continued(
+    source: psycopg.Connection[Any], database: str, slot: str
+) -> None:
+    """The frames that it had are gone, and reading on would skip them."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with opened(database, slot) as stream:
+        before = signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                until(lambda: False, every=lambda: stream.read(10, 1000, 0.5))
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        with pytest.raises(ConnectionLost, match="interrupted"):
+            stream.read(10, 1000, 0.0)
+
+
 @pytest.mark.parametrize("fault", ["close_connections", "reset_connections"])
 def test_a_cut_connection_is_lost(
     source: psycopg.Connection[Any],
@@ -515,8 +560,8 @@ def test_a_server_that_is_down_is_a_lost_connection(
         pass
 
 
-def test_the_start_command_quotes_names_twice() -> None:
-    command = start_command('my"slot', Lsn.parse("16/B374D848"), ['a"b', "c'd"], messages=False)
+def test_the_start_replication_quotes_names_twice() -> None:
+    command = start_replication('my"slot', Lsn.parse("16/B374D848"), ['a"b', "c'd"], messages=False)
     assert command == (
         'START_REPLICATION SLOT "my""slot" LOGICAL 16/B374D848 '
         "(proto_version '1', publication_names '\"a\"\"b\",\"c''d\"')"

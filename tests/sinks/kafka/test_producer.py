@@ -54,6 +54,11 @@ def checkpoint(lsn: int) -> Checkpoint:
     return Checkpoint(Position(Lsn(lsn)), source={"slot": "s"})
 
 
+def deliver(sink: KafkaSink, batch: Batch | None = None) -> None:
+    sink.write(batch or Batch())
+    sink.commit(checkpoint(1))
+
+
 Open = Callable[..., KafkaSink]
 
 
@@ -384,7 +389,7 @@ def test_a_reported_failure_is_raised_at_the_next_call(
         def topic(self) -> str:
             return topic_prefix
 
-    sink._on_delivery(KafkaError(code), Report())  # type: ignore[arg-type]
+    sink._on_delivery(KafkaError(code), Report())
     with pytest.raises(kind) as caught:
         sink.write(Batch())
     assert caught.value.hint
@@ -440,8 +445,7 @@ def test_a_record_that_the_broker_finds_too_large_ends_the_sink(
     groups: Groups = [(topic, [{"key": b"k", "value": incompressible}, *numbered(0, 50)])]
     sink = open_sink(GivenRecords(groups), kafka.bootstrap)
     with pytest.raises(RecordTooLarge) as caught:
-        sink.write(batch_of())
-        sink.commit(checkpoint(1))
+        deliver(sink, batch_of())
     assert "table public.orders, key tenant, id" in caught.value.fact
     assert "key 1, value 60000" in caught.value.fact
     assert offsets.load() is None
@@ -502,11 +506,14 @@ def test_a_topic_deleted_while_running_is_an_error_and_stays_deleted(
     sink.commit(checkpoint(1))
     admin = kafka.admin()
     admin.delete_topics([topic_prefix])[topic_prefix].result(30)
-    with pytest.raises(EnvironmentNotReady, match="disappeared") as caught:
-        for lsn in range(2, 1000):
+
+    def deliver_many(sink: KafkaSink) -> None:
+        for _ in range(1000):
             serializer.give([(topic_prefix, numbered(0, 10))])
-            sink.write(Batch())
-            sink.commit(checkpoint(lsn))
+            deliver(sink)
+
+    with pytest.raises(EnvironmentNotReady, match="disappeared") as caught:
+        deliver_many(sink)
     assert not caught.value.retry
     assert topic_prefix not in kafka.topics()
 
@@ -515,5 +522,4 @@ def test_a_null_key_on_a_compacted_topic_is_explained(kafka: KafkaAddress, topic
     kafka.create_topic(topic_prefix, config={"cleanup.policy": "compact"})
     sink = open_sink(GivenRecords([(topic_prefix, [{"key": None, "value": b"v"}])]), kafka.bootstrap)
     with pytest.raises(EnvironmentNotReady, match="null keys"):
-        sink.write(Batch())
-        sink.commit(checkpoint(1))
+        deliver(sink)

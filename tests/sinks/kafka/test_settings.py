@@ -28,7 +28,8 @@ def test_producers_are_idempotent_wait_for_all_replicas_and_partition_like_java(
 
 
 def test_options_override_the_defaults() -> None:
-    found = producer_settings(sink_config(**{"linger.ms": 50, "compression.type": "zstd", "partitioner": "random"}))
+    options: dict[str, Any] = {"linger.ms": 50, "compression.type": "zstd", "partitioner": "random"}
+    found = producer_settings(sink_config(**options))
     assert (found["linger.ms"], found["compression.type"], found["partitioner"]) == (50, "zstd", "random")
 
 
@@ -63,7 +64,7 @@ def test_saying_what_holds_anyway_is_no_error(name: str, value: Any) -> None:
 
 
 def test_secrets_reach_librdkafka_and_security_options_reach_every_client() -> None:
-    options = {"sasl.password": SecretStr("hush"), "security.protocol": "SASL_SSL", "linger.ms": 9}
+    options: dict[str, Any] = {"sasl.password": SecretStr("hush"), "security.protocol": "SASL_SSL", "linger.ms": 9}
     found = client_settings(sink_config(**options))
     assert found["sasl.password"] == "hush"
     assert found["security.protocol"] == "SASL_SSL"

@@ -19,6 +19,7 @@ import psycopg
 import structlog
 from psycopg import sql
 
+from pycdc.connectors.postgres import walsender
 from pycdc.connectors.postgres.facts import PublicationFacts, TableRef
 from pycdc.connectors.postgres.session import Connection, connect, translate
 from pycdc.errors import ConnectionLost, EnvironmentNotReady
@@ -125,15 +126,6 @@ def drop_slot_sql(name: str) -> str:
 
 def drop_publication_sql(name: str) -> str:
     return f"DROP PUBLICATION IF EXISTS {_quoted(name)}"
-
-
-def create_slot_command(name: str, *, version: int, export: bool, failover: bool = False) -> str:
-    """CREATE_REPLICATION_SLOT in the grammar of the server's version."""
-    command = f"CREATE_REPLICATION_SLOT {_quoted(name)} LOGICAL pgoutput"
-    if version < 150_000:
-        return f"{command} {'EXPORT' if export else 'NOEXPORT'}_SNAPSHOT"
-    options = f"SNAPSHOT '{'export' if export else 'nothing'}'"
-    return f"{command} ({options}, FAILOVER true)" if failover else f"{command} ({options})"
 
 
 def _quoted(name: str) -> str:
@@ -261,7 +253,7 @@ class Admin:
             raise EnvironmentNotReady(
                 f"failover slots need Postgres 17, and the server is {version // 10_000}", hint="remove `failover`"
             )
-        command = create_slot_command(name, version=version, export=export, failover=failover)
+        command = walsender.create_slot(name, version=version, export=export, failover=failover)
         with ThreadPoolExecutor(1, thread_name_prefix="pycdc-create-slot") as executor:
             running = executor.submit(lambda: connection.execute(command.encode()).fetchone())
             try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final
 
@@ -26,7 +25,10 @@ from pycdc.connectors.postgres.facts import (
     TableRef,
 )
 from pycdc.connectors.postgres.session import Connection, connect, translate
+from pycdc.connectors.postgres.type_catalog import TypeCatalog, with_typmod
 from pycdc.model import Column, Lsn, PgType
+
+__all__ = ["Catalog", "parse_history", "with_typmod"]
 
 _Row = dict[str, Any]
 
@@ -88,16 +90,6 @@ SELECT i.indisprimary AS primary, i.indisreplident AS replident,
  ORDER BY i.indisprimary DESC, i.indisreplident DESC, c.relname
 """
 
-_TYPES: Final = """
-SELECT t.oid::int8 AS oid, t.typname AS name, t.typtype::text AS kind,
-       t.typbasetype::int8 AS base, t.typtypmod AS typmod,
-       CASE WHEN t.typsubscript = 'array_subscript_handler'::regproc THEN t.typelem::int8 ELSE 0 END AS element,
-       CASE WHEN t.typtype = 'e' THEN
-           ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder)
-       END AS labels
-  FROM pg_type t WHERE t.oid = ANY (%(oids)s::int8[]::oid[])
-"""
-
 _COVERED: Final = """
 WITH listed AS (
     SELECT r.prrelid AS oid FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
@@ -120,15 +112,12 @@ SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_curre
 
 
 class Catalog:
-    """One ordinary connection, opened when first needed and once again when it turns out to be stale.
-
-    Types are read when somebody asks for them, and kept until `forget`: there are databases with a million.
-    """
+    """One ordinary connection, opened when first needed and once again when it turns out to be stale."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: Connection | None = None
-        self._types: dict[int, PgType] = {}
+        self._types = TypeCatalog(self._rows)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -293,34 +282,7 @@ class Catalog:
 
     def types(self, oids: Iterable[int]) -> dict[int, PgType]:
         """Types by OID, domains resolved to their base type with its typmod; types dropped meanwhile are missing."""
-        wanted = set(oids)
-        raw: dict[int, _Row] = {}
-        missing = wanted - self._types.keys()
-        while missing:
-            rows = {row["oid"]: row for row in self._rows(_TYPES, oids=list(missing))}
-            raw |= rows
-            needed = {row[part] for row in rows.values() for part in ("base", "element")} - {0}
-            missing = needed - self._types.keys() - raw.keys()
-        for oid in raw:
-            self._resolve(oid, raw)
-        return {oid: self._types[oid] for oid in wanted if oid in self._types}
-
-    def _resolve(self, oid: int, raw: Mapping[int, _Row]) -> PgType | None:
-        if oid in self._types:
-            return self._types[oid]
-        row = raw.get(oid)
-        if row is None:
-            return None
-        resolved: PgType | None
-        if row["kind"] == "d":
-            base = self._resolve(row["base"], raw)
-            resolved = base and replace(with_typmod(base, row["typmod"]), domain=True)
-        else:
-            element = self._resolve(row["element"], raw) if row["element"] else None
-            resolved = PgType(oid, row["name"], kind=row["kind"], element=element, labels=tuple(row["labels"] or ()))
-        if resolved is not None:
-            self._types[oid] = resolved
-        return resolved
+        return self._types.types(oids)
 
     def column_type(self, oid: int, typmod: int = -1) -> PgType:
         """The type of a column as a Relation message names it; one that is gone by now is called ``unknown``."""
@@ -328,19 +290,7 @@ class Catalog:
 
     def forget(self, oid: int) -> None:
         """Read the type anew next time, and what was resolved through it."""
-        self._types = {key: known for key, known in self._types.items() if key != oid and not _uses(known, oid)}
-
-
-def with_typmod(known: PgType, typmod: int) -> PgType:
-    """The type under a column's typmod, which for an array is that of its elements; -1 leaves what a domain set."""
-    if typmod == -1:
-        return known
-    element = known.element and with_typmod(known.element, typmod)
-    return replace(known, typmod=typmod, element=element)
-
-
-def _uses(known: PgType, oid: int) -> bool:
-    return known.oid == oid or (known.element is not None and _uses(known.element, oid))
+        self._types.forget(oid)
 
 
 def _identity_numbers(identity: str, indexes: Sequence[_Row], names: Mapping[int, str]) -> set[int]:

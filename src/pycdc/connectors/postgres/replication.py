@@ -29,6 +29,7 @@ from psycopg.pq import ExecStatus
 from pycdc.config import PostgresSource, Retries
 from pycdc.connectors.postgres.session import Connection, Meaning, connect, translate
 from pycdc.connectors.postgres.wakeups import GATHER_POLL_MS, WakeUps
+from pycdc.connectors.postgres.walsender import start_replication
 from pycdc.errors import ConnectionLost, PositionGap, ProtocolError, PycdcError, SlotActive
 from pycdc.model import Lsn
 
@@ -52,30 +53,6 @@ def backoff(retries: Retries) -> Iterator[float]:
     while True:
         yield delay * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, keeps no secret
         delay = min(delay * 2, retries.max_delay)
-
-
-def start_command(
-    slot: str, start: Lsn, publications: Sequence[str], *, messages: bool = True, streaming: bool = False
-) -> str:
-    """START_REPLICATION for pgoutput. The walsender's grammar knows no E'' strings, and takes no parameters."""
-    options = {
-        "proto_version": "2" if streaming else "1",
-        "publication_names": ",".join(map(_identifier, publications)),
-    }
-    if messages:
-        options["messages"] = "true"
-    if streaming:
-        options["streaming"] = "on"
-    listed = ", ".join(f"{name} {_string(value)}" for name, value in options.items())
-    return f"START_REPLICATION SLOT {_identifier(slot)} LOGICAL {start} ({listed})"
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _string(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 _GAP_HINT: Final = "compare pg_replication_slots with the configuration; drop a lost slot and take a new snapshot"
@@ -158,7 +135,7 @@ class ReplicationStream:
         self._poll = select.poll()
         self._poll.register(self._pg.socket, select.POLLIN)
         self._encrypted = bool(self._pg.ssl_in_use or self._pg.used_gssapi)
-        self._wakeups = None if self._encrypted else WakeUps.of(self._pg.socket)
+        self._wakeups = WakeUps.of(self._pg.socket)
         self.last_message_at = time.monotonic()
         self._send_status(self.last_message_at)
         self._keeper = threading.Thread(target=self._keep, name="pycdc-status", daemon=True)
@@ -176,7 +153,7 @@ class ReplicationStream:
         self._interval = min([*limits, timeout / 3] if timeout else limits)
 
     def _start(self, connection: Connection, start: Lsn) -> None:
-        command = start_command(
+        command = start_replication(
             self._slot,
             start,
             self._publications,
@@ -281,6 +258,10 @@ class ReplicationStream:
                 self._failure = translate(error, _IN_STREAM)
             except PycdcError as error:
                 self._failure = error
+            except BaseException:
+                # A signal handler raised, and the frames read so far are gone: going on would skip them.
+                self._failure = ConnectionLost("a read was interrupted")
+                raise
             if frames:
                 # Bytes compare as their big-endian LSNs do. The last frame need not have the highest: transactions
                 # come in the order of their commits, and rows of the later may lie before the commit of the earlier.

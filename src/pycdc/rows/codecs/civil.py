@@ -22,6 +22,7 @@ _CLOCK = rb"(\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?"
 _ZONE = rb"([+-])(\d\d)(?::(\d\d))?(?::(\d\d))?"
 _TIME = re.compile(_CLOCK)
 _ZONED_TIME = re.compile(_CLOCK + _ZONE)
+_USUAL = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?")
 _TIMESTAMP = re.compile(rb"(\d{4,7}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d{1,6})?)(?:" + _ZONE + rb")?( BC)?")
 
 
@@ -92,6 +93,9 @@ def zoned_time_micros(text: Text) -> tuple[int, int]:
 
 def timestamp_micros(text: Text) -> int:
     """``0044-03-15 12:00:00.5 BC``, as microseconds; a zone (``+02``) is taken off."""
+    if _USUAL.fullmatch(text):
+        fraction = int(text[20:]) * SCALE[len(text) - 20] if len(text) > 19 else 0
+        return MIDNIGHTS[text[:10]] + SECONDS[text[11:19]] + fraction
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
         raise ValueError("not a timestamp")

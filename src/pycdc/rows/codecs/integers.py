@@ -6,7 +6,7 @@ import struct
 from typing import Final
 
 from pycdc.model import PgType
-from pycdc.rows.avro import SHORT, long, unsigned
+from pycdc.rows.avro import CONTINUED, SHORT, long, unsigned
 from pycdc.rows.codecs.codec import Codec, Text, codec
 from pycdc.rows.codecs.options import Factory, Options
 from pycdc.rows.schema import Schema
@@ -27,7 +27,7 @@ def _integer(kind: str) -> Factory:
         unavailable=0,
         encode=lambda text: long(int(text)),
         inline=INTEGER,
-        names={"SHORT": SHORT, "unsigned": unsigned},
+        names={"SHORT": SHORT, "CONTINUED": CONTINUED, "unsigned": unsigned},
     )
     return lambda pg, options: made
 

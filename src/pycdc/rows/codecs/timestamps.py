@@ -18,9 +18,11 @@ INFINITE: Final = {b"infinity": 9_223_372_036_825_200_000, b"-infinity": -9_223_
 """Microseconds for the infinite timestamps, as Debezium writes them in every mode but nanoseconds."""
 _INFINITE_NANOS: Final = {b"infinity": 0x7FFFFFFFFFFFFFFF, b"-infinity": -0x8000000000000000}
 
-_MICROS: Final = "MIDNIGHTS[v[:10]] + SECONDS[v[11:19]] + (int(v[20:]) * SCALE[n - 20] if n > 19 else 0)"
+_MICROS: Final = (
+    "MIDNIGHTS[v[:10]] + SECONDS[v[11:19]] + (int(v[20:]) if n == 26 else int(v[20:]) * SCALE[n - 20] if n > 19 else 0)"
+)
 _LONG8: Final = (
-    "(CONTINUED[t_z & 16383] + CONTINUED[t_z >> 14 & 16383] + CONTINUED[t_z >> 28 & 16383] + SHORT[t_z >> 42]"
+    "(b''.join((CONTINUED[t_z & 16383], CONTINUED[t_z >> 14 & 16383], CONTINUED[t_z >> 28 & 16383], SHORT[t_z >> 42]))"
     " if 4398046511104 <= (t_z := ({micros}) << 1) < 72057594037927936 else long(t_z >> 1))"
 )
 _NAMES: Final = {**VARINTS, "SECONDS": SECONDS, "MIDNIGHTS": MIDNIGHTS, "SCALE": SCALE, "int64": int64}
@@ -99,12 +101,16 @@ _ZULU: Final = (
 
 @cache
 def _zoned(digits: int) -> tuple[Callable[[Text], str], Callable[[Text], bytes]]:
-    def value(text: Text) -> str:
-        if text in INFINITE:
-            return text.decode()
-        return iso_timestamp(timestamp_micros(text), digits)
+    """`value` and `encode` for so many digits of fraction; the same functions each time, as their names are shared."""
+    width = 9 + digits if digits else 8
 
-    return value, lambda text: sized(value(text).encode())
+    def zulu(text: Text) -> bytes:
+        if 22 <= len(text) < 30 and text[4] == 45 and text[-3:] == b"+00":
+            time = text[11:-3] if len(text) > 22 or not digits else text[11:19] + b"."
+            return text[:10] + b"T" + time.ljust(width, b"0") + b"Z"
+        return text if text in INFINITE else iso_timestamp(timestamp_micros(text), digits).encode()
+
+    return lambda text: zulu(text).decode(), lambda text: sized(zulu(text))
 
 
 def _timestamptz(pg: PgType, options: Options) -> Codec:

@@ -30,18 +30,26 @@ _DENIED: Final = {
 _GONE: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 _TOO_LARGE: Final = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 _LATE: Final = {KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT}
-AWAY: Final = {
-    KafkaError._TRANSPORT,
-    KafkaError._ALL_BROKERS_DOWN,
-    KafkaError._TIMED_OUT,
-    KafkaError._RESOLVE,
-    KafkaError._SSL,
-}
+
+
+class LastTrouble:
+    """An `error_cb` that remembers what a client last said of its connections.
+
+    An object of its own, because a client that calls its owner back is only freed by the garbage collector.
+    """
+
+    def __init__(self) -> None:
+        self.error: KafkaError | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        # "All brokers are down" says less than the reason that came before it.
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self.error = error
 
 
 def undelivered(error: KafkaError, topic: str | None, last_trouble: str = "") -> PycdcError:
     """Why a record for `topic` did not become durable. `last_trouble` is what the client last said of the brokers."""
-    code, where = error.code(), f"topic {topic}" if topic else "the brokers"
+    code, where = error.code(), f"topic {topic}" if topic else "a topic"
     if code in _FENCED:
         return SinkFenced(
             f"{where}: another producer took this one's place ({error.str()})",

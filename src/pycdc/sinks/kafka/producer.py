@@ -15,6 +15,7 @@ Facts about librdkafka 2.16 that this rests on (tests/sinks/kafka pins them):
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ from pycdc.model import Batch, Table
 from pycdc.sinks.kafka.faults import too_large_hint, undelivered
 from pycdc.sinks.kafka.settings import client_settings, producer_settings
 from pycdc.sinks.kafka.topics import TopicAdmin
+
+log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 """``key`` and ``value`` (bytes or None), and perhaps ``headers`` (list of name and bytes) and ``partition``."""
@@ -84,6 +87,11 @@ class KafkaSink:
         self._producer = self._connect()
         self._topics = topics or TopicAdmin(client_settings(settings), settings.topics)
 
+    @property
+    def queued(self) -> int:
+        """Records that no broker has confirmed yet."""
+        return 0 if self._closed else len(self._producer)
+
     def write(self, batch: Batch) -> None:
         with self._fatal():
             for topic, records in self._serializer.serialize(batch):
@@ -104,8 +112,12 @@ class KafkaSink:
             return
         self._closed = True
         self._dead = self._dead or DeliveryError("the sink is closed")
-        self._producer.purge()
-        self._producer.close()
+        try:
+            self._producer.purge()
+            self._producer.close()
+        except KafkaException as error:
+            # Reports that were still to come, of records that are dropped here anyway.
+            log.debug("on closing the producer: %s", error.args[0].str())
 
     @contextmanager
     def _fatal(self) -> Iterator[None]:
@@ -143,7 +155,8 @@ class KafkaSink:
 
     def _on_trouble(self, error: KafkaError) -> None:
         """Remember what the client says of its brokers: a delivery that times out does not know why."""
-        self._trouble = error.str()
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self._trouble = error.str()
         if error.fatal() and self._failure is None:
             self._failure = undelivered(error, None)
 

@@ -21,8 +21,8 @@ DEFAULTS: Final[dict[str, Any]] = {
     # At full speed lz4, snappy, zstd and none differ by less than the machine's noise (0.5 to 0.9 million records/s);
     # lz4 and snappy halve what brokers store and replicate, and every client reads them.
     "compression.type": "lz4",
-    # What may wait in memory; a full queue holds the source back.
-    "queue.buffering.max.messages": 200_000,
+    # What may wait in memory, where a record takes some 250 bytes beside its own; a full queue holds the source back.
+    "queue.buffering.max.messages": 100_000,
     "queue.buffering.max.kbytes": 65_536,
     # The topic's own limit decides what is too large (see topics.py); this is the client's, before compression.
     "message.max.bytes": 50_000_000,

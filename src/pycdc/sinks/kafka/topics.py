@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType, TopicMetadata
+from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic, ResourceType, TopicMetadata
 
 from pycdc import config
 from pycdc.errors import ConfigError, EnvironmentNotReady
-from pycdc.sinks.kafka.faults import unreachable
+from pycdc.sinks.kafka.faults import LastTrouble, unreachable
 
 _POLL: Final = 0.05
+_ELECTING: Final = -1
 
 
 class TopicAdmin:
@@ -28,7 +29,8 @@ class TopicAdmin:
         self._brokers = str(client["bootstrap.servers"])
         self._topics = topics
         self._timeout = timeout
-        self._admin = AdminClient(self._client)
+        self._trouble = LastTrouble()
+        self._admin = AdminClient({**self._client, "error_cb": self._trouble})
         self._controller: bool | None = None
 
     def ensure(self, topic: str) -> None:
@@ -44,7 +46,7 @@ class TopicAdmin:
         resource = ConfigResource(ResourceType.TOPIC, topic)
         answer = self._admin.describe_configs([resource], request_timeout=self._timeout)[resource]
         try:
-            entry = answer.result(self._timeout).get(name)
+            entry = answer.result().get(name)
         except KafkaException:
             return None
         return None if entry is None else entry.value
@@ -60,10 +62,7 @@ class TopicAdmin:
 
     def _describe(self, topic: str) -> TopicMetadata | None:
         """The topic's metadata, None if there is no such topic."""
-        try:
-            found = self._admin.list_topics(topic, timeout=self._timeout).topics[topic]
-        except KafkaException as error:
-            raise unreachable(error.args[0], self._brokers) from None
+        found = self._metadata(topic).topics[topic]
         if found.error is None or found.error.code() == KafkaError.LEADER_NOT_AVAILABLE:
             return found
         if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
@@ -78,7 +77,7 @@ class TopicAdmin:
             return
         new = NewTopic(topic, self._topics.partitions, self._topics.replication, config=dict(self._topics.settings))
         try:
-            self._admin.create_topics([new], request_timeout=self._timeout)[topic].result(self._timeout)
+            self._admin.create_topics([new], request_timeout=self._timeout)[topic].result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise self._refused(topic, error.args[0]) from None
@@ -89,13 +88,18 @@ class TopicAdmin:
 
     def _has_controller(self) -> bool:
         if self._controller is None:
-            try:
-                cluster = self._admin.list_topics(timeout=self._timeout)
-            except KafkaException as error:
-                raise unreachable(error.args[0], self._brokers) from None
-            # The mock cluster names a controller that it does not have.
-            self._controller = cluster.controller_id in cluster.brokers
+            cluster = self._metadata()
+            # The mock cluster names a controller that is none of its brokers; a real one says -1 between two elections.
+            self._controller = cluster.controller_id in (_ELECTING, *cluster.brokers)
         return self._controller
+
+    def _metadata(self, topic: str | None = None) -> ClusterMetadata:
+        try:
+            return self._admin.list_topics(topic, timeout=self._timeout)
+        except KafkaException as error:
+            # The answer that did not come says only that; why is what the callback heard of the connections.
+            self._admin.poll(0)
+            raise unreachable(self._trouble.error or error.args[0], self._brokers) from None
 
     def _await_leaders(self, topic: str) -> None:
         deadline = time.monotonic() + self._timeout

@@ -1,0 +1,78 @@
+"""Types as the catalog knows them: domains resolved, arrays with their elements, enums with their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from pycdc.model import PgType
+
+_Row = dict[str, Any]
+
+_TYPES: Final = """
+SELECT t.oid::int8 AS oid, t.typname AS name, t.typtype::text AS kind,
+       t.typbasetype::int8 AS base, t.typtypmod AS typmod,
+       CASE WHEN t.typsubscript = 'array_subscript_handler'::regproc THEN t.typelem::int8 ELSE 0 END AS element,
+       CASE WHEN t.typtype = 'e' THEN
+           ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder)
+       END AS labels
+  FROM pg_type t WHERE t.oid = ANY (%(oids)s::int8[]::oid[])
+"""
+
+
+class TypeCatalog:
+    """Types are read when somebody asks for them, and kept until `forget`: there are databases with a million.
+
+    `query` runs SQL with named parameters and returns rows as dicts.
+    """
+
+    def __init__(self, query: Callable[..., list[_Row]]) -> None:
+        self._query = query
+        self._known: dict[int, PgType] = {}
+
+    def types(self, oids: Iterable[int]) -> dict[int, PgType]:
+        """Types by OID, domains resolved to their base type with its typmod; types dropped meanwhile are missing."""
+        wanted = set(oids)
+        raw: dict[int, _Row] = {}
+        missing = wanted - self._known.keys()
+        while missing:
+            rows = {row["oid"]: row for row in self._query(_TYPES, oids=list(missing))}
+            raw |= rows
+            needed = {row[part] for row in rows.values() for part in ("base", "element")} - {0}
+            missing = needed - self._known.keys() - raw.keys()
+        for oid in raw:
+            self._resolve(oid, raw)
+        return {oid: self._known[oid] for oid in wanted if oid in self._known}
+
+    def _resolve(self, oid: int, raw: Mapping[int, _Row]) -> PgType | None:
+        if oid in self._known:
+            return self._known[oid]
+        row = raw.get(oid)
+        if row is None:
+            return None
+        resolved: PgType | None
+        if row["kind"] == "d":
+            base = self._resolve(row["base"], raw)
+            resolved = base and replace(with_typmod(base, row["typmod"]), domain=True)
+        else:
+            element = self._resolve(row["element"], raw) if row["element"] else None
+            resolved = PgType(oid, row["name"], kind=row["kind"], element=element, labels=tuple(row["labels"] or ()))
+        if resolved is not None:
+            self._known[oid] = resolved
+        return resolved
+
+    def forget(self, oid: int) -> None:
+        self._known = {key: known for key, known in self._known.items() if key != oid and not _uses(known, oid)}
+
+
+def with_typmod(known: PgType, typmod: int) -> PgType:
+    """The type under a column's typmod, which for an array is that of its elements; -1 leaves what a domain set."""
+    if typmod == -1:
+        return known
+    element = known.element and with_typmod(known.element, typmod)
+    return replace(known, typmod=typmod, element=element)
+
+
+def _uses(known: PgType, oid: int) -> bool:
+    return known.oid == oid or (known.element is not None and _uses(known.element, oid))

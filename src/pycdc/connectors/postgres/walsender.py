@@ -1,0 +1,40 @@
+"""Commands in the walsender's own grammar, which knows no parameters and no E'' strings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pycdc.model import Lsn
+
+
+def start_replication(
+    slot: str, start: Lsn, publications: Sequence[str], *, messages: bool = True, streaming: bool = False
+) -> str:
+    """START_REPLICATION for pgoutput, of servers from Postgres 14 on."""
+    options = {
+        "proto_version": "2" if streaming else "1",
+        "publication_names": ",".join(map(_identifier, publications)),
+    }
+    if messages:
+        options["messages"] = "true"
+    if streaming:
+        options["streaming"] = "on"
+    listed = ", ".join(f"{name} {_string(value)}" for name, value in options.items())
+    return f"START_REPLICATION SLOT {_identifier(slot)} LOGICAL {start} ({listed})"
+
+
+def create_slot(name: str, *, version: int, export: bool, failover: bool = False) -> str:
+    """CREATE_REPLICATION_SLOT for pgoutput; `version` is server_version_num."""
+    command = f"CREATE_REPLICATION_SLOT {_identifier(name)} LOGICAL pgoutput"
+    if version < 150_000:
+        return f"{command} {'EXPORT' if export else 'NOEXPORT'}_SNAPSHOT"
+    options = f"SNAPSHOT '{'export' if export else 'nothing'}'"
+    return f"{command} ({options}, FAILOVER true)" if failover else f"{command} ({options})"
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _string(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,146 @@
+"""Driver errors become ours: what is retried, what to do about the rest, and never a row's value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from pycdc.connectors.postgres.session import Meaning, connect, translate
+from pycdc.errors import (
+    ConnectionLost,
+    ConversionError,
+    EnvironmentNotReady,
+    PositionGap,
+    PycdcError,
+    SlotActive,
+)
+
+
+@pytest.fixture
+def source(database: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(database, autocommit=True) as connection:
+        yield connection
+
+
+def raised(state: str, message: str = "it failed") -> psycopg.Error:
+    """An error as a server with that SQLSTATE raises it, DETAIL and all."""
+    error = psycopg.errors.lookup(state)(message)
+    assert error.sqlstate == state
+    return error
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("55006", SlotActive),
+        ("57P01", ConnectionLost),
+        ("57P03", ConnectionLost),
+        ("08006", ConnectionLost),
+        ("40001", ConnectionLost),
+        ("53100", ConnectionLost),
+        ("53300", ConnectionLost),
+        ("53400", EnvironmentNotReady),
+        ("28P01", EnvironmentNotReady),
+        ("28000", EnvironmentNotReady),
+        ("3D000", EnvironmentNotReady),
+        ("42501", EnvironmentNotReady),
+        ("58P01", PositionGap),
+        ("XX000", EnvironmentNotReady),
+        ("22012", EnvironmentNotReady),
+    ],
+)
+def test_a_sqlstate_has_one_meaning(state: str, kind: type[PycdcError]) -> None:
+    ours = translate(raised(state))
+    assert type(ours) is kind
+    assert ours.fact == f"it failed (SQLSTATE {state})"
+    assert ours.retry or ours.hint
+
+
+def test_a_more_particular_meaning_goes_first() -> None:
+    ours = translate(raised("42704"), {"42704": Meaning(PositionGap, "take a new snapshot")})
+    assert (type(ours), ours.hint) == (PositionGap, "take a new snapshot")
+
+
+def test_an_error_without_sqlstate_is_a_lost_connection() -> None:
+    ours = translate(psycopg.OperationalError("server closed the connection unexpectedly\n\tThis probably means …"))
+    assert (type(ours), ours.fact) == (ConnectionLost, "server closed the connection unexpectedly")
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ('FATAL:  no pg_hba.conf entry for replication connection from host "10.0.0.1"', "pg_hba.conf"),
+        ('FATAL:  password authentication failed for user "cdc"', "user and password"),
+        ('FATAL:  role "cdc" does not exist', "user and password"),
+        ('FATAL:  database "shop" does not exist', "database's name"),
+        ("FATAL:  must be superuser or replication role to start walsender", "REPLICATION"),
+        ("FATAL:  permission denied to start WAL sender", "REPLICATION"),
+        ("server does not support SSL, but SSL was required", "sslmode"),
+        ("SSL error: certificate verify failed", "sslrootcert"),
+    ],
+)
+def test_a_refused_connection_names_its_remedy(words: str, remedy: str) -> None:
+    ours = translate(
+        psycopg.OperationalError(f'connection failed: connection to server at "db", port 5432 failed: {words}')
+    )
+    assert type(ours) is EnvironmentNotReady
+    assert remedy in ours.hint
+
+
+def test_a_value_too_long_for_the_server_is_explained() -> None:
+    ours = translate(raised("XX000", "invalid memory alloc request size 1073741825"))
+    assert type(ours) is ConversionError
+    assert not ours.retry
+    assert "512 MB" in ours.fact
+
+
+def test_wal_that_is_not_logical_is_explained() -> None:
+    ours = translate(raised("55000", "logical decoding requires wal_level >= logical"))
+    assert type(ours) is EnvironmentNotReady
+    assert "ALTER SYSTEM SET wal_level" in ours.hint
+
+
+def test_detail_is_left_out_because_it_holds_values(source: psycopg.Connection[Any]) -> None:
+    source.execute("CREATE TABLE t (ssn text PRIMARY KEY); INSERT INTO t VALUES ('123-45-6789')")
+    with pytest.raises(psycopg.errors.UniqueViolation, match="123-45-6789") as caught:
+        source.execute("INSERT INTO t VALUES ('123-45-6789')")
+    ours = translate(caught.value)
+    assert "123-45-6789" not in f"{ours} {ours!r}"
+
+
+def test_what_the_dsn_sets_stays(database: str) -> None:
+    mine = "application_name=mine keepalives_idle=7 options='-c wal_sender_timeout=5s'"
+    with connect(f"{database} {mine}") as connection:
+        parameters = conninfo_to_dict(connection.info.dsn)
+        assert (parameters["application_name"], parameters["keepalives_idle"]) == ("mine", "7")
+        assert connection.execute("SHOW wal_sender_timeout").fetchone() == ("5s",)
+
+
+def test_a_silent_peer_is_noticed_by_default(database: str) -> None:
+    with connect(database) as connection:
+        parameters = conninfo_to_dict(connection.info.dsn)
+        assert (parameters["keepalives_idle"], parameters["tcp_user_timeout"]) == ("30", "30000")
+        assert connection.execute("SHOW application_name").fetchone() == ("pycdc",)
+
+
+@pytest.mark.parametrize("replication", [False, True])
+def test_timeouts_and_the_text_of_values_are_pinned(
+    source: psycopg.Connection[Any], database: str, replication: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGDATESTYLE", "German")
+    monkeypatch.setenv("PGTZ", "Asia/Tokyo")
+    hostile = "-c statement_timeout=1s -c bytea_output=escape -c search_path=public"
+    with connect(f"{database} options='{hostile}'", replication=replication) as connection:
+        for name, value in {
+            "DateStyle": "ISO, DMY",  # German's order stays, which matters for input only
+            "TimeZone": "UTC",
+            "statement_timeout": "0",
+            "bytea_output": "hex",
+            "search_path": "pg_catalog",
+            "client_encoding": "UTF8",
+        }.items():
+            assert connection.execute(f"SHOW {name}".encode()).fetchone() == (value,)
