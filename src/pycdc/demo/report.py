@@ -38,24 +38,24 @@ def summary(end: Summary) -> str:
     """What was proved, in a few lines."""
     written, read = by_operation(end.written), by_operation(end.read)
     lines = [
-        f"  written in Postgres   {end.written.total():>9,}   {_operations(written)}",
-        f"  read back from Kafka  {end.read.total():>9,}   {_operations(read)}",
+        f"  written    {end.written.total():>9,}   {_operations(written)}",
+        f"  read back  {end.read.total():>9,}   {_operations(read)}",
         f"  {_verdict(end)}",
-        f"  lag, commit to reader {'':>3}{lag(end.lag)}",
-        f"  events a second       {end.rate:>9,.0f}",
+        f"  lag        {lag(end.lag)}, from commit to reader",
+        f"  rate       {end.rate:,.0f} events/s",
     ]
     if end.first_event is not None:
-        lines.append(f"  first event after     {end.first_event:>9.1f} s")
+        lines.append(f"  start      {end.first_event:.1f} s to the first event")
     if end.slot is not None:
-        lines.append(f"  slot {end.slot.name} confirmed up to {end.slot.confirmed}, {size(end.slot.retained)} WAL kept")
+        lines.append(f"  slot       confirmed {end.slot.confirmed}, {size(end.slot.retained)} of WAL kept")
     if end.others:
-        lines.append(f"  and {end.others:,} events of changes that other sessions made")
+        lines.append(f"  others     {end.others:,} events of changes that other sessions made")
     return "\n".join(lines)
 
 
 def _verdict(end: Summary) -> str:
     if end.matches:
-        return "✓ every change exactly once"
+        return "✓ every change was read back exactly once"
     differences = (f"{table} {OPERATIONS[op]}: {written:,}, {read:,}" for table, op, written, read in end.differences)
     return f"✗ written and read differ: {'; '.join(differences)}"
 
