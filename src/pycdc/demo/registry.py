@@ -234,8 +234,8 @@ class EmbeddedRegistry:
 
     def __init__(self, port: int = 0, *, username: str | None = None, password: str | None = None) -> None:
         self.subjects = Subjects()
-        self.requests: list[str] = []
-        """Method and path of each request served."""
+        self.requests: deque[str] = deque(maxlen=1000)
+        """Method and path of the last requests served."""
         self._faults: deque[int] = deque()
         self._routes = _routes(self.subjects)
         self._expected = None

@@ -143,7 +143,8 @@ class KafkaSink:
             raise ConfigError(f"librdkafka refuses the settings: {reason}", hint="correct sink.kafka.options") from None
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
-        if error is None or self._failure is not None:
+        # What is purged is reported too, and says nothing new.
+        if error is None or self._failure is not None or self._dead is not None:
             return
         topic = message.topic()
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and topic is not None:
@@ -278,6 +279,7 @@ class KafkaSink:
 
     def _shrink_batches(self, limit: int) -> None:
         """A topic's limit holds for whole batches, and librdkafka's batch size for all topics: take the least."""
+        log.info("a topic takes batches of %d bytes at most: sending smaller batches from now on", limit)
         self._flush()
         self._producer.close()
         self._settings["batch.size"] = limit
