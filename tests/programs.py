@@ -20,6 +20,12 @@ class Program:
     def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> None:
         number = len(list(folder.glob("*.out")))
         self._out, self._err = folder / f"{number}.out", folder / f"{number}.err"
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)]),
+            "PYTHONUNBUFFERED": "1",
+            **(environment or {}),
+        }
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._process = subprocess.Popen(
                 command,
@@ -27,12 +33,7 @@ class Program:
                 stdout=out,
                 stderr=err,
                 cwd=folder,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(sys.path),
-                    "PYTHONUNBUFFERED": "1",
-                    **(environment or {}),
-                },
+                env=self.environment,
             )
 
     @property

@@ -16,7 +16,6 @@ LONGEST_TEST = 600
 """A file of tests is a list of promises, read one by one."""
 LONG_FOR_A_REASON = {
     "src/pycdc/config.py": "every option is documented where it is declared",
-    "src/pycdc/connectors/postgres/catalog.py": "each query of the catalogs beside what is made of its rows",
     "src/pycdc/connectors/postgres/pgoutput.py": "one message of the manual after another, none of them long",
     "src/pycdc/connectors/postgres/replication.py": "all that touches the replication socket shares one lock",
 }
