@@ -60,12 +60,12 @@ _AT_START: Final = {
     "42704": Meaning(PositionGap, "if it was dropped, what it held back is gone: take a new snapshot"),
     "55000": Meaning(PositionGap, _GAP_HINT),
 }
+_TOO_LATE_HINT: Final = (
+    "a publication must be older than the WAL read through it, so creating it again does not help: "
+    "create it, drop the slot and take a new snapshot"
+)
 _IN_STREAM: Final = {
-    "42704": Meaning(
-        PositionGap,
-        "a publication must be older than the WAL read through it, so creating it again does not help: "
-        "create it, drop the slot and take a new snapshot",
-    ),
+    "42704": Meaning(PositionGap, _TOO_LATE_HINT),
     "55000": Meaning(PositionGap, _GAP_HINT),
 }
 
@@ -105,6 +105,7 @@ class ReplicationStream:
         self._wakeups: WakeUps | None = None
         self._idle: Lsn | None = None
         self._idle_after = -1
+        self._skipped = ""
         self.received = Lsn(0)
         self.server_wal_end = Lsn(0)
         self.last_message_at = 0.0
@@ -124,6 +125,7 @@ class ReplicationStream:
         self._connection = connection = connect(self._dsn, replication=True)
         try:
             self._identify(connection)
+            connection.add_notice_handler(self._on_notice)
             self._start(connection, start)
         except psycopg.Error as error:
             self.close()
@@ -262,6 +264,9 @@ class ReplicationStream:
                 # A signal handler raised, and the frames read so far are gone: going on would skip them.
                 self._failure = ConnectionLost("a read was interrupted")
                 raise
+            if self._skipped:
+                self._failure = PositionGap(f"the server skips changes: {self._skipped}", hint=_TOO_LATE_HINT)
+                raise self._failure
             if frames:
                 # Bytes compare as their big-endian LSNs do. The last frame need not have the highest: transactions
                 # come in the order of their commits, and rows of the later may lie before the commit of the earlier.
@@ -323,6 +328,11 @@ class ReplicationStream:
         self._idle, self._idle_after = Lsn(wal_end), frames
         if reply_requested:
             self._status_due = 0.0
+
+    def _on_notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        # Postgres 18 leaves the rows of a missing publication out with a warning, where earlier ones stop.
+        if diagnostic.source_function == "LoadPublications":
+            self._skipped = diagnostic.message_primary or "a publication is missing"
 
     def _ended(self) -> PycdcError:
         result = self._pg.get_result()
