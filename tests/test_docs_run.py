@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import yaml
 
 import pycdc
 from pycdc.loading import load_text
@@ -41,6 +43,12 @@ def slots(shop: psycopg.Connection[Any]) -> list[Any]:
     return shop.execute(query.encode()).fetchall()
 
 
+def left_behind(shop: psycopg.Connection[Any]) -> list[Any]:
+    query = """SELECT slot_name FROM pg_replication_slots WHERE database = current_database()
+        UNION ALL SELECT pubname FROM pg_publication"""
+    return shop.execute(query.encode()).fetchall()
+
+
 def timeless(line: str) -> dict[str, Any]:
     """A line of the console sink without what differs from run to run."""
     change: dict[str, Any] = json.loads(line)
@@ -54,28 +62,21 @@ def changes(lines: list[str]) -> list[str]:
     return [line for line in lines if re.match(r"[cudr] ", line)]
 
 
-def test_the_smallest_example_prints_what_the_readme_shows(
+def test_the_smallest_example_prints_what_the_readme_shows_and_leaves_nothing(
     database: str, shop: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
     expected = [timeless(line) for line in shown("json", 0).splitlines()]
-    (tmp_path / "shop.yaml").write_text(shown("yaml", 0))
+    command = next(block.text for block in blocks("console", page="README.md") if "--dsn" in block.text)
+    arguments = command.removeprefix("$ pycdc ").split()
+    arguments = [database if "postgresql:" in argument else argument for argument in arguments]
     run(shown("sql", 0), shop)
-    command = [sys.executable, "-m", "pycdc", "run", "shop.yaml"]
-    with Program(command, tmp_path, {"SHOP_DSN": database}) as program:
+    with Program([sys.executable, "-m", "pycdc", *arguments], tmp_path) as program:
         program.wait_until(lambda: len(program.lines) == 1 and bool(slots(shop)))
         run(shown("sql", 1), shop)
         program.wait_until(lambda: len(program.lines) >= len(expected))
-        assert program.stop() == 0
+        assert program.stop(signal.SIGINT) == 0
         assert [timeless(line) for line in program.lines] == expected
-    for command_ in ("teardown", "teardown"):  # a second time there is nothing left to do
-        subprocess.run(
-            [sys.executable, "-m", "pycdc", command_, "shop.yaml", "--yes"],
-            cwd=tmp_path,
-            env={**program.environment, "SHOP_DSN": database},
-            check=True,
-            capture_output=True,
-        )
-    assert shop.execute("SELECT slot_name FROM pg_replication_slots").fetchall() == []
+    assert left_behind(shop) == []
 
 
 def test_the_library_example_prints_what_the_readme_shows(
@@ -96,7 +97,8 @@ def test_the_programs_of_the_library_page_run(
     number: int, database: str, shop: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
     run(shown("sql", 0), shop)
-    (tmp_path / "shop.yaml").write_text(shown("yaml", 0))
+    config = yaml.safe_load(shown("yaml", 0)) | {"sink": {"console": {}}}
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(config))
     text = shown("python", number, "docs/library.md").replace("postgresql://localhost/shop", database)
     with Program([sys.executable, "-c", text], tmp_path, {"SHOP_DSN": database}) as program:
         program.wait_until(lambda: bool(slots(shop)))
@@ -197,4 +199,4 @@ def test_the_quickstart_ends_with_the_records_it_shows(
         cli("status", "shop.yaml")
         assert program.stop() == 0
     cli("teardown", "shop.yaml", "--yes")
-    assert shop.execute("SELECT slot_name FROM pg_replication_slots").fetchall() == []
+    assert left_behind(shop) == []

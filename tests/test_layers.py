@@ -37,6 +37,7 @@ HOMES = {
         "sinks.kafka",
         "offsets.kafka",
         "serialization.registry",
+        "serialization.registry_probe",
         "demo",
     ),
     "click": ("cli",),
