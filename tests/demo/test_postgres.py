@@ -91,7 +91,9 @@ def test_root_copies_programs_that_the_account_cannot_reach(room: Path, monkeypa
     assert list(room.iterdir()) == []
 
 
-def test_a_server_that_does_not_start_says_why_and_leaves_nothing(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_start_says_why_and_leaves_nothing(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(postgres, "ROLE", "pg_forbidden")
     with pytest.raises(EnvironmentNotReady, match="pg_"):
         EmbeddedPostgres().start()
