@@ -34,7 +34,7 @@ GENERATED = {"docs/configuration.md", "docs/cli.md", "docs/types.md"}
 
 FENCE = re.compile(r"^( *)```([\w-]*)\n(.*?)^\1```$", re.M | re.S)
 LINK = re.compile(r"(?<!!)\[[^\]\n]+\]\(([^)\s]+)\)")
-VARIABLES = {"SHOP_DSN": "postgresql://cdc@db/shop", "KAFKA_PASSWORD": "secret", "PYCDC_HTTP_TOKEN": "secret"}
+VARIABLES = {"PYCDC_DSN": "postgresql://cdc@db/shop", "KAFKA_PASSWORD": "secret", "PYCDC_HTTP_TOKEN": "secret"}
 
 
 class Block(NamedTuple):

@@ -100,7 +100,7 @@ def test_the_programs_of_the_library_page_run(
     config = yaml.safe_load(shown("yaml", 0)) | {"sink": {"console": {}}}
     (tmp_path / "shop.yaml").write_text(yaml.safe_dump(config))
     text = shown("python", number, "docs/library.md").replace("postgresql://localhost/shop", database)
-    with Program([sys.executable, "-c", text], tmp_path, {"SHOP_DSN": database}) as program:
+    with Program([sys.executable, "-c", text], tmp_path, {"PYCDC_DSN": database}) as program:
         program.wait_until(lambda: bool(slots(shop)))
         run("INSERT INTO items VALUES (2, 'jug', 9.00)", shop)
         program.wait_until(lambda: any("jug" in line for line in program.lines))
@@ -116,7 +116,7 @@ def test_the_sink_of_the_library_page_keeps_what_it_was_given(
     (tmp_path / "audit.yaml").write_text(config)
     log = tmp_path / "changes.log"
     command = [sys.executable, "-c", "import pycdc; pycdc.Pipeline('audit.yaml').run()"]
-    with Program(command, tmp_path, {"SHOP_DSN": database}) as program:
+    with Program(command, tmp_path, {"PYCDC_DSN": database}) as program:
         program.wait_until(lambda: bool(slots(shop)))
         run("INSERT INTO items VALUES (2, 'jug', 9.00)", shop)
         program.wait_until(lambda: log.exists() and len(log.read_text().splitlines()) >= 2)
@@ -128,7 +128,7 @@ def test_a_slot_of_debezium_is_taken_over_where_it_was_confirmed(
     database: str, shop: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """docs/debezium.md, "Taking over a running connector": no row between its last confirmation and us is missing."""
-    monkeypatch.setenv("SHOP_DSN", database)
+    monkeypatch.setenv("PYCDC_DSN", database)
     config = load_text(
         next(block.text for block in blocks("yaml", page="docs/debezium.md") if "slot: debezium" in block.text)
     )
@@ -182,14 +182,14 @@ def test_the_quickstart_ends_with_the_records_it_shows(
         done = subprocess.run(
             [sys.executable, "-m", "pycdc", *arguments],
             cwd=tmp_path,
-            env={**program.environment, "SHOP_DSN": database},
+            env={**program.environment, "PYCDC_DSN": database},
             capture_output=True,
             text=True,
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
     command = [sys.executable, "-m", "pycdc", "run", "shop.yaml"]
-    with Program(command, tmp_path, {"SHOP_DSN": database}) as program:
+    with Program(command, tmp_path, {"PYCDC_DSN": database}) as program:
         program.wait_until(lambda: bool(slots(shop)))
         run(update[1], shop)
         with Program([sys.executable, "-c", reader], tmp_path) as reading:
