@@ -152,7 +152,9 @@ def _field(index: int, name: str, column: Column, base: Codec, compatibility: Co
         null_datum = default
     else:
         null_datum = None
-    null = null_branch(schema) if null_datum is None and column.nullable else write(null_datum)
+    null = null_branch(schema) if null_datum is None else write(null_datum)
+    # Types that are never TOASTed have no placeholder.
+    unsent = null_datum if base.unavailable is None else base.unavailable
     return Field(
         index,
         name,
@@ -162,8 +164,8 @@ def _field(index: int, name: str, column: Column, base: Codec, compatibility: Co
         value_branch(schema),
         null,
         null_datum,
-        write(base.unavailable),
-        base.unavailable,
+        null if unsent is None else write(unsent),
+        unsent,
     )
 
 
