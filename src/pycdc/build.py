@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -32,13 +33,15 @@ from pycdc.sinks.null import NullSink
 def build_loop(config: Config, progress: Progress) -> Loop:
     """Everything that a pipeline is made of."""
     offsets = build_offsets(config)
+    stopping = threading.Event()
     return Loop(
         lambda: build_source(config, progress),
-        lambda: build_sink(config, offsets, progress),
+        lambda: build_sink(config, offsets, progress, stopping),
         offsets,
         config.checkpoint,
         config.retries,
         progress,
+        stopping,
     )
 
 
@@ -84,12 +87,14 @@ def _kafka_offsets(config: Config, chosen: KafkaOffsets, kafka: KafkaSink | None
     )
 
 
-def build_sink(config: Config, offsets: OffsetStore, progress: Progress) -> Sink:
+def build_sink(
+    config: Config, offsets: OffsetStore, progress: Progress, stopping: threading.Event | None = None
+) -> Sink:
     chosen = config.sink
     if chosen.kafka is not None:
         form = _form(chosen.kafka)
         serializer = build_serializer(config, form, progress)
-        return KafkaProducerSink(serializer, chosen.kafka, offsets)
+        return KafkaProducerSink(serializer, chosen.kafka, offsets, stopping=stopping)
     if chosen.console is not None:
         return ConsoleSink(chosen.console, sys.stdout, offsets)
     if chosen.null is not None:

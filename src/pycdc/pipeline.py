@@ -23,7 +23,8 @@ class Loop:
     """One source, one sink, one offset store, run until the source ends, `stop` is called or an error is final.
 
     Source and sink are made anew after each fault: an error forgets what was in flight, and reading starts again at
-    the stored checkpoint. That is the rewind that at-least-once delivery rests on.
+    the stored checkpoint. That is the rewind that at-least-once delivery rests on. `stopping` is set by `stop`; a sink
+    may watch it to give up waiting for brokers that do not answer.
     """
 
     def __init__(
@@ -34,13 +35,14 @@ class Loop:
         checkpoint: CheckpointRule,
         retries: Retries,
         progress: Progress | None = None,
+        stopping: threading.Event | None = None,
     ) -> None:
         self._make_source = source
         self._make_sink = sink
         self._offsets = offsets
         self._rule = checkpoint
         self._retries = retries
-        self._stop = threading.Event()
+        self._stop = stopping or threading.Event()
         self.progress = progress or Progress()
 
     def stop(self) -> None:

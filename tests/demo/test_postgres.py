@@ -55,9 +55,8 @@ def test_starts_ready_for_logical_replication_and_leaves_nothing(room: Path) -> 
 
 
 def test_nobody_enters_without_the_password(room: Path) -> None:
-    with EmbeddedPostgres() as server:
-        with pytest.raises(psycopg.OperationalError, match="password"):
-            psycopg.connect(server.dsn.replace(f":{server._password}@", ":guess@"))
+    with EmbeddedPostgres() as server, pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(server.dsn.replace(f":{server._password}@", ":guess@"))
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -91,9 +90,7 @@ def test_root_copies_programs_that_the_account_cannot_reach(room: Path, monkeypa
     assert list(room.iterdir()) == []
 
 
-def test_a_server_that_does_not_start_says_why_and_leaves_nothing(
-    room: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_does_not_start_says_why_and_leaves_nothing(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "ROLE", "pg_forbidden")
     with pytest.raises(EnvironmentNotReady, match="pg_"):
         EmbeddedPostgres().start()

@@ -16,11 +16,11 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture
-def dsn(server: EmbeddedPostgres) -> Iterator[str]:
+def dsn(server: EmbeddedPostgres) -> str:
     name = f"shop_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    yield server.dsn.rpartition("/")[0] + "/" + name
+    return server.dsn.rpartition("/")[0] + "/" + name
 
 
 @pytest.fixture

@@ -35,7 +35,8 @@ class Collector:
         for change in batch:
             assert change.after is not None
             if change.table is not None and change.table.name == "finish":
-                self.finished.set()
+                if change.op is Op.CREATE:
+                    self.finished.set()
             elif change.op is Op.READ:
                 self.read.append(change.after["id"])
             elif change.op is Op.CREATE:
@@ -56,6 +57,7 @@ class Inserter(threading.Thread):
         with psycopg.connect(self._dsn, autocommit=True) as connection:
             while not self._end.is_set():
                 connection.execute("INSERT INTO items SELECT nextval('ids'), 0 FROM generate_series(1, 3)")
+                self._end.wait(0.003)
 
 
 def config_for(dsn: str, number: int) -> Config:

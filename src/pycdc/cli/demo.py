@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from types import FrameType
 from typing import Final
 
 import click
-import structlog
 from rich.console import Console
 from rich.live import Live
 
@@ -43,8 +42,9 @@ def demo(seconds: float, rate: float, plain: bool) -> None:
     shows what a consumer reads back from the broker. Nothing is left behind.
     """
     console = Console()
+    _spare_loopback_the_proxy()
     live = console.is_terminal and not console.is_dumb_terminal and not plain
-    with _ended_by_signals() as stop, _logs_aside(live):
+    with _ended_by_signals() as stop:
         summary = _watched(Demo(rate, seconds), stop, console if live else None)
     click.echo(report.summary(summary))
     if not summary.matches:
@@ -58,7 +58,7 @@ def _watched(demo: Demo, stop: threading.Event, console: Console | None) -> Summ
         click.echo(report.addresses(demo.addresses))
         if console is None:
             return run(demo, _print_line, _PLAIN_INTERVAL, stop)
-        with Live(console=console, screen=True, auto_refresh=False) as screen:
+        with _errors_aside(), Live(console=console, screen=True, auto_refresh=False, redirect_stderr=False) as screen:
 
             def show(status: Status) -> None:
                 screen.update(view(status, *console.size), refresh=True)
@@ -68,6 +68,12 @@ def _watched(demo: Demo, stop: threading.Event, console: Console | None) -> Summ
 
 def _print_line(status: Status) -> None:
     click.echo(report.line(status))
+
+
+def _spare_loopback_the_proxy() -> None:
+    """A proxy that the environment names, as in many offices, does not reach our own registry."""
+    spared = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    os.environ["no_proxy"] = f"{spared},127.0.0.1" if spared else "127.0.0.1"
 
 
 @contextmanager
@@ -90,17 +96,11 @@ def _ended_by_signals() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _logs_aside(live: bool) -> Iterator[None]:
-    """Warnings go to standard error; while the live view has the screen they wait for its end."""
+def _errors_aside() -> Iterator[None]:
+    """What is logged while the live view has the screen waits for its end."""
     kept = io.StringIO()
-    stream = kept if live else sys.stderr
-    logging.basicConfig(stream=stream, level=logging.WARNING, force=True)
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(stream),
-        cache_logger_on_first_use=False,
-    )
     try:
-        yield
+        with redirect_stderr(kept):
+            yield
     finally:
         click.echo(kept.getvalue(), err=True, nl=False)

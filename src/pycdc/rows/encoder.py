@@ -138,7 +138,7 @@ class RowEncoder:
         return list(columns)
 
     def _encode(self, field: Field, text: Text) -> bytes:
-        if text is None:
+        if text is None or field.codec.always_null:
             return field.null
         if text is UNCHANGED:
             return field.unavailable
@@ -151,7 +151,7 @@ class RowEncoder:
             raise self._broken(field, exc) from None
 
     def _datum(self, field: Field, text: Text) -> Any:
-        if text is None:
+        if text is None or field.codec.always_null:
             return field.null_datum
         if text is UNCHANGED:
             return field.unavailable_datum
@@ -235,6 +235,8 @@ def _variable(plan: Plan, field: Field) -> str:
 def _expression(plan: Plan, field: Field) -> str:
     suffix = _variable(plan, field)
     codec = field.codec
+    if codec.always_null:
+        return f"null_{suffix}"
     if codec.is_text and field.branch == b"\x02":
         return f"(SOME[n] if n < {len(_TEXT_LENGTH)} else branch_{suffix} + unsigned(n << 1)) + v"
     if codec.is_text:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from functools import partial
 
 from pycdc.config import Compatibility, TableRule, Values
 from pycdc.errors import ConfigError
 from pycdc.model import Column, Table
+from pycdc.patterns import matches_any
 from pycdc.rows.avro import null_branch, value_branch, writer
 from pycdc.rows.codecs import codec_for, default_datum
 from pycdc.rows.codecs.codec import Codec, codec
@@ -92,16 +92,11 @@ def plan_table(
     return Plan(table, tuple(fields), tuple(keys[name] for name in key_names), compatibility, rule.topic)
 
 
-def matches(pattern: str, table: Table) -> bool:
-    """Whether a rule's or a config's table pattern names the table; without a schema it means ``public``."""
-    return fnmatchcase(str(table), pattern if "." in pattern or pattern == "*" else f"public.{pattern}")
-
-
 def _merged(table: Table, rules: Sequence[TableRule]) -> TableRule:
     """All matching rules as one: of two that treat the same column the later wins."""
     merged: dict[str, object] = {"exclude_columns": [], "mask": {}, "hash": [], "truncate": {}, "rename": {}}
     for rule in rules:
-        if not matches(rule.tables, table):
+        if not matches_any([rule.tables], table.schema, table.name):
             continue
         if "*" not in rule.tables:
             _require_columns(table, rule)
@@ -152,7 +147,9 @@ def _field(index: int, name: str, column: Column, base: Codec, compatibility: Co
         null_datum = default
     else:
         null_datum = None
-    null = null_branch(schema) if null_datum is None and column.nullable else write(null_datum)
+    null = null_branch(schema) if null_datum is None else write(null_datum)
+    # Types that are never TOASTed have no placeholder.
+    unsent = null_datum if base.unavailable is None else base.unavailable
     return Field(
         index,
         name,
@@ -162,8 +159,8 @@ def _field(index: int, name: str, column: Column, base: Codec, compatibility: Co
         value_branch(schema),
         null,
         null_datum,
-        write(base.unavailable),
-        base.unavailable,
+        null if unsent is None else write(unsent),
+        unsent,
     )
 
 

@@ -61,6 +61,11 @@ _AVRO_TYPE: Final = {
 }
 DECIMAL: Final = "org.apache.kafka.connect.data.Decimal"
 _DEFAULT_PRECISION: Final = 64
+_LOGICAL_TYPE: Final = {
+    "org.apache.kafka.connect.data.Date": "date",
+    "org.apache.kafka.connect.data.Time": "time-millis",
+    "org.apache.kafka.connect.data.Timestamp": "timestamp-millis",
+}
 
 
 def avro_schema(schema: Schema, defined: set[str] | None = None, namespace: str = "") -> Any:
@@ -112,8 +117,11 @@ def _attributes(schema: Schema) -> dict[str, Any]:
         out["connect.name"] = schema.name
     if schema.type in ("int8", "int16"):
         out["connect.type"] = schema.type
-    if schema.name == DECIMAL and 0 <= out["scale"] <= out["precision"]:
-        out["logicalType"] = "decimal"
+    if schema.name == DECIMAL:
+        if 0 <= out["scale"] <= out["precision"]:
+            out["logicalType"] = "decimal"
+    elif schema.name in _LOGICAL_TYPE:
+        out["logicalType"] = _LOGICAL_TYPE[schema.name]
     return out
 
 

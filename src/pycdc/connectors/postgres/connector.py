@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -35,10 +34,11 @@ from pycdc.connectors.postgres.markers import SnapshotMarkers
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.replication import ReplicationStream
 from pycdc.connectors.postgres.snapshot import copy_rows
-from pycdc.errors import EnvironmentNotReady, PositionGap
+from pycdc.errors import EnvironmentNotReady, OtherSource, PositionGap
 from pycdc.interfaces import Checkpoint
 from pycdc.model import NOWHERE, Batch, Lsn, Position, Transaction
 from pycdc.observability.progress import Progress, TableSnapshot
+from pycdc.patterns import matches_any
 
 log = structlog.get_logger("pycdc")
 
@@ -129,7 +129,7 @@ class PostgresConnector:
             ends = timeline_ends() if moved and slot is not None and slot.failover else None
             decision = check_start(start, slot, server, slot_name, timeline_ends=ends)
         except PositionGap as gap:
-            if self._source.snapshot != "when_needed":
+            if self._source.snapshot != "when_needed" or isinstance(gap, OtherSource):
                 raise
             log.warning("starting over with a snapshot", reason=gap.fact)
             self._admin.drop_slot(slot_name)
@@ -238,9 +238,4 @@ class PostgresConnector:
 
 def wanted(tables: list[str], exclude: list[str], schema: str, name: str) -> bool:
     """Whether a table is captured: some pattern of `tables` names it and none of `exclude` does."""
-    full = f"{schema}.{name}"
-    return _any(tables, full) and not _any(exclude, full)
-
-
-def _any(patterns: list[str], full: str) -> bool:
-    return any(fnmatchcase(full, pattern if "." in pattern else f"public.{pattern}") for pattern in patterns)
+    return matches_any(tables, schema, name) and not matches_any(exclude, schema, name)

@@ -33,7 +33,7 @@ class Relations:
 
     def from_message(self, relation: Relation) -> Table | None:
         """The table's version as of `relation`; the same object as before where nothing changed."""
-        if not self._wanted(relation.namespace, relation.name):
+        if not self._is_wanted(relation):
             return None
         facts = self._catalog.table_facts(relation.oid)
         types = self._types(relation)
@@ -41,6 +41,13 @@ class Relations:
             _column(column, types.get(column.type_oid), facts, relation.identity) for column in relation.columns
         )
         return self._newest(relation.oid, relation.namespace, relation.name, columns, relation.identity, facts)
+
+    def _is_wanted(self, relation: Relation) -> bool:
+        """A partition is meant by its own name or by its root's."""
+        if self._wanted(relation.namespace, relation.name):
+            return True
+        root = self._catalog.partition_root(relation.oid)
+        return root is not None and self._wanted(*root)
 
     def _types(self, relation: Relation) -> dict[int, PgType]:
         """The columns' types; enums are read anew, because ALTER TYPE … ADD VALUE is not announced."""

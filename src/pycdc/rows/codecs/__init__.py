@@ -32,7 +32,7 @@ _FACTORIES: Final[dict[str, Factory]] = {
     **hstore.FAMILY,
     **geometry.FAMILY,
 }
-_NO_ARRAYS: Final = frozenset(("money", "name", "interval", "varbit", "xml", "point"))
+_NO_ARRAYS: Final = frozenset(("money", "name", "interval", "varbit", "xml", "point", "vector", "halfvec"))
 """Types whose arrays Debezium drops."""
 _SPACED: Final = ("int2vector", "oidvector")
 """They have elements, but no braces."""

@@ -31,7 +31,7 @@ def elements(text: Text) -> list[Any]:
         text = text[match.end() :]
     if text[:1] != b"{" or text[-1:] != b"}":
         raise ValueError("not an array")
-    if b'"' in text or text.find(b"{", 1) > 0:
+    if b'"' in text or text.find(b"{", 1) > 0 or text.find(b"}") < len(text) - 1:
         return _nested(text)
     inner = text[1:-1]
     return [None if item == b"NULL" else item for item in inner.split(b",")] if inner else []

@@ -1,10 +1,12 @@
-"""point, as Debezium's Point with its well-known binary."""
+"""point, PostGIS' geometry and geography, and pgvector's vector and halfvec."""
 
 from __future__ import annotations
 
 import re
 import struct
-from typing import Final
+from binascii import unhexlify
+from collections.abc import Callable
+from typing import Final, Literal
 
 from pycdc.model import PgType
 from pycdc.rows.codecs.codec import Codec, Text, codec
@@ -44,4 +46,56 @@ def _point(pg: PgType, options: Options) -> Codec:
     return codec(POINT, lambda text: _datum(*coordinates(text)), parse=coordinates, zero=zero, unavailable=zero)
 
 
-FAMILY: Final[dict[str, Factory]] = {"point": _point}
+def _shape(name: str) -> Schema:
+    fields = (("wkb", Schema("bytes")), ("srid", Schema("int32", optional=True)))
+    return Schema("struct", name=f"io.debezium.data.geometry.{name}", version=1, doc=name, fields=fields)
+
+
+_HAS_SRID: Final = 0x2000_0000
+"""The flag in EWKB's geometry type."""
+_EMPTY: Final = bytes.fromhex("010700000000000000")
+"""GEOMETRYCOLLECTION EMPTY."""
+
+
+def _ewkb(text: Text) -> Datum:
+    """PostGIS prints hex of its extended well-known binary, which Debezium passes on with the SRID beside it."""
+    raw = unhexlify(text)
+    if len(raw) < 5:
+        raise ValueError("not a geometry")
+    order: Literal["little", "big"] = "little" if raw[0] else "big"
+    flagged = int.from_bytes(raw[1:5], order) & _HAS_SRID
+    return {"wkb": raw, "srid": int.from_bytes(raw[5:9], order, signed=True) if flagged else None}
+
+
+def _postgis(name: str) -> Factory:
+    made = codec(_shape(name), _ewkb, parse=bytes.decode, zero={"wkb": _EMPTY, "srid": None})
+    return lambda pg, options: made
+
+
+def _coordinates(text: Text) -> list[float]:
+    if text[:1] != b"[" or text[-1:] != b"]":
+        raise ValueError("not a vector")
+    return [float(part) for part in text[1:-1].split(b",")]
+
+
+def _halves(text: Text) -> list[float]:
+    """Half precision, wider than its range only in texts that are none."""
+    found = _coordinates(text)
+    if any(abs(number) > 65_504 for number in found):
+        raise ValueError("not a halfvec")
+    return found
+
+
+def _vector(name: str, kind: str, value: Callable[[Text], list[float]]) -> Factory:
+    schema = Schema("array", name=f"io.debezium.data.{name}", version=1, items=Schema(kind))
+    made = codec(schema, value, zero=[])
+    return lambda pg, options: made
+
+
+FAMILY: Final[dict[str, Factory]] = {
+    "point": _point,
+    "geometry": _postgis("Geometry"),
+    "geography": _postgis("Geography"),
+    "vector": _vector("DoubleVector", "float64", _coordinates),
+    "halfvec": _vector("FloatVector", "float32", _halves),
+}

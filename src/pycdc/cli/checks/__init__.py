@@ -1,0 +1,1 @@
+"""What `pycdc doctor` checks: functions from facts to findings, a module for each group."""

@@ -1,0 +1,226 @@
+"""`pycdc doctor`: everything that a pipeline needs, looked at before it is missed. Changes nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import click
+
+from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
+from pycdc.cli.checks.kafka import topic_findings
+from pycdc.cli.checks.publication import publication_findings
+from pycdc.cli.checks.server import clock_finding, headroom_findings, replication_finding, server_findings
+from pycdc.cli.checks.slot import slot_findings, start_finding
+from pycdc.cli.checks.tables import identity_findings, match_findings, reading_findings, rule_findings
+from pycdc.cli.findings import Finding, Status, from_error, ok, show, warning
+from pycdc.cli.position import compared, stored_position
+from pycdc.config import Config, TableRule
+from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.connectors.postgres.facts import ServerFacts, SlotFacts, TableFacts, TableRef
+from pycdc.connectors.postgres.relations import Relations
+from pycdc.connectors.postgres.survey import RoleFacts, Survey, TableRights
+from pycdc.errors import PycdcError
+from pycdc.model import Table
+from pycdc.observability import logs
+from pycdc.rows.plan import plan_table
+from pycdc.serialization.names import topic_name
+from pycdc.serialization.registry_probe import RegistryProbe
+from pycdc.sinks.kafka.settings import client_settings, producer_settings
+from pycdc.sinks.kafka.survey import TopicSurvey
+
+_EVERY_OPERATION = frozenset({"insert", "update", "delete", "truncate"})
+
+
+@click.command()
+@config_argument
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, path: str, as_json: bool) -> None:
+    """Check that a pipeline can run.
+
+    Looks at servers, rights, tables, publication, slot, topics and registry; changes nothing. Each failure comes with
+    the option it stems from and the SQL or command that mends it. The exit code is 3 if something would keep the
+    pipeline from running.
+    """
+    config = load_config(path)
+    # What the engine would warn about is found here anyway, and shown with its remedy.
+    logs.configure(level=logging.ERROR)
+    findings = list(diagnose(config) if as_json else show(diagnose(config)))
+    count = {status: sum(finding.status is status for finding in findings) for status in Status}
+    if as_json:
+        print_json({"ready": not count[Status.FAILED], "findings": [finding.as_json() for finding in findings]})
+    else:
+        click.echo(_summary(count))
+    ctx.exit(3 if count[Status.FAILED] else 0)
+
+
+def _summary(count: dict[Status, int]) -> str:
+    if count[Status.FAILED]:
+        return click.style(f"not ready: {count[Status.FAILED]} of {sum(count.values())} checks failed", fg="red")
+    warnings = count[Status.WARNING]
+    return click.style("ready" + (f", with {warnings} warning{'s' * (warnings > 1)}" if warnings else ""), fg="green")
+
+
+@dataclass(slots=True)
+class Source:
+    """What is known of the source once it was asked."""
+
+    server: ServerFacts
+    role: RoleFacts
+    slot: SlotFacts | None
+    tables: list[TableRef]
+    rights: dict[int, TableRights]
+
+
+def diagnose(config: Config) -> Iterator[Finding]:
+    """All findings, group after group. Groups whose server does not answer are left out."""
+    yield from _group("configuration", _configuration(config))
+    source = None
+    catalog = Catalog(config.source.postgres.dsn.get_secret_value())
+    try:
+        source = _source(config, catalog)
+    except PycdcError as error:
+        yield from _group("postgres", [from_error(error, "source.postgres.dsn")])
+    try:
+        if source is not None:
+            yield from _group("postgres", _postgres(config, source))
+            yield from _group("tables", _tables(config, catalog, source))
+            yield from _group("publication", _publication(config, catalog, source))
+        brokers_answer = True
+        for finding in _group("kafka", _kafka(config, source)):
+            brokers_answer = brokers_answer and finding.path != "sink.kafka.brokers"
+            yield finding
+        yield from _group("registry", _registry(config))
+        if source is not None:
+            yield from _group("position", _position(config, catalog, source, brokers_answer=brokers_answer))
+    finally:
+        catalog.close()
+
+
+def _group(name: str, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Name the group of findings; an error while they are made is one of them."""
+    try:
+        for finding in findings:
+            yield replace(finding, group=name)
+    except PycdcError as error:
+        yield replace(from_error(error), group=name)
+
+
+def _configuration(config: Config) -> Iterator[Finding]:
+    yield ok(f"pipeline {config.name}", f"slot {config.slot}, publication {config.publication}")
+    if config.sink.kafka is None and config.offsets is None:
+        yield warning(
+            "the position is not stored",
+            "after a restart, what the slot still holds comes again, and so does a snapshot",
+            path="offsets",
+            fix=f"offsets: {{file: {{path: /var/lib/pycdc/{config.slug}}}}}",
+        )
+
+
+def _source(config: Config, catalog: Catalog) -> Source:
+    options = config.source.postgres
+    survey = Survey(options.dsn.get_secret_value())
+    server = catalog.server()
+    tables = catalog.tables(options.tables, options.exclude_tables)
+    rights = survey.tables([table.oid for table in tables])
+    return Source(server, survey.role(), catalog.slot(config.slot), tables, rights)
+
+
+def _postgres(config: Config, source: Source) -> Iterator[Finding]:
+    survey = Survey(config.source.postgres.dsn.get_secret_value())
+    yield from server_findings(source.server)
+    yield replication_finding(source.role, survey.refuses_replication())
+    yield from headroom_findings(source.server, source.role, source.slot)
+    yield clock_finding(survey.clock_ahead())
+
+
+def _tables(config: Config, catalog: Catalog, source: Source) -> Iterator[Finding]:
+    options = config.source.postgres
+    by_pattern = [len(catalog.tables([pattern])) for pattern in options.tables]
+    all_tables = [] if all(by_pattern) else [str(table) for table in catalog.tables(["*.*"])]
+    yield from match_findings(options, source.tables, by_pattern, all_tables)
+    yield from reading_findings(source.role.name, source.tables, source.rights, options)
+    facts = [found for table in source.tables if (found := catalog.table_facts(table.oid)) is not None]
+    published = catalog.publication(config.publication)
+    yield from identity_findings(facts, published.operations if published else _EVERY_OPERATION)
+    relations = Relations(catalog, lambda schema, name: True)
+    yield from rule_findings(config, _plan_errors(config, relations, facts), relations.unknown_types)
+
+
+def _plan_errors(config: Config, relations: Relations, facts: list[TableFacts]) -> list[PycdcError]:
+    errors = []
+    for found in facts:
+        table = relations.from_catalog(found.oid, list(found.columns))
+        try:
+            if table is not None:
+                plan_table(table, config.rules, config.values, config.compatibility)
+        except PycdcError as error:
+            errors.append(error)
+    return errors
+
+
+def _publication(config: Config, catalog: Catalog, source: Source) -> Iterator[Finding]:
+    present = catalog.publication(config.publication)
+    yield from publication_findings(config, present, source.tables, source.role, source.rights)
+
+
+def _kafka(config: Config, source: Source | None) -> Iterator[Finding]:
+    sink = config.sink.kafka
+    if sink is None:
+        return
+    producer_settings(sink)
+    survey = TopicSurvey(client_settings(sink), sink.topics)
+    try:
+        cluster = survey.cluster()
+    except PycdcError as error:
+        yield from_error(error, "sink.kafka.brokers")
+        return
+    topics = _topics(config, source.tables if source is not None else [])
+    missing = [topic for topic in topics if topic not in cluster.topics]
+    refusals = survey.refusals(missing) if sink.topics.create else {}
+    commands = {topic: survey.create_command(topic) for topic in missing}
+    yield from topic_findings(sink, cluster, topics, refusals, commands)
+
+
+def _topics(config: Config, tables: list[TableRef]) -> list[str]:
+    """The topics of these tables, as the serializer names them."""
+    named = set()
+    for ref in tables:
+        table = Table(ref.oid, ref.schema, ref.name, ())
+        plan = plan_table(table, _routing(config), config.values, config.compatibility)
+        pattern = plan.topic or "{name}.{schema}.{table}"
+        named.add(topic_name(pattern.format(name=config.name, schema=ref.schema, table=ref.name)))
+    return sorted(named)
+
+
+def _routing(config: Config) -> list[TableRule]:
+    return [TableRule(tables=rule.tables, topic=rule.topic) for rule in config.rules]
+
+
+def _registry(config: Config) -> Iterator[Finding]:
+    sink = config.sink.kafka
+    if sink is None or sink.registry is None:
+        return
+    try:
+        probe = RegistryProbe(sink.registry)
+        try:
+            yield ok("the schema registry answers", f"{probe.subjects()} subjects")
+        finally:
+            probe.close()
+    except PycdcError as error:
+        yield from_error(error, "sink.kafka.registry")
+
+
+def _position(config: Config, catalog: Catalog, source: Source, *, brokers_answer: bool) -> Iterator[Finding]:
+    yield from slot_findings(source.slot, source.server)
+    if not brokers_answer and config.sink.kafka is not None and (config.offsets is None or config.offsets.kafka):
+        yield warning("the stored position was not compared with the slot", "it is in Kafka, which does not answer")
+        return
+    try:
+        checkpoint = stored_position(config)
+    except PycdcError as error:
+        yield from_error(error, "offsets")
+        return
+    yield start_finding(config, checkpoint, compared(config, catalog, source.server, source.slot, checkpoint))

@@ -1,0 +1,88 @@
+"""Runs a pipeline on a thread of its own, so that the main thread can show it and hear signals at any time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import FrameType
+from typing import Any, Final, Protocol
+
+INTERRUPTED: Final = 130
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SHOW_CURSOR: Final = b"\x1b[?25h"
+
+
+class Runnable(Protocol):
+    """A pipeline: `run` blocks, `stop` may be called from any thread."""
+
+    def run(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class View(AbstractContextManager["View"], Protocol):
+    """What shows the pipeline. `update` is called every `interval` seconds."""
+
+    interval: float
+
+    def update(self) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+def execute(pipeline: Runnable, view: View) -> None:
+    """Block until the pipeline ends; raise what it raised. The first signal stops it, the second ends the process."""
+    worker = _Worker(pipeline)
+    with _Signals(pipeline.stop) as signals, view:
+        worker.start()
+        announced = False
+        while worker.is_alive():
+            if signals.received and not announced:
+                announced = True
+                view.say("stopping: delivering what was read and storing the position; once more to exit at once")
+            view.update()
+            worker.join(view.interval)
+    if worker.error is not None:
+        raise worker.error
+
+
+class _Worker(threading.Thread):
+    def __init__(self, pipeline: Runnable) -> None:
+        # A daemon, so that a second signal need not wait for it.
+        super().__init__(name="pycdc-pipeline", daemon=True)
+        self._pipeline = pipeline
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._pipeline.run()
+        except BaseException as error:
+            self.error = error
+
+
+class _Signals:
+    """While entered, SIGINT and SIGTERM call `stop`; the second one exits with 130."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._before: dict[signal.Signals, Any] = {}
+        self.received = 0
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._heard) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        # No printing here: the main thread may be in the middle of it.
+        self.received += 1
+        if self.received > 1:
+            if os.isatty(2):
+                os.write(2, _SHOW_CURSOR + b"\n")
+            os._exit(INTERRUPTED)
+        self._stop()

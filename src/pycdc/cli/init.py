@@ -1,0 +1,161 @@
+"""`pycdc init`: look at a database, print a configuration for it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import click
+
+from pycdc.cli.amounts import number, size
+from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.connectors.postgres.facts import ServerFacts, TableFacts, TableRef
+from pycdc.connectors.postgres.identifiers import quoted
+from pycdc.connectors.postgres.survey import Survey, TableRights
+from pycdc.errors import EnvironmentNotReady
+from pycdc.observability import logs
+
+_IDENTITIES = {"f": "full row", "n": "nothing", "i": "index"}
+"""Replica identities that are worth a word."""
+
+
+@click.command()
+@click.option("--dsn", required=True, envvar="PYCDC_DSN", help="Connection string of the source.  [env: PYCDC_DSN]")
+@click.option("--name", help="Name of the pipeline and prefix of its topics.  [default: the database's name]")
+@click.option("--brokers", default="localhost:9092", show_default=True, help="Kafka's addresses.")
+@click.option("--registry", default="http://localhost:8081", show_default=True, help="URL of the schema registry.")
+def init(dsn: str, name: str | None, brokers: str, registry: str) -> None:
+    """Print a configuration for a database.
+
+    Looks at its tables and says what they need; those that capturing would do harm to are left out.
+    The connection string is not written into it: the pipeline reads it from PYCDC_DSN.
+    """
+    logs.configure(level=logging.ERROR)
+    with Catalog(dsn) as catalog:
+        server = catalog.server()
+        tables = _inspected(catalog, Survey(dsn))
+    if tables and not any(table.facts.updatable for table in tables):
+        raise EnvironmentNotReady(
+            "no table has a replica identity: publishing any would make its UPDATE and DELETE fail",
+            hint=f"give tables a primary key, or: {_identity_sql(tables[0])}",
+        )
+    for warning in _warnings(server, tables):
+        click.echo(f"{click.style('warning', fg='yellow')}: {warning}", err=True)
+    click.echo("\n".join(_lines(name or _slug(server.database), brokers, registry, server, tables)))
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    ref: TableRef
+    facts: TableFacts
+    rights: TableRights | None
+
+    def __str__(self) -> str:
+        return str(self.ref)
+
+
+def _inspected(catalog: Catalog, survey: Survey) -> list[Inspected]:
+    """All tables but partitions, which come with their root."""
+    refs = [ref for ref in catalog.tables(["*.*"]) if not ref.is_partition]
+    rights = survey.tables([ref.oid for ref in refs])
+    found = ((ref, catalog.table_facts(ref.oid)) for ref in refs)
+    return [Inspected(ref, facts, rights.get(ref.oid)) for ref, facts in found if facts is not None]
+
+
+def _slug(database: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "_", database)[:40] or "pipeline"
+
+
+def _identity_sql(table: Inspected) -> str:
+    return f"ALTER TABLE {quoted(table.ref.schema, table.ref.name)} REPLICA IDENTITY FULL"
+
+
+def _warnings(server: ServerFacts, tables: list[Inspected]) -> Iterator[str]:
+    if server.wal_level != "logical":
+        yield f"wal_level is {server.wal_level}; run: ALTER SYSTEM SET wal_level = 'logical', then restart the server"
+    if not server.role_replicates:
+        yield f"role {server.role} has no REPLICATION; run: ALTER ROLE {quoted(server.role)} REPLICATION"
+    if not tables:
+        yield f"database {server.database} has no tables yet"
+    for table in tables:
+        if not table.facts.updatable:
+            yield (
+                f"{table} is left out: it has no replica identity, and publishing it would make UPDATE and DELETE "
+                f"on it fail; give it a primary key, or run: {_identity_sql(table)}"
+            )
+
+
+def _lines(name: str, brokers: str, registry: str, server: ServerFacts, tables: list[Inspected]) -> Iterator[str]:
+    version = f"{server.version // 10_000}.{server.version % 10_000}"
+    yield f"# A pipeline from database {_comment(server.database)} on Postgres {version} to Kafka."
+    yield "#"
+    yield "#   export PYCDC_DSN='host=… dbname=… user=… password=…'"
+    yield f"#   pycdc doctor {name}.yaml     what is missing, and how to mend it"
+    yield f"#   pycdc run {name}.yaml"
+    yield "#"
+    yield "# All options: docs/configuration.md, or `pycdc schema` for your editor."
+    yield ""
+    yield f"name: {_scalar(name)}  # topics are called {name}.schema.table"
+    yield ""
+    yield "source:"
+    yield "  postgres:"
+    yield "    dsn: ${PYCDC_DSN}"
+    yield from _table_lines(tables)
+    if any(table.ref.kind == "p" for table in tables):
+        yield "    via_partition_root: true  # partitions come under the name of their table"
+    yield "    snapshot: initial  # the rows there are, then changes; `never` for changes only"
+    yield ""
+    yield "sink:"
+    yield "  kafka:"
+    yield f"    brokers: {_scalar(brokers)}"
+    yield f"    registry: {_scalar(registry)}"
+    yield "    format: avro  # json needs no registry"
+    yield "    topics:"
+    yield "      partitions: 1"
+    yield ""
+    yield "compatibility: honest  # `debezium` also repeats where Debezium loses information"
+
+
+def _table_lines(tables: list[Inspected]) -> Iterator[str]:
+    if not tables:
+        yield '    tables: ["public.*"]'
+        return
+    yield "    tables:"
+    entries = [(f"- {_scalar(str(table))}", table) for table in tables]
+    width = max(len(entry) for entry, _ in entries)
+    for entry, table in entries:
+        if table.facts.updatable:
+            yield f"      {entry:<{width}}  # {_described(table)}"
+    left_out = [(entry, table) for entry, table in entries if not table.facts.updatable]
+    if left_out:
+        yield "      # No replica identity: once published, UPDATE and DELETE on these fail in the application."
+        for entry, table in left_out:
+            yield f"      # {entry:<{width}}  # {_described(table)}"
+
+
+def _described(table: Inspected) -> str:
+    key = f"key {_comment(', '.join(table.facts.key))}" if table.facts.key else "no key"
+    rows = "never analysed" if table.ref.rows_estimate is None else f"~{number(table.ref.rows_estimate)} rows"
+    parts = [key, rows]
+    if table.rights is not None and table.rights.size is not None:
+        parts.append(size(table.rights.size))
+    if table.facts.identity in _IDENTITIES:
+        parts.append(f"replica identity {_IDENTITIES[table.facts.identity]}")
+    return ", ".join(parts)
+
+
+def _scalar(text: str) -> str:
+    """A YAML value: plain where that is safe, otherwise quoted as JSON, which YAML reads alike."""
+    if re.fullmatch(r"[A-Za-z_](?:[A-Za-z0-9_./:-]*[A-Za-z0-9_/])?", text) and text.lower() not in _YAML_WORDS:
+        return text
+    return json.dumps(text.replace("${", "$${"), ensure_ascii=False)
+
+
+_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+
+
+def _comment(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

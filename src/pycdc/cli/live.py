@@ -1,0 +1,134 @@
+"""The view of a running pipeline on a terminal."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from pycdc.cli.amounts import duration, number, size
+from pycdc.cli.meter import Meter
+from pycdc.observability.progress import Progress, TableSnapshot
+
+_STATE_STYLES = {"streaming": "green", "snapshot": "cyan", "retrying": "red", "stopping": "yellow"}
+_ROWS_BESIDE_TABLES = 14
+_BAR_WIDTH = 24
+
+
+class LiveView:
+    """Redrawn by `update` a few times a second, on standard error. Log lines appear above it."""
+
+    interval = 0.25
+
+    def __init__(self, name: str, slot: str, progress: Progress, url: str | None = None) -> None:
+        self._name = name
+        self._slot = slot
+        self._progress = progress
+        self._url = url
+        self._meter = Meter()
+        self._console = Console(stderr=True, highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False)
+
+    def __enter__(self) -> LiveView:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.update()
+        self._live.stop()
+
+    def update(self) -> None:
+        rate = self._meter.rate(self._progress.events)
+        height = self._console.height - _ROWS_BESIDE_TABLES
+        view = picture(self._progress, self._name, self._slot, rate, url=self._url, tables=max(3, height))
+        self._live.update(view, refresh=True)
+
+    def say(self, text: str) -> None:
+        self._console.print(Text(text, style="bold"))
+
+
+def picture(
+    progress: Progress, name: str, slot: str, rate: float, *, url: str | None = None, tables: int = 10
+) -> RenderableType:
+    """The view as of now. At most `tables` tables are shown, those with most events first."""
+    parts: list[RenderableType] = [_summary(progress, slot, rate, url)]
+    if progress.state == "snapshot" and progress.snapshot:
+        parts.append(_snapshot(list(progress.snapshot), tables))
+    elif progress.tables:
+        parts.append(_tables(progress.tables.copy(), tables))
+    style = _STATE_STYLES.get(progress.state, "white")
+    title = Text.assemble((name, "bold"), " ", (progress.state, style))
+    return Panel(Group(*parts), title=title, title_align="left", border_style=style, expand=False)
+
+
+def _summary(progress: Progress, slot: str, rate: float, url: str | None) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column()
+    grid.add_row("events", f"{number(progress.events)}   {number(rate)}/s")
+    grid.add_row("lag", _lag(progress))
+    grid.add_row("position", f"{progress.position}" if progress.position is not None else "none stored yet")
+    grid.add_row("slot", Text(_slot(progress, slot)))
+    if progress.reconnects:
+        grid.add_row("rewinds", number(progress.reconnects))
+    if progress.last_error:
+        grid.add_row("last error", Text(progress.last_error, style="red"))
+    if url is not None:
+        grid.add_row("metrics", f"{url}/metrics")
+    return grid
+
+
+def _lag(progress: Progress) -> str:
+    seconds = "unknown" if progress.lag_seconds is None else duration(progress.lag_seconds)
+    return seconds if progress.lag_bytes is None else f"{seconds}   {size(progress.lag_bytes)}"
+
+
+def _slot(progress: Progress, slot: str) -> str:
+    if progress.slot_state is None:
+        return slot
+    retained = "" if progress.slot_retained is None else f", {size(progress.slot_retained)} held back"
+    return f"{slot}   {progress.slot_state}{retained}"
+
+
+def _tables(counts: dict[str, int], limit: int) -> Table:
+    grid = Table(box=None, padding=(0, 2), header_style="dim")
+    grid.add_column("table")
+    grid.add_column("events", justify="right")
+    busiest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    for table, count in busiest[:limit]:
+        grid.add_row(Text(table), number(count))
+    if len(busiest) > limit:
+        grid.add_row(f"… {len(busiest) - limit} more", number(sum(count for _, count in busiest[limit:])))
+    return grid
+
+
+def _snapshot(tables: list[TableSnapshot], limit: int) -> Table:
+    grid = Table(box=None, padding=(0, 2), header_style="dim")
+    grid.add_column("table")
+    grid.add_column("rows", justify="right")
+    grid.add_column("of about", justify="right")
+    grid.add_column("")
+    # Those that are being read and still to come; finished ones make room.
+    unfinished = [table for table in tables if not table.finished]
+    shown = (unfinished + [table for table in reversed(tables) if table.finished])[:limit]
+    for table in shown:
+        estimated = number(table.estimated) if table.estimated else "?"
+        grid.add_row(Text(table.table), number(table.done), estimated, _bar(table))
+    if len(tables) > len(shown):
+        grid.add_row(f"… {len(tables) - len(shown)} more", "", "", "")
+    return grid
+
+
+def _bar(table: TableSnapshot) -> RenderableType:
+    if table.finished:
+        return Text("done", style="green")
+    # The estimate may be too low: a bar that is full while rows still come would lie.
+    total = max(table.estimated, table.done + 1)
+    return ProgressBar(total=total, completed=table.done, width=_BAR_WIDTH)

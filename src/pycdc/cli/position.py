@@ -1,0 +1,32 @@
+"""The stored position, and how it compares with slot and server."""
+
+from __future__ import annotations
+
+from pycdc.build import build_offsets
+from pycdc.config import Config
+from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.connectors.postgres.facts import ServerFacts, SlotFacts
+from pycdc.connectors.postgres.identity import Decision, check_start
+from pycdc.errors import PycdcError
+from pycdc.interfaces import Checkpoint
+
+
+def stored_position(config: Config) -> Checkpoint | None:
+    """What the offset store holds. Raises PycdcError."""
+    offsets = build_offsets(config)
+    try:
+        return offsets.load()
+    finally:
+        offsets.close()
+
+
+def compared(
+    config: Config, catalog: Catalog, server: ServerFacts, slot: SlotFacts | None, checkpoint: Checkpoint | None
+) -> Decision | PycdcError:
+    """How a pipeline would start now, or why it would refuse to."""
+    try:
+        moved = checkpoint is not None and checkpoint.source.get("timeline", server.timeline) != server.timeline
+        ends = catalog.timeline_ends() if moved and slot is not None and slot.failover else None
+        return check_start(checkpoint, slot, server, config.slot, timeline_ends=ends)
+    except PycdcError as error:
+        return error

@@ -1,0 +1,164 @@
+"""`pycdc run`: run a pipeline until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import click
+import structlog
+
+from pycdc.cli.amounts import plural
+from pycdc.cli.arguments import load_config
+from pycdc.cli.execution import View, execute
+from pycdc.cli.live import LiveView
+from pycdc.cli.log_lines import LogLines
+from pycdc.cli.slot_watch import SlotWatch
+from pycdc.cli.teardown import remove
+from pycdc.config import Config
+from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.connectors.postgres.identifiers import quoted
+from pycdc.errors import EnvironmentNotReady
+from pycdc.library import Pipeline
+from pycdc.loading import validate
+from pycdc.observability import logs
+from pycdc.observability.progress import Progress
+from pycdc.observability.server import StatusServer
+
+log = structlog.get_logger("pycdc")
+
+
+@click.command()
+@click.argument("path", metavar="[CONFIG]", required=False)
+@click.option("--dsn", envvar="PYCDC_DSN", help="Without CONFIG: the source's connection string.  [env: PYCDC_DSN]")
+@click.option("--table", "tables", multiple=True, help="Without CONFIG: a table or pattern; may be repeated.")
+@click.option("--sink", type=click.Choice(["console", "null"]), help="Without CONFIG: where to.  [default: console]")
+@click.option("--snapshot", type=click.Choice(["initial", "never", "only"]), help="Without CONFIG.  [default: initial]")
+@click.option("--name", help="Without CONFIG: slot and publication are called pycdc_NAME.  [default: try]")
+@click.option("--keep", is_flag=True, help="Without CONFIG: leave slot and publication at the end.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--live/--no-live", default=None, help="Show a live view.  [default: on a terminal]")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    path: str | None,
+    dsn: str | None,
+    tables: tuple[str, ...],
+    sink: str | None,
+    snapshot: str | None,
+    name: str | None,
+    keep: bool,
+    log_format: logs.Format,
+    live: bool | None,
+) -> None:
+    """Run a pipeline.
+
+    That of CONFIG, or one without a file: `--dsn … --table public.users` prints changes until Ctrl-C, and leaves
+    nothing behind.
+
+    SIGTERM and SIGINT (Ctrl-C) deliver what was read, store the position and end it; a second one ends it at once.
+    """
+    at_hand = {"--table": tables, "--sink": sink, "--snapshot": snapshot, "--name": name, "--keep": keep}
+    if path is not None:
+        _refuse(ctx, at_hand)
+        config, passing = load_config(path), False
+    else:
+        config, passing = _without_file(ctx, dsn, tables, sink, snapshot, name), not keep
+    shown = _shows_live(config, live)
+    debug = bool(ctx.find_root().params.get("debug"))
+    quiet = shown or _console_on_terminal(config)
+    logs.configure(log_format, logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
+    with _leaving_nothing_behind(config) if passing else ExitStack():
+        _run(config, live=shown)
+
+
+def _refuse(ctx: click.Context, options: dict[str, Any]) -> None:
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise click.UsageError(f"{given[0]} is for running without CONFIG", ctx)
+
+
+def _without_file(
+    ctx: click.Context,
+    dsn: str | None,
+    tables: tuple[str, ...],
+    sink: str | None,
+    snapshot: str | None,
+    name: str | None,
+) -> Config:
+    if not dsn or not tables:
+        raise click.UsageError("give CONFIG, or --dsn and --table", ctx)
+    return validate(
+        {
+            "name": name or "try",
+            "source": {"postgres": {"dsn": dsn, "tables": list(tables), "snapshot": snapshot or "initial"}},
+            "sink": {sink or "console": {}},
+            "http": {"enabled": False},
+        }
+    )
+
+
+def _console_on_terminal(config: Config) -> bool:
+    return config.sink.console is not None and sys.stdout.isatty()
+
+
+def _shows_live(config: Config, wanted: bool | None) -> bool:
+    """Rows and a live view on the same terminal would paint over each other."""
+    return (sys.stderr.isatty() if wanted is None else wanted) and not _console_on_terminal(config)
+
+
+def _run(config: Config, *, live: bool) -> None:
+    pipeline = Pipeline(config)
+    progress = pipeline.progress
+    with ExitStack() as stack:
+        url = stack.enter_context(StatusServer(config.http, progress)).url if config.http.enabled else None
+        if url is not None:
+            log.info("serving metrics and health", url=url)
+        stack.enter_context(SlotWatch(config.source.postgres.dsn.get_secret_value(), config.slot, progress))
+        execute(pipeline, _view(config, progress, url, live=live))
+    _say_where(progress, config)
+
+
+def _view(config: Config, progress: Progress, url: str | None, *, live: bool) -> View:
+    return LiveView(config.name, config.slot, progress, url) if live else LogLines(progress)
+
+
+def _say_where(progress: Progress, config: Config) -> None:
+    position = None if progress.position is None else str(progress.position)
+    log.info("stopped", position=position, events=progress.events)
+    if sys.stderr.isatty():
+        stored = f"position {position} is stored" if position and _keeps_position(config) else "no position is stored"
+        click.echo(f"stopped: {plural(progress.events, 'event')} delivered, {stored}", err=True)
+
+
+def _keeps_position(config: Config) -> bool:
+    return config.offsets is not None or config.sink.kafka is not None
+
+
+@contextmanager
+def _leaving_nothing_behind(config: Config) -> Iterator[None]:
+    """Drop slot and publication at the end, unless they were there before: a forgotten slot fills the server's disk."""
+    with Catalog(config.source.postgres.dsn.get_secret_value()) as catalog:
+        found = catalog.slot(config.slot) is not None or catalog.publication(config.publication) is not None
+        _refuse_to_do_harm(config, catalog)
+    try:
+        yield
+    finally:
+        if not found:
+            for line in remove(config, force=True):
+                log.info(line)
+
+
+def _refuse_to_do_harm(config: Config, catalog: Catalog) -> None:
+    """A trial must not break the application: without a replica identity, UPDATE fails on a published table."""
+    options = config.source.postgres
+    for table in catalog.tables(options.tables, options.exclude_tables):
+        facts = catalog.table_facts(table.oid)
+        if facts is not None and not facts.updatable:
+            raise EnvironmentNotReady(
+                f"{table} has no replica identity: while it is published, UPDATE and DELETE on it fail",
+                hint=f"give it a primary key, or: ALTER TABLE {quoted(table.schema, table.name)} REPLICA IDENTITY FULL",
+            )

@@ -1,0 +1,57 @@
+"""`pycdc schema`: the configuration's JSON Schema, for completion and checks in editors."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from pycdc.config import Config
+
+_VARIABLE = {"type": "string", "pattern": r"\$\{.+\}"}
+_PLAIN = ("integer", "number", "boolean")
+
+
+@click.command()
+def schema() -> None:
+    """Print the configuration's JSON Schema.
+
+    Editors complete and check a file whose first line is `# yaml-language-server: $schema=pycdc.schema.json`.
+    """
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+def json_schema() -> dict[str, Any]:
+    """What the loader accepts: the models, and the shorter forms that it takes too."""
+    made = Config.model_json_schema()
+    made = {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "pycdc pipeline"}
+    definitions = made["$defs"]
+    made["properties"]["compatibility"] = _or(
+        made["properties"]["compatibility"], {"enum": ["debezium", "honest"], "type": "string"}
+    )
+    registry = definitions["KafkaSink"]["properties"]["registry"]
+    registry["anyOf"].insert(0, {"type": "string", "format": "uri"})
+    for section in (made, *definitions.values()):
+        for name, option in section.get("properties", {}).items():
+            section["properties"][name] = _with_variables(_emptied(option, definitions))
+    return made
+
+
+def _or(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {key: first[key] for key in ("description", "default", "title") if key in first}
+    rest = {key: value for key, value in first.items() if key not in described}
+    return {"anyOf": [rest, second], **described}
+
+
+def _emptied(option: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """A heading with nothing under it is a section of defaults."""
+    target = option.get("$ref", "").rpartition("/")[2]
+    if target and "required" not in definitions.get(target, {"required": ()}):
+        return _or(option, {"type": "null"})
+    return option
+
+
+def _with_variables(option: dict[str, Any]) -> dict[str, Any]:
+    """`${PORT}` may stand for a number."""
+    return _or(option, _VARIABLE) if option.get("type") in _PLAIN or "enum" in option else option

@@ -1,0 +1,30 @@
+"""What `pycdc doctor` asks of the schema registry. Changes nothing."""
+
+from __future__ import annotations
+
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from pycdc import config
+from pycdc.errors import ProtocolError
+from pycdc.serialization.registry import SchemaRegistry
+
+
+class RegistryProbe(SchemaRegistry):
+    """The client that the pipeline uses, with less patience."""
+
+    def __init__(self, settings: config.Registry, *, timeout: float = 5.0) -> None:
+        patience = min(timeout, settings.timeout)
+        super().__init__(settings.model_copy(update={"timeout": patience, "register_schemas": True}))
+
+    def subjects(self) -> int:
+        """How many subjects there are. Raises PycdcError where it does not answer as a registry does."""
+        try:
+            found = self._call(self._client.get_subjects)
+        except SchemaRegistryError as error:
+            raise self._refused(error, "the list of subjects", None) from None
+        if not isinstance(found, list):
+            raise ProtocolError(
+                f"what answers at {self._url} is no schema registry",
+                hint="check `registry.url`, its path too (Apicurio: /apis/ccompat/v7)",
+            )
+        return len(found)

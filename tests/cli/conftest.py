@@ -1,0 +1,48 @@
+"""Commands configure logging for their process; here they share ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from click.testing import CliRunner, Result
+
+from pycdc.cli import main
+
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def _logging_restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def _no_dsn_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYCDC_DSN", raising=False)
+
+
+@pytest.fixture
+def invoke() -> Invoke:
+    def run(*args: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(main, list(args), input=stdin)
+
+    return run
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Callable[[str], str]:
+    def write(text: str) -> str:
+        path = tmp_path / "shop.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write

@@ -1,0 +1,138 @@
+"""Exit codes, and how errors are told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pycdc.cli import app
+from pycdc.cli.app import COMMANDS
+from pycdc.errors import EnvironmentNotReady, PycdcError
+from pycdc.version import __version__
+from tests.cli.conftest import Invoke
+
+CANARY = "hunter2canary"
+
+
+def test_the_version_is_printed(invoke: Invoke) -> None:
+    result = invoke("version")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0] == f"pycdc {__version__}"
+    assert invoke("--version").stdout == f"pycdc {__version__}\n"
+
+
+def test_it_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "pycdc", "version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"pycdc {__version__}\n")
+
+
+def test_every_command_has_help(invoke: Invoke) -> None:
+    listed = invoke("--help")
+    assert listed.exit_code == 0
+    for name in COMMANDS:
+        assert f"  {name}" in listed.stdout
+        result = invoke(name, "--help")
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout.startswith("Usage: pycdc")
+
+
+@pytest.mark.parametrize(
+    ("args", "fact", "hint"),
+    [
+        (("nope",), "no such command 'nope'", "pycdc --help"),
+        (("run", "--nope"), "no such option '--nope'", "pycdc run --help"),
+        (("run",), "give CONFIG, or --dsn and --table", "pycdc run --help"),
+        (("run", "shop.yaml", "--table", "users"), "--table is for running without CONFIG", "pycdc run --help"),
+        (("run", "--dsn", "host=db"), "give CONFIG, or --dsn and --table", "pycdc run --help"),
+        (("doctor",), "missing argument 'CONFIG'", "pycdc doctor --help"),
+        (("init",), "missing option '--dsn'", "pycdc init --help"),
+        (
+            ("doctor", "/nowhere/shop.yaml"),
+            "cannot read /nowhere/shop.yaml: no such file or directory",
+            "check the path",
+        ),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_what_to_do(
+    invoke: Invoke, args: tuple[str, ...], fact: str, hint: str
+) -> None:
+    result = invoke(*args)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    error, remedy = result.stderr.splitlines()
+    assert error.startswith(f"error: {fact}")
+    assert remedy.startswith(f"try: {hint}")
+
+
+@pytest.mark.parametrize("command", ["run", "doctor", "status", "teardown"])
+def test_a_bad_configuration_exits_with_2(invoke: Invoke, command: str) -> None:
+    result = invoke(command, "-", stdin=f"name: shop\nsource: {CANARY}\n")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: standard input has 2 errors")
+    assert "source must be a section" in result.stderr
+    assert "sink is missing" in result.stderr
+    assert CANARY not in result.output
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (EnvironmentNotReady("the server is away", hint="start it"), 3, "error: the server is away\ntry: start it\n"),
+        (PycdcError("it broke"), 1, "error: it broke\n"),
+        (RuntimeError(CANARY), 1, "error: something unexpected happened (RuntimeError)\ntry: pycdc --debug"),
+    ],
+)
+def test_an_error_is_told_without_a_traceback(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, told: str
+) -> None:
+    def fail(path: str) -> None:
+        raise error
+
+    monkeypatch.setattr("pycdc.cli.status.load_config", fail)
+    result = invoke("status", "shop.yaml")
+    assert result.exit_code == code
+    assert result.stderr.startswith(told)
+    assert "Traceback" not in result.output
+    assert CANARY not in result.output
+    assert "Traceback" in invoke("--debug", "status", "shop.yaml").stderr
+
+
+def test_a_traceback_shows_no_secret_of_a_bad_configuration(invoke: Invoke) -> None:
+    result = invoke("--debug", "doctor", "-", stdin=f"name: shop\nhttp: {{port: {CANARY}, token: {CANARY}}}\n")
+    assert "Traceback" in result.stderr
+    assert CANARY not in result.output
+
+
+def test_the_schema_is_json(invoke: Invoke) -> None:
+    schema = json.loads(invoke("schema").stdout)
+    assert schema["required"] == ["name", "source", "sink"]
+    assert schema["properties"]["name"]["description"]
+
+
+def test_the_schema_takes_what_the_loader_takes() -> None:
+    from pycdc.cli.schema import json_schema
+
+    schema = json_schema()
+    port = schema["$defs"]["Http"]["properties"]["port"]
+    assert {"type": "string", "pattern": r"\$\{.+\}"} in port["anyOf"]
+    assert port["default"] == 9464
+    assert {"enum": ["debezium", "honest"], "type": "string"} in schema["properties"]["compatibility"]["anyOf"]
+    assert {"type": "null"} in schema["properties"]["http"]["anyOf"]
+    assert {"type": "string", "format": "uri"} in schema["$defs"]["KafkaSink"]["properties"]["registry"]["anyOf"]
+
+
+def test_colors_are_left_out_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    def main(self: object, *args: object, **extra: object) -> int:
+        seen.update(extra)
+        return 0
+
+    monkeypatch.setattr("click.Group.main", main)
+    monkeypatch.setenv("NO_COLOR", "1")
+    with pytest.raises(SystemExit):
+        app.main(["version"])
+    assert seen["color"] is False

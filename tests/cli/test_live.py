@@ -1,0 +1,91 @@
+"""The live view, drawn from a scripted progress."""
+
+from __future__ import annotations
+
+import io
+
+import structlog
+from rich.console import Console
+
+from pycdc.cli.live import picture
+from pycdc.cli.log_lines import LogLines
+from pycdc.model import Lsn, Position
+from pycdc.observability.progress import Progress, TableSnapshot
+
+
+def drawn(progress: Progress, rate: float = 0.0, tables: int = 10) -> str:
+    console = Console(file=io.StringIO(), width=100, height=40)
+    console.print(picture(progress, "shop", "pycdc_shop", rate, url="http://127.0.0.1:9464", tables=tables))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_stream_is_shown_with_rate_lag_position_and_slot() -> None:
+    progress = Progress(state="streaming", events=1234567, lag_seconds=0.25, lag_bytes=2048)
+    progress.position = Position(Lsn.parse("16/B374D848"))
+    progress.tables = {"public.users": 34567, "public.orders": 1200000}
+    progress.slot_state, progress.slot_retained = "reserved", 3 * 2**20
+    text = drawn(progress, 12345.6)
+    for part in (
+        "shop streaming",
+        "1,234,567   12,346/s",
+        "250 ms   2.0 kB",
+        "16/B374D848",
+        "pycdc_shop   reserved, 3.0 MB held back",
+        "http://127.0.0.1:9464/metrics",
+    ):
+        assert part in text
+    assert text.index("public.orders") < text.index("public.users")
+
+
+def test_the_last_error_is_shown_as_it_is() -> None:
+    text = drawn(Progress(state="retrying", reconnects=3, last_error="the server [bold] went away"))
+    assert "the server [bold] went away" in text
+    assert "rewinds     3" in text
+
+
+def test_a_snapshot_is_shown_by_table() -> None:
+    progress = Progress(state="snapshot")
+    progress.snapshot = [
+        TableSnapshot("public.a", 10, 10, finished=True),
+        TableSnapshot("public.b", 500, 1000),
+        TableSnapshot("public.c", 2000, 1000),
+        TableSnapshot("public.d", 0, 0),
+    ]
+    lines = {line.split()[1]: line for line in drawn(progress).splitlines() if "public." in line}
+    assert "done" in lines["public.a"]
+    assert "1,000" in lines["public.b"]
+    assert "?" in lines["public.d"]
+    assert lines["public.c"].count("━") >= lines["public.b"].count("━")
+
+
+def test_many_tables_are_cut_off_with_their_sum() -> None:
+    progress = Progress(state="streaming", tables={f"public.t{n:02}": n for n in range(1, 21)})
+    text = drawn(progress, tables=3)
+    assert "public.t18" in text
+    assert "public.t17" not in text
+    assert "… 17 more" in text
+    assert "153" in text
+
+
+def test_without_a_terminal_a_line_is_written_when_something_changes() -> None:
+    clock = [0.0]
+    progress = Progress(state="starting")
+    lines = LogLines(progress, lambda: clock[0])
+    with structlog.testing.capture_logs() as logs:
+        lines.update()
+        progress.state = "streaming"
+        lines.update()
+        progress.events, progress.lag_bytes = 500, 7
+        clock[0] = 9.0
+        lines.update()
+        clock[0] = 10.0
+        lines.update()
+        clock[0] = 60.0
+        lines.update()
+        clock[0] = 70.0
+        lines.update()
+    assert [line["state"] for line in logs] == ["streaming"] * 3
+    assert [line["events"] for line in logs] == [0, 500, 500]
+    assert logs[1]["per_second"] == 50
+    assert "position" not in logs[1]
