@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "pycdc"
 
 LAYERS = (
-    ("errors", "version"),
+    ("errors", "patterns", "version"),
     ("model",),
     ("interfaces", "config"),
     ("observability",),
