@@ -56,7 +56,11 @@ class PostgresConnector:
         self._progress = progress or Progress()
         self._catalog = Catalog(self._dsn)
         self._admin = Admin(self._dsn)
-        self._relations = Relations(self._catalog, partial(wanted, self._source.tables, self._source.exclude_tables))
+        self._relations = Relations(
+            self._catalog,
+            partial(wanted, self._source.tables, self._source.exclude_tables),
+            self._progress.unknown_type,
+        )
         self._identity: dict[str, Any] = {}
         self._stream: ReplicationStream | None = None
 

@@ -7,7 +7,6 @@ advisory (failures.md C31): a fact that does not fit the message any more is lef
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -23,13 +22,18 @@ log = structlog.get_logger("pycdc")
 
 
 class Relations:
-    """Makes and keeps the newest version of each table. `wanted` says whose rows are delivered."""
+    """Makes and keeps the newest version of each table.
 
-    def __init__(self, catalog: Catalog, wanted: Callable[[str, str], bool]) -> None:
+    `wanted` says whose rows are delivered; `on_unknown` hears of table and type where a column's type has no codec.
+    """
+
+    def __init__(
+        self, catalog: Catalog, wanted: Callable[[str, str], bool], on_unknown: Callable[[str, str], None]
+    ) -> None:
         self._catalog = catalog
         self._wanted = wanted
+        self._on_unknown = on_unknown
         self._tables: dict[int, Table] = {}
-        self.unknown_types: Counter[str] = Counter()
 
     def from_message(self, relation: Relation) -> Table | None:
         """The table's version as of `relation`; the same object as before where nothing changed."""
@@ -80,7 +84,7 @@ class Relations:
     def _warn(self, table: Table) -> None:
         for column in table.columns:
             if is_unknown(column.type):
-                self.unknown_types[column.type.name] += 1
+                self._on_unknown(str(table), column.type.name)
                 log.warning("a type without a codec", table=str(table), column=column.name, type=column.type.name)
 
 
