@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ from pycdc.connectors.postgres.survey import RoleFacts, Survey, TableRights
 from pycdc.errors import PycdcError
 from pycdc.model import Table
 from pycdc.observability import logs
+from pycdc.observability.progress import Progress
 from pycdc.rows.plan import plan_table
 from pycdc.serialization.names import topic_name
 from pycdc.serialization.registry_probe import RegistryProbe
@@ -145,8 +147,10 @@ def _tables(config: Config, catalog: Catalog, source: Source) -> Iterator[Findin
     facts = [found for table in source.tables if (found := catalog.table_facts(table.oid)) is not None]
     published = catalog.publication(config.publication)
     yield from identity_findings(facts, published.operations if published else _EVERY_OPERATION)
-    relations = Relations(catalog, lambda schema, name: True)
-    yield from rule_findings(config, _plan_errors(config, relations, facts), relations.unknown_types)
+    met = Progress()
+    relations = Relations(catalog, lambda schema, name: True, met.unknown_type)
+    errors = _plan_errors(config, relations, facts)
+    yield from rule_findings(config, errors, Counter(kind for _, kind in met.unknown_types))
 
 
 def _plan_errors(config: Config, relations: Relations, facts: list[TableFacts]) -> list[PycdcError]:
