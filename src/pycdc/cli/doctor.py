@@ -191,12 +191,20 @@ def _kafka(config: Config, source: Source | None) -> Iterator[Finding]:
 def _topics(config: Config, tables: list[TableRef]) -> list[str]:
     """The topics of these tables, as the serializer names them."""
     named = set()
-    for ref in tables:
+    for ref in _arriving(tables, via_root=config.source.postgres.via_partition_root):
         table = Table(ref.oid, ref.schema, ref.name, ())
         plan = plan_table(table, _routing(config), config.values, config.compatibility)
         pattern = plan.topic or "{name}.{schema}.{table}"
         named.add(topic_name(pattern.format(name=config.name, schema=ref.schema, table=ref.name)))
     return sorted(named)
+
+
+def _arriving(tables: list[TableRef], *, via_root: bool) -> list[TableRef]:
+    """The tables under whose names rows arrive: roots in place of their partitions, or partitions in place of roots."""
+    if via_root:
+        oids = {ref.oid for ref in tables}
+        return [ref for ref in tables if ref.root not in oids]
+    return [ref for ref in tables if ref.kind != "p"]
 
 
 def _routing(config: Config) -> list[TableRule]:
