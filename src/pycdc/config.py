@@ -254,7 +254,7 @@ class KafkaSink(Model):
     topics: Topics = Topics()
     """How topics are made."""
     options: dict[str, str | int | float | bool | SecretStr] = {}
-    """librdkafka settings, passed on as they are (security.protocol, sasl.*, ssl.*, linger.ms …). Passwords and keys
+    """librdkafka settings, passed on as they are (`security.protocol`, `sasl.*`, `ssl.*` …). Passwords and keys
     among them are kept secret."""
     delivery_timeout: Annotated[float, Field(gt=0)] = 120.0
     """Seconds until a record that no broker took counts as lost, and the pipeline rewinds."""
