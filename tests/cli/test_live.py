@@ -9,7 +9,7 @@ from rich.console import Console
 
 from pycdc.cli.live import picture
 from pycdc.cli.log_lines import LogLines
-from pycdc.model import Lsn, Position
+from pycdc.model import NOWHERE, Lsn, Position
 from pycdc.observability.progress import Progress, TableSnapshot
 
 
@@ -45,7 +45,7 @@ def test_the_last_error_is_shown_as_it_is() -> None:
 
 
 def test_a_snapshot_is_shown_by_table() -> None:
-    progress = Progress(state="snapshot")
+    progress = Progress(state="snapshot", position=Position(NOWHERE))
     progress.snapshot = [
         TableSnapshot("public.a", 10, 10, finished=True),
         TableSnapshot("public.b", 500, 1000),
@@ -53,6 +53,7 @@ def test_a_snapshot_is_shown_by_table() -> None:
         TableSnapshot("public.d", 0, 0),
     ]
     lines = {line.split()[1]: line for line in drawn(progress).splitlines() if "public." in line}
+    assert "position  none stored yet" in drawn(progress)
     assert "done" in lines["public.a"]
     assert "1,000" in lines["public.b"]
     assert "?" in lines["public.d"]

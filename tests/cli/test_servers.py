@@ -370,6 +370,10 @@ def test_an_error_while_running_exits_with_its_code(
     result = invoke("run", path)
     assert result.exit_code == 3
     assert "error: no table matches nothing" in result.stderr
+    as_json = invoke("run", path, "--log-format", "json")
+    assert as_json.exit_code == 3
+    last = [json.loads(line) for line in as_json.stderr.splitlines()][-1]
+    assert (last["event"], last["error"], last["fact"]) == ("failed", "environment", "no table matches nothing")
 
 
 # -- status and teardown
