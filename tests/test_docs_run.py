@@ -169,7 +169,7 @@ def test_the_quickstart_ends_with_the_records_it_shows(
     config = config.replace("localhost:9092", kafka.bootstrap).replace(
         "http://localhost:8081/apis/ccompat/v7", registry.url
     )
-    (tmp_path / "shop.yaml").write_text(config)
+    (tmp_path / "shop.yaml").write_text(config + "http: {port: 0}\n")  # another pipeline may run on this machine
     reader = shown("python", 0, page).replace("shop.public.orders", f"{topic_prefix}.public.orders")
     reader = reader.replace("localhost:9092", kafka.bootstrap).replace(
         "http://localhost:8081/apis/ccompat/v7", registry.url

@@ -24,7 +24,7 @@ LAYERS = (
     ("library",),
     ("demo",),
     ("cli",),
-    ("__main__",),
+    ("__main__", "reference"),
 )
 """From the ground up. Names of one line do not import each other, but for `BESIDE`."""
 
