@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import structlog
-
 from pycdc.cli.meter import Meter
 from pycdc.cli.position import shown
+from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 
-log = structlog.get_logger("pycdc")
+log = get_logger()
 
 _EVERY = 10.0
 _IDLE_EVERY = 60.0

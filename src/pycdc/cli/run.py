@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import click
-import structlog
 
 from pycdc.cli.amounts import plural
 from pycdc.cli.arguments import load_config
@@ -26,10 +25,11 @@ from pycdc.errors import EnvironmentNotReady, PycdcError
 from pycdc.library import Pipeline
 from pycdc.loading import validate
 from pycdc.observability import logs
+from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.observability.server import StatusServer
 
-log = structlog.get_logger("pycdc")
+log = get_logger()
 
 
 @click.command()

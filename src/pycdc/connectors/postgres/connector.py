@@ -16,8 +16,6 @@ from collections.abc import Generator, Iterator
 from functools import partial
 from typing import Any
 
-import structlog
-
 from pycdc.config import Config
 from pycdc.connectors.postgres.admin import (
     Admin,
@@ -37,10 +35,11 @@ from pycdc.connectors.postgres.snapshot import copy_rows
 from pycdc.errors import EnvironmentNotReady, OtherSource, PositionGap
 from pycdc.interfaces import Checkpoint
 from pycdc.model import NOWHERE, Batch, Lsn, Position, Transaction
+from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress, TableSnapshot
 from pycdc.patterns import matches_any
 
-log = structlog.get_logger("pycdc")
+log = get_logger()
 
 _POLL = 0.1
 """Seconds without data after which the pipeline gets its turn."""
@@ -223,6 +222,7 @@ class PostgresConnector:
             batch = Batch(last_commit=assembler.last_commit)
             if frames:
                 assembler.feed(frames, batch)
+                batch.whole = assembler.idle
             elif assembler.idle and stream.idle_position is not None and stream.idle_position > position:
                 batch.position = Position(stream.idle_position)
             if batch.position is not None:

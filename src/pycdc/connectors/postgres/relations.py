@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import structlog
-
 from pycdc.connectors.postgres.catalog import Catalog, with_typmod
 from pycdc.connectors.postgres.facts import TableFacts
 from pycdc.connectors.postgres.pgoutput import Relation, RelationColumn
 from pycdc.model import Column, PgType, Table
+from pycdc.observability.logger import get_logger
 from pycdc.rows.codecs import is_unknown
 from pycdc.rows.images import Images
 
-log = structlog.get_logger("pycdc")
+log = get_logger()
 
 
 class Relations:

@@ -22,7 +22,6 @@ from types import TracebackType
 from typing import Final
 
 import psycopg
-import structlog
 from psycopg import sql
 from psycopg.pq import ExecStatus
 
@@ -32,8 +31,9 @@ from pycdc.connectors.postgres.wakeups import GATHER_POLL_MS, WakeUps
 from pycdc.connectors.postgres.walsender import start_replication
 from pycdc.errors import ConnectionLost, PositionGap, ProtocolError, PycdcError, SlotActive
 from pycdc.model import Lsn
+from pycdc.observability.logger import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 XLOG_DATA: Final = ord("w")
 KEEPALIVE: Final = ord("k")
