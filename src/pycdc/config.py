@@ -440,6 +440,13 @@ class Http(Model):
     unhealthy_after: Annotated[float, Field(gt=0)] = 60.0
     """Seconds without a message from the server, or with a sink that makes no progress."""
 
+    @field_validator("token")
+    @classmethod
+    def _token_not_empty(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value():
+            raise Refused("is empty, and would let everybody in", "set it, or remove the key")
+        return value
+
     @model_validator(mode="after")
     def _token_needed(self) -> Http:
         if self.enabled and self.host not in ("127.0.0.1", "::1", "localhost") and self.token is None:
