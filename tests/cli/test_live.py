@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 
-import structlog
+import pytest
 from rich.console import Console
 
 from pycdc.cli.live import picture
@@ -69,11 +70,11 @@ def test_many_tables_are_cut_off_with_their_sum() -> None:
     assert "153" in text
 
 
-def test_without_a_terminal_a_line_is_written_when_something_changes() -> None:
+def test_without_a_terminal_a_line_is_written_when_something_changes(caplog: pytest.LogCaptureFixture) -> None:
     clock = [0.0]
     progress = Progress(state="starting")
     lines = LogLines(progress, lambda: clock[0])
-    with structlog.testing.capture_logs() as logs:
+    with caplog.at_level(logging.INFO, logger="pycdc"):
         lines.update()
         progress.state = "streaming"
         lines.update()
@@ -86,6 +87,7 @@ def test_without_a_terminal_a_line_is_written_when_something_changes() -> None:
         lines.update()
         clock[0] = 70.0
         lines.update()
+    logs = [record.__dict__ for record in caplog.records]
     assert [line["state"] for line in logs] == ["streaming"] * 3
     assert [line["events"] for line in logs] == [0, 500, 500]
     assert logs[1]["per_second"] == 50

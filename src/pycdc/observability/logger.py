@@ -32,5 +32,4 @@ def _for_standard_library(logger: WrappedLogger, method: str, fields: EventDict)
     event = str(fields.pop("event"))
     kept = {name: fields.pop(name) for name in ("exc_info", "stack_info", "stacklevel") if name in fields}
     shown = " ".join([event, *(f"{name}={value}" for name, value in fields.items())])
-    # The message is final: a value with a percent sign must not be taken for a placeholder.
-    return (shown.replace("%", "%%"),), {**kept, "extra": {EVENT: event, **fields}}
+    return (shown,), {**kept, "extra": {EVENT: event, **fields}}

@@ -74,7 +74,9 @@ def _renderer(style: Format) -> Processor:
 
 def _own_event(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """Our own records carry their fields beside the message, which repeats them for other programs' formatters."""
-    return {**event, "event": event.pop(EVENT)} if EVENT in event else event
+    if EVENT in event:
+        event["event"] = event.pop(EVENT)
+    return event
 
 
 def _plain_values(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
