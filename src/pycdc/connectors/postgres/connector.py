@@ -214,21 +214,28 @@ class PostgresConnector:
         assembler = Assembler(
             self._relations.from_message, begin, last_commit, marks=self._config.envelope.transaction_metadata
         )
-        position = begin
         log.info("streaming", slot=self._config.slot, start=str(begin))
+        position, heartbeat = begin, _Timer(self._config.envelope.heartbeat_interval)
         while True:
-            frames = stream.read(source.max_batch_changes, source.max_batch_bytes, _POLL)
-            self._progress.last_message = stream.last_message_at
-            batch = Batch(last_commit=assembler.last_commit)
-            if frames:
-                assembler.feed(frames, batch)
-                batch.whole = assembler.idle
-            elif assembler.idle and stream.idle_position is not None and stream.idle_position > position:
-                batch.position = Position(stream.idle_position)
+            batch = self._read(stream, assembler, position)
             if batch.position is not None:
                 position = batch.position.lsn
-            self._measure(stream, batch)
+            elif assembler.idle and heartbeat.due():
+                batch.position = Position(position)
             yield batch if batch.runs or batch.position is not None else None
+
+    def _read(self, stream: ReplicationStream, assembler: Assembler, position: Lsn) -> Batch:
+        """What came within the poll time. Where nothing is in flight, a keepalive moves the position."""
+        frames = stream.read(self._source.max_batch_changes, self._source.max_batch_bytes, _POLL)
+        self._progress.last_message = stream.last_message_at
+        batch = Batch(last_commit=assembler.last_commit)
+        if frames:
+            assembler.feed(frames, batch)
+            batch.whole = assembler.idle
+        elif assembler.idle and stream.idle_position is not None and stream.idle_position > position:
+            batch.position = Position(stream.idle_position)
+        self._measure(stream, batch)
+        return batch
 
     def _measure(self, stream: ReplicationStream, batch: Batch) -> None:
         progress = self._progress
@@ -238,6 +245,20 @@ class PostgresConnector:
             progress.lag_seconds = max(0.0, behind)
         elif not progress.lag_bytes:
             progress.lag_seconds = 0.0
+
+
+class _Timer:
+    """Due every `interval` seconds; never if that is 0. A heartbeat shows that the pipeline lives when no WAL does."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._next = time.monotonic() + interval
+
+    def due(self) -> bool:
+        if not self._interval or time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + self._interval
+        return True
 
 
 def wanted(tables: list[str], exclude: list[str], schema: str, name: str) -> bool:
