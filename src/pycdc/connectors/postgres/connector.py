@@ -43,6 +43,8 @@ log = get_logger()
 
 _POLL = 0.1
 """Seconds without data after which the pipeline gets its turn."""
+_WATCH = 30.0
+"""Seconds between looks at the publication."""
 
 
 class PostgresConnector:
@@ -73,7 +75,7 @@ class PostgresConnector:
             yield Batch(position=Position(NOWHERE), urgent=True, snapshot_done=False)
             begin = yield from self._begin(tables, decision)
         if self._source.snapshot != "only":
-            yield from self._stream_from(begin, last_commit)
+            yield from self._stream_from(begin, last_commit, tables)
 
     def checkpoint(self, batch: Batch) -> Checkpoint:
         assert batch.position is not None
@@ -106,7 +108,11 @@ class PostgresConnector:
         if self._source.manage_publication:
             added = self._admin.ensure_publication(name, tables, present, via_partition_root=via_root)
             if added and present is not None:
-                log.info("added tables to the publication", publication=name, tables=[str(table) for table in added])
+                log.warning(
+                    "added tables to the publication; the rows that they hold already are not read",
+                    publication=name,
+                    tables=[str(table) for table in added],
+                )
             return
         missing = tables if present is None else missing_tables(tables, present)
         if missing:
@@ -118,6 +124,19 @@ class PostgresConnector:
             raise EnvironmentNotReady(
                 f"publication {name} does not publish {', '.join(map(str, missing))}",
                 hint=f"let its owner run: {remedy};",
+            )
+
+    def _check_publication(self, tables: list[TableRef]) -> None:
+        """Notice what nobody tells a stream: a table that left the publication is silent, not an error."""
+        present = self._catalog.publication(self._config.publication)
+        still_there = {ref.oid for ref in self._catalog.tables(self._source.tables, self._source.exclude_tables)}
+        gone = [ref for ref in tables if ref.oid in still_there]
+        gone = gone if present is None else missing_tables(gone, present)
+        if gone:
+            raise PositionGap(
+                f"publication {self._config.publication} no longer publishes {', '.join(map(str, gone))}",
+                hint="what was written to them since is lost to the slot: add them again, then start over with "
+                "`pycdc teardown` and run, or take them out of source.postgres.tables",
             )
 
     def _decide(self, start: Checkpoint | None) -> Decision:
@@ -204,7 +223,7 @@ class PostgresConnector:
 
     # Stream.
 
-    def _stream_from(self, begin: Lsn, last_commit: Lsn) -> Iterator[Batch | None]:
+    def _stream_from(self, begin: Lsn, last_commit: Lsn, tables: list[TableRef]) -> Iterator[Batch | None]:
         source = self._source
         stream = self._stream = ReplicationStream(
             self._dsn, slot=self._config.slot, publications=[self._config.publication], options=source
@@ -215,13 +234,16 @@ class PostgresConnector:
             self._relations.from_message, begin, last_commit, marks=self._config.envelope.transaction_metadata
         )
         log.info("streaming", slot=self._config.slot, start=str(begin))
-        position, heartbeat = begin, _Timer(self._config.envelope.heartbeat_interval)
+        position = begin
+        heartbeat, watch = _Timer(self._config.envelope.heartbeat_interval / 4), _Timer(_WATCH)
         while True:
             batch = self._read(stream, assembler, position)
             if batch.position is not None:
                 position = batch.position.lsn
             elif assembler.idle and heartbeat.due():
                 batch.position = Position(position)
+            if watch.due():
+                self._check_publication(tables)
             yield batch if batch.runs or batch.position is not None else None
 
     def _read(self, stream: ReplicationStream, assembler: Assembler, position: Lsn) -> Batch:
