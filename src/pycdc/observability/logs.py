@@ -18,7 +18,7 @@ from pycdc.observability.logger import EVENT
 
 Format = Literal["text", "json"]
 
-_NOISY = ("httpx", "httpcore", "urllib3", "asyncio", "authlib")
+_NOISY = ("httpx", "httpx2", "httpcore", "urllib3", "asyncio", "authlib")
 
 
 def configure(style: Format = "text", level: int = logging.INFO) -> None:
