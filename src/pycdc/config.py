@@ -176,8 +176,6 @@ class PostgresSource(Model):
     initial, and again where the slot was lost."""
     messages: bool = True
     """Deliver what pg_logical_emit_message writes, to the topic `{name}.message`."""
-    streaming: bool = False
-    """Receive transactions while they are in progress (protocol 2). Decoded; not used by the engine yet."""
     status_interval: Annotated[float, Field(gt=0, le=60)] = 1.0
     """Seconds between status updates; they do not depend on traffic or on the sink."""
     silence_timeout: Annotated[float, Field(gt=0)] = 60.0

@@ -73,6 +73,7 @@ _IN_STREAM: Final = {
 class ReplicationStream:
     """One connection that reads one slot. Opened once, closed once; reconnecting takes a new object.
 
+    `streaming` asks for transactions while they are in progress (protocol 2); the engine does not yet.
     `systemid`, `timeline`, `database` and `server_version` are known after `open`. `last_message_at` is
     time.monotonic() of the last bytes from the server, `received` the furthest LSN that came, `server_wal_end` how far
     the walsender says it has read the WAL.
@@ -86,8 +87,10 @@ class ReplicationStream:
         publications: Sequence[str],
         options: PostgresSource,
         retries: Retries | None = None,
+        streaming: bool = False,
     ) -> None:
         self._dsn = dsn
+        self._streaming = streaming
         self._slot = slot
         self._publications = tuple(publications)
         self._options = options
@@ -160,7 +163,7 @@ class ReplicationStream:
             start,
             self._publications,
             messages=self._options.messages,
-            streaming=self._options.streaming,
+            streaming=self._streaming,
         )
         deadline = time.monotonic() + self._options.slot_timeout
         announced = False
