@@ -77,9 +77,10 @@ class Parts:
 
 
 class RowEncoder:
-    """Encodes the rows of one plan. `on_null` hears of values that became NULL under the policy."""
+    """Encodes the rows of one plan. `on_null` hears of values that became NULL under the policy. `flat`: what stands
+    behind a row is any `Parts.suffix`, not the envelope's."""
 
-    def __init__(self, plan: Plan, on_null: OnNull) -> None:
+    def __init__(self, plan: Plan, on_null: OnNull, *, flat: bool = False) -> None:
         self.plan = plan
         self._on_null = on_null
         self._columns = len(plan.table.columns)
@@ -87,7 +88,7 @@ class RowEncoder:
         name = identifier(str(plan.table))
         namespace = _namespace(plan, self)
         self.inserts: Callable[[list[bytes], Parts, Append], None] = compile_function(
-            f"insert_{name}", tuple_source(plan, f"insert_{name}"), namespace
+            f"insert_{name}", tuple_source(plan, f"insert_{name}", flat=flat), namespace
         )
         self.reads: Callable[[list[bytes], Parts, Append], None] = compile_function(
             f"read_{name}", line_source(plan, f"read_{name}"), namespace
@@ -263,11 +264,26 @@ def _row_names(plan: Plan) -> str:
     return ", ".join(_variable(plan, field) for field in plan.fields)
 
 
-def tuple_source(plan: Plan, name: str) -> str:
+_ENVELOPE: Final = [
+    "            lsn = lsn_at(b, 1)[0]",
+    "            text = b'%d' % lsn",
+    "            if len(text) != digits:",
+    "                digits = len(text)",
+    "                start = parts.start(digits)",
+    "            if lsn >> 13 != high:",
+    "                high = lsn >> 13",
+    "                high_bytes = unsigned(high) + tail",
+]
+
+
+def tuple_source(plan: Plan, name: str, *, flat: bool) -> str:
     """Source of the loop over insert frames (and update frames without an old tuple)."""
+    behind = "suffix(lsn_at(b, 1)[0])"
+    if not flat:
+        behind = "start, text, b'\"]', middle, CONTINUED[lsn << 1 & 0x3FFF], high_bytes"
     lines = [
         f"def {name}(frames, parts, append):",
-        "    head, key_head, tail, middle = parts.head, parts.key_head, parts.tail, parts.middle",
+        "    head, key_head, suffix, tail, middle = parts.head, parts.key_head, parts.suffix, parts.tail, parts.middle",
         "    digits = high = -1",
         "    for b in frames:",
         "        try:",
@@ -280,16 +296,8 @@ def tuple_source(plan: Plan, name: str) -> str:
     lines += [
         "            if p != len(b):",
         "                raise ValueError",
-        "            lsn = lsn_at(b, 1)[0]",
-        "            text = b'%d' % lsn",
-        "            if len(text) != digits:",
-        "                digits = len(text)",
-        "                start = parts.start(digits)",
-        "            if lsn >> 13 != high:",
-        "                high = lsn >> 13",
-        "                high_bytes = unsigned(high) + tail",
-        f"            row = {{'key': {_key_expression(plan)}, 'value': join((head, {_row_names(plan)}, start, text, "
-        "b'\"]', middle, CONTINUED[lsn << 1 & 0x3FFF], high_bytes))}",
+        *([] if flat else _ENVELOPE),
+        f"            row = {{'key': {_key_expression(plan)}, 'value': join((head, {_row_names(plan)}, {behind}))}}",
         "        except SURPRISE:",
         "            slow_insert(b, parts, append)",
         "            continue",
