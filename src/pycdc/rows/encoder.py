@@ -109,7 +109,7 @@ class RowEncoder:
         if len(columns) != self._columns:
             raise ProtocolError(
                 f"row of {self.plan.table} has {len(columns)} columns where {self._columns} were described"
-            )
+            ) from None
         return columns, end
 
     def row(self, columns: Sequence[Text]) -> bytes:
@@ -152,7 +152,7 @@ class RowEncoder:
         """The column texts of a line of COPY text."""
         columns = split_line(line) if line or self._columns else []
         if len(columns) != self._columns:
-            raise ProtocolError(f"line of {self.plan.table} has {len(columns)} columns instead of {self._columns}")
+            raise ProtocolError(f"line of {self.plan.table} has {len(columns)} columns instead of {self._columns}") from None
         return list(columns)
 
     def _encode(self, field: Field, text: Text) -> bytes:
@@ -182,7 +182,10 @@ class RowEncoder:
             raise self._broken(field, exc) from None
 
     def _refuse(self, field: Field, why: str) -> None:
-        """Apply `compatibility.unrepresentable`: stop, or count a NULL."""
+        """Apply `compatibility.unrepresentable`: stop, or count a NULL.
+
+        The errors that led here quote the value: a traceback must not show them.
+        """
         table, column = str(self.plan.table), field.column.name
         if self.plan.compatibility.unrepresentable == "stop":
             raise ConversionError(
@@ -203,7 +206,7 @@ class RowEncoder:
     def slow_insert(self, frame: bytes, parts: Parts, append: Append) -> None:
         columns, end = self.columns(frame, ROW)
         if frame[ROW - 1] != 0x4E or end != len(frame):
-            raise ProtocolError(f"row message of {self.plan.table} is malformed")
+            raise ProtocolError(f"row message of {self.plan.table} is malformed") from None
         key = parts.key_head + self.key(columns) if self.keyed else None
         append({"key": key, "value": parts.head + self.row(columns) + parts.suffix(_lsn(frame, 1)[0])})
 
