@@ -152,7 +152,8 @@ class RowEncoder:
         """The column texts of a line of COPY text."""
         columns = split_line(line) if line or self._columns else []
         if len(columns) != self._columns:
-            raise ProtocolError(f"line of {self.plan.table} has {len(columns)} columns instead of {self._columns}") from None
+            fact = f"line of {self.plan.table} has {len(columns)} columns instead of {self._columns}"
+            raise ProtocolError(fact) from None
         return list(columns)
 
     def _encode(self, field: Field, text: Text) -> bytes:
