@@ -11,6 +11,8 @@ on the row's LSN. What they mean is serialization's business; `Parts` carries th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from struct import Struct
 from struct import error as StructError
 from typing import Any, Final
@@ -101,11 +103,14 @@ class RowEncoder:
 
     def columns(self, frame: bytes, start: int) -> tuple[list[Text], int]:
         """The column texts of the tuple at `start`, and the offset behind it."""
-        columns, end = split_tuple(frame, start)
+        try:
+            columns, end = split_tuple(frame, start)
+        except ProtocolError as exc:
+            raise ProtocolError(f"row of {self.plan.table} is malformed: {exc.fact}") from None
         if len(columns) != self._columns:
             raise ProtocolError(
                 f"row of {self.plan.table} has {len(columns)} columns where {self._columns} were described"
-            )
+            ) from None
         return columns, end
 
     def row(self, columns: Sequence[Text]) -> bytes:
@@ -113,7 +118,19 @@ class RowEncoder:
         return b"".join([self._encode(field, columns[field.index]) for field in self.plan.fields])
 
     def key(self, columns: Sequence[Text]) -> bytes:
+        self._require_sent(columns)
         return b"".join([self._encode(field, columns[field.index]) for field in self.plan.key])
+
+    def _require_sent(self, columns: Sequence[Text]) -> None:
+        """Refuse a key with a TOASTed value that was not sent: a placeholder would name another row."""
+        for field in self.plan.key:
+            if columns[field.index] is UNCHANGED:
+                raise ConversionError(
+                    f"column {field.column.name!r} of table {self.plan.table} is part of the message key, and an "
+                    "update that left it alone did not send it",
+                    hint=f"ALTER TABLE {self.plan.table} REPLICA IDENTITY FULL, or choose other columns under "
+                    "rules[].key",
+                )
 
     def require_key(self, *, partial: bool) -> None:
         """Refuse an old row that does not hold the message key: its record would name another row."""
@@ -129,13 +146,15 @@ class RowEncoder:
         return {field.name: self._datum(field, columns[field.index]) for field in self.plan.fields}
 
     def key_datums(self, columns: Sequence[Text]) -> dict[str, Any]:
+        self._require_sent(columns)
         return {field.name: self._datum(field, columns[field.index]) for field in self.plan.key}
 
     def line(self, line: bytes) -> list[Text]:
         """The column texts of a line of COPY text."""
-        columns = split_line(line)
+        columns = split_line(line) if line or self._columns else []
         if len(columns) != self._columns:
-            raise ProtocolError(f"line of {self.plan.table} has {len(columns)} columns instead of {self._columns}")
+            fact = f"line of {self.plan.table} has {len(columns)} columns instead of {self._columns}"
+            raise ProtocolError(fact) from None
         return list(columns)
 
     def _encode(self, field: Field, text: Text) -> bytes:
@@ -165,7 +184,10 @@ class RowEncoder:
             raise self._broken(field, exc) from None
 
     def _refuse(self, field: Field, why: str) -> None:
-        """Apply `compatibility.unrepresentable`: stop, or count a NULL."""
+        """Apply `compatibility.unrepresentable`: stop, or count a NULL.
+
+        The errors that led here quote the value: a traceback must not show them.
+        """
         table, column = str(self.plan.table), field.column.name
         if self.plan.compatibility.unrepresentable == "stop":
             raise ConversionError(
@@ -173,7 +195,7 @@ class RowEncoder:
                 f"cannot express: {why}",
                 hint="choose another form for the type (values.decimal: string …), leave the column out "
                 "(rules[].exclude_columns), or accept NULL with compatibility.unrepresentable: 'null'",
-            )
+            ) from None
         self._on_null(table, column)
 
     def _broken(self, field: Field, exc: ValueError) -> ConversionError:
@@ -186,7 +208,7 @@ class RowEncoder:
     def slow_insert(self, frame: bytes, parts: Parts, append: Append) -> None:
         columns, end = self.columns(frame, ROW)
         if frame[ROW - 1] != 0x4E or end != len(frame):
-            raise ProtocolError(f"row message of {self.plan.table} is malformed")
+            raise ProtocolError(f"row message of {self.plan.table} is malformed") from None
         key = parts.key_head + self.key(columns) if self.keyed else None
         append({"key": key, "value": parts.head + self.row(columns) + parts.suffix(_lsn(frame, 1)[0])})
 
@@ -197,20 +219,48 @@ class RowEncoder:
 
 
 # The compiler. A generated function walks one frame per iteration, column by column, with the offset in `p`, the
-# text's length in `n`, its bytes in `v`, and each encoded field in `c<index>`.
+# text's length in `n`, its bytes in `v`, and each encoded field in a variable of its own. The plain twin runs outside
+# of the handler, so that no exception about a value becomes the context of the error that it raises.
 
-_TEXT_LENGTH: Final = [b"\x02" + SHORT[n << 1] for n in range(len(SHORT) >> 1)]
+_LENGTH: Final = [SHORT[n << 1] for n in range(len(SHORT) >> 1)]
+_SOME_LENGTH: Final = [b"\x02" + length for length in _LENGTH]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The variables of a plan's fields: ``c<index>``, or ``k<index>`` for a key whose bytes differ (a masked column).
+
+    `columns` holds, for each column of the table, the variables made of its text: none, one or two. `row` and `key`
+    are in the order of the record's and the key's fields.
+    """
+
+    columns: tuple[tuple[tuple[str, Field], ...], ...]
+    row: tuple[str, ...]
+    key: tuple[str, ...]
+
+
+def _layout(plan: Plan) -> _Layout:
+    made = {field.index: [(f"c{field.index}", field)] for field in plan.fields}
+    key = []
+    for field in plan.key:
+        known = made.setdefault(field.index, [])
+        if not any(other is field for _, other in known):
+            known.append((f"k{field.index}", field))
+        key.append(known[-1][0])
+    columns = tuple(tuple(made.get(index, ())) for index in range(len(plan.table.columns)))
+    return _Layout(columns, tuple(f"c{field.index}" for field in plan.fields), tuple(key))
 
 
 def _namespace(plan: Plan, encoder: RowEncoder) -> dict[str, object]:
     names: dict[str, object] = {
         "u32": Struct(">I").unpack_from,
+        "tag_and_length": Struct(">BI").unpack_from,
         "lsn_at": _lsn,
         "join": b"".join,
         "unsigned": unsigned,
-        "SHORT": SHORT,
         "CONTINUED": CONTINUED,
-        "SOME": _TEXT_LENGTH,
+        "LENGTH": _LENGTH,
+        "SOME_LENGTH": _SOME_LENGTH,
         "SURPRISE": SURPRISE,
         "split_line": split_line,
         "slow_insert": encoder.slow_insert,
@@ -218,69 +268,54 @@ def _namespace(plan: Plan, encoder: RowEncoder) -> dict[str, object]:
         "SHAPE": b"N" + len(plan.table.columns).to_bytes(2, "big"),
         "COUNT": len(plan.table.columns).to_bytes(2, "big"),
     }
-    for field in (*plan.fields, *plan.key):
-        suffix = _variable(plan, field)
-        names[f"encode_{suffix}"] = field.codec.encode
-        names[f"null_{suffix}"] = field.null
-        names[f"unavailable_{suffix}"] = field.unavailable
-        names[f"branch_{suffix}"] = field.branch
+    for variable, field in chain.from_iterable(_layout(plan).columns):
+        names[f"encode_{variable}"] = field.codec.encode
+        names[f"null_{variable}"] = field.null
+        names[f"unavailable_{variable}"] = field.unavailable
+        names[f"branch_{variable}"] = field.branch
         names.update(field.codec.names)
     return names
 
 
-def _variable(plan: Plan, field: Field) -> str:
-    """``c<index>`` for a record's field, ``k<index>`` for a key whose bytes differ from it (a masked column)."""
-    return f"c{field.index}" if field in plan.fields else f"k{field.index}"
-
-
-def _expression(plan: Plan, field: Field) -> str:
-    suffix = _variable(plan, field)
+def _expression(variable: str, field: Field) -> str:
     codec = field.codec
     if codec.always_null:
-        return f"null_{suffix}"
+        return f"null_{variable}"
     if codec.is_text and field.branch == b"\x02":
-        return f"(SOME[n] if n < {len(_TEXT_LENGTH)} else branch_{suffix} + unsigned(n << 1)) + v"
+        return f"(SOME_LENGTH[n] if n < {len(_LENGTH)} else branch_{variable} + unsigned(n << 1)) + v"
     if codec.is_text:
-        body = f"(SHORT[n << 1] if n < {len(_TEXT_LENGTH)} else unsigned(n << 1)) + v"
+        body = f"(LENGTH[n] if n < {len(_LENGTH)} else unsigned(n << 1)) + v"
     else:
-        body = codec.inline or f"encode_{suffix}(v)"
-    return f"branch_{suffix} + ({body})" if field.branch else body
+        body = codec.inline or f"encode_{variable}(v)"
+    return f"branch_{variable} + ({body})" if field.branch else body
 
 
-def _by_column(plan: Plan) -> list[list[Field]]:
-    """For each column of the table the fields made of it: none, one, or two where the key's bytes differ."""
-    out: list[list[Field]] = [[] for _ in plan.table.columns]
-    for field in (*plan.fields, *plan.key):
-        if field not in out[field.index]:
-            out[field.index].append(field)
-    return out
+def _listed(variables: Sequence[str]) -> str:
+    """``c0, c1, ``: what stands within a tuple display, where it is followed by more or is the whole."""
+    return "".join(f"{variable}, " for variable in variables)
 
 
-def _key_expression(plan: Plan) -> str:
-    return " + ".join(("key_head", *(_variable(plan, field) for field in plan.key))) if plan.key else "None"
-
-
-def _row_names(plan: Plan) -> str:
-    return ", ".join(_variable(plan, field) for field in plan.fields)
-
-
-_ENVELOPE: Final = [
+_SUFFIX: Final = (
     "            lsn = lsn_at(b, 1)[0]",
     "            text = b'%d' % lsn",
     "            if len(text) != digits:",
     "                digits = len(text)",
     "                start = parts.start(digits)",
     "            if lsn >> 13 != high:",
+    "                if lsn < 8192:",
+    "                    raise ValueError  # its varint has no second byte",
     "                high = lsn >> 13",
     "                high_bytes = unsigned(high) + tail",
-]
+)
+"""`Parts.suffix` without a call, but for its last expressions."""
 
 
-def tuple_source(plan: Plan, name: str, *, flat: bool) -> str:
+def tuple_source(plan: Plan, name: str, *, flat: bool = False) -> str:
     """Source of the loop over insert frames (and update frames without an old tuple)."""
-    behind = "suffix(lsn_at(b, 1)[0])"
-    if not flat:
-        behind = "start, text, b'\"]', middle, CONTINUED[lsn << 1 & 0x3FFF], high_bytes"
+    layout = _layout(plan)
+    suffix = "start, text, b'\"]', middle, CONTINUED[lsn << 1 & 0x3FFF], high_bytes"
+    if flat:
+        suffix = "suffix(lsn_at(b, 1)[0])"
     lines = [
         f"def {name}(frames, parts, append):",
         "    head, key_head, suffix, tail, middle = parts.head, parts.key_head, parts.suffix, parts.tail, parts.middle",
@@ -291,19 +326,24 @@ def tuple_source(plan: Plan, name: str, *, flat: bool) -> str:
         "                raise ValueError",
         f"            p = {ROW + 2}",
     ]
-    for index, fields in enumerate(_by_column(plan)):
-        lines += [f"            {line}" for line in _tuple_column(plan, index, fields)]
+    for index in range(len(layout.columns)):
+        lines += [f"            {line}" for line in _tuple_column(plan, layout, index)]
     lines += [
         "            if p != len(b):",
         "                raise ValueError",
-        *([] if flat else _ENVELOPE),
-        f"            row = {{'key': {_key_expression(plan)}, 'value': join((head, {_row_names(plan)}, {behind}))}}",
-        "        except SURPRISE:",
-        "            slow_insert(b, parts, append)",
+        *(() if flat else _SUFFIX),
+        f"            append({{'key': {_key_expression(layout)}, "
+        f"'value': join((head, {_listed(layout.row)}{suffix}))}})",
         "            continue",
-        "        append(row)",
+        "        except SURPRISE:",
+        "            pass",
+        "        slow_insert(b, parts, append)",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _key_expression(layout: _Layout) -> str:
+    return " + ".join(("key_head", *layout.key)) if layout.key else "None"
 
 
 def fields_source(plan: Plan, name: str) -> str:
@@ -311,70 +351,90 @@ def fields_source(plan: Plan, name: str) -> str:
 
     Fields that were not sent are taken from `old`, the fields of the full old row, where there is one.
     """
+    layout = _layout(plan)
     lines = [
         f"def {name}(b, p, old):",
         "    if b[p : p + 2] != COUNT:",
         "        raise ValueError",
         "    p += 2",
     ]
-    for index, fields in enumerate(_by_column(plan)):
-        lines += [f"    {line}" for line in _tuple_column(plan, index, fields, old=True)]
-    key = " + ".join(_variable(plan, field) for field in plan.key) or "b''"
-    names = _row_names(plan)
-    lines.append(f"    return ({names}{',' if len(plan.fields) == 1 else ''}), {key}, p")
+    for index in range(len(layout.columns)):
+        lines += [f"    {line}" for line in _tuple_column(plan, layout, index, old=True)]
+    key = " + ".join(layout.key) or "b''"
+    lines.append(f"    return ({_listed(layout.row)}), {key}, p")
     return "\n".join(lines) + "\n"
 
 
-def _tuple_column(plan: Plan, index: int, fields: list[Field], *, old: bool = False) -> list[str]:
-    name = plan.table.columns[index].name
-    lines = [f"# {name!r}", "t = b[p]", "if t == 116:"]
-    if not fields:
+def _tuple_column(plan: Plan, layout: _Layout, index: int, *, old: bool = False) -> list[str]:
+    made = layout.columns[index]
+    lines = [f"# {plan.table.columns[index].name!r}"]
+    if not made:
         return [
             *lines,
+            "t = b[p]",
+            "if t == 116:",
             "    p += 5 + u32(b, p + 1)[0]",
             "elif t == 110 or t == 117:",
             "    p += 1",
             "else:",
             "    raise ValueError",
         ]
-    lines += ["    n = u32(b, p + 1)[0]", "    p += 5", "    v = b[p : p + n]", "    p += n"]
-    lines += [f"    {_variable(plan, field)} = {_expression(plan, field)}" for field in fields]
+    if len(layout.columns) - index > 4:
+        # At least four bytes follow even a NULL, so tag and length can be read in one call.
+        lines += ["t, n = tag_and_length(b, p)", "if t == 116:"]
+    else:
+        lines += ["t = b[p]", "if t == 116:", "    n = u32(b, p + 1)[0]"]
+    lines += ["    v = b[p + 5 : (p := p + 5 + n)]"]
+    lines += [f"    {variable} = {_expression(variable, field)}" for variable, field in made]
     lines += ["elif t == 110:", "    p += 1"]
-    lines += [f"    {_variable(plan, field)} = null_{_variable(plan, field)}" for field in fields]
+    lines += [f"    {variable} = null_{variable}" for variable, _ in made]
     lines += ["elif t == 117:", "    p += 1"]
-    for field in fields:
-        variable = _variable(plan, field)
-        value = f"unavailable_{variable}"
-        if old and field in plan.fields:
-            value += f" if old is None else old[{plan.fields.index(field)}]"
-        lines.append(f"    {variable} = {value}")
+    lines += [f"    {line}" for variable, field in made for line in _unsent(plan, layout, variable, field, old=old)]
     return [*lines, "else:", "    raise ValueError"]
+
+
+def _unsent(plan: Plan, layout: _Layout, variable: str, field: Field, *, old: bool) -> list[str]:
+    """What becomes of a field that was not sent; a key needs its value."""
+    absent = f"{'null' if field.codec.always_null else 'unavailable'}_{variable}"
+    if not old or variable not in layout.row:
+        return ["raise ValueError"] if variable in layout.key else [f"{variable} = {absent}"]
+    before = f"old[{layout.row.index(variable)}]"
+    if variable in layout.key:
+        return ["if old is None:", "    raise ValueError", f"{variable} = {before}"]
+    return [f"{variable} = {absent} if old is None else {before}"]
 
 
 def line_source(plan: Plan, name: str) -> str:
     """Source of the loop over lines of COPY text. The suffix does not depend on the row: all share one LSN."""
-    unpack = ", ".join(f"v{index}" for index in range(len(plan.table.columns)))
+    layout = _layout(plan)
+    unpack = _listed([f"v{index}" for index in range(len(layout.columns))])
     lines = [
         f"def {name}(frames, parts, append):",
         "    head, key_head, tail = parts.head, parts.key_head, parts.tail",
         "    for line in frames:",
         "        try:",
-        f"            {unpack}{',' if len(plan.table.columns) == 1 else ''} = "
-        "split_line(line) if b'\\\\' in line else line.split(b'\\t')",
+        f"            {unpack or '[] '}= split_line(line) if b'\\\\' in line else line.split(b'\\t')",
     ]
-    for index, fields in enumerate(_by_column(plan)):
-        if not fields:
-            continue
-        lines += [f"            # {plan.table.columns[index].name!r}", f"            v = v{index}"]
-        lines += ["            if v is None:"]
-        lines += [f"                {_variable(plan, field)} = null_{_variable(plan, field)}" for field in fields]
-        lines += ["            else:", "                n = len(v)"]
-        lines += [f"                {_variable(plan, field)} = {_expression(plan, field)}" for field in fields]
+    for index, made in enumerate(layout.columns):
+        if made:
+            lines += [f"            {line}" for line in _line_column(plan, index, made)]
     lines += [
-        f"            row = {{'key': {_key_expression(plan)}, 'value': join((head, {_row_names(plan)}, tail))}}",
-        "        except SURPRISE:",
-        "            slow_read(line, parts, append)",
+        f"            append({{'key': {_key_expression(layout)}, 'value': join((head, {_listed(layout.row)}tail))}})",
         "            continue",
-        "        append(row)",
+        "        except SURPRISE:",
+        "            pass",
+        "        slow_read(line, parts, append)",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _line_column(plan: Plan, index: int, made: tuple[tuple[str, Field], ...]) -> list[str]:
+    return [
+        f"# {plan.table.columns[index].name!r}",
+        f"v = v{index}",
+        "if v is None:",
+        *[f"    {variable} = null_{variable}" for variable, _ in made],
+        "else:",
+        "    n = len(v)",
+        *[f"    {variable} = {_expression(variable, field)}" for variable, field in made],
+    ]

@@ -33,6 +33,7 @@ _SETTINGS: Final = {
     "bytea_output": "hex",
     "lc_monetary": "C",
     "search_path": "pg_catalog",
+    "quote_all_identifiers": "off",
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
