@@ -526,10 +526,10 @@ class Outbox(Model):
     @classmethod
     def _placeholders(cls, value: str) -> str:
         try:
-            names = [name for _, name, form, conversion in Formatter().parse(value) if name is not None or form]
+            parts = [part[1:] for part in Formatter().parse(value) if part[1] is not None]
         except ValueError:
-            names = [""]
-        if not all(name is not None and name.isidentifier() for name in names):
+            parts = [("", "", None)]
+        if not all(name and name.isidentifier() and not form and not conversion for name, form, conversion in parts):
             raise Refused("has a placeholder that is no name", "write placeholders as `{route}`")
         return value
 

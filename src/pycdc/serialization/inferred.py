@@ -86,6 +86,9 @@ def _merged(left: Schema, right: Schema) -> Schema:
 def _datum(value: Any, schema: Schema, adjust: bool) -> Datum:
     if value is None:
         return None
+    if isinstance(value, list) and schema.type != "array":
+        # An array whose elements have no type, beside something that has one.
+        raise NotInferable("elements of different types")
     if schema.type == "struct":
         members: dict[str, Any] = {}
         for key, member in value.items():

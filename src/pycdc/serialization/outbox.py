@@ -86,7 +86,7 @@ class Router:
                 f"rows of outbox table {table} were updated at position {where}, and an update is no event",
                 hint="insert a new row for each event; outbox.updates: warn leaves updates out and goes on",
             )
-        log.warning("left out %d updates of outbox table %s at position %s", len(run), table, where)
+        log.warning("left out updates of outbox table %s at position %s: %d", table, where, len(run))
 
 
 def _position(run: Run, event: Event) -> Position:
