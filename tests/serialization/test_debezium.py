@@ -219,7 +219,8 @@ def test_counting_goes_on_over_batches_and_begins_anew_with_the_next_transaction
     assert recorder.records(*within(INSERT))[1].value["transaction"]["total_order"] == 1
 
 
-def test_no_transaction_block_stands_in_events_by_default() -> None:
+def test_no_transaction_block_stands_in_rows_of_a_snapshot_and_by_default_in_none() -> None:
+    assert Recorder(**BLOCKS).records(run(Op.READ, USERS, b"1\tAda\t36"))[0].value["transaction"] is None
     assert Recorder().records(INSERT)[0].value["transaction"] is None
 
 

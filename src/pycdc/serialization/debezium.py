@@ -199,11 +199,14 @@ class Serializer:
             ]
         return headers
 
-    def _block(self, run: Run, table: str) -> Block:
-        """The next event's block. `total_order` counts events, not rows: a key change makes two."""
+    def _block(self, run: Run, table: str) -> Block | None:
+        """The next event's block. `total_order` counts events, not rows: a key change makes two.
+
+        None for rows of a snapshot, which belong to no transaction; Debezium's have no block either.
+        """
         transaction = run.transaction
         if run.op is Op.READ:
-            return Block(f"{transaction.xid}:{transaction.commit_lsn:d}", 1, 1)
+            return None
         total = self._orders[""] = self._orders.get("", 0) + 1
         order = self._orders[table] = self._orders.get(table, 0) + 1
         return Block(f"{transaction.xid}:{transaction.commit_lsn:d}", total, order)
