@@ -57,7 +57,7 @@ class AvroForm:
     def rows(self, run: Run, target: Target, origin: Origin, moment: Moment, out: list[Record]) -> bool:
         op = run.op
         prepared: Prepared = target.form
-        if op is Op.UPDATE and any(frame[_KIND] != _NEW for frame in run.frames):
+        if op is Op.UPDATE and any(frame[_KIND : _KIND + 1] != b"N" for frame in run.frames):
             return self._full_updates(run, target, origin, moment, out)
         if op not in _FAST:
             return False

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Protocol
 
 from pycdc.config import Config
-from pycdc.errors import PycdcError
 from pycdc.model import Batch, Op, Run, Table
 from pycdc.rows.encoder import OnNull, Record, RowEncoder
 from pycdc.rows.plan import Plan, plan_table
-from pycdc.rows.schema import Schema
+from pycdc.rows.schema import DECIMAL, Schema
 from pycdc.serialization import envelope
 from pycdc.serialization.events import Event, events
-from pycdc.serialization.names import topic_name
+from pycdc.serialization.names import field_name, routed, topic_name
 from pycdc.version import __version__
 
 Group = tuple[str, list[Record]]
@@ -149,7 +150,7 @@ class Serializer:
         config = self._config
         plan = plan_table(table, config.rules, config.values, config.compatibility, snapshot=snapshot)
         pattern = plan.topic or "{name}.{schema}.{table}"
-        topic = topic_name(pattern.format(name=config.name, schema=table.schema, table=table.name))
+        topic = routed(pattern, name=config.name, schema=table.schema, table=table.name)
         adjust = config.envelope.adjust_names
         key = envelope.key_schema(plan, config.name, adjust=adjust)
         value = envelope.envelope_schema(plan, config.name, adjust=adjust)
@@ -183,11 +184,12 @@ class Serializer:
     def _headers(self, event: Event, target: Target, moment: Moment) -> list[tuple[str, bytes]]:
         headers: list[tuple[str, bytes]] = []
         encoder = target.encoder
-        if event.other_key is not None:
+        if event.other_key is not None and target.key_schema is not None:
             name = NEW_KEY if event.op is Op.DELETE else OLD_KEY
-            headers.append((name, key_text(encoder.key_datums(event.other_key))))
+            headers.append((name, key_text(target.key_schema, encoder.key_datums(event.other_key))))
         if event.partial and target.plan.unknown_when_old and self._config.compatibility.unknown_before == "marked":
-            known = [field.name for field in target.plan.fields if field.column.identity]
+            adjust = self._config.envelope.adjust_names
+            known = [field_name(field.name, adjust=adjust) for field in target.plan.fields if field.column.identity]
             headers.append((KNOWN, ",".join(known).encode()))
         if self._config.envelope.context_headers:
             headers += [
@@ -197,14 +199,17 @@ class Serializer:
             ]
         return headers
 
-    def _block(self, run: Run, table: str) -> Block:
-        """The next event's block. `total_order` counts events, not rows: a key change makes two."""
+    def _block(self, run: Run, table: str) -> Block | None:
+        """The next event's block. `total_order` counts events, not rows: a key change makes two.
+
+        None for rows of a snapshot, which belong to no transaction; Debezium's have no block either.
+        """
         transaction = run.transaction
         if run.op is Op.READ:
-            return Block(f"{transaction.xid}:{transaction.commit_lsn}", 1, 1)
+            return None
         total = self._orders[""] = self._orders.get("", 0) + 1
         order = self._orders[table] = self._orders.get(table, 0) + 1
-        return Block(f"{transaction.xid}:{transaction.commit_lsn}", total, order)
+        return Block(f"{transaction.xid}:{transaction.commit_lsn:d}", total, order)
 
     def _tableless(self, run: Run, moment: Moment, groups: dict[str, list[Record]], out: list[Group]) -> None:
         name = self._config.name
@@ -226,7 +231,7 @@ class Serializer:
 
     def _boundary(self, status: str, run: Run, orders: dict[str, int] | None, out: list[Group]) -> None:
         transaction = run.transaction
-        identity = f"{transaction.xid}:{transaction.commit_lsn}"
+        identity = f"{transaction.xid}:{transaction.commit_lsn:d}"
         counts = None
         if orders is not None:
             counts = [{"data_collection": table, "event_count": count} for table, count in orders.items() if table]
@@ -262,7 +267,7 @@ class Serializer:
 def source_datum(run: Run, origin: Origin, lsn: int) -> dict[str, Any]:
     """The ``source`` block as Connect values."""
     transaction, table = run.transaction, run.table
-    previous = f'"{transaction.previous_end}"' if transaction.previous_end and run.op is not Op.READ else "null"
+    previous = f'"{transaction.previous_end:d}"' if transaction.previous_end and run.op is not Op.READ else "null"
     return {
         "version": origin.version,
         "connector": origin.connector,
@@ -270,7 +275,7 @@ def source_datum(run: Run, origin: Origin, lsn: int) -> dict[str, Any]:
         "ts_ms": transaction.commit_time // 1000,
         "snapshot": run.marker or "false",
         "db": origin.database,
-        "sequence": f'[{previous},"{lsn}"]',
+        "sequence": f'[{previous},"{lsn:d}"]',
         "ts_us": transaction.commit_time,
         "ts_ns": transaction.commit_time * 1000,
         "schema": table.schema if table is not None else "",
@@ -283,12 +288,34 @@ def source_datum(run: Run, origin: Origin, lsn: int) -> dict[str, Any]:
     }
 
 
-def key_text(key: dict[str, Any]) -> bytes:
-    """A key as Connect's SimpleHeaderConverter prints a struct: ``{"id":9}`` (golden/headers.jsonl)."""
-    return json.dumps(key, separators=(",", ":"), ensure_ascii=False, default=_hex).encode()
+def key_text(schema: Schema, key: dict[str, Any]) -> bytes:
+    """A key as Connect's SimpleHeaderConverter prints a struct: ``{"id":9}`` (golden/headers.jsonl).
+
+    A decimal is a number, other bytes are base64, and of a string only quotes and backslashes are escaped.
+    """
+    fields = zip(schema.fields, key.values(), strict=True)
+    return (
+        "{" + ",".join([f"{_quoted(name)}:{_printed(field, value)}" for (name, field), value in fields]) + "}"
+    ).encode()
 
 
-def _hex(value: object) -> str:
+def _printed(schema: Schema, value: Any) -> str:
+    if value is None:
+        return "null"
+    if schema.type == "struct":
+        return key_text(schema, {name: value[name] for name, _ in schema.fields}).decode()
+    if schema.type == "array" and schema.items is not None:
+        return "[" + ",".join([_printed(schema.items, item) for item in value]) + "]"
+    if schema.type == "map" and schema.items is not None:
+        return "{" + ",".join([f"{_quoted(key)}:{_printed(schema.items, item)}" for key, item in value.items()]) + "}"
+    if schema.name == DECIMAL:
+        unscaled = int.from_bytes(value, "big", signed=True)
+        return str(Decimal(f"{unscaled}E{-int(dict(schema.parameters)['scale'])}"))
     if isinstance(value, bytes):
-        return value.hex()
-    raise PycdcError(f"a key holds a {type(value).__name__}, which no header can show")
+        return f'"{b64encode(value).decode()}"'
+    return _quoted(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
