@@ -13,7 +13,8 @@ from pycdc.rows.encoder import ROW
 from pycdc.rows.tuples import Text, merge_unchanged, split_line, split_tuple
 
 _KEY, _OLD = 0x4B, 0x4F  # 'K', 'O': what kind of old tuple a message holds
-_PLAIN = Values()
+# Where text that is not UTF-8 is to stop the pipeline, Postgres does not even send it.
+_PLAIN = Values(encoding_errors="replace")
 
 
 class Images:
@@ -68,7 +69,7 @@ class Images:
         if text is None or text is UNCHANGED:
             return text
         if codec is None:
-            return text.decode("utf-8", "surrogateescape")
+            return text.decode("utf-8", "replace")
         try:
             return codec.parse(text)
         except ValueError as exc:
