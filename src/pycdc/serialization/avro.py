@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 from pycdc.model import Op, Run
 from pycdc.rows.avro import long, sized, writer
-from pycdc.rows.encoder import ROW, SURPRISE, Parts, Record
+from pycdc.rows.compiler import SURPRISE
+from pycdc.rows.encoder import Parts, Record
 from pycdc.rows.schema import Schema, avro_text
+from pycdc.rows.tuples import ROW
 from pycdc.serialization.debezium import Block, Moment, Origin, Target
 from pycdc.serialization.events import Event
 
