@@ -115,7 +115,7 @@ class Values(Model):
     unavailable: str = "__debezium_unavailable_value"
     """What stands for a TOASTed value that an UPDATE did not touch and Postgres did not send."""
     encoding_errors: Literal["stop", "replace"] = "stop"
-    """Text that is not UTF-8 (databases in SQL_ASCII): stop, or write U+FFFD and count."""
+    """Text that is not UTF-8 (databases in SQL_ASCII): stop, or write U+FFFD in place of what is wrong."""
 
 
 class HashRule(Model):

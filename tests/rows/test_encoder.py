@@ -21,10 +21,11 @@ from pydantic import SecretStr
 from pycdc.config import DEBEZIUM, Compatibility, HashRule, TableRule, Values
 from pycdc.errors import ConversionError, ProtocolError, PycdcError
 from pycdc.model import UNCHANGED, Column, PgType, Table
-from pycdc.rows.encoder import ROW, SURPRISE, Parts, RowEncoder
+from pycdc.rows.compiler import SURPRISE
+from pycdc.rows.encoder import Parts, RowEncoder
 from pycdc.rows.plan import Field, Plan, plan_table
 from pycdc.rows.schema import Schema, avro_schema
-from pycdc.rows.tuples import Text, merge_unchanged
+from pycdc.rows.tuples import ROW, Text, merge_unchanged
 from tests.connectors.postgres.frames import insert, tuple_data, xlog
 from tests.recording import plain
 from tests.rows.codecs import codec_texts as texts

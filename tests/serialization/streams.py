@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 from pycdc.config import Config
-from pycdc.loading import validate
-from pycdc.model import Batch, Column, Op, PgType, Run, Table, Transaction
+from pycdc.model import Batch, Op, Run, Table
 from pycdc.rows.encoder import Record
 from pycdc.rows.tuples import Text
 from pycdc.serialization.avro import AvroForm
@@ -16,21 +15,9 @@ from pycdc.serialization.form import Form
 from pycdc.serialization.json_form import JsonForm
 from tests.connectors.postgres import frames
 from tests.recording import Schemas, readable
+from tests.serialization.runs import transaction
 
-COMMIT = 0x16_B374_D848
 FIRST_LSN = 90_000_000
-
-
-def config_of(**options: Any) -> Config:
-    return validate({"name": "shop", "source": {"postgres": {"dsn": "x"}}, "sink": {"console": {}}, **options})
-
-
-def column(name: str, kind: str, *, key: bool = False, nullable: bool = False, typmod: int = -1) -> Column:
-    return Column(name, PgType(0, kind, typmod), identity=key, nullable=nullable)
-
-
-def transaction(previous_end: int = 0) -> Transaction:
-    return Transaction(7, COMMIT, 1_700_000_000_123_456, previous_end)
 
 
 def run_of(op: Op, table: Table, *rows: list[Text], old: list[list[Text]] | None = None, kind: bytes = b"K") -> Run:
@@ -49,7 +36,7 @@ def run_of(op: Op, table: Table, *rows: list[Text], old: list[list[Text]] | None
         else:
             payload = frames.truncate(table.oid)
         made.append(frames.xlog(payload, FIRST_LSN + 100 * index))
-    return Run(op, table, transaction(), 0, made, "true" if op is Op.READ else None)
+    return Run(op, table, transaction(previous=0), 0, made, "true" if op is Op.READ else None)
 
 
 def serializer(config: Config, form: Form) -> Serializer:

@@ -10,9 +10,10 @@ import pytest
 
 from pycdc.errors import ConfigError, ConversionError
 from pycdc.loading import InvalidConfig, load_text
-from pycdc.model import Op, Run, Table
+from pycdc.model import Op, PgType, Run, Table
 from pycdc.rows.tuples import Text
-from tests.serialization.streams import as_json, avro, column, config_of, run_of
+from tests.serialization.runs import column, configured
+from tests.serialization.streams import as_json, avro, run_of
 
 CANARY = "canary/4711"
 OUTBOX = Table(
@@ -20,21 +21,21 @@ OUTBOX = Table(
     "public",
     "outbox",
     (
-        column("id", "uuid", key=True),
-        column("aggregatetype", "text"),
-        column("aggregateid", "text"),
-        column("type", "text"),
-        column("payload", "jsonb", nullable=True),
-        column("at", "timestamptz", nullable=True),
-        column("local", "timestamp", nullable=True),
-        column("version", "int4", nullable=True),
-        column("slot", "int2", nullable=True),
-        column("price", "numeric", nullable=True, typmod=(10 << 16 | 2) + 4),
-        column("data", "bytea", nullable=True),
+        column("id", "uuid", identity=True, nullable=False),
+        column("aggregatetype", "text", nullable=False),
+        column("aggregateid", "text", nullable=False),
+        column("type", "text", nullable=False),
+        column("payload", "jsonb"),
+        column("at", "timestamptz"),
+        column("local", "timestamp"),
+        column("version", "int4"),
+        column("slot", "int2"),
+        column("price", PgType(0, "numeric", (10 << 16 | 2) + 4)),
+        column("data", "bytea"),
     ),
     key=("id",),
 )
-OTHER = Table(2, "public", "items", (column("id", "int4", key=True),), key=("id",))
+OTHER = Table(2, "public", "items", (column("id", "int4", identity=True, nullable=False),), key=("id",))
 NAMES = [one.name for one in OUTBOX.columns]
 EVENT = {
     "id": b"0b1c",
@@ -59,7 +60,7 @@ def only(records: list[Any]) -> Any:
 
 
 def test_an_inserted_row_is_an_event_of_its_topic() -> None:
-    topic, record = only(avro(config_of(outbox={}), inserted()))
+    topic, record = only(avro(configured(outbox={}), inserted()))
     assert topic == "outbox.event.Order"
     assert record["key"] == "o-1"
     assert record["value"] == '{"id": 1}'
@@ -68,17 +69,17 @@ def test_an_inserted_row_is_an_event_of_its_topic() -> None:
 
 
 def test_rows_that_a_snapshot_reads_are_events_too() -> None:
-    assert only(avro(config_of(outbox={}), run_of(Op.READ, OUTBOX, row())))[1]["value"] == '{"id": 1}'
+    assert only(avro(configured(outbox={}), run_of(Op.READ, OUTBOX, row())))[1]["value"] == '{"id": 1}'
 
 
 def test_deletes_and_truncates_are_left_out() -> None:
-    settings = config_of(outbox={}, envelope={"skip": []})
+    settings = configured(outbox={}, envelope={"skip": []})
     gone: list[Text] = [b"0b1c", *[None] * (len(NAMES) - 1)]
     assert avro(settings, run_of(Op.DELETE, OUTBOX, gone), run_of(Op.TRUNCATE, OUTBOX, [])) == []
 
 
 def test_other_tables_are_as_without_an_outbox() -> None:
-    settings = config_of(outbox={"topic": "shop.public.items"})
+    settings = configured(outbox={"topic": "shop.public.items"})
     plain = run_of(Op.CREATE, OTHER, [b"1"])
     records = avro(settings, plain, inserted(), plain)
     assert {topic for topic, _ in records} == {"shop.public.items"}
@@ -87,21 +88,21 @@ def test_other_tables_are_as_without_an_outbox() -> None:
 
 
 def test_tables_are_chosen_by_pattern() -> None:
-    assert only(avro(config_of(outbox={"table": "public.out*"}), inserted()))[0] == "outbox.event.Order"
-    assert only(avro(config_of(outbox={"table": "sales.outbox"}), inserted()))[0] == "shop.public.outbox"
+    assert only(avro(configured(outbox={"table": "public.out*"}), inserted()))[0] == "outbox.event.Order"
+    assert only(avro(configured(outbox={"table": "sales.outbox"}), inserted()))[0] == "shop.public.outbox"
 
 
 @pytest.mark.parametrize("texts", [{"id": b"9"}, {"type": b"x"}])
 def test_an_update_is_left_out_with_a_warning(caplog: pytest.LogCaptureFixture, texts: dict[str, Text]) -> None:
     old: list[Text] = [b"0b1c", *[None] * (len(NAMES) - 1)]
     with caplog.at_level(logging.WARNING):
-        assert avro(config_of(outbox={}), run_of(Op.UPDATE, OUTBOX, row(**texts), old=[old])) == []
+        assert avro(configured(outbox={}), run_of(Op.UPDATE, OUTBOX, row(**texts), old=[old])) == []
     assert "left out updates of outbox table public.outbox at position 16/B374D848: 1" in caplog.text
 
 
 def test_an_update_stops_where_that_was_chosen() -> None:
     with pytest.raises(ConversionError, match="an update is no event") as caught:
-        avro(config_of(outbox={"updates": "stop"}), run_of(Op.UPDATE, OUTBOX, row(type=CANARY.encode())))
+        avro(configured(outbox={"updates": "stop"}), run_of(Op.UPDATE, OUTBOX, row(type=CANARY.encode())))
     assert "16/B374D848" in caught.value.fact
     assert CANARY not in str(caught.value)
 
@@ -121,14 +122,14 @@ def test_an_update_stops_where_that_was_chosen() -> None:
     ],
 )
 def test_the_topic_follows_from_the_route(options: dict[str, Any], route: bytes, topic: str) -> None:
-    assert only(avro(config_of(outbox=options), inserted(aggregatetype=route)))[0] == topic
+    assert only(avro(configured(outbox=options), inserted(aggregatetype=route)))[0] == topic
 
 
 @pytest.mark.parametrize("route", [CANARY.encode(), b"\xc3\xa4" + CANARY.encode(), b"", CANARY.encode() + b"x" * 300])
 def test_a_route_that_makes_no_topic_is_an_error_that_finds_the_row_without_its_values(route: bytes) -> None:
     run = run_of(Op.CREATE, OUTBOX, row(), row(aggregatetype=route, id=CANARY.encode()))
     with pytest.raises(ConversionError) as caught:
-        avro(config_of(outbox={}), run)
+        avro(configured(outbox={}), run)
     assert "column 'aggregatetype' of outbox table public.outbox" in caught.value.fact
     assert "position 16/B374D848+1 (key of the row: 'id'" in caught.value.fact
     assert "route_pattern" in caught.value.hint
@@ -138,32 +139,32 @@ def test_a_route_that_makes_no_topic_is_an_error_that_finds_the_row_without_its_
 @pytest.mark.parametrize("topic", [".", ".."])
 def test_dots_alone_are_no_topic(topic: str) -> None:
     with pytest.raises(ConversionError, match="no topic name"):
-        avro(config_of(outbox={"topic": "{route}"}), inserted(aggregatetype=topic.encode()))
+        avro(configured(outbox={"topic": "{route}"}), inserted(aggregatetype=topic.encode()))
 
 
 # Keys, payloads, envelopes
 
 
 def test_a_key_that_is_null_or_not_wanted_is_null() -> None:
-    assert only(avro(config_of(outbox={"key": None}), inserted()))[1]["key"] is None
-    nullable = Table(3, "public", "outbox", (*OUTBOX.columns, column("k", "text", nullable=True)), key=("id",))
+    assert only(avro(configured(outbox={"key": None}), inserted()))[1]["key"] is None
+    nullable = Table(3, "public", "outbox", (*OUTBOX.columns, column("k", "text")), key=("id",))
     run = run_of(Op.CREATE, nullable, [*row(), None], [*row(), b"k"])
-    assert [record["key"] for _, record in avro(config_of(outbox={"key": "k"}), run)] == [None, "k"]
+    assert [record["key"] for _, record in avro(configured(outbox={"key": "k"}), run)] == [None, "k"]
 
 
 @pytest.mark.parametrize("payload", [None, b"", b" \n"])
 def test_an_empty_payload_is_a_null_value_where_that_was_chosen(payload: Text) -> None:
-    settings = config_of(outbox={"tombstone_on_empty_payload": True})
+    settings = configured(outbox={"tombstone_on_empty_payload": True})
     for read in (avro, as_json):
         assert only(read(settings, inserted(payload=payload)))[1]["value"] is None
 
 
 def test_a_null_payload_in_json_is_the_text_null_unless_it_is_to_be_a_tombstone() -> None:
-    assert only(as_json(config_of(outbox={}), inserted(payload=None)))[1]["value"] == "null"
+    assert only(as_json(configured(outbox={}), inserted(payload=None)))[1]["value"] == "null"
 
 
 def test_a_payload_of_bytes_stays_bytes() -> None:
-    record = only(avro(config_of(outbox={"payload": "data"}), inserted(data=b"\\x00ff")))[1]
+    record = only(avro(configured(outbox={"payload": "data"}), inserted(data=b"\\x00ff")))[1]
     assert record["value"] == {"bytes": "00ff"}
 
 
@@ -171,7 +172,7 @@ ENVELOPE = [{"column": "type", "to": "envelope", "name": "kind"}, {"column": "pr
 
 
 def test_further_columns_make_the_value_a_record_named_by_route_and_version() -> None:
-    settings = config_of(outbox={"additional": ENVELOPE, "schema_version": "version"})
+    settings = configured(outbox={"additional": ENVELOPE, "schema_version": "version"})
     run = run_of(Op.CREATE, OUTBOX, row(version=b"3", price=b"1.50"), row(version=b"4"), row(aggregatetype=b"Customer"))
     records = [record for _, record in avro(settings, run)]
     assert records[0]["value"] == {"payload": '{"id": 1}', "kind": "OrderPlaced", "price": {"bytes": "0096"}}
@@ -185,7 +186,7 @@ def test_further_columns_make_the_value_a_record_named_by_route_and_version() ->
 
 
 def test_json_says_the_same() -> None:
-    settings = config_of(outbox={"additional": ENVELOPE})
+    settings = configured(outbox={"additional": ENVELOPE})
     topic, record = only(as_json(settings, inserted()))
     assert (topic, record["key"]) == ("outbox.event.Order", "o-1")
     assert record["value"] == {"payload": '{"id": 1}', "kind": "OrderPlaced", "price": None}
@@ -193,7 +194,7 @@ def test_json_says_the_same() -> None:
 
 @pytest.mark.parametrize("name", ["payload", "price"])
 def test_two_fields_of_one_name_are_refused(name: str) -> None:
-    settings = config_of(outbox={"additional": [*ENVELOPE, {"column": "slot", "to": "envelope", "name": name}]})
+    settings = configured(outbox={"additional": [*ENVELOPE, {"column": "slot", "to": "envelope", "name": name}]})
     with pytest.raises(ConfigError, match=f"two fields '{name}'"):
         avro(settings, inserted())
 
@@ -203,7 +204,7 @@ def test_two_fields_of_one_name_are_refused(name: str) -> None:
 
 def test_headers_are_the_text_of_their_columns() -> None:
     names = ["type", "version", "price", "data", "at"]
-    settings = config_of(
+    settings = configured(
         outbox={"additional": [{"column": name, "to": "header", "name": f"x-{name}"} for name in names]},
         envelope={"context_headers": True},
     )
@@ -224,7 +225,7 @@ def test_headers_are_the_text_of_their_columns() -> None:
 
 
 def test_a_column_chooses_the_partition() -> None:
-    settings = config_of(outbox={"additional": [{"column": "slot", "to": "partition"}]})
+    settings = configured(outbox={"additional": [{"column": "slot", "to": "partition"}]})
     assert only(avro(settings, inserted(slot=b"2")))[1]["partition"] == 2
     assert "partition" not in only(avro(settings, inserted(slot=None)))[1]
     with pytest.raises(ConversionError, match=r"column 'slot' .* negative"):
@@ -240,13 +241,13 @@ def test_a_column_chooses_the_partition() -> None:
     ],
 )
 def test_a_column_with_or_without_time_zone_is_the_records_timestamp(name: str, text: Text, millis: int | None) -> None:
-    assert only(avro(config_of(outbox={"timestamp": name}), inserted(**{name: text})))[1].get("timestamp") == millis
+    assert only(avro(configured(outbox={"timestamp": name}), inserted(**{name: text})))[1].get("timestamp") == millis
 
 
 @pytest.mark.parametrize("text", [b"infinity", b"-infinity", b"1969-12-31 23:59:59+00", b"0044-03-15 00:00:00+00 BC"])
 def test_a_time_that_no_record_can_have_is_an_error_that_finds_the_row(text: bytes) -> None:
     with pytest.raises(ConversionError, match=r"column 'at' .* position 16/B374D848 \(key of the row: 'id'"):
-        avro(config_of(outbox={"timestamp": "at"}), inserted(at=text))
+        avro(configured(outbox={"timestamp": "at"}), inserted(at=text))
 
 
 @pytest.mark.parametrize(
@@ -262,18 +263,18 @@ def test_a_time_that_no_record_can_have_is_an_error_that_finds_the_row(text: byt
 )
 def test_columns_that_cannot_have_their_role_are_refused(options: dict[str, Any], fact: str) -> None:
     with pytest.raises(ConfigError, match=fact):
-        avro(config_of(outbox=options), inserted())
+        avro(configured(outbox=options), inserted())
 
 
 def test_a_table_that_changes_is_looked_at_again() -> None:
     """ALTER TABLE … RENAME brings a new version of the table, whose columns have other places."""
     turned = Table(1, "public", "outbox", tuple(reversed(OUTBOX.columns)), key=("id",))
-    records = avro(config_of(outbox={}), inserted(), run_of(Op.CREATE, turned, list(reversed(row()))))
+    records = avro(configured(outbox={}), inserted(), run_of(Op.CREATE, turned, list(reversed(row()))))
     assert [record["value"] for _, record in records] == ['{"id": 1}'] * 2
 
 
 def test_events_of_an_outbox_count_in_their_transaction() -> None:
-    settings = config_of(outbox={}, envelope={"transaction_metadata": True})
+    settings = configured(outbox={}, envelope={"transaction_metadata": True})
     records = avro(settings, run_of(Op.CREATE, OUTBOX, row(), row()), run_of(Op.CREATE, OTHER, [b"1"]))
     assert records[-1][1]["value"]["transaction"]["total_order"] == 3
 
@@ -282,7 +283,7 @@ def test_events_of_an_outbox_count_in_their_transaction() -> None:
 
 
 def test_an_expanded_payload_has_a_schema_of_its_own() -> None:
-    settings = config_of(outbox={"expand_json_payload": True})
+    settings = configured(outbox={"expand_json_payload": True})
     run = inserted(payload=b'{"id": 1, "total": 12.50, "lines": [{"sku": "a"}, {"sku": "b", "qty": 2}], "n": null}')
     record = only(avro(settings, run))[1]
     assert record["value"] == {"id": 1, "total": 12.5, "lines": [{"sku": "a", "qty": None}, {"sku": "b", "qty": 2}]}
@@ -291,13 +292,13 @@ def test_an_expanded_payload_has_a_schema_of_its_own() -> None:
 
 
 def test_an_expanded_payload_stands_in_an_envelope_too() -> None:
-    settings = config_of(outbox={"expand_json_payload": True, "additional": ENVELOPE[:1]})
+    settings = configured(outbox={"expand_json_payload": True, "additional": ENVELOPE[:1]})
     assert only(avro(settings, inserted()))[1]["value"] == {"payload": {"id": 1}, "kind": "OrderPlaced"}
 
 
 @pytest.mark.parametrize("payload", [b'"text"', b"12", b'[1, "a"]', b'{"n": 99999999999999999999}', b"[]"])
 def test_a_payload_without_a_schema_is_written_as_it_is(caplog: pytest.LogCaptureFixture, payload: bytes) -> None:
-    settings = config_of(outbox={"expand_json_payload": True})
+    settings = configured(outbox={"expand_json_payload": True})
     with caplog.at_level(logging.WARNING):
         records = avro(settings, inserted(payload=payload), inserted(payload=payload))
     assert [record["value"] for _, record in records] == [payload.decode()] * 2
@@ -331,7 +332,7 @@ def test_the_section_alone_chooses_the_defaults() -> None:
 )
 def test_mistakes_are_found_before_anything_runs(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidConfig, match="outbox"):
-        config_of(outbox=options)
+        configured(outbox=options)
 
 
 def test_subjects_by_record_name_are_refused_because_keys_have_none() -> None:

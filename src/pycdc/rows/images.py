@@ -9,11 +9,11 @@ from pycdc.errors import ConversionError, ProtocolError
 from pycdc.model import UNCHANGED, Change, Column, Op, Row
 from pycdc.rows.codecs import codec_for
 from pycdc.rows.codecs.codec import Codec
-from pycdc.rows.encoder import ROW
-from pycdc.rows.tuples import Text, merge_unchanged, split_line, split_tuple
+from pycdc.rows.tuples import ROW, Text, merge_unchanged, split_line, split_tuple
 
 _KEY, _OLD = 0x4B, 0x4F  # 'K', 'O': what kind of old tuple a message holds
-_PLAIN = Values()
+# Where text that is not UTF-8 is to stop the pipeline, Postgres does not even send it.
+_PLAIN = Values(encoding_errors="replace")
 
 
 class Images:
@@ -68,7 +68,7 @@ class Images:
         if text is None or text is UNCHANGED:
             return text
         if codec is None:
-            return text.decode("utf-8", "surrogateescape")
+            return text.decode("utf-8", "replace")
         try:
             return codec.parse(text)
         except ValueError as exc:

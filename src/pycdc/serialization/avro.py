@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 from pycdc.model import Op, Run
 from pycdc.rows.avro import long, sized, writer
-from pycdc.rows.encoder import ROW, SURPRISE, Parts, Record
+from pycdc.rows.compiler import SURPRISE
+from pycdc.rows.encoder import Parts, Record
 from pycdc.rows.schema import Schema, avro_text
+from pycdc.rows.tuples import ROW
 from pycdc.serialization.events import Event
 from pycdc.serialization.form import Target
 from pycdc.serialization.provenance import Block, Moment, Origin, sequence_head
@@ -58,7 +60,7 @@ class AvroForm:
     def rows(self, run: Run, target: Target, origin: Origin, moment: Moment, out: list[Record]) -> bool:
         op = run.op
         prepared: Prepared = target.form
-        if op is Op.UPDATE and any(frame[_KIND] != _NEW for frame in run.frames):
+        if op is Op.UPDATE and any(frame[_KIND : _KIND + 1] != b"N" for frame in run.frames):
             return self._full_updates(run, target, origin, moment, out)
         if op not in _FAST:
             return False

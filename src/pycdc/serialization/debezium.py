@@ -20,7 +20,7 @@ from pycdc.serialization.events import Event, events
 from pycdc.serialization.flatten import Flattening
 from pycdc.serialization.form import Form, Target
 from pycdc.serialization.headers import Header, key_text
-from pycdc.serialization.names import topic_name
+from pycdc.serialization.names import field_name, routed, topic_name
 from pycdc.serialization.outbox import Router
 from pycdc.serialization.provenance import Block, Moment, Origin, source_datum
 
@@ -92,7 +92,7 @@ class Serializer:
         encoder = self._encoder(table, snapshot=snapshot, flat=flat is not None)
         plan = encoder.plan
         pattern = plan.topic or "{name}.{schema}.{table}"
-        topic = topic_name(pattern.format(name=name, schema=table.schema, table=table.name))
+        topic = routed(pattern, name=name, schema=table.schema, table=table.name)
         key = envelope.key_schema(plan, name, adjust=adjust)
         value = envelope.envelope_schema(plan, name, adjust=adjust) if flat is None else flat.schema(plan, name)
         target = Target(topic, encoder, key, value, self._form.prepare(topic, key, value), flat)
@@ -135,11 +135,12 @@ class Serializer:
     def _headers(self, event: Event, target: Target) -> list[Header]:
         headers: list[Header] = []
         encoder = target.encoder
-        if event.other_key is not None:
+        if event.other_key is not None and target.key_schema is not None:
             name = NEW_KEY if event.op is Op.DELETE else OLD_KEY
-            headers.append((name, key_text(encoder.key_datums(event.other_key))))
+            headers.append((name, key_text(target.key_schema, encoder.key_datums(event.other_key))))
         if event.partial and target.plan.unknown_when_old and self._config.compatibility.unknown_before == "marked":
-            known = [field.name for field in target.plan.fields if field.column.identity]
+            adjust = self._config.envelope.adjust_names
+            known = [field_name(field.name, adjust=adjust) for field in target.plan.fields if field.column.identity]
             headers.append((KNOWN, ",".join(known).encode()))
         return headers + self._context()
 
@@ -163,14 +164,17 @@ class Serializer:
             for _ in run.frames:
                 self._block(run, str(table))
 
-    def _block(self, run: Run, table: str) -> Block:
-        """The next event's block. `total_order` counts events, not rows: a key change makes two."""
+    def _block(self, run: Run, table: str) -> Block | None:
+        """The next event's block. `total_order` counts events, not rows: a key change makes two.
+
+        None for rows of a snapshot, which belong to no transaction; Debezium's have no block either.
+        """
         transaction = run.transaction
         if run.op is Op.READ:
-            return Block(f"{transaction.xid}:{transaction.commit_lsn}", 1, 1)
+            return None
         total = self._orders[""] = self._orders.get("", 0) + 1
         order = self._orders[table] = self._orders.get(table, 0) + 1
-        return Block(f"{transaction.xid}:{transaction.commit_lsn}", total, order)
+        return Block(f"{transaction.xid}:{transaction.commit_lsn:d}", total, order)
 
     def _tableless(self, run: Run, moment: Moment, groups: dict[str, list[Record]], out: list[Group]) -> None:
         name = self._config.name
@@ -192,7 +196,7 @@ class Serializer:
 
     def _boundary(self, status: str, run: Run, orders: dict[str, int] | None, out: list[Group]) -> None:
         transaction = run.transaction
-        identity = f"{transaction.xid}:{transaction.commit_lsn}"
+        identity = f"{transaction.xid}:{transaction.commit_lsn:d}"
         counts = None
         if orders is not None:
             counts = [{"data_collection": table, "event_count": count} for table, count in orders.items() if table]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from pycdc.errors import ProtocolError
 from pycdc.model import Op, Run
-from pycdc.rows.encoder import ROW, RowEncoder
+from pycdc.rows.encoder import RowEncoder
 from pycdc.rows.images import identity_row
-from pycdc.rows.tuples import Text, merge_unchanged
+from pycdc.rows.tuples import ROW, Text, merge_unchanged
 
 _KEY, _OLD, _NEW = b"KON"
 

@@ -75,7 +75,7 @@ def source_datum(run: Run, origin: Origin, lsn: int) -> dict[str, Any]:
         "ts_ms": transaction.commit_time // 1000,
         "snapshot": run.marker or "false",
         "db": origin.database,
-        "sequence": f'{sequence_head(run).decode()}{lsn}"]',
+        "sequence": f'{sequence_head(run).decode()}{lsn:d}"]',
         "ts_us": transaction.commit_time,
         "ts_ns": transaction.commit_time * 1000,
         "schema": table.schema if table is not None else "",

@@ -62,6 +62,7 @@ class PostgresConnector:
             partial(wanted, self._source.tables, self._source.exclude_tables),
             self._progress.unknown_type,
         )
+        self._raw_text = config.values.encoding_errors == "replace"
         self._identity: dict[str, Any] = {}
         self._stream: ReplicationStream | None = None
 
@@ -213,7 +214,8 @@ class PostgresConnector:
             log.warning("a table is gone before its snapshot", table=str(ref))
             return
         log.info("snapshot of a table", table=str(table), rows_estimated=ref.rows_estimate)
-        for lines in copy_rows(self._dsn, snapshot.name, source, max_bytes=self._source.max_batch_bytes):
+        limit = self._source.max_batch_bytes
+        for lines in copy_rows(self._dsn, snapshot.name, source, max_bytes=limit, raw_text=self._raw_text):
             runs = markers.runs(table, lines)
             progress.done += len(lines)
             yield Batch(runs, size=sum(map(len, runs)))
@@ -226,7 +228,11 @@ class PostgresConnector:
     def _stream_from(self, begin: Lsn, last_commit: Lsn, tables: list[TableRef]) -> Iterator[Batch | None]:
         source = self._source
         stream = self._stream = ReplicationStream(
-            self._dsn, slot=self._config.slot, publications=[self._config.publication], options=source
+            self._dsn,
+            slot=self._config.slot,
+            publications=[self._config.publication],
+            options=source,
+            raw_text=self._raw_text,
         )
         stream.open(begin)
         self._progress.state = "streaming"

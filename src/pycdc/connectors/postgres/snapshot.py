@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.pq import ExecStatus
 
 from pycdc.connectors.postgres.facts import CopySource
-from pycdc.connectors.postgres.session import Connection, Meaning, connect, translate
+from pycdc.connectors.postgres.session import Connection, Meaning, connect, leave_text_raw, translate
 from pycdc.errors import ConnectionLost, EnvironmentNotReady
 
 _POLL_MS: Final = 100
@@ -39,18 +39,28 @@ def copy_command(source: CopySource) -> sql.Composed:
 
 
 def copy_rows(
-    dsn: str, snapshot: str | None, source: CopySource, *, max_rows: int = 4096, max_bytes: int = 4 * 1024 * 1024
+    dsn: str,
+    snapshot: str | None,
+    source: CopySource,
+    *,
+    max_rows: int = 4096,
+    max_bytes: int = 4 * 1024 * 1024,
+    raw_text: bool = False,
 ) -> Iterator[list[bytes]]:
     """Yield chunks of lines of COPY text, newline removed, of at most `max_rows` lines or about `max_bytes`.
 
     `snapshot` is the name under which a snapshot was exported; None reads the present. Rows that row level security
-    would hide are an error, since the stream does not hide them. Raises ConnectionLost where the snapshot is gone,
-    EnvironmentNotReady where the table may not be read. Closing the iterator cancels the COPY.
+    would hide are an error, since the stream does not hide them. `raw_text`: see `leave_text_raw`. Raises
+    ConnectionLost where the snapshot is gone, EnvironmentNotReady where the table may not be read. Closing the iterator
+    cancels the COPY.
     """
     connection = connect(dsn)
     try:
         _begin(connection, snapshot)
-        connection.pgconn.send_query(copy_command(source).as_bytes(connection))
+        command = copy_command(source).as_bytes(connection)
+        if raw_text:
+            leave_text_raw(connection)
+        connection.pgconn.send_query(command)
         yield from _lines(connection, max_rows, max_bytes)
         connection.execute("COMMIT")
     except psycopg.Error as error:
