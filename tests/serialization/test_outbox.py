@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+import yaml
 
 from pycdc.errors import ConfigError, ConversionError
 from pycdc.loading import InvalidConfig, load_text
@@ -14,6 +17,8 @@ from pycdc.model import Op, PgType, Run, Table
 from pycdc.rows.tuples import Text
 from tests.serialization.runs import column, configured
 from tests.serialization.streams import as_json, avro, run_of
+from tests.test_docs import blocks
+from tests.test_golden import record_until
 
 CANARY = "canary/4711"
 OUTBOX = Table(
@@ -304,6 +309,23 @@ def test_a_payload_without_a_schema_is_written_as_it_is(caplog: pytest.LogCaptur
     assert [record["value"] for _, record in records] == [payload.decode()] * 2
     assert len(caplog.records) == 1
     assert "public.outbox" in caplog.text
+
+
+# Documentation
+
+
+@pytest.mark.pg("newest")
+def test_the_example_of_the_documentation_gives_the_record_it_shows(database: str, tmp_path: Path) -> None:
+    table, event = (block.text for block in blocks("sql", page="docs/outbox.md"))
+    expected = json.loads(blocks("json", page="docs/outbox.md")[0].text)
+    options = yaml.safe_load(blocks("yaml", page="docs/outbox.md")[0].text)["outbox"]
+    settings = configured(source={"postgres": {"dsn": database, "snapshot": "never"}}, outbox=options)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(table.encode())
+    (tmp_path / "event.sql").write_text(event)
+    record = only(record_until(settings, database, str(tmp_path / "event.sql"), bool))
+    found = {"topic": record.topic, "key": record.key, "headers": dict(record.headers), "value": record.value}
+    assert found == expected
 
 
 # Configuration
