@@ -20,7 +20,8 @@ from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.offsets.postgres import PostgresOffsetStore
 from pycdc.pipeline import Loop
 from pycdc.serialization.avro import AvroForm, registered
-from pycdc.serialization.debezium import Form, Serializer
+from pycdc.serialization.debezium import Serializer
+from pycdc.serialization.form import Form
 from pycdc.serialization.json_form import JsonForm
 from pycdc.sinks.console import ConsoleSink
 from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink

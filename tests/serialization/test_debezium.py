@@ -12,7 +12,7 @@ from pycdc.model import UNCHANGED, LogicalMessage, Lsn, Op, PgType, Run, Table
 from pycdc.rows.schema import Schema
 from pycdc.rows.tuples import Text
 from pycdc.serialization import debezium
-from pycdc.serialization.debezium import key_text
+from pycdc.serialization.headers import key_text
 from tests.connectors.postgres import frames
 from tests.serialization.runs import (
     COMMIT,

@@ -92,12 +92,30 @@ def _listed(variables: Sequence[str]) -> str:
     return "".join(f"{variable}, " for variable in variables)
 
 
-def tuple_source(plan: Plan, name: str) -> str:
-    """Source of the loop over insert frames (and update frames without an old tuple)."""
+_SUFFIX: Final = (
+    "            lsn = lsn_at(b, 1)[0]",
+    "            text = b'%d' % lsn",
+    "            if len(text) != digits:",
+    "                digits = len(text)",
+    "                start = parts.start(digits)",
+    "            if lsn >> 13 != high:",
+    "                if lsn < 8192:",
+    "                    raise ValueError  # its varint has no second byte",
+    "                high = lsn >> 13",
+    "                high_bytes = unsigned(high) + tail",
+)
+"""The envelope's `Parts.suffix` without a call, but for its last expressions."""
+
+
+def tuple_source(plan: Plan, name: str, *, flat: bool = False) -> str:
+    """Source of the loop over insert frames (and update frames without an old tuple). `flat`: any suffix will do."""
     layout = _layout(plan)
+    suffix = "start, text, b'\"]', middle, CONTINUED[lsn << 1 & 0x3FFF], high_bytes"
+    if flat:
+        suffix = "suffix(lsn_at(b, 1)[0])"
     lines = [
         f"def {name}(frames, parts, append):",
-        "    head, key_head, tail, middle = parts.head, parts.key_head, parts.tail, parts.middle",
+        "    head, key_head, suffix, tail, middle = parts.head, parts.key_head, parts.suffix, parts.tail, parts.middle",
         "    digits = high = -1",
         "    for b in frames:",
         "        try:",
@@ -110,18 +128,9 @@ def tuple_source(plan: Plan, name: str) -> str:
     lines += [
         "            if p != len(b):",
         "                raise ValueError",
-        "            lsn = lsn_at(b, 1)[0]",
-        "            text = b'%d' % lsn",
-        "            if len(text) != digits:",
-        "                digits = len(text)",
-        "                start = parts.start(digits)",
-        "            if lsn >> 13 != high:",
-        "                if lsn < 8192:",
-        "                    raise ValueError  # its varint has no second byte",
-        "                high = lsn >> 13",
-        "                high_bytes = unsigned(high) + tail",
-        f"            append({{'key': {_key_expression(layout)}, 'value': join((head, {_listed(layout.row)}start, "
-        "text, b'\"]', middle, CONTINUED[lsn << 1 & 0x3FFF], high_bytes))})",
+        *(() if flat else _SUFFIX),
+        f"            append({{'key': {_key_expression(layout)}, "
+        f"'value': join((head, {_listed(layout.row)}{suffix}))}})",
         "            continue",
         "        except SURPRISE:",
         "            pass",

@@ -74,9 +74,10 @@ class Parts:
 
 
 class RowEncoder:
-    """Encodes the rows of one plan. `on_null` hears of values that became NULL under the policy."""
+    """Encodes the rows of one plan. `on_null` hears of values that became NULL under the policy. `flat`: what stands
+    behind a row is any `Parts.suffix`, not the envelope's."""
 
-    def __init__(self, plan: Plan, on_null: OnNull) -> None:
+    def __init__(self, plan: Plan, on_null: OnNull, *, flat: bool = False) -> None:
         self.plan = plan
         self._on_null = on_null
         self._columns = len(plan.table.columns)
@@ -84,7 +85,7 @@ class RowEncoder:
         name = identifier(str(plan.table))
         names = {**namespace(plan), "slow_insert": self.slow_insert, "slow_read": self.slow_read}
         self.inserts: Callable[[list[bytes], Parts, Append], None] = compile_function(
-            f"insert_{name}", tuple_source(plan, f"insert_{name}"), names
+            f"insert_{name}", tuple_source(plan, f"insert_{name}", flat=flat), names
         )
         self.reads: Callable[[list[bytes], Parts, Append], None] = compile_function(
             f"read_{name}", line_source(plan, f"read_{name}"), names
