@@ -23,7 +23,6 @@ from pycdc.serialization.avro import AvroForm, registered
 from pycdc.serialization.debezium import Serializer
 from pycdc.serialization.form import Form
 from pycdc.serialization.json_form import JsonForm
-from pycdc.serialization.registry import SchemaRegistry
 from pycdc.sinks.console import ConsoleSink
 from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
 from pycdc.sinks.kafka.settings import client_settings
@@ -138,6 +137,9 @@ def _form(kafka: KafkaSink) -> Form:
     if kafka.format != "avro":
         return JsonForm(schemas=kafka.format == "json_schema")
     assert kafka.registry is not None
+    # Its HTTP client takes 15 MB and a tenth of a second, which nobody needs who does not write Avro.
+    from pycdc.serialization.registry import SchemaRegistry
+
     registry = SchemaRegistry(kafka.registry)
     return AvroForm(registered(registry.id_for, registry.subject))
 

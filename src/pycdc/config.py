@@ -185,7 +185,7 @@ class PostgresSource(Model):
     """Seconds to wait while another session reads the slot, before giving up with its pid."""
     failover: bool = False
     """Create the slot with FAILOVER (Postgres 17 and later)."""
-    max_batch_changes: Annotated[int, Field(ge=1)] = 4096
+    max_batch_changes: Annotated[int, Field(ge=1)] = 2048
     """Changes that are handed to the sink at once, at most."""
     max_batch_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
     """The same in bytes; one change that is larger is a batch of its own."""
