@@ -229,6 +229,7 @@ def test_doctor_compares_the_stored_position_with_the_slot(
     assert "✗ slot pycdc_shop is gone, and with it the changes since" in gone.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.pg("newest")
 def test_doctor_goes_on_where_a_server_is_away(invoke: Invoke, config_file: Write) -> None:
     text = """
