@@ -5,10 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
+T ?= tests
 SECONDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test check format unit demo clean
+.PHONY: help venv servers test check format unit demo docs bench clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -34,8 +36,15 @@ format: venv ## Put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-unit: venv ## The tests that need no server: seconds
-	$(PYTEST) -m "not server and not slow" $(PYTEST_ARGS)
+unit: venv ## The tests that need no server; of one part in seconds: T=tests/rows/codecs
+	$(PYTEST) -m "not server and not slow" $(T) $(PYTEST_ARGS)
+
+docs: venv ## Write the generated pages anew: configuration, command line, types
+	$(BIN)/python -m pycdc.reference
+	$(BIN)/python -m pycdc.rows.codecs.reference > docs/types.md
+
+bench: venv servers ## Throughput into a null sink and into Kafka: BENCH_ARGS='--rows 1000000 --runs 3'
+	$(BIN)/python -m benchmarks.throughput $(BENCH_ARGS)
 
 demo: venv ## A shop, Postgres and Kafka in one process: SECONDS=20
 	$(BIN)/pycdc demo --seconds $(SECONDS)

@@ -1,16 +1,30 @@
-"""Reads topics as a plain consumer does: from the broker, decoded by registry id."""
+"""Reads topics as a plain consumer does: from the broker, decoded by registry id.
+
+With fastavro, because Confluent's deserialiser walks the whole schema for each record, which these volumes do not bear;
+`test_end_to_end` reads with theirs.
+"""
 
 from __future__ import annotations
 
+import io
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+import fastavro
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.schema_registry import SchemaRegistryClient
-from confluent_kafka.schema_registry.avro import AvroDeserializer
-from confluent_kafka.serialization import MessageField, SerializationContext
+
+_PASSING = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+}
+"""What a topic answers with that is just being made, or whose broker is just coming back."""
 
 
 def wait_for(condition: Callable[[], Any], timeout: float = 60.0) -> None:
@@ -38,31 +52,47 @@ class Reader:
             {"bootstrap.servers": brokers, "group.id": "reader", "enable.auto.commit": False, "log_level": 3}
         )
         self._registry = SchemaRegistryClient({"url": registry})
-        self._decode = AvroDeserializer(self._registry)
+        self._schemas: dict[int, Any] = {}
         self._records: dict[str, list[Read]] = {}
 
     def read(self, topic: str) -> list[Read]:
         """All records of the topic's first partition, as far as the broker has them now."""
         records = self._records.setdefault(topic, [])
+        try:
+            self._read_on(topic, records)
+        except KafkaException as error:
+            if error.args[0].code() not in _PASSING:
+                raise
+        return records
+
+    def _read_on(self, topic: str, records: list[Read]) -> None:
         if topic not in self._consumer.list_topics(timeout=10).topics:
-            return records
+            return
         partition = TopicPartition(topic, 0, records[-1].offset + 1 if records else 0)
         _, high = self._consumer.get_watermark_offsets(partition, timeout=10)
         if high <= partition.offset:
-            return records
+            return
         self._consumer.assign([partition])
         while not records or records[-1].offset < high - 1:
             for message in self._consumer.consume(min(500, high - partition.offset), 0.2):
                 assert message.error() is None, message.error()
                 records.append(self._read(message))
-        return records
 
     def close(self) -> None:
         self._consumer.close()
         self._registry.close()
 
     def _read(self, message: Any) -> Read:
-        key = self._decode(message.key(), SerializationContext(message.topic(), MessageField.KEY))
-        value = self._decode(message.value(), SerializationContext(message.topic(), MessageField.VALUE))
-        size = len(message.value() or b"")
-        return Read(message.offset(), key, value, message.headers() or [], size)
+        key, value = self._decode(message.key()), self._decode(message.value())
+        return Read(message.offset(), key, value, message.headers() or [], len(message.value() or b""))
+
+    def _decode(self, data: bytes | None) -> Any:
+        if data is None:
+            return None
+        assert data[0] == 0
+        number = int.from_bytes(data[1:5], "big")
+        if number not in self._schemas:
+            self._schemas[number] = fastavro.parse_schema(
+                json.loads(self._registry.get_schema(number).schema_str or "")
+            )
+        return fastavro.schemaless_reader(io.BytesIO(data[5:]), self._schemas[number], None)

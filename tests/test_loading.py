@@ -96,6 +96,7 @@ BAD = [
     (postgres("status_interval: 61"), "source.postgres.status_interval", "must be at most 60", "write 60 or less"),
     (config("http: {port: 65536}"), "http.port", "must be at most 65535", "write 65535 or less"),
     (config("http: {port: -1}"), "http.port", "must be at least 0", "write 0 or more"),
+    (config("http: {host: 0.0.0.0, token: '${PYCDC_NOWHERE:-}'}"), "http.token", "is empty, and would let", "set it"),
     (config("http: {host: 0.0.0.0}"), "http", "listens beyond loopback without a token", "add `token: ${"),
     (config("sink: {kafka: {brokers: b}}"), "sink.kafka", "has no registry, which Avro needs", "choose `format: json`"),
     (config("sink: {custom: {factory: my sink}}"), "sink.custom.factory", "is no path", "`package.module:name`"),

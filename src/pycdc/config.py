@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from string import Formatter
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -190,8 +191,6 @@ class PostgresSource(Model):
     initial, and again where the slot was lost."""
     messages: bool = True
     """Deliver what pg_logical_emit_message writes, to the topic `{name}.message`."""
-    streaming: bool = False
-    """Receive transactions while they are in progress (protocol 2). Decoded; not used by the engine yet."""
     status_interval: Annotated[float, Field(gt=0, le=60)] = 1.0
     """Seconds between status updates; they do not depend on traffic or on the sink."""
     silence_timeout: Annotated[float, Field(gt=0)] = 60.0
@@ -200,7 +199,7 @@ class PostgresSource(Model):
     """Seconds to wait while another session reads the slot, before giving up with its pid."""
     failover: bool = False
     """Create the slot with FAILOVER (Postgres 17 and later)."""
-    max_batch_changes: Annotated[int, Field(ge=1)] = 4096
+    max_batch_changes: Annotated[int, Field(ge=1)] = 2048
     """Changes that are handed to the sink at once, at most."""
     max_batch_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
     """The same in bytes; one change that is larger is a batch of its own."""
@@ -270,7 +269,7 @@ class KafkaSink(Model):
     topics: Topics = Topics()
     """How topics are made."""
     options: Annotated[dict[str, str | int | float | bool | SecretStr], Field(repr=False)] = {}
-    """librdkafka settings, passed on as they are (security.protocol, sasl.*, ssl.*, linger.ms …). Passwords and keys
+    """librdkafka settings, passed on as they are (`security.protocol`, `sasl.*`, `ssl.*` …). Passwords and keys
     among them are kept secret."""
     delivery_timeout: Annotated[float, Field(gt=0)] = 120.0
     """Seconds until a record that no broker took counts as lost, and the pipeline rewinds."""
@@ -424,6 +423,154 @@ class Envelope(Model):
     """Make schema and field names legal for Avro, as Debezium's schema.name.adjustment.mode=avro does."""
 
 
+METADATA: Final = (
+    "op",
+    "ts_ms",
+    "ts_us",
+    "ts_ns",
+    *(
+        f"source.{name}"
+        for name in (
+            "version",
+            "connector",
+            "name",
+            "ts_ms",
+            "snapshot",
+            "db",
+            "sequence",
+            "ts_us",
+            "ts_ns",
+            "schema",
+            "table",
+            "txId",
+            "lsn",
+            "xmin",
+            "origin",
+            "origin_lsn",
+        )
+    ),
+    "transaction.id",
+    "transaction.total_order",
+    "transaction.data_collection_order",
+)
+"""What an envelope says beside the rows, by path."""
+
+
+def metadata_path(name: str) -> str:
+    """The path of METADATA that `name` stands for, as Debezium resolves it; "" where there is none."""
+    return next((path for path in METADATA if name and name in (path, path.partition(".")[2])), "")
+
+
+class Flatten(Model):
+    """Records that are the row itself in place of Debezium's envelope, as its ExtractNewRecordState makes them.
+
+    Updates and inserts become the new row; truncates are left out. Sinks that get changes and not records (the console,
+    sinks of your own) do not notice.
+    """
+
+    deletes: Literal["tombstone", "drop", "rewrite", "rewrite_with_tombstone", "delete_to_tombstone"] = "tombstone"
+    """A delete becomes a null value (tombstone, for which delete_to_tombstone is another word), nothing (drop), or
+    the old row with `__deleted: "true"`, followed by a null value or not; with either rewrite, other rows have
+    `__deleted: "false"`."""
+    add_fields: list[str] = []
+    """Fields behind the row's own, from the envelope: `op`, `ts_ms`, `lsn`, `source.ts_ms`, `transaction.id` …; with
+    `:` another name, `source.ts_ms:committed`."""
+    add_headers: list[str] = []
+    """The same as headers; they rule out batched producing."""
+    fields_prefix: str = "__"
+    """Before the names of `add_fields`: `op` is `__op`, `source.ts_ms` is `__source_ts_ms`."""
+    headers_prefix: str = "__"
+    """Before the names of `add_headers`."""
+
+    @field_validator("add_fields", "add_headers")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            path, _, alias = name.partition(":")
+            if not metadata_path(path) or ":" in alias or name.endswith(":"):
+                raise Refused("names something that envelopes do not have", f"take from {', '.join(METADATA)}")
+        return names
+
+
+class OutboxColumn(Model):
+    """A column of the outbox table that goes into its events."""
+
+    column: str
+    """The column."""
+    to: Literal["header", "envelope", "partition"]
+    """header: a header of the record; envelope: a field beside `payload` (which makes the value a record of both);
+    partition: the number of the partition that the record goes to, an integer."""
+    name: str | None = None
+    """Name of the header or field; default: the column's."""
+
+
+class Outbox(Model):
+    """Rows inserted into an outbox table become events of their own, as Debezium's EventRouter makes them.
+
+    Deletes from it and truncates are left out. Sinks that get changes and not records (the console, sinks of your own)
+    do not notice.
+    """
+
+    table: str = "outbox"
+    """Pattern over `schema.table` of the outbox tables; a name without a schema is in `public`."""
+    id: str = "id"
+    """Column of the event's id: the header `id`."""
+    key: str | None = "aggregateid"
+    """Column of the record's key; null: no key."""
+    route: str = "aggregatetype"
+    """Column that chooses the topic."""
+    topic: str = "outbox.event.{route}"
+    """The topic. `{route}` is the value of that column; named groups of `route_pattern` can be used in the same way."""
+    route_pattern: str | None = None
+    """Regular expression (Python's) that a value of `route` has to match as a whole; a value that does not is itself
+    the topic."""
+    payload: str = "payload"
+    """Column of the record's value."""
+    timestamp: str | None = None
+    """Column of the record's timestamp, a timestamp with or without time zone. Default: the time it is written."""
+    schema_version: str | None = None
+    """Integer column: the version of the value's schema (connect.version), where the value is a record."""
+    additional: list[OutboxColumn] = []
+    """Further columns, and where they go."""
+    tombstone_on_empty_payload: bool = False
+    """A payload that is NULL or blank becomes a null value."""
+    expand_json_payload: bool = False
+    """A payload of JSON becomes a value of its structure, with a schema inferred from it; with `format: json` the JSON
+    itself and not a string that holds it. What is not JSON, or has no schema, is written as it is, with a warning."""
+    updates: Literal["warn", "stop"] = "warn"
+    """An UPDATE of an outbox row is no event: leave it out with a warning, or stop."""
+
+    @field_validator("topic")
+    @classmethod
+    def _placeholders(cls, value: str) -> str:
+        try:
+            parts = [part[1:] for part in Formatter().parse(value) if part[1] is not None]
+        except ValueError:
+            parts = [("", "", None)]
+        if not all(name and name.isidentifier() and not form and not conversion for name, form, conversion in parts):
+            raise Refused("has a placeholder that is no name", "write placeholders as `{route}`")
+        return value
+
+    @field_validator("route_pattern")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error:
+            raise Refused("is no regular expression", "write it as Python's re takes it") from None
+        return value
+
+    @model_validator(mode="after")
+    def _named(self) -> Outbox:
+        known = {"route", *re.compile(self.route_pattern or "").groupindex}
+        if not {name for _, name, _, _ in Formatter().parse(self.topic) if name is not None} <= known:
+            raise Refused(
+                "has a topic with a placeholder that nothing fills",
+                f"use {', '.join(f'{{{name}}}' for name in sorted(known))}",
+            )
+        return self
+
+
 class CheckpointRule(Model):
     """How often the position is stored. Duplicates after a crash are what was written since."""
 
@@ -458,6 +605,13 @@ class Http(Model):
     unhealthy_after: Annotated[float, Field(gt=0)] = 60.0
     """Seconds without a message from the server, or with a sink that makes no progress."""
 
+    @field_validator("token")
+    @classmethod
+    def _token_not_empty(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value():
+            raise Refused("is empty, and would let everybody in", "set it, or remove the key")
+        return value
+
     @model_validator(mode="after")
     def _token_needed(self) -> Http:
         if self.enabled and self.host not in ("127.0.0.1", "::1", "localhost") and self.token is None:
@@ -482,6 +636,10 @@ class Config(Model):
     """What to do with columns, keys and topics, by table."""
     envelope: Envelope = Envelope()
     """What is emitted beside the rows."""
+    flatten: Flatten | None = None
+    """Rows without an envelope. Default: with it."""
+    outbox: Outbox | None = None
+    """Events from an outbox table. Default: its rows are like those of other tables."""
     offsets: Offsets | None = None
     """Where the position is stored. Default: with a Kafka sink a topic of the same cluster, otherwise nowhere, and each
     start begins with what the slot holds."""
@@ -505,6 +663,23 @@ class Config(Model):
             if word == "debezium" and isinstance(values, dict):
                 data["values"] = {"unknown_types": "debezium", **values}
         return data
+
+    @field_validator("flatten", "outbox", mode="before")
+    @classmethod
+    def _present(cls, data: Any) -> Any:
+        return {} if data is None else data
+
+    @model_validator(mode="after")
+    def _subjects(self) -> Config:
+        kafka = self.sink.kafka
+        if self.outbox is None or kafka is None or kafka.format != "avro" or kafka.registry is None:
+            return self
+        if kafka.registry.subjects != "topic":
+            raise Refused(
+                "has an outbox, whose keys are no Avro records and so have no names for subjects",
+                "set `sink.kafka.registry.subjects: topic`",
+            )
+        return self
 
     @property
     def slug(self) -> str:

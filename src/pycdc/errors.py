@@ -59,6 +59,10 @@ class PositionGap(EnvironmentNotReady):
     code = "position-gap"
 
 
+class OtherSource(PositionGap):
+    code = "other-source"
+
+
 class ConnectionLost(PycdcError):
     code = "connection-lost"
     retry = True

@@ -295,6 +295,7 @@ class Batch:
 
     `position` is None while nothing new is complete (the middle of a long transaction); an idle source yields empty
     batches whose position still moves. `last_commit` is the end LSN of the last transaction that had changes.
+    `whole`: the batch does not end within a transaction.
     `urgent`: the position is to be stored before the next batch is asked for. `snapshot_done` goes into the checkpoint.
     """
 
@@ -302,6 +303,7 @@ class Batch:
     position: Position | None = None
     last_commit: Lsn = NOWHERE
     size: int = 0
+    whole: bool = True
     urgent: bool = False
     snapshot_done: bool = True
 

@@ -7,23 +7,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-import structlog
-
 from pycdc.checkpoint import Checkpointer
 from pycdc.config import CheckpointRule, Retries
 from pycdc.errors import ConnectionLost, PycdcError
 from pycdc.interfaces import Connector, OffsetStore, Sink
 from pycdc.model import Batch
+from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 
-log = structlog.get_logger("pycdc")
+log = get_logger()
+
+_STOP_GRACE = 2.0
+"""Seconds that a stopped pipeline still reads on to reach a commit."""
 
 
 class Loop:
     """One source, one sink, one offset store, run until the source ends, `stop` is called or an error is final.
 
     Source and sink are made anew after each fault: an error forgets what was in flight, and reading starts again at
-    the stored checkpoint. That is the rewind that at-least-once delivery rests on.
+    the stored checkpoint. That is the rewind that at-least-once delivery rests on. `stopping` is set by `stop`; a sink
+    may watch it to give up waiting for brokers that do not answer.
     """
 
     def __init__(
@@ -34,13 +37,14 @@ class Loop:
         checkpoint: CheckpointRule,
         retries: Retries,
         progress: Progress | None = None,
+        stopping: threading.Event | None = None,
     ) -> None:
         self._make_source = source
         self._make_sink = sink
         self._offsets = offsets
         self._rule = checkpoint
         self._retries = retries
-        self._stop = threading.Event()
+        self._stop = stopping or threading.Event()
         self.progress = progress or Progress()
 
     def stop(self) -> None:
@@ -119,9 +123,15 @@ class Loop:
             log.debug("the last batches will be repeated", error=exc.code, fact=exc.fact)
 
     def _until_stopped(self, batches: Iterator[Batch | None]) -> Iterator[Batch | None]:
+        """Batches until `stop` was called, and then to the end of the transaction at hand, so that none is repeated;
+        a long one is left unfinished after a moment, and comes again as a whole."""
+        deadline = float("inf")
         for batch in batches:
             yield batch
-            if self._stop.is_set():
+            if not self._stop.is_set():
+                continue
+            deadline = min(deadline, time.monotonic() + _STOP_GRACE)
+            if batch is None or batch.whole or time.monotonic() > deadline:
                 return
 
     def _store(self, checkpointer: Checkpointer, source: Connector, sink: Sink) -> None:

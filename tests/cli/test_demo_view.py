@@ -47,7 +47,12 @@ def test_the_first_moment_can_be_drawn() -> None:
 
 
 def test_an_error_of_the_pipeline_is_shown() -> None:
-    assert "broker gone" in "\n".join(drawn(status(last_error="broker gone"), 80, 24))
+    fact = "the broker at 127.0.0.1:2 is gone, and so is its friend"
+    assert fact in "\n".join(drawn(status(last_error=fact), 80, 24))
+
+
+def test_events_of_other_sessions_are_mentioned() -> None:
+    assert "1,234 of other sessions" in "\n".join(drawn(status(others=1234), 80, 24))
 
 
 def test_values_are_text_and_never_markup() -> None:

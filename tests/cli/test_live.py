@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import logging
 
-import structlog
+import pytest
 from rich.console import Console
 
 from pycdc.cli.live import picture
 from pycdc.cli.log_lines import LogLines
-from pycdc.model import Lsn, Position
+from pycdc.model import NOWHERE, Lsn, Position
 from pycdc.observability.progress import Progress, TableSnapshot
 
 
@@ -45,7 +46,7 @@ def test_the_last_error_is_shown_as_it_is() -> None:
 
 
 def test_a_snapshot_is_shown_by_table() -> None:
-    progress = Progress(state="snapshot")
+    progress = Progress(state="snapshot", position=Position(NOWHERE))
     progress.snapshot = [
         TableSnapshot("public.a", 10, 10, finished=True),
         TableSnapshot("public.b", 500, 1000),
@@ -53,6 +54,7 @@ def test_a_snapshot_is_shown_by_table() -> None:
         TableSnapshot("public.d", 0, 0),
     ]
     lines = {line.split()[1]: line for line in drawn(progress).splitlines() if "public." in line}
+    assert "position  none stored yet" in drawn(progress)
     assert "done" in lines["public.a"]
     assert "1,000" in lines["public.b"]
     assert "?" in lines["public.d"]
@@ -68,11 +70,11 @@ def test_many_tables_are_cut_off_with_their_sum() -> None:
     assert "153" in text
 
 
-def test_without_a_terminal_a_line_is_written_when_something_changes() -> None:
+def test_without_a_terminal_a_line_is_written_when_something_changes(caplog: pytest.LogCaptureFixture) -> None:
     clock = [0.0]
     progress = Progress(state="starting")
     lines = LogLines(progress, lambda: clock[0])
-    with structlog.testing.capture_logs() as logs:
+    with caplog.at_level(logging.INFO, logger="pycdc"):
         lines.update()
         progress.state = "streaming"
         lines.update()
@@ -85,6 +87,7 @@ def test_without_a_terminal_a_line_is_written_when_something_changes() -> None:
         lines.update()
         clock[0] = 70.0
         lines.update()
+    logs = [record.__dict__ for record in caplog.records]
     assert [line["state"] for line in logs] == ["streaming"] * 3
     assert [line["events"] for line in logs] == [0, 500, 500]
     assert logs[1]["per_second"] == 50

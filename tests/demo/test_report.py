@@ -16,7 +16,6 @@ def status(**changes: object) -> Status:
     facts: dict[str, object] = {
         "addresses": WHERE,
         "pipeline": "streaming",
-        "position": "0/15",
         "last_error": None,
         "elapsed": 3.2,
         "seconds": 20.0,
@@ -26,7 +25,7 @@ def status(**changes: object) -> Status:
         "newest": (),
         "rates": (0.0, 100.0, 200.0, 100.0, 200.0),
         "lag": Lag(0.012, 1.25, 2.0),
-        "slot": Slot("pycdc_shop", True, "0/15", 2048),
+        "slot": Slot("pycdc_shop", True, "0/15", 2048, 4096),
     }
     return Status(**{**facts, **changes})  # type: ignore[arg-type]
 
@@ -38,8 +37,7 @@ def test_the_addresses_are_all_told() -> None:
 
 def test_a_line_tells_counts_rate_lag_slot_and_state() -> None:
     assert report.line(status()) == (
-        "   3 s | written 1,234 | read back 1,234 | 150/s | lag p50 12 ms, p99 1.2 s"
-        " | slot at 0/15, 2.0 kB WAL kept | streaming"
+        "   3 s | written 1,234 | read back 1,234 | 150/s | lag p50 12 ms, p99 1.2 s | slot 2.0 kB behind | streaming"
     )
 
 

@@ -71,6 +71,7 @@ def test_a_broker_that_is_away_for_thirty_seconds_costs_neither_rows_nor_memory(
 def test_a_transaction_that_commits_while_pycdc_is_down_is_not_lost(rig: Rig) -> None:
     config = rig.config()
     process = rig.start(config)
+    rig.finish()  # the slot is there: making it would wait for the transaction that begins now
     with psycopg.connect(rig.dsn) as long:
         long.execute("INSERT INTO items VALUES (5000, 1)")
         rig.execute("INSERT INTO items VALUES (5001, 1)")

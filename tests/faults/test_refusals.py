@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+import pycdc
 from tests.faults.harness import Rig
 
 
@@ -94,3 +95,17 @@ def test_when_needed_starts_over_with_a_snapshot_instead(rig: Rig, stopped: Path
     state = {r.key["id"] for r in rig.records() if r.value is not None and r.value["op"] == "r"}
     assert 7000 in state
     assert expected.keys() <= state
+
+
+def test_a_table_that_leaves_the_publication_ends_the_stream(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pycdc.connectors.postgres import connector
+
+    monkeypatch.setattr(connector, "_WATCH", 0.2)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE items (id int PRIMARY KEY)")
+        changes = pycdc.capture(database, ["items"], idle=True)
+        assert next(changes) is None
+        connection.execute("ALTER PUBLICATION pycdc_capture DROP TABLE items")
+        with pytest.raises(pycdc.PositionGap, match=r"no longer publishes public\.items"):
+            for _ in changes:
+                pass

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-import structlog
 
+from pycdc.observability.logger import get_logger
 from pycdc.observability.logs import configure
 
 
@@ -17,12 +17,11 @@ def _restored() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
 
 
 def test_text_lines_are_key_value(capsys: pytest.CaptureFixture[str]) -> None:
     configure("text")
-    structlog.get_logger("pycdc").info("read a table", table="public.users", rows=3, names=["a", "b"])
+    get_logger().info("read a table", table="public.users", rows=3, names=["a", "b"])
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
@@ -32,7 +31,7 @@ def test_text_lines_are_key_value(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_json_lines_are_json(capsys: pytest.CaptureFixture[str]) -> None:
     configure("json")
-    structlog.get_logger("pycdc").warning("rewinding", fact="über\nzwei Zeilen")
+    get_logger().warning("rewinding", fact="über\nzwei Zeilen")
     line = json.loads(capsys.readouterr().err)
     assert (line["event"], line["level"], line["fact"]) == ("rewinding", "warning", "über\nzwei Zeilen")
 
@@ -45,13 +44,13 @@ def test_lines_of_other_libraries_look_the_same(capsys: pytest.CaptureFixture[st
 
 def test_a_line_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     configure("text")
-    structlog.get_logger("pycdc").info("two\nlines", fact="a\nlevel=error event=forged")
+    get_logger().info("two\nlines", fact="a\nlevel=error event=forged")
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_what_is_below_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
     configure("text", logging.WARNING)
-    structlog.get_logger("pycdc").info("quiet")
+    get_logger().info("quiet")
     logging.getLogger("httpx").info("quiet too")
     assert capsys.readouterr().err == ""
 
@@ -62,7 +61,16 @@ def test_tracebacks_do_not_show_local_variables(capsys: pytest.CaptureFixture[st
     try:
         raise ValueError(f"{len(canary)} characters")
     except ValueError:
-        structlog.get_logger("pycdc").exception("failed")
+        get_logger().exception("failed")
     written = capsys.readouterr().err
     assert "13 characters" in written
     assert canary not in written
+
+
+def test_a_program_that_embeds_pycdc_gets_ordinary_log_records(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="pycdc"):
+        get_logger().info("100 % read", table="public.users", rows=3)
+    (record,) = caplog.records
+    assert record.name == "pycdc"
+    assert record.getMessage() == "100 % read table=public.users rows=3"
+    assert record.__dict__["rows"] == 3

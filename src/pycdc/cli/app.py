@@ -21,6 +21,7 @@ from pycdc.observability import logs
 from pycdc.version import __version__
 
 COMMANDS: Final = {
+    "demo": "pycdc.cli.demo:demo",
     "init": "pycdc.cli.init:init",
     "doctor": "pycdc.cli.doctor:doctor",
     "run": "pycdc.cli.run:run",

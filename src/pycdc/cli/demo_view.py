@@ -63,8 +63,8 @@ def _topics(where: Addresses, width: int) -> str:
 
 def _numbers(status: Status) -> RenderableType:
     grid = Table.grid(expand=True)
-    for _ in range(3):
-        grid.add_column(ratio=1)
+    for share in (5, 4, 4):  # the counts grow, the rest has its width
+        grid.add_column(ratio=share)
     grid.add_row(_frame(_changes(status), "changes"), _frame(_speed(status), "speed"), _frame(_slot(status), "slot"))
     return grid
 
@@ -117,16 +117,14 @@ def _slot(status: Status) -> RenderableType:
     slot = status.slot
     rows: list[tuple[str, RenderableType]] = [
         ("pipeline", Text(status.pipeline, "bold green" if status.pipeline == "streaming" else "bold yellow")),
-        ("stored", status.position),
     ]
     if slot is not None:
         rows += [
             ("slot", Text("active", "green") if slot.active else Text("inactive", "yellow")),
             ("confirmed", slot.confirmed),
+            ("behind", size(slot.behind)),
             ("WAL kept", size(slot.retained)),
         ]
-    if status.last_error is not None:
-        rows.append(("error", Text(status.last_error, "red")))
     return _facts(rows)
 
 
@@ -144,15 +142,20 @@ def _events(status: Status, lines: int, *, wide: bool) -> RenderableType:
         table.add_row(name, Text(event.table), Text(key), changed(event), Text(lag, "dim"))
     shown = min(lines, len(status.newest))
     content: RenderableType = Group(table, *(Text() for _ in range(lines - shown)))
-    others = f" and {status.others:,} of other sessions " if status.others else ""
     return Panel(
         content,
         title="newest events, as read back from Kafka",
         title_align="left",
-        subtitle=others or None,
+        subtitle=_remark(status),
         border_style="dim",
         box=box.ROUNDED,
     )
+
+
+def _remark(status: Status) -> Text | None:
+    if status.last_error is not None:
+        return Text(f" last fault: {status.last_error} ", "red")
+    return Text(f" and {status.others:,} of other sessions ") if status.others else None
 
 
 def changed(event: Event) -> Text:

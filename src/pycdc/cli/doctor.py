@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -24,8 +25,9 @@ from pycdc.connectors.postgres.survey import RoleFacts, Survey, TableRights
 from pycdc.errors import PycdcError
 from pycdc.model import Table
 from pycdc.observability import logs
+from pycdc.observability.progress import Progress
 from pycdc.rows.plan import plan_table
-from pycdc.serialization.names import topic_name
+from pycdc.serialization.names import routed
 from pycdc.serialization.registry_probe import RegistryProbe
 from pycdc.sinks.kafka.settings import client_settings, producer_settings
 from pycdc.sinks.kafka.survey import TopicSurvey
@@ -145,8 +147,10 @@ def _tables(config: Config, catalog: Catalog, source: Source) -> Iterator[Findin
     facts = [found for table in source.tables if (found := catalog.table_facts(table.oid)) is not None]
     published = catalog.publication(config.publication)
     yield from identity_findings(facts, published.operations if published else _EVERY_OPERATION)
-    relations = Relations(catalog, lambda schema, name: True)
-    yield from rule_findings(config, _plan_errors(config, relations, facts), relations.unknown_types)
+    met = Progress()
+    relations = Relations(catalog, lambda schema, name: True, met.unknown_type)
+    errors = _plan_errors(config, relations, facts)
+    yield from rule_findings(config, errors, Counter(kind for _, kind in met.unknown_types))
 
 
 def _plan_errors(config: Config, relations: Relations, facts: list[TableFacts]) -> list[PycdcError]:
@@ -187,12 +191,20 @@ def _kafka(config: Config, source: Source | None) -> Iterator[Finding]:
 def _topics(config: Config, tables: list[TableRef]) -> list[str]:
     """The topics of these tables, as the serializer names them."""
     named = set()
-    for ref in tables:
+    for ref in _arriving(tables, via_root=config.source.postgres.via_partition_root):
         table = Table(ref.oid, ref.schema, ref.name, ())
         plan = plan_table(table, _routing(config), config.values, config.compatibility)
         pattern = plan.topic or "{name}.{schema}.{table}"
-        named.add(topic_name(pattern.format(name=config.name, schema=ref.schema, table=ref.name)))
+        named.add(routed(pattern, name=config.name, schema=ref.schema, table=ref.name))
     return sorted(named)
+
+
+def _arriving(tables: list[TableRef], *, via_root: bool) -> list[TableRef]:
+    """The tables under whose names rows arrive: roots in place of their partitions, or partitions in place of roots."""
+    if via_root:
+        oids = {ref.oid for ref in tables}
+        return [ref for ref in tables if ref.root not in oids]
+    return [ref for ref in tables if ref.kind != "p"]
 
 
 def _routing(config: Config) -> list[TableRule]:

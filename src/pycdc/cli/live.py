@@ -13,6 +13,7 @@ from rich.text import Text
 
 from pycdc.cli.amounts import duration, number, size
 from pycdc.cli.meter import Meter
+from pycdc.cli.position import shown
 from pycdc.observability.progress import Progress, TableSnapshot
 
 _STATE_STYLES = {"streaming": "green", "snapshot": "cyan", "retrying": "red", "stopping": "yellow"}
@@ -23,7 +24,7 @@ _BAR_WIDTH = 24
 class LiveView:
     """Redrawn by `update` a few times a second, on standard error. Log lines appear above it."""
 
-    interval = 0.25
+    interval = 0.5
 
     def __init__(self, name: str, slot: str, progress: Progress, url: str | None = None) -> None:
         self._name = name
@@ -74,7 +75,7 @@ def _summary(progress: Progress, slot: str, rate: float, url: str | None) -> Tab
     grid.add_column()
     grid.add_row("events", f"{number(progress.events)}   {number(rate)}/s")
     grid.add_row("lag", _lag(progress))
-    grid.add_row("position", f"{progress.position}" if progress.position is not None else "none stored yet")
+    grid.add_row("position", shown(progress.position) or "none stored yet")
     grid.add_row("slot", Text(_slot(progress, slot)))
     if progress.reconnects:
         grid.add_row("rewinds", number(progress.reconnects))
@@ -117,12 +118,12 @@ def _snapshot(tables: list[TableSnapshot], limit: int) -> Table:
     grid.add_column("")
     # Those that are being read and still to come; finished ones make room.
     unfinished = [table for table in tables if not table.finished]
-    shown = (unfinished + [table for table in reversed(tables) if table.finished])[:limit]
-    for table in shown:
+    visible = (unfinished + [table for table in reversed(tables) if table.finished])[:limit]
+    for table in visible:
         estimated = number(table.estimated) if table.estimated else "?"
         grid.add_row(Text(table.table), number(table.done), estimated, _bar(table))
-    if len(tables) > len(shown):
-        grid.add_row(f"… {len(tables) - len(shown)} more", "", "", "")
+    if len(tables) > len(visible):
+        grid.add_row(f"… {len(tables) - len(visible)} more", "", "", "")
     return grid
 
 

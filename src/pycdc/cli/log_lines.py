@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import structlog
-
 from pycdc.cli.meter import Meter
+from pycdc.cli.position import shown
+from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 
-log = structlog.get_logger("pycdc")
+log = get_logger()
 
 _EVERY = 10.0
 _IDLE_EVERY = 60.0
@@ -53,7 +53,7 @@ def _values(progress: Progress, rate: float) -> dict[str, object]:
         "per_second": round(rate),
         "lag_seconds": None if progress.lag_seconds is None else round(progress.lag_seconds, 3),
         "lag_bytes": progress.lag_bytes,
-        "position": None if progress.position is None else str(progress.position),
+        "position": shown(progress.position),
         "slot_retained_bytes": progress.slot_retained,
     }
     if progress.state == "snapshot":

@@ -9,6 +9,7 @@ from pycdc.connectors.postgres.facts import ServerFacts, SlotFacts
 from pycdc.connectors.postgres.identity import Decision, check_start
 from pycdc.errors import PycdcError
 from pycdc.interfaces import Checkpoint
+from pycdc.model import NOWHERE, Position
 
 
 def stored_position(config: Config) -> Checkpoint | None:
@@ -18,6 +19,11 @@ def stored_position(config: Config) -> Checkpoint | None:
         return offsets.load()
     finally:
         offsets.close()
+
+
+def shown(position: Position | None) -> str | None:
+    """A position for people, None where there is none yet: a snapshot that has begun stores 0/0."""
+    return None if position is None or position.lsn == NOWHERE else str(position)
 
 
 def compared(

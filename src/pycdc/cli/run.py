@@ -9,26 +9,27 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import click
-import structlog
 
 from pycdc.cli.amounts import plural
 from pycdc.cli.arguments import load_config
 from pycdc.cli.execution import View, execute
 from pycdc.cli.live import LiveView
 from pycdc.cli.log_lines import LogLines
+from pycdc.cli.position import shown
 from pycdc.cli.slot_watch import SlotWatch
 from pycdc.cli.teardown import remove
 from pycdc.config import Config
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.identifiers import quoted
-from pycdc.errors import EnvironmentNotReady
+from pycdc.errors import EnvironmentNotReady, PycdcError
 from pycdc.library import Pipeline
 from pycdc.loading import validate
 from pycdc.observability import logs
+from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.observability.server import StatusServer
 
-log = structlog.get_logger("pycdc")
+log = get_logger()
 
 
 @click.command()
@@ -71,8 +72,14 @@ def run(
     debug = bool(ctx.find_root().params.get("debug"))
     quiet = shown or _console_on_terminal(config)
     logs.configure(log_format, logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
-    with _leaving_nothing_behind(config) if passing else ExitStack():
-        _run(config, live=shown)
+    try:
+        with _leaving_nothing_behind(config) if passing else ExitStack():
+            _run(config, live=shown)
+    except PycdcError as error:
+        if log_format != "json":
+            raise
+        log.error("failed", error=error.code, fact=error.fact, hint=error.hint)
+        ctx.exit(error.exit_code)
 
 
 def _refuse(ctx: click.Context, options: dict[str, Any]) -> None:
@@ -127,7 +134,7 @@ def _view(config: Config, progress: Progress, url: str | None, *, live: bool) ->
 
 
 def _say_where(progress: Progress, config: Config) -> None:
-    position = None if progress.position is None else str(progress.position)
+    position = shown(progress.position)
     log.info("stopped", position=position, events=progress.events)
     if sys.stderr.isatty():
         stored = f"position {position} is stored" if position and _keeps_position(config) else "no position is stored"

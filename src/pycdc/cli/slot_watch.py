@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 
-import structlog
-
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.errors import PycdcError
+from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 
-log = structlog.get_logger("pycdc")
+log = get_logger()
 
 _SECONDS = 5.0
 _SECONDS_UNTIL_FOUND = 0.5

@@ -10,7 +10,7 @@ import click
 
 from pycdc.cli.amounts import size
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
-from pycdc.cli.position import compared, stored_position
+from pycdc.cli.position import compared, shown, stored_position
 from pycdc.config import Config
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import ReplicationLag, ServerFacts, SlotFacts
@@ -63,7 +63,7 @@ def as_dict(config: Config, found: Found) -> dict[str, Any]:
         "name": config.name,
         "running": slot is not None and slot.active_pid is not None,
         "pid": None if slot is None else slot.active_pid,
-        "position": None if checkpoint is None else str(checkpoint.position),
+        "position": None if checkpoint is None else shown(checkpoint.position),
         "snapshot": _snapshot(config, checkpoint),
         "slot": None
         if slot is None

@@ -26,11 +26,12 @@ _PAUSE = 0.1
 @click.command()
 @config_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--force", is_flag=True, help="End the session that reads the slot, if one does.")
+@click.option("--force", is_flag=True, help="End the session that reads the slot: one whose pipeline is gone.")
 def teardown(path: str, yes: bool, force: bool) -> None:
     """Drop slot, publication and position.
 
-    Changes since then are not captured; a pipeline started again takes a new snapshot. Topics and schemas stay.
+    Changes since then are not captured; a pipeline started again takes a new snapshot, and so does one that is still
+    running: stop it first. Topics and schemas stay.
     """
     config = load_config(path)
     logs.configure(level=logging.ERROR)
@@ -41,13 +42,17 @@ def teardown(path: str, yes: bool, force: bool) -> None:
 
 
 def _ask(config: Config) -> None:
-    if not sys.stdin.isatty():
+    if not _on_terminal():
         raise click.UsageError("there is no terminal to ask on: give --yes", click.get_current_context())
     click.confirm(
         f"Drop slot {config.slot}, publication {config.publication} and the stored position of {config.name}?",
         abort=True,
         err=True,
     )
+
+
+def _on_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def remove(config: Config, *, force: bool = False) -> Iterator[str]:
@@ -82,13 +87,14 @@ def _drop_slot(dsn: str, catalog: Catalog, name: str, *, force: bool) -> None:
     except SlotActive as active:
         if not force:
             raise EnvironmentNotReady(
-                f"slot {name} is being read: {active.fact}", hint="stop the pipeline first, or give --force"
+                f"slot {name} is being read: {active.fact}",
+                hint="stop the pipeline first; give --force if it is gone and its session hangs",
             ) from None
     _drop_by_force(dsn, catalog, name)
 
 
 def _drop_by_force(dsn: str, catalog: Catalog, name: str) -> None:
-    """End the reader and drop the slot before it comes back, as a pipeline that runs will try."""
+    """End the reader and drop the slot before it comes back."""
     deadline = time.monotonic() + _END_SECONDS
     while True:
         slot = catalog.slot(name)

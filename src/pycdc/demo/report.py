@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from pycdc.demo.status import OPERATIONS, Addresses, Status, Summary, by_operation
 from pycdc.demo.tally import Lag
 
+_WIDTH = 80
 _UNITS = ("B", "kB", "MB", "GB")
 
 
@@ -15,7 +18,7 @@ def addresses(where: Addresses) -> str:
             f"  Postgres  {where.postgres}",
             f"  Kafka     {where.brokers}",
             f"  Registry  {where.registry}",
-            f"  Topics    {' '.join(where.topics)}",
+            textwrap.fill(f"  Topics    {' '.join(where.topics)}", _WIDTH, subsequent_indent=" " * 12),
         )
     )
 
@@ -28,7 +31,7 @@ def line(status: Status) -> str:
         f"read back {status.read.total():,}",
         f"{rate(status):,.0f}/s",
         f"lag {lag(status.lag)}",
-        "no slot" if status.slot is None else f"slot at {status.slot.confirmed}, {size(status.slot.retained)} WAL kept",
+        "no slot" if status.slot is None else f"slot {size(status.slot.behind)} behind",
         status.pipeline if status.last_error is None else f"{status.pipeline}: {status.last_error}",
     ]
     return " | ".join(parts)
@@ -47,7 +50,7 @@ def summary(end: Summary) -> str:
     if end.first_event is not None:
         lines.append(f"  start      {end.first_event:.1f} s to the first event")
     if end.slot is not None:
-        lines.append(f"  slot       confirmed {end.slot.confirmed}, {size(end.slot.retained)} of WAL kept")
+        lines.append(f"  slot       confirmed {end.slot.confirmed}, {size(end.slot.behind)} behind the end of the WAL")
     if end.others:
         lines.append(f"  others     {end.others:,} events of changes that other sessions made")
     return "\n".join(lines)

@@ -35,7 +35,9 @@ _STOP_TIMEOUT: Final = 15.0
 _POLL: Final = 0.02
 _SLOT_INTERVAL: Final = 0.5
 _SLOT: Final = """
-SELECT active, confirmed_flush_lsn::text, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint
+SELECT active, confirmed_flush_lsn::text,
+       pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint,
+       pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint
   FROM pg_replication_slots WHERE slot_name = %s
 """
 
@@ -114,7 +116,6 @@ class Demo:
         return Status(
             addresses=self.addresses,
             pipeline=progress.state,
-            position="-" if progress.position is None else str(progress.position.lsn),
             last_error=progress.last_error,
             elapsed=self.elapsed,
             seconds=self._seconds,
@@ -189,7 +190,7 @@ class Demo:
                 row = self._connection.execute(_SLOT, (name,)).fetchone()
             except psycopg.OperationalError as exc:
                 raise ConnectionLost(f"the embedded Postgres is gone ({type(exc).__name__})") from None
-            self._slot = None if row is None else Slot(name, row[0], row[1] or "-", row[2] or 0)
+            self._slot = None if row is None else Slot(name, row[0], row[1] or "-", row[2] or 0, row[3] or 0)
         return self._slot
 
 

@@ -23,11 +23,16 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The replication slot as Postgres sees it. `retained` in bytes of WAL."""
+    """The replication slot as Postgres sees it.
+
+    In bytes of WAL: `behind` from the confirmed position to the end, `retained` from what decoding may need again,
+    which Postgres moves up only now and then.
+    """
 
     name: str
     active: bool
     confirmed: str
+    behind: int
     retained: int
 
 
@@ -37,7 +42,6 @@ class Status:
 
     addresses: Addresses
     pipeline: str
-    position: str
     last_error: str | None
     elapsed: float
     seconds: float

@@ -14,25 +14,23 @@ from typing import Any, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from pycdc.observability.logger import EVENT
+
 Format = Literal["text", "json"]
 
-_NOISY = ("httpx", "httpcore", "urllib3", "asyncio", "authlib")
+_NOISY = ("httpx", "httpx2", "httpcore", "urllib3", "asyncio", "authlib")
 
 
 def configure(style: Format = "text", level: int = logging.INFO) -> None:
-    """Set structlog and the root logger up for this process."""
+    """Set the root logger up for this process."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        structlog.stdlib.ExtraAdder(),
+        _own_event,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _plain_values,
     ]
-    structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )
     handler = _StandardError()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -72,6 +70,13 @@ def _renderer(style: Format) -> Processor:
     return structlog.processors.LogfmtRenderer(
         key_order=["timestamp", "level", "event"], drop_missing=True, bool_as_flag=False
     )
+
+
+def _own_event(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Our own records carry their fields beside the message, which repeats them for other programs' formatters."""
+    if EVENT in event:
+        event["event"] = event.pop(EVENT)
+    return event
 
 
 def _plain_values(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -69,6 +69,14 @@ class PipelineCollector(Collector):
         for labels, count in self._progress.nulled.copy().items():
             nulls.add_metric(labels, count)
         yield nulls
+        unknown = CounterMetricFamily(
+            "pycdc_unknown_type_columns",
+            "Columns whose type has no codec, each time that a version of their table was met.",
+            labels=["table", "type"],
+        )
+        for labels, count in self._progress.unknown_types.copy().items():
+            unknown.add_metric(labels, count)
+        yield unknown
 
     def _gauges(self) -> Iterator[Metric]:
         progress = self._progress

@@ -44,6 +44,7 @@ class Progress:
     tables: dict[str, int] = field(default_factory=dict)
     operations: dict[tuple[str, str], int] = field(default_factory=dict)
     nulled: dict[tuple[str, str], int] = field(default_factory=dict)
+    unknown_types: dict[tuple[str, str], int] = field(default_factory=dict)
     snapshot: list[TableSnapshot] = field(default_factory=list)
     last_error: str | None = None
     last_message: float = 0.0
@@ -64,6 +65,10 @@ class Progress:
             self.tables[table] = self.tables.get(table, 0) + count
             key = (table, run.op.value)
             self.operations[key] = self.operations.get(key, 0) + count
+
+    def unknown_type(self, table: str, type_name: str) -> None:
+        """Count a column whose type has no codec, each time that a version of its table is met."""
+        self.unknown_types[table, type_name] = self.unknown_types.get((table, type_name), 0) + 1
 
     def became_null(self, table: str, column: str) -> None:
         """Count a value that has no representation and was written as NULL."""

@@ -66,7 +66,7 @@ def _absent(config: Config, tables: Sequence[TableRef], role: RoleFacts, rights:
 def _contents(
     config: Config, present: PublicationFacts, tables: Sequence[TableRef], rights: Mapping[int, TableRights]
 ) -> Iterator[Finding]:
-    missing = missing_tables(_published_names(tables, present), present)
+    missing = missing_tables(tables, present)
     if missing:
         names = _some([str(table) for table in missing])
         statement = add_tables_sql(present.name, missing) + ";"
@@ -90,13 +90,6 @@ def _contents(
             "the server decodes and sends their rows in vain",
             path="source.postgres.tables",
         )
-
-
-def _published_names(tables: Sequence[TableRef], present: PublicationFacts) -> list[TableRef]:
-    """A partitioned table is published under its own name or under those of its partitions, never both."""
-    if present.via_partition_root:
-        return [table for table in tables if not table.is_partition]
-    return [table for table in tables if table.kind != "p"]
 
 
 def _operations(config: Config, present: PublicationFacts) -> Iterator[Finding]:

@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Any, Final
 
 import psycopg
-import structlog
 from psycopg import sql
 
 from pycdc.connectors.postgres import walsender
@@ -24,8 +23,9 @@ from pycdc.connectors.postgres.facts import PublicationFacts, TableRef
 from pycdc.connectors.postgres.session import Connection, connect, translate
 from pycdc.errors import ConnectionLost, EnvironmentNotReady
 from pycdc.model import Lsn
+from pycdc.observability.logger import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 _PATIENCE: Final = 5.0
 """Seconds that creating a slot may take before the transactions that it waits for are named."""

@@ -27,6 +27,7 @@ from pycdc.connectors.postgres.facts import (
 from pycdc.connectors.postgres.session import Connection, connect, translate
 from pycdc.connectors.postgres.type_catalog import TypeCatalog, with_typmod
 from pycdc.model import Column, Lsn, PgType
+from pycdc.patterns import qualified
 
 __all__ = ["Catalog", "parse_history", "with_typmod"]
 
@@ -59,11 +60,22 @@ SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::te
        CASE WHEN c.reltuples >= 0 THEN c.reltuples::int8 END AS rows_estimate,
        CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::oid::int8 END AS root
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+       LEFT JOIN pg_class root ON c.relispartition AND root.oid = pg_partition_root(c.oid)
+       LEFT JOIN pg_namespace above ON above.oid = root.relnamespace,
+       -- A partition is meant by its own name or by its root's.
+       LATERAL (VALUES (ARRAY[n.nspname || '.' || c.relname, above.nspname || '.' || root.relname])) AS v (names)
  WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-   AND n.nspname || '.' || c.relname LIKE ANY (%(patterns)s)
-   AND NOT n.nspname || '.' || c.relname LIKE ANY (%(exclude)s)
+   AND EXISTS (SELECT FROM unnest(v.names) name WHERE name LIKE ANY (%(patterns)s))
+   AND NOT EXISTS (SELECT FROM unnest(v.names) name WHERE name LIKE ANY (%(exclude)s))
  ORDER BY 2, 3
+"""
+
+_ROOT: Final = """
+SELECT n.nspname AS schema, root.relname AS name
+  FROM pg_class c JOIN pg_class root ON root.oid = pg_partition_root(c.oid)
+       JOIN pg_namespace n ON n.oid = root.relnamespace
+ WHERE c.oid = %(oid)s::int8::oid AND c.relispartition
 """
 
 _TABLE: Final = """
@@ -211,6 +223,11 @@ class Catalog:
             for row in self._rows(_TABLES, patterns=[*map(_like, patterns)], exclude=[*map(_like, exclude)])
         ]
 
+    def partition_root(self, oid: int) -> tuple[str, str] | None:
+        """Schema and name of the topmost table that this one is a partition of."""
+        row = self._row(_ROOT, oid=oid)
+        return None if row is None else (row["schema"], row["name"])
+
     def table_facts(self, oid: int) -> TableFacts | None:
         table, columns, indexes = self._row(_TABLE, oid=oid), self._rows(_COLUMNS, oid=oid), self._rows(_KEYS, oid=oid)
         if table is None:
@@ -308,8 +325,7 @@ def parse_history(content: bytes | str) -> dict[int, Lsn]:
 
 
 def _like(pattern: str) -> str:
-    qualified = pattern if "." in pattern else f"public.{pattern}"
-    return re.sub(r"([\\%_])", r"\\\1", qualified).replace("*", "%")
+    return re.sub(r"([\\%_])", r"\\\1", qualified(pattern)).replace("*", "%")
 
 
 def _lsn(text: str | None) -> Lsn | None:

@@ -13,11 +13,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
-
-import structlog
 
 from pycdc.config import Config
 from pycdc.connectors.postgres.admin import (
@@ -35,15 +32,19 @@ from pycdc.connectors.postgres.markers import SnapshotMarkers
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.replication import ReplicationStream
 from pycdc.connectors.postgres.snapshot import copy_rows
-from pycdc.errors import EnvironmentNotReady, PositionGap
+from pycdc.errors import EnvironmentNotReady, OtherSource, PositionGap
 from pycdc.interfaces import Checkpoint
 from pycdc.model import NOWHERE, Batch, Lsn, Position, Transaction
+from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress, TableSnapshot
+from pycdc.patterns import matches_any
 
-log = structlog.get_logger("pycdc")
+log = get_logger()
 
 _POLL = 0.1
 """Seconds without data after which the pipeline gets its turn."""
+_WATCH = 30.0
+"""Seconds between looks at the publication."""
 
 
 class PostgresConnector:
@@ -56,7 +57,11 @@ class PostgresConnector:
         self._progress = progress or Progress()
         self._catalog = Catalog(self._dsn)
         self._admin = Admin(self._dsn)
-        self._relations = Relations(self._catalog, partial(wanted, self._source.tables, self._source.exclude_tables))
+        self._relations = Relations(
+            self._catalog,
+            partial(wanted, self._source.tables, self._source.exclude_tables),
+            self._progress.unknown_type,
+        )
         self._raw_text = config.values.encoding_errors == "replace"
         self._identity: dict[str, Any] = {}
         self._stream: ReplicationStream | None = None
@@ -71,7 +76,7 @@ class PostgresConnector:
             yield Batch(position=Position(NOWHERE), urgent=True, snapshot_done=False)
             begin = yield from self._begin(tables, decision)
         if self._source.snapshot != "only":
-            yield from self._stream_from(begin, last_commit)
+            yield from self._stream_from(begin, last_commit, tables)
 
     def checkpoint(self, batch: Batch) -> Checkpoint:
         assert batch.position is not None
@@ -104,7 +109,11 @@ class PostgresConnector:
         if self._source.manage_publication:
             added = self._admin.ensure_publication(name, tables, present, via_partition_root=via_root)
             if added and present is not None:
-                log.info("added tables to the publication", publication=name, tables=[str(table) for table in added])
+                log.warning(
+                    "added tables to the publication; the rows that they hold already are not read",
+                    publication=name,
+                    tables=[str(table) for table in added],
+                )
             return
         missing = tables if present is None else missing_tables(tables, present)
         if missing:
@@ -116,6 +125,19 @@ class PostgresConnector:
             raise EnvironmentNotReady(
                 f"publication {name} does not publish {', '.join(map(str, missing))}",
                 hint=f"let its owner run: {remedy};",
+            )
+
+    def _check_publication(self, tables: list[TableRef]) -> None:
+        """Notice what nobody tells a stream: a table that left the publication is silent, not an error."""
+        present = self._catalog.publication(self._config.publication)
+        still_there = {ref.oid for ref in self._catalog.tables(self._source.tables, self._source.exclude_tables)}
+        gone = [ref for ref in tables if ref.oid in still_there]
+        gone = gone if present is None else missing_tables(gone, present)
+        if gone:
+            raise PositionGap(
+                f"publication {self._config.publication} no longer publishes {', '.join(map(str, gone))}",
+                hint="what was written to them since is lost to the slot: add them again, then start over with "
+                "`pycdc teardown` and run, or take them out of source.postgres.tables",
             )
 
     def _decide(self, start: Checkpoint | None) -> Decision:
@@ -130,7 +152,7 @@ class PostgresConnector:
             ends = timeline_ends() if moved and slot is not None and slot.failover else None
             decision = check_start(start, slot, server, slot_name, timeline_ends=ends)
         except PositionGap as gap:
-            if self._source.snapshot != "when_needed":
+            if self._source.snapshot != "when_needed" or isinstance(gap, OtherSource):
                 raise
             log.warning("starting over with a snapshot", reason=gap.fact)
             self._admin.drop_slot(slot_name)
@@ -203,7 +225,7 @@ class PostgresConnector:
 
     # Stream.
 
-    def _stream_from(self, begin: Lsn, last_commit: Lsn) -> Iterator[Batch | None]:
+    def _stream_from(self, begin: Lsn, last_commit: Lsn, tables: list[TableRef]) -> Iterator[Batch | None]:
         source = self._source
         stream = self._stream = ReplicationStream(
             self._dsn,
@@ -217,20 +239,31 @@ class PostgresConnector:
         assembler = Assembler(
             self._relations.from_message, begin, last_commit, marks=self._config.envelope.transaction_metadata
         )
-        position = begin
         log.info("streaming", slot=self._config.slot, start=str(begin))
+        position = begin
+        heartbeat, watch = _Timer(self._config.envelope.heartbeat_interval / 4), _Timer(_WATCH)
         while True:
-            frames = stream.read(source.max_batch_changes, source.max_batch_bytes, _POLL)
-            self._progress.last_message = stream.last_message_at
-            batch = Batch(last_commit=assembler.last_commit)
-            if frames:
-                assembler.feed(frames, batch)
-            elif assembler.idle and stream.idle_position is not None and stream.idle_position > position:
-                batch.position = Position(stream.idle_position)
+            batch = self._read(stream, assembler, position)
             if batch.position is not None:
                 position = batch.position.lsn
-            self._measure(stream, batch)
+            elif assembler.idle and heartbeat.due():
+                batch.position = Position(position)
+            if watch.due():
+                self._check_publication(tables)
             yield batch if batch.runs or batch.position is not None else None
+
+    def _read(self, stream: ReplicationStream, assembler: Assembler, position: Lsn) -> Batch:
+        """What came within the poll time. Where nothing is in flight, a keepalive moves the position."""
+        frames = stream.read(self._source.max_batch_changes, self._source.max_batch_bytes, _POLL)
+        self._progress.last_message = stream.last_message_at
+        batch = Batch(last_commit=assembler.last_commit)
+        if frames:
+            assembler.feed(frames, batch)
+            batch.whole = assembler.idle
+        elif assembler.idle and stream.idle_position is not None and stream.idle_position > position:
+            batch.position = Position(stream.idle_position)
+        self._measure(stream, batch)
+        return batch
 
     def _measure(self, stream: ReplicationStream, batch: Batch) -> None:
         progress = self._progress
@@ -242,11 +275,20 @@ class PostgresConnector:
             progress.lag_seconds = 0.0
 
 
+class _Timer:
+    """Due every `interval` seconds; never if that is 0. A heartbeat shows that the pipeline lives when no WAL does."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._next = time.monotonic() + interval
+
+    def due(self) -> bool:
+        if not self._interval or time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + self._interval
+        return True
+
+
 def wanted(tables: list[str], exclude: list[str], schema: str, name: str) -> bool:
     """Whether a table is captured: some pattern of `tables` names it and none of `exclude` does."""
-    full = f"{schema}.{name}"
-    return _any(tables, full) and not _any(exclude, full)
-
-
-def _any(patterns: list[str], full: str) -> bool:
-    return any(fnmatchcase(full, pattern if "." in pattern else f"public.{pattern}") for pattern in patterns)
+    return matches_any(tables, schema, name) and not matches_any(exclude, schema, name)

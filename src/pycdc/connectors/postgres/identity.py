@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any
 
 from pycdc.connectors.postgres.facts import ServerFacts, SlotFacts
-from pycdc.errors import EnvironmentNotReady, PositionGap
+from pycdc.errors import EnvironmentNotReady, OtherSource, PositionGap
 from pycdc.interfaces import Checkpoint
 from pycdc.model import Lsn
 
@@ -111,7 +111,7 @@ def _check_same_source(
     now = source_identity(server, slot_name)
     for key, what, cause in _IDENTITY:
         if key in stored and stored[key] != now[key]:
-            raise PositionGap(
+            raise OtherSource(
                 f"the stored position belongs to {what} {stored[key]}, and this is {now[key]}",
                 hint=_resnapshot(f"{cause}; correct the dsn if it points to the wrong place"),
             )

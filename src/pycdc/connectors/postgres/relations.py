@@ -7,33 +7,36 @@ advisory (failures.md C31): a fact that does not fit the message any more is lef
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-
-import structlog
 
 from pycdc.connectors.postgres.catalog import Catalog, with_typmod
 from pycdc.connectors.postgres.facts import TableFacts
 from pycdc.connectors.postgres.pgoutput import Relation, RelationColumn
 from pycdc.model import Column, PgType, Table
+from pycdc.observability.logger import get_logger
 from pycdc.rows.codecs import is_unknown
 from pycdc.rows.images import Images
 
-log = structlog.get_logger("pycdc")
+log = get_logger()
 
 
 class Relations:
-    """Makes and keeps the newest version of each table. `wanted` says whose rows are delivered."""
+    """Makes and keeps the newest version of each table.
 
-    def __init__(self, catalog: Catalog, wanted: Callable[[str, str], bool]) -> None:
+    `wanted` says whose rows are delivered; `on_unknown` hears of table and type where a column's type has no codec.
+    """
+
+    def __init__(
+        self, catalog: Catalog, wanted: Callable[[str, str], bool], on_unknown: Callable[[str, str], None]
+    ) -> None:
         self._catalog = catalog
         self._wanted = wanted
+        self._on_unknown = on_unknown
         self._tables: dict[int, Table] = {}
-        self.unknown_types: Counter[str] = Counter()
 
     def from_message(self, relation: Relation) -> Table | None:
         """The table's version as of `relation`; the same object as before where nothing changed."""
-        if not self._wanted(relation.namespace, relation.name):
+        if not self._is_wanted(relation):
             return None
         facts = self._catalog.table_facts(relation.oid)
         types = self._types(relation)
@@ -41,6 +44,13 @@ class Relations:
             _column(column, types.get(column.type_oid), facts, relation.identity) for column in relation.columns
         )
         return self._newest(relation.oid, relation.namespace, relation.name, columns, relation.identity, facts)
+
+    def _is_wanted(self, relation: Relation) -> bool:
+        """A partition is meant by its own name or by its root's."""
+        if self._wanted(relation.namespace, relation.name):
+            return True
+        root = self._catalog.partition_root(relation.oid)
+        return root is not None and self._wanted(*root)
 
     def _types(self, relation: Relation) -> dict[int, PgType]:
         """The columns' types; enums are read anew, because ALTER TYPE … ADD VALUE is not announced."""
@@ -73,7 +83,7 @@ class Relations:
     def _warn(self, table: Table) -> None:
         for column in table.columns:
             if is_unknown(column.type):
-                self.unknown_types[column.type.name] += 1
+                self._on_unknown(str(table), column.type.name)
                 log.warning("a type without a codec", table=str(table), column=column.name, type=column.type.name)
 
 

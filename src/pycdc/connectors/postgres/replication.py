@@ -22,7 +22,6 @@ from types import TracebackType
 from typing import Final
 
 import psycopg
-import structlog
 from psycopg import sql
 from psycopg.pq import ExecStatus
 
@@ -32,8 +31,9 @@ from pycdc.connectors.postgres.wakeups import GATHER_POLL_MS, WakeUps
 from pycdc.connectors.postgres.walsender import start_replication
 from pycdc.errors import ConnectionLost, PositionGap, ProtocolError, PycdcError, SlotActive
 from pycdc.model import Lsn
+from pycdc.observability.logger import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 XLOG_DATA: Final = ord("w")
 KEEPALIVE: Final = ord("k")
@@ -73,6 +73,7 @@ _IN_STREAM: Final = {
 class ReplicationStream:
     """One connection that reads one slot. Opened once, closed once; reconnecting takes a new object.
 
+    `streaming` asks for transactions while they are in progress (protocol 2); the engine does not yet.
     `systemid`, `timeline`, `database` and `server_version` are known after `open`. `last_message_at` is
     time.monotonic() of the last bytes from the server, `received` the furthest LSN that came, `server_wal_end` how far
     the walsender says it has read the WAL. `raw_text`: see `leave_text_raw`.
@@ -86,9 +87,11 @@ class ReplicationStream:
         publications: Sequence[str],
         options: PostgresSource,
         retries: Retries | None = None,
+        streaming: bool = False,
         raw_text: bool = False,
     ) -> None:
         self._dsn = dsn
+        self._streaming = streaming
         self._slot = slot
         self._publications = tuple(publications)
         self._options = options
@@ -164,7 +167,7 @@ class ReplicationStream:
             start,
             self._publications,
             messages=self._options.messages,
-            streaming=self._options.streaming,
+            streaming=self._streaming,
         )
         deadline = time.monotonic() + self._options.slot_timeout
         announced = False

@@ -35,7 +35,8 @@ from pycdc.sinks.kafka.topics import TopicAdmin
 log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
-"""``key`` and ``value`` (bytes or None), and perhaps ``headers`` (list of name and bytes) and ``partition``."""
+"""``key`` and ``value`` (bytes or None), and perhaps ``headers`` (list of name and bytes or None), ``partition`` and
+``timestamp`` (milliseconds since the Unix epoch)."""
 
 _SLICE: Final = 0.05
 """Seconds between looks at failures and at the stop signal."""
@@ -253,6 +254,7 @@ class KafkaSink:
                         record["value"],
                         record["key"],
                         partition=record.get("partition", -1),
+                        timestamp=record.get("timestamp", 0),
                         headers=record.get("headers"),
                     )
                 except BufferError:
@@ -300,7 +302,7 @@ class KafkaSink:
             return
         for record in records:
             key, value = len(record["key"] or b""), len(record["value"] or b"")
-            headers = sum(len(name) + len(data) + 10 for name, data in record.get("headers", ()))
+            headers = sum(len(name) + len(data or b"") + 10 for name, data in record.get("headers", ()))
             if key + value + headers + _OVERHEAD > limit:
                 raise self._too_large(topic, key, value)
 

@@ -1,0 +1,303 @@
+"""Each check, from facts to findings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pycdc.cli.checks.kafka import topic_findings
+from pycdc.cli.checks.publication import publication_findings
+from pycdc.cli.checks.server import clock_finding, headroom_findings, replication_finding, server_findings
+from pycdc.cli.checks.slot import slot_findings, start_finding
+from pycdc.cli.checks.tables import identity_findings, match_findings, reading_findings
+from pycdc.cli.findings import Finding, Status
+from pycdc.config import Config, KafkaSink, PostgresSource
+from pycdc.connectors.postgres.facts import (
+    PublicationFacts,
+    PublishedTable,
+    ServerFacts,
+    SlotFacts,
+    TableFacts,
+    TableRef,
+)
+from pycdc.connectors.postgres.identity import Decision, Start
+from pycdc.connectors.postgres.survey import RoleFacts, TableRights
+from pycdc.errors import EnvironmentNotReady, PositionGap
+from pycdc.interfaces import Checkpoint
+from pycdc.loading import validate
+from pycdc.model import Lsn, Position
+from pycdc.sinks.kafka.survey import Cluster
+
+SERVER = ServerFacts(
+    version=160004,
+    system_identifier="1",
+    timeline=1,
+    database="shop",
+    database_oid=5,
+    encoding="UTF8",
+    wal_level="logical",
+    current_lsn=Lsn(1000),
+    in_recovery=False,
+    max_replication_slots=10,
+    used_replication_slots=1,
+    max_wal_senders=10,
+    max_slot_wal_keep_size=None,
+    wal_sender_timeout=60.0,
+    role="cdc",
+    role_replicates=True,
+)
+ROLE = RoleFacts("cdc", creates=True, used_wal_senders=0)
+SLOT = SlotFacts(
+    name="pycdc_shop",
+    plugin="pgoutput",
+    database="shop",
+    temporary=False,
+    active_pid=None,
+    confirmed_flush=Lsn(900),
+    restart_lsn=Lsn(800),
+    wal_status="reserved",
+    safe_wal_size=None,
+    retained_bytes=200,
+    invalidation=None,
+    failover=False,
+    synced=False,
+)
+USERS = TableRef(1, "public", "users", rows_estimate=10)
+RIGHTS = TableRights(1, selectable=True, reachable=True, owned=True, row_security=False, size=8192)
+PUBLICATION = PublicationFacts(
+    name="pycdc_shop",
+    all_tables=False,
+    operations=frozenset({"insert", "update", "delete", "truncate"}),
+    via_partition_root=False,
+    generated_columns=False,
+    owner="cdc",
+    owned=True,
+    tables=(PublishedTable("public", "users"),),
+    covered=frozenset({1}),
+)
+
+
+def config(**postgres: Any) -> Config:
+    return validate({"name": "shop", "source": {"postgres": {"dsn": "host=db", **postgres}}, "sink": {"console": {}}})
+
+
+def bad(findings: Any) -> list[Finding]:
+    return [finding for finding in findings if finding.status is not Status.OK]
+
+
+def only(findings: Any) -> Finding:
+    found = bad(findings)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_a_server_that_is_ready_has_no_findings_but_good_ones() -> None:
+    assert bad(server_findings(SERVER)) == []
+    assert bad(headroom_findings(SERVER, ROLE, None)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "title", "fix"),
+    [
+        ({"wal_level": "replica"}, Status.FAILED, "wal_level is replica", "ALTER SYSTEM SET wal_level = 'logical';"),
+        ({"in_recovery": True, "version": 150008}, Status.FAILED, "the server is a standby", "use the primary"),
+        ({"in_recovery": True}, Status.WARNING, "the server is a standby", ""),
+        ({"version": 190001}, Status.WARNING, "Postgres 19 is newer", ""),
+        ({"encoding": "SQL_ASCII"}, Status.WARNING, "no encoding", ""),
+    ],
+)
+def test_what_a_server_lacks_is_found(change: dict[str, Any], status: Status, title: str, fix: str) -> None:
+    finding = only(server_findings(replace(SERVER, **change)))
+    assert finding.status is status
+    assert title in finding.title
+    assert fix in finding.fix
+    assert finding.path
+
+
+def test_slots_and_senders_must_be_free_unless_ours_are_there() -> None:
+    full = replace(SERVER, used_replication_slots=10)
+    busy = replace(ROLE, used_wal_senders=10)
+    slots, senders = bad(headroom_findings(full, busy, None))
+    assert (slots.status, senders.status) == (Status.FAILED, Status.FAILED)
+    assert "max_replication_slots = 15" in slots.fix
+    assert "max_wal_senders = 15" in senders.fix
+    assert bad(headroom_findings(full, busy, replace(SLOT, active_pid=7))) == []
+
+
+def test_a_role_that_may_not_replicate_is_told_the_grant() -> None:
+    assert replication_finding(ROLE, None).status is Status.OK
+    refusal = EnvironmentNotReady("permission denied", hint="ALTER ROLE … REPLICATION")
+    finding = replication_finding(ROLE, refusal)
+    assert finding.status is Status.FAILED
+    assert 'ALTER ROLE "cdc" REPLICATION;' in finding.fix
+    other = replication_finding(ROLE, EnvironmentNotReady("no pg_hba.conf entry", hint="add a line"))
+    assert other.fix == "add a line"
+
+
+def test_clocks_that_differ_are_a_warning() -> None:
+    assert clock_finding(-0.5).status is Status.OK
+    assert "5.0 s ahead of" in clock_finding(5.0).title
+    assert "5.0 s behind" in clock_finding(-5.0).title
+
+
+def test_a_pattern_that_matches_nothing_is_found_with_what_was_meant() -> None:
+    source = PostgresSource.model_validate({"dsn": "x", "tables": ["users", "usrs"]})
+    finding = only(match_findings(source, [USERS], [1, 0], ["public.users", "public.orders"]))
+    assert (finding.status, finding.path) == (Status.WARNING, "source.postgres.tables[1]")
+    assert finding.fix == "did you mean public.users?"
+    assert bad(match_findings(source, [], [0, 0], ["public.zzz"]))[0].status is Status.FAILED
+    everything = only(match_findings(source, [], [1, 1], []))
+    assert everything.path == "source.postgres.exclude_tables"
+
+
+@pytest.mark.parametrize(
+    ("change", "title", "fix"),
+    [
+        ({"selectable": False}, "may not read public.users", 'GRANT SELECT ON "public"."users" TO "cdc";'),
+        ({"reachable": False}, "may not use schema public", 'GRANT USAGE ON SCHEMA "public" TO "cdc";'),
+        ({"row_security": True}, "row security hides rows", 'ALTER ROLE "cdc" BYPASSRLS;'),
+    ],
+)
+def test_rows_that_a_snapshot_could_not_read_are_found(change: dict[str, bool], title: str, fix: str) -> None:
+    rights = {1: replace(RIGHTS, **change)}
+    finding = only(reading_findings("cdc", [USERS], rights, config().source.postgres))
+    assert finding.status is Status.FAILED
+    assert title in finding.title
+    assert finding.fix == fix
+    assert bad(reading_findings("cdc", [USERS], rights, config(snapshot="never").source.postgres)) == []
+
+
+@pytest.mark.parametrize(
+    ("identity", "primary", "key", "operations", "status"),
+    [
+        ("d", True, ("id",), PUBLICATION.operations, None),
+        ("d", False, (), PUBLICATION.operations, Status.FAILED),
+        ("n", True, ("id",), PUBLICATION.operations, Status.FAILED),
+        ("f", False, (), PUBLICATION.operations, Status.WARNING),
+        ("i", False, ("id",), PUBLICATION.operations, None),
+        ("d", False, (), frozenset({"insert"}), Status.WARNING),
+    ],
+)
+def test_a_table_whose_updates_would_fail_is_found(
+    identity: str, primary: bool, key: tuple[str, ...], operations: frozenset[str], status: Status | None
+) -> None:
+    facts = TableFacts(1, "public", "users", "r", identity, {}, key, primary)
+    found = bad(identity_findings([facts], operations))
+    assert [finding.status for finding in found] == ([] if status is None else [status])
+    if status is Status.FAILED:
+        assert "UPDATE and DELETE on public.users fail in the application" in found[0].title
+        assert 'ALTER TABLE "public"."users" REPLICA IDENTITY FULL' in found[0].fix
+
+
+def published(present: PublicationFacts | None, settings: Config | None = None, **changes: Any) -> list[Finding]:
+    rights = {1: replace(RIGHTS, owned=changes.get("owned", True))}
+    role = replace(ROLE, creates=changes.get("creates", True))
+    tables = changes.get("tables", [USERS])
+    return bad(publication_findings(settings or config(), present, tables, role, rights))
+
+
+def test_a_publication_that_fits_or_can_be_made_is_fine() -> None:
+    assert published(PUBLICATION) == []
+    assert published(None) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "title", "path"),
+    [
+        ({"manage_publication": False}, {}, "publication pycdc_shop does not exist", "manage_publication"),
+        ({}, {"creates": False}, "role cdc may not create it", "manage_publication"),
+        ({}, {"owned": False}, "role cdc does not own public.users", "manage_publication"),
+    ],
+)
+def test_a_publication_that_cannot_be_made_comes_with_the_statement(
+    settings: dict[str, Any], changes: dict[str, Any], title: str, path: str
+) -> None:
+    (finding,) = published(None, config(**settings), **changes)
+    assert finding.status is Status.FAILED
+    assert title in finding.title
+    assert finding.path == f"source.postgres.{path}"
+    assert 'CREATE PUBLICATION "pycdc_shop" FOR TABLE ONLY "public"."users";' in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "title", "fix"),
+    [
+        ({"tables": (), "covered": frozenset()}, Status.WARNING, "public.users will be added", ""),
+        ({"tables": (), "covered": frozenset(), "owned": False}, Status.FAILED, "may not add them", "ADD TABLE ONLY"),
+        ({"operations": frozenset({"insert", "delete"})}, Status.FAILED, "leaves out update", "SET (publish = "),
+        ({"tables": (PublishedTable("public", "users", row_filter="id > 5"),)}, Status.WARNING, "filters the rows", ""),
+        ({"tables": (PublishedTable("public", "users", ("id",)),)}, Status.WARNING, "has 1 column of public.users", ""),
+        (
+            {"tables": (PublishedTable("public", "users"), PublishedTable("public", "log"))},
+            Status.WARNING,
+            "public.log published, but not captured",
+            "",
+        ),
+    ],
+)
+def test_what_a_publication_leaves_out_is_found(change: dict[str, Any], status: Status, title: str, fix: str) -> None:
+    (finding,) = published(replace(PUBLICATION, **change))
+    assert finding.status is status
+    assert title in finding.title
+    assert fix in finding.fix
+
+
+def test_truncates_are_missed_only_where_they_are_wanted() -> None:
+    without = replace(PUBLICATION, operations=frozenset({"insert", "update", "delete"}))
+    assert published(without) == []
+    wanted = config().model_copy(update={"envelope": config().envelope.model_copy(update={"skip": []})})
+    assert "leaves out truncate" in published(without, wanted)[0].title
+
+
+def test_partitions_are_expected_under_the_name_that_the_publication_uses() -> None:
+    tables = [TableRef(2, "public", "part", "p"), TableRef(3, "public", "part_1", root=2)]
+    leaves = replace(PUBLICATION, tables=(PublishedTable("public", "part_1"),), covered=frozenset({2, 3}))
+    assert published(leaves, tables=tables) == []
+    (finding,) = published(leaves, config(via_partition_root=True), tables=tables)
+    assert "publish_via_partition_root = true" in finding.fix
+
+
+def test_a_start_is_told_before_it_happens() -> None:
+    gap = PositionGap("slot pycdc_shop is gone", hint="start over")
+    assert start_finding(config(), None, gap).status is Status.FAILED
+    assert start_finding(config(snapshot="when_needed"), None, gap).status is Status.WARNING
+    resume = Decision(Start.RESUME, Lsn(900), "checkpoint and slot agree")
+    stored = Checkpoint(Position(Lsn(900)))
+    assert start_finding(config(), stored, resume).title == "streaming goes on at 0/384"
+    create = Decision(Start.CREATE, Lsn(0), "neither checkpoint nor slot exist")
+    assert start_finding(config(), None, create).title == "slot pycdc_shop will be created, after a snapshot"
+    assert start_finding(config(snapshot="never"), None, create).title == "slot pycdc_shop will be created"
+
+
+@pytest.mark.parametrize(
+    ("change", "limit", "status"),
+    [
+        ({}, None, Status.OK),
+        ({"retained_bytes": 2 * 2**30}, None, Status.WARNING),
+        ({"retained_bytes": 2 * 2**30, "active_pid": 7}, None, Status.OK),
+        ({"retained_bytes": 600, "active_pid": 7}, 1000, Status.WARNING),
+        ({"wal_status": "unreserved"}, 1000, Status.FAILED),
+    ],
+)
+def test_a_slot_that_endangers_the_server_is_found(change: dict[str, Any], limit: int | None, status: Status) -> None:
+    server = replace(SERVER, max_slot_wal_keep_size=limit)
+    found = bad(slot_findings(replace(SLOT, **change), server))
+    assert [finding.status for finding in found] == ([] if status is Status.OK else [status])
+
+
+def test_topics_that_cannot_be_made_are_found() -> None:
+    sink = KafkaSink.model_validate({"brokers": "b:9092", "format": "json"})
+    cluster = Cluster(3, frozenset({"shop.public.a"}))
+    topics = ["shop.public.a", "shop.public.b", "shop.public.c"]
+    refusal = EnvironmentNotReady("the user may not create topics", hint="give it the ACLs")
+    found = list(topic_findings(sink, cluster, topics, {"shop.public.b": refusal}, {}))
+    assert [finding.status for finding in found] == [Status.OK, Status.OK, Status.FAILED, Status.OK]
+    assert found[1].title == "1 topic exists"
+    assert found[3].title == "1 topic can be created"
+    off = KafkaSink.model_validate({"brokers": "b", "format": "json", "topics": {"create": False}})
+    commands = {topic: f"kafka-topics --create --topic {topic}" for topic in topics}
+    finding = only(topic_findings(off, cluster, topics, {}, commands))
+    assert finding.path == "sink.kafka.topics.create"
+    assert finding.fix.count("\n") == 1

@@ -1,0 +1,63 @@
+"""The reference pages say what the code says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from pycdc.cli.app import COMMANDS
+from pycdc.config import Config
+from pycdc.loading import load_text
+from pycdc.loading.explanations import model
+from pycdc.reference import commands, configuration, write
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_pages_are_current(tmp_path: Path) -> None:
+    write(tmp_path)
+    for name in ("configuration.md", "cli.md"):
+        assert (DOCS / name).read_text() == (tmp_path / name).read_text(), "run: make docs"
+
+
+def sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield section
+    for info in section.model_fields.values():
+        inner = model(info.annotation)
+        if inner is not None:
+            yield from sections(inner)
+
+
+def test_every_option_is_explained() -> None:
+    for section in sections(Config):
+        assert section.__doc__, section
+        for name, info in section.model_fields.items():
+            assert info.description, f"{section.__name__}.{name}"
+            assert f"| `{name}` |" in configuration()
+
+
+def test_every_command_is_explained() -> None:
+    text = commands()
+    for name in COMMANDS:
+        assert f"## `pycdc {name}`" in text
+    assert "| `--force` | End the session" in text
+
+
+def test_types_bounds_and_defaults_are_told() -> None:
+    text = configuration()
+    assert "| `port` | integer, ≥ 0, ≤ 65535 | `9464` |" in text
+    assert "| `dsn` | text, secret | **required** |" in text
+    assert '| `tables` | list of text | `["*.*"]` |' in text
+    assert "| `snapshot` | `initial`, `never`, `only`, `when_needed` | `initial` |" in text
+    assert "## `rules[].hash[]`" in text
+
+
+def test_the_example_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_DSN", "host=db")
+    example = re.search(r"```yaml\n(.*?)```", configuration(), re.DOTALL)
+    assert example is not None
+    assert load_text(example[1]).name == "shop"
