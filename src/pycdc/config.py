@@ -118,6 +118,20 @@ class Values(Model):
     """Text that is not UTF-8 (databases in SQL_ASCII): stop, or write U+FFFD in place of what is wrong."""
 
 
+_URI = re.compile(r"postgres(?:ql)?://(?:[^@/]*@)?([^?]*)", re.DOTALL)
+
+
+def _encoded(dsn: SecretStr | None) -> SecretStr | None:
+    """A password with `@` or `/` in a URI ends early, and libpq's errors call its rest the host or the port."""
+    found = None if dsn is None else _URI.match(dsn.get_secret_value())
+    if found is not None and "@" in found[1]:
+        raise Refused(
+            "is a URI with an `@` too many",
+            "%-encode special characters of user and password: `@` as %40, `/` as %2F, `:` as %3A",
+        )
+    return dsn
+
+
 class HashRule(Model):
     """Debezium's column.mask.hash.v2: hex of the digest of salt and value, cut to the column's length."""
 
@@ -190,6 +204,8 @@ class PostgresSource(Model):
     max_batch_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
     """The same in bytes; one change that is larger is a batch of its own."""
 
+    _dsn_encoded = field_validator("dsn")(_encoded)
+
     @field_validator("slot", "publication")
     @classmethod
     def _slot_name(cls, value: str | None) -> str | None:
@@ -252,7 +268,7 @@ class KafkaSink(Model):
     """at_least_once: after a crash, what was written since the last stored position comes again."""
     topics: Topics = Topics()
     """How topics are made."""
-    options: dict[str, str | int | float | bool | SecretStr] = {}
+    options: Annotated[dict[str, str | int | float | bool | SecretStr], Field(repr=False)] = {}
     """librdkafka settings, passed on as they are (`security.protocol`, `sasl.*`, `ssl.*` …). Passwords and keys
     among them are kept secret."""
     delivery_timeout: Annotated[float, Field(gt=0)] = 120.0
@@ -386,6 +402,8 @@ class PostgresOffsets(Model):
     """Default: the source's."""
     table: str = "pycdc_offsets"
     """The table, `schema.table` or just `table`."""
+
+    _dsn_encoded = field_validator("dsn")(_encoded)
 
 
 class Envelope(Model):

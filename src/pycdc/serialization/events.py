@@ -7,7 +7,7 @@ from the old row where that tells it: all of it under FULL, else the identity's 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pycdc.errors import ProtocolError
 from pycdc.model import Op, Run
@@ -29,11 +29,11 @@ class Event:
     op: Op
     lsn: int
     index: int
-    key: list[Text] | None
-    before: list[Text] | None
-    after: list[Text] | None
+    key: list[Text] | None = field(repr=False)
+    before: list[Text] | None = field(repr=False)
+    after: list[Text] | None = field(repr=False)
     partial: bool = False
-    other_key: list[Text] | None = None
+    other_key: list[Text] | None = field(default=None, repr=False)
 
 
 def events(run: Run, encoder: RowEncoder) -> Iterator[Event]:

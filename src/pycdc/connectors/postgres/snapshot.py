@@ -18,9 +18,9 @@ from pycdc.connectors.postgres.session import Connection, Meaning, connect, leav
 from pycdc.errors import ConnectionLost, EnvironmentNotReady
 
 _POLL_MS: Final = 100
+_GONE: Final = Meaning(ConnectionLost, "take the snapshot again", "the exported snapshot is gone")
+_AT_IMPORT: Final = {"22023": _GONE, "42704": _GONE}
 _SPECIAL: Final = {
-    "22023": Meaning(ConnectionLost, "take the snapshot again", "the exported snapshot is gone"),
-    "42704": Meaning(ConnectionLost, "take the snapshot again", "the exported snapshot is gone"),
     "42501": Meaning(
         EnvironmentNotReady,
         "GRANT SELECT ON the table TO the role; where row level security hides rows: ALTER ROLE … BYPASSRLS",
@@ -72,8 +72,12 @@ def copy_rows(
 def _begin(connection: Connection, snapshot: str | None) -> None:
     connection.execute("SET row_security = off")
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    if snapshot is not None:
+    if snapshot is None:
+        return
+    try:
         connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+    except psycopg.Error as error:
+        raise translate(error, _AT_IMPORT) from None
 
 
 def _lines(connection: Connection, max_rows: int, max_bytes: int) -> Iterator[list[bytes]]:
