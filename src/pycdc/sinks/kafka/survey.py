@@ -27,10 +27,7 @@ class TopicSurvey(TopicAdmin):
     """Asks where `TopicAdmin` acts."""
 
     def __init__(self, client: Mapping[str, Any], topics: config.Topics, *, timeout: float = 10.0) -> None:
-        try:
-            super().__init__(client, topics, timeout=timeout)
-        except KafkaException as error:
-            raise refused_option(error) from None
+        super().__init__(client, topics, timeout=timeout)
 
     def cluster(self) -> Cluster:
         """Raises ConnectionLost or EnvironmentNotReady."""
