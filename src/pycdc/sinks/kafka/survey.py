@@ -26,7 +26,7 @@ class Cluster:
 class TopicSurvey(TopicAdmin):
     """Asks where `TopicAdmin` acts."""
 
-    def __init__(self, client: Mapping[str, Any], topics: config.Topics, *, timeout: float = 10.0) -> None:
+    def __init__(self, client: Mapping[str, Any], topics: config.Topics, *, timeout: float = 5.0) -> None:
         super().__init__(client, topics, timeout=timeout)
 
     def cluster(self) -> Cluster:
