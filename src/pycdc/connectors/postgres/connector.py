@@ -107,6 +107,7 @@ class PostgresConnector:
         name, via_root = self._config.publication, self._source.via_partition_root
         present = self._catalog.publication(name)
         if self._source.manage_publication:
+            self._warn_of_failing_writes(tables if present is None else missing_tables(tables, present))
             added = self._admin.ensure_publication(name, tables, present, via_partition_root=via_root)
             if added and present is not None:
                 log.warning(
@@ -125,6 +126,17 @@ class PostgresConnector:
             raise EnvironmentNotReady(
                 f"publication {name} does not publish {', '.join(map(str, missing))}",
                 hint=f"let its owner run: {remedy};",
+            )
+
+    def _warn_of_failing_writes(self, tables: list[TableRef]) -> None:
+        """Publishing a table without a replica identity makes the application's UPDATE and DELETE on it fail."""
+        facts = [self._catalog.table_facts(ref.oid) for ref in tables]
+        failing = [f"{found.schema}.{found.name}" for found in facts if found is not None and not found.updatable]
+        if failing:
+            log.warning(
+                "publishing tables without a replica identity: UPDATE and DELETE on them fail from now on; "
+                "ALTER TABLE … REPLICA IDENTITY FULL, or take them out of source.postgres.tables",
+                tables=failing,
             )
 
     def _check_publication(self, tables: list[TableRef]) -> None:
