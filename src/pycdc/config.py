@@ -406,6 +406,9 @@ class PostgresOffsets(Model):
     _dsn_encoded = field_validator("dsn")(_encoded)
 
 
+Adjustment = bool | Literal["strict"]
+
+
 class Envelope(Model):
     """What is emitted beside the rows. The defaults are Debezium's."""
 
@@ -419,8 +422,10 @@ class Envelope(Model):
     """Seconds between records in `__debezium-heartbeat.{name}`; 0 for none. The slot advances without them."""
     context_headers: bool = False
     """Debezium's `__debezium.context.*` headers on every record; they rule out batched producing."""
-    adjust_names: bool = True
-    """Make schema and field names legal for Avro, as Debezium's schema.name.adjustment.mode=avro does."""
+    adjust_names: Adjustment = True
+    """Make schema and field names legal for Avro, as Debezium's schema.name.adjustment.mode=avro does. `strict` also
+    puts an underscore before schemas and tables that begin with a digit, in the names of records: some registries
+    refuse those (Apicurio: `public.2024_sales`)."""
 
 
 METADATA: Final = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
+from pycdc.config import Adjustment
 from pycdc.errors import ConfigError
 from pycdc.model import Table
 from pycdc.rows.plan import Field, Plan
@@ -128,7 +129,7 @@ HEARTBEAT_VALUE: Final = Schema(
 )
 
 
-def key_schema(plan: Plan, prefix: str, *, adjust: bool) -> Schema | None:
+def key_schema(plan: Plan, prefix: str, *, adjust: Adjustment) -> Schema | None:
     """The key's struct, None for a table without a key."""
     if not plan.key:
         return None
@@ -136,13 +137,13 @@ def key_schema(plan: Plan, prefix: str, *, adjust: bool) -> Schema | None:
     return Schema("struct", name=name, fields=_fields(plan.table, plan.key, adjust=adjust))
 
 
-def row_schema(plan: Plan, prefix: str, *, adjust: bool) -> Schema:
+def row_schema(plan: Plan, prefix: str, *, adjust: Adjustment) -> Schema:
     """The row's struct, as it stands in ``before`` and ``after``."""
     name = record_name(f"{prefix}.{plan.table}.Value", adjust=adjust)
     return Schema("struct", optional=True, name=name, fields=_fields(plan.table, plan.fields, adjust=adjust))
 
 
-def envelope_schema(plan: Plan, prefix: str, *, adjust: bool) -> Schema:
+def envelope_schema(plan: Plan, prefix: str, *, adjust: Adjustment) -> Schema:
     row = row_schema(plan, prefix, adjust=adjust)
     return Schema(
         "struct",
@@ -159,7 +160,7 @@ def envelope_schema(plan: Plan, prefix: str, *, adjust: bool) -> Schema:
     )
 
 
-def _fields(table: Table, fields: tuple[Field, ...], *, adjust: bool) -> tuple[tuple[str, Schema], ...]:
+def _fields(table: Table, fields: tuple[Field, ...], *, adjust: Adjustment) -> tuple[tuple[str, Schema], ...]:
     """Names and schemas; two columns whose names become the same would overwrite each other, so they are refused."""
     named = [(field_name(field.name, adjust=adjust), field) for field in fields]
     twice = [name for name, count in Counter(name for name, _ in named).items() if count > 1]

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from pycdc import config
+from pycdc.config import Adjustment
 from pycdc.errors import ConfigError
 from pycdc.model import Op, Run
 from pycdc.rows.avro import long, sized, writer
@@ -66,7 +67,7 @@ class FlatParts(Parts):
 class Flattening:
     """What becomes of events, decided once per pipeline."""
 
-    def __init__(self, settings: config.Flatten, *, adjust: bool) -> None:
+    def __init__(self, settings: config.Flatten, *, adjust: Adjustment) -> None:
         self._deletes = settings.deletes
         self._adjust = adjust
         self._rewrites = settings.deletes in ("rewrite", "rewrite_with_tombstone")
@@ -135,7 +136,7 @@ class Flattening:
         return [(header.name, Op.DELETE.value.encode()) for header in self._headers if header.path == "op"]
 
 
-def _added(text: str, prefix: str, *, adjust: bool) -> Added:
+def _added(text: str, prefix: str, *, adjust: Adjustment) -> Added:
     name, _, alias = text.partition(":")
     path = config.metadata_path(name)
     schema = replace(_SCHEMAS[path], optional=True, default=NO_DEFAULT)

@@ -11,6 +11,7 @@ import json
 from functools import reduce
 from typing import Any, Final
 
+from pycdc.config import Adjustment
 from pycdc.rows.schema import Datum, Schema
 from pycdc.serialization.names import field_name, record_name
 
@@ -21,7 +22,7 @@ class NotInferable(ValueError):
     """No schema holds the document: elements of different types, numbers that are too large, or no JSON at all."""
 
 
-def inferred(text: object, name: str, *, adjust: bool) -> tuple[Schema, Datum]:
+def inferred(text: object, name: str, *, adjust: Adjustment) -> tuple[Schema, Datum]:
     """The schema of an object or array, named `name`, and its Connect value. Raises NotInferable."""
     if not isinstance(text, str):
         raise NotInferable("not text")
@@ -35,7 +36,7 @@ def inferred(text: object, name: str, *, adjust: bool) -> tuple[Schema, Datum]:
     return schema, _datum(document, schema, adjust)
 
 
-def _schema(value: Any, name: str, adjust: bool) -> Schema | None:
+def _schema(value: Any, name: str, adjust: Adjustment) -> Schema | None:
     if isinstance(value, dict):
         return _struct(value, name, adjust)
     if isinstance(value, list):
@@ -57,7 +58,7 @@ def _scalar(value: Any) -> str:
     raise NotInferable("an integer of more than 64 bits")
 
 
-def _struct(members: dict[str, Any], name: str, adjust: bool) -> Schema:
+def _struct(members: dict[str, Any], name: str, adjust: Adjustment) -> Schema:
     fields: dict[str, Schema] = {}
     for key, value in members.items():
         field = field_name(key, adjust=adjust)
@@ -83,7 +84,7 @@ def _merged(left: Schema, right: Schema) -> Schema:
     raise NotInferable("an array with elements of different types")
 
 
-def _datum(value: Any, schema: Schema, adjust: bool) -> Datum:
+def _datum(value: Any, schema: Schema, adjust: Adjustment) -> Datum:
     if value is None:
         return None
     if isinstance(value, list) and schema.type != "array":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from pycdc.config import Adjustment
 from pycdc.errors import ConfigError
 
 _NOT_TOPIC = re.compile(r"[^A-Za-z0-9._-]")
@@ -42,21 +43,24 @@ def topic_name(text: str) -> str:
     return topic
 
 
-def field_name(text: str, *, adjust: bool) -> str:
+def field_name(text: str, *, adjust: Adjustment) -> str:
     """A column's name as a field of an Avro record."""
     if not adjust:
         return text
-    name = _NOT_NAME.sub(_underscores, text)
-    return "_" + name if name[:1].isdigit() else name
+    return _led(_NOT_NAME.sub(_underscores, text))
 
 
 def _underscores(match: re.Match[str]) -> str:
     return "_" if ord(match[0]) < 0x10000 else "__"
 
 
-def record_name(text: str, *, adjust: bool) -> str:
-    """A full record name; only its very first character must not be a digit, as in Debezium."""
+def record_name(text: str, *, adjust: Adjustment) -> str:
+    """A full record name. As in Debezium only its very first character must not be a digit; strictly, no part's."""
     if not adjust:
         return text
     name = _NOT_FULL_NAME.sub(_underscores, text)
+    return ".".join(map(_led, name.split("."))) if adjust == "strict" else _led(name)
+
+
+def _led(name: str) -> str:
     return "_" + name if name[:1].isdigit() else name

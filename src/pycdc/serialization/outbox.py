@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from pycdc import config
+from pycdc.config import Adjustment
 from pycdc.errors import ConfigError, ConversionError
 from pycdc.model import Column, Lsn, Op, Position, Run, Table
 from pycdc.patterns import matches_any
@@ -104,7 +105,9 @@ class _Placed:
 class _Outbox:
     """One version of an outbox table: its columns by their role."""
 
-    def __init__(self, settings: config.Outbox, encoder: RowEncoder, form: Form, base: str, *, adjust: bool) -> None:
+    def __init__(
+        self, settings: config.Outbox, encoder: RowEncoder, form: Form, base: str, *, adjust: Adjustment
+    ) -> None:
         self.encoder = encoder
         self._table = encoder.plan.table
         self._fields = {field.column.name: field for field in encoder.plan.fields}

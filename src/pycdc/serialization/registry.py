@@ -189,7 +189,8 @@ class SchemaRegistry:
         if status == 422:
             return SchemaIncompatible(
                 f"the registry at {self._url} finds the schema of {subject} invalid (code {error.error_code})",
-                hint="check names that Avro does not allow: `envelope.adjust_names: true` makes them legal",
+                hint="names that Avro does not allow are the usual cause, a schema or table that begins with a digit "
+                "too: `envelope.adjust_names: strict` makes them legal",
             )
         if status == _NOT_FOUND and not self._settings.register_schemas:
             return EnvironmentNotReady(
