@@ -68,7 +68,7 @@ def _file_offsets(chosen: FileOffsets) -> OffsetStore:
 
 
 def _postgres_offsets(config: Config, chosen: PostgresOffsets) -> OffsetStore:
-    dsn = (chosen.dsn or config.source.postgres.dsn).get_secret_value()
+    dsn = (chosen.dsn or config.capture.dsn).get_secret_value()
     return PostgresOffsetStore(dsn, config.name, table=chosen.table)
 
 
@@ -125,7 +125,7 @@ class StoringSink:
 
 
 def build_serializer(config: Config, form: Form, progress: Progress) -> Serializer:
-    catalog = Catalog(config.source.postgres.dsn.get_secret_value())
+    catalog = Catalog(config.capture.dsn.get_secret_value())
     try:
         database = catalog.server().database
     finally:

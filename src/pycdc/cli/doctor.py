@@ -80,7 +80,7 @@ def diagnose(config: Config) -> Iterator[Finding]:
     """All findings, group after group. Groups whose server does not answer are left out."""
     yield from _group("configuration", _configuration(config))
     source = None
-    catalog = Catalog(config.source.postgres.dsn.get_secret_value())
+    catalog = Catalog(config.capture.dsn.get_secret_value())
     try:
         source = _source(config, catalog)
     except PycdcError as error:
@@ -122,7 +122,7 @@ def _configuration(config: Config) -> Iterator[Finding]:
 
 
 def _source(config: Config, catalog: Catalog) -> Source:
-    options = config.source.postgres
+    options = config.capture
     survey = Survey(options.dsn.get_secret_value())
     server = catalog.server()
     tables = catalog.tables(options.tables, options.exclude_tables)
@@ -131,7 +131,7 @@ def _source(config: Config, catalog: Catalog) -> Source:
 
 
 def _postgres(config: Config, source: Source) -> Iterator[Finding]:
-    survey = Survey(config.source.postgres.dsn.get_secret_value())
+    survey = Survey(config.capture.dsn.get_secret_value())
     yield from server_findings(source.server)
     yield replication_finding(source.role, survey.refuses_replication())
     yield from headroom_findings(source.server, source.role, source.slot)
@@ -139,7 +139,7 @@ def _postgres(config: Config, source: Source) -> Iterator[Finding]:
 
 
 def _tables(config: Config, catalog: Catalog, source: Source) -> Iterator[Finding]:
-    options = config.source.postgres
+    options = config.capture
     by_pattern = [len(catalog.tables([pattern])) for pattern in options.tables]
     all_tables = [] if all(by_pattern) else [str(table) for table in catalog.tables(["*.*"])]
     yield from match_findings(options, source.tables, by_pattern, all_tables)
@@ -191,7 +191,7 @@ def _kafka(config: Config, source: Source | None) -> Iterator[Finding]:
 def _topics(config: Config, tables: list[TableRef]) -> list[str]:
     """The topics of these tables, as the serializer names them."""
     named = set()
-    for ref in _arriving(tables, via_root=config.source.postgres.via_partition_root):
+    for ref in _arriving(tables, via_root=config.capture.via_partition_root):
         table = Table(ref.oid, ref.schema, ref.name, ())
         plan = plan_table(table, _routing(config), config.values, config.compatibility)
         pattern = plan.topic or "{name}.{schema}.{table}"
