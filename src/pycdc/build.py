@@ -9,10 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, PostgresOffsets
+from pycdc.connectors.kafka.connector import KafkaConnector
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.errors import ConfigError
-from pycdc.interfaces import Connector, OffsetStore, Sink
+from pycdc.events import Applied, EventBatch
+from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
+from pycdc.model import Batch
 from pycdc.observability.progress import Progress
 from pycdc.offsets.file import FileOffsetStore
 from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
@@ -28,10 +31,16 @@ from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
 from pycdc.sinks.kafka.settings import client_settings
 from pycdc.sinks.kafka.topics import TopicAdmin
 from pycdc.sinks.null import NullSink
+from pycdc.sinks.postgres.ledger import Ledger
+from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
 
 
-def build_loop(config: Config, progress: Progress) -> Loop:
+def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
     """Everything that a pipeline is made of."""
+    return _capture_loop(config, progress) if config.source.kafka is None else _reverse_loop(config, progress)
+
+
+def _capture_loop(config: Config, progress: Progress) -> Loop[Batch, Checkpoint]:
     offsets = build_offsets(config)
     stopping = threading.Event()
     return Loop(
@@ -42,6 +51,23 @@ def build_loop(config: Config, progress: Progress) -> Loop:
         config.retries,
         progress,
         stopping,
+    )
+
+
+def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applied]:
+    """From topics into tables. The ledger ties both ends: the source claims partitions, the sink moves their offsets."""
+    source, sink = config.source.kafka, config.sink.postgres
+    assert source is not None
+    assert sink is not None
+    ledger = Ledger(sink.dsn.get_secret_value(), config.name, sink.bookkeeping)
+    schema_text = None if source.registry is None else SchemaRegistry(source.registry).text_for
+    return Loop(
+        lambda: KafkaConnector(config, ledger, schema_text, progress),
+        lambda: PostgresApplySink(sink, config.name, ledger),
+        ledger,
+        config.checkpoint,
+        config.retries,
+        progress,
     )
 
 

@@ -343,7 +343,7 @@ class Route(Model):
     row lacks is looked up in the message key."""
     set: dict[str, str] | None = None
     """Column to field: what is written. A field that an event lacks leaves its column alone; null writes NULL.
-    Default: every field, into the column of its name."""
+    Default: every field, into the column of its name; for `operation: delta` none."""
     delta: dict[str, str] = {}
     """Column to field, for `operation: delta`: what is added."""
     constants: dict[str, str | int | float | bool | None] = {}

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from pycdc.events import Partition
 from pycdc.model import NOWHERE, Batch, Lsn, Position
 
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A position together with the identity of the source that it belongs to.

@@ -115,7 +115,9 @@ class Loop(Generic[B, C]):
         self.progress.state = "stopping"
         self._store(checkpointer, source, sink)
 
-    def _store_before_rewinding(self, checkpointer: Checkpointer[B, C], source: Source[B, C], sink: Target[B, C]) -> None:
+    def _store_before_rewinding(
+        self, checkpointer: Checkpointer[B, C], source: Source[B, C], sink: Target[B, C]
+    ) -> None:
         """Keep what a sound sink took, which saves the next run from repeating it; a broken one has nothing to keep."""
         try:
             self._store(checkpointer, source, sink)

@@ -124,13 +124,15 @@ def _run(config: Config, *, live: bool) -> None:
         url = stack.enter_context(StatusServer(config.http, progress)).url if config.http.enabled else None
         if url is not None:
             log.info("serving metrics and health", url=url)
-        stack.enter_context(SlotWatch(config.capture.dsn.get_secret_value(), config.slot, progress))
+        if config.source.postgres is not None:
+            stack.enter_context(SlotWatch(config.capture.dsn.get_secret_value(), config.slot, progress))
         execute(pipeline, _view(config, progress, url, live=live))
     _say_where(progress, config)
 
 
 def _view(config: Config, progress: Progress, url: str | None, *, live: bool) -> View:
-    return LiveView(config.name, config.slot, progress, url) if live else LogLines(progress)
+    slot = None if config.source.postgres is None else config.slot
+    return LiveView(config.name, slot, progress, url) if live else LogLines(progress)
 
 
 def _say_where(progress: Progress, config: Config) -> None:
@@ -142,7 +144,7 @@ def _say_where(progress: Progress, config: Config) -> None:
 
 
 def _keeps_position(config: Config) -> bool:
-    return config.offsets is not None or config.sink.kafka is not None
+    return any((config.offsets, config.sink.kafka, config.sink.postgres))
 
 
 @contextmanager
