@@ -55,14 +55,14 @@ def _capture_loop(config: Config, progress: Progress) -> Loop[Batch, Checkpoint]
 
 
 def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applied]:
-    """From topics into tables. The ledger ties both ends: the source claims partitions, the sink moves their offsets."""
+    """From topics into tables. The ledger ties both ends: the source claims partitions, the sink moves offsets."""
     source, sink = config.source.kafka, config.sink.postgres
     assert source is not None
     assert sink is not None
     ledger = Ledger(sink.dsn.get_secret_value(), config.name, sink.bookkeeping)
-    schema_text = None if source.registry is None else SchemaRegistry(source.registry).text_for
+    registry = source.registry
     return Loop(
-        lambda: KafkaConnector(config, ledger, schema_text, progress),
+        lambda: KafkaConnector(config, ledger, None if registry is None else SchemaRegistry(registry), progress),
         lambda: PostgresApplySink(sink, config.name, ledger),
         ledger,
         config.checkpoint,

@@ -12,12 +12,13 @@ import click
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
 from pycdc.cli.checks.kafka import topic_findings
 from pycdc.cli.checks.publication import publication_findings
+from pycdc.cli.checks.routes import source_findings, target_findings
 from pycdc.cli.checks.server import clock_finding, headroom_findings, replication_finding, server_findings
 from pycdc.cli.checks.slot import slot_findings, start_finding
 from pycdc.cli.checks.tables import identity_findings, match_findings, reading_findings, rule_findings
 from pycdc.cli.findings import Finding, Status, from_error, ok, show, warning
 from pycdc.cli.position import compared, stored_position
-from pycdc.config import Config, TableRule
+from pycdc.config import Config, PostgresSink, Registry, TableRule
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import ServerFacts, SlotFacts, TableFacts, TableRef
 from pycdc.connectors.postgres.relations import Relations
@@ -31,6 +32,7 @@ from pycdc.serialization.names import topic_name
 from pycdc.serialization.registry_probe import RegistryProbe
 from pycdc.sinks.kafka.settings import client_settings, producer_settings
 from pycdc.sinks.kafka.survey import TopicSurvey
+from pycdc.sinks.postgres.survey import survey_target
 
 _EVERY_OPERATION = frozenset({"insert", "update", "delete", "truncate"})
 
@@ -78,6 +80,29 @@ class Source:
 
 def diagnose(config: Config) -> Iterator[Finding]:
     """All findings, group after group. Groups whose server does not answer are left out."""
+    return _diagnose_capture(config) if config.source.kafka is None else _diagnose_reverse(config)
+
+
+def _diagnose_reverse(config: Config) -> Iterator[Finding]:
+    source, sink = config.source.kafka, config.sink.postgres
+    assert source is not None
+    assert sink is not None
+    yield from _group("configuration", [ok(f"pipeline {config.name}", f"group {source.group or config.name}")])
+    yield from _group("kafka", source_findings(source, sink))
+    yield from _group("registry", _registry(source.registry, "source.kafka.registry"))
+    yield from _group("tables", _target(sink, config.name))
+
+
+def _target(sink: PostgresSink, name: str) -> Iterator[Finding]:
+    try:
+        facts = survey_target(sink, name)
+    except PycdcError as error:
+        yield from_error(error, "sink.postgres.dsn")
+        return
+    yield from target_findings(facts, sink.bookkeeping)
+
+
+def _diagnose_capture(config: Config) -> Iterator[Finding]:
     yield from _group("configuration", _configuration(config))
     source = None
     catalog = Catalog(config.capture.dsn.get_secret_value())
@@ -94,7 +119,8 @@ def diagnose(config: Config) -> Iterator[Finding]:
         for finding in _group("kafka", _kafka(config, source)):
             brokers_answer = brokers_answer and finding.path != "sink.kafka.brokers"
             yield finding
-        yield from _group("registry", _registry(config))
+        registry = None if config.sink.kafka is None else config.sink.kafka.registry
+        yield from _group("registry", _registry(registry, "sink.kafka.registry"))
         if source is not None:
             yield from _group("position", _position(config, catalog, source, brokers_answer=brokers_answer))
     finally:
@@ -211,18 +237,17 @@ def _routing(config: Config) -> list[TableRule]:
     return [TableRule(tables=rule.tables, topic=rule.topic) for rule in config.rules]
 
 
-def _registry(config: Config) -> Iterator[Finding]:
-    sink = config.sink.kafka
-    if sink is None or sink.registry is None:
+def _registry(registry: Registry | None, path: str) -> Iterator[Finding]:
+    if registry is None:
         return
     try:
-        probe = RegistryProbe(sink.registry)
+        probe = RegistryProbe(registry)
         try:
             yield ok("the schema registry answers", f"{probe.subjects()} subjects")
         finally:
             probe.close()
     except PycdcError as error:
-        yield from_error(error, "sink.kafka.registry")
+        yield from_error(error, path)
 
 
 def _position(config: Config, catalog: Catalog, source: Source, *, brokers_answer: bool) -> Iterator[Finding]:

@@ -120,7 +120,11 @@ def named(kind: str, name: str, **more: Any) -> dict[str, Any]:
         (named("int", "io.debezium.time.Time"), 3_600_000, "01:00:00"),
         (named("long", "io.debezium.time.MicroDuration"), 5, "5 microseconds"),
         (named("string", "io.debezium.time.ZonedTimestamp"), "2020-01-01T00:00:00Z", "2020-01-01T00:00:00Z"),
-        (named("bytes", "io.debezium.data.Bits", **{"connect.parameters": {"length": "10"}}), b"\x05\x02", "1000000101"),
+        (
+            named("bytes", "io.debezium.data.Bits", **{"connect.parameters": {"length": "10"}}),
+            b"\x05\x02",
+            "1000000101",
+        ),
     ],
 )
 @pytest.mark.parametrize("nullable", [False, True])

@@ -15,8 +15,8 @@ from tests.sinks.postgres.test_routing import ITEMS
 Rows = dict[str, dict[str, Any]]
 
 
-def write(operation: Any, key: int = 1, set: Any = None, add: Any = None, **options: Any) -> Write:
-    return Write(ITEMS, operation, {"id": str(key)}, set or {}, add or {}, **options)
+def write(operation: Any, key: int = 1, assigned: Any = None, add: Any = None, **more: Any) -> Write:
+    return Write(ITEMS, operation, {"id": str(key)}, assigned or {}, add or {}, **more)
 
 
 def told(*writes: Write) -> list[tuple[str, list[tuple[dict[str, Any], dict[str, Any]]]]]:
@@ -25,7 +25,7 @@ def told(*writes: Write) -> list[tuple[str, list[tuple[dict[str, Any], dict[str,
 
 def test_upserts_of_a_row_become_one_with_the_last_value_of_each_column() -> None:
     first, second = {"name": "a", "quantity": "1"}, {"name": None}
-    assert told(write("upsert", set=first), write("upsert", set=second)) == [
+    assert told(write("upsert", assigned=first), write("upsert", assigned=second)) == [
         ("upsert", [({"name": None, "quantity": "1"}, {})])
     ]
 
@@ -33,7 +33,7 @@ def test_upserts_of_a_row_become_one_with_the_last_value_of_each_column() -> Non
 def test_deltas_of_a_row_are_summed_and_never_across_an_assignment() -> None:
     one, two = write("update", add={"quantity": 3}), write("update", add={"quantity": Decimal("-1.5")})
     assert told(one, two) == [("update", [({}, {"quantity": Decimal("1.5")})])]
-    reset = write("update", set={"quantity": "0"})
+    reset = write("update", assigned={"quantity": "0"})
     assert told(one, reset, two) == [
         ("update", [({}, {"quantity": 3})]),
         ("update", [({"quantity": "0"}, {})]),
@@ -42,8 +42,8 @@ def test_deltas_of_a_row_are_summed_and_never_across_an_assignment() -> None:
 
 
 def test_a_delete_makes_what_came_before_it_needless_and_what_follows_comes_later() -> None:
-    assert told(write("upsert", set={"name": "a"}), write("delete")) == [("delete", [({}, {})])]
-    assert [operation for operation, _ in told(write("delete"), write("upsert", set={"name": "b"}))] == [
+    assert told(write("upsert", assigned={"name": "a"}), write("delete")) == [("delete", [({}, {})])]
+    assert [operation for operation, _ in told(write("delete"), write("upsert", assigned={"name": "b"}))] == [
         "delete",
         "upsert",
     ]

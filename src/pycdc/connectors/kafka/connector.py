@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -42,21 +42,29 @@ _ANSWER: Final = 10.0
 """Seconds for a question to the brokers."""
 
 
+class Schemas(Protocol):
+    """What is needed of a schema registry."""
+
+    def text_for(self, schema_id: int) -> str: ...
+    def close(self) -> None: ...
+
+
 class KafkaConnector:
-    """A `Source` of `EventBatch`. `schema_text` is the registry's, None without one."""
+    """A `Source` of `EventBatch`. `registry` is closed with it; None: no record is read as Avro."""
 
     def __init__(
         self,
         config: Config,
         claims: Claims,
-        schema_text: Callable[[int], str] | None,
+        registry: Schemas | None,
         progress: Progress | None = None,
     ) -> None:
         source = config.source.kafka
         assert source is not None
         self._source = source
         self._claims = claims
-        self._decoder = Decoder(schema_text, source.format)
+        self._registry = registry
+        self._decoder = Decoder(None if registry is None else registry.text_for, source.format)
         self._progress = progress or Progress()
         self._next: dict[Partition, int] = {}
         self._failure: PycdcError | None = None
@@ -100,6 +108,8 @@ class KafkaConnector:
         if not self._closed:
             self._closed = True
             self._consumer.close()
+            if self._registry is not None:
+                self._registry.close()
 
     # Records.
 

@@ -63,6 +63,7 @@ class PostgresSink:
         self._events: list[Event] = []
         self._offsets: dict[Partition, int] = {}
         self._blocked: set[Identity] = set()
+        self._refused: set[Identity] = set()
         self._connection = connect(settings.dsn.get_secret_value())
         try:
             ledger.ensure_tables(self._connection)
@@ -131,7 +132,7 @@ class PostgresSink:
                 if kind is Fault.ROW:
                     # Found by the commit, a deferred constraint: no savepoint can tell whose row it was.
                     if bisect:
-                        raise self._refused(error) from None
+                        raise self._refused_by_commit(error) from None
                     bisect = True
                     continue
                 attempt += 1
@@ -149,12 +150,13 @@ class PostgresSink:
         self._blocked = set(self._ledger.parked(connection) if self._ledger.blocked else ())
         good = [routed for routed in events if self._admitted(routed)]  # step 3
         if bisect:
+            self._refused = set()
             self._halves(good)  # step 4
         else:
             self._run(good)
         connection.commit()  # step 5
         self._ledger.advanced(offsets)
-        self._ledger.blocked = frozenset(self._blocked)
+        self._ledger.blocked = frozenset(self._blocked | self._refused)
 
     def _run(self, events: list[Routed]) -> None:
         for group in groups_of(write for routed in events for write in routed.writes):
@@ -165,7 +167,7 @@ class PostgresSink:
 
     def _halves(self, events: list[Routed]) -> None:
         """Run `events` in a savepoint; where a row is refused, its halves, down to the event that it came from."""
-        events = [routed for routed in events if not self._follows(routed)]
+        events = [routed for routed in events if not self._follows(routed, self._refused)]
         if not events:
             return
         try:
@@ -184,16 +186,20 @@ class PostgresSink:
     # Events that cannot be applied.
 
     def _admitted(self, routed: Routed) -> bool:
-        if self._follows(routed):
+        if self._follows(routed, self._blocked):
             return False
         if routed.problem is not None:
             self._park(routed.event, "Unwritable", None, routed.problem)
+            _add(self._blocked, routed.event)
             return False
         return True
 
-    def _follows(self, routed: Routed) -> bool:
-        """Park an event whose key has one parked before it: what comes later must not overtake it."""
-        if not self._blocked or routed.event.identity not in self._blocked:
+    def _follows(self, routed: Routed, before: set[Identity]) -> bool:
+        """Park an event whose key has one parked before it: what comes later must not overtake it.
+
+        What bisection finds is kept apart from `_blocked`, which by then holds keys of later events too.
+        """
+        if not before or routed.event.identity not in before:
             return False
         self._ledger.park(self._connection, routed.event, "Follower", None, "an earlier event of its key is parked")
         return True
@@ -204,6 +210,7 @@ class PostgresSink:
         else:
             words = error.diag.message_primary or ""
             self._park(event, type(error).__name__, error.sqlstate, words, shown=described(error))
+        _add(self._refused, event)
 
     def _park(self, event: Event, error: str, sqlstate: str | None, detail: str, *, shown: str = "") -> None:
         """`detail` is the server's own words, which may hold values: into the table, and nowhere else."""
@@ -214,16 +221,19 @@ class PostgresSink:
                 hint="correct the table or the route and start again, or set sink.postgres.on_error: park",
             )
         self._ledger.park(self._connection, event, error, sqlstate, detail)
-        if event.identity is not None:
-            self._blocked.add(event.identity)
         log.warning("parked an event", record=str(event), reason=shown)
 
-    def _refused(self, error: psycopg.Error | RowMissing) -> ApplyError:
+    def _refused_by_commit(self, error: psycopg.Error | RowMissing) -> ApplyError:
         reason = described(error) if isinstance(error, psycopg.Error) else "a row is missing"
         return ApplyError(
             f"a batch of {len(self._events)} events up to {self._events[-1]} is refused by its commit: {reason}",
             hint="a deferred constraint is violated: make it immediate to have the event named and parked",
         )
+
+
+def _add(identities: set[Identity], event: Event) -> None:
+    if event.identity is not None:
+        identities.add(event.identity)
 
 
 def _pause(attempt: int) -> None:
