@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+T ?= tests
 SECONDS ?= 20
 
 .DEFAULT_GOAL := help
@@ -35,8 +36,8 @@ format: venv ## Put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-unit: venv ## The tests that need no server: seconds
-	$(PYTEST) -m "not server and not slow" $(PYTEST_ARGS)
+unit: venv ## The tests that need no server; of one part in seconds: T=tests/rows/codecs
+	$(PYTEST) -m "not server and not slow" $(T) $(PYTEST_ARGS)
 
 docs: venv ## Write the generated pages anew: configuration, command line, types
 	$(BIN)/python -m pycdc.reference

@@ -15,6 +15,8 @@ from tests.services.availability import Unavailable
 
 pytest_plugins = ["tests.fix_postgres", "tests.fix_kafka"]
 
+RERUNS = 2
+"""CI gives a test of servers and time limits, on a busy machine, another try, and lists it in the summary."""
 STRICT = os.environ.get("PYCDC_TEST_STRICT") == "1"
 
 POSTGRES_FIXTURES = {"postgres", "database", "contrib_postgres", "contrib_database", "postgres_proxy"}
@@ -44,6 +46,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if fixtures & names:
                 item.add_marker(mark)
                 item.add_marker("server")
+        if STRICT and item.get_closest_marker("server"):
+            item.add_marker(pytest.mark.flaky(reruns=RERUNS))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -146,6 +146,9 @@ class Proxy:
         except OSError:
             _reset(writer)
             return
+        except asyncio.CancelledError:
+            _reset(writer)
+            raise
         link = _Link(writer, upstream_writer)
         self._links.add(link)
         try:

@@ -57,7 +57,9 @@ class Recorded:
     key: Any
     value_schema: str | None
     value: Any
-    headers: list[list[str]] = field(default_factory=list)
+    headers: list[list[str | None]] = field(default_factory=list)
+    partition: int | None = None
+    timestamp: int | None = None
 
 
 def readable(value: Any) -> Any:
@@ -87,8 +89,9 @@ class RecordingSink:
     def _recorded(self, topic: str, record: dict[str, Any]) -> Recorded:
         key = (None, None) if record["key"] is None else self.schemas.decode(record["key"])
         value = (None, None) if record["value"] is None else self.schemas.decode(record["value"])
-        headers = [[name, data.decode()] for name, data in record.get("headers", [])]
-        return Recorded(topic, key[0], readable(key[1]), value[0], readable(value[1]), headers)
+        headers = [[name, data and data.decode()] for name, data in record.get("headers", [])]
+        place = record.get("partition"), record.get("timestamp")
+        return Recorded(topic, key[0], readable(key[1]), value[0], readable(value[1]), headers, *place)
 
     def commit(self, checkpoint: Checkpoint) -> None:
         self._offsets.store(checkpoint)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from string import Formatter
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -116,7 +117,21 @@ class Values(Model):
     unavailable: str = "__debezium_unavailable_value"
     """What stands for a TOASTed value that an UPDATE did not touch and Postgres did not send."""
     encoding_errors: Literal["stop", "replace"] = "stop"
-    """Text that is not UTF-8 (databases in SQL_ASCII): stop, or write U+FFFD and count."""
+    """Text that is not UTF-8 (databases in SQL_ASCII): stop, or write U+FFFD in place of what is wrong."""
+
+
+_URI = re.compile(r"postgres(?:ql)?://(?:[^@/]*@)?([^?]*)", re.DOTALL)
+
+
+def _encoded(dsn: SecretStr | None) -> SecretStr | None:
+    """A password with `@` or `/` in a URI ends early, and libpq's errors call its rest the host or the port."""
+    found = None if dsn is None else _URI.match(dsn.get_secret_value())
+    if found is not None and "@" in found[1]:
+        raise Refused(
+            "is a URI with an `@` too many",
+            "%-encode special characters of user and password: `@` as %40, `/` as %2F, `:` as %3A",
+        )
+    return dsn
 
 
 class HashRule(Model):
@@ -181,8 +196,6 @@ class PostgresSource(Model):
     not go back. `*` matches any characters; an empty list captures their writes too."""
     messages: bool = True
     """Deliver what pg_logical_emit_message writes, to the topic `{name}.message`."""
-    streaming: bool = False
-    """Receive transactions while they are in progress (protocol 2). Decoded; not used by the engine yet."""
     status_interval: Annotated[float, Field(gt=0, le=60)] = 1.0
     """Seconds between status updates; they do not depend on traffic or on the sink."""
     silence_timeout: Annotated[float, Field(gt=0)] = 60.0
@@ -191,10 +204,12 @@ class PostgresSource(Model):
     """Seconds to wait while another session reads the slot, before giving up with its pid."""
     failover: bool = False
     """Create the slot with FAILOVER (Postgres 17 and later)."""
-    max_batch_changes: Annotated[int, Field(ge=1)] = 4096
+    max_batch_changes: Annotated[int, Field(ge=1)] = 2048
     """Changes that are handed to the sink at once, at most."""
     max_batch_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
     """The same in bytes; one change that is larger is a batch of its own."""
+
+    _dsn_encoded = field_validator("dsn")(_encoded)
 
     @field_validator("slot", "publication")
     @classmethod
@@ -245,7 +260,7 @@ _SECRET_OPTION = re.compile(
 )
 
 
-Options = dict[str, str | int | float | bool | SecretStr]
+Options = Annotated[dict[str, str | int | float | bool | SecretStr], Field(repr=False)]
 
 
 class KafkaClient(Model):
@@ -389,6 +404,8 @@ class PostgresSink(Model):
     max_attempts: Annotated[int, Field(ge=1)] = 10
     """How often a transaction is tried that meets deadlocks or serialization failures, before the pipeline rewinds."""
 
+    _dsn_encoded = field_validator("dsn")(_encoded)
+
 
 class ConsoleSink(Model):
     """Print each change as a line of JSON."""
@@ -504,6 +521,8 @@ class PostgresOffsets(Model):
     table: str = "pycdc_offsets"
     """The table, `schema.table` or just `table`."""
 
+    _dsn_encoded = field_validator("dsn")(_encoded)
+
 
 class Envelope(Model):
     """What is emitted beside the rows. The defaults are Debezium's."""
@@ -520,6 +539,154 @@ class Envelope(Model):
     """Debezium's `__debezium.context.*` headers on every record; they rule out batched producing."""
     adjust_names: bool = True
     """Make schema and field names legal for Avro, as Debezium's schema.name.adjustment.mode=avro does."""
+
+
+METADATA: Final = (
+    "op",
+    "ts_ms",
+    "ts_us",
+    "ts_ns",
+    *(
+        f"source.{name}"
+        for name in (
+            "version",
+            "connector",
+            "name",
+            "ts_ms",
+            "snapshot",
+            "db",
+            "sequence",
+            "ts_us",
+            "ts_ns",
+            "schema",
+            "table",
+            "txId",
+            "lsn",
+            "xmin",
+            "origin",
+            "origin_lsn",
+        )
+    ),
+    "transaction.id",
+    "transaction.total_order",
+    "transaction.data_collection_order",
+)
+"""What an envelope says beside the rows, by path."""
+
+
+def metadata_path(name: str) -> str:
+    """The path of METADATA that `name` stands for, as Debezium resolves it; "" where there is none."""
+    return next((path for path in METADATA if name and name in (path, path.partition(".")[2])), "")
+
+
+class Flatten(Model):
+    """Records that are the row itself in place of Debezium's envelope, as its ExtractNewRecordState makes them.
+
+    Updates and inserts become the new row; truncates are left out. Sinks that get changes and not records (the console,
+    sinks of your own) do not notice.
+    """
+
+    deletes: Literal["tombstone", "drop", "rewrite", "rewrite_with_tombstone", "delete_to_tombstone"] = "tombstone"
+    """A delete becomes a null value (tombstone, for which delete_to_tombstone is another word), nothing (drop), or
+    the old row with `__deleted: "true"`, followed by a null value or not; with either rewrite, other rows have
+    `__deleted: "false"`."""
+    add_fields: list[str] = []
+    """Fields behind the row's own, from the envelope: `op`, `ts_ms`, `lsn`, `source.ts_ms`, `transaction.id` …; with
+    `:` another name, `source.ts_ms:committed`."""
+    add_headers: list[str] = []
+    """The same as headers; they rule out batched producing."""
+    fields_prefix: str = "__"
+    """Before the names of `add_fields`: `op` is `__op`, `source.ts_ms` is `__source_ts_ms`."""
+    headers_prefix: str = "__"
+    """Before the names of `add_headers`."""
+
+    @field_validator("add_fields", "add_headers")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            path, _, alias = name.partition(":")
+            if not metadata_path(path) or ":" in alias or name.endswith(":"):
+                raise Refused("names something that envelopes do not have", f"take from {', '.join(METADATA)}")
+        return names
+
+
+class OutboxColumn(Model):
+    """A column of the outbox table that goes into its events."""
+
+    column: str
+    """The column."""
+    to: Literal["header", "envelope", "partition"]
+    """header: a header of the record; envelope: a field beside `payload` (which makes the value a record of both);
+    partition: the number of the partition that the record goes to, an integer."""
+    name: str | None = None
+    """Name of the header or field; default: the column's."""
+
+
+class Outbox(Model):
+    """Rows inserted into an outbox table become events of their own, as Debezium's EventRouter makes them.
+
+    Deletes from it and truncates are left out. Sinks that get changes and not records (the console, sinks of your own)
+    do not notice.
+    """
+
+    table: str = "outbox"
+    """Pattern over `schema.table` of the outbox tables; a name without a schema is in `public`."""
+    id: str = "id"
+    """Column of the event's id: the header `id`."""
+    key: str | None = "aggregateid"
+    """Column of the record's key; null: no key."""
+    route: str = "aggregatetype"
+    """Column that chooses the topic."""
+    topic: str = "outbox.event.{route}"
+    """The topic. `{route}` is the value of that column; named groups of `route_pattern` can be used in the same way."""
+    route_pattern: str | None = None
+    """Regular expression (Python's) that a value of `route` has to match as a whole; a value that does not is itself
+    the topic."""
+    payload: str = "payload"
+    """Column of the record's value."""
+    timestamp: str | None = None
+    """Column of the record's timestamp, a timestamp with or without time zone. Default: the time it is written."""
+    schema_version: str | None = None
+    """Integer column: the version of the value's schema (connect.version), where the value is a record."""
+    additional: list[OutboxColumn] = []
+    """Further columns, and where they go."""
+    tombstone_on_empty_payload: bool = False
+    """A payload that is NULL or blank becomes a null value."""
+    expand_json_payload: bool = False
+    """A payload of JSON becomes a value of its structure, with a schema inferred from it; with `format: json` the JSON
+    itself and not a string that holds it. What is not JSON, or has no schema, is written as it is, with a warning."""
+    updates: Literal["warn", "stop"] = "warn"
+    """An UPDATE of an outbox row is no event: leave it out with a warning, or stop."""
+
+    @field_validator("topic")
+    @classmethod
+    def _placeholders(cls, value: str) -> str:
+        try:
+            parts = [part[1:] for part in Formatter().parse(value) if part[1] is not None]
+        except ValueError:
+            parts = [("", "", None)]
+        if not all(name and name.isidentifier() and not form and not conversion for name, form, conversion in parts):
+            raise Refused("has a placeholder that is no name", "write placeholders as `{route}`")
+        return value
+
+    @field_validator("route_pattern")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error:
+            raise Refused("is no regular expression", "write it as Python's re takes it") from None
+        return value
+
+    @model_validator(mode="after")
+    def _named(self) -> Outbox:
+        known = {"route", *re.compile(self.route_pattern or "").groupindex}
+        if not {name for _, name, _, _ in Formatter().parse(self.topic) if name is not None} <= known:
+            raise Refused(
+                "has a topic with a placeholder that nothing fills",
+                f"use {', '.join(f'{{{name}}}' for name in sorted(known))}",
+            )
+        return self
 
 
 class CheckpointRule(Model):
@@ -570,7 +737,7 @@ class Http(Model):
         return self
 
 
-_ABOUT_CAPTURE = {"compatibility", "values", "rules", "envelope", "offsets"}
+_ABOUT_CAPTURE = {"compatibility", "values", "rules", "envelope", "flatten", "outbox", "offsets"}
 
 
 class Config(Model):
@@ -590,6 +757,10 @@ class Config(Model):
     """What to do with columns, keys and topics, by table."""
     envelope: Envelope = Envelope()
     """What is emitted beside the rows."""
+    flatten: Flatten | None = None
+    """Rows without an envelope. Default: with it."""
+    outbox: Outbox | None = None
+    """Events from an outbox table. Default: its rows are like those of other tables."""
     offsets: Offsets | None = None
     """Where the position is stored. Default: with a Kafka sink a topic of the same cluster, otherwise nowhere, and each
     start begins with what the slot holds."""
@@ -638,6 +809,23 @@ class Config(Model):
                 hint="use `pycdc doctor` and `pycdc run`; where it is, the table apply_offsets of its database says",
             )
         return self.source.postgres
+
+    @field_validator("flatten", "outbox", mode="before")
+    @classmethod
+    def _present(cls, data: Any) -> Any:
+        return {} if data is None else data
+
+    @model_validator(mode="after")
+    def _subjects(self) -> Config:
+        kafka = self.sink.kafka
+        if self.outbox is None or kafka is None or kafka.format != "avro" or kafka.registry is None:
+            return self
+        if kafka.registry.subjects != "topic":
+            raise Refused(
+                "has an outbox, whose keys are no Avro records and so have no names for subjects",
+                "set `sink.kafka.registry.subjects: topic`",
+            )
+        return self
 
     @property
     def slug(self) -> str:

@@ -123,7 +123,8 @@ class Claims(Protocol):
 
 Record = dict[str, Any]
 """``key`` and ``value`` (bytes or None) in the shape of confluent_kafka's ``Producer.produce_batch``, plus ``headers``
-(list of name and bytes) where there are any."""
+(list of name and bytes or None) where there are any; with these perhaps ``partition`` and ``timestamp`` (milliseconds
+since the Unix epoch)."""
 
 
 class Serializer(Protocol):

@@ -182,7 +182,7 @@ class LogicalMessage:
     """What ``pg_logical_emit_message`` wrote."""
 
     prefix: str
-    content: bytes
+    content: bytes = field(repr=False)
     transactional: bool
     lsn: Lsn
 

@@ -229,6 +229,7 @@ def test_doctor_compares_the_stored_position_with_the_slot(
     assert "✗ slot pycdc_shop is gone, and with it the changes since" in gone.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.pg("newest")
 def test_doctor_goes_on_where_a_server_is_away(invoke: Invoke, config_file: Write) -> None:
     text = """
@@ -327,6 +328,8 @@ def test_the_second_signal_exits_at_once(shop: str, config_file: Write, tmp_path
         with running("run", config_file(settings(shop, tmp_path))) as process:
             err = Lines(process.stderr)
             err.wait_for("comparing position, slot and server")
+            being_made = "SELECT FROM pg_replication_slots WHERE database = current_database()"
+            wait_for(lambda: blocker.execute(being_made).rowcount == 1)
             process.send_signal(signal.SIGTERM)
             err.wait_for("stopping: delivering")
             assert process.poll() is None

@@ -109,3 +109,15 @@ def test_a_table_that_leaves_the_publication_ends_the_stream(database: str, monk
         with pytest.raises(pycdc.PositionGap, match=r"no longer publishes public\.items"):
             for _ in changes:
                 pass
+
+
+@pytest.mark.pg("==15")
+def test_publishing_a_table_whose_updates_will_fail_is_announced(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE keyed (id int PRIMARY KEY)")
+        connection.execute("CREATE TABLE bare (id int)")
+    assert next(pycdc.capture(database, ["keyed", "bare"], idle=True)) is None
+    (warning,) = [record for record in caplog.records if "without a replica identity" in record.getMessage()]
+    assert warning.__dict__["tables"] == ["public.bare"]

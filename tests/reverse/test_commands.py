@@ -61,9 +61,8 @@ def test_the_example_of_the_page_runs(
             program.wait_until(lambda: connection.execute(query).fetchall() == [(7, 3, True)])
             assert program.stop() == 0
             assert f"position={topic_prefix}[0]@1" in program.log
-        for command in ("status", "teardown"):
-            with Program(
-                [sys.executable, "-m", "pycdc", command, str(config)], tmp_path, {"MONOLITH_DSN": "x"}
-            ) as told:
+        for other in (["status"], ["teardown", "--yes"]):
+            command = [sys.executable, "-m", "pycdc", *other, str(config)]
+            with Program(command, tmp_path, {"MONOLITH_DSN": "x"}) as told:
                 assert told.wait() == 2
                 assert "reads from Kafka" in told.log

@@ -64,6 +64,7 @@ def second(postgres: Any) -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.pg("!=16")
 def test_two_databases_follow_each_other_without_echoes(
     database: str,
     second: str,

@@ -28,7 +28,7 @@ from pycdc.model import Table
 from pycdc.observability import logs
 from pycdc.observability.progress import Progress
 from pycdc.rows.plan import plan_table
-from pycdc.serialization.names import topic_name
+from pycdc.serialization.names import routed
 from pycdc.serialization.registry_probe import RegistryProbe
 from pycdc.sinks.kafka.settings import client_settings, producer_settings
 from pycdc.sinks.kafka.survey import TopicSurvey
@@ -221,7 +221,7 @@ def _topics(config: Config, tables: list[TableRef]) -> list[str]:
         table = Table(ref.oid, ref.schema, ref.name, ())
         plan = plan_table(table, _routing(config), config.values, config.compatibility)
         pattern = plan.topic or "{name}.{schema}.{table}"
-        named.add(topic_name(pattern.format(name=config.name, schema=ref.schema, table=ref.name)))
+        named.add(routed(pattern, name=config.name, schema=ref.schema, table=ref.name))
     return sorted(named)
 
 

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from pycdc.errors import ConnectionLost, EnvironmentNotReady
+from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady, PycdcError
 from pycdc.interfaces import Checkpoint
 from pycdc.offsets.encoding import dump, load, went_backward
 
@@ -97,18 +97,34 @@ class PostgresOffsetStore:
                 self._connection = psycopg.connect(self._dsn, autocommit=True, application_name="pycdc-offsets")
                 self._connection.execute(_DURABLE)
             return work(self._connection)
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise EnvironmentNotReady(
+        except psycopg.Error as error:
+            if error.sqlstate is None or isinstance(error, psycopg.OperationalError):
+                self.close()
+            raise self._failed(error) from None
+
+    def _failed(self, error: psycopg.Error) -> PycdcError:
+        """What the error means. DETAIL holds values, and what libpq says of a malformed DSN holds its password."""
+        if isinstance(error, psycopg.errors.InsufficientPrivilege):
+            return EnvironmentNotReady(
                 f"the role may not use the offset table {self._shown}: {error.diag.message_primary}",
                 hint=f"have its owner create {self._shown} and run "
                 f"GRANT SELECT, INSERT, UPDATE, DELETE ON {self._shown} TO the role",
-            ) from None
-        except psycopg.OperationalError as error:
-            self.close()
-            raise ConnectionLost(
+            )
+        if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
+            return ConfigError(
+                "the dsn of the offsets is not a connection string that libpq understands",
+                hint="write `host=… dbname=… user=…` or `postgresql://user@host/database` under offsets.postgres.dsn",
+            )
+        if error.sqlstate is None or isinstance(error, psycopg.OperationalError):
+            return ConnectionLost(
                 f"the database of the offset table {self._shown} is out of reach: {_first_line(error)}",
                 hint="check `offsets.postgres.dsn` and that the server runs",
-            ) from None
+            )
+        return EnvironmentNotReady(
+            f"the database refuses to use the offset table {self._shown}: {error.diag.message_primary} "
+            f"(SQLSTATE {error.sqlstate})",
+            hint=f"drop {self._shown} and let pycdc create it, or name another one under offsets.postgres.table",
+        )
 
 
 def _first_line(error: psycopg.Error) -> str:

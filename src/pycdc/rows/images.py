@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pycdc.config import Compatibility, Values
+from pycdc.errors import ConversionError, ProtocolError
 from pycdc.model import UNCHANGED, Change, Column, Op, Row
 from pycdc.rows.codecs import codec_for
 from pycdc.rows.codecs.codec import Codec
-from pycdc.rows.encoder import ROW
-from pycdc.rows.tuples import Text, merge_unchanged, split_line, split_tuple
+from pycdc.rows.tuples import ROW, Text, merge_unchanged, split_line, split_tuple
 
 _KEY, _OLD = 0x4B, 0x4F  # 'K', 'O': what kind of old tuple a message holds
-_PLAIN = Values()
+# Where text that is not UTF-8 is to stop the pipeline, Postgres does not even send it.
+_PLAIN = Values(encoding_errors="replace")
 
 
 class Images:
-    """Decodes frames of one table version to (before, after). Columns whose type has no codec keep their text."""
+    """Decodes frames of one table version to (before, after). Columns whose type has no codec keep their text.
+
+    Raises ProtocolError for a frame that is malformed, ConversionError for a text that is none of its type's.
+    """
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = tuple(columns)
@@ -27,41 +31,66 @@ class Images:
     def __call__(self, change: Change) -> tuple[Row | None, Row | None]:
         op, frame = change.op, change.frame
         if op is Op.READ:
-            return None, self._row(split_line(frame))
+            return None, self._row(change, split_line(frame) if frame or self._columns else [])
         if op is Op.CREATE:
-            return None, self._row(split_tuple(frame, ROW)[0])
+            return None, self._row(change, split_tuple(frame, ROW)[0])
         if op in (Op.UPDATE, Op.DELETE):
-            return self._changed(frame, op)
+            return self._changed(change)
         return None, None
 
-    def _changed(self, frame: bytes, op: Op) -> tuple[Row | None, Row | None]:
-        old, old_kind, new = old_and_new(frame, op)
-        before = None
-        if old is not None:
-            before = self._row(old) if old_kind == _OLD else self._key_row(old)
+    def _changed(self, change: Change) -> tuple[Row | None, Row | None]:
+        old, old_kind, new = old_and_new(change.frame, change.op)
+        if old is None:
+            return None, None if new is None else self._row(change, new)
+        if old_kind == _OLD:
+            return self._row(change, old), None if new is None else self._row(change, merge_unchanged(new, old))
+        before = self._key_row(change, old)
         if new is None:
             return before, None
-        return before, self._row(merge_unchanged(new, old if old_kind == _OLD else None))
+        return before, self._row(change, merge_unchanged(new, identity_row(self._columns, old)))
 
-    def _row(self, columns: Sequence[Text]) -> Row:
+    def _row(self, change: Change, columns: Sequence[Text]) -> Row:
+        if len(columns) != len(self._columns):
+            raise ProtocolError(
+                f"row of {change.table} has {len(columns)} columns where {len(self._columns)} were described"
+            )
         return {
-            column.name: self._value(codec, text)
+            column.name: self._value(change, column, codec, text)
             for column, codec, text in zip(self._columns, self._codecs, columns, strict=True)
         }
 
-    def _key_row(self, columns: Sequence[Text]) -> Row:
-        row = self._row(columns)
+    def _key_row(self, change: Change, columns: Sequence[Text]) -> Row:
+        row = self._row(change, columns)
         return {column.name: row[column.name] for column in self._columns if column.identity}
 
     @staticmethod
-    def _value(codec: Codec | None, text: Text) -> object:
+    def _value(change: Change, column: Column, codec: Codec | None, text: Text) -> object:
         if text is None or text is UNCHANGED:
             return text
-        return codec.parse(text) if codec is not None else text.decode("utf-8", "surrogateescape")
+        if codec is None:
+            return text.decode("utf-8", "replace")
+        try:
+            return codec.parse(text)
+        except ValueError as exc:
+            raise ConversionError(
+                f"column {column.name!r} of table {change.table} is not a {column.type.name} as Postgres writes it "
+                f"({type(exc).__name__})",
+                hint="report this with the column's type and the server's version",
+            ) from None
+
+
+def identity_row(columns: Sequence[Column], old: Sequence[Text]) -> list[Text]:
+    """An old tuple of the replica identity, UNCHANGED where it does not tell the value.
+
+    Postgres sends one although no key changed where the key has a TOASTed value, and leaves that out of the new tuple.
+    """
+    return [text if column.identity else UNCHANGED for column, text in zip(columns, old, strict=True)]
 
 
 def old_and_new(frame: bytes, op: Op) -> tuple[list[Text] | None, int, list[Text] | None]:
     """The old tuple, its kind ('K' or 'O', 0 if there is none) and the new tuple of an update's or delete's frame."""
+    if len(frame) < ROW:
+        raise ProtocolError("row message ends before its tuple")
     kind = frame[ROW - 1]
     if kind not in (_KEY, _OLD):
         return None, 0, split_tuple(frame, ROW)[0]

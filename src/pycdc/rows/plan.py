@@ -94,20 +94,30 @@ def plan_table(
 
 def _merged(table: Table, rules: Sequence[TableRule]) -> TableRule:
     """All matching rules as one: of two that treat the same column the later wins."""
-    merged: dict[str, object] = {"exclude_columns": [], "mask": {}, "hash": [], "truncate": {}, "rename": {}}
+    merged = TableRule()
     for rule in rules:
-        if not matches_any([rule.tables], table.schema, table.name):
-            continue
-        if "*" not in rule.tables:
-            _require_columns(table, rule)
-        merged["exclude_columns"] = [*merged["exclude_columns"], *rule.exclude_columns]  # type: ignore[misc]
-        merged["hash"] = [*merged["hash"], *rule.hash]  # type: ignore[misc]
-        for name in ("mask", "truncate", "rename"):
-            merged[name] = {**merged[name], **getattr(rule, name)}  # type: ignore[dict-item]
-        for name in ("include_columns", "key", "topic"):
-            if getattr(rule, name) is not None:
-                merged[name] = getattr(rule, name)
-    return TableRule.model_construct(**{**TableRule().__dict__, **merged})
+        if matches_any([rule.tables], table.schema, table.name):
+            if "*" not in rule.tables:
+                _require_columns(table, rule)
+            merged = _followed(merged, rule)
+    return merged
+
+
+def _followed(earlier: TableRule, rule: TableRule) -> TableRule:
+    """Both rules as one; what `rule` masks, hashes or truncates is none of the earlier's business any more."""
+    hashed = {name for item in rule.hash for name in item.columns}
+    treated = {*rule.mask, *rule.truncate, *hashed}
+    kept = [item.model_copy(update={"columns": [n for n in item.columns if n not in treated]}) for item in earlier.hash]
+    return earlier.model_copy(
+        update={
+            "exclude_columns": [*earlier.exclude_columns, *rule.exclude_columns],
+            "mask": {**{n: size for n, size in earlier.mask.items() if n not in treated}, **rule.mask},
+            "hash": [*kept, *rule.hash],
+            "truncate": {**{n: size for n, size in earlier.truncate.items() if n not in treated}, **rule.truncate},
+            "rename": {**earlier.rename, **rule.rename},
+            **{n: getattr(rule, n) for n in ("include_columns", "key", "topic") if getattr(rule, n) is not None},
+        }
+    )
 
 
 def _require_columns(table: Table, rule: TableRule) -> None:

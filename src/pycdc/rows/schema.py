@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -185,9 +186,11 @@ def connect_json(schema: Schema, field: str | None = None) -> Mapping[str, Any]:
 
 
 def json_datum(schema: Schema, value: Datum) -> Any:
-    """A Connect value as JsonConverter writes it: bytes as base64, the rest as it is."""
+    """A Connect value as JsonConverter writes it: bytes as base64, floats that JSON cannot say by name."""
     if value is None:
         return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     if schema.type == "bytes":
         return base64.b64encode(value).decode("ascii")
     if schema.type == "array" and schema.items is not None:

@@ -17,6 +17,8 @@ from pycdc.model import UNCHANGED, Unchanged
 Text = bytes | None | Unchanged
 """A column as it arrived: its text, NULL, or not sent."""
 
+ROW: Final = 31
+"""Offset of TupleData in an XLogData frame of an insert, or of an update without an old tuple."""
 TEXT: Final = 0x74  # 't'
 NULL: Final = 0x6E  # 'n'
 UNSENT: Final = 0x75  # 'u'

@@ -11,10 +11,13 @@ from typing import Any, Literal
 
 from pycdc.model import Op, Run
 from pycdc.rows.avro import long, sized, writer
-from pycdc.rows.encoder import ROW, SURPRISE, Parts, Record
+from pycdc.rows.compiler import SURPRISE
+from pycdc.rows.encoder import Parts, Record
 from pycdc.rows.schema import Schema, avro_text
-from pycdc.serialization.debezium import Block, Moment, Origin, Target
+from pycdc.rows.tuples import ROW
 from pycdc.serialization.events import Event
+from pycdc.serialization.form import Target
+from pycdc.serialization.provenance import Block, Moment, Origin, sequence_head
 
 _NULL, _SOME = b"\x00", b"\x02"
 _NEW, _OLD = b"NO"
@@ -57,12 +60,12 @@ class AvroForm:
     def rows(self, run: Run, target: Target, origin: Origin, moment: Moment, out: list[Record]) -> bool:
         op = run.op
         prepared: Prepared = target.form
-        if op is Op.UPDATE and any(frame[_KIND] != _NEW for frame in run.frames):
+        if op is Op.UPDATE and any(frame[_KIND : _KIND + 1] != b"N" for frame in run.frames):
             return self._full_updates(run, target, origin, moment, out)
         if op not in _FAST:
             return False
-        head = prepared.value_head + _NULL + _SOME
-        parts = _parts(head, prepared.key_head, run, origin, moment, None)
+        head = prepared.value_head if target.flat is not None else prepared.value_head + _NULL + _SOME
+        parts = _surroundings(target, head, run, op, origin, moment, None)
         if op is Op.READ:
             lsn = run.transaction.commit_lsn
             flat = Parts(head, prepared.key_head, b"", b"", b"", parts.suffix(lsn))
@@ -74,7 +77,8 @@ class AvroForm:
     def _full_updates(self, run: Run, target: Target, origin: Origin, moment: Moment, out: list[Record]) -> bool:
         """Updates under REPLICA IDENTITY FULL whose keys did not change. False at the first that is anything else."""
         prepared: Prepared = target.form
-        parts = _parts(prepared.value_head, prepared.key_head, run, origin, moment, None)
+        parts = _surroundings(target, prepared.value_head, run, run.op, origin, moment, None)
+        flat = target.flat is not None
         encode, keyed, head, key_head = target.encoder.tuple, target.encoder.keyed, parts.head, parts.key_head
         records: list[Record] = []
         try:
@@ -88,7 +92,7 @@ class AvroForm:
                 if end != len(frame) or old_key != new_key:
                     return False
                 suffix = parts.suffix(int.from_bytes(frame[1:9], "big"))
-                value = b"".join((head, _SOME, *old, _SOME, *new, suffix))
+                value = b"".join((head, *new, suffix) if flat else (head, _SOME, *old, _SOME, *new, suffix))
                 records.append({"key": key_head + new_key if keyed else None, "value": value})
         except SURPRISE:
             return False
@@ -98,41 +102,46 @@ class AvroForm:
     def event(
         self, event: Event, run: Run, target: Target, origin: Origin, moment: Moment, block: Block | None
     ) -> Record:
-        prepared: Prepared = target.form
         encoder = target.encoder
-        parts = self._parts(prepared, run, event.op, origin, moment, block)
+        parts = self._parts(target, run, event.op, origin, moment, block)
+        key = parts.key_head + encoder.key(event.key) if event.key is not None and encoder.keyed else None
+        if target.flat is not None:
+            row = event.before if event.after is None else event.after
+            value = None if row is None else parts.head + encoder.row(row) + parts.suffix(event.lsn)
+            return {"key": key, "value": value}
         before = _NULL if event.before is None else _SOME + encoder.row(event.before)
         after = _NULL if event.after is None else _SOME + encoder.row(event.after)
-        key = parts.key_head + encoder.key(event.key) if event.key is not None and encoder.keyed else None
         return {"key": key, "value": b"".join((parts.head, before, after, parts.suffix(event.lsn)))}
 
-    def _parts(
-        self, prepared: Prepared, run: Run, op: Op, origin: Origin, moment: Moment, block: Block | None
-    ) -> Parts:
+    def _parts(self, target: Target, run: Run, op: Op, origin: Origin, moment: Moment, block: Block | None) -> Parts:
         """The bytes around one event's rows; the same for all events of a run with one operation, unless numbered."""
         known = self._around
         if known is not None and block is None and known[0] is run and known[1] is op and known[2] is moment:
             return known[3]
-        parts = _parts(prepared.value_head, prepared.key_head, run, origin, moment, block, op)
+        parts = _surroundings(target, target.form.value_head, run, op, origin, moment, block)
         self._around = None if block is not None else (run, op, moment, parts)
         return parts
 
     def datums(self, prepared: Prepared, key: Any, value: Any) -> Record:
         write_key = prepared.write_key
         return {
-            "key": None if write_key is None else prepared.key_head + write_key(key),
-            "value": prepared.value_head + prepared.write_value(value),
+            "key": None if write_key is None or key is None else prepared.key_head + write_key(key),
+            "value": None if value is None else prepared.value_head + prepared.write_value(value),
         }
 
 
+def _surroundings(
+    target: Target, head: bytes, run: Run, op: Op, origin: Origin, moment: Moment, block: Block | None
+) -> Parts:
+    """The bytes around the rows of a run: the envelope's, or those of flattened records."""
+    key_head = target.form.key_head
+    if target.flat is not None:
+        return target.flat.parts(head, key_head, run, op, origin, moment, block)
+    return _parts(head, key_head, run, op, origin, moment, block)
+
+
 def _parts(
-    head: bytes,
-    key_head: bytes,
-    run: Run,
-    origin: Origin,
-    moment: Moment,
-    block: Block | None,
-    op: Op | None = None,
+    head: bytes, key_head: bytes, run: Run, op: Op, origin: Origin, moment: Moment, block: Block | None
 ) -> Parts:
     """The bytes around the rows of a run, in the order of ``Envelope`` and ``Source``."""
     transaction, table = run.transaction, run.table
@@ -149,8 +158,6 @@ def _parts(
             sized(origin.database.encode()),
         )
     )
-    previous = transaction.previous_end if run.op is not Op.READ else 0
-    sequence = b'["%d","' % previous if previous else b'[null,"'
     middle = b"".join(
         (
             _SOME,
@@ -171,13 +178,13 @@ def _parts(
             _NULL
             if block is None
             else _SOME + sized(block.id.encode()) + long(block.total_order) + long(block.data_collection_order),
-            sized((op or run.op).value.encode()),
+            sized(op.value.encode()),
             _SOME + long(moment.ms),
             _SOME + long(moment.us),
             _SOME + long(moment.ns),
         )
     )
-    return Parts(head, key_head, source, sequence, middle, tail)
+    return Parts(head, key_head, source, sequence_head(run), middle, tail)
 
 
 def _optional_long(value: int | None) -> bytes:

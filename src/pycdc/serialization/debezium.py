@@ -1,101 +1,31 @@
 """Debezium's records, from runs: which topic, which schemas, which bytes; what a batch needs to know only once.
 
-`Tables` decides once per table version; `Serializer` walks the runs. How a record is written is the form's business:
+`Serializer` decides once per table version, then walks the runs. How a record is written is the form's business:
 `avro.AvroForm` or `json_form.JsonForm`.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from pycdc.config import Config
-from pycdc.errors import PycdcError
 from pycdc.model import Batch, Op, Run, Table
 from pycdc.rows.encoder import OnNull, Record, RowEncoder
-from pycdc.rows.plan import Plan, plan_table
+from pycdc.rows.plan import plan_table
 from pycdc.rows.schema import Schema
 from pycdc.serialization import envelope
 from pycdc.serialization.events import Event, events
-from pycdc.serialization.names import topic_name
-from pycdc.version import __version__
+from pycdc.serialization.flatten import Flattening
+from pycdc.serialization.form import Form, Target
+from pycdc.serialization.headers import Header, key_text
+from pycdc.serialization.names import field_name, routed, topic_name
+from pycdc.serialization.outbox import Router
+from pycdc.serialization.provenance import Block, Moment, Origin, source_datum
 
 Group = tuple[str, list[Record]]
 NEW_KEY, OLD_KEY, KNOWN = "__debezium.newkey", "__debezium.oldkey", "__pycdc.before"
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What every record of a pipeline says of its source. `name` is the topic prefix."""
-
-    name: str
-    database: str
-    version: str = __version__
-    connector: str = "postgresql"
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Processing time of a batch, nanoseconds since the Unix epoch."""
-
-    ns: int
-
-    @classmethod
-    def now(cls) -> Moment:
-        return cls(time.time_ns())
-
-    @property
-    def us(self) -> int:
-        return self.ns // 1000
-
-    @property
-    def ms(self) -> int:
-        return self.ns // 1_000_000
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Target:
-    """Where the rows of one table version go, and how. `form` is what the form prepared for it."""
-
-    topic: str
-    encoder: RowEncoder
-    key_schema: Schema | None
-    value_schema: Schema
-    form: Any
-
-    @property
-    def plan(self) -> Plan:
-        return self.encoder.plan
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Debezium's ``transaction`` block: only with envelope.transaction_metadata."""
-
-    id: str
-    total_order: int
-    data_collection_order: int
-
-
-class Form(Protocol):
-    """How records are written: Avro by registry id, or JSON."""
-
-    def prepare(self, topic: str, key: Schema | None, value: Schema) -> Any:
-        """What the form needs per table version, ids for instance. The only place that may ask a registry."""
-
-    def rows(self, run: Run, target: Target, origin: Origin, moment: Moment, out: list[Record]) -> bool:
-        """Write a whole run the fast way; False, having written nothing, where only `event` can."""
-
-    def event(
-        self, event: Event, run: Run, target: Target, origin: Origin, moment: Moment, block: Block | None
-    ) -> Record:
-        """One record; a truncate has neither key nor rows."""
-
-    def datums(self, prepared: Any, key: Any, value: Any) -> Record:
-        """A record outside of the tables' topics, from Connect values."""
 
 
 class Serializer:
@@ -110,7 +40,11 @@ class Serializer:
         self._special: dict[str, Any] = {}
         self._skip = frozenset(Op(letter) for letter in config.envelope.skip)
         self._blocks = config.envelope.transaction_metadata
-        self._slow = self._blocks or config.envelope.context_headers
+        adjust = config.envelope.adjust_names
+        self._flat = None if config.flatten is None else Flattening(config.flatten, adjust=adjust)
+        self._router = None if config.outbox is None else Router(config.outbox, config, form, self._encoder)
+        self._added_headers = self._flat is not None and self._flat.has_headers
+        self._slow = self._blocks or config.envelope.context_headers or self._added_headers
         self._orders: dict[str, int] = {}
         self._next_heartbeat = 0.0
 
@@ -125,6 +59,9 @@ class Serializer:
                 continue
             if run.table is None:
                 self._tableless(run, moment, groups, out)
+                continue
+            if self._router is not None and self._router.takes(run.table):
+                self._route(self._router, run, run.table, groups, out)
                 continue
             target = self._target(run.table, snapshot=run.op is Op.READ)
             records = groups.get(target.topic)
@@ -145,15 +82,20 @@ class Serializer:
         target = self._targets.get((table, snapshot))
         return target if target is not None else self._new_target(table, snapshot=snapshot)
 
-    def _new_target(self, table: Table, *, snapshot: bool) -> Target:
+    def _encoder(self, table: Table, *, snapshot: bool, flat: bool = False) -> RowEncoder:
         config = self._config
         plan = plan_table(table, config.rules, config.values, config.compatibility, snapshot=snapshot)
+        return RowEncoder(plan, self._on_null, flat=flat)
+
+    def _new_target(self, table: Table, *, snapshot: bool) -> Target:
+        name, adjust, flat = self._config.name, self._config.envelope.adjust_names, self._flat
+        encoder = self._encoder(table, snapshot=snapshot, flat=flat is not None)
+        plan = encoder.plan
         pattern = plan.topic or "{name}.{schema}.{table}"
-        topic = topic_name(pattern.format(name=config.name, schema=table.schema, table=table.name))
-        adjust = config.envelope.adjust_names
-        key = envelope.key_schema(plan, config.name, adjust=adjust)
-        value = envelope.envelope_schema(plan, config.name, adjust=adjust)
-        target = Target(topic, RowEncoder(plan, self._on_null), key, value, self._form.prepare(topic, key, value))
+        topic = routed(pattern, name=name, schema=table.schema, table=table.name)
+        key = envelope.key_schema(plan, name, adjust=adjust)
+        value = envelope.envelope_schema(plan, name, adjust=adjust) if flat is None else flat.schema(plan, name)
+        target = Target(topic, encoder, key, value, self._form.prepare(topic, key, value), flat)
         # An older version of the table no longer comes; keep the map as large as the number of live tables.
         for old in [old for old in self._targets if old[0].oid == table.oid and old[1] == snapshot]:
             del self._targets[old]
@@ -164,47 +106,75 @@ class Serializer:
         self, run: Run, target: Target, moment: Moment, groups: dict[str, list[Record]], out: list[Group]
     ) -> None:
         table = str(run.table)
-        for event in events(run, target.encoder):
+        for full in events(run, target.encoder):
             block = self._block(run, table) if self._blocks else None
+            event = full if target.flat is None else target.flat.reduced(full)
+            if event is None:
+                continue
             record = self._form.event(event, run, target, self._origin, moment, block)
-            headers = self._headers(event, target, moment)
+            headers = self._headers(event, target)
             records = [record]
-            if event.op is Op.DELETE and self._config.envelope.tombstones:
+            if self._tombstone_follows(event):
                 records.append({"key": record["key"], "value": None})
-            if not headers:
+            if not headers and not self._added_headers:
                 groups[target.topic].extend(records)
                 continue
             for item in records:
                 item["headers"] = headers
-            out.append((target.topic, records))
-            groups[target.topic] = []
-            out.append((target.topic, groups[target.topic]))
+            if target.flat is not None and self._added_headers:
+                record["headers"] = headers + target.flat.headers(event, run, self._origin, moment, block)
+                for item in records[1:]:
+                    item["headers"] = headers + target.flat.tombstone_headers()
+            _append_apart(target.topic, records, groups, out)
 
-    def _headers(self, event: Event, target: Target, moment: Moment) -> list[tuple[str, bytes]]:
-        headers: list[tuple[str, bytes]] = []
+    def _tombstone_follows(self, event: Event) -> bool:
+        if event.op is not Op.DELETE or not self._config.envelope.tombstones:
+            return False
+        return self._flat is None or self._flat.followed_by_tombstone
+
+    def _headers(self, event: Event, target: Target) -> list[Header]:
+        headers: list[Header] = []
         encoder = target.encoder
-        if event.other_key is not None:
+        if event.other_key is not None and target.key_schema is not None:
             name = NEW_KEY if event.op is Op.DELETE else OLD_KEY
-            headers.append((name, key_text(encoder.key_datums(event.other_key))))
+            headers.append((name, key_text(target.key_schema, encoder.key_datums(event.other_key))))
         if event.partial and target.plan.unknown_when_old and self._config.compatibility.unknown_before == "marked":
-            known = [field.name for field in target.plan.fields if field.column.identity]
+            adjust = self._config.envelope.adjust_names
+            known = [field_name(field.name, adjust=adjust) for field in target.plan.fields if field.column.identity]
             headers.append((KNOWN, ",".join(known).encode()))
-        if self._config.envelope.context_headers:
-            headers += [
-                ("__debezium.context.connectorLogicalName", self._origin.name.encode()),
-                ("__debezium.context.taskId", b"0"),
-                ("__debezium.context.connectorName", self._origin.connector.encode()),
-            ]
-        return headers
+        return headers + self._context()
 
-    def _block(self, run: Run, table: str) -> Block:
-        """The next event's block. `total_order` counts events, not rows: a key change makes two."""
+    def _context(self) -> list[Header]:
+        if not self._config.envelope.context_headers:
+            return []
+        return [
+            ("__debezium.context.connectorLogicalName", self._origin.name.encode()),
+            ("__debezium.context.taskId", b"0"),
+            ("__debezium.context.connectorName", self._origin.connector.encode()),
+        ]
+
+    def _route(self, router: Router, run: Run, table: Table, groups: dict[str, list[Record]], out: list[Group]) -> None:
+        """Rows of an outbox table: each a record with headers, to a topic of its own."""
+        context = self._context()
+        for topic, record in router.records(run, table):
+            record["headers"] = context + record["headers"]
+            _append_apart(topic, [record], groups, out)
+        if self._blocks:
+            # Events of a transaction are counted as the source has them.
+            for _ in run.frames:
+                self._block(run, str(table))
+
+    def _block(self, run: Run, table: str) -> Block | None:
+        """The next event's block. `total_order` counts events, not rows: a key change makes two.
+
+        None for rows of a snapshot, which belong to no transaction; Debezium's have no block either.
+        """
         transaction = run.transaction
         if run.op is Op.READ:
-            return Block(f"{transaction.xid}:{transaction.commit_lsn}", 1, 1)
+            return None
         total = self._orders[""] = self._orders.get("", 0) + 1
         order = self._orders[table] = self._orders.get(table, 0) + 1
-        return Block(f"{transaction.xid}:{transaction.commit_lsn}", total, order)
+        return Block(f"{transaction.xid}:{transaction.commit_lsn:d}", total, order)
 
     def _tableless(self, run: Run, moment: Moment, groups: dict[str, list[Record]], out: list[Group]) -> None:
         name = self._config.name
@@ -226,7 +196,7 @@ class Serializer:
 
     def _boundary(self, status: str, run: Run, orders: dict[str, int] | None, out: list[Group]) -> None:
         transaction = run.transaction
-        identity = f"{transaction.xid}:{transaction.commit_lsn}"
+        identity = f"{transaction.xid}:{transaction.commit_lsn:d}"
         counts = None
         if orders is not None:
             counts = [{"data_collection": table, "event_count": count} for table, count in orders.items() if table]
@@ -259,36 +229,9 @@ class Serializer:
         out.append((topic, [self._form.datums(self._special[topic], key, value)]))
 
 
-def source_datum(run: Run, origin: Origin, lsn: int) -> dict[str, Any]:
-    """The ``source`` block as Connect values."""
-    transaction, table = run.transaction, run.table
-    previous = f'"{transaction.previous_end}"' if transaction.previous_end and run.op is not Op.READ else "null"
-    return {
-        "version": origin.version,
-        "connector": origin.connector,
-        "name": origin.name,
-        "ts_ms": transaction.commit_time // 1000,
-        "snapshot": run.marker or "false",
-        "db": origin.database,
-        "sequence": f'[{previous},"{lsn}"]',
-        "ts_us": transaction.commit_time,
-        "ts_ns": transaction.commit_time * 1000,
-        "schema": table.schema if table is not None else "",
-        "table": table.name if table is not None else "",
-        "txId": transaction.xid,
-        "lsn": lsn,
-        "xmin": None,
-        "origin": transaction.origin,
-        "origin_lsn": transaction.origin_lsn,
-    }
-
-
-def key_text(key: dict[str, Any]) -> bytes:
-    """A key as Connect's SimpleHeaderConverter prints a struct: ``{"id":9}`` (golden/headers.jsonl)."""
-    return json.dumps(key, separators=(",", ":"), ensure_ascii=False, default=_hex).encode()
-
-
-def _hex(value: object) -> str:
-    if isinstance(value, bytes):
-        return value.hex()
-    raise PycdcError(f"a key holds a {type(value).__name__}, which no header can show")
+def _append_apart(topic: str, records: list[Record], groups: dict[str, list[Record]], out: list[Group]) -> None:
+    """Records with headers, and a new group for those of the same topic that follow."""
+    out.append((topic, records))
+    if topic in groups:
+        groups[topic] = []
+        out.append((topic, groups[topic]))

@@ -58,7 +58,7 @@ TRANSACTION: Final = Schema(
     version=1,
     fields=(("id", STRING), ("total_order", INT64), ("data_collection_order", INT64)),
 )
-_TIMES: Final = (("ts_ms", OPTIONAL_INT64), ("ts_us", OPTIONAL_INT64), ("ts_ns", OPTIONAL_INT64))
+TIMES: Final = (("ts_ms", OPTIONAL_INT64), ("ts_us", OPTIONAL_INT64), ("ts_ns", OPTIONAL_INT64))
 
 MESSAGE_KEY: Final = Schema(
     "struct",
@@ -136,12 +136,17 @@ def key_schema(plan: Plan, prefix: str, *, adjust: bool) -> Schema | None:
     return Schema("struct", name=name, fields=_fields(plan.table, plan.key, adjust=adjust))
 
 
+def row_schema(plan: Plan, prefix: str, *, adjust: bool) -> Schema:
+    """The row's struct, as it stands in ``before`` and ``after``."""
+    name = record_name(f"{prefix}.{plan.table}.Value", adjust=adjust)
+    return Schema("struct", optional=True, name=name, fields=_fields(plan.table, plan.fields, adjust=adjust))
+
+
 def envelope_schema(plan: Plan, prefix: str, *, adjust: bool) -> Schema:
-    base = record_name(f"{prefix}.{plan.table}", adjust=adjust)
-    row = Schema("struct", optional=True, name=f"{base}.Value", fields=_fields(plan.table, plan.fields, adjust=adjust))
+    row = row_schema(plan, prefix, adjust=adjust)
     return Schema(
         "struct",
-        name=f"{base}.Envelope",
+        name=record_name(f"{prefix}.{plan.table}.Envelope", adjust=adjust),
         version=2,
         fields=(
             ("before", row),
@@ -149,7 +154,7 @@ def envelope_schema(plan: Plan, prefix: str, *, adjust: bool) -> Schema:
             ("source", SOURCE),
             ("transaction", TRANSACTION),
             ("op", STRING),
-            *_TIMES,
+            *TIMES,
         ),
     )
 

@@ -1,18 +1,19 @@
 """What a run means in Debezium's terms: which records, with which rows on which side. No bytes yet.
 
 A primary-key change becomes delete, tombstone, create (debezium.md 1.4); a TOASTed value that was not sent is taken
-from the full old row where there is one (postgres.md 1.2, pitfall 9).
+from the old row where that tells it: all of it under FULL, else the identity's columns (postgres.md 1.2, pitfall 9).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pycdc.errors import ProtocolError
 from pycdc.model import Op, Run
-from pycdc.rows.encoder import ROW, RowEncoder
-from pycdc.rows.tuples import Text, merge_unchanged
+from pycdc.rows.encoder import RowEncoder
+from pycdc.rows.images import identity_row
+from pycdc.rows.tuples import ROW, Text, merge_unchanged
 
 _KEY, _OLD, _NEW = b"KON"
 
@@ -28,11 +29,11 @@ class Event:
     op: Op
     lsn: int
     index: int
-    key: list[Text] | None
-    before: list[Text] | None
-    after: list[Text] | None
+    key: list[Text] | None = field(repr=False)
+    before: list[Text] | None = field(repr=False)
+    after: list[Text] | None = field(repr=False)
     partial: bool = False
-    other_key: list[Text] | None = None
+    other_key: list[Text] | None = field(default=None, repr=False)
 
 
 def events(run: Run, encoder: RowEncoder) -> Iterator[Event]:
@@ -42,6 +43,8 @@ def events(run: Run, encoder: RowEncoder) -> Iterator[Event]:
             columns = encoder.line(frame)
             yield Event(run.op, run.transaction.commit_lsn, index, columns, None, columns)
             continue
+        if len(frame) < ROW:
+            raise ProtocolError(f"row message of {encoder.plan.table} ends before its tuple")
         lsn = int.from_bytes(frame[1:9], "big")
         if run.op is Op.CREATE:
             new = _whole(encoder, frame, ROW, _NEW)
@@ -59,8 +62,8 @@ def events(run: Run, encoder: RowEncoder) -> Iterator[Event]:
 
 def _whole(encoder: RowEncoder, frame: bytes, start: int, kind: int) -> list[Text]:
     """The tuple at `start`, which must be of that kind and end the frame."""
-    if frame[start - 1] != kind:
-        raise ProtocolError(f"tuple of {encoder.plan.table} is of kind {frame[start - 1]:#04x}, expected {kind:#04x}")
+    if frame[start - 1 : start] != bytes((kind,)):
+        raise ProtocolError(f"row message of {encoder.plan.table} has no tuple of kind {kind:#04x} where one must be")
     columns, end = encoder.columns(frame, start)
     if end != len(frame):
         raise ProtocolError(f"row message of {encoder.plan.table} has {len(frame) - end} bytes too many")
@@ -75,8 +78,8 @@ def _update(encoder: RowEncoder, frame: bytes, lsn: int, index: int) -> Iterator
         return
     old, end = encoder.columns(frame, ROW)
     sent = _whole(encoder, frame, end + 1, _NEW)
-    new = merge_unchanged(sent, old if kind == _OLD else None)
     partial = kind == _KEY
+    new = merge_unchanged(sent, identity_row(encoder.plan.table.columns, old) if partial else old)
     encoder.require_key(partial=partial)
     if encoder.keyed and encoder.key(old) != encoder.key(new):
         yield Event(Op.DELETE, lsn, index, old, old, None, partial, other_key=new)

@@ -9,8 +9,9 @@ from typing import Any
 from pycdc.model import Run
 from pycdc.rows.encoder import Record
 from pycdc.rows.schema import Schema, connect_json, json_datum
-from pycdc.serialization.debezium import Block, Moment, Origin, Target, source_datum
 from pycdc.serialization.events import Event
+from pycdc.serialization.form import Target
+from pycdc.serialization.provenance import Block, Moment, Origin, block_datum, source_datum
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,33 +38,44 @@ class JsonForm:
         self, event: Event, run: Run, target: Target, origin: Origin, moment: Moment, block: Block | None
     ) -> Record:
         encoder, prepared = target.encoder, target.form
+        key = None
+        if event.key is not None and prepared.key is not None:
+            key = _renamed(encoder.key_datums(event.key), [name for name, _ in prepared.key.fields])
+        if target.flat is not None:
+            return self._flat(event, run, target, origin, moment, block, key)
         fields = [name for name, _ in _row_schema(prepared.value).fields]
         value = {
             "before": None if event.before is None else _renamed(encoder.datums(event.before), fields),
             "after": None if event.after is None else _renamed(encoder.datums(event.after), fields),
             "source": source_datum(run, origin, event.lsn),
-            "transaction": None
-            if block is None
-            else {
-                "id": block.id,
-                "total_order": block.total_order,
-                "data_collection_order": block.data_collection_order,
-            },
+            "transaction": block_datum(block),
             "op": event.op.value,
             "ts_ms": moment.ms,
             "ts_us": moment.us,
             "ts_ns": moment.ns,
         }
-        key = None
-        if event.key is not None and prepared.key is not None:
-            key = _renamed(encoder.key_datums(event.key), [name for name, _ in prepared.key.fields])
         return self.datums(prepared, key, value)
+
+    def _flat(
+        self, event: Event, run: Run, target: Target, origin: Origin, moment: Moment, block: Block | None, key: Any
+    ) -> Record:
+        prepared, flat = target.form, target.flat
+        row = event.before if event.after is None else event.after
+        if row is None or flat is None:
+            return {"key": self._write_key(prepared, key), "value": None}
+        datums = target.encoder.datums(row)
+        fields = [name for name, _ in prepared.value.fields[: len(datums)]]
+        added = flat.datums(run, event.op, origin, moment, block, event.lsn)
+        return self.datums(prepared, key, {**_renamed(datums, fields), **added})
 
     def datums(self, prepared: Prepared, key: Any, value: Any) -> Record:
         return {
-            "key": None if prepared.key is None or key is None else self._write(prepared.key, prepared.key_json, key),
+            "key": self._write_key(prepared, key),
             "value": self._write(prepared.value, prepared.value_json, value),
         }
+
+    def _write_key(self, prepared: Prepared, key: Any) -> bytes | None:
+        return None if prepared.key is None or key is None else self._write(prepared.key, prepared.key_json, key)
 
     def _write(self, schema: Schema, schema_json: Any, value: Any) -> bytes:
         payload = json_datum(schema, value)

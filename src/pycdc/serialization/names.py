@@ -2,6 +2,7 @@
 
 Source: debezium.md 1.3 (topics: characters outside ``[A-Za-z0-9._-]`` become ``_``, 249 at most) and 2.2 rule 12
 (``schema.name.adjustment.mode=avro``); golden: topic ``shop.Odd_Schema.Ta-ble.1``, record ``shop.Odd_Schema.Ta_ble.1``.
+Java counts UTF-16 units: a character beyond the basic plane becomes two underscores.
 """
 
 from __future__ import annotations
@@ -16,9 +17,23 @@ _NOT_FULL_NAME = re.compile(r"[^A-Za-z0-9_.]")
 _LONGEST_TOPIC = 249
 
 
+def routed(pattern: str, *, name: str, schema: str, table: str) -> str:
+    """The topic that `rules[].topic` asks for. Raises ConfigError for a placeholder that there is not."""
+    try:
+        text = pattern.format(name=name, schema=schema, table=table)
+    except (LookupError, ValueError, AttributeError, TypeError):
+        raise ConfigError(
+            f"topic {pattern!r} of table {schema}.{table} has a placeholder that cannot be filled in",
+            hint="use {name}, {schema} and {table} under rules[].topic, and no other braces",
+        ) from None
+    return topic_name(text)
+
+
 def topic_name(text: str) -> str:
-    """`text` with every character that Kafka refuses replaced. Raises ConfigError where it is too long."""
-    topic = _NOT_TOPIC.sub("_", text)
+    """`text` with every character that Kafka refuses replaced. Raises ConfigError where no legal name comes of it."""
+    topic = _NOT_TOPIC.sub(_underscores, text)
+    if topic in ("", ".", ".."):
+        raise ConfigError(f"{topic!r} is no topic name", hint="give the table another topic with rules[].topic")
     if len(topic) > _LONGEST_TOPIC:
         raise ConfigError(
             f"topic name {topic[:40]}… has {len(topic)} characters, Kafka takes {_LONGEST_TOPIC}",
@@ -31,13 +46,17 @@ def field_name(text: str, *, adjust: bool) -> str:
     """A column's name as a field of an Avro record."""
     if not adjust:
         return text
-    name = _NOT_NAME.sub("_", text)
+    name = _NOT_NAME.sub(_underscores, text)
     return "_" + name if name[:1].isdigit() else name
+
+
+def _underscores(match: re.Match[str]) -> str:
+    return "_" if ord(match[0]) < 0x10000 else "__"
 
 
 def record_name(text: str, *, adjust: bool) -> str:
     """A full record name; only its very first character must not be a digit, as in Debezium."""
     if not adjust:
         return text
-    name = _NOT_FULL_NAME.sub("_", text)
+    name = _NOT_FULL_NAME.sub(_underscores, text)
     return "_" + name if name[:1].isdigit() else name

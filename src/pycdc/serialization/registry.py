@@ -52,11 +52,11 @@ class SchemaRegistry:
 
     def __init__(self, settings: config.Registry) -> None:
         self._settings = settings
-        self._url = _without_credentials(settings.url)
         self._ids: dict[tuple[str, str], int] = {}
         self._texts: dict[int, str] = {}
         self._lock = threading.Lock()
         try:
+            self._url = _without_credentials(settings.url)
             self._client = SchemaRegistryClient(_client_settings(settings))
         except (ValueError, TypeError, OSError) as error:
             raise ConfigError(

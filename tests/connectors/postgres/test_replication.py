@@ -45,9 +45,11 @@ def slot(source: psycopg.Connection[Any]) -> str:
     return name
 
 
-def stream_of(dsn: str, slot: str, publication: str = "shop", **settings: Any) -> ReplicationStream:
+def stream_of(
+    dsn: str, slot: str, publication: str = "shop", *, streaming: bool = False, **settings: Any
+) -> ReplicationStream:
     options = PostgresSource(dsn=dsn, **settings)
-    return ReplicationStream(dsn, slot=slot, publications=[publication], options=options)
+    return ReplicationStream(dsn, slot=slot, publications=[publication], options=options, streaming=streaming)
 
 
 @contextmanager

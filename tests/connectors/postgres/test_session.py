@@ -50,7 +50,6 @@ def raised(state: str, message: str = "it failed") -> psycopg.Error:
         ("42501", EnvironmentNotReady),
         ("58P01", PositionGap),
         ("XX000", EnvironmentNotReady),
-        ("22012", EnvironmentNotReady),
     ],
 )
 def test_a_sqlstate_has_one_meaning(state: str, kind: type[PycdcError]) -> None:
@@ -58,6 +57,18 @@ def test_a_sqlstate_has_one_meaning(state: str, kind: type[PycdcError]) -> None:
     assert type(ours) is kind
     assert ours.fact == f"it failed (SQLSTATE {state})"
     assert ours.retry or ours.hint
+
+
+@pytest.mark.parametrize(
+    ("state", "fact"),
+    [
+        ("22P02", "the server cannot process a value of a row (SQLSTATE 22P02)"),
+        ("22021", "a row holds text that is not UTF-8"),
+    ],
+)
+def test_a_data_exception_does_not_quote_its_value(state: str, fact: str) -> None:
+    ours = translate(raised(state, 'invalid input syntax for type integer: "123-45-6789"'))
+    assert (type(ours), ours.fact) == (ConversionError, fact)
 
 
 def test_a_more_particular_meaning_goes_first() -> None:

@@ -164,6 +164,19 @@ def test_a_record_goes_to_the_partition_it_names(kafka: KafkaAddress, topic_pref
 
 
 @pytest.mark.kafka_mock_ok
+def test_a_record_keeps_the_time_and_the_null_header_it_comes_with(
+    kafka: KafkaAddress, topic_prefix: str, open_sink: Open
+) -> None:
+    record = {"key": b"k", "value": b"v", "headers": [("tenant", None)], "timestamp": 1_700_000_000_123}
+    sink = open_sink(GivenRecords([(topic_prefix, [record])]), kafka.bootstrap)
+    sink.write(Batch())
+    sink.commit(checkpoint(1))
+    (message,) = kafka.consume_all(topic_prefix)
+    assert message.timestamp()[1] == 1_700_000_000_123
+    assert message.headers() == [("tenant", None)]
+
+
+@pytest.mark.kafka_mock_ok
 def test_tombstones_arrive_as_null_values(kafka: KafkaAddress, topic_prefix: str, open_sink: Open) -> None:
     sink = open_sink(GivenRecords([(topic_prefix, [{"key": b"k", "value": None}])]), kafka.bootstrap)
     sink.write(Batch())

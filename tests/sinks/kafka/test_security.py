@@ -30,6 +30,8 @@ from tests.services.availability import Unavailable
 from tests.services.kafka import Kafka, KafkaAddress
 from tests.sinks.kafka.records import GivenRecords, is_complete_and_ordered, numbered, numbers
 
+pytestmark = pytest.mark.server
+
 LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 
 

@@ -22,7 +22,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from pycdc.config import Config
 from pycdc.connectors.kafka.decoding import Decoder
-from pycdc.connectors.kafka.faults import LastTrouble, unreadable
+from pycdc.connectors.kafka.faults import LastTrouble, refused_option, unreadable
 from pycdc.connectors.kafka.settings import consumer_settings
 from pycdc.errors import ConfigError, EnvironmentNotReady, PycdcError
 from pycdc.events import Applied, EventBatch, Offsets, Partition
@@ -73,10 +73,11 @@ class KafkaConnector:
         settings = consumer_settings(source, source.group or config.name)
         try:
             self._consumer = Consumer({**settings, "error_cb": self._trouble})
-        except (KafkaException, ValueError, TypeError) as error:
-            reason = error.args[0].str() if isinstance(error, KafkaException) else type(error).__name__
+        except KafkaException as error:
+            raise refused_option(error) from None
+        except (ValueError, TypeError) as error:
             raise ConfigError(
-                f"librdkafka refuses the settings: {reason}", hint="correct source.kafka.options"
+                f"librdkafka refuses the options ({type(error).__name__})", hint="correct source.kafka.options"
             ) from None
 
     def batches(self, start: Applied | None) -> Iterator[EventBatch | None]:

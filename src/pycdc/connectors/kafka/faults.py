@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
-from pycdc.errors import ConnectionLost, EnvironmentNotReady, PositionGap, PycdcError, SinkFenced
+from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady, PositionGap, PycdcError, SinkFenced
 
 _DENIED: Final = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -56,3 +57,9 @@ def unreadable(error: KafkaError, where: str) -> PycdcError:
             hint="lower source.kafka.max_batch_events, or raise max.poll.interval.ms in source.kafka.options",
         )
     return ConnectionLost(f"{where} cannot be read: {error.str()}", hint="check source.kafka.brokers")
+
+
+def refused_option(error: KafkaException) -> ConfigError:
+    """librdkafka does not take an option: which one, without its value."""
+    words = re.sub(r'".*"(?= for configuration property)', "a value", error.args[0].str(), flags=re.DOTALL)
+    return ConfigError(f"librdkafka refuses the options: {words}", hint="correct source.kafka.options")

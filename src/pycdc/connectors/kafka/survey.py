@@ -6,9 +6,8 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from pycdc import config
-from pycdc.connectors.kafka.faults import LastTrouble, unreadable
+from pycdc.connectors.kafka.faults import LastTrouble, refused_option, unreadable
 from pycdc.connectors.kafka.settings import consumer_settings
-from pycdc.errors import ConfigError
 from pycdc.patterns import names_any
 
 _CONSUMER = ("group.", "isolation.", "enable.auto.", "auto.offset.", "partition.", "queued.", "fetch.", "session.")
@@ -21,9 +20,7 @@ def matching_topics(settings: config.KafkaSource, *, timeout: float = 5.0) -> di
     try:
         admin = AdminClient({**client, "error_cb": trouble})
     except KafkaException as error:
-        raise ConfigError(
-            f"librdkafka refuses the options: {error.args[0].str()}", hint="correct source.kafka.options"
-        ) from None
+        raise refused_option(error) from None
     try:
         found = admin.list_topics(timeout=timeout).topics
     except KafkaException as error:

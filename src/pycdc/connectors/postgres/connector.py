@@ -62,6 +62,7 @@ class PostgresConnector:
             partial(wanted, self._source.tables, self._source.exclude_tables),
             self._progress.unknown_type,
         )
+        self._raw_text = config.values.encoding_errors == "replace"
         self._identity: dict[str, Any] = {}
         self._stream: ReplicationStream | None = None
 
@@ -106,6 +107,7 @@ class PostgresConnector:
         name, via_root = self._config.publication, self._source.via_partition_root
         present = self._catalog.publication(name)
         if self._source.manage_publication:
+            self._warn_of_failing_writes(tables if present is None else missing_tables(tables, present))
             added = self._admin.ensure_publication(name, tables, present, via_partition_root=via_root)
             if added and present is not None:
                 log.warning(
@@ -124,6 +126,17 @@ class PostgresConnector:
             raise EnvironmentNotReady(
                 f"publication {name} does not publish {', '.join(map(str, missing))}",
                 hint=f"let its owner run: {remedy};",
+            )
+
+    def _warn_of_failing_writes(self, tables: list[TableRef]) -> None:
+        """Publishing a table without a replica identity makes the application's UPDATE and DELETE on it fail."""
+        facts = [self._catalog.table_facts(ref.oid) for ref in tables]
+        failing = [f"{found.schema}.{found.name}" for found in facts if found is not None and not found.updatable]
+        if failing:
+            log.warning(
+                "publishing tables without a replica identity: UPDATE and DELETE on them fail from now on; "
+                "ALTER TABLE … REPLICA IDENTITY FULL, or take them out of source.postgres.tables",
+                tables=failing,
             )
 
     def _check_publication(self, tables: list[TableRef]) -> None:
@@ -213,7 +226,8 @@ class PostgresConnector:
             log.warning("a table is gone before its snapshot", table=str(ref))
             return
         log.info("snapshot of a table", table=str(table), rows_estimated=ref.rows_estimate)
-        for lines in copy_rows(self._dsn, snapshot.name, source, max_bytes=self._source.max_batch_bytes):
+        limit = self._source.max_batch_bytes
+        for lines in copy_rows(self._dsn, snapshot.name, source, max_bytes=limit, raw_text=self._raw_text):
             runs = markers.runs(table, lines)
             progress.done += len(lines)
             yield Batch(runs, size=sum(map(len, runs)))
@@ -226,7 +240,11 @@ class PostgresConnector:
     def _stream_from(self, begin: Lsn, last_commit: Lsn, tables: list[TableRef]) -> Iterator[Batch | None]:
         source = self._source
         stream = self._stream = ReplicationStream(
-            self._dsn, slot=self._config.slot, publications=[self._config.publication], options=source
+            self._dsn,
+            slot=self._config.slot,
+            publications=[self._config.publication],
+            options=source,
+            raw_text=self._raw_text,
         )
         stream.open(begin)
         self._progress.state = "streaming"

@@ -11,7 +11,7 @@ their first bytes, and compiled code in `rows` reads them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import Struct
 from struct import error as StructError
 from typing import Final
@@ -41,7 +41,7 @@ class Message:
     transactional: bool
     lsn: int
     prefix: str
-    content: bytes
+    content: bytes = field(repr=False)
     xid: int | None = None
 
 
@@ -89,7 +89,7 @@ class Type:
 @dataclass(frozen=True, slots=True)
 class Insert:
     oid: int
-    new: list[Text]
+    new: list[Text] = field(repr=False)
     xid: int | None = None
 
 
@@ -98,17 +98,17 @@ class Update:
     """`key` is the old tuple under DEFAULT or INDEX (only where the key changed), `old` the one under FULL."""
 
     oid: int
-    key: list[Text] | None
-    old: list[Text] | None
-    new: list[Text]
+    key: list[Text] | None = field(repr=False)
+    old: list[Text] | None = field(repr=False)
+    new: list[Text] = field(repr=False)
     xid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
     oid: int
-    key: list[Text] | None
-    old: list[Text] | None
+    key: list[Text] | None = field(repr=False)
+    old: list[Text] | None = field(repr=False)
     xid: int | None = None
 
 

@@ -26,7 +26,7 @@ from psycopg import sql
 from psycopg.pq import ExecStatus
 
 from pycdc.config import PostgresSource, Retries
-from pycdc.connectors.postgres.session import Connection, Meaning, connect, translate
+from pycdc.connectors.postgres.session import Connection, Meaning, connect, leave_text_raw, translate
 from pycdc.connectors.postgres.wakeups import GATHER_POLL_MS, WakeUps
 from pycdc.connectors.postgres.walsender import start_replication
 from pycdc.errors import ConnectionLost, PositionGap, ProtocolError, PycdcError, SlotActive
@@ -73,9 +73,10 @@ _IN_STREAM: Final = {
 class ReplicationStream:
     """One connection that reads one slot. Opened once, closed once; reconnecting takes a new object.
 
+    `streaming` asks for transactions while they are in progress (protocol 2); the engine does not yet.
     `systemid`, `timeline`, `database` and `server_version` are known after `open`. `last_message_at` is
     time.monotonic() of the last bytes from the server, `received` the furthest LSN that came, `server_wal_end` how far
-    the walsender says it has read the WAL.
+    the walsender says it has read the WAL. `raw_text`: see `leave_text_raw`.
     """
 
     def __init__(
@@ -86,12 +87,16 @@ class ReplicationStream:
         publications: Sequence[str],
         options: PostgresSource,
         retries: Retries | None = None,
+        streaming: bool = False,
+        raw_text: bool = False,
     ) -> None:
         self._dsn = dsn
+        self._streaming = streaming
         self._slot = slot
         self._publications = tuple(publications)
         self._options = options
         self._retries = retries or Retries()
+        self._raw_text = raw_text
         self._connection: Connection | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -125,6 +130,8 @@ class ReplicationStream:
         self._connection = connection = connect(self._dsn, replication=True)
         try:
             self._identify(connection)
+            if self._raw_text:
+                leave_text_raw(connection)
             connection.add_notice_handler(self._on_notice)
             self._start(connection, start)
         except psycopg.Error as error:
@@ -160,7 +167,7 @@ class ReplicationStream:
             start,
             self._publications,
             messages=self._options.messages or bool(self._options.skip_origins),
-            streaming=self._options.streaming,
+            streaming=self._streaming,
         )
         deadline = time.monotonic() + self._options.slot_timeout
         announced = False

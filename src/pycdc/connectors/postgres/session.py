@@ -33,6 +33,7 @@ _SETTINGS: Final = {
     "bytea_output": "hex",
     "lc_monetary": "C",
     "search_path": "pg_catalog",
+    "quote_all_identifiers": "off",
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
@@ -91,6 +92,15 @@ def _pin(connection: Connection) -> None:
     connection.execute(f"SELECT {calls}".encode())
 
 
+def leave_text_raw(connection: Connection) -> None:
+    """Receive the texts of a database in SQL_ASCII as they are, where Postgres would refuse what is not UTF-8.
+
+    psycopg then returns text as bytes: for connections that go on to read rows only.
+    """
+    if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+        connection.execute("SELECT set_config('client_encoding', 'SQL_ASCII', false)")
+
+
 class Meaning(NamedTuple):
     """What an error is to us. `fact` takes the place of the server's words where those do not help."""
 
@@ -99,8 +109,21 @@ class Meaning(NamedTuple):
     fact: str = ""
 
 
+_NOT_UTF8: Final = Meaning(
+    ConversionError,
+    "mend the text at the source; for a database in SQL_ASCII, values.encoding_errors: replace goes on without it",
+    "a row holds text that is not UTF-8",
+)
+_OF_A_VALUE: Final = Meaning(
+    ConversionError,
+    "the server's log names the value: correct it, or the publication's row filter that cannot take it",
+    "the server cannot process a value of a row",
+)
+"""Class 22, whose messages quote the value."""
 _BY_STATE: Final[dict[str, Meaning]] = {
     "08": Meaning(ConnectionLost, ""),
+    "22": _OF_A_VALUE,
+    "22021": _NOT_UTF8,
     "28": Meaning(EnvironmentNotReady, "check user and password in the dsn, and the server's pg_hba.conf"),
     "3D000": Meaning(EnvironmentNotReady, "check the database's name in the dsn"),
     "40": Meaning(ConnectionLost, ""),
@@ -144,12 +167,12 @@ _WAL_LEVEL: Final = Meaning(EnvironmentNotReady, "ALTER SYSTEM SET wal_level = '
 def translate(error: psycopg.Error, special: Mapping[str, Meaning] | None = None) -> PycdcError:
     """The pycdc error for a driver's error. `special` goes before the table, by SQLSTATE.
 
-    Only the primary message is taken over: DETAIL and CONTEXT may hold values of rows.
+    Only the primary message is taken over, and not that of a data exception: DETAIL and CONTEXT may hold values too.
     """
     state = error.sqlstate
     words = _words(error)
     meaning = _meaning(state, words, special or {})
-    suffix = f" (SQLSTATE {state})" if state and not meaning.fact else ""
+    suffix = f" (SQLSTATE {state})" if state and (not meaning.fact or meaning is _OF_A_VALUE) else ""
     return meaning.kind((meaning.fact or words) + suffix, hint=meaning.hint)
 
 

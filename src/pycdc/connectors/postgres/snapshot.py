@@ -14,13 +14,13 @@ from psycopg import sql
 from psycopg.pq import ExecStatus
 
 from pycdc.connectors.postgres.facts import CopySource
-from pycdc.connectors.postgres.session import Connection, Meaning, connect, translate
+from pycdc.connectors.postgres.session import Connection, Meaning, connect, leave_text_raw, translate
 from pycdc.errors import ConnectionLost, EnvironmentNotReady
 
 _POLL_MS: Final = 100
+_GONE: Final = Meaning(ConnectionLost, "take the snapshot again", "the exported snapshot is gone")
+_AT_IMPORT: Final = {"22023": _GONE, "42704": _GONE}
 _SPECIAL: Final = {
-    "22023": Meaning(ConnectionLost, "take the snapshot again", "the exported snapshot is gone"),
-    "42704": Meaning(ConnectionLost, "take the snapshot again", "the exported snapshot is gone"),
     "42501": Meaning(
         EnvironmentNotReady,
         "GRANT SELECT ON the table TO the role; where row level security hides rows: ALTER ROLE … BYPASSRLS",
@@ -39,18 +39,28 @@ def copy_command(source: CopySource) -> sql.Composed:
 
 
 def copy_rows(
-    dsn: str, snapshot: str | None, source: CopySource, *, max_rows: int = 4096, max_bytes: int = 4 * 1024 * 1024
+    dsn: str,
+    snapshot: str | None,
+    source: CopySource,
+    *,
+    max_rows: int = 4096,
+    max_bytes: int = 4 * 1024 * 1024,
+    raw_text: bool = False,
 ) -> Iterator[list[bytes]]:
     """Yield chunks of lines of COPY text, newline removed, of at most `max_rows` lines or about `max_bytes`.
 
     `snapshot` is the name under which a snapshot was exported; None reads the present. Rows that row level security
-    would hide are an error, since the stream does not hide them. Raises ConnectionLost where the snapshot is gone,
-    EnvironmentNotReady where the table may not be read. Closing the iterator cancels the COPY.
+    would hide are an error, since the stream does not hide them. `raw_text`: see `leave_text_raw`. Raises
+    ConnectionLost where the snapshot is gone, EnvironmentNotReady where the table may not be read. Closing the iterator
+    cancels the COPY.
     """
     connection = connect(dsn)
     try:
         _begin(connection, snapshot)
-        connection.pgconn.send_query(copy_command(source).as_bytes(connection))
+        command = copy_command(source).as_bytes(connection)
+        if raw_text:
+            leave_text_raw(connection)
+        connection.pgconn.send_query(command)
         yield from _lines(connection, max_rows, max_bytes)
         connection.execute("COMMIT")
     except psycopg.Error as error:
@@ -62,8 +72,12 @@ def copy_rows(
 def _begin(connection: Connection, snapshot: str | None) -> None:
     connection.execute("SET row_security = off")
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    if snapshot is not None:
+    if snapshot is None:
+        return
+    try:
         connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+    except psycopg.Error as error:
+        raise translate(error, _AT_IMPORT) from None
 
 
 def _lines(connection: Connection, max_rows: int, max_bytes: int) -> Iterator[list[bytes]]:

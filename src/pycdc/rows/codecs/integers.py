@@ -15,7 +15,8 @@ _SINGLE = struct.Struct("<f").pack
 _DOUBLE = struct.Struct("<d").pack
 
 INTEGER: Final = (
-    "(SHORT[t_z] if (t_z := (t_i << 1 if (t_i := int(v)) >= 0 else (~t_i << 1) | 1)) < 16384 else unsigned(t_z))"
+    "(SHORT[t_z] if (t_z := (t_i << 1 if (t_i := int(v)) >= 0 else (~t_i << 1) | 1)) < 16384"
+    " else CONTINUED[t_z & 16383] + SHORT[t_z >> 14] if t_z < 268435456 else unsigned(t_z))"
 )
 
 

@@ -26,8 +26,9 @@ VARIABLE: Final = Schema(
     fields=(("scale", Schema("int32")), ("value", Schema("bytes"))),
 )
 UNSCALED: Final = (
-    "(SHORT[(t_n := ((t_i if (t_i := int(v.replace(b'.', b''))) >= 0 else ~t_i).bit_length() >> 3) + 1) << 1]"
-    " + t_i.to_bytes(t_n, 'big', signed=True))"
+    "(SHORT[(t_n := (t_i.bit_length() >> 3) + 1) << 1] + t_i.to_bytes(t_n, 'big')"
+    " if (t_i := int(v.replace(b'.', b''))) >= 0"
+    " else SHORT[(t_n := ((~t_i).bit_length() >> 3) + 1) << 1] + t_i.to_bytes(t_n, 'big', signed=True))"
 )
 _NUMBER = re.compile(rb"(-?)(\d*)(?:\.(\d*))?")
 _DIGITS = 4000

@@ -92,11 +92,12 @@ def _parse_zoned(text: Text) -> object:
 
 
 _ZULU: Final = (
-    "({head} + v[:10] + b'T'"
-    " + (v[11:{end}] if n == {full} else v[11:19] + {none} if n == 22 else v[11:-3].ljust({width}, b'0'))"
-    " + b'Z' if 22 <= n < 30 and v[4] == 45 and v[-3:] == b'+00' else {slow}(v))"
+    "(join(({head}, v[:10], b'T',"
+    " v[11:{end}] if n == {full} else v[11:19] + {none} if n == 22 else v[11:-3].ljust({width}, b'0'), b'Z'))"
+    " if 22 <= n < 30 and v[4] == 45 and v[-3:] == b'+00' else {slow}(v))"
 )
 """Most values need no arithmetic: the session is in UTC, and the text nearly what Debezium writes."""
+_JOIN: Final = b"".join
 
 
 @cache
@@ -134,7 +135,7 @@ def _timestamptz(pg: PgType, options: Options) -> Codec:
         unavailable="1970-01-01T00:00:00Z",
         encode=encode,
         inline=inline,
-        names={f"zoned_{digits}": encode},
+        names={f"zoned_{digits}": encode, "join": _JOIN},
     )
 
 

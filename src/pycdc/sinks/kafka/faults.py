@@ -5,11 +5,13 @@ Nothing here sees a key or a value: errors carry topics, sizes and the broker's 
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from pycdc.errors import (
+    ConfigError,
     ConnectionLost,
     DeliveryError,
     EnvironmentNotReady,
@@ -89,6 +91,12 @@ def unreachable(error: KafkaError, brokers: str) -> PycdcError:
         f"no broker at {brokers} answers: {error.str()}",
         hint="check `sink.kafka.brokers`, and `security.protocol` in its options where the brokers use TLS",
     )
+
+
+def refused_option(error: KafkaException) -> ConfigError:
+    """librdkafka does not take an option: which one, without its value."""
+    words = re.sub(r'".*"(?= for configuration property)', "a value", error.args[0].str(), flags=re.DOTALL)
+    return ConfigError(f"librdkafka refuses the options: {words}", hint="correct sink.kafka.options")
 
 
 def too_large_hint(topic: str | None) -> str:

@@ -28,14 +28,15 @@ from pycdc import config
 from pycdc.errors import ConfigError, DeliveryError, PycdcError, RecordTooLarge
 from pycdc.interfaces import Checkpoint, OffsetStore
 from pycdc.model import Batch, Table
-from pycdc.sinks.kafka.faults import too_large_hint, undelivered
+from pycdc.sinks.kafka.faults import refused_option, too_large_hint, undelivered
 from pycdc.sinks.kafka.settings import client_settings, producer_settings
 from pycdc.sinks.kafka.topics import TopicAdmin
 
 log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
-"""``key`` and ``value`` (bytes or None), and perhaps ``headers`` (list of name and bytes) and ``partition``."""
+"""``key`` and ``value`` (bytes or None), and perhaps ``headers`` (list of name and bytes or None), ``partition`` and
+``timestamp`` (milliseconds since the Unix epoch)."""
 
 _SLICE: Final = 0.05
 """Seconds between looks at failures and at the stop signal."""
@@ -138,9 +139,12 @@ class KafkaSink:
         callbacks = {"on_delivery": self._on_delivery, "error_cb": self._on_trouble}
         try:
             return Producer({**self._settings, **callbacks})
-        except (KafkaException, ValueError, TypeError) as error:
-            reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
-            raise ConfigError(f"librdkafka refuses the settings: {reason}", hint="correct sink.kafka.options") from None
+        except KafkaException as error:
+            raise refused_option(error) from None
+        except (ValueError, TypeError) as error:
+            raise ConfigError(
+                f"librdkafka refuses the options ({type(error).__name__})", hint="correct sink.kafka.options"
+            ) from None
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         # What is purged is reported too, and says nothing new.
@@ -250,6 +254,7 @@ class KafkaSink:
                         record["value"],
                         record["key"],
                         partition=record.get("partition", -1),
+                        timestamp=record.get("timestamp", 0),
                         headers=record.get("headers"),
                     )
                 except BufferError:
@@ -263,6 +268,9 @@ class KafkaSink:
     def _refused(self, error: KafkaError, topic: str, record: Record) -> PycdcError:
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             return self._too_large(topic, len(record["key"] or b""), len(record["value"] or b""))
+        if error.code() == KafkaError._FATAL:
+            # The refusal does not say why; the callback that does may not have been served yet.
+            self._poll(0)
         return undelivered(error, topic, self._trouble)
 
     # -- topics and sizes
@@ -294,7 +302,7 @@ class KafkaSink:
             return
         for record in records:
             key, value = len(record["key"] or b""), len(record["value"] or b"")
-            headers = sum(len(name) + len(data) + 10 for name, data in record.get("headers", ()))
+            headers = sum(len(name) + len(data or b"") + 10 for name, data in record.get("headers", ()))
             if key + value + headers + _OVERHEAD > limit:
                 raise self._too_large(topic, key, value)
 

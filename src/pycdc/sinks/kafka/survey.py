@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import NewTopic
 
 from pycdc import config
-from pycdc.errors import ConfigError, PycdcError
+from pycdc.errors import PycdcError
 from pycdc.sinks.kafka.faults import unreachable
 from pycdc.sinks.kafka.topics import TopicAdmin
 
@@ -28,10 +27,7 @@ class TopicSurvey(TopicAdmin):
     """Asks where `TopicAdmin` acts."""
 
     def __init__(self, client: Mapping[str, Any], topics: config.Topics, *, timeout: float = 5.0) -> None:
-        try:
-            super().__init__(client, topics, timeout=timeout)
-        except KafkaException as error:
-            raise refused_option(error) from None
+        super().__init__(client, topics, timeout=timeout)
 
     def cluster(self) -> Cluster:
         """Raises ConnectionLost or EnvironmentNotReady."""
@@ -59,9 +55,3 @@ class TopicSurvey(TopicAdmin):
                 if isinstance(refusal, PycdcError):
                     out[topic] = refusal
         return out
-
-
-def refused_option(error: KafkaException) -> ConfigError:
-    """librdkafka does not take an option: which one, without its value."""
-    words = re.sub(r'"[^"]*"(?= for configuration property)', "a value", error.args[0].str())
-    return ConfigError(f"librdkafka refuses the options: {words}", hint="correct sink.kafka.options")

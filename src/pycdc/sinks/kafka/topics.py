@@ -15,14 +15,14 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, 
 
 from pycdc import config
 from pycdc.errors import ConfigError, EnvironmentNotReady
-from pycdc.sinks.kafka.faults import LastTrouble, unreachable
+from pycdc.sinks.kafka.faults import LastTrouble, refused_option, unreachable
 
 _POLL: Final = 0.05
 _ELECTING: Final = -1
 
 
 class TopicAdmin:
-    """`client` holds librdkafka settings, `timeout` is seconds for one topic to be there."""
+    """`client` holds librdkafka settings, `timeout` is seconds for one topic to be there. Raises ConfigError."""
 
     def __init__(self, client: Mapping[str, Any], topics: config.Topics, *, timeout: float = 15.0) -> None:
         self._client = {**client, "allow.auto.create.topics": False}
@@ -30,7 +30,10 @@ class TopicAdmin:
         self._topics = topics
         self._timeout = timeout
         self._trouble = LastTrouble()
-        self._admin = AdminClient({**self._client, "error_cb": self._trouble})
+        try:
+            self._admin = AdminClient({**self._client, "error_cb": self._trouble})
+        except KafkaException as error:
+            raise refused_option(error) from None
         self._controller: bool | None = None
 
     def ensure(self, topic: str) -> None:

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import traceback
+
+import pytest
+
+from pycdc.config import Compatibility, Values
+from pycdc.model import Column, PgType, Table
+from pycdc.rows._codegen import compile_function, identifier
+from pycdc.rows.encoder import Parts, RowEncoder
+from pycdc.rows.plan import plan_table
+from tests.connectors.postgres.frames import insert, xlog
+
+
+def test_a_compiled_function_sees_its_namespace() -> None:
+    assert compile_function("twice", "def twice(x):\n    return x * factor\n", {"factor": 2})(21) == 42
+
+
+def test_a_traceback_shows_the_generated_line() -> None:
+    broken = compile_function("broken", "def broken():\n    return 1 / zero  # here\n", {"zero": 0})
+    with pytest.raises(ZeroDivisionError) as error:
+        broken()
+    assert "return 1 / zero  # here" in "".join(traceback.format_exception(error.value))
+
+
+def test_functions_of_one_name_keep_their_own_source() -> None:
+    functions = [compile_function("f", f"def f():\n    raise KeyError('no {n}')\n", {}) for n in (1, 2)]
+    for number, function in enumerate(functions, 1):
+        with pytest.raises(KeyError) as error:
+            function()
+        assert f"raise KeyError('no {number}')" in "".join(traceback.format_exception(error.value))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("public.orders", "public_orders"), ("Odd Schema.Ta-ble.ü", "Odd_Schema_Ta_ble__")]
+)
+def test_a_table_s_name_becomes_part_of_a_function_s(text: str, name: str) -> None:
+    assert identifier(text) == name
+
+
+@pytest.mark.parametrize(
+    "name", ['"', "'", "a\nraise SystemExit", "a\rb", "\\", "#", "{x}", "\u2028", "\f", "'''", "class"]
+)
+def test_no_name_of_a_column_or_a_table_gets_out_of_its_comment(name: str) -> None:
+    table = Table(1, name, name, (Column(name, PgType(0, "text"), nullable=False),), (name,))
+    encoder = RowEncoder(plan_table(table, [], Values(), Compatibility()), lambda table, column: None)
+    parts = Parts(b"", b"", b"", b"", b"", b"")
+    out: list[dict[str, bytes]] = []
+    encoder.inserts([xlog(insert(1, [b"x"]))], parts, out.append)
+    encoder.reads([b"x"], parts, out.append)
+    assert [record["key"] for record in out] == [b"\x02x", b"\x02x"]

@@ -1,0 +1,91 @@
+"""Schemas inferred from JSON: what they hold is the document, and Avro's own reader agrees."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import fastavro
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pycdc.rows.avro import writer
+from pycdc.rows.schema import avro_schema
+from pycdc.serialization.inferred import NotInferable, inferred
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text("ab \u00e4", max_size=5)
+)
+NAMES = st.text("abc", min_size=1, max_size=2)
+DOCUMENTS = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=12
+)
+
+
+def stripped(value: Any) -> Any:
+    """The document without members that have no type, nor those that a schema gives to its other elements."""
+    if isinstance(value, dict):
+        members = {key: stripped(member) for key, member in value.items()}
+        return {key: member for key, member in members.items() if member is not None}
+    if isinstance(value, list):
+        items = [stripped(item) for item in value]
+        return items if any(item is not None for item in items) else None
+    return value
+
+
+@given(st.dictionaries(NAMES, DOCUMENTS, max_size=4) | st.lists(DOCUMENTS, max_size=4))
+def test_what_is_written_is_what_was_there_but_for_members_without_a_type(document: Any) -> None:
+    try:
+        _, datum = inferred(json.dumps(document), "payload", adjust=True)
+    except NotInferable:
+        return
+    assert stripped(datum) == stripped(document)
+
+
+ORDER = {"id": 1, "at": 2**40, "net": 1.5, "paid": True, "lines": [{"a": 1}, {"b": ["x"]}], "of": {"lines": {"z": 1}}}
+
+
+def test_avros_own_reader_reads_it() -> None:
+    schema, datum = inferred(json.dumps(ORDER), "payload", adjust=True)
+    read = fastavro.schemaless_reader(io.BytesIO(writer(schema)(datum)), fastavro.parse_schema(avro_schema(schema)))
+    assert stripped(read) == ORDER
+
+
+def test_numbers_of_an_array_take_the_widest_type() -> None:
+    schema, datum = inferred("[1, 4294967296, 1.5]", "payload", adjust=True)
+    assert schema.items is not None
+    assert (schema.items.type, datum) == ("float64", [1.0, 4294967296.0, 1.5])
+
+
+def test_names_are_made_legal_and_the_first_of_two_alike_counts() -> None:
+    schema, datum = inferred('{"a b": 1, "a-b": 2, "9": {"x": 1}}', "payload", adjust=True)
+    assert datum == {"a_b": 1, "_9": {"x": 1}}
+    assert dict(schema.fields)["_9"].name == "payload._9"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "12",
+        '"a"',
+        "null",
+        "[]",
+        "[null]",
+        "{",
+        "[" * 100_000,
+        "[1, true]",
+        "[[], {}]",
+        '[{"a": 1}, {"a": "b"}]',
+        None,
+    ],
+)
+def test_what_has_no_schema_is_refused(text: object) -> None:
+    with pytest.raises(NotInferable):
+        inferred(text, "payload", adjust=True)
