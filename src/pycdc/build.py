@@ -6,6 +6,7 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, PostgresOffsets, Registry
@@ -120,9 +121,12 @@ def build_sink(
 ) -> Sink:
     chosen = config.sink
     if chosen.kafka is not None:
-        form = _form(chosen.kafka)
-        serializer = build_serializer(config, form, progress)
-        return KafkaProducerSink(serializer, chosen.kafka, offsets, stopping=stopping)
+        with ExitStack() as opened:
+            form = _form(chosen.kafka, opened)
+            serializer = build_serializer(config, form, progress)
+            sink = KafkaProducerSink(serializer, chosen.kafka, offsets, stopping=stopping)
+            sink.beside = opened.pop_all()
+            return sink
     if chosen.console is not None:
         return ConsoleSink(chosen.console, sys.stdout, offsets)
     if chosen.null is not None:
@@ -161,11 +165,13 @@ def build_serializer(config: Config, form: Form, progress: Progress) -> Serializ
     return Serializer(config, database, form, progress.became_null)
 
 
-def _form(kafka: KafkaSink) -> Form:
+def _form(kafka: KafkaSink, opened: ExitStack) -> Form:
+    """The form of the records. What it keeps open is pushed on `opened`."""
     if kafka.format != "avro":
         return JsonForm(schemas=kafka.format == "json_schema")
     registry = _registry(kafka.registry)
     assert registry is not None
+    opened.enter_context(closing(registry))
     return AvroForm(registered(registry.id_for, registry.subject))
 
 

@@ -19,7 +19,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -60,7 +60,8 @@ class Serializer(Protocol):
 class KafkaSink:
     """Publish batches; `commit` makes them durable and then stores the position in `offsets`, which stays open.
 
-    `stopping` ends the wait for brokers that do not answer. After an exception the sink is dead.
+    `stopping` ends the wait for brokers that do not answer. `beside` is closed with the sink. After an exception the
+    sink is dead.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class KafkaSink:
         self._offsets = offsets
         self._delivery_timeout = settings.delivery_timeout
         self._stopping = stopping or threading.Event()
+        self.beside = ExitStack()
         self._stop_deadline: float | None = None
         self._compressed = str(self._settings["compression.type"]) != "none"
         self._limits: dict[str, int] = {}
@@ -113,6 +115,7 @@ class KafkaSink:
             return
         self._closed = True
         self._dead = self._dead or DeliveryError("the sink is closed")
+        self.beside.close()
         try:
             self._producer.purge()
             self._producer.close()
