@@ -19,6 +19,8 @@ from pycdc.connectors.kafka.connect_values import AvroConversions, Convert
 from pycdc.errors import UnknownSchema
 from pycdc.events import Event, Partition
 
+_JSON: Final = json.JSONDecoder(parse_float=Decimal)
+"""`json.loads` makes one for each call that has a `parse_float`."""
 _MAGIC: Final = 0
 _HEADER: Final = 5
 _UPSERTS: Final = frozenset("cru")
@@ -135,7 +137,7 @@ class Decoder:
 
     def _json(self, data: bytes) -> Any:
         try:
-            value = json.loads(data, parse_float=Decimal)
+            value = _JSON.decode(data.decode())
         except (ValueError, RecursionError):
             raise Malformed("the record is not JSON") from None
         if isinstance(value, dict) and value.keys() == {"schema", "payload"}:

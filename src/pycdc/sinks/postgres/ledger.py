@@ -109,9 +109,11 @@ class Ledger:
     def claim(self, partitions: Sequence[Partition], first: Callable[[Partition], int]) -> Mapping[Partition, int]:
         try:
             connection = self._ready()
-            self.sign(connection)
             known = self._known(connection, partitions)
+            connection.rollback()
+            # Brokers take their time to answer, and a transaction must not wait for them.
             begin = [(one, 0 if one in known else first(one)) for one in partitions]
+            self.sign(connection)
             found = self._claimed(connection, begin)
             self.blocked = self.parked(connection)
             connection.commit()
