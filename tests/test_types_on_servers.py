@@ -363,7 +363,7 @@ class Capture:
     def _next_batch(self) -> Batch:
         for batch in self._batches:
             if batch is not None and batch.position is not None:
-                self._connector.acknowledge(batch.position)
+                self._connector.acknowledge(self._connector.checkpoint(batch))
             if batch is not None and any(run.op is Op.CREATE for run in batch.runs):
                 return batch
         raise AssertionError("the stream ended")
