@@ -124,7 +124,7 @@ def test_yaml_is_a_configuration_that_loads(block: Block, monkeypatch: pytest.Mo
 
 
 PATHS = re.compile(
-    r"^(?:name|(?:source\.postgres|sink\.(?:kafka|console|null|custom)|compatibility|values|rules\[\]|envelope|offsets"
+    r"^(?:name|(?:source\.(?:postgres|kafka)|sink\.(?:kafka|postgres|console|null|custom)|compatibility|values|rules\[\]|envelope|offsets"
     r"|checkpoint|retries|http)(?:\.[a-z_]+)+)(?=$|:|\s)"
 )
 

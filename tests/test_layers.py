@@ -12,8 +12,9 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "pycdc"
 
 LAYERS = (
-    ("errors", "patterns", "version"),
+    ("errors", "origins", "patterns", "version"),
     ("model",),
+    ("events",),
     ("interfaces", "config"),
     ("observability",),
     ("rows",),

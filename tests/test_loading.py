@@ -60,7 +60,7 @@ BAD = [
     (postgres("slto: a"), "source.postgres.slto", "is not an option", "did you mean `slot`?"),
     (postgres("manage-publication: no"), "source.postgres.manage-publication", "is", "`manage_publication`?"),
     (config("source: {postgre: {dsn: x}}"), "source.postgre", "is not an option", "did you mean `postgres`?"),
-    (config("brokers: a"), "brokers", "is not an option", "`brokers` belongs under sink.kafka"),
+    (config("brokers: a"), "brokers", "is not an option", "`brokers` belongs under source.kafka or sink.kafka"),
     (postgres("zzz: 1"), "source.postgres.zzz", "is not an option", "remove it, or use one of `dsn`"),
     (config("rules: [{maks: {a: 3}}]"), "rules[0].maks", "is not an option", "did you mean `mask`?"),
     (config("sink: {console: {}, null: {}}"), "sink", "needs exactly one of", "write one of kafka"),

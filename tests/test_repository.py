@@ -15,7 +15,6 @@ LONGEST = 400
 LONGEST_TEST = 600
 """A file of tests is a list of promises, read one by one."""
 LONG_FOR_A_REASON = {
-    "tests/test_secrecy.py": "one scenario of failure after another, and the canaries that all of them share",
     "tests/test_types_on_servers.py": "a table of values for every type, and the tests that run over all of it",
     "src/pycdc/config.py": "every option is documented where it is declared",
     "src/pycdc/connectors/postgres/pgoutput.py": "one message of the manual after another, none of them long",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pycdc.config import Config
 from pycdc.errors import (
+    ApplyError,
     CheckpointCorrupt,
     ConfigError,
     ConnectionLost,
@@ -21,6 +22,7 @@ from pycdc.errors import (
     SchemaIncompatible,
     SinkFenced,
     SlotActive,
+    UnknownSchema,
 )
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
 from pycdc.model import UNCHANGED, Batch, Change, LogicalMessage, Lsn, Op, Position, Table, Transaction
@@ -51,6 +53,7 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "Sink",
     # errors
     "PycdcError",
+    "ApplyError",
     "CheckpointCorrupt",
     "ConfigError",
     "ConnectionLost",
@@ -64,6 +67,7 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "SchemaIncompatible",
     "SinkFenced",
     "SlotActive",
+    "UnknownSchema",
     "__version__",
 ]
 

@@ -7,13 +7,16 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, PostgresOffsets
+from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, PostgresOffsets, Registry
+from pycdc.connectors.kafka.connector import KafkaConnector
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.errors import ConfigError
-from pycdc.interfaces import Connector, OffsetStore, Sink
+from pycdc.events import Applied, EventBatch
+from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
+from pycdc.model import Batch
 from pycdc.observability.progress import Progress
 from pycdc.offsets.file import FileOffsetStore
 from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
@@ -29,10 +32,19 @@ from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
 from pycdc.sinks.kafka.settings import client_settings
 from pycdc.sinks.kafka.topics import TopicAdmin
 from pycdc.sinks.null import NullSink
+from pycdc.sinks.postgres.ledger import Ledger
+from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
+
+if TYPE_CHECKING:
+    from pycdc.serialization.registry import SchemaRegistry
 
 
-def build_loop(config: Config, progress: Progress) -> Loop:
+def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
     """Everything that a pipeline is made of."""
+    return _capture_loop(config, progress) if config.source.kafka is None else _reverse_loop(config, progress)
+
+
+def _capture_loop(config: Config, progress: Progress) -> Loop[Batch, Checkpoint]:
     offsets = build_offsets(config)
     stopping = threading.Event()
     return Loop(
@@ -43,6 +55,22 @@ def build_loop(config: Config, progress: Progress) -> Loop:
         config.retries,
         progress,
         stopping,
+    )
+
+
+def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applied]:
+    """From topics into tables. The ledger ties both ends: the source claims partitions, the sink moves offsets."""
+    source, sink = config.source.kafka, config.sink.postgres
+    assert source is not None
+    assert sink is not None
+    ledger = Ledger(sink.dsn.get_secret_value(), config.name, sink.bookkeeping)
+    return Loop(
+        lambda: KafkaConnector(config, ledger, _registry(source.registry), progress),
+        lambda: PostgresApplySink(sink, config.name, ledger),
+        ledger,
+        config.checkpoint,
+        config.retries,
+        progress,
     )
 
 
@@ -69,7 +97,7 @@ def _file_offsets(chosen: FileOffsets) -> OffsetStore:
 
 
 def _postgres_offsets(config: Config, chosen: PostgresOffsets) -> OffsetStore:
-    dsn = (chosen.dsn or config.source.postgres.dsn).get_secret_value()
+    dsn = (chosen.dsn or config.capture.dsn).get_secret_value()
     return PostgresOffsetStore(dsn, config.name, table=chosen.table)
 
 
@@ -129,7 +157,7 @@ class StoringSink:
 
 
 def build_serializer(config: Config, form: Form, progress: Progress) -> Serializer:
-    catalog = Catalog(config.source.postgres.dsn.get_secret_value())
+    catalog = Catalog(config.capture.dsn.get_secret_value())
     try:
         database = catalog.server().database
     finally:
@@ -141,12 +169,19 @@ def _form(kafka: KafkaSink, opened: ExitStack) -> Form:
     """The form of the records. What it keeps open is pushed on `opened`."""
     if kafka.format != "avro":
         return JsonForm(schemas=kafka.format == "json_schema")
-    assert kafka.registry is not None
-    # Its HTTP client takes 15 MB and a tenth of a second, which nobody needs who does not write Avro.
+    registry = _registry(kafka.registry)
+    assert registry is not None
+    opened.enter_context(closing(registry))
+    return AvroForm(registered(registry.id_for, registry.subject))
+
+
+def _registry(settings: Registry | None) -> SchemaRegistry | None:
+    if settings is None:
+        return None
+    # Its HTTP client takes 15 MB and a tenth of a second, which nobody needs who has no Avro.
     from pycdc.serialization.registry import SchemaRegistry
 
-    registry = opened.enter_context(closing(SchemaRegistry(kafka.registry)))
-    return AvroForm(registered(registry.id_for, registry.subject))
+    return SchemaRegistry(settings)
 
 
 def _import(path: str, where: str) -> Callable[..., Any]:

@@ -14,28 +14,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any, Generic
 
 from pycdc.config import CheckpointRule
-from pycdc.interfaces import Checkpoint, Connector, Sink
-from pycdc.model import Batch, Position
+from pycdc.interfaces import B, C, Source, Target
 
 _IDLE_FACTOR = 10
 """A position that moved without changes is stored this many times less often."""
 
 
-class Checkpointer:
+class Checkpointer(Generic[B, C]):
     """Follows the batches written and says when the position is to be stored."""
 
     def __init__(self, rule: CheckpointRule, now: Callable[[], float] = time.monotonic) -> None:
         self._rule = rule
         self._now = now
         self._stored_at = now()
-        self._batch: Batch | None = None
+        self._batch: B | None = None
         self._changes = 0
         self._new_changes = 0
-        self.stored: Position | None = None
+        self.stored: Any = None
 
-    def written(self, batch: Batch) -> None:
+    def written(self, batch: B) -> None:
         """The sink took `batch`."""
         self._changes += batch.size
         if batch.position is not None and (self.stored is None or batch.position > self.stored):
@@ -55,14 +55,14 @@ class Checkpointer:
         wait = self._rule.interval * (1 if self._new_changes else _IDLE_FACTOR)
         return self._now() - self._stored_at >= wait
 
-    def store(self, source: Connector, sink: Sink) -> Checkpoint | None:
+    def store(self, source: Source[B, C], sink: Target[B, C]) -> C | None:
         """Do the steps; return what was stored, None if nothing was pending."""
         batch = self._batch
         if batch is None or batch.position is None:
             return None
         checkpoint = source.checkpoint(batch)
         sink.commit(checkpoint)  # step 1
-        source.acknowledge(checkpoint.position)  # step 2
+        source.acknowledge(checkpoint)  # step 2
         self.stored = checkpoint.position
         self._stored_at = self._now()
         self._batch = None

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from pycdc.errors import ConfigError
+
 
 class Refused(ValueError):
     """What a rule of these models objects to, and what to write instead. Neither holds the value."""
@@ -189,6 +191,9 @@ class PostgresSource(Model):
     snapshot: Literal["initial", "never", "only", "when_needed"] = "initial"
     """initial: rows that exist first, once; never: only changes; only: rows that exist, then end; when_needed: as
     initial, and again where the slot was lost."""
+    skip_origins: list[str] = ["*"]
+    """Names of pycdc pipelines whose writes into this database are not captured: what the reverse direction wrote must
+    not go back. `*` matches any characters; an empty list captures their writes too."""
     messages: bool = True
     """Deliver what pg_logical_emit_message writes, to the topic `{name}.message`."""
     status_interval: Annotated[float, Field(gt=0, le=60)] = 1.0
@@ -255,24 +260,19 @@ _SECRET_OPTION = re.compile(
 )
 
 
-class KafkaSink(Model):
-    """Publish to Kafka."""
+Options = Annotated[dict[str, str | int | float | bool | SecretStr], Field(repr=False)]
+
+
+class KafkaClient(Model):
+    """Brokers and registry."""
 
     brokers: str
     """Addresses to start from, `host:port` with commas between (bootstrap.servers)."""
     registry: Registry | None = None
     """Needed for Avro. A plain URL will do."""
-    format: Literal["avro", "json", "json_schema"] = "avro"
-    """avro: Confluent's wire format; json: Debezium's payload; json_schema: the same with the schema beside it."""
-    delivery: Literal["at_least_once"] = "at_least_once"
-    """at_least_once: after a crash, what was written since the last stored position comes again."""
-    topics: Topics = Topics()
-    """How topics are made."""
-    options: Annotated[dict[str, str | int | float | bool | SecretStr], Field(repr=False)] = {}
+    options: Options = {}
     """librdkafka settings, passed on as they are (`security.protocol`, `sasl.*`, `ssl.*` …). Passwords and keys
     among them are kept secret."""
-    delivery_timeout: Annotated[float, Field(gt=0)] = 120.0
-    """Seconds until a record that no broker took counts as lost, and the pipeline rewinds."""
 
     @field_validator("options", mode="before")
     @classmethod
@@ -291,11 +291,120 @@ class KafkaSink(Model):
             data = {**data, "registry": {"url": data["registry"]}}
         return data
 
+
+class KafkaSource(KafkaClient):
+    """Read topics, as one of any number of processes of a consumer group. Only what is committed is read."""
+
+    topics: Annotated[list[str], Field(min_length=1)]
+    """Names of topics; `*` matches any characters, and topics made later are found too."""
+    group: str | None = None
+    """Consumer group; default: the pipeline's name."""
+    format: Literal["auto", "avro", "json"] = "auto"
+    """avro: Confluent's wire format; json: an object, or Debezium's `schema` and `payload`; auto: by the first byte."""
+    start: Literal["earliest", "latest"] = "earliest"
+    """Where a partition begins that this pipeline has never read. Afterwards the database knows."""
+    max_batch_events: Annotated[int, Field(ge=1)] = 2000
+    """Events that are applied in one transaction, at most."""
+
+    @model_validator(mode="after")
+    def _registry_needed(self) -> KafkaSource:
+        if self.format == "avro" and self.registry is None:
+            raise Refused("has no registry, which Avro needs", "add `registry: http://…`, or choose `format: json`")
+        return self
+
+
+class KafkaSink(KafkaClient):
+    """Publish to Kafka."""
+
+    format: Literal["avro", "json", "json_schema"] = "avro"
+    """avro: Confluent's wire format; json: Debezium's payload; json_schema: the same with the schema beside it."""
+    delivery: Literal["at_least_once"] = "at_least_once"
+    """at_least_once: after a crash, what was written since the last stored position comes again."""
+    topics: Topics = Topics()
+    """How topics are made."""
+    delivery_timeout: Annotated[float, Field(gt=0)] = 120.0
+    """Seconds until a record that no broker took counts as lost, and the pipeline rewinds."""
+
     @model_validator(mode="after")
     def _registry_needed(self) -> KafkaSink:
         if self.format == "avro" and self.registry is None:
             raise Refused("has no registry, which Avro needs", "add `registry: http://…`, or choose `format: json`")
         return self
+
+
+Operation = Literal["insert", "update", "upsert", "delete", "soft_delete", "delta"]
+
+
+class Route(Model):
+    """Events of a topic into a table. Several routes may take the same event: all of them apply, in one transaction.
+
+    A field is named by its path in the event (`itemId`, `item.id`). `$key.itemId` looks in the message key,
+    `$headers.name` in the headers; `$topic`, `$partition`, `$offset` and `$timestamp` are the record's own.
+    """
+
+    topic: str
+    """Name of a topic; `*` matches any characters."""
+    when: dict[str, str | int | bool] = {}
+    """Only events whose fields (or `$headers.name`) have these values: the type of a business event, for instance."""
+    table: str
+    """The table, `schema.table`; without a schema in `public`."""
+    operation: Operation = "upsert"
+    """What an event does. insert, update, upsert and delta write the row; delete and soft_delete are for events that
+    mean a removal. delta adds the columns under `delta` to what is there."""
+    on_delete: Literal["delete", "soft_delete", "ignore"] | None = None
+    """What a delete does (op `d`, or a null value). Default: delete for insert, update and upsert, else ignore."""
+    key: dict[str, str] = {}
+    """Column to field: which row. Default: the primary key's columns, from fields of the same names. A field that the
+    row lacks is looked up in the message key."""
+    set: dict[str, str] | None = None
+    """Column to field: what is written. A field that an event lacks leaves its column alone; null writes NULL.
+    Default: every field, into the column of its name; for `operation: delta` none."""
+    delta: dict[str, str] = {}
+    """Column to field, for `operation: delta`: what is added."""
+    constants: dict[str, str | int | float | bool | None] = {}
+    """Column to value, written with every insert, update, upsert and delta."""
+    soft_delete: dict[str, str | int | float | bool | None] = {}
+    """Column to value: what marks a row as deleted; `$timestamp` is the record's time."""
+    missing: Literal["error", "ignore"] = "error"
+    """A row that an update or a delta does not find: an error, so that nothing is lost silently, or nothing."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Route:
+        if (self.operation == "delta") != bool(self.delta):
+            raise Refused("needs `operation: delta` and `delta` together", "write both, or none of them")
+        if (self.deletion == "soft_delete" or self.operation == "soft_delete") != bool(self.soft_delete):
+            raise Refused(
+                "needs `soft_delete: {column: value}` where it deletes softly, and only there",
+                "add it, or remove it",
+            )
+        return self
+
+    @property
+    def deletion(self) -> Literal["delete", "soft_delete", "ignore"]:
+        """What a delete does."""
+        if self.on_delete is not None:
+            return self.on_delete
+        return "delete" if self.operation in ("insert", "update", "upsert") else "ignore"
+
+
+class PostgresSink(Model):
+    """Write events into tables of Postgres 14 to 18: rows and offsets in one transaction."""
+
+    dsn: SecretStr
+    """libpq connection string or URI."""
+    routes: Annotated[list[Route], Field(min_length=1)]
+    """Which events go where. Parents first: within a batch, rows are written in the order of the routes."""
+    on_error: Literal["stop", "park"] = "stop"
+    """A record that cannot be decoded, or a row that the database refuses: end with an error that names it; or put it
+    into the table `parked`, with all that follow under its key, and go on."""
+    bookkeeping: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "pycdc"
+    """Schema of the tables `apply_offsets` and `parked`; made if missing."""
+    unavailable: str = "__debezium_unavailable_value"
+    """What stands for a value that was not sent; its column is left alone."""
+    max_attempts: Annotated[int, Field(ge=1)] = 10
+    """How often a transaction is tried that meets deadlocks or serialization failures, before the pipeline rewinds."""
+
+    _dsn_encoded = field_validator("dsn")(_encoded)
 
 
 class ConsoleSink(Model):
@@ -331,8 +440,15 @@ class CustomSink(Model):
 class Source(Model):
     """Exactly one."""
 
-    postgres: PostgresSource
+    postgres: PostgresSource | None = None
     """A Postgres database."""
+    kafka: KafkaSource | None = None
+    """Topics of a Kafka cluster: the way back."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Source:
+        _one_of(self, "postgres", "kafka")
+        return self
 
 
 class Sink(Model):
@@ -340,6 +456,8 @@ class Sink(Model):
 
     kafka: KafkaSink | None = None
     """Topics of a Kafka cluster."""
+    postgres: PostgresSink | None = None
+    """Tables of a Postgres database: the way back."""
     console: ConsoleSink | None = None
     """Standard output."""
     null: NullSink | None = None
@@ -354,7 +472,7 @@ class Sink(Model):
 
     @model_validator(mode="after")
     def _one(self) -> Sink:
-        _one_of(self, "kafka", "console", "null", "custom")
+        _one_of(self, "kafka", "postgres", "console", "null", "custom")
         return self
 
 
@@ -624,6 +742,9 @@ class Http(Model):
         return self
 
 
+_ABOUT_CAPTURE = {"compatibility", "values", "rules", "envelope", "flatten", "outbox", "offsets"}
+
+
 class Config(Model):
     """One pipeline: one source, one sink, one process."""
 
@@ -669,6 +790,31 @@ class Config(Model):
                 data["values"] = {"unknown_types": "debezium", **values}
         return data
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        if (self.source.kafka is None) != (self.sink.postgres is None):
+            raise Refused(
+                "has a source and a sink that do not go together",
+                "read from Postgres into kafka, console, null or custom; or from Kafka into postgres",
+            )
+        unused = sorted(_ABOUT_CAPTURE & self.model_fields_set) if self.source.kafka is not None else []
+        if unused:
+            raise Refused(
+                f"has {', '.join(unused)}, which has no meaning where the source is Kafka",
+                "remove it: offsets are stored with the rows, and columns are chosen by sink.postgres.routes",
+            )
+        return self
+
+    @property
+    def capture(self) -> PostgresSource:
+        """The database that is captured. Raises ConfigError where the source is another."""
+        if self.source.postgres is None:
+            raise ConfigError(
+                f"pipeline {self.name} reads from Kafka, and this is only there for those that read from Postgres",
+                hint="use `pycdc doctor` and `pycdc run`; where it is, the table apply_offsets of its database says",
+            )
+        return self.source.postgres
+
     @field_validator("flatten", "outbox", mode="before")
     @classmethod
     def _present(cls, data: Any) -> Any:
@@ -693,11 +839,11 @@ class Config(Model):
 
     @property
     def slot(self) -> str:
-        return self.source.postgres.slot or f"pycdc_{self.slug}"[:63]
+        return self.capture.slot or f"pycdc_{self.slug}"[:63]
 
     @property
     def publication(self) -> str:
-        return self.source.postgres.publication or f"pycdc_{self.slug}"[:63]
+        return self.capture.publication or f"pycdc_{self.slug}"[:63]
 
 
 Offsets.model_rebuild()

@@ -13,6 +13,7 @@
     ├── SchemaIncompatible     the registry refuses a schema
     ├── DeliveryError          the sink could not make records durable              retried from the checkpoint
     │   └── RecordTooLarge     one record exceeds what the broker takes
+    ├── ApplyError             an event cannot be written into its table
     ├── SinkFenced             another instance took over; never retried
     └── CheckpointCorrupt      the stored position cannot be trusted
 
@@ -63,6 +64,10 @@ class OtherSource(PositionGap):
     code = "other-source"
 
 
+class UnknownSchema(EnvironmentNotReady):
+    code = "unknown-schema"
+
+
 class ConnectionLost(PycdcError):
     code = "connection-lost"
     retry = True
@@ -88,6 +93,10 @@ class DeliveryError(PycdcError):
 class RecordTooLarge(DeliveryError):
     code = "record-too-large"
     retry = False
+
+
+class ApplyError(PycdcError):
+    code = "apply"
 
 
 class SinkFenced(PycdcError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from pycdc.events import Partition
 from pycdc.model import NOWHERE, Batch, Lsn, Position
 
 
@@ -24,38 +25,100 @@ class Checkpoint:
     snapshot_done: bool = True
 
 
-class Connector(Protocol):
-    """Where changes come from."""
+class Carried(Protocol):
+    """What the loop knows of a batch: of rows (`Batch`) or of events (`EventBatch`).
 
-    def batches(self, start: Checkpoint | None) -> Iterator[Batch | None]:
-        """Yield batches from `start` on, in commit order, without a gap; None when nothing came within the poll time.
+    `position` compares with `>` and is None while nothing new is complete.
+    """
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def whole(self) -> bool: ...
+    @property
+    def urgent(self) -> bool: ...
+    @property
+    def position(self) -> Any: ...
+    def counts(self) -> Iterator[tuple[str, str, int]]: ...
+
+
+class Place(Protocol):
+    """What the loop knows of a checkpoint: a `Checkpoint` or an `Applied`."""
+
+    @property
+    def position(self) -> Any: ...
+
+
+B = TypeVar("B", bound=Carried)
+B_contra = TypeVar("B_contra", bound=Carried, contravariant=True)
+C = TypeVar("C", bound=Place)
+C_co = TypeVar("C_co", bound=Place, covariant=True)
+C_contra = TypeVar("C_contra", bound=Place, contravariant=True)
+
+
+class Source(Protocol[B, C]):
+    """Where batches come from."""
+
+    def batches(self, start: C | None) -> Iterator[B | None]:
+        """Yield batches from `start` on, in order, without a gap; None when nothing came within the poll time.
 
         `start` is None on the very first run. Raises PositionGap where continuing would lose or invent rows. A batch
-        must not be touched by the connector after it was yielded. A lost connection is mended inside, from the last
+        must not be touched by the source after it was yielded. A lost connection is mended inside, from the last
         position yielded; nothing is repeated within one iteration.
         """
 
-    def checkpoint(self, batch: Batch) -> Checkpoint:
+    def checkpoint(self, batch: B) -> C:
         """The checkpoint to store once `batch` is durable. Only called for a batch with a position."""
 
-    def acknowledge(self, position: Position) -> None:
-        """Forget what lies before `position`, which is durable. Never called with a position not yet stored."""
+    def acknowledge(self, checkpoint: C) -> None:
+        """Forget what lies before `checkpoint`, which is durable. Never called with one that is not stored."""
 
     def close(self) -> None:
         """Release connections. Idempotent. The slot stays."""
 
 
-class Sink(Protocol):
-    """Where changes go. A custom sink is these two methods; `close` is called where it exists."""
+class Target(Protocol[B_contra, C_contra]):
+    """Where batches go. `close` is called where it exists."""
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: B_contra) -> None:
         """Take a batch; it need not be durable on return. May block (back-pressure)."""
 
-    def commit(self, checkpoint: Checkpoint) -> None:
+    def commit(self, checkpoint: C_contra) -> None:
         """Return once everything written so far is durable. Raises DeliveryError if anything may be missing.
 
         After an exception the sink's in-flight records count as lost: the pipeline rewinds to the stored checkpoint.
         """
+
+
+class Stored(Protocol[C_co]):
+    """Where a loop begins."""
+
+    def load(self) -> C_co | None:
+        """The stored checkpoint, None if there never was one. Raises CheckpointCorrupt rather than guess."""
+
+    def close(self) -> None: ...
+
+
+class Connector(Source[Batch, Checkpoint], Protocol):
+    """Where changes of a database come from, in commit order."""
+
+
+class Sink(Target[Batch, Checkpoint], Protocol):
+    """Where changes go. A custom sink is these two methods; `close` is called where it exists."""
+
+
+class Claims(Protocol):
+    """Who may apply a partition, and from which offset on: asked when a consumer group assigns partitions."""
+
+    def claim(self, partitions: Sequence[Partition], first: Callable[[Partition], int]) -> Mapping[Partition, int]:
+        """Take `partitions` over from whoever had them, and return the next offset of each.
+
+        `first` tells the offset to begin with where none was ever stored; what it tells is stored at once. From here
+        on, an earlier owner's commit fails (SinkFenced).
+        """
+
+    def release(self, partitions: Sequence[Partition]) -> None:
+        """They are somebody else's now: nothing of them may be committed."""
 
 
 Record = dict[str, Any]
@@ -72,15 +135,10 @@ class Serializer(Protocol):
         headers or none has. Raises ConversionError or SchemaIncompatible before anything was sent."""
 
 
-class OffsetStore(Protocol):
+class OffsetStore(Stored[Checkpoint], Protocol):
     """Where checkpoints live. `store` is durable on return; a torn write leaves the old checkpoint readable."""
-
-    def load(self) -> Checkpoint | None:
-        """The stored checkpoint, None if there never was one. Raises CheckpointCorrupt rather than guess."""
 
     def store(self, checkpoint: Checkpoint) -> None: ...
 
     def clear(self) -> None:
         """Forget the checkpoint (teardown). Idempotent."""
-
-    def close(self) -> None: ...

@@ -79,7 +79,7 @@ class _Acknowledgements:
             done = self._open.popleft()[1]
         if done is not None:
             self._offsets.store(done)
-            self._source.acknowledge(done.position)
+            self._source.acknowledge(done)
 
 
 @overload

@@ -313,3 +313,9 @@ class Batch:
 
     def __len__(self) -> int:
         return self.size
+
+    def counts(self) -> Iterator[tuple[str, str, int]]:
+        """Table (or ``message``), operation, and how many changes; a pair may come several times."""
+        for run in self.runs:
+            if run.op is not Op.BEGIN and run.op is not Op.END:
+                yield str(run.table) if run.table is not None else "message", run.op.value, len(run.frames)

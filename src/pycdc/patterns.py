@@ -1,4 +1,4 @@
-"""Patterns over table names, as configurations write them: ``schema.table``, where ``*`` matches any characters.
+"""Patterns over names, as configurations write them, where ``*`` matches any characters; a table is ``schema.table``.
 
 A pattern without a schema means the schema ``public``; a lone ``*`` means every table. `Catalog.tables` has the same
 rule in SQL.
@@ -17,9 +17,19 @@ def matches_any(patterns: Iterable[str], schema: str, name: str) -> bool:
     return any(_compiled(pattern).fullmatch(full) for pattern in patterns)
 
 
-@lru_cache(maxsize=1024)
+def names_any(patterns: Iterable[str], name: str) -> bool:
+    """Whether one of `patterns` is a name without a schema: of a topic, or of a pipeline."""
+    return any(expression(pattern).fullmatch(name) for pattern in patterns)
+
+
 def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(".*".join(map(re.escape, qualified(pattern).split("*"))), re.DOTALL)
+    return expression(qualified(pattern))
+
+
+@lru_cache(maxsize=1024)
+def expression(pattern: str) -> re.Pattern[str]:
+    """The pattern as a regular expression, to be matched as a whole."""
+    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
 
 
 def qualified(pattern: str) -> str:

@@ -6,12 +6,12 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Generic
 
 from pycdc.checkpoint import Checkpointer
 from pycdc.config import CheckpointRule, Retries
 from pycdc.errors import ConnectionLost, PycdcError
-from pycdc.interfaces import Connector, OffsetStore, Sink
-from pycdc.model import Batch
+from pycdc.interfaces import B, C, Source, Stored, Target
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 
@@ -21,7 +21,7 @@ _STOP_GRACE = 2.0
 """Seconds that a stopped pipeline still reads on to reach a commit."""
 
 
-class Loop:
+class Loop(Generic[B, C]):
     """One source, one sink, one offset store, run until the source ends, `stop` is called or an error is final.
 
     Source and sink are made anew after each fault: an error forgets what was in flight, and reading starts again at
@@ -31,9 +31,9 @@ class Loop:
 
     def __init__(
         self,
-        source: Callable[[], Connector],
-        sink: Callable[[], Sink],
-        offsets: OffsetStore,
+        source: Callable[[], Source[B, C]],
+        sink: Callable[[], Target[B, C]],
+        offsets: Stored[C],
         checkpoint: CheckpointRule,
         retries: Retries,
         progress: Progress | None = None,
@@ -97,8 +97,8 @@ class Loop:
         finally:
             source.close()
 
-    def _loop(self, source: Connector, sink: Sink) -> None:
-        checkpointer = Checkpointer(self._rule)
+    def _loop(self, source: Source[B, C], sink: Target[B, C]) -> None:
+        checkpointer: Checkpointer[B, C] = Checkpointer(self._rule)
         try:
             for batch in self._until_stopped(source.batches(self._offsets.load())):
                 if batch is None:
@@ -115,14 +115,16 @@ class Loop:
         self.progress.state = "stopping"
         self._store(checkpointer, source, sink)
 
-    def _store_before_rewinding(self, checkpointer: Checkpointer, source: Connector, sink: Sink) -> None:
+    def _store_before_rewinding(
+        self, checkpointer: Checkpointer[B, C], source: Source[B, C], sink: Target[B, C]
+    ) -> None:
         """Keep what a sound sink took, which saves the next run from repeating it; a broken one has nothing to keep."""
         try:
             self._store(checkpointer, source, sink)
         except PycdcError as exc:
             log.debug("the last batches will be repeated", error=exc.code, fact=exc.fact)
 
-    def _until_stopped(self, batches: Iterator[Batch | None]) -> Iterator[Batch | None]:
+    def _until_stopped(self, batches: Iterator[B | None]) -> Iterator[B | None]:
         """Batches until `stop` was called, and then to the end of the transaction at hand, so that none is repeated;
         a long one is left unfinished after a moment, and comes again as a whole."""
         deadline = float("inf")
@@ -134,7 +136,7 @@ class Loop:
             if batch is None or batch.whole or time.monotonic() > deadline:
                 return
 
-    def _store(self, checkpointer: Checkpointer, source: Connector, sink: Sink) -> None:
+    def _store(self, checkpointer: Checkpointer[B, C], source: Source[B, C], sink: Target[B, C]) -> None:
         stored = checkpointer.store(source, sink)
         if stored is not None:
             self.progress.position = stored.position

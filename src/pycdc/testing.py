@@ -77,9 +77,9 @@ class MemoryConnector:
         assert batch.position is not None
         return Checkpoint(batch.position, batch.last_commit)
 
-    def acknowledge(self, position: Position) -> None:
+    def acknowledge(self, checkpoint: Checkpoint) -> None:
         self._script.step("acknowledge")
-        self.acknowledged.append(position)
+        self.acknowledged.append(checkpoint.position)
 
     def close(self) -> None:
         self.closed += 1

@@ -97,6 +97,12 @@ class Process:
         self._process.send_signal(signal.SIGTERM)
         assert self.wait() == 0, self.log
 
+    def freeze(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         if self.alive():
             self._process.kill()

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pycdc
+from pycdc.connectors.kafka.connector import KafkaConnector
 from pycdc.connectors.postgres.admin import Admin
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.replication import ReplicationStream
 from pycdc.offsets.kafka import KafkaOffsetStore
 from pycdc.serialization.debezium import Serializer
 from pycdc.sinks.kafka.producer import KafkaSink
+from pycdc.sinks.postgres.sink import PostgresSink
 
 BEFORE, AFTER = "before", "after"
 POINTS: dict[str, tuple[Any, str, str]] = {
@@ -40,9 +42,16 @@ POINTS: dict[str, tuple[Any, str, str]] = {
     "after the acknowledgement": (PostgresConnector, "acknowledge", AFTER),
 }
 
+REVERSE_POINTS: dict[str, tuple[Any, str, str]] = {
+    "before the rows are written": (PostgresSink, "_run", BEFORE),
+    "after the rows, before the commit": (PostgresSink, "_run", AFTER),
+    "after the commit, before the group knows": (PostgresSink, "commit", AFTER),
+    "after the group knows": (KafkaConnector, "acknowledge", AFTER),
+}
+
 
 def arm(point: str, count: int) -> None:
-    owner, name, when = POINTS[point]
+    owner, name, when = (POINTS | REVERSE_POINTS)[point]
     original: Callable[..., Any] = getattr(owner, name)
     passed = 0
 

@@ -12,12 +12,13 @@ import click
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
 from pycdc.cli.checks.kafka import topic_findings
 from pycdc.cli.checks.publication import publication_findings
+from pycdc.cli.checks.routes import source_findings, target_findings
 from pycdc.cli.checks.server import clock_finding, headroom_findings, replication_finding, server_findings
 from pycdc.cli.checks.slot import slot_findings, start_finding
 from pycdc.cli.checks.tables import identity_findings, match_findings, reading_findings, rule_findings
 from pycdc.cli.findings import Finding, Status, from_error, ok, show, warning
 from pycdc.cli.position import compared, stored_position
-from pycdc.config import Config, TableRule
+from pycdc.config import Config, PostgresSink, Registry, TableRule
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import ServerFacts, SlotFacts, TableFacts, TableRef
 from pycdc.connectors.postgres.relations import Relations
@@ -31,6 +32,7 @@ from pycdc.serialization.names import routed
 from pycdc.serialization.registry_probe import RegistryProbe
 from pycdc.sinks.kafka.settings import client_settings, producer_settings
 from pycdc.sinks.kafka.survey import TopicSurvey
+from pycdc.sinks.postgres.survey import survey_target
 
 _EVERY_OPERATION = frozenset({"insert", "update", "delete", "truncate"})
 
@@ -78,9 +80,32 @@ class Source:
 
 def diagnose(config: Config) -> Iterator[Finding]:
     """All findings, group after group. Groups whose server does not answer are left out."""
+    return _diagnose_capture(config) if config.source.kafka is None else _diagnose_reverse(config)
+
+
+def _diagnose_reverse(config: Config) -> Iterator[Finding]:
+    source, sink = config.source.kafka, config.sink.postgres
+    assert source is not None
+    assert sink is not None
+    yield from _group("configuration", [ok(f"pipeline {config.name}", f"group {source.group or config.name}")])
+    yield from _group("kafka", source_findings(source, sink))
+    yield from _group("registry", _registry(source.registry, "source.kafka.registry"))
+    yield from _group("tables", _target(sink, config.name))
+
+
+def _target(sink: PostgresSink, name: str) -> Iterator[Finding]:
+    try:
+        facts = survey_target(sink, name)
+    except PycdcError as error:
+        yield from_error(error, "sink.postgres.dsn")
+        return
+    yield from target_findings(facts, sink.bookkeeping)
+
+
+def _diagnose_capture(config: Config) -> Iterator[Finding]:
     yield from _group("configuration", _configuration(config))
     source = None
-    catalog = Catalog(config.source.postgres.dsn.get_secret_value())
+    catalog = Catalog(config.capture.dsn.get_secret_value())
     try:
         source = _source(config, catalog)
     except PycdcError as error:
@@ -94,7 +119,8 @@ def diagnose(config: Config) -> Iterator[Finding]:
         for finding in _group("kafka", _kafka(config, source)):
             brokers_answer = brokers_answer and finding.path != "sink.kafka.brokers"
             yield finding
-        yield from _group("registry", _registry(config))
+        registry = None if config.sink.kafka is None else config.sink.kafka.registry
+        yield from _group("registry", _registry(registry, "sink.kafka.registry"))
         if source is not None:
             yield from _group("position", _position(config, catalog, source, brokers_answer=brokers_answer))
     finally:
@@ -122,7 +148,7 @@ def _configuration(config: Config) -> Iterator[Finding]:
 
 
 def _source(config: Config, catalog: Catalog) -> Source:
-    options = config.source.postgres
+    options = config.capture
     survey = Survey(options.dsn.get_secret_value())
     server = catalog.server()
     tables = catalog.tables(options.tables, options.exclude_tables)
@@ -131,7 +157,7 @@ def _source(config: Config, catalog: Catalog) -> Source:
 
 
 def _postgres(config: Config, source: Source) -> Iterator[Finding]:
-    survey = Survey(config.source.postgres.dsn.get_secret_value())
+    survey = Survey(config.capture.dsn.get_secret_value())
     yield from server_findings(source.server)
     yield replication_finding(source.role, survey.refuses_replication())
     yield from headroom_findings(source.server, source.role, source.slot)
@@ -139,7 +165,7 @@ def _postgres(config: Config, source: Source) -> Iterator[Finding]:
 
 
 def _tables(config: Config, catalog: Catalog, source: Source) -> Iterator[Finding]:
-    options = config.source.postgres
+    options = config.capture
     by_pattern = [len(catalog.tables([pattern])) for pattern in options.tables]
     all_tables = [] if all(by_pattern) else [str(table) for table in catalog.tables(["*.*"])]
     yield from match_findings(options, source.tables, by_pattern, all_tables)
@@ -191,7 +217,7 @@ def _kafka(config: Config, source: Source | None) -> Iterator[Finding]:
 def _topics(config: Config, tables: list[TableRef]) -> list[str]:
     """The topics of these tables, as the serializer names them."""
     named = set()
-    for ref in _arriving(tables, via_root=config.source.postgres.via_partition_root):
+    for ref in _arriving(tables, via_root=config.capture.via_partition_root):
         table = Table(ref.oid, ref.schema, ref.name, ())
         plan = plan_table(table, _routing(config), config.values, config.compatibility)
         pattern = plan.topic or "{name}.{schema}.{table}"
@@ -211,18 +237,17 @@ def _routing(config: Config) -> list[TableRule]:
     return [TableRule(tables=rule.tables, topic=rule.topic) for rule in config.rules]
 
 
-def _registry(config: Config) -> Iterator[Finding]:
-    sink = config.sink.kafka
-    if sink is None or sink.registry is None:
+def _registry(registry: Registry | None, path: str) -> Iterator[Finding]:
+    if registry is None:
         return
     try:
-        probe = RegistryProbe(sink.registry)
+        probe = RegistryProbe(registry)
         try:
             yield ok("the schema registry answers", f"{probe.subjects()} subjects")
         finally:
             probe.close()
     except PycdcError as error:
-        yield from_error(error, "sink.kafka.registry")
+        yield from_error(error, path)
 
 
 def _position(config: Config, catalog: Catalog, source: Source, *, brokers_answer: bool) -> Iterator[Finding]:

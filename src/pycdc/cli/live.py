@@ -26,7 +26,7 @@ class LiveView:
 
     interval = 0.5
 
-    def __init__(self, name: str, slot: str, progress: Progress, url: str | None = None) -> None:
+    def __init__(self, name: str, slot: str | None, progress: Progress, url: str | None = None) -> None:
         self._name = name
         self._slot = slot
         self._progress = progress
@@ -56,7 +56,7 @@ class LiveView:
 
 
 def picture(
-    progress: Progress, name: str, slot: str, rate: float, *, url: str | None = None, tables: int = 10
+    progress: Progress, name: str, slot: str | None, rate: float, *, url: str | None = None, tables: int = 10
 ) -> RenderableType:
     """The view as of now. At most `tables` tables are shown, those with most events first."""
     parts: list[RenderableType] = [_summary(progress, slot, rate, url)]
@@ -69,14 +69,15 @@ def picture(
     return Panel(Group(*parts), title=title, title_align="left", border_style=style, expand=False)
 
 
-def _summary(progress: Progress, slot: str, rate: float, url: str | None) -> Table:
+def _summary(progress: Progress, slot: str | None, rate: float, url: str | None) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column()
     grid.add_row("events", f"{number(progress.events)}   {number(rate)}/s")
     grid.add_row("lag", _lag(progress))
     grid.add_row("position", shown(progress.position) or "none stored yet")
-    grid.add_row("slot", Text(_slot(progress, slot)))
+    if slot is not None:
+        grid.add_row("slot", Text(_slot(progress, slot)))
     if progress.reconnects:
         grid.add_row("rewinds", number(progress.reconnects))
     if progress.last_error:

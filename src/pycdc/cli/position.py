@@ -8,6 +8,7 @@ from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import ServerFacts, SlotFacts
 from pycdc.connectors.postgres.identity import Decision, check_start
 from pycdc.errors import PycdcError
+from pycdc.events import Offsets
 from pycdc.interfaces import Checkpoint
 from pycdc.model import NOWHERE, Position
 
@@ -21,9 +22,11 @@ def stored_position(config: Config) -> Checkpoint | None:
         offsets.close()
 
 
-def shown(position: Position | None) -> str | None:
+def shown(position: Position | Offsets | None) -> str | None:
     """A position for people, None where there is none yet: a snapshot that has begun stores 0/0."""
-    return None if position is None or position.lsn == NOWHERE else str(position)
+    if position is None or (isinstance(position, Position) and position.lsn == NOWHERE):
+        return None
+    return str(position)
 
 
 def compared(

@@ -124,13 +124,15 @@ def _run(config: Config, *, live: bool) -> None:
         url = stack.enter_context(StatusServer(config.http, progress)).url if config.http.enabled else None
         if url is not None:
             log.info("serving metrics and health", url=url)
-        stack.enter_context(SlotWatch(config.source.postgres.dsn.get_secret_value(), config.slot, progress))
+        if config.source.postgres is not None:
+            stack.enter_context(SlotWatch(config.capture.dsn.get_secret_value(), config.slot, progress))
         execute(pipeline, _view(config, progress, url, live=live))
     _say_where(progress, config)
 
 
 def _view(config: Config, progress: Progress, url: str | None, *, live: bool) -> View:
-    return LiveView(config.name, config.slot, progress, url) if live else LogLines(progress)
+    slot = None if config.source.postgres is None else config.slot
+    return LiveView(config.name, slot, progress, url) if live else LogLines(progress)
 
 
 def _say_where(progress: Progress, config: Config) -> None:
@@ -142,13 +144,13 @@ def _say_where(progress: Progress, config: Config) -> None:
 
 
 def _keeps_position(config: Config) -> bool:
-    return config.offsets is not None or config.sink.kafka is not None
+    return any((config.offsets, config.sink.kafka, config.sink.postgres))
 
 
 @contextmanager
 def _leaving_nothing_behind(config: Config) -> Iterator[None]:
     """Drop slot and publication at the end, unless they were there before: a forgotten slot fills the server's disk."""
-    with Catalog(config.source.postgres.dsn.get_secret_value()) as catalog:
+    with Catalog(config.capture.dsn.get_secret_value()) as catalog:
         found = catalog.slot(config.slot) is not None or catalog.publication(config.publication) is not None
         _refuse_to_do_harm(config, catalog)
     try:
@@ -161,7 +163,7 @@ def _leaving_nothing_behind(config: Config) -> Iterator[None]:
 
 def _refuse_to_do_harm(config: Config, catalog: Catalog) -> None:
     """A trial must not break the application: without a replica identity, UPDATE fails on a published table."""
-    options = config.source.postgres
+    options = config.capture
     for table in catalog.tables(options.tables, options.exclude_tables):
         facts = catalog.table_facts(table.oid)
         if facts is not None and not facts.updatable:

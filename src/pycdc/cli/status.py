@@ -49,7 +49,7 @@ class Found:
 
 def inspect(config: Config) -> Found:
     """Ask server and offset store. Raises PycdcError where one does not answer."""
-    with Catalog(config.source.postgres.dsn.get_secret_value()) as catalog:
+    with Catalog(config.capture.dsn.get_secret_value()) as catalog:
         server, slot = catalog.server(), catalog.slot(config.slot)
         lag = catalog.replication_lag(config.slot)
         checkpoint = stored_position(config)
@@ -86,7 +86,7 @@ def _text(value: object) -> str | None:
 
 
 def _snapshot(config: Config, checkpoint: Checkpoint | None) -> str:
-    if config.source.postgres.snapshot == "never":
+    if config.capture.snapshot == "never":
         return "none wanted"
     if checkpoint is None:
         return "not done"

@@ -57,7 +57,7 @@ def _on_terminal() -> bool:
 
 def remove(config: Config, *, force: bool = False) -> Iterator[str]:
     """Do it; tell what was done. Raises SlotActive where the slot is read and `force` is not given."""
-    dsn = config.source.postgres.dsn.get_secret_value()
+    dsn = config.capture.dsn.get_secret_value()
     with Catalog(dsn) as catalog:
         slot, publication = catalog.slot(config.slot), catalog.publication(config.publication)
         # The slot first: without its publication it could never be read again, and would hold back WAL.
@@ -68,7 +68,7 @@ def remove(config: Config, *, force: bool = False) -> Iterator[str]:
             yield f"dropped slot {config.slot}"
     if publication is None:
         yield f"publication {config.publication} did not exist"
-    elif not config.source.postgres.manage_publication:
+    elif not config.capture.manage_publication:
         yield f"kept publication {config.publication}: manage_publication is off"
     elif not publication.owned:
         yield f"kept publication {config.publication}: its owner {publication.owner} can run " + drop_publication_sql(

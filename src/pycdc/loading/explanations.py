@@ -114,7 +114,7 @@ def _wrong_type(value: Any, kind: Any, place: Place) -> tuple[str, str]:
         return f"is empty, and must be {expected}", remedy
     if place == ("compatibility",):
         return "must be `debezium`, `honest` or a section", "write one of the two words, or keys under it"
-    if place == ("sink", "kafka", "registry"):
+    if place[1:] == ("kafka", "registry"):
         return "must be a URL or a section", "write `registry: http://host:8081`, or keys under it such as `url:`"
     if expected == _TEXT[0] and isinstance(value, bool | int | float):
         return f"is read as {_reading(value)}, and must be text", "put the value in quotes"

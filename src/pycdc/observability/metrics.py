@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pycdc.model import Position
 from pycdc.observability.progress import Progress
 from pycdc.version import __version__
 
@@ -81,7 +82,7 @@ class PipelineCollector(Collector):
     def _gauges(self) -> Iterator[Metric]:
         progress = self._progress
         heard = self._now() - progress.last_message if progress.last_message else None
-        position = None if progress.position is None else int(progress.position.lsn)
+        position = int(progress.position.lsn) if isinstance(progress.position, Position) else None
         for name, help_text, value in (
             (
                 "pycdc_lag_seconds",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from pycdc.model import Batch, Op, Position
+from pycdc.events import Offsets
+from pycdc.interfaces import Carried
+from pycdc.model import Position
 
 
 @dataclass(slots=True)
@@ -38,7 +40,7 @@ class Progress:
     transactions: int = 0
     checkpoints: int = 0
     reconnects: int = 0
-    position: Position | None = None
+    position: Position | Offsets | None = None
     lag_seconds: float | None = None
     lag_bytes: int | None = None
     tables: dict[str, int] = field(default_factory=dict)
@@ -52,19 +54,14 @@ class Progress:
     slot_retained: int | None = None
     slot_state: str | None = None
 
-    def delivered(self, batch: Batch) -> None:
+    def delivered(self, batch: Carried) -> None:
         """Count a batch that the sink took."""
         self.batches += 1
         self.last_delivery = time.monotonic()
-        for run in batch.runs:
-            if run.op is Op.BEGIN or run.op is Op.END:
-                continue
-            table = str(run.table) if run.table is not None else "message"
-            count = len(run.frames)
+        for table, op, count in batch.counts():
             self.events += count
             self.tables[table] = self.tables.get(table, 0) + count
-            key = (table, run.op.value)
-            self.operations[key] = self.operations.get(key, 0) + count
+            self.operations[table, op] = self.operations.get((table, op), 0) + count
 
     def unknown_type(self, table: str, type_name: str) -> None:
         """Count a column whose type has no codec, each time that a version of its table is met."""

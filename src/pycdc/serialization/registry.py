@@ -28,6 +28,7 @@ from pycdc.errors import (
     ProtocolError,
     PycdcError,
     SchemaIncompatible,
+    UnknownSchema,
 )
 from pycdc.serialization.schema_diff import differences
 
@@ -131,7 +132,7 @@ class SchemaRegistry:
             text = self._call(lambda: self._client.get_schema(schema_id)).schema_str
         except SchemaRegistryError as error:
             if error.http_status_code == _NOT_FOUND:
-                raise EnvironmentNotReady(
+                raise UnknownSchema(
                     f"the registry at {self._url} has no schema with the id {schema_id}",
                     hint="use the registry that the records were written with",
                 ) from None

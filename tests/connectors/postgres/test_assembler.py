@@ -8,6 +8,7 @@ from pycdc.connectors.postgres.assembler import Assembler
 from pycdc.connectors.postgres.pgoutput import Relation
 from pycdc.errors import ProtocolError
 from pycdc.model import Batch, Column, Lsn, Op, PgType, Position, Table
+from pycdc.origins import MESSAGE_PREFIX, mark, origin_name
 from tests.connectors.postgres import frames
 
 TABLE = frames.relation(1, "t", [("id", 23, True)])
@@ -164,6 +165,49 @@ def test_an_origin_belongs_to_its_transaction() -> None:
         frames.insert(1, [b"1"]),
     )
     assert batch.runs[0].transaction.origin == "elsewhere"
+
+
+ORIGIN = b"O" + pack(">Q", 5) + origin_name("back", 0).encode() + b"\0"
+MARK = frames.message(MESSAGE_PREFIX, mark("back").encode())
+
+
+@pytest.mark.parametrize("tag", [ORIGIN, MARK], ids=["origin", "message"])
+def test_a_transaction_that_a_pipeline_wrote_is_dropped_and_the_position_moves_past_it(tag: bytes) -> None:
+    assembler = Assembler(table_of, Lsn(0), Lsn(90), marks=True, foreign=lambda name: name == "back")
+    batch = feed(assembler, frames.begin(100), tag)
+    rest = feed(assembler, TABLE, frames.insert(1, [b"1"]), frames.truncate(1), frames.commit(100, 110))
+    assert (batch.runs, rest.runs) == ([], [])
+    assert rest.position == Position(Lsn(110))
+    assert rest.last_commit == Lsn(90), "the sequence of what follows tells of delivered transactions only"
+    own = feed(assembler, frames.begin(200), frames.insert(1, [b"2"]), frames.commit(200, 210))
+    assert [run.op for run in own.runs] == [Op.BEGIN, Op.CREATE, Op.END]
+
+
+@pytest.mark.parametrize("tag", [ORIGIN, MARK], ids=["origin", "message"])
+def test_a_mark_of_a_pipeline_that_is_not_dropped_leaves_no_trace(tag: bytes) -> None:
+    assembler = Assembler(table_of, Lsn(0), foreign=lambda name: name == "another")
+    batch = feed(assembler, frames.begin(100), tag, TABLE, frames.insert(1, [b"1"]), frames.commit(100, 110))
+    assert rows(batch) == [("c", "public.t", 1, 0)]
+
+
+def test_a_message_that_only_looks_like_a_mark_drops_nothing() -> None:
+    for content in (b"", b"{", b"[]", b'{"pipeline": 1}', b"\xff"):
+        assembler = Assembler(table_of, Lsn(0), foreign=lambda name: True)
+        tag = frames.message(MESSAGE_PREFIX, content)
+        assert feed(assembler, frames.begin(100), tag, TABLE, frames.insert(1, [b"1"])).size == 1
+
+
+def test_messages_that_nobody_wants_are_read_for_their_marks_only() -> None:
+    assembler = Assembler(table_of, Lsn(0), messages=False)
+    batch = feed(
+        assembler,
+        frames.message("alone", b"x", lsn=60, transactional=False),
+        frames.begin(100),
+        frames.message("inside", b"y"),
+        frames.commit(100, 110),
+    )
+    assert batch.runs == []
+    assert batch.position == Position(Lsn(110))
 
 
 @pytest.mark.parametrize(

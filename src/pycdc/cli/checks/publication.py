@@ -31,8 +31,8 @@ def publication_findings(
     yield from _contents(config, present, tables, rights)
     yield from _operations(config, present)
     yield from _parts(present)
-    if config.source.postgres.via_partition_root != present.via_partition_root and any(t.kind == "p" for t in tables):
-        wanted = str(config.source.postgres.via_partition_root).lower()
+    if config.capture.via_partition_root != present.via_partition_root and any(t.kind == "p" for t in tables):
+        wanted = str(config.capture.via_partition_root).lower()
         yield failed(
             f"publish_via_partition_root is not {wanted}, as configured",
             "partitions come under other names",
@@ -42,7 +42,7 @@ def publication_findings(
 
 
 def _absent(config: Config, tables: Sequence[TableRef], role: RoleFacts, rights: Mapping[int, TableRights]) -> Finding:
-    source, name = config.source.postgres, config.publication
+    source, name = config.capture, config.publication
     statement = create_publication_sql(name, tables, via_partition_root=source.via_partition_root) + ";"
     if not source.manage_publication:
         return failed(f"publication {name} does not exist", path=MANAGED, fix=statement)
@@ -70,7 +70,7 @@ def _contents(
     if missing:
         names = _some([str(table) for table in missing])
         statement = add_tables_sql(present.name, missing) + ";"
-        if not config.source.postgres.manage_publication:
+        if not config.capture.manage_publication:
             yield failed(f"{names} missing in the publication", path=PUBLICATION, fix=statement)
         elif not present.owned or _not_owned(missing, rights):
             yield failed(

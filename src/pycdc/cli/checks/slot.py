@@ -18,7 +18,7 @@ _MUCH = 1024**3
 
 def start_finding(config: Config, checkpoint: Checkpoint | None, outcome: Decision | PycdcError) -> Finding:
     """`outcome` is what comparing position, slot and server came to."""
-    snapshot = config.source.postgres.snapshot
+    snapshot = config.capture.snapshot
     if isinstance(outcome, PositionGap) and snapshot == "when_needed":
         return warning(f"{outcome.fact}: a new snapshot will be taken", path="source.postgres.snapshot")
     if isinstance(outcome, PycdcError):

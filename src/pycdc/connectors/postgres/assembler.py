@@ -2,7 +2,11 @@
 
 Strategy: consecutive row messages with the same letter and relation (five bytes, compared in one slice) join the run
 that is being filled; everything else takes the slow branch. A transaction counts as already delivered iff its commit
-LSN lies before the start position, never by the LSN of a row (failures.md fact 1).
+LSN lies before the start position, never by the LSN of a row.
+
+What the reverse direction wrote carries a mark and must not go back: an origin, which follows Begin, or a transactional
+logical message, which comes before the first row (`pycdc.origins`). Such a transaction is read and dropped, and the
+position moves past it. So nothing of a transaction is announced before its first change.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from pycdc.connectors.postgres import pgoutput
 from pycdc.connectors.postgres.pgoutput import POSTGRES_EPOCH
 from pycdc.errors import ProtocolError
 from pycdc.model import Batch, LogicalMessage, Lsn, Op, Position, Run, Table, Transaction
+from pycdc.origins import MESSAGE_PREFIX, pipeline_of_mark, pipeline_of_origin
 
 HEADER: Final = 25
 """Bytes of XLogData before the message: 'w', start LSN, end LSN, send time."""
@@ -26,6 +31,7 @@ class Assembler:
     """Feed it frames, it fills batches.
 
     `relation` turns a Relation message into a table version, None for a table whose rows are not delivered.
+    `foreign` says of a pipeline's name whether its writes are dropped. `messages`: deliver logical messages.
     """
 
     def __init__(
@@ -35,13 +41,19 @@ class Assembler:
         last_commit: Lsn = Lsn(0),
         *,
         marks: bool = False,
+        messages: bool = True,
+        foreign: Callable[[str], bool] = lambda pipeline: False,
     ) -> None:
         self._relation = relation
         self._tables: dict[bytes, Table | None] = {}
         self._start = start
         self._marks = marks
+        self._messages = messages
+        self._foreign = foreign
         self._transaction: Transaction | None = None
+        self._delivered = False
         self._skipping = False
+        self._announced = False
         self._head = _NO_RUN
         self._frames: list[bytes] = []
         self._run: Run | None = None
@@ -82,6 +94,7 @@ class Assembler:
         if table is None or self._skipping:
             self._run = None
             return
+        self._announce(batch)
         self._run = Run(op, table, transaction, transaction.changes, self._frames)
         batch.runs.append(self._run)
 
@@ -115,6 +128,7 @@ class Assembler:
         elif isinstance(message, pgoutput.Origin):
             if self._transaction is not None:
                 self._transaction.origin, self._transaction.origin_lsn = message.name, message.commit_lsn
+                self._drop_if_foreign(pipeline_of_origin(message.name))
         elif not isinstance(message, pgoutput.Type):
             raise ProtocolError(f"message {chr(letter)!r} although neither streaming nor two_phase was asked for")
 
@@ -124,24 +138,37 @@ class Assembler:
         self._transaction = Transaction(
             message.xid, message.final_lsn, message.commit_time + POSTGRES_EPOCH, self.last_commit
         )
-        self._skipping = message.final_lsn < self._start
-        if self._marks and not self._skipping:
+        self._delivered = self._skipping = message.final_lsn < self._start
+        self._announced = not self._marks
+        if self._marks:
             self._transaction.counts = {}
+
+    def _announce(self, batch: Batch) -> None:
+        """Mark the beginning, once it is known that something follows."""
+        if not self._announced and self._transaction is not None:
+            self._announced = True
             batch.runs.append(Run(Op.BEGIN, None, self._transaction, 0, []))
+
+    def _drop_if_foreign(self, pipeline: str | None) -> None:
+        """A mark that comes after rows is not one of ours, which comes first."""
+        unbroken = self._transaction is not None and not self._transaction.changes
+        if pipeline is not None and unbroken and self._foreign(pipeline):
+            self._skipping = True
 
     def _commit(self, message: pgoutput.Commit, batch: Batch) -> None:
         transaction = self._transaction
         if transaction is None or transaction.commit_lsn != message.commit_lsn:
             raise ProtocolError("commit of another transaction than the one begun")
         transaction.end_lsn = message.end_lsn
-        if not self._skipping:
+        if not self._delivered:
             if transaction.changes:
                 self.last_commit = Lsn(message.end_lsn)
-            if self._marks:
+            if self._marks and not self._skipping:
+                self._announce(batch)
                 batch.runs.append(Run(Op.END, None, transaction, transaction.changes, []))
             batch.position = Position(Lsn(message.end_lsn))
             batch.last_commit = self.last_commit
-        self._transaction, self._skipping = None, False
+        self._transaction, self._skipping, self._delivered = None, False, False
 
     def _truncate(self, message: pgoutput.Truncate, frame: bytes, batch: Batch) -> None:
         if self._transaction is None:
@@ -151,6 +178,7 @@ class Assembler:
         for oid in message.oids:
             table = self._tables.get(oid.to_bytes(4, "big"))
             if table is not None:
+                self._announce(batch)
                 batch.runs.append(Run(Op.TRUNCATE, table, self._transaction, self._transaction.changes, [frame]))
                 self._transaction.changes += 1
                 batch.size += 1
@@ -161,12 +189,16 @@ class Assembler:
             transaction = self._transaction
             if transaction is None:
                 raise ProtocolError("transactional message outside of a transaction")
-            if self._skipping:
+            if message.prefix == MESSAGE_PREFIX:
+                self._drop_if_foreign(pipeline_of_mark(message.content))
                 return
+            if self._skipping or not self._messages:
+                return
+            self._announce(batch)
             batch.runs.append(Run(Op.MESSAGE, None, transaction, transaction.changes, [frame], message=logical))
             transaction.changes += 1
         else:
-            if message.lsn < self._start:
+            if message.lsn < self._start or not self._messages:
                 return
             sent = int.from_bytes(frame[17:HEADER], "big", signed=True) + POSTGRES_EPOCH
             alone = Transaction(None, message.lsn, sent, self.last_commit)

@@ -37,7 +37,7 @@ from pycdc.interfaces import Checkpoint
 from pycdc.model import NOWHERE, Batch, Lsn, Position, Transaction
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress, TableSnapshot
-from pycdc.patterns import matches_any
+from pycdc.patterns import matches_any, names_any
 
 log = get_logger()
 
@@ -52,7 +52,7 @@ class PostgresConnector:
 
     def __init__(self, config: Config, progress: Progress | None = None) -> None:
         self._config = config
-        self._source = config.source.postgres
+        self._source = config.capture
         self._dsn = self._source.dsn.get_secret_value()
         self._progress = progress or Progress()
         self._catalog = Catalog(self._dsn)
@@ -82,9 +82,9 @@ class PostgresConnector:
         assert batch.position is not None
         return Checkpoint(batch.position, batch.last_commit, self._identity, batch.snapshot_done)
 
-    def acknowledge(self, position: Position) -> None:
+    def acknowledge(self, checkpoint: Checkpoint) -> None:
         if self._stream is not None:
-            self._stream.confirm(position.lsn)
+            self._stream.confirm(checkpoint.position.lsn)
 
     def close(self) -> None:
         if self._stream is not None:
@@ -249,7 +249,12 @@ class PostgresConnector:
         stream.open(begin)
         self._progress.state = "streaming"
         assembler = Assembler(
-            self._relations.from_message, begin, last_commit, marks=self._config.envelope.transaction_metadata
+            self._relations.from_message,
+            begin,
+            last_commit,
+            marks=self._config.envelope.transaction_metadata,
+            messages=source.messages,
+            foreign=partial(names_any, source.skip_origins),
         )
         log.info("streaming", slot=self._config.slot, start=str(begin))
         position = begin

@@ -1,0 +1,50 @@
+"""Checks of the way back: topics that are read, tables that are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pycdc.cli.findings import Finding, failed, ok, warning
+from pycdc.config import KafkaSource, PostgresSink
+from pycdc.connectors.kafka.survey import matching_topics
+from pycdc.patterns import names_any
+from pycdc.sinks.postgres.survey import RouteFacts, TargetFacts
+
+
+def source_findings(source: KafkaSource, sink: PostgresSink) -> Iterator[Finding]:
+    """Raises PycdcError where the brokers do not answer."""
+    for index, (pattern, found) in enumerate(matching_topics(source).items()):
+        path = f"source.kafka.topics[{index}]"
+        if not found and "*" in pattern:
+            yield warning(f"no topic matches {pattern} yet", "those made later are found", path=path)
+        elif not found:
+            yield failed(f"topic {pattern} does not exist", path=path, fix="create it, or correct the name")
+        else:
+            yield ok(f"{pattern}", f"{len(found)} topic{'s' * (len(found) > 1)}")
+        for topic in found:
+            if not names_any([route.topic for route in sink.routes], topic):
+                yield failed(f"no route takes topic {topic}", path="sink.postgres.routes", fix="add one, or read less")
+
+
+def target_findings(facts: TargetFacts, bookkeeping: str) -> Iterator[Finding]:
+    yield ok(f"Postgres {facts.version // 10_000}", f"role {facts.role}")
+    for route in facts.routes:
+        yield from _route(route, facts.role)
+    if facts.bookkeeping_sql is not None:
+        yield failed(
+            f"the tables apply_offsets and parked are not in schema {bookkeeping}, and the role may not make them",
+            path="sink.postgres.bookkeeping",
+            fix=facts.bookkeeping_sql,
+        )
+
+
+def _route(route: RouteFacts, role: str) -> Iterator[Finding]:
+    path = f"sink.postgres.routes[{route.index}]"
+    for fact, remedy in route.wrong:
+        yield failed(fact, path=path, fix=remedy)
+    if route.lacking:
+        rights = ", ".join(route.lacking)
+        fix = f"GRANT {rights} ON {route.table} TO {role};"
+        yield failed(f"role {role} lacks {rights} on {route.table}", path=path, fix=fix)
+    if not route.wrong and not route.lacking:
+        yield ok(f"{route.topic} to {route.table}")

@@ -1,0 +1,248 @@
+"""Topics of Kafka as a source: one process of a consumer group, resumed where the database says.
+
+Invariants:
+
+1. A partition begins at the offset that `claims` tells, never at the group's own. The group's offsets are kept for
+   those who look at them (lag), and nothing is decided by them.
+2. Whoever claims a partition shuts out its former owner, in the database, before the first record is read.
+3. When the group takes a partition away, nothing of it is in flight: batches are applied and committed one by one, and
+   the group only speaks while the next one is asked for.
+
+Partitions move one by one (cooperative-sticky): the eager protocol takes all of them away whenever a process comes or
+goes, and every claim costs a transaction and what was fetched.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from pycdc.config import Config
+from pycdc.connectors.kafka.decoding import Decoder
+from pycdc.connectors.kafka.faults import LastTrouble, refused_option, unreadable
+from pycdc.connectors.kafka.settings import consumer_settings
+from pycdc.errors import ConfigError, EnvironmentNotReady, PycdcError
+from pycdc.events import Applied, EventBatch, Offsets, Partition
+from pycdc.interfaces import Claims
+from pycdc.observability.logger import get_logger
+from pycdc.observability.progress import Progress
+from pycdc.patterns import expression
+
+T = TypeVar("T")
+log = get_logger()
+
+_POLL: Final = 0.1
+"""Seconds without records after which the pipeline gets its turn."""
+_LINGER: Final = 0.005
+"""Seconds that a batch waits for more once it has a record."""
+_ANSWER: Final = 10.0
+"""Seconds for a question to the brokers."""
+
+
+class Schemas(Protocol):
+    """What is needed of a schema registry."""
+
+    def text_for(self, schema_id: int) -> str: ...
+    def close(self) -> None: ...
+
+
+class KafkaConnector:
+    """A `Source` of `EventBatch`. `registry` is closed with it; None: no record is read as Avro."""
+
+    def __init__(
+        self,
+        config: Config,
+        claims: Claims,
+        registry: Schemas | None,
+        progress: Progress | None = None,
+    ) -> None:
+        source = config.source.kafka
+        assert source is not None
+        self._source = source
+        self._claims = claims
+        self._registry = registry
+        self._decoder = Decoder(None if registry is None else registry.text_for, source.format)
+        self._progress = progress or Progress()
+        self._next: dict[Partition, int] = {}
+        self._failure: PycdcError | None = None
+        self._trouble = LastTrouble()
+        self._closed = False
+        settings = consumer_settings(source, source.group or config.name)
+        try:
+            self._consumer = Consumer({**settings, "error_cb": self._trouble})
+        except KafkaException as error:
+            raise refused_option(error) from None
+        except (ValueError, TypeError) as error:
+            raise ConfigError(
+                f"librdkafka refuses the options ({type(error).__name__})", hint="correct source.kafka.options"
+            ) from None
+
+    def batches(self, start: Applied | None) -> Iterator[EventBatch | None]:
+        """See `Source.batches`. `start` is not needed: each partition's is told by its claim."""
+        self._require_topics()
+        self._consumer.subscribe(
+            [_subscription(topic) for topic in self._source.topics],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_revoke,
+        )
+        self._progress.state = "streaming"
+        while True:
+            yield self._batch(self._read())
+
+    def checkpoint(self, batch: EventBatch) -> Applied:
+        assert batch.position is not None
+        return Applied(batch.position)
+
+    def acknowledge(self, checkpoint: Applied) -> None:
+        """Tell the group, for whoever watches its lag. The database knows already, so nobody waits for an answer."""
+        offsets = [TopicPartition(p.topic, p.number, offset) for p, offset in checkpoint.position.next.items()]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            log.debug("the group's offsets were not committed", reason=error.args[0].str())
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._consumer.close()
+            if self._registry is not None:
+                self._registry.close()
+
+    # Records.
+
+    def _read(self) -> list[Message]:
+        """What came within the poll time; the group's callbacks run in here."""
+        try:
+            messages: list[Message] = self._consumer.consume(1, _POLL)
+            if messages and self._source.max_batch_events > 1:
+                messages += self._consumer.consume(self._source.max_batch_events - 1, _LINGER)
+        except KafkaException as error:
+            self._raise_failure()
+            raise unreadable(error.args[0], f"topic {', '.join(self._source.topics)}") from None
+        self._raise_failure()
+        self._progress.last_message = time.monotonic()
+        return messages
+
+    def _batch(self, messages: list[Message]) -> EventBatch | None:
+        batch = EventBatch()
+        moved: dict[Partition, int] = {}
+        for message in messages:
+            error = message.error()
+            partition = Partition(message.topic() or "", message.partition() or 0)
+            if error is not None:
+                self._check(error, partition)
+                continue
+            offset = message.offset()
+            # Fetched before the partition changed hands, or before it began anew.
+            if offset < self._next.get(partition, offset + 1):
+                continue
+            batch.events.append(self._event(message, partition, offset))
+            moved[partition] = self._next[partition] = offset + 1
+        if not batch.events:
+            self._progress.lag_seconds = 0.0 if self._next else None
+            return None
+        batch.position = Offsets({partition: self._next[partition] for partition in moved})
+        newest = batch.events[-1].timestamp
+        self._progress.lag_seconds = max(0.0, time.time() - newest / 1000) if newest > 0 else None
+        return batch
+
+    def _event(self, message: Message, partition: Partition, offset: int) -> Any:
+        _, timestamp = message.timestamp()
+        headers = tuple(message.headers() or ())
+        return self._decoder.event(partition, offset, timestamp, message.key(), message.value(), headers)
+
+    def _check(self, error: KafkaError, partition: Partition) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            return
+        if error.code() in _PASSING and not error.fatal():
+            log.debug("the brokers have a moment", reason=error.str())
+            return
+        raise unreadable(error, str(partition) if partition.topic else "a topic")
+
+    # The group.
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._guarded(lambda: self._assign(consumer, partitions))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._guarded(lambda: self._release(partitions))
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        wanted = [Partition(one.topic, one.partition) for one in partitions]
+        begin = self._claims.claim(wanted, self._first) if wanted else {}
+        self._next.update(begin)
+        consumer.incremental_assign([TopicPartition(p.topic, p.number, begin[p]) for p in wanted])
+        if wanted:
+            log.info("took partitions over", offsets=str(Offsets(begin)))
+
+    def _release(self, partitions: list[TopicPartition]) -> None:
+        gone = [Partition(one.topic, one.partition) for one in partitions]
+        for partition in gone:
+            self._next.pop(partition, None)
+        self._claims.release(gone)
+        if gone:
+            log.info("gave partitions up", partitions=", ".join(map(str, sorted(gone))))
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """An exception must not run through librdkafka's frames: it is raised by the read that called back."""
+        try:
+            work()
+        except PycdcError as error:
+            self._failure = self._failure or error
+        except KafkaException as error:
+            self._failure = self._failure or unreadable(error.args[0], "a partition that was assigned")
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _first(self, partition: Partition) -> int:
+        low, high = self._answer(
+            lambda: self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_ANSWER, cached=False)
+        )
+        return int(low if self._source.start == "earliest" else high)
+
+    def _require_topics(self) -> None:
+        """A topic that is named must be there: a typing mistake would otherwise wait in silence."""
+        for topic in self._source.topics:
+            if "*" not in topic and self._answer(lambda t=topic: self._missing(t)):  # type: ignore[misc]
+                raise EnvironmentNotReady(
+                    f"topic {topic} does not exist",
+                    hint=f"check source.kafka.topics, or create it: kafka-topics --bootstrap-server "
+                    f"{self._source.brokers} --create --topic {topic}",
+                )
+
+    def _missing(self, topic: str) -> bool:
+        found = self._consumer.list_topics(topic, timeout=_ANSWER).topics[topic].error
+        if found is not None and found.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise KafkaException(found)
+        return found is not None
+
+    def _answer(self, question: Callable[[], T]) -> T:
+        try:
+            return question()
+        except KafkaException as error:
+            # The answer that did not come says only that; why is what the callback heard of the connections.
+            raise unreadable(self._trouble.error or error.args[0], f"{self._source.brokers}") from None
+
+
+_PASSING: Final = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
+}
+"""librdkafka mends these by itself."""
+
+
+def _subscription(topic: str) -> str:
+    """librdkafka takes a name that begins with ``^`` as a regular expression."""
+    return f"^{expression(topic).pattern}$" if "*" in topic else topic

@@ -1,0 +1,229 @@
+"""Which events were applied, by whom, and which were parked: two tables beside the data, in the same transactions.
+
+Invariants:
+
+1. Offsets move with the rows, or not at all.
+2. A partition's offset moves from the value that this process expects, under the epoch that this process has, or not at
+   all: whoever finds another value was overtaken, and stops.
+3. Claiming raises the epoch. It waits for the former owner's transaction, so that what it returns is final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, LiteralString, NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from pycdc.errors import EnvironmentNotReady, SinkFenced
+from pycdc.events import Event, Partition
+from pycdc.origins import MESSAGE_PREFIX, mark
+from pycdc.sinks.postgres.session import Connection, connect, translate
+
+Identity = tuple[str, bytes]
+"""Topic and key: what an event and its followers share."""
+
+_EXISTS: Final = "SELECT to_regclass(%s) IS NOT NULL AND to_regclass(%s) IS NOT NULL"
+_CREATE: Final[tuple[LiteralString, ...]] = (
+    "CREATE SCHEMA IF NOT EXISTS {schema}",
+    """CREATE TABLE IF NOT EXISTS {offsets} (
+    pipeline text,
+    topic text,
+    partition integer,
+    next_offset bigint NOT NULL,
+    epoch bigint NOT NULL DEFAULT 1,
+    applied_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (pipeline, topic, partition))""",
+    """CREATE TABLE IF NOT EXISTS {parked} (
+    pipeline text,
+    topic text,
+    partition integer,
+    "offset" bigint,
+    key bytea,
+    value bytea,
+    header_names text[] NOT NULL,
+    header_values bytea[] NOT NULL,
+    error text NOT NULL,
+    sqlstate text,
+    detail text,
+    parked_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (pipeline, topic, partition, "offset"))""",
+)
+_KNOWN: Final = "SELECT topic, partition FROM {offsets} WHERE pipeline = %s AND topic = ANY(%s)"
+_CLAIM: Final = """INSERT INTO {offsets} AS o (pipeline, topic, partition, next_offset)
+SELECT %s, u.topic, u.partition, u.first
+FROM unnest(%s::text[], %s::integer[], %s::bigint[]) AS u(topic, partition, first)
+ORDER BY u.topic, u.partition
+ON CONFLICT (pipeline, topic, partition) DO UPDATE SET epoch = o.epoch + 1
+RETURNING o.topic, o.partition, o.next_offset, o.epoch"""
+_ADVANCE: Final = """UPDATE {offsets} AS o SET next_offset = u.next, applied_at = now()
+FROM unnest(%s::text[], %s::integer[], %s::bigint[], %s::bigint[], %s::bigint[])
+    AS u(topic, partition, expected, epoch, next)
+WHERE o.pipeline = %s AND o.topic = u.topic AND o.partition = u.partition
+    AND o.next_offset = u.expected AND o.epoch = u.epoch"""
+_PARK: Final = """INSERT INTO {parked}
+(pipeline, topic, partition, "offset", key, value, header_names, header_values, error, sqlstate, detail)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (pipeline, topic, partition, "offset") DO NOTHING"""
+_BLOCKED: Final = "SELECT DISTINCT topic, key FROM {parked} WHERE pipeline = %s AND key IS NOT NULL"
+_MARK: Final = "SELECT pg_logical_emit_message(true, %s::text, %s::text)"
+
+
+class Held(NamedTuple):
+    """A partition that is ours: the offset that the table must have, and the epoch."""
+
+    expected: int
+    epoch: int
+
+
+class Ledger:
+    """One for a pipeline's life. `Claims` for the source, bookkeeping for the sink; not thread-safe."""
+
+    def __init__(self, dsn: str, pipeline: str, schema: str = "pycdc") -> None:
+        self._dsn = dsn
+        self._pipeline = pipeline
+        self._schema = schema
+        self._names = {
+            "schema": sql.Identifier(schema),
+            "offsets": sql.Identifier(schema, "apply_offsets"),
+            "parked": sql.Identifier(schema, "parked"),
+        }
+        self._mark = mark(pipeline)
+        self._connection: Connection | None = None
+        self._held: dict[Partition, Held] = {}
+        self.blocked: frozenset[Identity] = frozenset()
+
+    # For the loop, which begins with no checkpoint: each partition has its own.
+
+    def load(self) -> None:
+        return None
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    # For the source.
+
+    def claim(self, partitions: Sequence[Partition], first: Callable[[Partition], int]) -> Mapping[Partition, int]:
+        try:
+            connection = self._ready()
+            known = self._known(connection, partitions)
+            connection.rollback()
+            # Brokers take their time to answer, and a transaction must not wait for them.
+            begin = [(one, 0 if one in known else first(one)) for one in partitions]
+            self.sign(connection)
+            found = self._claimed(connection, begin)
+            self.blocked = self.parked(connection)
+            connection.commit()
+        except psycopg.Error as error:
+            self.close()
+            raise translate(error) from None
+        except BaseException:
+            self.close()
+            raise
+        self._held.update(found)
+        return {partition: held.expected for partition, held in found.items()}
+
+    def release(self, partitions: Sequence[Partition]) -> None:
+        for partition in partitions:
+            self._held.pop(partition, None)
+
+    def _known(self, connection: Connection, partitions: Sequence[Partition]) -> set[Partition]:
+        topics = sorted({partition.topic for partition in partitions})
+        rows = connection.execute(self._sql(_KNOWN), (self._pipeline, topics)).fetchall()
+        return {Partition(*row) for row in rows}
+
+    def _claimed(self, connection: Connection, begin: list[tuple[Partition, int]]) -> dict[Partition, Held]:
+        topics = [partition.topic for partition, _ in begin]
+        numbers = [partition.number for partition, _ in begin]
+        firsts = [offset for _, offset in begin]
+        rows = connection.execute(self._sql(_CLAIM), (self._pipeline, topics, numbers, firsts)).fetchall()
+        return {Partition(topic, number): Held(expected, epoch) for topic, number, expected, epoch in rows}
+
+    # For the sink, on its own connection, within its transaction.
+
+    def sign(self, connection: Connection) -> None:
+        """The mark by which a capture of this database knows the transaction again: its first statement."""
+        connection.execute(_MARK, (MESSAGE_PREFIX, self._mark))
+
+    def advance(self, connection: Connection, offsets: Mapping[Partition, int]) -> None:
+        """Move the offsets, locking them until the transaction ends. Raises SinkFenced."""
+        held = {partition: self._held.get(partition) for partition in offsets}
+        ours = [(partition, place) for partition, place in held.items() if place is not None]
+        moved = 0
+        if len(ours) == len(offsets):
+            parameters: list[Any] = [
+                [partition.topic for partition, _ in ours],
+                [partition.number for partition, _ in ours],
+                [place.expected for _, place in ours],
+                [place.epoch for _, place in ours],
+                [offsets[partition] for partition, _ in ours],
+            ]
+            moved = connection.execute(self._sql(_ADVANCE), (*parameters, self._pipeline), prepare=True).rowcount
+        if moved != len(offsets):
+            raise SinkFenced(
+                f"another process of {self._pipeline} has taken over {', '.join(map(str, sorted(offsets)))}",
+                hint="nothing was written twice; start this process again, and it takes its share",
+            )
+
+    def advanced(self, offsets: Mapping[Partition, int]) -> None:
+        """The transaction is committed."""
+        for partition, offset in offsets.items():
+            self._held[partition] = self._held[partition]._replace(expected=offset)
+
+    def park(self, connection: Connection, event: Event, error: str, sqlstate: str | None, detail: str) -> None:
+        names = [name for name, _ in event.headers]
+        values = [value for _, value in event.headers]
+        place = (self._pipeline, event.partition.topic, event.partition.number, event.offset)
+        parameters = (*place, event.raw_key, event.raw_value, names, values, error, sqlstate, detail)
+        connection.execute(self._sql(_PARK), parameters)
+
+    def parked(self, connection: Connection) -> frozenset[Identity]:
+        """Whose followers have to wait."""
+        rows = connection.execute(self._sql(_BLOCKED), (self._pipeline,)).fetchall()
+        return frozenset((topic, bytes(key)) for topic, key in rows)
+
+    # Tables.
+
+    def ensure_tables(self, connection: Connection) -> None:
+        """Make them if they are missing. Raises EnvironmentNotReady with the SQL where the role may not."""
+        if self.tables_exist(connection):
+            connection.rollback()
+            return
+        try:
+            self.sign(connection)
+            for statement in _CREATE:
+                connection.execute(self._sql(statement))
+            connection.commit()
+        except psycopg.errors.InsufficientPrivilege:
+            connection.rollback()
+            raise EnvironmentNotReady(
+                f"the tables apply_offsets and parked are not in schema {self._schema}, and the role may not make them",
+                hint=f"let an owner run:\n{self.create_sql(connection)}",
+            ) from None
+
+    def tables_exist(self, connection: Connection) -> bool:
+        names = [self._names[name].as_string(connection) for name in ("offsets", "parked")]
+        row = connection.execute(_EXISTS, names).fetchone()
+        return row is not None and bool(row[0])
+
+    def create_sql(self, connection: Connection) -> str:
+        """What an owner runs, with the grants."""
+        role = sql.Identifier(connection.info.user)
+        grants = sql.SQL(
+            "GRANT USAGE ON SCHEMA {schema} TO {role};\nGRANT SELECT, INSERT, UPDATE, DELETE ON {offsets}, "
+            "{parked} TO {role};"
+        ).format(role=role, **self._names)
+        made = [self._sql(statement).as_string(connection) + ";" for statement in _CREATE]
+        return "\n".join([*made, grants.as_string(connection)])
+
+    def _sql(self, text: LiteralString) -> sql.Composed:
+        return sql.SQL(text).format(**self._names)
+
+    def _ready(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._dsn)
+            self.ensure_tables(self._connection)
+        return self._connection

@@ -1,0 +1,147 @@
+"""The tables that are written to, as the catalog has them, and whether the routes fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from psycopg import sql
+
+from pycdc.config import Route
+from pycdc.errors import EnvironmentNotReady
+from pycdc.sinks.postgres.session import Connection
+
+_TABLE: Final = "SELECT to_regclass(%s)::oid"
+_COLUMNS: Final = """SELECT a.attname, n.nspname, t.typname, coalesce(base.typcategory, t.typcategory),
+    coalesce(base.typname, t.typname), coalesce(element.typname, ''),
+    a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL,
+    a.attidentity, a.attgenerated <> ''
+FROM pg_attribute a
+JOIN pg_type t ON t.oid = a.atttypid
+JOIN pg_namespace n ON n.oid = t.typnamespace
+LEFT JOIN pg_type base ON base.oid = nullif(t.typbasetype, 0)
+LEFT JOIN pg_type element ON element.oid = nullif(coalesce(base.typelem, t.typelem), 0)
+WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum"""
+_UNIQUE: Final = """SELECT i.indisprimary, array_agg(a.attname ORDER BY k.n)
+FROM pg_index i
+CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)
+JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+WHERE i.indrelid = %s AND i.indisunique AND i.indimmediate AND i.indpred IS NULL AND k.n <= i.indnkeyatts
+GROUP BY i.indexrelid, i.indisprimary, i.indnkeyatts HAVING count(*) = i.indnkeyatts"""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetColumn:
+    """`type` is schema and name, without a modifier: an explicit cast to ``varchar(3)`` would cut in silence.
+
+    `category` is pg_type.typcategory, `base` the type's name beneath domains, `element` an array's element type.
+    `required`: an insert must give it.
+    """
+
+    name: str
+    type: tuple[str, str]
+    category: str
+    base: str
+    element: str
+    required: bool
+    identity: str
+    generated: bool
+
+
+@dataclass(frozen=True, eq=False)
+class TargetTable:
+    """`uniques` are the column sets that ON CONFLICT can name."""
+
+    schema: str
+    name: str
+    columns: dict[str, TargetColumn]
+    primary_key: tuple[str, ...]
+    uniques: frozenset[frozenset[str]]
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.name)
+
+    @cached_property
+    def required(self) -> frozenset[str]:
+        return frozenset(name for name, column in self.columns.items() if column.required)
+
+    @cached_property
+    def overriding(self) -> bool:
+        """Whether an insert must say that it means the identity it gives."""
+        return any(column.identity == "a" for column in self.columns.values())
+
+
+def split_name(table: str) -> tuple[str, str]:
+    schema, dot, name = table.partition(".")
+    return (schema, name) if dot else ("public", schema)
+
+
+def read_table(connection: Connection, table: str) -> TargetTable | None:
+    """The table as it is now, None if there is none."""
+    schema, name = split_name(table)
+    quoted = sql.Identifier(schema, name).as_string(connection)
+    oid = _one(connection, _TABLE, quoted)
+    if oid is None:
+        return None
+    columns = {
+        str(row[0]): TargetColumn(str(row[0]), (row[1], row[2]), row[3], row[4], row[5], row[6], row[7], row[8])
+        for row in connection.execute(_COLUMNS, (oid,))
+    }
+    indexes = connection.execute(_UNIQUE, (oid,)).fetchall()
+    primary = next((tuple(columns) for is_primary, columns in indexes if is_primary), ())
+    return TargetTable(schema, name, columns, primary, frozenset(frozenset(columns) for _, columns in indexes))
+
+
+def _one(connection: Connection, query: str, *parameters: Any) -> Any:
+    row = connection.execute(query.encode(), parameters).fetchone()
+    return None if row is None else row[0]
+
+
+def key_columns(route: Route, table: TargetTable) -> tuple[str, ...]:
+    """The columns that say which row."""
+    return tuple(route.key) or table.primary_key
+
+
+def mismatches(route: Route, table: TargetTable | None) -> Iterator[tuple[str, str]]:
+    """Why a route cannot write into its table: facts, and what mends them."""
+    if table is None:
+        yield f"table {route.table} does not exist", "create it, or correct the route's table"
+        return
+    named = {*route.key, *(route.set or {}), *route.delta, *route.constants, *route.soft_delete}
+    for column in sorted(named - table.columns.keys()):
+        yield (
+            f"table {table} has no column {column}",
+            f"ALTER TABLE {table} ADD COLUMN {column} …, or correct the route",
+        )
+    for column in sorted(name for name in named & table.columns.keys() if table.columns[name].generated):
+        yield f"column {column} of table {table} is generated", "leave it out of the route"
+    key = key_columns(route, table)
+    if not key:
+        yield f"table {table} has no primary key, and the route has no key", "add `key: {column: field}` to the route"
+    elif frozenset(key) not in table.uniques:
+        columns = ", ".join(key)
+        yield (
+            f"table {table} has no unique index over {columns}, so one event could write several rows",
+            f"CREATE UNIQUE INDEX ON {table} ({columns}), or choose another key",
+        )
+
+
+def read_tables(connection: Connection, routes: list[Route]) -> dict[str, TargetTable]:
+    """The tables of all routes by their names there. Raises EnvironmentNotReady that tells everything that is wrong."""
+    tables = {route.table: read_table(connection, route.table) for route in routes}
+    connection.rollback()
+    wrong = [
+        (f"sink.postgres.routes[{index}]: {fact}", remedy)
+        for index, route in enumerate(routes)
+        for fact, remedy in mismatches(route, tables[route.table])
+    ]
+    if wrong:
+        raise EnvironmentNotReady("; ".join(fact for fact, _ in wrong), hint="; ".join(remedy for _, remedy in wrong))
+    return {name: table for name, table in tables.items() if table is not None}

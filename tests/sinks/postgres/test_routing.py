@@ -1,0 +1,178 @@
+"""What an event means, decided without a server."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from pycdc.config import PostgresSink, Route
+from pycdc.events import Event, Partition
+from pycdc.sinks.postgres.routing import Router
+from pycdc.sinks.postgres.tables import TargetColumn, TargetTable, mismatches
+from pycdc.sinks.postgres.values import Unwritable, text_of
+from pycdc.sinks.postgres.writes import Write
+
+
+def column(name: str, base: str = "text", category: str = "S", **options: Any) -> TargetColumn:
+    values = {"element": "", "required": False, "identity": "", "generated": False, **options}
+    return TargetColumn(name, ("pg_catalog", base), category, base, **values)
+
+
+COLUMNS = [
+    column("id", "int4", "N", required=True),
+    column("name"),
+    column("quantity", "int4", "N"),
+    column("doc", "jsonb", "U"),
+    column("tags", "_text", "A", element="text"),
+    column("deleted", "bool", "B"),
+    column("total", "int4", "N", generated=True),
+]
+ITEMS = TargetTable("public", "items", {c.name: c for c in COLUMNS}, ("id",), frozenset({frozenset({"id"})}))
+
+
+def route(**options: Any) -> Route:
+    return Route.model_validate({"topic": "items", "table": "items", **options})
+
+
+def writes(event: Event, *routes: Route) -> list[Write]:
+    settings = PostgresSink.model_validate({"dsn": "x", "routes": routes or [route()]})
+    return Router(settings, {"items": ITEMS}).writes(event)
+
+
+def event(row: Any = None, key: Any = None, **options: Any) -> Event:
+    return Event(Partition("items", 0), 7, 1_700_000_000_000, key=key, row=row, **options)
+
+
+def only(event: Event, **options: Any) -> Write:
+    (write,) = writes(event, route(**options))
+    return write
+
+
+def test_a_row_goes_into_the_columns_of_its_names_and_the_key_says_which_row() -> None:
+    write = only(event({"id": 1, "name": "cup", "quantity": None}))
+    assert (write.operation, write.key, write.set) == ("upsert", {"id": "1"}, {"name": "cup", "quantity": None})
+
+
+def test_a_field_that_is_absent_leaves_its_column_alone_and_null_does_not() -> None:
+    mapping = {"name": "title", "quantity": "stock.count"}
+    assert only(event({"id": 1, "stock": {}}), set=mapping).set == {}
+    assert only(event({"id": 1, "title": None, "stock": {"count": 3}}), set=mapping).set == {
+        "name": None,
+        "quantity": "3",
+    }
+
+
+@pytest.mark.parametrize("placeholder", ["__debezium_unavailable_value", b"__debezium_unavailable_value"])
+def test_a_value_that_was_not_sent_leaves_its_column_alone(placeholder: Any) -> None:
+    assert only(event({"id": 1, "name": "x", "doc": placeholder})).set == {"name": "x"}
+    assert only(event({"id": 1, "tags": ["__debezium_unavailable_value"]})).set == {}
+
+
+def test_a_field_without_a_column_is_not_lost_silently() -> None:
+    with pytest.raises(Unwritable, match="no column colour"):
+        only(event({"id": 1, "colour": "red"}))
+    assert only(event({"id": 1, "colour": "red"}), set={}).set == {}
+
+
+def test_a_deleted_row_is_deleted_by_its_old_row_or_its_key() -> None:
+    assert only(event(before={"id": 1}, deleted=True)).operation == "delete"
+    assert only(event(key={"id": 2}, deleted=True)).key == {"id": "2"}
+    assert only(event(key=3, deleted=True)).key == {"id": "3"}
+    assert writes(event(key={"id": 2}, deleted=True), route(on_delete="ignore")) == []
+
+
+def test_a_soft_delete_marks_the_row() -> None:
+    soft = {"soft_delete": {"deleted": True, "name": "$timestamp"}}
+    marked = {"deleted": "true", "name": "2023-11-14T22:13:20+00:00"}
+    kept = only(event(key={"id": 2}, deleted=True), on_delete="soft_delete", **soft)
+    assert (kept.operation, kept.set, kept.must_exist) == ("update", marked, False)
+    removal = only(event({"id": 2, "reason": "lost"}), operation="soft_delete", **soft)
+    assert (removal.operation, removal.set) == ("update", marked)
+
+
+@pytest.mark.parametrize(
+    ("amount", "expected"), [(-5, -5), (Decimal("2.50"), Decimal("2.50")), ("3.0", 3), (1.5, Decimal("1.5"))]
+)
+def test_a_delta_is_added(amount: Any, expected: Any) -> None:
+    write = only(
+        event({"id": 1, "by": amount, "at": "now"}),
+        operation="delta",
+        delta={"quantity": "by"},
+        set={"name": "at"},
+    )
+    assert (write.operation, write.add, write.set) == ("update", {"quantity": expected}, {"name": "now"})
+    assert write.must_exist
+
+
+@pytest.mark.parametrize("amount", [None, True, "a lot", float("nan"), [1]])
+def test_what_is_no_number_is_not_added(amount: Any) -> None:
+    with pytest.raises(Unwritable, match="no number to add to column quantity"):
+        only(event({"id": 1, "by": amount}), operation="delta", delta={"quantity": "by"})
+
+
+def test_one_event_may_write_several_tables_and_its_type_chooses_the_routes() -> None:
+    adjusted = route(when={"type": "adjusted"}, set={"quantity": "count"}, constants={"deleted": False})
+    removed = route(when={"$headers.kind": "removed"}, operation="delete")
+    logged = route(set={"name": "$offset"})
+    found = writes(event({"id": 1, "type": "adjusted", "count": 4}), adjusted, removed, logged)
+    assert [(w.operation, w.set) for w in found] == [
+        ("upsert", {"quantity": "4", "deleted": "false"}),
+        ("upsert", {"name": "7"}),
+    ]
+    found = writes(event({"id": 1}, headers=(("kind", b"removed"),)), adjusted, removed)
+    assert [w.operation for w in found] == ["delete"]
+
+
+def test_a_key_that_an_event_does_not_tell_is_an_error_and_so_is_a_topic_without_a_route() -> None:
+    for row in ({}, {"id": None}):
+        with pytest.raises(Unwritable, match="key column id"):
+            only(event(row))
+    with pytest.raises(Unwritable, match="no route takes topic items"):
+        writes(event({"id": 1}), Route(topic="orders", table="items"))
+
+
+def test_paths_reach_key_headers_and_the_record_itself() -> None:
+    write = only(
+        event({"a": {"b": 1}}, key={"nested": {"id": 9}}, headers=(("h", b"x"),)),
+        key={"id": "$key.nested.id"},
+        set={"name": "$headers.h", "quantity": "$partition", "doc": "a"},
+    )
+    assert (write.key, write.set) == ({"id": "9"}, {"name": "x", "quantity": "0", "doc": '{"b": 1}'})
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "text"),
+    [
+        (True, "deleted", "true"),
+        (Decimal("1.10"), "quantity", "1.10"),
+        (b"\x00\xff", "name", "\\x00ff"),
+        (["a", None, 'q"\\'], "tags", '{"a",NULL,"q\\"\\\\"}'),
+        ([["a"], ["b"]], "tags", '{{"a"},{"b"}}'),
+        ([1, None], "doc", "[1, null]"),
+        ({"n": Decimal("1.5")}, "doc", '{"n": 1.5}'),
+        (float("inf"), "name", "+infinity"),
+    ],
+)
+def test_a_value_is_written_as_its_column_reads_it(value: Any, name: str, text: str) -> None:
+    assert text_of(value, ITEMS.columns[name]) == text
+
+
+@pytest.mark.parametrize("value", ["a\0b", {"a": 1}, ["a"], object()])
+def test_a_value_that_a_column_cannot_hold_is_refused_without_being_shown(value: Any) -> None:
+    with pytest.raises(Unwritable, match="column name") as refused:
+        text_of(value, ITEMS.columns["name"])
+    assert "a\0b" not in str(refused.value)
+
+
+def test_a_route_that_does_not_fit_its_table_is_told_with_a_remedy() -> None:
+    wrong = route(key={"name": "n"}, set={"colour": "c", "total": "t"})
+    facts = [fact for fact, _ in mismatches(wrong, ITEMS)]
+    assert facts == [
+        "table public.items has no column colour",
+        "column total of table public.items is generated",
+        "table public.items has no unique index over name, so one event could write several rows",
+    ]
+    assert [fact for fact, _ in mismatches(wrong, None)] == ["table items does not exist"]
+    assert list(mismatches(route(), ITEMS)) == []

@@ -1,0 +1,298 @@
+"""Events into rows on a real Postgres: what is written, what is refused, and who may write."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from pycdc.config import PostgresSink as Settings
+from pycdc.connectors.kafka.decoding import Decoder
+from pycdc.errors import ApplyError, ConnectionLost, DeliveryError, EnvironmentNotReady, SinkFenced
+from pycdc.events import Applied, EventBatch, Offsets, Partition
+from pycdc.sinks.postgres.ledger import Ledger
+from pycdc.sinks.postgres.sink import PostgresSink
+from tests.reading import wait_for
+
+pytestmark = pytest.mark.pg("newest")
+
+P0 = Partition("items", 0)
+TABLES = """
+CREATE TABLE items (id int PRIMARY KEY, name varchar(5), quantity int NOT NULL DEFAULT 0 CHECK (quantity >= 0),
+    doc jsonb, tags text[], email text UNIQUE, long text NOT NULL DEFAULT '');
+CREATE TABLE lines (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, item int NOT NULL REFERENCES items, note text);
+"""
+
+
+class Rig:
+    """A database, and one process of a pipeline that is handed events."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        self.connection = psycopg.connect(dsn, autocommit=True)
+        self._made: list[PostgresSink | Ledger] = []
+        self.next = 0
+
+    def sql(self, statement: str) -> list[Any]:
+        cursor = self.connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+    def process(self, *routes: dict[str, Any], **options: Any) -> Process:
+        routes = routes or ({"topic": "items", "table": "items"},)
+        settings = Settings.model_validate({"dsn": self.dsn, "routes": routes, **options})
+        ledger = Ledger(self.dsn, "back")
+        sink = PostgresSink(settings, "back", ledger)
+        self._made += [sink, ledger]
+        return Process(self, sink, ledger)
+
+    def close(self) -> None:
+        for made in self._made:
+            made.close()
+        self.connection.close()
+
+
+class Process:
+    def __init__(self, rig: Rig, sink: PostgresSink, ledger: Ledger) -> None:
+        self._rig = rig
+        self.sink, self.ledger = sink, ledger
+        self.begins = ledger.claim([P0], lambda partition: 0)[P0]
+
+    def apply(self, *values: Any, key: Callable[[Any], Any] = lambda value: value.get("id")) -> None:
+        """Each value is an event: a dict, bytes, or a pair of key and value."""
+        decoder, batch, offset = Decoder(None), EventBatch(), self._rig.next
+        for value in values:
+            its_key, value = value if isinstance(value, tuple) else (key(value), value)
+            raw = value if isinstance(value, bytes | None) else json.dumps(value).encode()
+            batch.events.append(decoder.event(P0, offset, 0, json.dumps(its_key).encode(), raw))
+            offset += 1
+        batch.position = Offsets({P0: offset})
+        self.sink.write(batch)
+        self.sink.commit(Applied(batch.position))
+        self._rig.next = offset
+
+
+@pytest.fixture
+def rig(database: str) -> Iterator[Rig]:
+    rig = Rig(database)
+    rig.sql(TABLES)
+    yield rig
+    rig.close()
+
+
+def test_rows_follow_the_events_and_the_offset_goes_with_them(rig: Rig) -> None:
+    process = rig.process()
+    process.apply(
+        {"id": 1, "name": "cup", "doc": {"a": [1, None]}, "tags": ["x", 'y"']},
+        {"id": 2, "name": "jug"},
+        {"id": 1, "name": None},
+        ({"id": 2}, None),
+        {"id": 3, "name": "pot"},
+    )
+    assert rig.sql("SELECT id, name, doc, tags FROM items ORDER BY id") == [
+        (1, None, {"a": [1, None]}, ["x", 'y"']),
+        (3, "pot", None, None),
+    ]
+    assert rig.sql("SELECT topic, partition, next_offset, epoch FROM pycdc.apply_offsets") == [("items", 0, 5, 1)]
+    process.apply({"op": "u", "before": None, "after": {"id": 3, "name": "pan", "doc": "__debezium_unavailable_value"}})
+    assert rig.sql("SELECT name FROM items WHERE id = 3") == [("pan",)]
+
+
+def test_an_upsert_that_lacks_what_was_not_sent_updates_the_row_there_is(rig: Rig) -> None:
+    """A TOASTed NOT NULL column is left out of an update: an INSERT without it would be refused."""
+    rig.sql("ALTER TABLE items ALTER long DROP DEFAULT; INSERT INTO items (id, long) VALUES (1, 'long')")
+    rig.process().apply({"id": 1, "name": "cup", "long": "__debezium_unavailable_value"})
+    assert rig.sql("SELECT name, long FROM items") == [("cup", "long")]
+
+
+def test_deltas_are_added_and_assignments_keep_their_place_between_them(rig: Rig) -> None:
+    rig.sql("INSERT INTO items (id, quantity) VALUES (1, 10), (2, 0)")
+    process = rig.process(
+        {"topic": "items", "table": "items", "operation": "delta", "delta": {"quantity": "by"}, "when": {"t": "moved"}},
+        {"topic": "items", "table": "items", "operation": "update", "set": {"quantity": "n"}, "when": {"t": "counted"}},
+    )
+    moved = [{"t": "moved", "id": 1, "by": by} for by in (5, -3)]
+    process.apply(*moved, {"t": "counted", "id": 2, "n": 7}, {"t": "moved", "id": 2, "by": 1}, *moved, {"t": "other"})
+    assert rig.sql("SELECT id, quantity FROM items ORDER BY id") == [(1, 14), (2, 8)]
+    with pytest.raises(ApplyError, match=r"items\[0\] offset 7 .*not there"):
+        process.apply({"t": "moved", "id": 3, "by": 1})
+
+
+def test_one_event_writes_parent_and_child_in_one_transaction_whatever_their_order(rig: Rig) -> None:
+    process = rig.process(
+        {"topic": "items", "table": "items", "set": {"name": "name"}},
+        {
+            "topic": "items",
+            "table": "lines",
+            "key": {"id": "line"},
+            "set": {"item": "id", "note": "note"},
+            "operation": "insert",
+        },
+    )
+    process.apply(*({"id": n % 2, "name": "cup", "line": n, "note": f"n{n}"} for n in range(5)))
+    assert rig.sql("SELECT count(*), count(DISTINCT xmin::text) FROM lines") == [(5, 1)]
+
+
+def test_a_text_that_is_too_long_is_refused_and_never_cut(rig: Rig) -> None:
+    with pytest.raises(ApplyError, match="StringDataRightTruncation"):
+        rig.process().apply({"id": 1, "name": "much too long"})
+    assert rig.sql("SELECT * FROM items") == []
+
+
+# Exactly once.
+
+
+def test_a_process_that_was_overtaken_writes_nothing_and_stops(rig: Rig) -> None:
+    rig.sql("INSERT INTO items (id) VALUES (1)")
+    delta = {"topic": "items", "table": "items", "operation": "delta", "delta": {"quantity": "by"}}
+    zombie = rig.process(delta)
+    zombie.apply({"id": 1, "by": 1})
+    heir = rig.process(delta)
+    assert heir.begins == 1
+    with pytest.raises(SinkFenced, match=r"items\[0\]"):
+        zombie.apply({"id": 1, "by": 10})
+    rig.next = 1
+    heir.apply({"id": 1, "by": 100})
+    assert rig.sql("SELECT quantity FROM items") == [(101,)]
+    with pytest.raises(DeliveryError, match="cannot go on"):
+        zombie.apply({"id": 1, "by": 10})
+
+
+def test_what_was_given_up_is_never_committed(rig: Rig) -> None:
+    process = rig.process()
+    process.ledger.release([P0])
+    with pytest.raises(SinkFenced):
+        process.apply({"id": 1})
+    assert rig.sql("SELECT * FROM items") == []
+
+
+def test_an_offset_that_somebody_set_by_hand_is_seen_before_anything_is_written(rig: Rig) -> None:
+    process = rig.process()
+    rig.sql("UPDATE pycdc.apply_offsets SET next_offset = 50")
+    with pytest.raises(SinkFenced):
+        process.apply({"id": 1})
+    assert rig.process().begins == 50
+
+
+def test_a_connection_that_breaks_is_lost_and_the_stored_offset_tells_what_became_of_it(rig: Rig) -> None:
+    process = rig.process()
+    rig.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pycdc-apply'")
+    with pytest.raises(ConnectionLost):
+        process.apply({"id": 1})
+    heir = rig.process()
+    assert heir.begins == 0
+    heir.apply({"id": 1})
+    assert rig.process().begins == 1
+
+
+def test_a_deadlock_is_tried_again(rig: Rig) -> None:
+    rig.sql("INSERT INTO items (id) VALUES (1), (2)")
+    process = rig.process({"topic": "items", "table": "items", "set": {"name": "name"}})
+    with psycopg.connect(rig.dsn) as other:
+        other.execute("UPDATE items SET name = 'o' WHERE id = 2")
+        writer = threading.Thread(target=process.apply, args=({"id": 1, "name": "p"}, {"id": 2, "name": "p"}))
+        writer.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        wait_for(lambda: rig.sql(waiting) != [(0,)], 10)
+        other.execute("SET deadlock_timeout = '10s'; UPDATE items SET name = 'o' WHERE id = 1")
+    writer.join(30)
+    assert rig.sql("SELECT DISTINCT name FROM items") == [("p",)]
+
+
+# What cannot be applied.
+
+
+def test_the_one_bad_row_is_parked_with_its_followers_and_the_rest_goes_on(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    process = rig.process(on_error="park")
+    good = [{"id": n, "name": "cup"} for n in range(10, 30)]
+    process.apply(*good[:9], {"id": 1, "name": "secret"}, *good[9:], {"id": 1, "quantity": 5})
+    process.apply({"id": 1, "name": "last"}, {"id": 2, "name": "jug"}, ("k", b"secret{"), {"quantity": "secret"})
+    assert rig.sql("SELECT count(*) FROM items WHERE name = 'cup'") == [(20,)]
+    assert rig.sql("SELECT name FROM items WHERE id < 10") == [("jug",)]
+    parked = rig.sql('SELECT "offset", key, error, sqlstate FROM pycdc.parked ORDER BY 1')
+    assert parked == [
+        (9, b"1", "StringDataRightTruncation", "22001"),
+        (21, b"1", "Follower", None),
+        (22, b"1", "Follower", None),
+        (24, b'"k"', "Unwritable", None),
+        (25, b"null", "Unwritable", None),
+    ]
+    assert rig.sql('SELECT value FROM pycdc.parked WHERE "offset" = 9') == [(b'{"id": 1, "name": "secret"}',)]
+    assert rig.sql("SELECT next_offset FROM pycdc.apply_offsets") == [(26,)]
+    assert "parked an event" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_who_restarts_still_knows_whose_followers_wait_and_who_clears_the_table_lets_them_go(rig: Rig) -> None:
+    rig.process(on_error="park").apply({"id": 1, "quantity": -1})
+    heir = rig.process(on_error="park")
+    heir.apply({"id": 1, "quantity": 1})
+    assert rig.sql("SELECT * FROM items") == []
+    rig.sql("DELETE FROM pycdc.parked")
+    heir.apply({"id": 1, "quantity": 2})
+    assert rig.sql("SELECT quantity FROM items") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"id": 1, "quantity": "secret"}, "InvalidTextRepresentation"),
+        ({"id": 1, "quantity": -1}, "items_quantity_check"),
+        ({"id": 1, "email": "secret"}, "items_email_key"),
+        (("k", b"secret{"), "not JSON"),
+    ],
+)
+def test_by_default_it_stops_and_names_the_record_and_not_its_values(rig: Rig, value: Any, words: str) -> None:
+    rig.sql("INSERT INTO items (id, email) VALUES (99, 'secret')")
+    with pytest.raises(ApplyError, match=r"items\[0\] offset 2 ") as stopped:
+        rig.process().apply({"id": 5}, {"id": 6}, value, {"id": 7})
+    assert words in stopped.value.fact
+    assert "secret" not in str(stopped.value)
+    assert rig.sql("SELECT id FROM items") == [(99,)]
+    assert rig.process().begins == 0
+
+
+def test_a_constraint_that_is_checked_at_the_commit_stops_with_its_name(rig: Rig) -> None:
+    rig.sql("ALTER TABLE lines ALTER CONSTRAINT lines_item_fkey DEFERRABLE INITIALLY DEFERRED")
+    process = rig.process({"topic": "items", "table": "lines", "key": {"id": "id"}, "set": {"item": "item"}})
+    with pytest.raises(ApplyError, match="lines_item_fkey"):
+        process.apply({"id": 1, "item": 5})
+
+
+def test_a_table_that_changed_stops_the_pipeline_instead_of_parking_everything(rig: Rig) -> None:
+    process = rig.process(on_error="park")
+    rig.sql("ALTER TABLE items DROP COLUMN name")
+    with pytest.raises(EnvironmentNotReady, match="42703"):
+        process.apply({"id": 1, "name": "cup"})
+    assert rig.sql("SELECT * FROM pycdc.parked") == []
+
+
+def test_routes_that_do_not_fit_are_told_before_anything_runs(rig: Rig) -> None:
+    with pytest.raises(EnvironmentNotReady) as wrong:
+        rig.process({"topic": "a", "table": "nowhere"}, {"topic": "b", "table": "items", "set": {"colour": "c"}})
+    assert "routes[0]: table nowhere does not exist" in wrong.value.fact
+    assert "routes[1]: table public.items has no column colour" in wrong.value.fact
+
+
+def test_a_role_that_may_not_make_the_tables_is_told_what_an_owner_runs(rig: Rig, postgres: Any) -> None:
+    name = f"apply_{postgres.major}"
+    database = psycopg.conninfo.conninfo_to_dict(rig.dsn)["dbname"]
+    rig.sql(f"CREATE ROLE {name} LOGIN")
+    try:
+        plain = Rig(postgres.dsn(database, user=name))
+        rig.sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON items TO {name}")
+        with pytest.raises(EnvironmentNotReady) as refused:
+            plain.process()
+        rig.sql(refused.value.hint.partition("\n")[2])
+        plain.process().apply({"id": 1})
+        plain.close()
+        assert rig.sql("SELECT id FROM items") == [(1,)]
+    finally:
+        rig.sql(f"DROP OWNED BY {name}; DROP ROLE {name}")
