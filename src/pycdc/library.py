@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -11,7 +12,7 @@ from pycdc.build import build_loop, build_source
 from pycdc.config import Config
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore
 from pycdc.loading import load, validate
-from pycdc.model import Change, Run
+from pycdc.model import Batch, Change, Lsn, Position, Run
 from pycdc.observability.progress import Progress
 from pycdc.offsets.file import FileOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
@@ -59,7 +60,7 @@ class CapturedChange(Change):
 
 
 class _Acknowledgements:
-    """Which batches are acknowledged to their end, and so may be stored."""
+    """Which transactions are acknowledged to their end, and so may be stored."""
 
     def __init__(self, source: Connector, offsets: OffsetStore) -> None:
         self._source = source
@@ -138,16 +139,38 @@ def _store(offsets: str | Path | OffsetStore | None) -> OffsetStore:
 def _captured(connector: Connector, store: OffsetStore, *, manual: bool, idle: bool) -> Iterator[CapturedChange | None]:
     acknowledgements = _Acknowledgements(connector, store)
     serial = 0
-    for batch in connector.batches(store.load()):
-        if batch is None:
-            if idle:
-                yield None
-            continue
-        for run in batch.runs:
-            for offset, frame in enumerate(run.frames):
-                serial += 1
-                yield CapturedChange(run, frame, run.index + offset, acknowledgements, serial)
+    try:
+        for batch in connector.batches(store.load()):
+            if batch is None:
+                if idle:
+                    yield None
+                continue
+            for last, checkpoint in _ends(batch, serial, connector):
+                acknowledgements.expect(last, checkpoint)
+            for run in batch.runs:
+                for offset, frame in enumerate(run.frames):
+                    serial += 1
+                    yield CapturedChange(run, frame, run.index + offset, acknowledgements, serial)
+            if not manual:
+                acknowledgements.acknowledge(serial)
+    except GeneratorExit:
+        # Storing each change's position would cost more than the change; where the caller leaves it is known exactly.
         if not manual:
-            acknowledgements.acknowledge(serial)
-        if batch.position is not None:
-            acknowledgements.expect(serial, connector.checkpoint(batch))
+            acknowledgements.acknowledge(serial - 1)
+        raise
+
+
+def _ends(batch: Batch, serial: int, connector: Connector) -> Iterator[tuple[int, Checkpoint]]:
+    """The last change of each transaction that ends in the batch, and the checkpoint behind it.
+
+    `serial` is the number of the last change before the batch.
+    """
+    stored: Position | None = None
+    for run, following in zip_longest(batch.runs, batch.runs[1:]):
+        serial += len(run.frames)
+        end = run.transaction.end_lsn
+        if end and following is not None and following.transaction is not run.transaction:
+            stored = Position(Lsn(end))
+            yield serial, connector.checkpoint(Batch(position=stored, last_commit=stored.lsn))
+    if batch.position is not None and batch.position != stored:
+        yield serial, connector.checkpoint(batch)
