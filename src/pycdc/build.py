@@ -34,6 +34,8 @@ from pycdc.sinks.kafka.topics import TopicAdmin
 from pycdc.sinks.null import NullSink
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
+from pycdc.transforms.capture import CaptureTransforms, TransformingSink
+from pycdc.transforms.reverse import reverse_functions
 
 if TYPE_CHECKING:
     from pycdc.serialization.registry import SchemaRegistry
@@ -47,9 +49,15 @@ def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
 def _capture_loop(config: Config, progress: Progress) -> Loop[Batch, Checkpoint]:
     offsets = build_offsets(config)
     stopping = threading.Event()
+    transforms = CaptureTransforms(config, progress) if config.transforms else None
+
+    def sink() -> Sink:
+        made = build_sink(config, offsets, progress, stopping)
+        return made if transforms is None else TransformingSink(made, transforms)
+
     return Loop(
         lambda: build_source(config, progress),
-        lambda: build_sink(config, offsets, progress, stopping),
+        sink,
         offsets,
         config.checkpoint,
         config.retries,
@@ -64,9 +72,10 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
     assert source is not None
     assert sink is not None
     ledger = Ledger(sink.dsn.get_secret_value(), config.name, sink.bookkeeping)
+    functions = reverse_functions(config)
     return Loop(
         lambda: KafkaConnector(config, ledger, _registry(source.registry), progress),
-        lambda: PostgresApplySink(sink, config.name, ledger),
+        lambda: PostgresApplySink(sink, config.name, ledger, functions),
         ledger,
         config.checkpoint,
         config.retries,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -26,7 +27,9 @@ def json_option(function: F) -> F:
 
 def load_config(path: str) -> Config:
     """Raises ConfigError."""
-    return load_text(sys.stdin.read(), "standard input") if path == "-" else load(click.format_filename(path))
+    if path == "-":
+        return load_text(sys.stdin.read(), "standard input").located(Path.cwd())
+    return load(click.format_filename(path))
 
 
 def print_json(value: Any) -> None:

@@ -47,7 +47,8 @@ def load(source: str | Path) -> Config:
     """
     if isinstance(source, str) and _TEXT.match(source):
         return load_text(source)
-    return load_text(_read(Path(source)), str(source))
+    path = Path(source)
+    return load_text(_read(path), str(source)).located(path.resolve().parent)
 
 
 def load_text(text: str, where: str = "the configuration") -> Config:

@@ -49,15 +49,25 @@ class Images:
             return before, None
         return before, self._row(change, merge_unchanged(new, identity_row(self._columns, old)))
 
-    def _row(self, change: Change, columns: Sequence[Text]) -> Row:
+    def values(self, change: Change, columns: Sequence[Text]) -> list[object]:
+        """A row's values in the table's order."""
         if len(columns) != len(self._columns):
             raise ProtocolError(
                 f"row of {change.table} has {len(columns)} columns where {len(self._columns)} were described"
             )
-        return {
-            column.name: self._value(change, column, codec, text)
+        return [
+            self._value(change, column, codec, text)
             for column, codec, text in zip(self._columns, self._codecs, columns, strict=True)
-        }
+        ]
+
+    def parsed(self, name: str, text: bytes) -> object:
+        """The value of one column's text, made anew. Raises ValueError for a text that is none of its type's."""
+        codec = next(c for column, c in zip(self._columns, self._codecs, strict=True) if column.name == name)
+        return text.decode("utf-8", "replace") if codec is None else codec.parse(text)
+
+    def _row(self, change: Change, columns: Sequence[Text]) -> Row:
+        values = self.values(change, columns)
+        return {column.name: value for column, value in zip(self._columns, values, strict=True)}
 
     def _key_row(self, change: Change, columns: Sequence[Text]) -> Row:
         row = self._row(change, columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 from pycdc.config import PostgresSink, Route
 from pycdc.events import Event
+from pycdc.model import Row
 from pycdc.patterns import names_any
 from pycdc.sinks.postgres.tables import TargetTable, key_columns
 from pycdc.sinks.postgres.values import Unwritable, text_of
@@ -23,6 +25,8 @@ class _Absent(Enum):
 _ABSENT: Final = _Absent.ABSENT
 """A field that an event does not have. Not null."""
 
+RowOf = Callable[[Event], Row | None]
+"""A user's function under a route. Raises TransformError."""
 Look = Callable[[Event, Mapping[str, Any] | None], Any]
 """From an event and the row that counts (after, or before for a delete) to a field's value or `_ABSENT`."""
 
@@ -30,9 +34,13 @@ Look = Callable[[Event, Mapping[str, Any] | None], Any]
 class Router:
     """All routes of a sink. Topics that no route takes are the source's mistake: they are an error, never skipped."""
 
-    def __init__(self, settings: PostgresSink, tables: Mapping[str, TargetTable]) -> None:
+    def __init__(
+        self, settings: PostgresSink, tables: Mapping[str, TargetTable], functions: Mapping[str, RowOf] | None = None
+    ) -> None:
         self._routes = [
             _CompiledRoute(route, tables[route.table], order, settings.unavailable)
+            if route.function is None
+            else _RouteOfFunction(route, tables[route.table], order, settings.unavailable, functions or {})
             for order, route in enumerate(settings.routes)
         ]
         self._by_topic: dict[str, list[_CompiledRoute]] = {}
@@ -153,6 +161,38 @@ class _CompiledRoute:
             of_record = event is not None and value == "$timestamp"
             out[column] = _timestamp(event) if event and of_record else text_of(value, self._table.columns[column])
         return out
+
+
+class _RouteOfFunction(_CompiledRoute):
+    """Rows are what a function returns: its columns go where they are called, deletes as without it."""
+
+    def __init__(
+        self, route: Route, table: TargetTable, order: int, unavailable: str, functions: Mapping[str, RowOf]
+    ) -> None:
+        super().__init__(route, table, order, unavailable)
+        own_names = route.model_copy(update={"key": {column: column for column in key_columns(route, table)}})
+        self._of_row = _CompiledRoute(own_names, table, order, unavailable)
+        self._paths = {column: look_up(path) for column, path in route.key.items()}
+        self._name = route.function or ""
+        self._function = functions[self._name]
+
+    def write(self, event: Event) -> Write | None:
+        if event.deleted:
+            return super().write(event)
+        row = self._function(event)
+        return None if row is None else self._of_row.write(replace(event, row=self._whole(event, row)))
+
+    def _whole(self, event: Event, row: Row) -> Row:
+        """With the columns of the key that the function left to the route."""
+        strange = row.keys() - self._table.columns.keys()
+        if strange:
+            raise Unwritable(f"function {self._name} returned column {min(strange)}, which {self._table} does not have")
+        of_key = event.key if isinstance(event.key, dict) else None
+        found = {}
+        for column, look in self._paths.items():
+            value = look(event, event.row)
+            found[column] = look(event, of_key) if value is _ABSENT else value
+        return {**{column: value for column, value in found.items() if value is not _ABSENT}, **row}
 
 
 def look_up(path: str) -> Look:

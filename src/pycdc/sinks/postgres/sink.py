@@ -18,20 +18,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import psycopg
 
 from pycdc.config import PostgresSink as Settings
-from pycdc.errors import ApplyError, ConnectionLost, DeliveryError
+from pycdc.errors import ApplyError, ConnectionLost, DeliveryError, TransformError
 from pycdc.events import Applied, Event, EventBatch, Partition
 from pycdc.observability.logger import get_logger
 from pycdc.sinks.postgres.ledger import Identity, Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
-from pycdc.sinks.postgres.routing import Router
+from pycdc.sinks.postgres.routing import Router, RowOf
 from pycdc.sinks.postgres.session import Fault, connect, described, fault, translate
 from pycdc.sinks.postgres.statements import RowMissing, execute
 from pycdc.sinks.postgres.tables import read_tables
@@ -53,10 +53,22 @@ class Routed:
     problem: str | None = None
 
 
+class Functions(Protocol):
+    """Users' functions. Both raise TransformError."""
+
+    @property
+    def parts(self) -> Callable[[Event], Sequence[Event]] | None:
+        """The events that are routed in the place of one that came."""
+
+    @property
+    def rows(self) -> Mapping[str, RowOf]:
+        """Those of routes, by their paths."""
+
+
 class PostgresSink:
     """A `Target` for `EventBatch`. After an exception it is dead. `ledger` outlives it, and holds what is claimed."""
 
-    def __init__(self, settings: Settings, pipeline: str, ledger: Ledger) -> None:
+    def __init__(self, settings: Settings, pipeline: str, ledger: Ledger, functions: Functions | None = None) -> None:
         self._settings = settings
         self._ledger = ledger
         self._dead = False
@@ -67,7 +79,9 @@ class PostgresSink:
         self._connection = connect(settings.dsn.get_secret_value())
         try:
             ledger.ensure_tables(self._connection)
-            self._router = Router(settings, read_tables(self._connection, settings.routes))
+            tables = read_tables(self._connection, settings.routes)
+            self._router = Router(settings, tables, functions.rows if functions else {})
+            self._parts = functions.parts if functions else None
             origin = set_up_origin(self._connection, pipeline)
         except psycopg.Error as error:
             self._connection.close()
@@ -110,11 +124,19 @@ class PostgresSink:
         out = []
         for event in self._events:
             try:
-                writes = [] if event.problem else self._router.writes(event)
+                writes = [] if event.problem else self._writes(event)
                 out.append(Routed(event, writes, event.problem))
             except Unwritable as error:
                 out.append(Routed(event, [], str(error)))
+            except TransformError as error:
+                out.append(Routed(event, [], error.fact))
         return sorted(out, key=lambda routed: self._router.rank(routed.event.partition.topic))
+
+    def _writes(self, event: Event) -> list[Write]:
+        """What the event means, or what users' functions make of it: still one event to park, or to apply."""
+        if self._parts is None:
+            return self._router.writes(event)
+        return [write for part in self._parts(event) for write in self._router.writes(part)]
 
     # The transaction.
 

@@ -1,0 +1,107 @@
+"""Users' functions: found and looked at before anything starts, called so that a failure names them and no value."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any
+
+from pycdc.errors import ConfigError, PycdcError
+from pycdc.transforms.change import DecodedChange, Returned
+
+
+def find(path: str, where: str, folder: Path | None) -> Callable[[DecodedChange], Any]:
+    """The function at `path` (``module:name``), `where` being the option that names it. Raises ConfigError.
+
+    Modules that lie in `folder`, beside the configuration, are found too, behind all others.
+    """
+    if folder is not None and str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    module, _, name = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise _missing(path, where, error, folder) from error
+    if not callable(found):
+        raise ConfigError(f"{where}: {path} cannot be called", hint="name a function that takes one change")
+    if inspect.iscoroutinefunction(found) or inspect.isasyncgenfunction(found):
+        raise ConfigError(f"{where}: {path} is asynchronous", hint="write `def` in place of `async def`")
+    if not _takes_one(found):
+        raise ConfigError(
+            f"{where}: {path} does not take one argument", hint=f"write `def {name}(change: pycdc.DecodedChange)`"
+        )
+    function: Callable[[DecodedChange], Any] = found
+    return function
+
+
+def _missing(path: str, where: str, error: Exception, folder: Path | None) -> ConfigError:
+    module, _, name = path.partition(":")
+    beside = f", or as {module.replace('.', '/')}.py in {folder}" if folder is not None else ""
+    if isinstance(error, ModuleNotFoundError) and (error.name or "") in (module, module.partition(".")[0]):
+        return ConfigError(
+            f"{where}: there is no module {module!r}", hint=f"put it where Python finds it (PYTHONPATH){beside}"
+        )
+    if isinstance(error, AttributeError) and module in sys.modules:
+        return ConfigError(f"{where}: module {module} has no {name!r}", hint="correct the name behind the colon")
+    return ConfigError(
+        f"{where}: importing {module} failed ({type(error).__name__})", hint=f"`python -c 'import {module}'` shows why"
+    )
+
+
+def _takes_one(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # built-in functions that do not say what they take
+    return True
+
+
+def place(error: BaseException) -> str:
+    """The kind of an exception and where the user's code met it. Not its message, which may quote a row."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if frame.filename != __file__]
+    theirs = [frame for frame in frames if frame.filename == frames[0].filename] or frames
+    return type(error).__name__ + (f" in {Path(theirs[-1].filename).name}, line {theirs[-1].lineno}" if theirs else "")
+
+
+class Failure(Exception):
+    """What went wrong with a function's call, in words without values. `function` is its path, `kind` names the
+    error's class."""
+
+    def __init__(self, function: str, kind: str, why: str) -> None:
+        super().__init__(why)
+        self.function = function
+        self.kind = kind
+        self.why = why
+
+
+def call(path: str, function: Callable[[DecodedChange], Returned], change: DecodedChange) -> list[DecodedChange]:
+    """What the function makes of `change`. Raises Failure; an error that asks to be retried passes through."""
+    try:
+        returned = function(change)
+        results = _listed(returned)
+    except PycdcError as error:
+        if error.retry:
+            raise
+        raise Failure(path, type(error).__name__, f"failed ({place(error)})") from None
+    except Exception as error:
+        raise Failure(path, type(error).__name__, f"failed ({place(error)})") from None
+    for result in results:
+        if not isinstance(result, DecodedChange):
+            why = f"returned {type(result).__name__}, where a DecodedChange, None or a list of changes was expected"
+            raise Failure(path, "TypeError", why)
+    return results
+
+
+def _listed(returned: Any) -> list[Any]:
+    """Generators run here."""
+    if returned is None:
+        return []
+    if isinstance(returned, DecodedChange | str | bytes | dict) or not hasattr(returned, "__iter__"):
+        return [returned]
+    return list(returned)

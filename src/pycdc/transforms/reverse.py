@@ -1,0 +1,132 @@
+"""Transforms of the way back: between a record that was decoded and the routes that it takes.
+
+A record stays one unit, whatever becomes of it: what its parts write is written together, and a failure concerns the
+record, whose bytes are then parked as they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from pycdc.config import Config
+from pycdc.config import Transform as Settings
+from pycdc.errors import TransformError
+from pycdc.events import Event, Partition
+from pycdc.model import Op, Row
+from pycdc.patterns import names_any
+from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, Transform
+from pycdc.transforms.functions import Failure, call, find, place
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ReverseFunctions:
+    """What a sink needs of users' functions. `parts` makes of an event those that are routed in its place; `rows` are
+    the functions of routes by their paths. Both raise TransformError."""
+
+    parts: Callable[[Event], Sequence[Event]] | None
+    rows: Mapping[str, Callable[[Event], Row | None]]
+
+
+def reverse_functions(config: Config) -> ReverseFunctions:
+    """Raises ConfigError for a function that is not there, before anything starts."""
+    sink = config.sink.postgres
+    assert sink is not None
+    rows = {
+        route.function: _row(route.function, find(route.function, f"sink.postgres.routes[{i}].function", config.folder))
+        for i, route in enumerate(sink.routes)
+        if route.function is not None
+    }
+    return ReverseFunctions(EventTransforms(config).parts if config.transforms else None, rows)
+
+
+class EventTransforms:
+    """The chain of functions over events."""
+
+    def __init__(self, config: Config) -> None:
+        self._steps: list[tuple[Settings, Transform]] = [
+            (settings, find(settings.function, f"transforms[{index}].function", config.folder))
+            for index, settings in enumerate(config.transforms)
+        ]
+        self._chains: dict[str, list[tuple[Settings, Transform]]] = {}
+
+    def parts(self, event: Event) -> Sequence[Event]:
+        """The events that are routed in the place of this one: itself, others, or none."""
+        steps = self._chain(event.partition.topic)
+        if not steps:
+            return (event,)
+        results = [decoded(event)]
+        try:
+            for settings, function in steps:
+                results = [made for one in results for made in call(settings.function, function, one)]
+            return [_event(event, steps[-1][0].function, result) for result in results]
+        except Failure as failure:
+            raise _error(failure) from None
+
+    def _chain(self, topic: str) -> list[tuple[Settings, Transform]]:
+        if topic not in self._chains:
+            self._chains[topic] = [step for step in self._steps if names_any(step[0].topics, topic)]
+        return self._chains[topic]
+
+
+def decoded(event: Event) -> DecodedChange:
+    partition = event.partition
+    return DecodedChange(
+        op=Op.DELETE if event.deleted else Op.UPDATE,
+        table=None,
+        topic=partition.topic,
+        key=event.key,
+        before=event.before,
+        after=event.row,
+        timestamp=_EPOCH + timedelta(milliseconds=event.timestamp),
+        position=RecordPosition(partition.topic, partition.number, event.offset),
+        headers=list(event.headers),
+    )
+
+
+def _event(event: Event, path: str, result: DecodedChange) -> Event:
+    """`event` with what the function made of it. What was parked of it would be the bytes that came."""
+    deleted = result.op is Op.DELETE
+    if not deleted and result.after is None:
+        raise Failure(path, "ValueError", f"returned no `after`, which op {result.op.value} needs")
+    headers = tuple((name, value.encode() if isinstance(value, str) else value) for name, value in result.headers)
+    return replace(
+        event,
+        partition=Partition(result.topic or event.partition.topic, event.partition.number),
+        key=result.key,
+        row=None if deleted else result.after,
+        before=result.before,
+        deleted=deleted,
+        headers=headers,
+    )
+
+
+def _row(path: str, function: RowFunction) -> Callable[[Event], Row | None]:
+    """The function of a route, over events."""
+
+    def row(event: Event) -> Row | None:
+        [made] = _called(path, function, decoded(event))
+        return made
+
+    return row
+
+
+def _called(path: str, function: RowFunction, change: DecodedChange) -> list[Row | None]:
+    try:
+        made = function(change)
+    except Exception as error:
+        if getattr(error, "retry", False):
+            raise
+        raise _error(Failure(path, type(error).__name__, f"failed ({place(error)})")) from None
+    if made is not None and not isinstance(made, dict):
+        why = f"returned {type(made).__name__}, where a dict of columns or None was expected"
+        raise _error(Failure(path, "TypeError", why))
+    return [made]
+
+
+def _error(failure: Failure) -> TransformError:
+    return TransformError(f"function {failure.function} {failure.why}", hint="correct the function and start again")
