@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from pycdc.errors import ConfigError
 
@@ -884,18 +883,12 @@ class Config(Model):
                 )
         return self
 
-    _folder: Path | None = PrivateAttr(default=None)
-
     @property
-    def folder(self) -> Path | None:
-        """Where the file lies, if it came from one: functions are looked up there too."""
-        return self._folder
-
-    def located(self, folder: Path) -> Config:
-        """The same, from a file in `folder`."""
-        located = self.model_copy()
-        located._folder = folder
-        return located
+    def functions(self) -> dict[str, str]:
+        """Users' functions, by the option that names them."""
+        routes = [] if self.sink.postgres is None else self.sink.postgres.routes
+        named = {f"sink.postgres.routes[{i}].function": r.function for i, r in enumerate(routes) if r.function}
+        return {**{f"transforms[{i}].function": t.function for i, t in enumerate(self.transforms)}, **named}
 
     @property
     def capture(self) -> PostgresSource:

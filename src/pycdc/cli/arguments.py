@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from pycdc.config import Config
-from pycdc.loading import load, load_text
+from pycdc.loading import beside, load, load_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,7 +28,7 @@ def json_option(function: F) -> F:
 def load_config(path: str) -> Config:
     """Raises ConfigError."""
     if path == "-":
-        return load_text(sys.stdin.read(), "standard input").located(Path.cwd())
+        return beside(load_text(sys.stdin.read(), "standard input"), Path.cwd())
     return load(click.format_filename(path))
 
 

@@ -56,7 +56,7 @@ class CaptureTransforms:
     def __init__(self, config: Config, progress: Progress) -> None:
         self._config = config
         self._progress = progress
-        self._steps = [_step(settings, index, config) for index, settings in enumerate(config.transforms)]
+        self._steps = [_step(settings, index) for index, settings in enumerate(config.transforms)]
         self._chains: dict[tuple[Table, bool], _Chain | None] = {}
 
     def batch(self, batch: Batch) -> Batch:
@@ -75,6 +75,13 @@ class CaptureTransforms:
             size += out.rows - before - len(run.frames)
         return replace(batch, runs=out.runs, size=size)
 
+    def table(self, table: Table) -> Table:
+        """The table as its changes leave. Raises ConfigError where a transform drops a column that is not there."""
+        for step in self._steps:
+            if step.takes(table):
+                table = _reshaped(table, step)
+        return table
+
     def _chain(self, run: Run) -> _Chain | None:
         if run.table is None or run.op not in _ROWS:
             return None
@@ -88,9 +95,14 @@ class CaptureTransforms:
         return self._chains[key]
 
 
-def _step(settings: Settings, index: int, config: Config) -> _Step:
+def _step(settings: Settings, index: int) -> _Step:
     where = f"transforms[{index}]"
-    function = find(settings.function, f"{where}.function", config.folder)
+    function = find(settings.function, f"{where}.function")
+    return _Step(settings, function, declared_columns(settings, where))
+
+
+def declared_columns(settings: Settings, where: str) -> tuple[Column, ...]:
+    """Raises ConfigError for a type that is not known."""
     columns = []
     for name, text in settings.columns.items():
         column = declared_column(name, text)
@@ -102,7 +114,7 @@ def _step(settings: Settings, index: int, config: Config) -> _Step:
                 "and `not null`",
             )
         columns.append(column)
-    return _Step(settings, function, tuple(columns))
+    return tuple(columns)
 
 
 class _Output:

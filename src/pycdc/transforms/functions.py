@@ -14,18 +14,14 @@ from pycdc.errors import ConfigError, PycdcError
 from pycdc.transforms.change import DecodedChange, Returned
 
 
-def find(path: str, where: str, folder: Path | None) -> Callable[[DecodedChange], Any]:
-    """The function at `path` (``module:name``), `where` being the option that names it. Raises ConfigError.
-
-    Modules that lie in `folder`, beside the configuration, are found too, behind all others.
-    """
-    if folder is not None and str(folder) not in sys.path:
-        sys.path.append(str(folder))
+def find(path: str, where: str) -> Callable[[DecodedChange], Any]:
+    """The function at `path` (``module:name``), `where` being the option that names it. Raises ConfigError."""
     module, _, name = path.partition(":")
+    importlib.invalidate_caches()
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:
-        raise _missing(path, where, error, folder) from error
+        raise _missing(path, where, error) from error
     if not callable(found):
         raise ConfigError(f"{where}: {path} cannot be called", hint="name a function that takes one change")
     if inspect.iscoroutinefunction(found) or inspect.isasyncgenfunction(found):
@@ -38,12 +34,12 @@ def find(path: str, where: str, folder: Path | None) -> Callable[[DecodedChange]
     return function
 
 
-def _missing(path: str, where: str, error: Exception, folder: Path | None) -> ConfigError:
+def _missing(path: str, where: str, error: Exception) -> ConfigError:
     module, _, name = path.partition(":")
-    beside = f", or as {module.replace('.', '/')}.py in {folder}" if folder is not None else ""
     if isinstance(error, ModuleNotFoundError) and (error.name or "") in (module, module.partition(".")[0]):
         return ConfigError(
-            f"{where}: there is no module {module!r}", hint=f"put it where Python finds it (PYTHONPATH){beside}"
+            f"{where}: there is no module {module!r}",
+            hint="put it where Python finds it (PYTHONPATH), or beside the configuration file",
         )
     if isinstance(error, AttributeError) and module in sys.modules:
         return ConfigError(f"{where}: module {module} has no {name!r}", hint="correct the name behind the colon")

@@ -37,7 +37,7 @@ def reverse_functions(config: Config) -> ReverseFunctions:
     sink = config.sink.postgres
     assert sink is not None
     rows = {
-        route.function: _row(route.function, find(route.function, f"sink.postgres.routes[{i}].function", config.folder))
+        route.function: _row(route.function, find(route.function, f"sink.postgres.routes[{i}].function"))
         for i, route in enumerate(sink.routes)
         if route.function is not None
     }
@@ -49,7 +49,7 @@ class EventTransforms:
 
     def __init__(self, config: Config) -> None:
         self._steps: list[tuple[Settings, Transform]] = [
-            (settings, find(settings.function, f"transforms[{index}].function", config.folder))
+            (settings, find(settings.function, f"transforms[{index}].function"))
             for index, settings in enumerate(config.transforms)
         ]
         self._chains: dict[str, list[tuple[Settings, Transform]]] = {}
