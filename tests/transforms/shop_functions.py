@@ -64,3 +64,94 @@ async def asynchronous(change: DecodedChange) -> DecodedChange:
 
 
 number = 7
+seen: list[DecodedChange] = []
+
+
+def looks(change: DecodedChange) -> DecodedChange:
+    seen.append(change)
+    return change
+
+
+def exclaim(change: DecodedChange) -> DecodedChange:
+    for row in change.rows:
+        row["name"] += "!"
+    return change
+
+
+def hides_id(change: DecodedChange) -> DecodedChange:
+    for row in change.rows:
+        row["id"] = -row["id"]
+    return change
+
+
+def keeps_deleted(change: DecodedChange) -> DecodedChange:
+    assert change.before is not None
+    return change.copy(op=pycdc.Op.UPDATE, after={**change.before, "name": "gone"})
+
+
+def initial(change: DecodedChange) -> DecodedChange:
+    for row in change.rows:
+        row["initial"] = row["name"][:1]
+        del row["big"]
+    return change
+
+
+def initial_of_after(change: DecodedChange) -> DecodedChange:
+    assert change.before is not None
+    del change.before["big"]
+    return initial(change.copy(before=None)).copy(before=change.before)
+
+
+def price_as_text(change: DecodedChange) -> DecodedChange:
+    for row in change.rows:
+        row["price"] = str(row["price"])
+    return change
+
+
+def appends_tag(change: DecodedChange) -> DecodedChange:
+    assert change.after is not None
+    change.after["tags"].append("new")
+    change.after["doc"]["a"] = True
+    return change
+
+
+def forgets_column(change: DecodedChange) -> DecodedChange:
+    assert change.after is not None
+    del change.after["big"]
+    return change
+
+
+def wrong_type(change: DecodedChange) -> DecodedChange:
+    assert change.after is not None
+    change.after["price"] = "4.50 canary-4711"
+    return change
+
+
+def null_age(change: DecodedChange) -> DecodedChange:
+    assert change.after is not None
+    change.after["age"] = None
+    return change
+
+
+def unsent_name(change: DecodedChange) -> DecodedChange:
+    assert change.after is not None
+    change.after["name"] = pycdc.UNCHANGED
+    return change
+
+
+def no_after(change: DecodedChange) -> DecodedChange:
+    return change.copy(after=None)
+
+
+def reads(change: DecodedChange) -> DecodedChange:
+    return change.copy(op=pycdc.Op.READ)
+
+
+def fails_at_two(change: DecodedChange) -> DecodedChange:
+    return fails(change) if change.after and change.after["id"] == 2 else change
+
+
+def upper_sku(change: DecodedChange) -> DecodedChange:
+    for row in change.rows:
+        row["sku"] = row["sku"].upper()
+    return change

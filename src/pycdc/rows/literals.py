@@ -288,9 +288,8 @@ def _rounded(write: Callable[[datetime], str], precision: int) -> Write:
 def _hstore(value: Any) -> str:
     if not isinstance(value, dict):
         raise _refused(value, "dict of str")
-    # Postgres' order: by the key's length, then its bytes.
-    keys = sorted(map(_text, value), key=lambda key: (len(key.encode()), key.encode()))
-    return ", ".join(f"{_quoted(k)}=>{'NULL' if value[k] is None else _quoted(_text(value[k]))}" for k in keys)
+    pairs = [(_quoted(_text(key)), "NULL" if item is None else _quoted(_text(item))) for key, item in value.items()]
+    return ", ".join(f"{key}=>{item}" for key, item in pairs)
 
 
 def _point(value: Any) -> str:

@@ -119,16 +119,26 @@ class RowRewriter:
         return b"O" if whole else b"K", self._texts(image, row, "before", partial=not whole)
 
     def _texts(self, image: Image | None, row: Row, side: str, *, partial: bool = False) -> list[Text]:
-        known = (
-            {} if image is None else dict(zip(image.names, zip(image.texts, image.values, strict=True), strict=True))
-        )
-        texts = [self._text(column, write, row, known, side, partial) for column, write in self._columns]
+        if image is not None and self._same and [*row] == image.names == self._all:
+            return self._replaced(image, row, side)
         strange = row.keys() - {column.name for column, _ in self._columns}
         if strange:
             raise Unfit(f"{side} has column {sorted(strange)[0]!r}, which is not declared")
+        known = (
+            {} if image is None else dict(zip(image.names, zip(image.texts, image.values, strict=True), strict=True))
+        )
+        return [self._column(column, write, row, known, side, partial) for column, write in self._columns]
+
+    def _replaced(self, image: Image, row: Row, side: str) -> list[Text]:
+        """The image's texts but for what was replaced: what most functions do."""
+        texts = list(image.texts)
+        for index, (value, was) in enumerate(zip(row.values(), image.values, strict=True)):
+            if value is not was or type(value) in _MUTABLE:
+                column, write = self._columns[index]
+                texts[index] = self._text(column, write, value, texts[index], was, side)
         return texts
 
-    def _text(
+    def _column(
         self,
         column: Column,
         write: Literal,
@@ -137,12 +147,15 @@ class RowRewriter:
         side: str,
         partial: bool,
     ) -> Text:
+        if column.name in row:
+            return self._text(column, write, row[column.name], *known.get(column.name, _NOTHING), side)
+        if partial:
+            return None
+        raise Unfit(f"{side} lacks column {column.name!r}")
+
+    def _text(self, column: Column, write: Literal, value: Any, text: Text, was: Any, side: str) -> Text:
+        """The text of a value; that which came, where it is the value that came."""
         name = column.name
-        if name not in row:
-            if partial:
-                return None
-            raise Unfit(f"{side} lacks column {name!r}")
-        value, (text, was) = row[name], known.get(name, _NOTHING)
         if value is was and (value is UNCHANGED or (name in self._kept and type(value) not in _MUTABLE)):
             return text
         if value is UNCHANGED:
