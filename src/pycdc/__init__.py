@@ -26,7 +26,7 @@ from pycdc.errors import (
     UnknownSchema,
 )
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
-from pycdc.model import UNCHANGED, Batch, Change, LogicalMessage, Lsn, Op, Position, Table, Transaction
+from pycdc.model import UNCHANGED, Batch, Change, LogicalMessage, Lsn, Op, Position, Row, Table, Transaction
 from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, Transform
 from pycdc.version import __version__
 
@@ -45,6 +45,7 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "Lsn",
     "Op",
     "Position",
+    "Row",
     "Table",
     "Transaction",
     "UNCHANGED",

@@ -155,3 +155,23 @@ def upper_sku(change: DecodedChange) -> DecodedChange:
     for row in change.rows:
         row["sku"] = row["sku"].upper()
     return change
+
+
+def removes(change: DecodedChange) -> DecodedChange:
+    change.op, change.topic, change.key = pycdc.Op.DELETE, "others", {"id": 2}
+    change.headers = [("why", "gone")]
+    return change
+
+
+def item_row(change: DecodedChange) -> pycdc.Row | None:
+    assert change.after is not None
+    return {"quantity": sum(change.after["parts"])}
+
+
+def item_with_key(change: DecodedChange) -> pycdc.Row | None:
+    assert change.after is not None
+    return {"id": int(change.after["code"].partition("-")[2])}
+
+
+def strange_row(change: DecodedChange) -> pycdc.Row | None:
+    return {"id": 1, "surprise": 2}
