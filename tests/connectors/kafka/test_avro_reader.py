@@ -88,7 +88,7 @@ def test_the_first_fields_of_a_record_are_read_alone() -> None:
 def test_blocks_with_a_size_are_read_and_a_count_beyond_the_bytes_is_refused() -> None:
     read = compile_reader(fastavro.parse_schema({"type": "array", "items": "int"}))
     assert read(b"\x03\x04\x02\x04\x00", 0) == ([1, 2], 5)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="more items than bytes"):
         read(b"\xfe\xff\xff\xff\x0f", 0)
 
 

@@ -1,7 +1,7 @@
 """Readers of Avro as generated functions: one for each record of a schema, field by field, without a schema at hand.
 
-Values are those that fastavro gives, but for the types that Kafka Connect or Debezium named: see `connect_values`. With 8
-columns, a decimal and a timestamp among them: 4 µs a record, and 13 by fastavro with the conversions after it.
+Values are those that fastavro gives, but for the types that Kafka Connect or Debezium named: see `connect_values`. With
+8 columns, a decimal and a timestamp among them: 4 µs a record, and 13 by fastavro with the conversions after it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pycdc.connectors.kafka.connect_values import conversion
 from pycdc.rows._codegen import compile_function
 
 Read = Callable[[bytes, int], tuple[Any, int]]
-"""From bytes and an offset to a value and the offset behind it. Raises anything on bytes of another schema; a value that
-ends behind the end of the bytes is cut, so compare the offset with their length."""
+"""From bytes and an offset to a value and the offset behind it. Raises anything on bytes of another schema; a value
+that ends behind the end of the bytes is cut, so compare the offset with their length."""
 
 _DECIMALS: Final = Context(prec=200_000)
 _FLOATS: Final = {"float": Struct("<f"), "double": Struct("<d")}
@@ -28,10 +28,7 @@ _SIGNED: Final = [(number >> 1) ^ -(number & 1) for number in range(128)]
 def compile_reader(schema: Any, fields: Sequence[str] | None = None) -> Read:
     """The reader of a parsed schema. With `fields`, which are the first ones of a record, only these, as a tuple."""
     compiler = _Compiler()
-    if fields is None:
-        target = compiler.function(schema)
-    else:
-        target = compiler.beginning(schema, len(fields))
+    target = compiler.function(schema) if fields is None else compiler.beginning(schema, len(fields))
     return compile_function(target, "\n".join(compiler.source) + "\n", compiler.names)
 
 
@@ -139,7 +136,7 @@ class _Compiler:
         for index, branch in sorted(enumerate(branches), key=lambda each: each[1] == "null"):
             lines += [f"{word} n == {2 * index}:", *("    " + line for line in self._value(branch, target))]
             word = "elif"
-        return [*lines, "else: raise ValueError"]
+        return [*lines, "else: raise ValueError('no such branch')"]
 
     def _blocks(self, schema: Any, target: str) -> list[str]:
         """Arrays and maps come in blocks: a count and so many items; a negative count is followed by a size."""
@@ -156,7 +153,7 @@ class _Compiler:
             f"    if {left} < 0:",
             f"        {left} = -{left}",
             *("        " + line for line in _NUMBER),
-            f"    if {left} > len(d): raise ValueError",
+            f"    if {left} > len(d): raise ValueError('more items than bytes')",
             f"    for _ in range({left}):",
             *("        " + line for line in body),
         ]
