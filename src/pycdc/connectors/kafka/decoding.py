@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
 import fastavro
@@ -33,9 +34,10 @@ class Malformed(ValueError):
 
 
 class _Schema(NamedTuple):
-    """`rows` reads no further than before and after of Debezium's envelope; None for what is none."""
+    """`rows` reads no further than before and after of Debezium's envelope; None for what is none. `whole` checks that
+    nothing is left behind the value."""
 
-    read: Read
+    whole: Callable[[bytes], Any]
     rows: Read | None
 
 
@@ -71,7 +73,7 @@ class Decoder:
             if schema is None:
                 self._fill(event, self._json(value))
             elif schema.rows is None:
-                self._fill(event, self._whole(schema, value))
+                self._fill(event, schema.whole(value))
             else:
                 self._fill_from_rows(event, schema, schema.rows, value)
         except (Malformed, UnknownSchema) as error:
@@ -81,11 +83,11 @@ class Decoder:
     def _fill_from_rows(self, event: Event, schema: _Schema, rows: Read, data: bytes) -> None:
         """An envelope with a row after the change says all that there is to know with it: half of the record's bytes
         tell where it comes from and when."""
-        (before, after), _ = self._read(rows, data)
+        (before, after), _ = _read(rows, data)
         if after is None:
-            self._fill(event, self._whole(schema, data))
+            self._fill(event, schema.whole(data))
         else:
-            event.row, event.before = after, before
+            event.row, event.before, event.reread = after, before, schema.whole
 
     def _fill(self, event: Event, value: Any) -> None:
         if value is None:
@@ -102,6 +104,7 @@ class Decoder:
 
     def _fill_from_envelope(self, event: Event, value: dict[str, Any]) -> None:
         op, before, after = value["op"], value.get("before"), value.get("after")
+        event.envelope = value
         if not all(row is None or isinstance(row, dict) for row in (before, after)):
             raise Malformed("before or after is no record")
         if op == "d":
@@ -115,7 +118,7 @@ class Decoder:
         """Keys of business events are often plain text, which is no mistake."""
         schema = self._schemas.get(data[:_HEADER]) or self._schema_of(data)
         if schema is not None:
-            return self._whole(schema, data)
+            return schema.whole(data)
         try:
             return self._json(data)
         except Malformed:
@@ -125,22 +128,6 @@ class Decoder:
         if self._form == "auto":
             return self._schema_text is not None and len(data) >= _HEADER and data[0] == _MAGIC
         return self._form == "avro"
-
-    def _whole(self, schema: _Schema, data: bytes) -> Any:
-        value, end = self._read(schema.read, data)
-        if end < len(data):
-            raise Malformed("bytes are left behind the Avro record: it was written with another schema")
-        return value
-
-    def _read(self, read: Read, data: bytes) -> tuple[Any, int]:
-        try:
-            value, end = read(data, _HEADER)
-        except Exception as error:
-            # Truncated or foreign bytes fail in whatever way they like: IndexError, UnicodeDecodeError …
-            raise Malformed(f"the Avro record cannot be read with its schema ({type(error).__name__})") from None
-        if end > len(data):
-            raise Malformed("the Avro record cannot be read with its schema (it ends too soon)")
-        return value, end
 
     def _schema_of(self, data: bytes) -> _Schema | None:
         """The schema that a record names for the first time; None for what is not Avro."""
@@ -156,7 +143,7 @@ class Decoder:
         except Exception as error:
             raise Malformed(f"schema {number} of the registry is no Avro schema ({type(error).__name__})") from None
         rows = compile_reader(parsed, _ROWS) if _is_envelope(parsed) else None
-        return self._schemas.setdefault(data[:_HEADER], _Schema(compile_reader(parsed), rows))
+        return self._schemas.setdefault(data[:_HEADER], _Schema(partial(_whole, compile_reader(parsed)), rows))
 
     def _json(self, data: bytes) -> Any:
         try:
@@ -171,3 +158,21 @@ class Decoder:
 def _is_envelope(schema: Any) -> bool:
     fields = [field["name"] for field in schema["fields"]] if isinstance(schema, dict) and "fields" in schema else []
     return tuple(fields[:2]) == _ROWS and "op" in fields
+
+
+def _whole(read: Read, data: bytes) -> Any:
+    value, end = _read(read, data)
+    if end < len(data):
+        raise Malformed("bytes are left behind the Avro record: it was written with another schema")
+    return value
+
+
+def _read(read: Read, data: bytes) -> tuple[Any, int]:
+    try:
+        value, end = read(data, _HEADER)
+    except Exception as error:
+        # Truncated or foreign bytes fail in whatever way they like: IndexError, UnicodeDecodeError …
+        raise Malformed(f"the Avro record cannot be read with its schema ({type(error).__name__})") from None
+    if end > len(data):
+        raise Malformed("the Avro record cannot be read with its schema (it ends too soon)")
+    return value, end
