@@ -41,6 +41,7 @@ class Durations:
         wanted, below, lower = share * buckets[-1][1], 0, 0.0
         for bound, reached in buckets:
             if reached > below and reached >= wanted:
-                return lower if bound == float("inf") else lower + (bound - lower) * (wanted - below) / (reached - below)
+                within = (wanted - below) / (reached - below)
+                return lower if bound == float("inf") else lower + (bound - lower) * within
             below, lower = reached, bound
         return None
