@@ -126,7 +126,8 @@ def test_two_databases_follow_each_other_without_echoes(
     with running(tmp_path, capture("a"), capture("b")):
         wait_for(lambda: all(_streams(dsn) for dsn in ends.values()))
         with running(tmp_path, reverse("a", "b"), reverse("b", "a")):
-            writers = [threading.Thread(target=write, args=(dsn, 10_000_000 * n)) for n, dsn in enumerate(ends.values())]
+            firsts = zip(ends.values(), (0, 10_000_000), strict=True)
+            writers = [threading.Thread(target=write, args=each) for each in firsts]
             for writer in writers:
                 writer.start()
             for writer in writers:
