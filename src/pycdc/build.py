@@ -75,7 +75,7 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
     functions = reverse_functions(config)
     return Loop(
         lambda: KafkaConnector(config, ledger, _registry(source.registry), progress),
-        lambda: PostgresApplySink(sink, config.name, ledger, functions),
+        lambda: PostgresApplySink(sink, config.name, ledger, progress, functions),
         ledger,
         config.checkpoint,
         config.retries,

@@ -226,8 +226,10 @@ def any_run(draw: st.DrawFn) -> Run:
 
 
 def escaped(text: bytes) -> bytes:
-    for code, name in ((b"\\", b"\\\\"), (b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r")):
-        text = text.replace(code, name)
+    """As COPY writes it."""
+    text = text.replace(b"\\", b"\\\\")
+    for code, letter in zip(b"\t\n\r\b\f\v", b"tnrbfv", strict=True):
+        text = text.replace(bytes((code,)), bytes((0x5C, letter)))
     return text
 
 

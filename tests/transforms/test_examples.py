@@ -19,7 +19,7 @@ from pycdc.loading import validate
 from pycdc.sinks.postgres.routing import Router
 from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.transforms.reverse import reverse_functions
-from tests.sinks.postgres.test_routing import column
+from tests.sinks.postgres.test_routing import column, told
 from tests.test_docs import blocks
 
 PAGE = "docs/transforms.md"
@@ -131,12 +131,12 @@ def test_an_event_means_two_rows(my_transforms: Path) -> None:
     functions, router = reverse("inventory-back")
     row = {"item": "cup", "from": "A", "to": "B", "quantity": Decimal(3)}
     event = Event(Partition("inventory.moved", 0), 1, 0, row=row)
-    written = [write for part in functions.parts(event) for write in router.writes(part)]
+    written = [told(write) for part in functions.parts(event) for write in router.writes(part)]
     assert [(w.key["place"], w.add["quantity"]) for w in written] == [("A", -3), ("B", 3)]
 
 
 def test_a_function_makes_a_routes_row(my_transforms: Path) -> None:
     _, router = reverse("customers-back")
     row = {"customerId": 7, "first": "Ada", "last": "L.", "tier": "gold"}
-    [write] = router.writes(Event(Partition("customers.changed", 0), 1, 0, row=row))
+    [write] = map(told, router.writes(Event(Partition("customers.changed", 0), 1, 0, row=row)))
     assert (write.key, write.set) == ({"id": "7"}, {"name": "Ada L.", "vip": "true"})

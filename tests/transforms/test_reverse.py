@@ -12,7 +12,7 @@ from pycdc.loading import validate
 from pycdc.sinks.postgres.routing import Router
 from pycdc.sinks.postgres.values import Unwritable
 from pycdc.transforms.reverse import ReverseFunctions, reverse_functions
-from tests.sinks.postgres.test_routing import ITEMS
+from tests.sinks.postgres.test_routing import ITEMS, told
 
 HERE = "tests.transforms.shop_functions"
 CANARY = "canary-4711"
@@ -102,19 +102,19 @@ def test_a_fault_that_may_pass_is_raised_as_it_is() -> None:
 
 def test_a_routes_function_makes_the_row() -> None:
     _, router = functions(function=f"{HERE}:item_row", key={"id": "itemId"})
-    [write] = router.writes(event({"itemId": 5, "parts": [1, 2, 3]}))
+    [write] = map(told, router.writes(event({"itemId": 5, "parts": [1, 2, 3]})))
     assert (write.key, write.set) == ({"id": "5"}, {"quantity": "6"})
 
 
 def test_a_routes_function_may_tell_the_key() -> None:
     _, router = functions(function=f"{HERE}:item_with_key")
-    [write] = router.writes(event({"code": "a-7"}))
+    [write] = map(told, router.writes(event({"code": "a-7"})))
     assert write.key == {"id": "7"}
 
 
 def test_the_key_may_stand_in_the_messages_key() -> None:
     _, router = functions(function=f"{HERE}:item_row", key={"id": "itemId"})
-    [write] = router.writes(event({"parts": []}, {"itemId": 9}))
+    [write] = map(told, router.writes(event({"parts": []}, {"itemId": 9})))
     assert write.key == {"id": "9"}
 
 
@@ -125,7 +125,7 @@ def test_a_routes_function_can_choose_to_write_nothing() -> None:
 
 def test_deletes_do_not_ask_the_function() -> None:
     _, router = functions(function=f"{HERE}:fails", key={"id": "itemId"})
-    [write] = router.writes(event(None, {"itemId": 5}, deleted=True))
+    [write] = map(told, router.writes(event(None, {"itemId": 5}, deleted=True)))
     assert (write.operation, write.key) == ("delete", {"id": "5"})
 
 
