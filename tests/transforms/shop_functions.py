@@ -175,3 +175,10 @@ def item_with_key(change: DecodedChange) -> pycdc.Row | None:
 
 def strange_row(change: DecodedChange) -> pycdc.Row | None:
     return {"id": 1, "surprise": 2}
+
+
+def second_part_is_refused(change: DecodedChange) -> list[DecodedChange]:
+    assert change.after is not None
+    number = change.after["id"]
+    far = 2**40 if number == 1 else number + 100
+    return [change, change.copy(after={**change.after, "id": far})]
