@@ -792,6 +792,13 @@ class Transform(Model):
 
     _importable = field_validator("function")(_function)
 
+    @model_validator(mode="after")
+    def _added_or_dropped(self) -> Transform:
+        both = sorted(self.columns.keys() & set(self.drop))
+        if both:
+            raise Refused(f"adds and drops column {both[0]!r}", "name it under `columns` or under `drop`")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _path_alone(cls, data: Any) -> Any:

@@ -182,3 +182,23 @@ def second_part_is_refused(change: DecodedChange) -> list[DecodedChange]:
     number = change.after["id"]
     far = 2**40 if number == 1 else number + 100
     return [change, change.copy(after={**change.after, "id": far})]
+
+
+def row_of_pairs(change: DecodedChange) -> DecodedChange:
+    return change.copy(after=[("name", "canary-4711")])
+
+
+def strange_op(change: DecodedChange) -> DecodedChange:
+    return change.copy(op="upsert")
+
+
+def strange_topic(change: DecodedChange) -> DecodedChange:
+    return change.copy(topic=7)
+
+
+def strange_headers(change: DecodedChange) -> DecodedChange:
+    return change.copy(headers=[("name", 7)])
+
+
+def plain_letter(change: DecodedChange) -> DecodedChange:
+    return change.copy(op="u", after=change.before)

@@ -143,6 +143,11 @@ def test_a_delete_can_become_an_update() -> None:
     assert (record.value["op"], record.value["after"]["name"]) == ("u", "gone")
 
 
+def test_an_operation_may_be_a_plain_letter() -> None:
+    [change] = made(delete(ROW, FULL, b"O"), by="plain_letter")
+    assert change.op is Op.UPDATE
+
+
 def test_columns_are_added_and_dropped_as_declared() -> None:
     entry = {"function": f"{HERE}:initial", "columns": {"initial": "varchar(1)"}, "drop": ["big"]}
     streamed, read = records(inserts(USERS, ROW), run(Op.READ, USERS, b"\t".join(ROW)), entry)  # type: ignore[arg-type]
@@ -309,6 +314,10 @@ def test_a_failure_names_function_place_table_and_position_but_no_value() -> Non
         ("unsent_name", "after column 'name' cannot become UNCHANGED"),
         ("no_after", "after is None, and a change with op c needs it"),
         ("reads", "made op c into another"),
+        ("row_of_pairs", "returned a row that is no dict"),
+        ("strange_op", "returned an op that is not"),
+        ("strange_topic", "returned a topic that is no str"),
+        ("strange_headers", "returned headers that are not pairs"),
     ],
 )
 def test_what_cannot_be_used_is_refused(function: str, said: str) -> None:

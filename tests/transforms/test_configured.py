@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pycdc.cli.schema import json_schema
 from pycdc.config import Config
 from pycdc.errors import ConfigError
 from pycdc.loading import validate
@@ -26,10 +27,16 @@ def test_a_path_alone_is_a_transform_of_all_tables() -> None:
     assert (transform.function, transform.tables, transform.on_error) == ("shop:mask", ["*"], "stop")
 
 
+def test_the_schema_for_editors_takes_a_path_alone() -> None:
+    items = json_schema()["properties"]["transforms"]["items"]
+    assert items == {"anyOf": [{"$ref": "#/$defs/Transform"}, {"type": "string"}]}
+
+
 @pytest.mark.parametrize(
     ("document", "said"),
     [
         ({**CAPTURE, "transforms": ["shop.mask"]}, "no path to a function"),
+        ({**CAPTURE, "transforms": [{"function": "s:f", "columns": {"a": "text"}, "drop": ["a"]}]}, "adds and drops"),
         ({**CAPTURE, "transforms": [{"function": "s:f", "topics": ["a"]}]}, "has topics under transforms"),
         ({**REVERSE, "transforms": [{"function": "s:f", "tables": ["a"]}]}, "has tables under transforms"),
         ({**REVERSE, "transforms": [{"function": "s:f", "on_error": "stop"}]}, "has on_error under transforms"),

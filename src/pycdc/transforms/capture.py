@@ -28,7 +28,7 @@ from pycdc.rows.images import Images
 from pycdc.rows.literals import Unfit
 from pycdc.rows.rewriter import Image, RowRewriter
 from pycdc.transforms.change import DecodedChange, Transform
-from pycdc.transforms.functions import Failure, call, find
+from pycdc.transforms.functions import Failure, call, find, headers_of
 
 log = get_logger()
 
@@ -155,6 +155,7 @@ class _Chain:
         self._table = table
         self._name = str(table)
         self._steps = steps
+        self._functions = ", ".join(step.settings.function for step in steps)
         self._progress = progress
         self._dead_topic = f"{config.name}.dead-letter"
         self._outbox = config.outbox is not None and matches_any([config.outbox.table], table.schema, table.name)
@@ -224,16 +225,15 @@ class _Chain:
         try:
             return self._rewriter.frame(result.op, change.frame, images, result.before, result.after)
         except Unfit as error:
-            functions = ", ".join(step.settings.function for step in self._steps)
-            raise Failure(functions, "Unfit", f"returned a row that cannot be written: {error}") from None
+            raise Failure(self._functions, "Unfit", f"returned a row that cannot be written: {error}") from None
 
     def _routing(self, result: DecodedChange, part: int | None) -> Routing | None:
         if part is None and result.topic is None and not result.headers:
             return None
-        headers = [(name, value.encode() if isinstance(value, str) else value) for name, value in result.headers]
+        headers = headers_of(self._functions, result)
         if part is not None:
-            headers.append((PART, str(part).encode()))
-        return Routing(result.topic, tuple(headers), part or 0)
+            headers += ((PART, str(part).encode()),)
+        return Routing(result.topic, headers, part or 0)
 
     def _failed(self, change: Change, failure: Failure, out: _Output) -> None:
         """Stop, or let the change as it was go to the dead letters: never nothing."""

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any
+from typing import Any, Final
 
 from pycdc.errors import ConfigError, PycdcError
+from pycdc.model import Op
 from pycdc.transforms.change import DecodedChange, Returned
 
 
@@ -65,6 +66,9 @@ def place(error: BaseException) -> str:
     return type(error).__name__ + (f" in {Path(theirs[-1].filename).name}, line {theirs[-1].lineno}" if theirs else "")
 
 
+_OPS: Final = (Op.CREATE, Op.UPDATE, Op.DELETE, Op.READ)
+
+
 class Failure(Exception):
     """What went wrong with a function's call, in words without values. `function` is its path, `kind` names the
     error's class."""
@@ -88,10 +92,40 @@ def call(path: str, function: Callable[[DecodedChange], Returned], change: Decod
     except Exception as error:
         raise Failure(path, type(error).__name__, f"failed ({place(error)})") from None
     for result in results:
-        if not isinstance(result, DecodedChange):
-            why = f"returned {type(result).__name__}, where a DecodedChange, None or a list of changes was expected"
-            raise Failure(path, "TypeError", why)
+        wrong = _wrong(result)
+        if wrong:
+            raise Failure(path, "TypeError", wrong)
+        if type(result.op) is not Op:
+            result.op = Op(result.op)  # a plain "d" will do
     return results
+
+
+def _wrong(result: object) -> str:
+    """Why a result cannot be used, "" where it can as far as its kinds tell."""
+    if not isinstance(result, DecodedChange):
+        return f"returned {type(result).__name__}, where a DecodedChange, None or a list of changes was expected"
+    if result.op not in _OPS:
+        return "returned an op that is not Op.CREATE, UPDATE, DELETE or READ"
+    if not all(row is None or isinstance(row, dict) for row in (result.before, result.after)):
+        return "returned a row that is no dict"
+    if not isinstance(result.topic, str | None):
+        return "returned a topic that is no str"
+    return ""
+
+
+def headers_of(path: str, change: DecodedChange) -> tuple[tuple[str, bytes | None], ...]:
+    """As records take them. Raises Failure."""
+    headers = []
+    try:
+        for name, value in change.headers:
+            data = value.encode() if isinstance(value, str) else value
+            if not (isinstance(name, str) and isinstance(data, bytes | None)):
+                raise TypeError
+            headers.append((name, data))
+    except (TypeError, ValueError):
+        why = "returned headers that are not pairs of str and str, bytes or None"
+        raise Failure(path, "TypeError", why) from None
+    return tuple(headers)
 
 
 def _listed(returned: Any) -> list[Any]:

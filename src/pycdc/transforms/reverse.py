@@ -18,7 +18,7 @@ from pycdc.events import Event, Partition
 from pycdc.model import Op, Row
 from pycdc.patterns import names_any
 from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, Transform
-from pycdc.transforms.functions import Failure, call, find, place
+from pycdc.transforms.functions import Failure, call, find, headers_of, place
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -93,7 +93,6 @@ def _event(event: Event, path: str, result: DecodedChange) -> Event:
     deleted = result.op is Op.DELETE
     if not deleted and result.after is None:
         raise Failure(path, "ValueError", f"returned no `after`, which op {result.op.value} needs")
-    headers = tuple((name, value.encode() if isinstance(value, str) else value) for name, value in result.headers)
     return replace(
         event,
         partition=Partition(result.topic or event.partition.topic, event.partition.number),
@@ -101,7 +100,7 @@ def _event(event: Event, path: str, result: DecodedChange) -> Event:
         row=None if deleted else result.after,
         before=result.before,
         deleted=deleted,
-        headers=headers,
+        headers=headers_of(path, result),
     )
 
 

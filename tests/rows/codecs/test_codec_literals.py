@@ -13,11 +13,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from test_codec_generated import MOOD, every_type
+from tests.connectors.postgres import frames
 
 from pycdc.config import Compatibility, Values
-from pycdc.model import Column, PgType
+from pycdc.model import Column, Op, PgType, Run, Table, Transaction
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for
 from pycdc.rows.literals import Literal, Unfit
+from pycdc.rows.rewriter import RowRewriter
 
 HONEST, LENIENT = Compatibility(), Compatibility(unrepresentable="null")
 CANARY = "canary-4711"
@@ -55,6 +57,32 @@ def test_what_a_row_shows_can_be_written_back(
     else:
         codec = codec_of(pg, values)
         assert encoded(codec, written) == encoded(codec, text)
+
+
+@every_type
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_a_row_of_which_nothing_was_replaced_is_the_frame_that_came(
+    pg: PgType, strategy: SearchStrategy[str], values: Values, data: st.DataObject
+) -> None:
+    """Lists and dicts too, which may have been changed in place and are compared with what came."""
+    rewriter = REWRITERS.setdefault(pg, _rewriter(pg))
+    frame = frames.xlog(frames.insert(1, [data.draw(strategy).encode(), None]))
+    [change] = Run(Op.CREATE, _table(pg), Transaction(7, 1000, 0), 0, [frame])
+    images = rewriter.images(change)
+    assert images[1] is not None
+    assert rewriter.frame(change.op, frame, images, None, {**images[1].row}) == frame
+
+
+REWRITERS: dict[PgType, RowRewriter] = {}
+
+
+def _table(pg: PgType) -> Table:
+    return Table(1, "public", "t", (Column("a", pg), Column("b", pg)))
+
+
+def _rewriter(pg: PgType) -> RowRewriter:
+    return RowRewriter(_table(pg), _table(pg), Values(), HONEST)
 
 
 def literal(pg: PgType | str, typmod: int = -1, **facts: Any) -> Literal:
