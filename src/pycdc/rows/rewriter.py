@@ -52,6 +52,7 @@ class RowRewriter:
         self._key = [index for index, column in enumerate(source.columns) if column.identity]
         self._key_names = [self._all[index] for index in self._key]
         self._same = source.columns == target.columns
+        self._mutable = any(_is_mutable(column) for column in source.columns)
         self._columns = [(column, Literal(column, values, compatibility)) for column in target.columns]
         self._kept = _kept(source, target)
         self._identity = {column.name for column in target.columns if column.identity}
@@ -62,7 +63,7 @@ class RowRewriter:
         """Before and after. Raises ProtocolError and ConversionError as `Images` does."""
         op, frame = change.op, change.frame
         if op is Op.READ:
-            return None, self._image(change, split_line(frame) if frame or self._all else [])
+            return None, self._image(change, list(split_line(frame)) if frame or self._all else [])
         old, kind, new = old_and_new(frame, op)
         if old is None:
             return None, None if new is None else self._image(change, new)
@@ -73,8 +74,8 @@ class RowRewriter:
         known = old if whole else identity_row(self._source.columns, old)
         return before, self._image(change, merge_unchanged(new, known))
 
-    def _image(self, change: Change, texts: Sequence[Text]) -> Image:
-        return Image(self._all, list(texts), self._images.values(change, texts), whole=True)
+    def _image(self, change: Change, texts: list[Text]) -> Image:
+        return Image(self._all, texts, self._images.values(change, texts), whole=True)
 
     def _key_image(self, change: Change, texts: Sequence[Text]) -> Image:
         values = self._images.values(change, texts)
@@ -89,7 +90,7 @@ class RowRewriter:
             self._same
             and [*row] == image.names
             and all(map(is_, row.values(), image.values))
-            and not any(type(value) in _MUTABLE for value in image.values)
+            and not (self._mutable and any(type(value) in _MUTABLE for value in image.values))
         )
 
     # Rows to frames.
@@ -178,6 +179,11 @@ class RowRewriter:
         """
         was = self._images.parsed(name, text)
         return name in self._kept and type(was) is type(value) and write.plain(was) == write.plain(value)
+
+
+def _is_mutable(column: Column) -> bool:
+    """Whether its values may be lists or dicts."""
+    return column.type.element is not None or column.type.name in ("json", "jsonb", "hstore", "vector", "halfvec")
 
 
 def _kept(source: Table, target: Table) -> set[str]:

@@ -130,6 +130,8 @@ def headers_of(path: str, change: DecodedChange) -> tuple[tuple[str, bytes | Non
 
 def _listed(returned: Any) -> list[Any]:
     """Generators run here."""
+    if type(returned) is DecodedChange:
+        return [returned]
     if returned is None:
         return []
     if isinstance(returned, DecodedChange | str | bytes | dict) or not hasattr(returned, "__iter__"):
