@@ -892,6 +892,11 @@ class Config(Model):
         return self
 
     @property
+    def dead_letters(self) -> str:
+        """The topic of what transforms failed at."""
+        return f"{self.name}.dead-letter"
+
+    @property
     def functions(self) -> dict[str, str]:
         """Users' functions, by the option that names them."""
         routes = [] if self.sink.postgres is None else self.sink.postgres.routes

@@ -220,8 +220,8 @@ def _kafka(config: Config, source: Source | None) -> Iterator[Finding]:
 
 
 def _topics(config: Config, tables: list[TableRef]) -> list[str]:
-    """The topics of these tables, as the serializer names them."""
-    named = set()
+    """The topics of these tables, as the serializer names them, and that of the dead letters."""
+    named = {config.dead_letters} if any(one.on_error == "dead_letter" for one in config.transforms) else set()
     for ref in _arriving(tables, via_root=config.capture.via_partition_root):
         table = Table(ref.oid, ref.schema, ref.name, ())
         plan = plan_table(table, _routing(config), config.values, config.compatibility)

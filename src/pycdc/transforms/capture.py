@@ -157,7 +157,7 @@ class _Chain:
         self._steps = steps
         self._functions = ", ".join(step.settings.function for step in steps)
         self._progress = progress
-        self._dead_topic = f"{config.name}.dead-letter"
+        self._dead_topic = config.dead_letters
         self._outbox = config.outbox is not None and matches_any([config.outbox.table], table.schema, table.name)
         self._names = []
         target = table
