@@ -34,6 +34,7 @@ from pycdc.sinks.kafka.topics import TopicAdmin
 from pycdc.sinks.null import NullSink
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
+from pycdc.sinks.postgres.tables import split_name
 
 if TYPE_CHECKING:
     from pycdc.serialization.registry import SchemaRegistry
@@ -63,7 +64,9 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
     source, sink = config.source.kafka, config.sink.postgres
     assert source is not None
     assert sink is not None
-    ledger = Ledger(sink.dsn.get_secret_value(), config.name, sink.bookkeeping)
+    tables = {str.join(".", split_name(route.table)) for route in sink.routes}
+    dsn = sink.dsn.get_secret_value()
+    ledger = Ledger(dsn, config.name, sink.bookkeeping, tables, has_inbox=sink.inbox is not None)
     return Loop(
         lambda: KafkaConnector(config, ledger, _registry(source.registry), progress),
         lambda: PostgresApplySink(sink, config.name, ledger, progress),

@@ -18,7 +18,7 @@ from pycdc.connectors.postgres import pgoutput
 from pycdc.connectors.postgres.pgoutput import POSTGRES_EPOCH
 from pycdc.errors import ProtocolError
 from pycdc.model import Batch, LogicalMessage, Lsn, Op, Position, Run, Table, Transaction
-from pycdc.origins import MESSAGE_PREFIX, pipeline_of_mark, pipeline_of_origin
+from pycdc.origins import MESSAGE_PREFIX, pipeline_of_origin, read_mark
 
 HEADER: Final = 25
 """Bytes of XLogData before the message: 'w', start LSN, end LSN, send time."""
@@ -190,7 +190,8 @@ class Assembler:
             if transaction is None:
                 raise ProtocolError("transactional message outside of a transaction")
             if message.prefix == MESSAGE_PREFIX:
-                self._drop_if_foreign(pipeline_of_mark(message.content))
+                mark = read_mark(message.content)
+                self._drop_if_foreign(None if mark is None else mark.pipeline)
                 return
             if self._skipping or not self._messages:
                 return

@@ -44,7 +44,7 @@ def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
     """Raises PycdcError where the database cannot be asked."""
     dsn = settings.dsn.get_secret_value()
     with _connected(dsn) as connection:
-        ledger = Ledger(dsn, pipeline, settings.bookkeeping)
+        ledger = Ledger(dsn, pipeline, settings.bookkeeping, has_inbox=settings.inbox is not None)
         row = connection.execute(_MAY_CREATE).fetchone()
         ready = ledger.tables_exist(connection) or bool(row and row[0])
         return TargetFacts(

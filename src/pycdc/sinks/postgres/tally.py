@@ -15,11 +15,13 @@ class Tally:
     applied: Counter[tuple[str, str]] = field(default_factory=Counter)
     parked: Counter[str] = field(default_factory=Counter)
     skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    duplicates: Counter[str] = field(default_factory=Counter)
 
     def add_to(self, progress: Progress, seconds: float, committing: float) -> None:
         progress.transactions += 1
         progress.applied.update(self.applied)
         progress.parked.update(self.parked)
         progress.skipped.update(self.skipped)
+        progress.duplicates.update(self.duplicates)
         progress.applying.observe(seconds)
         progress.committing.observe(committing)
