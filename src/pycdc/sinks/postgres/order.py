@@ -1,7 +1,7 @@
 """Parents before children: the order of the routes' tables by their foreign keys, as the catalog has them.
 
-Where keys go round in a circle, or from a table to itself, no order satisfies them; such constraints are deferred to
-the commit where they may be.
+Where keys go round in a circle, or from a table to itself, no order satisfies them. A circle is entered where a key is
+deferrable, and such constraints are deferred to the commit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetTable
 
 _FOREIGN_KEYS: Final = b"""SELECT cn.nspname || '.' || child.relname, pn.nspname || '.' || parent.relname,
-    n.nspname, c.conname, c.condeferrable AND NOT c.condeferred
+    n.nspname, c.conname, c.condeferrable, c.condeferred
 FROM pg_constraint c
 JOIN pg_namespace n ON n.oid = c.connamespace
 JOIN pg_class child ON child.oid = c.conrelid
@@ -31,12 +31,13 @@ ORDER BY c.conname"""
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """Tables by `str`, the constraint by schema and name. `can_wait`: checked at once, unless it is deferred."""
+    """Tables by `str`, the constraint by schema and name, and what the catalog says of when it is checked."""
 
     child: str
     parent: str
     constraint: tuple[str, str]
-    can_wait: bool
+    deferrable: bool
+    deferred: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def read_order(connection: Connection, routes: Sequence[Route], tables: Mapping[
     names = [str(tables[route.table]) for route in routes]
     wanted = [str(table) for table in tables.values()]
     found = [
-        ForeignKey(row[0], row[1], (row[2], row[3]), row[4])
+        ForeignKey(row[0], row[1], (row[2], row[3]), row[4], row[5])
         for row in connection.execute(_FOREIGN_KEYS, {"tables": wanted})
     ]
     return order_of(names, found)
@@ -67,16 +68,17 @@ def read_order(connection: Connection, routes: Sequence[Route], tables: Mapping[
 def order_of(names: Sequence[str], keys: Sequence[ForeignKey]) -> Order:
     """`names` are the tables of the routes, one for each; what the keys leave open, the routes' order decides."""
     waiting = list(dict.fromkeys(names))
+    hard = [key for key in keys if not key.deferrable]
     ranks: dict[str, int] = {}
     while waiting:
-        free = [table for table in waiting if not _parents(table, keys) & set(waiting)]
-        # A circle: it has to be entered somewhere.
-        table = free[0] if free else waiting[0]
+        table = _free(waiting, keys) or _free(waiting, hard) or waiting[0]
         ranks[table] = len(ranks)
         waiting.remove(table)
-    broken = [key.constraint for key in keys if key.can_wait and ranks[key.child] <= ranks[key.parent]]
-    return Order(tuple(ranks[name] for name in names), tuple(dict.fromkeys(broken)))
+    broken = [key for key in keys if ranks[key.child] <= ranks[key.parent] and key.deferrable and not key.deferred]
+    return Order(tuple(ranks[name] for name in names), tuple(dict.fromkeys(key.constraint for key in broken)))
 
 
-def _parents(table: str, keys: Sequence[ForeignKey]) -> set[str]:
-    return {key.parent for key in keys if key.child == table and key.parent != table}
+def _free(waiting: Sequence[str], keys: Sequence[ForeignKey]) -> str | None:
+    """The first table that has no parent among those that wait."""
+    children = {key.child for key in keys if key.parent in waiting and key.parent != key.child}
+    return next((table for table in waiting if table not in children), None)
