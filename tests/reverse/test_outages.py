@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -151,14 +152,24 @@ def test_an_idle_pipeline_notices_that_its_database_is_gone(
         wait_for(lambda: pipeline.progress.state == "streaming")
 
 
-def test_brokers_that_are_gone_are_noticed_and_an_idle_topic_is_healthy(rig: Rig) -> None:
+@pytest.mark.parametrize("fault", [Proxy.refuse, Proxy.blackhole])
+def test_brokers_that_are_gone_are_noticed_and_an_idle_topic_is_healthy(
+    fault: Callable[[Proxy], None], rig: Rig, kafka_proxy: Proxy
+) -> None:
     rig.kafka.create_topic(rig.topic)
-    with running(rig.document()) as pipeline:
-        rig.produce([(1, {"id": 1})])
+    rig.produce([(1, {"id": 1})])
+    with running(rig.document(source={"brokers": kafka_proxy.address})) as pipeline:
         rig.wait_for_offsets(1)
-        heard = pipeline.progress.last_message
-        wait_for(lambda: pipeline.progress.last_message > heard + 3)
-        assert judge(pipeline.progress, 4).healthy
+        since = time.monotonic()
+        wait_for(lambda: pipeline.progress.last_message > since + 5)
+        assert judge(pipeline.progress, 5).healthy
+        fault(kafka_proxy)
+        wait_for(lambda: not judge(pipeline.progress, 5).healthy)
+        assert "no message from the server" in judge(pipeline.progress, 5).reasons[0]
+        kafka_proxy.heal()
+        rig.produce([(2, {"id": 2})])
+        wait_for(lambda: rig.offsets() == 2, 120)
+        wait_for(lambda: judge(pipeline.progress, 5).healthy)
 
 
 def test_a_table_that_changed_halts_its_topic_alone_and_goes_on_by_itself(
