@@ -223,3 +223,38 @@ def test_a_role_that_may_not_make_the_tables_is_told_what_an_owner_runs(rig: Rig
         assert rig.sql("SELECT id FROM items") == [(1,)]
     finally:
         rig.sql(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+# Transactions that take too long.
+
+SLOW = """CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END';
+CREATE TRIGGER slow BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION slow()"""
+
+
+def test_a_batch_that_takes_too_long_is_applied_in_smaller_transactions(rig: Rig) -> None:
+    rig.sql(SLOW)
+    process = rig.process(max_transaction_seconds=0.6)
+    assert process.apply(*({"id": number} for number in range(16))) is None
+    assert rig.sql("SELECT count(*) FROM items") == [(16,)]
+    assert rig.sql("SELECT max(n) BETWEEN 2 AND 6 FROM (SELECT count(*) n FROM items GROUP BY xmin::text) t") == [
+        (True,)
+    ]
+
+
+def test_one_event_that_takes_too_long_is_an_error_that_names_it_and_is_tried_again(rig: Rig) -> None:
+    rig.sql(SLOW)
+    with pytest.raises(ConnectionLost, match=r"items\[0\] offset 0 takes longer than 0.05 s"):
+        rig.process(max_transaction_seconds=0.05).apply({"id": 1})
+    assert rig.process().begins == 0
+
+
+def test_a_batch_that_has_had_its_turn_leaves_the_rest_to_be_read_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.sql(SLOW)
+    monkeypatch.setattr("pycdc.sinks.postgres.sink._TURN", 0.5)
+    process = rig.process(max_transaction_seconds=0.3)
+    taken = process.apply(*({"id": number} for number in range(16)))
+    assert taken is not None
+    assert list(taken.held.values()) == [0.0]
+    assert rig.sql("SELECT count(*) FROM items") == rig.sql("SELECT next_offset FROM pycdc.apply_offsets")
