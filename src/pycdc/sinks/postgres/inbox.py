@@ -15,7 +15,7 @@ from psycopg import sql
 
 from pycdc.config import Inbox as Settings
 from pycdc.events import Event
-from pycdc.sinks.postgres.routing import look_up
+from pycdc.sinks.postgres.fields import look_up
 from pycdc.sinks.postgres.session import Connection
 
 CREATE: Final[tuple[LiteralString, ...]] = (
