@@ -14,9 +14,9 @@ import psycopg
 
 from pycdc.events import Event, Partition
 from pycdc.sinks.postgres.ledger import Identity
-from pycdc.sinks.postgres.refusals import Refusal, Refusals, orphaned
 from pycdc.sinks.postgres.session import Connection, Fault, fault
 from pycdc.sinks.postgres.statements import RowMissing
+from pycdc.sinks.postgres.verdicts import Refusal, Verdicts, orphaned
 from pycdc.sinks.postgres.writes import Write
 
 
@@ -33,10 +33,10 @@ class Routed:
 class Bisection:
     """Of one attempt. `run` writes the rows of events."""
 
-    def __init__(self, connection: Connection, run: Callable[[list[Routed]], None], refusals: Refusals) -> None:
+    def __init__(self, connection: Connection, run: Callable[[list[Routed]], None], verdicts: Verdicts) -> None:
         self._connection = connection
         self._run = run
-        self._refusals = refusals
+        self._verdicts = verdicts
         self._applied = 0
         self._later: list[Routed] = []
         self._orphans: list[tuple[Routed, Refusal]] = []
@@ -73,27 +73,27 @@ class Bisection:
 
     def _goes(self, routed: Routed) -> bool:
         event = routed.event
-        if not self._refusals.cuts.spares(event):
+        if not self._verdicts.cuts.spares(event):
             return False
         if event.partition in self._behind or event.identity in self._behind:
             self._later.append(routed)
             return False
-        return not self._refusals.follows(event)
+        return not self._verdicts.follows(event)
 
     def _refused(self, routed: Routed, error: Refusal) -> None:
         event = routed.event
         if not orphaned(error):
-            self._refusals.give_up(event, error)
+            self._verdicts.give_up(event, error)
             return
         self._later.append(routed)
         self._orphans.append((routed, error))
-        behind = event.partition if self._refusals.holds(event) else event.identity
+        behind = event.partition if self._verdicts.holds(event) else event.identity
         if behind is not None:
             self._behind.add(behind)
 
     def _give_orphans_up(self) -> None:
         """Nothing was applied since they were found: nothing will help them in this transaction."""
         for routed, error in self._orphans:
-            self._refusals.give_up(routed.event, error)
+            self._verdicts.give_up(routed.event, error)
         given_up = {id(routed) for routed, _ in self._orphans}
         self._later = [routed for routed in self._later if id(routed) not in given_up]

@@ -36,12 +36,12 @@ from pycdc.sinks.postgres.inbox import Inbox
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.passages import Passages, Portion
-from pycdc.sinks.postgres.refusals import Patience, Refusals
 from pycdc.sinks.postgres.session import Fault, connect, fault, translate
 from pycdc.sinks.postgres.statements import RowMissing, execute
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.targets import LOOK_AGAIN, Drifted, Targets, drift
 from pycdc.sinks.postgres.values import Unwritable
+from pycdc.sinks.postgres.verdicts import Patience, Verdicts
 from pycdc.sinks.postgres.writes import groups_of
 
 log = get_logger()
@@ -203,10 +203,10 @@ class PostgresSink:
         ledger.sign(connection, portion.came)  # step 1
         self._targets.order.defer(connection)
         ledger.advance(connection, offsets)  # step 2
-        refusals = Refusals(self._settings, ledger, connection, self._tally, cuts, self._patience, read)
-        events = [one for one in self._new(events) if refusals.admits(one.event, one.problem)]  # step 3
+        verdicts = Verdicts(self._settings, ledger, connection, self._tally, cuts, self._patience, read)
+        events = [one for one in self._new(events) if verdicts.admits(one.event, one.problem)]  # step 3
         if bisect:
-            Bisection(connection, self._run, refusals).apply(events)  # step 4
+            Bisection(connection, self._run, verdicts).apply(events)  # step 4
         elif cuts.changes == known:
             self._run(events)
         if cuts.changes != known:
@@ -217,7 +217,7 @@ class PostgresSink:
         committed = time.monotonic()
         self._tally.add_to(self._progress, committed - began, committed - applied)
         ledger.advanced(offsets)
-        ledger.blocked = refusals.blocked
+        ledger.blocked = verdicts.blocked
         return True
 
     def _routed(self, portion: Portion, cuts: Cuts) -> list[Routed]:

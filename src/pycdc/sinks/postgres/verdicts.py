@@ -61,7 +61,7 @@ class Patience:
         return now - since < self._seconds
 
 
-class Refusals:
+class Verdicts:
     """Those of one attempt at a transaction. `cuts` are the batch's, and outlive it; `read` is behind the batch."""
 
     def __init__(
