@@ -46,7 +46,8 @@ class Event:
 
     `row` is the row after the change, or a business event's fields; None for a delete, whose last state, as far as it
     is told, is `before`. A field that is not in `row` was not sent, which is not the same as null. `key` is the
-    decoded message key: usually a dict. `timestamp` is the record's, in milliseconds since the Unix epoch.
+    decoded message key: usually a dict. `timestamp` is the record's, in milliseconds since the Unix epoch. `op` and
+    `source` are those of an envelope, None where there is none.
     `problem` says why a record could not be decoded; then only its bytes (`raw_key`, `raw_value`) are there.
     """
 
@@ -61,6 +62,8 @@ class Event:
     raw_key: bytes | None = None
     raw_value: bytes | None = None
     problem: str | None = None
+    op: str | None = None
+    source: Row | None = None
 
     @property
     def identity(self) -> tuple[str, bytes] | None:

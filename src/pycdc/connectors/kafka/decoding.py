@@ -79,6 +79,7 @@ class Decoder:
 
     def _fill_from_envelope(self, event: Event, value: dict[str, Any]) -> None:
         op, before, after = value["op"], value.get("before"), value.get("after")
+        event.op, event.source = op, value.get("source")
         if not all(row is None or isinstance(row, dict) for row in (before, after)):
             raise Malformed("before or after is no record")
         if op == "d":
