@@ -33,8 +33,7 @@ class Kind(StrEnum):
 
 
 STALE: Final = (Kind.UPDATE_STALE, Kind.DELETE_STALE)
-MISSING: Final = (Kind.UPDATE_MISSING, Kind.DELETE_MISSING)
-DELETES: Final = (Kind.DELETE_ORIGIN_DIFFERS, Kind.DELETE_VALUES_DIFFER)
+UNIQUE: Final = (Kind.INSERT_EXISTS, Kind.UNIQUE_EXISTS)
 
 
 class Decision(StrEnum):
@@ -77,6 +76,15 @@ class Undecided(Exception):
 Function = Callable[[Conflict], Any]
 Answer = Decision | Mapping[str, Any]
 """Who wins, or what the row's columns become."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a conflict with `event`."""
+
+    conflict: Conflict
+    event: Event
+    decision: Decision
 
 
 def decide(conflict: Conflict, rule: ConflictRule, function: Function | None) -> Answer:
@@ -148,7 +156,7 @@ def _asked(conflict: Conflict, name: str, function: Function) -> Answer:
 
 def source_time(event: Event) -> datetime:
     """When the source committed, as an envelope tells it; else the record's time."""
-    stamp = (event.source or {}).get("ts_ms")
+    stamp: Any = (event.source or {}).get("ts_ms")
     return time_from(stamp if isinstance(stamp, int) and stamp > 0 else event.timestamp) or _EPOCH
 
 
@@ -157,7 +165,7 @@ def time_from(value: Any) -> datetime | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float | Decimal):
-        return _EPOCH + timedelta(milliseconds=int(value)) if abs(value) < _FARTHEST else None
+        return _EPOCH + timedelta(milliseconds=int(value)) if -_FARTHEST < value < _FARTHEST else None
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)

@@ -19,12 +19,15 @@ from psycopg import sql
 from pycdc.errors import EnvironmentNotReady, SinkFenced
 from pycdc.events import Event, Partition
 from pycdc.origins import MESSAGE_PREFIX, mark
+from pycdc.sinks.postgres.conflict_log import CREATE as CREATE_CONFLICTS
+from pycdc.sinks.postgres.conflict_log import TABLES as CONFLICT_TABLES
 from pycdc.sinks.postgres.session import Connection, connect, translate
 
 Identity = tuple[str, bytes]
 """Topic and key: what an event and its followers share."""
 
-_EXISTS: Final = "SELECT to_regclass(%s) IS NOT NULL AND to_regclass(%s) IS NOT NULL"
+_EXISTS: Final = "SELECT count(to_regclass(name)) = count(*) FROM unnest(%s::text[]) AS u(name)"
+_TABLES: Final = ("apply_offsets", "parked", *CONFLICT_TABLES)
 _CREATE: Final[tuple[LiteralString, ...]] = (
     "CREATE SCHEMA IF NOT EXISTS {schema}",
     """CREATE TABLE IF NOT EXISTS {offsets} (
@@ -49,6 +52,7 @@ _CREATE: Final[tuple[LiteralString, ...]] = (
     detail text,
     parked_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (pipeline, topic, partition, "offset"))""",
+    *CREATE_CONFLICTS,
 )
 _KNOWN: Final = "SELECT topic, partition FROM {offsets} WHERE pipeline = %s AND topic = ANY(%s)"
 _CLAIM: Final = """INSERT INTO {offsets} AS o (pipeline, topic, partition, next_offset)
@@ -88,6 +92,7 @@ class Ledger:
             "schema": sql.Identifier(schema),
             "offsets": sql.Identifier(schema, "apply_offsets"),
             "parked": sql.Identifier(schema, "parked"),
+            **{name: sql.Identifier(schema, name) for name in CONFLICT_TABLES},
         }
         self._mark = mark(pipeline)
         self._connection: Connection | None = None
@@ -200,13 +205,14 @@ class Ledger:
         except psycopg.errors.InsufficientPrivilege:
             connection.rollback()
             raise EnvironmentNotReady(
-                f"the tables apply_offsets and parked are not in schema {self._schema}, and the role may not make them",
+                f"tables of pycdc's own ({', '.join(_TABLES)}) are not in schema {self._schema}, and the role may not "
+                "make them",
                 hint=f"let an owner run:\n{self.create_sql(connection)}",
             ) from None
 
     def tables_exist(self, connection: Connection) -> bool:
-        names = [self._names[name].as_string(connection) for name in ("offsets", "parked")]
-        row = connection.execute(_EXISTS, names).fetchone()
+        names = [sql.Identifier(self._schema, name).as_string(connection) for name in _TABLES]
+        row = connection.execute(_EXISTS, (names,)).fetchone()
         return row is not None and bool(row[0])
 
     def create_sql(self, connection: Connection) -> str:
@@ -214,7 +220,7 @@ class Ledger:
         role = sql.Identifier(connection.info.user)
         grants = sql.SQL(
             "GRANT USAGE ON SCHEMA {schema} TO {role};\nGRANT SELECT, INSERT, UPDATE, DELETE ON {offsets}, "
-            "{parked} TO {role};"
+            "{parked}, {conflicts}, {conflict_watch} TO {role};"
         ).format(role=role, **self._names)
         made = [self._sql(statement).as_string(connection) + ";" for statement in _CREATE]
         return "\n".join([*made, grants.as_string(connection)])

@@ -30,11 +30,13 @@ from pycdc.errors import ApplyError, ConnectionLost, DeliveryError
 from pycdc.events import Applied, Event, EventBatch, Partition
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
+from pycdc.sinks.postgres.conflict import Decision, Settled
+from pycdc.sinks.postgres.conflict_setup import set_up_conflicts
 from pycdc.sinks.postgres.ledger import Identity, Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
+from pycdc.sinks.postgres.refusals import Refused
 from pycdc.sinks.postgres.routing import Router
 from pycdc.sinks.postgres.session import Fault, connect, described, fault, translate
-from pycdc.sinks.postgres.statements import RowMissing, execute
 from pycdc.sinks.postgres.tables import read_tables
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.values import Unwritable
@@ -71,8 +73,10 @@ class PostgresSink:
         self._connection = connect(settings.dsn.get_secret_value())
         try:
             ledger.ensure_tables(self._connection)
-            self._router = Router(settings, read_tables(self._connection, settings.routes))
+            tables = read_tables(self._connection, settings.routes)
+            self._router = Router(settings, tables)
             origin = set_up_origin(self._connection, pipeline)
+            self._conflicts = set_up_conflicts(self._connection, settings, pipeline, tables, origin)
         except psycopg.Error as error:
             self._connection.close()
             raise translate(error) from None
@@ -128,8 +132,8 @@ class PostgresSink:
             try:
                 self._transaction(events, offsets, bisect=bisect)
                 return
-            except (psycopg.Error, RowMissing) as error:
-                kind = Fault.ROW if isinstance(error, RowMissing) else fault(error)
+            except (psycopg.Error, Refused) as error:
+                kind = Fault.ROW if isinstance(error, Refused) else fault(error)
                 if isinstance(error, psycopg.Error) and (kind is Fault.OTHER or self._connection.closed):
                     raise translate(error) from None
                 self._connection.rollback()
@@ -169,16 +173,11 @@ class PostgresSink:
 
     def _run(self, events: list[Routed]) -> None:
         done = Tally()
-        for group in groups_of(write for routed in events for write in routed.writes):
-            lacking = execute(self._connection, group)
-            table, operation = str(group.shape.table), group.shape.operation
-            done.applied[table, operation] += len(group.writes) - lacking
-            if lacking:
-                done.skipped[table, "RowMissing"] += lacking
-                log.warning("rows were not there", table=table, operation=operation, rows=lacking)
+        writes = [write for routed in events for write in routed.writes]
+        for group in groups_of(self._conflicts.newest(self._connection, writes, done)):
+            self._conflicts.execute(self._connection, group, done)
         # Not before the end: a savepoint takes back what was done of it.
-        self._tally.applied.update(done.applied)
-        self._tally.skipped.update(done.skipped)
+        self._tally.add(done)
 
     def _halves(self, events: list[Routed]) -> None:
         """Run `events` in a savepoint; where a row is refused, its halves, down to the event that it came from."""
@@ -188,11 +187,11 @@ class PostgresSink:
         try:
             with self._connection.transaction():
                 self._run(events)
-        except (psycopg.Error, RowMissing) as error:
+        except (psycopg.Error, Refused) as error:
             if isinstance(error, psycopg.Error) and fault(error) is not Fault.ROW:
                 raise
             if len(events) == 1:
-                self._give_up(events[0].event, error)
+                self._give_up(events[0], error)
                 return
             middle = len(events) // 2
             self._halves(events[:middle])
@@ -220,18 +219,29 @@ class PostgresSink:
         self._tally.parked["Follower"] += 1
         return True
 
-    def _give_up(self, event: Event, error: psycopg.Error | RowMissing) -> None:
-        if isinstance(error, RowMissing):
-            self._park(event, "RowMissing", None, "the row to be changed is not there")
+    def _give_up(self, routed: Routed, error: psycopg.Error | Refused) -> None:
+        event, met = routed.event, self._conflicts.met(routed.writes, error)
+        if met is not None and self._conflicts.stays(met):
+            self._conflicts.tell(self._connection, [Settled(met, event, Decision.MONOLITH)], self._tally)
+            others = [write for write in routed.writes if str(write.shape.table) != met.table]
+            self._halves([Routed(event, others)])
+            return
+        if isinstance(error, Refused):
+            name, state, words, shown = error.reason, None, error.detail, error.detail
         else:
-            words = error.diag.message_primary or ""
-            self._park(event, type(error).__name__, error.sqlstate, words, shown=described(error))
+            name, state = type(error).__name__, error.sqlstate
+            words, shown = error.diag.message_primary or "", described(error)
+        self._park(event, name, state, words, shown=shown, always=met is not None and self._conflicts.parks(met))
+        if met is not None:
+            self._conflicts.tell(self._connection, [Settled(met, event, Decision.PARKED)], self._tally)
         _add(self._refused, event)
 
-    def _park(self, event: Event, error: str, sqlstate: str | None, detail: str, *, shown: str = "") -> None:
+    def _park(
+        self, event: Event, error: str, sqlstate: str | None, detail: str, *, shown: str = "", always: bool = False
+    ) -> None:
         """`detail` is the server's own words, which may hold values: into the table, and nowhere else."""
         shown = shown or detail
-        if self._settings.on_error == "stop":
+        if self._settings.on_error == "stop" and not always:
             raise ApplyError(
                 f"{event} cannot be applied: {shown}",
                 hint="correct the table or the route and start again, or set sink.postgres.on_error: park",
@@ -240,7 +250,7 @@ class PostgresSink:
         self._tally.parked[error] += 1
         log.warning("parked an event", record=str(event), reason=shown)
 
-    def _refused_by_commit(self, error: psycopg.Error | RowMissing) -> ApplyError:
+    def _refused_by_commit(self, error: psycopg.Error | Refused) -> ApplyError:
         reason = described(error) if isinstance(error, psycopg.Error) else "a row is missing"
         return ApplyError(
             f"a batch of {len(self._events)} events up to {self._events[-1]} is refused by its commit: {reason}",
