@@ -384,6 +384,17 @@ class ConflictRule(Model):
             raise Refused("compares versions without a column", "add `version: column`")
         if self.version is not None and (self.default != "version" or self.detect not in ("auto", "version")):
             raise Refused("has a version that decides nothing", "write `default: version`, or remove `version`")
+        partly = sorted(name for name, word in self.columns.items() if word != "monolith_wins")
+        if partly and self.default == "monolith_wins" and self.detect != "old_values":
+            raise Refused(
+                f"writes {', '.join(partly)} into a row that the monolith keeps, which then looks like the service's",
+                "add `detect: old_values`, which does not ask who wrote a row",
+            )
+        if partly and self.default == "last_write_wins" and self.row_time is None:
+            raise Refused(
+                f"writes {', '.join(partly)} into a row that keeps its other values, which then looks younger",
+                "add `row_time: column`, which does not ask when a row was written",
+            )
         timed = {"event_time", "row_time", "skew", "tie"} & self.model_fields_set
         if timed and self.default != "last_write_wins":
             raise Refused(f"has {', '.join(sorted(timed))}", "write `default: last_write_wins`, or remove it")

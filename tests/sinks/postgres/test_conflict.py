@@ -147,6 +147,8 @@ def test_a_function_that_fails_is_named_and_its_words_are_not_shown() -> None:
         ({"default": "service_wins", "version": "v"}, "decides nothing"),
         ({"default": "service_wins", "skew": 1}, "has skew"),
         ({"default": "whoever"}, "default"),
+        ({"default": "monolith_wins", "columns": {"q": "delta"}}, "detect: old_values"),
+        ({"default": "last_write_wins", "columns": {"q": "delta"}}, "row_time: column"),
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(options: dict[str, Any], words: str) -> None:
@@ -206,7 +208,7 @@ class Side:
         return time + 1
 
 
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["write a", "write b", "a hears", "b hears"]), st.integers(0, 2))))
 def test_whatever_the_order_both_sides_end_with_the_same_row(steps: list[tuple[str, int]]) -> None:
     """Both may write in the same millisecond: then the side decides."""

@@ -56,6 +56,11 @@ class Policy:
     def added(self) -> frozenset[str]:
         return frozenset(name for name, word in self.rule.columns.items() if word == "delta")
 
+    @property
+    def prepares(self) -> bool:
+        """Whether its writes are looked at one by one, before those of a row are told as one."""
+        return bool(self.added) or self.detection in ("version", "old_values")
+
     def guard(self, shape: Shape) -> Guard | None:
         """None where nothing can conflict: an upsert that writes with a new row only, an insert that must be one."""
         spared = self.owned | self.added
@@ -71,7 +76,7 @@ class Policy:
         if detection == "origin" and shape.add and not shape.set:
             detection = "none"  # what is added to a row does not conflict with what others did to it
         if detection == "version":
-            return Guard("version", self.version_column, spared, True)
+            return Guard("time" if self.rule.version is None else "version", self.version_column, spared, True)
         if detection == "before":
             return Guard("before", "", spared, True)
         return Guard(

@@ -34,8 +34,10 @@ def _update(write: Write, values: Mapping[str, str | None]) -> Write | None:
 
 def chosen(policy: Policy, met: Conflict, write: Write, answer: Answer) -> tuple[Decision, Write | None]:
     """What is decided, once columns that are decided on their own are, and the write. Raises Undecided, Unwritable."""
-    if answer is Decision.PARKED or (answer is Decision.MONOLITH and met.kind in STALE):
-        return answer, None
+    if answer is Decision.PARKED:
+        return Decision.PARKED, None
+    if met.kind in STALE and policy.rule.default == "version":
+        return Decision.MONOLITH, None
     if write.shape.operation == "delete" and isinstance(answer, Decision):
         return answer, write if answer is Decision.SERVICE else None
     told = dict(zip(write.shape.set, write.set, strict=True))

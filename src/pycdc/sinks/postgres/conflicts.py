@@ -22,9 +22,9 @@ from pycdc.observability.logger import get_logger
 from pycdc.origins import origin_prefix
 from pycdc.sinks.postgres.conflict import UNIQUE, Conflict, Decision, Kind, Settled, Undecided, decide, knew, time_from
 from pycdc.sinks.postgres.conflict_log import ConflictLog
-from pycdc.sinks.postgres.conflict_parts import Part, parts
 from pycdc.sinks.postgres.conflict_policy import Policy, Version
 from pycdc.sinks.postgres.conflict_rows import Found, read_locked
+from pycdc.sinks.postgres.conflict_updates import as_change
 from pycdc.sinks.postgres.conflict_writes import as_insert, as_update, chosen
 from pycdc.sinks.postgres.guards import FREE, Guard
 from pycdc.sinks.postgres.refusals import Parked, Refused, RowMissing
@@ -47,38 +47,49 @@ class Conflicts:
         self._policies = policies
         self._writer = (since, origin_prefix(pipeline))
         self._journal = journal
-        self._ordered = any(policy.detection == "version" for policy in policies.values())
+        self._inserts: dict[object, Write] = {}
+        self._prepares = any(policy.prepares for policy in policies.values())
 
-    def newest(self, connection: Connection, writes: list[Write], tally: Tally) -> list[Write]:
-        """Without those that come behind a newer version of their row: a batch tells a row's writes as one.
+    def prepared(self, connection: Connection, writes: list[Write], tally: Tally) -> list[Write]:
+        """What of `writes` is to be written, as `execute` needs it, before those of a row are told as one.
 
-        Raises Refused where an event does not tell its version.
+        Without those that come behind a newer version of their row. Raises Refused where an event does not tell what
+        its rule needs.
         """
-        if not self._ordered:
+        if not self._prepares:
             return writes
+        self._inserts.clear()
         highest: dict[object, Version] = {}
         kept, settled = [], []
-        for write in writes:
-            policy = self._policies[write.shape.table]
-            try:
+        try:
+            for write in writes:
+                policy = self._policies[write.shape.table]
+                change = self._as_change(policy, write)
                 if policy.detection == "version" and _is_stale(policy, write, highest):
-                    settled.append(_stale(policy, write))
+                    decision, rest = chosen(policy, _stale(policy, write), change, Decision.MONOLITH)
+                    settled.append(Settled(_stale(policy, write), write.event, decision))
+                    kept += [rest] if rest is not None else []
                 else:
-                    kept.append(write)
-            except Unwritable as error:
-                raise Refused(str(error)) from None
+                    kept.append(change)
+        except Unwritable as error:
+            raise Refused(str(error)) from None
         self.tell(connection, settled, tally)
         return kept
 
+    def _as_change(self, policy: Policy, write: Write) -> Write:
+        change = as_change(policy, write)
+        if change is not write and write.shape.operation == "upsert":
+            self._inserts[_row(write)] = write
+        return change
+
     def execute(self, connection: Connection, group: Group, tally: Tally) -> None:
         """Write `group`, and count in `tally`. Raises Refused where a write must not be passed over."""
-        policy = self._policies[group.shape.table]
-        table, operation = str(group.shape.table), group.shape.operation
+        table, operation = group.shape.table, group.shape.operation
         try:
-            undone = sum(self._part(connection, policy, part, tally) for part in parts(policy, group))
+            undone = self._execute(connection, self._policies[table], group, tally)
         except (Unwritable, Undecided) as error:
             raise Refused(str(error)) from None
-        tally.applied[table, operation] += len(group.writes) - undone
+        tally.applied[str(table), operation] += len(group.writes) - undone
 
     # What the database or a rule refused.
 
@@ -106,23 +117,22 @@ class Conflicts:
     def _rule(self, met: Conflict) -> ConflictRule:
         return next(policy.rule for table, policy in self._policies.items() if str(table) == met.table)
 
-    def _part(self, connection: Connection, policy: Policy, part: Part, tally: Tally) -> int:
+    def _execute(self, connection: Connection, policy: Policy, group: Group, tally: Tally) -> int:
         """How many writes were not done."""
-        shape, writes = part.group.shape, part.group.writes
-        guard = policy.guard(shape)
+        shape, guard = group.shape, policy.guard(group.shape)
         if guard is None:
-            return execute(connection, part.group)
-        query, values = statement(shape, guard), self._parameters(policy, part.group, guard)
-        cursor = connection.execute(query, values, prepare=True)
-        if cursor.rowcount == len(writes) or not guard.reports:
+            return execute(connection, group)
+        values = self._parameters(policy, group, guard)
+        cursor = connection.execute(statement(shape, guard), values, prepare=True)
+        if cursor.rowcount == len(group.writes) or not guard.reports:
             return 0
-        return self._settle(connection, policy, part, guard, _left(part.group, cursor), tally)
+        return self._settle(connection, policy, guard, _left(group, cursor), tally)
 
     def _parameters(self, policy: Policy, group: Group, guard: Guard) -> list[Any]:
         values: list[Any] = list(parameters(group.shape, group.writes))
         if guard.kind == "before":
             values.append(array_of([_old_row(policy, write) for write in group.writes]))
-        elif guard.kind == "version":
+        elif guard.kind in ("version", "time"):
             versions = [policy.version(write) for write in group.writes]
             values += [array_of(versions)] if group.shape.operation in ("update", "delete") else []
         return values + list(self._writer) if guard.kind == "origin" else values
@@ -133,7 +143,6 @@ class Conflicts:
         self,
         connection: Connection,
         policy: Policy,
-        part: Part,
         guard: Guard,
         left: tuple[list[Write], set[tuple[str, ...]]],
         tally: Tally,
@@ -146,7 +155,7 @@ class Conflicts:
         for each in found:
             if each.key in written:
                 continue  # the key is written in another way, 07 for 7
-            outcome, write = self._outcome(policy, part, guard, each)
+            outcome, write = self._outcome(policy, guard, each)
             settled += [outcome] if outcome is not None else []
             again += [write] if write is not None else []
             undone += write is None
@@ -154,11 +163,11 @@ class Conflicts:
         self.tell(connection, settled, tally)
         return undone
 
-    def _outcome(self, policy: Policy, part: Part, guard: Guard, found: Found) -> tuple[Settled | None, Write | None]:
+    def _outcome(self, policy: Policy, guard: Guard, found: Found) -> tuple[Settled | None, Write | None]:
         """What it was, if it was a conflict, and what is written, if anything is."""
         write = found.write
         if found.current is None:
-            return self._missing(policy, part, found)
+            return self._missing(policy, found)
         kind = _kind(policy, guard, found)
         met = None if kind is None else _conflict(policy, found, kind)
         if met is None or knew(met, policy.rule):
@@ -168,12 +177,12 @@ class Conflicts:
             raise Parked(met)
         return Settled(met, write.event, decision), chosen_write
 
-    def _missing(self, policy: Policy, part: Part, found: Found) -> tuple[Settled | None, Write | None]:
+    def _missing(self, policy: Policy, found: Found) -> tuple[Settled | None, Write | None]:
         write = found.write
         shape = write.shape
         if shape.operation in ("insert", "upsert"):
             return None, as_insert(write)  # it was there a moment ago
-        insert = part.inserts.get(write.key)
+        insert = self._inserts.get(_row(write))
         if policy.removes(write):
             if write.event.raw_value is None:
                 return None, None  # a tombstone says that there is no such row, and is right
@@ -220,11 +229,15 @@ def _left(group: Group, cursor: psycopg.Cursor[Any]) -> tuple[list[Write], set[t
     return [write for write in group.writes if write.key not in written], written
 
 
+def _row(write: Write) -> object:
+    return write.shape.space, write.key
+
+
 def _is_stale(policy: Policy, write: Write, highest: dict[object, Version]) -> bool:
     text = policy.version(write)
     if text is None:
         return False
-    version, row = policy.comparable(text), (write.shape.space, write.key)
+    version, row = policy.comparable(text), _row(write)
     seen = highest.get(row)
     if seen is not None:
         # Times of one row that are equal come in the order of its events; an equal version is a duplicate.
@@ -235,9 +248,8 @@ def _is_stale(policy: Policy, write: Write, highest: dict[object, Version]) -> b
     return False
 
 
-def _stale(policy: Policy, write: Write) -> Settled:
-    kind = Kind.DELETE_STALE if policy.removes(write) else Kind.UPDATE_STALE
-    return Settled(_unseen(policy, write, kind), write.event, Decision.MONOLITH)
+def _stale(policy: Policy, write: Write) -> Conflict:
+    return _unseen(policy, write, Kind.DELETE_STALE if policy.removes(write) else Kind.UPDATE_STALE)
 
 
 def _unseen(policy: Policy, write: Write, kind: Kind) -> Conflict:
@@ -264,7 +276,7 @@ def _kind(policy: Policy, guard: Guard, found: Found) -> Kind | None:
     removes = policy.removes(found.write)
     if guard.kind == "absent":
         return Kind.INSERT_EXISTS
-    if guard.kind == "version":
+    if guard.kind in ("version", "time"):
         return Kind.DELETE_STALE if removes else Kind.UPDATE_STALE
     if guard.kind == "before":
         return None if found.agrees else Kind.DELETE_VALUES_DIFFER if removes else Kind.UPDATE_VALUES_DIFFER

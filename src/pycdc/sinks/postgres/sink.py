@@ -174,7 +174,7 @@ class PostgresSink:
     def _run(self, events: list[Routed]) -> None:
         done = Tally()
         writes = [write for routed in events for write in routed.writes]
-        for group in groups_of(self._conflicts.newest(self._connection, writes, done)):
+        for group in groups_of(self._conflicts.prepared(self._connection, writes, done)):
             self._conflicts.execute(self._connection, group, done)
         # Not before the end: a savepoint takes back what was done of it.
         self._tally.add(done)
