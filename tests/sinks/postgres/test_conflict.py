@@ -183,7 +183,7 @@ def test_a_time_is_read_however_it_is_written(value: Any, expected: datetime | N
 
 
 def test_the_time_of_an_event_is_its_sources_and_else_the_records() -> None:
-    event = Event(Partition("items", 0), 0, 1000, source={"ts_ms": 5000})
+    event = Event(Partition("items", 0), 0, 1000, envelope={"op": "u", "source": {"ts_ms": 5000}})
     assert source_time(event) == time_from(5000)
     assert source_time(Event(Partition("items", 0), 0, 1000)) == time_from(1000)
 
