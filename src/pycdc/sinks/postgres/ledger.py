@@ -27,7 +27,7 @@ Identity = tuple[str, bytes]
 """Topic and key: what an event and its followers share."""
 
 _EXISTS: Final = "SELECT count(to_regclass(name)) = count(*) FROM unnest(%s::text[]) AS u(name)"
-_TABLES: Final = ("apply_offsets", "parked", *CONFLICT_TABLES)
+TABLES: Final = ("apply_offsets", "parked", *CONFLICT_TABLES)
 _CREATE: Final[tuple[LiteralString, ...]] = (
     "CREATE SCHEMA IF NOT EXISTS {schema}",
     """CREATE TABLE IF NOT EXISTS {offsets} (
@@ -205,13 +205,13 @@ class Ledger:
         except psycopg.errors.InsufficientPrivilege:
             connection.rollback()
             raise EnvironmentNotReady(
-                f"tables of pycdc's own ({', '.join(_TABLES)}) are not in schema {self._schema}, and the role may not "
+                f"tables of pycdc's own ({', '.join(TABLES)}) are not in schema {self._schema}, and the role may not "
                 "make them",
                 hint=f"let an owner run:\n{self.create_sql(connection)}",
             ) from None
 
     def tables_exist(self, connection: Connection) -> bool:
-        names = [sql.Identifier(self._schema, name).as_string(connection) for name in _TABLES]
+        names = [sql.Identifier(self._schema, name).as_string(connection) for name in TABLES]
         row = connection.execute(_EXISTS, (names,)).fetchone()
         return row is not None and bool(row[0])
 

@@ -27,10 +27,11 @@ from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.refusals import Refused
 from pycdc.sinks.postgres.routing import Router
 from pycdc.sinks.postgres.session import Fault, connect, described, fault, translate
+from pycdc.sinks.postgres.statements import parameters, statement
 from pycdc.sinks.postgres.tables import read_tables
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.values import Unwritable
-from pycdc.sinks.postgres.writes import groups_of
+from pycdc.sinks.postgres.writes import Write, groups_of, shape_of
 
 Decode = Callable[[Partition, int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]], Event]
 
@@ -178,11 +179,15 @@ class Replay:
         conflicts = self._conflicts
         try:
             writes = [] if event.problem else self._router.writes(event)
+            given_up: list[Write] = []
             if verdict is not None and verdict.side == "monolith":
+                given_up = [write for write in writes if str(write.shape.table) == verdict.table]
                 writes = [write for write in writes if str(write.shape.table) != verdict.table]
             elif verdict is not None:
                 conflicts = self._overruling()
             with self._connection.transaction():
+                for write in given_up:
+                    self._agree(write)
                 for group in groups_of(conflicts.prepared(self._connection, writes, Tally())):
                     conflicts.execute(self._connection, group, Tally())
         except Unwritable as error:
@@ -194,6 +199,12 @@ class Replay:
                 raise
             return described(error)
         return event.problem
+
+    def _agree(self, write: Write) -> None:
+        """Make the row the pipeline's own, as it is: it was looked at, so what follows does not conflict with it."""
+        shape = shape_of(write.shape.table, "update", write.shape.key, must_exist=True)
+        row = Write(shape, write.key, (), (), write.event, write.first)
+        self._connection.execute(statement(shape), parameters(shape, [row]))
 
     def _overruling(self) -> Conflicts:
         """Rules by which events win, and nothing is recorded: that was done before."""
