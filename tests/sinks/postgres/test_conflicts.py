@@ -403,6 +403,24 @@ def test_a_rule_that_does_not_fit_its_table_is_told_before_anything_runs(
         rig.process(*({"topic": "items", "table": "items", "conflict": rule} for rule in rules))
 
 
+@SERVERS
+@pytest.mark.parametrize("rule", ["monolith_wins", {"default": "monolith_wins", "detect": "old_values"}])
+def test_conflicts_are_seen_in_partitioned_tables_whatever_their_partitions_look_like(rig: Rig, rule: Any) -> None:
+    rig.sql(
+        "CREATE TABLE parts (id int PRIMARY KEY, name text, price numeric(10,2)) PARTITION BY RANGE (id);"
+        "CREATE TABLE low PARTITION OF parts FOR VALUES FROM (0) TO (100);"
+        "CREATE TABLE high (gone int, price numeric(10,2), name text, id int NOT NULL); ALTER TABLE high DROP gone;"
+        "ALTER TABLE parts ATTACH PARTITION high FOR VALUES FROM (100) TO (200)"
+    )
+    sink = process(rig, rule, table="parts")
+    rows = [{"id": key, "name": "cup", "price": "1.5"} for key in (1, 2, 101, 102)]
+    sink.apply(*(update(None, row) for row in rows))
+    rig.sql("UPDATE parts SET name = 'monolith' WHERE id IN (1, 101)")
+    sink.apply(*(update(row, {"name": "pot"}) for row in rows))
+    assert rig.sql("SELECT name FROM parts ORDER BY id") == [("monolith",), ("pot",), ("monolith",), ("pot",)]
+    assert [decision for _, decision in recorded(rig)] == ["monolith"] * 2
+
+
 # Races.
 
 

@@ -44,8 +44,8 @@ CASE WHEN t.xmin IS NULL THEN u.g::jsonb ELSE to_jsonb(jsonb_populate_record(t, 
 coalesce(jsonb_populate_record(t, u.g::jsonb) *= t, false), {keys}
 FROM {rows} LEFT JOIN {table} AS t ON {same_key}{joined} ORDER BY u.n"""
 _WRITER: Final = """o.timestamp, CASE o.roident WHEN 0 THEN '' ELSE coalesce(r.roname, o.roident::text) END,
-coalesce(o.timestamp < %s::timestamptz OR starts_with(r.roname, %s::text), o.roident IS NULL)"""
-_NO_WRITER: Final = "NULL::timestamptz, NULL::text, %s::timestamptz IS NULL AND %s::text IS NULL"
+coalesce(starts_with(r.roname, %s::text) OR o.timestamp < %s::timestamptz, o.roident IS NULL)"""
+_NO_WRITER: Final = "NULL::timestamptz, NULL::text, %s::text IS NULL AND %s::timestamptz IS NULL"
 _JOINED: Final = """
 LEFT JOIN LATERAL pg_catalog.pg_xact_commit_timestamp_origin(t.xmin) AS o ON t.xmin IS NOT NULL
 LEFT JOIN pg_catalog.pg_replication_origin AS r ON r.roident = o.roident"""

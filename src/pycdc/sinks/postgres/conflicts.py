@@ -45,7 +45,7 @@ class Conflicts:
         self, pipeline: str, policies: Mapping[TargetTable, Policy], since: datetime | None, journal: ConflictLog
     ) -> None:
         self._policies = policies
-        self._writer = (since, origin_prefix(pipeline))
+        self._writer = (origin_prefix(pipeline), since)
         self._journal = journal
         self._inserts: dict[object, Write] = {}
         self._prepares = any(policy.prepares for policy in policies.values())

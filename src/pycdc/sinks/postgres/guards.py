@@ -40,11 +40,11 @@ class Guard(NamedTuple):
 
 FREE: Final = Guard()
 
-_ORIGIN: Final = """coalesce((SELECT o.timestamp < %s::timestamptz OR o.roident = ANY (ARRAY(
-SELECT r.roident FROM pg_catalog.pg_replication_origin r WHERE starts_with(r.roname, %s::text)))
-FROM pg_catalog.pg_xact_commit_timestamp_origin(t.xmin) o), true)"""
-"""A row that this transaction wrote itself has no commit timestamp yet, and passes. Parameters: `since`, and what the
-names of the pipeline's origins begin with. They are read anew each time: another worker may have made one just now."""
+_ORIGIN: Final = """(coalesce((pg_catalog.pg_xact_commit_timestamp_origin(t.xmin)).roident = ANY (ARRAY(
+SELECT r.roident FROM pg_catalog.pg_replication_origin r WHERE starts_with(r.roname, %s::text))), true)
+OR pg_catalog.pg_xact_commit_timestamp(t.xmin) < %s::timestamptz)"""
+"""A row that this transaction wrote itself has no commit timestamp yet, and passes. Parameters: what the names of the
+pipeline's origins begin with, and the time. The origins are read anew each time: another process may have made one."""
 _BEFORE: Final = "jsonb_populate_record(t, u.g::jsonb) *= t"
 """Columns that the event does not name keep the row's values, those it names get the column's type and its precision;
 `*=` compares types that have no `=`."""
