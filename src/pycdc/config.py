@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from string import Formatter
 from typing import Annotated, Any, Final, Literal
 
@@ -341,6 +342,70 @@ class KafkaSink(KafkaClient):
 Operation = Literal["insert", "update", "upsert", "delete", "soft_delete", "delta"]
 
 
+class ConflictRule(Model):
+    """What happens where an event meets a row that somebody else changed. One word is short for `default`.
+
+    `service` is the side that the events come from, `monolith` the side of the rows.
+    """
+
+    default: Literal["service_wins", "monolith_wins", "last_write_wins", "version", "park", "python"] = "service_wins"
+    """The event's row is written; the row stays; the later of both; the higher version (needs `version`); the event is
+    parked with its followers, for `pycdc conflicts`; or `function` decides."""
+    columns: dict[str, Literal["service_wins", "monolith_wins", "delta"]] = {}
+    """Columns that are decided on their own. A column of monolith_wins is written with a new row only, conflict or
+    not. delta always adds what the event changed (after - before) to what is there."""
+    detect: Literal["auto", "origin", "version", "old_values", "none"] = "auto"
+    """How a foreign change is seen: by the replication origin of the row's last writer (`track_commit_timestamp`); by
+    `version`; by comparing the row with the event's `before`. auto: by version where a column is named, else by
+    origin where the server and the role allow it."""
+    version: str | None = None
+    """Column that grows with each change, a number or a time. An event that does not bring a higher one is out of
+    date."""
+    event_time: str | None = None
+    """For last_write_wins: field (as in `set`) with the time of the event, a number of milliseconds or ISO 8601.
+    Default: the envelope's `source.ts_ms`, else the record's."""
+    row_time: str | None = None
+    """For last_write_wins: column with the row's time. Default: when its last writer committed."""
+    skew: Annotated[float, Field(ge=0)] = 0.0
+    """For last_write_wins: seconds within which clocks do not decide, but `tie` does, or an event whose `before` is
+    the row wins."""
+    tie: Literal["service", "monolith"] = "service"
+    """For last_write_wins: who wins where times are equal. In the pipeline that goes the other way it is the other
+    word, so that both sides keep the same row."""
+    function: Annotated[str | None, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = None
+    """For python: `module:function`, which is called with a `Conflict` and returns "service", "monolith", "park" or
+    a dict of columns and values."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, data: Any) -> Any:
+        return {"default": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _fits(self) -> ConflictRule:
+        if (self.default == "python") != (self.function is not None):
+            raise Refused("needs `default: python` and `function` together", "write both, or none of them")
+        if (self.default == "version" or self.detect == "version") and self.version is None:
+            raise Refused("compares versions without a column", "add `version: column`")
+        if self.version is not None and (self.default != "version" or self.detect not in ("auto", "version")):
+            raise Refused("has a version that decides nothing", "write `default: version`, or remove `version`")
+        partly = sorted(name for name, word in self.columns.items() if word != "monolith_wins")
+        if partly and self.default == "monolith_wins" and self.detect != "old_values":
+            raise Refused(
+                f"writes {', '.join(partly)} into a row that the monolith keeps, which then looks like the service's",
+                "add `detect: old_values`, which does not ask who wrote a row",
+            )
+        if partly and self.default == "last_write_wins" and self.row_time is None:
+            raise Refused(
+                f"writes {', '.join(partly)} into a row that keeps its other values, which then looks younger",
+                "add `row_time: column`, which does not ask when a row was written",
+            )
+        timed = {"event_time", "row_time", "skew", "tie"} & self.model_fields_set
+        if timed and self.default != "last_write_wins":
+            raise Refused(f"has {', '.join(sorted(timed))}", "write `default: last_write_wins`, or remove it")
+        return self
+
+
 class Route(Model):
     """Events of a topic into a table. Several routes may take the same event: all of them apply, in one transaction.
 
@@ -373,6 +438,9 @@ class Route(Model):
     """Column to value: what marks a row as deleted; `$timestamp` is the record's time."""
     missing: Literal["error", "ignore"] = "error"
     """A row that an update or a delta does not find: an error, so that nothing is lost silently, or nothing."""
+    conflict: ConflictRule | None = None
+    """Where somebody else changed the row. Default: the event's row is written, and what it meets is recorded; for
+    `operation: insert` a row that is there is an error. Routes into one table have the same rule."""
 
     @model_validator(mode="after")
     def _fits(self) -> Route:
@@ -421,6 +489,17 @@ class Loops(Model):
     database, whose own changes must not come back. `*` matches any characters."""
 
 
+class Conflicts(Model):
+    """What is kept of conflicts, in the table `conflicts`, in the transaction that writes the rows."""
+
+    record: bool = True
+    """Keep them. Without, they are decided and counted all the same."""
+    values: bool = True
+    """Keep both rows. Without: the key, times and origins."""
+    since: datetime | None = None
+    """What others wrote before this time is no conflict. Default: when the pipeline first ran."""
+
+
 class PostgresSink(Model):
     """Write events into tables of Postgres 14 to 18: rows and offsets in one transaction."""
 
@@ -435,6 +514,8 @@ class PostgresSink(Model):
     """Schema of the tables `apply_offsets` and `parked`; made if missing."""
     unavailable: str = "__debezium_unavailable_value"
     """What stands for a value that was not sent; its column is left alone."""
+    conflicts: Conflicts = Conflicts()
+    """What is kept of conflicts."""
     max_attempts: Annotated[int, Field(ge=1)] = 10
     """How often a transaction is tried that meets deadlocks or serialization failures, before the pipeline rewinds."""
     wait_for_parents: Annotated[float, Field(ge=0)] = 30.0

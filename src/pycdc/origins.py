@@ -76,7 +76,12 @@ def _number(value: object) -> int:
 
 def origin_name(pipeline: str, worker: int) -> str:
     """A replication origin belongs to one session at a time, so each worker has its own."""
-    return f"{_ORIGIN}{pipeline}:{worker}"
+    return f"{origin_prefix(pipeline)}{worker}"
+
+
+def origin_prefix(pipeline: str) -> str:
+    """What the names of all of a pipeline's origins begin with."""
+    return f"{_ORIGIN}{pipeline}:"
 
 
 def pipeline_of_origin(name: str) -> str | None:

@@ -8,26 +8,14 @@ parent's delete before its child's): those are tried again behind the others, as
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import psycopg
 
-from pycdc.events import Event, Partition
+from pycdc.events import Partition
 from pycdc.sinks.postgres.ledger import Identity
+from pycdc.sinks.postgres.refusals import Refused
 from pycdc.sinks.postgres.session import Connection, Fault, fault
-from pycdc.sinks.postgres.statements import RowMissing
-from pycdc.sinks.postgres.verdicts import Refusal, Verdicts, orphaned
-from pycdc.sinks.postgres.writes import Write
-
-
-@dataclass(slots=True)
-class Routed:
-    """An event and what it means, or why it means nothing. `loops`: pycdc carried it before, and it is left out."""
-
-    event: Event
-    writes: list[Write]
-    problem: str | None = None
-    loops: bool = False
+from pycdc.sinks.postgres.verdicts import Refusal, Routed, Verdicts, orphaned
 
 
 class Bisection:
@@ -61,7 +49,7 @@ class Bisection:
                 self._run(events)
                 self._connection.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
             self._applied += len(events)
-        except (psycopg.Error, RowMissing) as error:
+        except (psycopg.Error, Refused) as error:
             if isinstance(error, psycopg.Error) and fault(error) is not Fault.ROW:
                 raise
             if len(events) == 1:
@@ -83,7 +71,9 @@ class Bisection:
     def _refused(self, routed: Routed, error: Refusal) -> None:
         event = routed.event
         if not orphaned(error):
-            self._verdicts.give_up(event, error)
+            rest = self._verdicts.give_up(routed, error)
+            if rest is not None:
+                self._halves([rest])
             return
         self._later.append(routed)
         self._orphans.append((routed, error))
@@ -94,6 +84,6 @@ class Bisection:
     def _give_orphans_up(self) -> None:
         """Nothing was applied since they were found: nothing will help them in this transaction."""
         for routed, error in self._orphans:
-            self._verdicts.give_up(routed.event, error)
+            self._verdicts.give_up(routed, error)
         given_up = {id(routed) for routed, _ in self._orphans}
         self._later = [routed for routed in self._later if id(routed) not in given_up]

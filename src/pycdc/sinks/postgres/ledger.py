@@ -16,16 +16,21 @@ from typing import Any, Final, LiteralString, NamedTuple
 import psycopg
 from psycopg import sql
 
+from pycdc.config import PostgresSink
 from pycdc.errors import EnvironmentNotReady, SinkFenced
 from pycdc.events import Event, Partition
 from pycdc.origins import MESSAGE_PREFIX, Passage, mark
 from pycdc.sinks.postgres import inbox
+from pycdc.sinks.postgres.conflict_log import CREATE as CREATE_CONFLICTS
+from pycdc.sinks.postgres.conflict_log import TABLES as CONFLICT_TABLES
 from pycdc.sinks.postgres.session import Connection, connect, translate
+from pycdc.sinks.postgres.tables import split_name
 
 Identity = tuple[str, bytes]
 """Topic and key: what an event and its followers share."""
 
-_EXISTS: Final = "SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest(%s::text[]) AS n(name)"
+_EXISTS: Final = "SELECT count(to_regclass(name)) = count(*) FROM unnest(%s::text[]) AS u(name)"
+_TABLES: Final = ("apply_offsets", "parked", *CONFLICT_TABLES)
 _CREATE: Final[tuple[LiteralString, ...]] = (
     "CREATE SCHEMA IF NOT EXISTS {schema}",
     """CREATE TABLE IF NOT EXISTS {offsets} (
@@ -50,6 +55,7 @@ _CREATE: Final[tuple[LiteralString, ...]] = (
     detail text,
     parked_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (pipeline, topic, partition, "offset"))""",
+    *CREATE_CONFLICTS,
 )
 _KNOWN: Final = "SELECT topic, partition FROM {offsets} WHERE pipeline = %s AND topic = ANY(%s)"
 _CLAIM: Final = """INSERT INTO {offsets} AS o (pipeline, topic, partition, next_offset)
@@ -92,14 +98,20 @@ class Ledger:
             "schema": sql.Identifier(schema),
             "offsets": sql.Identifier(schema, "apply_offsets"),
             "parked": sql.Identifier(schema, "parked"),
-            "inbox": sql.Identifier(schema, "inbox"),
+            **{name: sql.Identifier(schema, name) for name in ("inbox", *CONFLICT_TABLES)},
         }
-        self._needed = ("offsets", "parked", "inbox") if has_inbox else ("offsets", "parked")
+        self._needed = (*_TABLES, "inbox") if has_inbox else _TABLES
         self._create = (*_CREATE, *inbox.CREATE) if has_inbox else _CREATE
         self.tables = frozenset(tables)
         self._connection: Connection | None = None
         self._held: dict[Partition, Held] = {}
         self.blocked: frozenset[Identity] = frozenset()
+
+    @classmethod
+    def of(cls, settings: PostgresSink, pipeline: str) -> Ledger:
+        tables = {".".join(split_name(route.table)) for route in settings.routes}
+        dsn = settings.dsn.get_secret_value()
+        return cls(dsn, pipeline, settings.bookkeeping, tables, has_inbox=settings.inbox is not None)
 
     # For the loop, which begins with no checkpoint: each partition has its own.
 
@@ -211,13 +223,13 @@ class Ledger:
         except psycopg.errors.InsufficientPrivilege:
             connection.rollback()
             raise EnvironmentNotReady(
-                f"the tables {' and '.join(self._table_names())} are not in schema {self._schema}, and the role may "
+                f"tables of pycdc's own ({', '.join(self._needed)}) are not in schema {self._schema}, and the role may "
                 "not make them",
                 hint=f"let an owner run:\n{self.create_sql(connection)}",
             ) from None
 
     def tables_exist(self, connection: Connection) -> bool:
-        names = [self._names[name].as_string(connection) for name in self._needed]
+        names = [self._own(name).as_string(connection) for name in self._needed]
         row = connection.execute(_EXISTS, (names,)).fetchone()
         return row is not None and bool(row[0])
 
@@ -226,12 +238,12 @@ class Ledger:
         role = sql.Identifier(connection.info.user)
         grants = sql.SQL(
             "GRANT USAGE ON SCHEMA {schema} TO {role};\nGRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {role};"
-        ).format(role=role, tables=sql.SQL(", ").join(self._names[name] for name in self._needed), **self._names)
+        ).format(role=role, tables=sql.SQL(", ").join(map(self._own, self._needed)), **self._names)
         made = [self._sql(statement).as_string(connection) + ";" for statement in self._create]
         return "\n".join([*made, grants.as_string(connection)])
 
-    def _table_names(self) -> list[str]:
-        return [{"offsets": "apply_offsets"}.get(name, name) for name in self._needed]
+    def _own(self, table: str) -> sql.Identifier:
+        return sql.Identifier(self._schema, table)
 
     def _sql(self, text: LiteralString) -> sql.Composed:
         return sql.SQL(text).format(**self._names)

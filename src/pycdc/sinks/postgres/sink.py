@@ -30,18 +30,18 @@ from pycdc.errors import ConnectionLost, DeliveryError
 from pycdc.events import Applied, Event, EventBatch, Offsets, Partition
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
-from pycdc.sinks.postgres.bisection import Bisection, Routed
+from pycdc.sinks.postgres.bisection import Bisection
 from pycdc.sinks.postgres.cuts import Cuts, offsets_behind
 from pycdc.sinks.postgres.inbox import Inbox
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.passages import Passages, Portion
+from pycdc.sinks.postgres.refusals import Refused
 from pycdc.sinks.postgres.session import Fault, connect, fault, translate
-from pycdc.sinks.postgres.statements import RowMissing, execute
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.targets import LOOK_AGAIN, Drifted, Targets, drift
 from pycdc.sinks.postgres.values import Unwritable
-from pycdc.sinks.postgres.verdicts import Patience, Verdicts
+from pycdc.sinks.postgres.verdicts import Patience, Routed, Verdicts
 from pycdc.sinks.postgres.writes import groups_of
 
 log = get_logger()
@@ -74,8 +74,8 @@ class PostgresSink:
         self._connection = connect(settings.dsn.get_secret_value(), settings.max_transaction_seconds)
         try:
             ledger.ensure_tables(self._connection)
-            self._targets = Targets(self._connection, settings, self._progress)
             origin = set_up_origin(self._connection, pipeline)
+            self._targets = Targets(self._connection, settings, pipeline, origin, self._progress)
         except psycopg.Error as error:
             self._connection.close()
             raise translate(error) from None
@@ -170,8 +170,8 @@ class PostgresSink:
                 self._connection.rollback()
                 self._targets.adapt(self._connection, drifted, again=str(drifted.table) in changed)
                 changed.add(str(drifted.table))
-            except (psycopg.Error, RowMissing) as error:
-                kind = Fault.ROW if isinstance(error, RowMissing) else fault(error)
+            except (psycopg.Error, Refused) as error:
+                kind = Fault.ROW if isinstance(error, Refused) else fault(error)
                 if isinstance(error, psycopg.Error) and (kind is Fault.OTHER or self._connection.closed):
                     raise
                 if kind is Fault.SLOW:
@@ -203,7 +203,9 @@ class PostgresSink:
         ledger.sign(connection, portion.came)  # step 1
         self._targets.order.defer(connection)
         ledger.advance(connection, offsets)  # step 2
-        verdicts = Verdicts(self._settings, ledger, connection, self._tally, cuts, self._patience, read)
+        verdicts = Verdicts(
+            self._settings, ledger, connection, self._tally, cuts, self._patience, read, self._targets.conflicts
+        )
         events = [one for one in self._new(events) if verdicts.admits(one.event, one.problem)]  # step 3
         if bisect:
             Bisection(connection, self._run, verdicts).apply(events)  # step 4
@@ -250,22 +252,17 @@ class PostgresSink:
         return [routed for place, routed in enumerate(events) if place not in repeated]
 
     def _run(self, events: list[Routed]) -> None:
-        done = Tally()
-        for group in groups_of(write for routed in events for write in routed.writes):
+        done, conflicts = Tally(), self._targets.conflicts
+        writes = [write for routed in events for write in routed.writes]
+        for group in groups_of(conflicts.prepared(self._connection, writes, done)):
             if time.monotonic() > self._deadline:
                 raise TookTooLong
             try:
-                lacking = execute(self._connection, group)
+                conflicts.execute(self._connection, group, done)
             except psycopg.Error as error:
                 raise drift(error, group.shape) or error from None
-            table, operation = str(group.shape.table), group.shape.operation
-            done.applied[table, operation] += len(group.writes) - lacking
-            if lacking:
-                done.skipped[table, "RowMissing"] += lacking
-                log.warning("rows were not there", table=table, operation=operation, rows=lacking)
         # Not before the end: a savepoint takes back what was done of it.
-        self._tally.applied.update(done.applied)
-        self._tally.skipped.update(done.skipped)
+        self._tally.add(done)
 
 
 class TookTooLong(Exception):

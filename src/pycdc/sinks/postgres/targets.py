@@ -18,10 +18,11 @@ from pycdc.config import Route
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.patterns import names_any
+from pycdc.sinks.postgres.conflict_setup import set_up_conflicts
 from pycdc.sinks.postgres.order import read_order
 from pycdc.sinks.postgres.routing import Router
 from pycdc.sinks.postgres.session import Connection, described
-from pycdc.sinks.postgres.tables import TargetTable, fitting, mismatches, read_tables
+from pycdc.sinks.postgres.tables import TargetTable, mismatches, read_tables, tables_now
 from pycdc.sinks.postgres.writes import Shape
 
 log = get_logger()
@@ -52,12 +53,19 @@ def drift(error: psycopg.Error, shape: Shape) -> Drifted | None:
 
 
 class Targets:
-    """`router` and `order` fit the tables that do not halt. Raises EnvironmentNotReady where one does not at first."""
+    """`router`, `order` and `conflicts` fit the tables that do not halt. `origin` is the session's.
 
-    def __init__(self, connection: Connection, settings: Settings, progress: Progress) -> None:
+    Raises EnvironmentNotReady where a table does not fit at first.
+    """
+
+    def __init__(
+        self, connection: Connection, settings: Settings, pipeline: str, origin: str | None, progress: Progress
+    ) -> None:
         self._settings = settings
+        self._pipeline = pipeline
+        self._origin = origin
         self._progress = progress
-        self._tables = fitting(settings.routes, read_tables(connection, settings.routes))
+        self._tables = read_tables(connection, settings.routes)
         self._halted: dict[str, str] = {}
         self._demands: dict[str, str] = {}
         self._looked_at = 0.0
@@ -98,7 +106,7 @@ class Targets:
 
     def _read(self, connection: Connection, known: Mapping[str, str] | None = None) -> None:
         self._looked_at = time.monotonic()
-        found = read_tables(connection, self._settings.routes)
+        found = tables_now(connection, self._settings.routes)
         for route in self._settings.routes:
             table = found[route.table]
             wrong = [*mismatches(route, table), *self._lost(route, table), *self._demanded(table)]
@@ -140,4 +148,5 @@ class Targets:
     def _compile(self, connection: Connection) -> None:
         self.order = read_order(connection, self._settings.routes, self._tables)
         connection.rollback()
+        self.conflicts = set_up_conflicts(connection, self._settings, self._pipeline, self._tables, self._origin)
         self.router = Router(self._settings, self._tables, self.order.ranks)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import psycopg
@@ -19,15 +20,18 @@ from pycdc.config import PostgresSink as Settings
 from pycdc.errors import ApplyError
 from pycdc.events import Event, Partition
 from pycdc.observability.logger import get_logger
+from pycdc.sinks.postgres.conflict import Decision, Settled
+from pycdc.sinks.postgres.conflicts import Conflicts
 from pycdc.sinks.postgres.cuts import Cuts
 from pycdc.sinks.postgres.ledger import Identity, Ledger
+from pycdc.sinks.postgres.refusals import Refused
 from pycdc.sinks.postgres.session import Connection, described
-from pycdc.sinks.postgres.statements import RowMissing
 from pycdc.sinks.postgres.tally import Tally
+from pycdc.sinks.postgres.writes import Write
 
 log = get_logger()
 
-Refusal = psycopg.Error | RowMissing
+Refusal = psycopg.Error | Refused
 
 _PARENT_PAUSE: Final = 1.0
 """Seconds after which an event that waits for its parent is tried again."""
@@ -61,6 +65,16 @@ class Patience:
         return now - since < self._seconds
 
 
+@dataclass(slots=True)
+class Routed:
+    """An event and what it means, or why it means nothing. `loops`: pycdc carried it before, and it is left out."""
+
+    event: Event
+    writes: list[Write]
+    problem: str | None = None
+    loops: bool = False
+
+
 class Verdicts:
     """Those of one attempt at a transaction. `cuts` are the batch's, and outlive it; `read` is behind the batch."""
 
@@ -73,6 +87,7 @@ class Verdicts:
         cuts: Cuts,
         patience: Patience,
         read: Mapping[Partition, int],
+        conflicts: Conflicts,
     ) -> None:
         self._stops = settings.on_error == "stop"
         self._ledger = ledger
@@ -83,6 +98,7 @@ class Verdicts:
         self._refused: set[Identity] = set()
         self.cuts = cuts
         self._read = read
+        self._conflicts = conflicts
 
     @property
     def blocked(self) -> frozenset[Identity]:
@@ -93,7 +109,10 @@ class Verdicts:
         if not self.cuts.spares(event) or self._parked_behind(event, self._blocked):
             return False
         if problem is not None:
-            self._refuse(event, "Unwritable", None, problem, problem, self._blocked)
+            if self._stops:
+                self.cuts.add(event, error=_stopped(event, problem))
+            else:
+                self._park(event, "Unwritable", None, problem, problem, self._blocked)
             return False
         return True
 
@@ -108,22 +127,31 @@ class Verdicts:
         """Whether giving up an orphan cuts its partition."""
         return self._stops or self._patience.lasts(event, self._read[event.partition])
 
-    def give_up(self, event: Event, error: Refusal) -> None:
+    def give_up(self, routed: Routed, error: Refusal) -> Routed | None:
+        """Returns what of it is to be written all the same, where it gives way in one of its tables only."""
+        event = routed.event
         if orphaned(error) and self._patience.lasts(event, self._read[event.partition]):
             self.cuts.add(event, pause=_PARENT_PAUSE)
-        elif isinstance(error, RowMissing):
-            words = "the row to be changed is not there"
-            self._refuse(event, "RowMissing", None, words, words, self._refused)
+            return None
+        met = self._conflicts.met(routed.writes, error)
+        if met is not None and self._conflicts.stays(met):
+            self._conflicts.tell(self._connection, [Settled(met, event, Decision.MONOLITH)], self._tally)
+            return Routed(event, [write for write in routed.writes if str(write.shape.table) != met.table])
+        if self._stops and not (met is not None and self._conflicts.parks(met)):
+            self.cuts.add(event, error=_stopped(event, _shown(error)))
+            return None
+        if isinstance(error, Refused):
+            self._park(event, error.reason, None, error.detail, error.detail, self._refused)
         else:
-            words, kind = error.diag.message_primary or "", type(error).__name__
-            self._refuse(event, kind, error.sqlstate, words, described(error), self._refused)
+            words = error.diag.message_primary or ""
+            self._park(event, type(error).__name__, error.sqlstate, words, described(error), self._refused)
+        if met is not None:
+            self._conflicts.tell(self._connection, [Settled(met, event, Decision.PARKED)], self._tally)
+        return None
 
-    def _refuse(
+    def _park(
         self, event: Event, error: str, sqlstate: str | None, detail: str, shown: str, known: set[Identity]
     ) -> None:
-        if self._stops:
-            self.cuts.add(event, error=_stopped(event, shown))
-            return
         self._ledger.park(self._connection, event, error, sqlstate, detail)
         self._tally.parked[error] += 1
         log.warning("parked an event", record=str(event), reason=shown)
@@ -136,6 +164,10 @@ class Verdicts:
         self._ledger.park(self._connection, event, "Follower", None, "an earlier event of its key is parked")
         self._tally.parked["Follower"] += 1
         return True
+
+
+def _shown(error: Refusal) -> str:
+    return error.detail if isinstance(error, Refused) else described(error)
 
 
 def _stopped(event: Event, shown: str) -> ApplyError:
