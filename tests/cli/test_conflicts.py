@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Invoke
-from tests.sinks.postgres.test_conflicts import LOCAL, TABLES, removal, update
 from tests.sinks.postgres.rig import Process, Rig
+from tests.sinks.postgres.test_conflicts import LOCAL, TABLES, removal, update
 
 pytestmark = pytest.mark.pg("!=17")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from pycdc.sinks.postgres import targets
 from tests.proxy import Proxy
 from tests.reading import wait_for
 from tests.reverse.conftest import Rig
+from tests.running import Running
 
 pytestmark = pytest.mark.pg("newest")
 
@@ -28,26 +28,8 @@ QUICK = {"first_delay": 0.02, "max_delay": 0.2}
 
 @contextmanager
 def running(document: dict[str, Any]) -> Iterator[pycdc.Pipeline]:
-    """In a thread. It must end well."""
-    pipeline = pycdc.Pipeline(document)
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            pipeline.run()
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield pipeline
-    finally:
-        pipeline.stop()
-        thread.join(30)
-        assert not thread.is_alive()
-    if failure:
-        raise failure[0]
+    with Running(document) as run:
+        yield run.pipeline
 
 
 def deltas(count: int, items: int = 10) -> list[tuple[Any, Any]]:
