@@ -14,6 +14,7 @@ from pycdc.events import Applied, EventBatch, Offsets, Partition
 from pycdc.observability.progress import Progress
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.sink import PostgresSink
+from pycdc.sinks.postgres.targets import KnownTables
 
 TABLES = """
 CREATE TABLE items (id int PRIMARY KEY, name varchar(5), quantity int NOT NULL DEFAULT 0 CHECK (quantity >= 0),
@@ -37,12 +38,12 @@ class Rig:
         cursor = self.connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
 
-    def process(self, *routes: dict[str, Any], **options: Any) -> Process:
+    def process(self, *routes: dict[str, Any], known: KnownTables | None = None, **options: Any) -> Process:
         routes = routes or ({"topic": "items", "table": "items"},)
         settings = Settings.model_validate({"dsn": self.dsn, "routes": routes, **options})
         progress = Progress()
         ledger = Ledger(self.dsn, "back", has_inbox=settings.inbox is not None)
-        sink = PostgresSink(settings, "back", ledger, progress)
+        sink = PostgresSink(settings, "back", ledger, progress, known)
         self._made += [sink, ledger]
         topics = sorted({route["topic"] for route in routes if "*" not in route["topic"]})
         return Process(self, sink, ledger, progress, topics)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pycdc.errors import EnvironmentNotReady
 from pycdc.sinks.postgres import targets
 from tests.sinks.postgres.rig import Process, Rig
 
@@ -102,3 +103,21 @@ def test_a_column_that_had_to_be_given_from_the_start_is_the_events_fault(rig: R
     process = rig.process({**NAMED, "operation": "insert"}, OTHER, on_error="park")
     assert feed(process, 1) == {}
     assert rig.sql("SELECT error FROM pycdc.parked") == [("NotNullViolation",)]
+
+
+@pytest.mark.parametrize("change", ["DROP COLUMN name", ADD_MUST])
+def test_a_new_sink_of_the_same_process_halts_what_changed_and_one_of_another_process_does_not_start(
+    rig: Rig, change: str
+) -> None:
+    known = targets.KnownTables()
+    process = rig.process(NAMED, OTHER, known=known)
+    assert feed(process, 1) == {}
+    rig.sql(f"ALTER TABLE items {change}")
+    assert feed(process, 2) == {"items": targets.LOOK_AGAIN}
+    process.sink.close()
+    heir = rig.process(NAMED, OTHER, known=known)
+    assert feed(heir, 3) == {"items": targets.LOOK_AGAIN}
+    assert list(heir.progress.halted) == ["items"]
+    if change != ADD_MUST:
+        with pytest.raises(EnvironmentNotReady, match="no column name"):
+            rig.process(NAMED, OTHER)

@@ -39,7 +39,7 @@ from pycdc.sinks.postgres.passages import Passages, Portion
 from pycdc.sinks.postgres.refusals import Refused
 from pycdc.sinks.postgres.session import Fault, connect, fault, translate
 from pycdc.sinks.postgres.tally import Tally
-from pycdc.sinks.postgres.targets import LOOK_AGAIN, Drifted, Targets, drift
+from pycdc.sinks.postgres.targets import LOOK_AGAIN, Drifted, KnownTables, Targets, drift
 from pycdc.sinks.postgres.values import Unwritable
 from pycdc.sinks.postgres.verdicts import Patience, Routed, Verdicts
 from pycdc.sinks.postgres.writes import groups_of
@@ -57,9 +57,19 @@ _PULSE: Final = 10.0
 
 
 class PostgresSink:
-    """A `Target` for `EventBatch`. After an exception it is dead. `ledger` outlives it, and holds what is claimed."""
+    """A `Target` for `EventBatch`. After an exception it is dead. `ledger` outlives it, and holds what is claimed.
 
-    def __init__(self, settings: Settings, pipeline: str, ledger: Ledger, progress: Progress | None = None) -> None:
+    So does `known`, what was known of the tables: one that changed since halts, and is no error of the start.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        pipeline: str,
+        ledger: Ledger,
+        progress: Progress | None = None,
+        known: KnownTables | None = None,
+    ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._progress = progress or Progress()
@@ -75,7 +85,9 @@ class PostgresSink:
         try:
             ledger.ensure_tables(self._connection)
             origin = set_up_origin(self._connection, pipeline)
-            self._targets = Targets(self._connection, settings, pipeline, origin, self._progress)
+            self._targets = Targets(
+                self._connection, settings, pipeline, origin, self._progress, known or KnownTables()
+            )
         except psycopg.Error as error:
             self._connection.close()
             raise translate(error) from None
@@ -109,10 +121,10 @@ class PostgresSink:
         if time.monotonic() - self._heard_at < _PULSE:
             return
         with self._fatal():
-            ready = self._connection.execute(b"SELECT NOT pg_is_in_recovery()").fetchone()
+            mode = self._connection.execute(b"SHOW transaction_read_only").fetchone()
             self._connection.rollback()
-            if ready != (True,):
-                raise ConnectionLost("the database of sink.postgres takes no writes: it is a standby")
+            if mode != ("off",):
+                raise ConnectionLost("the database of sink.postgres takes no writes: it is read-only")
             self._heard_at = time.monotonic()
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import psycopg
@@ -52,24 +53,39 @@ def drift(error: psycopg.Error, shape: Shape) -> Drifted | None:
     return Drifted(shape.table, error, None) if error.sqlstate in _CHANGED else None
 
 
+@dataclass(slots=True)
+class KnownTables:
+    """What outlives a sink: `tables` by the routes' names as they last fitted, and columns that had to be given."""
+
+    tables: dict[str, TargetTable] = field(default_factory=dict)
+    demands: dict[str, str] = field(default_factory=dict)
+
+
 class Targets:
     """`router`, `order` and `conflicts` fit the tables that do not halt. `origin` is the session's.
 
-    Raises EnvironmentNotReady where a table does not fit at first.
+    Raises EnvironmentNotReady where a table does not fit, and `known` does not know that it ever did.
     """
 
     def __init__(
-        self, connection: Connection, settings: Settings, pipeline: str, origin: str | None, progress: Progress
+        self,
+        connection: Connection,
+        settings: Settings,
+        pipeline: str,
+        origin: str | None,
+        progress: Progress,
+        known: KnownTables,
     ) -> None:
         self._settings = settings
         self._pipeline = pipeline
         self._origin = origin
         self._progress = progress
-        self._tables = read_tables(connection, settings.routes)
+        self._tables, self._demands = known.tables, known.demands
         self._halted: dict[str, str] = {}
-        self._demands: dict[str, str] = {}
-        self._looked_at = 0.0
-        self._compile(connection)
+        progress.halted.clear()
+        if not self._tables:
+            self._tables.update(read_tables(connection, settings.routes))
+        self._read(connection)
 
     def halted(self, topic: str) -> str | None:
         """Why the topic's events cannot be applied at present."""
