@@ -18,7 +18,7 @@ from pycdc.events import Event, Partition
 from pycdc.loading import validate
 from pycdc.sinks.postgres.routing import Router
 from pycdc.sinks.postgres.tables import TargetTable
-from pycdc.transforms.reverse import reverse_functions
+from pycdc.transforms.reverse import ReverseFunctions
 from tests.sinks.postgres.test_routing import column, told
 from tests.test_docs import blocks
 
@@ -116,27 +116,25 @@ STOCK = table("stock", ("item_id", "place"), "quantity")
 CUSTOMERS = table("customers", ("id",), "name", "vip")
 
 
-def reverse(name: str) -> Any:
-    """The page's configuration of that name, as functions and a router over its tables."""
+def reverse(name: str) -> Router:
+    """The page's configuration of that name, as a router over its tables."""
     text = next(block.text for block in blocks("yaml", page=PAGE) if f"name: {name}" in block.text)
     config = validate(yaml.safe_load(text))
     assert config.sink.postgres is not None
-    functions = reverse_functions(config)
-    return functions, Router(
-        config.sink.postgres, {"public.stock": STOCK, "public.customers": CUSTOMERS}, functions.rows
-    )
+    functions = ReverseFunctions(config)
+    return Router(config.sink.postgres, {"public.stock": STOCK, "public.customers": CUSTOMERS}, functions=functions)
 
 
 def test_an_event_means_two_rows(my_transforms: Path) -> None:
-    functions, router = reverse("inventory-back")
+    router = reverse("inventory-back")
     row = {"item": "cup", "from": "A", "to": "B", "quantity": Decimal(3)}
     event = Event(Partition("inventory.moved", 0), 1, 0, row=row)
-    written = [told(write) for part in functions.parts(event) for write in router.writes(part)]
+    written = list(map(told, router.writes(event)))
     assert [(w.key["place"], w.add["quantity"]) for w in written] == [("A", -3), ("B", 3)]
 
 
 def test_a_function_makes_a_routes_row(my_transforms: Path) -> None:
-    _, router = reverse("customers-back")
+    router = reverse("customers-back")
     row = {"customerId": 7, "first": "Ada", "last": "L.", "tier": "gold"}
     [write] = map(told, router.writes(Event(Partition("customers.changed", 0), 1, 0, row=row)))
     assert (write.key, write.set) == ({"id": "7"}, {"name": "Ada L.", "vip": "true"})

@@ -70,7 +70,12 @@ class Serializer:
             if records is None:
                 records = groups[target.topic] = []
                 out.append((target.topic, records))
-            if self._slow or run.routing is not None or not self._form.rows(run, target, self._origin, moment, records):
+            if (
+                self._slow
+                or run.routing is not None
+                or run.transaction.came is not None
+                or not self._form.rows(run, target, self._origin, moment, records)
+            ):
                 self._events(run, target, moment, groups, out)
         if batch.position is not None:
             self._heartbeat(moment, out)
@@ -126,7 +131,7 @@ class Serializer:
             if event is None:
                 continue
             record = self._form.event(event, run, target, self._origin, moment, block)
-            headers = self._headers(event, target, run)
+            headers = self._headers(event, target) + _of_run(run)
             records = [record]
             if self._tombstone_follows(event) and not _dead(run.routing):
                 records.append({"key": record["key"], "value": None})
@@ -146,8 +151,8 @@ class Serializer:
             return False
         return self._flat is None or self._flat.followed_by_tombstone
 
-    def _headers(self, event: Event, target: Target, run: Run) -> list[Header]:
-        headers: list[Header] = [] if run.routing is None else list(run.routing.headers)
+    def _headers(self, event: Event, target: Target) -> list[Header]:
+        headers: list[Header] = []
         encoder = target.encoder
         if event.other_key is not None and target.key_schema is not None:
             name = NEW_KEY if event.op is Op.DELETE else OLD_KEY
@@ -169,8 +174,7 @@ class Serializer:
 
     def _route(self, router: Router, run: Run, table: Table, groups: dict[str, list[Record]], out: list[Group]) -> None:
         """Rows of an outbox table: each a record with headers, to a topic of its own."""
-        context = self._context()
-        added = [] if run.routing is None else list(run.routing.headers)
+        context, added = self._context(), _of_run(run)
         for topic, record in router.records(run, table):
             record["headers"] = context + record["headers"] + added
             _append_apart(topic, [record], groups, out)
@@ -252,6 +256,13 @@ def _outdated(old: _Place, new: _Place) -> bool:
 
 def _dead(routing: Routing | None) -> bool:
     return routing is not None and routing.dead
+
+
+def _of_run(run: Run) -> list[Header]:
+    """Of changes that pycdc wrote into the database, who carried them, and how often; and what a transform added."""
+    came = run.transaction.came
+    way = [] if came is None else came.headers()
+    return way if run.routing is None else [*way, *run.routing.headers]
 
 
 def _append_apart(topic: str, records: list[Record], groups: dict[str, list[Record]], out: list[Group]) -> None:

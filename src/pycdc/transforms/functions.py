@@ -29,7 +29,8 @@ def find(path: str, where: str) -> Callable[[DecodedChange], Any]:
         raise ConfigError(f"{where}: {path} is asynchronous", hint="write `def` in place of `async def`")
     if not _takes_one(found):
         raise ConfigError(
-            f"{where}: {path} does not take one argument", hint=f"write `def {name}(change: pycdc.DecodedChange)`"
+            f"{where}: {path} does not take one argument",
+            hint=f"write `def {name}(change)`, with nothing else that it needs",
         )
     function: Callable[[DecodedChange], Any] = found
     return function

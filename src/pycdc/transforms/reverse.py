@@ -6,56 +6,49 @@ record, whose bytes are then parked as they came.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pycdc.config import Config
 from pycdc.config import Transform as Settings
-from pycdc.errors import TransformError
+from pycdc.errors import PycdcError, TransformError
 from pycdc.events import Event, Partition
 from pycdc.model import Op, Row
 from pycdc.patterns import names_any
 from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, Transform
 from pycdc.transforms.functions import Failure, call, find, headers_of, place
 
+_Step = tuple[Settings, Transform]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
 class ReverseFunctions:
-    """What a sink needs of users' functions. `parts` makes of an event those that are routed in its place; `rows` are
-    the functions of routes by their paths. Both raise TransformError."""
+    """Users' functions of a pipeline: transforms of events, and those of routes in `rows`, by their paths.
 
-    parts: Callable[[Event], Sequence[Event]] | None
-    rows: Mapping[str, Callable[[Event], Row | None]]
-
-
-def reverse_functions(config: Config) -> ReverseFunctions:
-    """Raises ConfigError for a function that is not there, before anything starts."""
-    sink = config.sink.postgres
-    assert sink is not None
-    rows = {
-        route.function: _row(route.function, find(route.function, f"sink.postgres.routes[{i}].function"))
-        for i, route in enumerate(sink.routes)
-        if route.function is not None
-    }
-    return ReverseFunctions(EventTransforms(config).parts if config.transforms else None, rows)
-
-
-class EventTransforms:
-    """The chain of functions over events."""
+    Raises ConfigError for a function that is not there, before anything starts.
+    """
 
     def __init__(self, config: Config) -> None:
-        self._steps: list[tuple[Settings, Transform]] = [
+        sink = config.sink.postgres
+        assert sink is not None
+        self.rows: dict[str, Callable[[Event], Row | None]] = {
+            route.function: _row(route.function, find(route.function, f"sink.postgres.routes[{index}].function"))
+            for index, route in enumerate(sink.routes)
+            if route.function is not None
+        }
+        self._steps: list[_Step] = [
             (settings, find(settings.function, f"transforms[{index}].function"))
             for index, settings in enumerate(config.transforms)
         ]
-        self._chains: dict[str, list[tuple[Settings, Transform]]] = {}
+        self._chains: dict[str, list[_Step]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self._steps)
 
     def parts(self, event: Event) -> Sequence[Event]:
-        """The events that are routed in the place of this one: itself, others, or none."""
+        """The events that are routed in the place of this one: itself, others, or none. Raises TransformError."""
         steps = self._chain(event.partition.topic)
         if not steps:
             return (event,)
@@ -67,7 +60,7 @@ class EventTransforms:
         except Failure as failure:
             raise _error(failure) from None
 
-    def _chain(self, topic: str) -> list[tuple[Settings, Transform]]:
+    def _chain(self, topic: str) -> list[_Step]:
         if topic not in self._chains:
             self._chains[topic] = [step for step in self._steps if names_any(step[0].topics, topic)]
         return self._chains[topic]
@@ -108,23 +101,18 @@ def _row(path: str, function: RowFunction) -> Callable[[Event], Row | None]:
     """The function of a route, over events."""
 
     def row(event: Event) -> Row | None:
-        [made] = _called(path, function, decoded(event))
+        try:
+            made = function(decoded(event))
+        except Exception as error:
+            if isinstance(error, PycdcError) and error.retry:
+                raise
+            raise _error(Failure(path, type(error).__name__, f"failed ({place(error)})")) from None
+        if made is not None and not isinstance(made, dict):
+            why = f"returned {type(made).__name__}, where a dict of columns or None was expected"
+            raise _error(Failure(path, "TypeError", why))
         return made
 
     return row
-
-
-def _called(path: str, function: RowFunction, change: DecodedChange) -> list[Row | None]:
-    try:
-        made = function(change)
-    except Exception as error:
-        if getattr(error, "retry", False):
-            raise
-        raise _error(Failure(path, type(error).__name__, f"failed ({place(error)})")) from None
-    if made is not None and not isinstance(made, dict):
-        why = f"returned {type(made).__name__}, where a dict of columns or None was expected"
-        raise _error(Failure(path, "TypeError", why))
-    return [made]
 
 
 def _error(failure: Failure) -> TransformError:
