@@ -14,6 +14,8 @@ import psycopg
 import pytest
 import yaml
 
+from pycdc.build import build_replay
+from pycdc.loading import validate
 from tests.reverse.conftest import Rig
 from tests.running import Running, TopicReader
 
@@ -103,6 +105,11 @@ def test_an_event_that_a_function_fails_at_is_parked_with_its_bytes_and_the_func
     assert f"function {HERE}:fails_at_two failed (KeyError in shop_functions.py" in parked[0][1]
     assert json.loads(bytes(parked[0][2])) == events[1][1]
     assert "jug" not in process.log
+    corrected = rig.document(sink={"on_error": "park"}, transforms=[f"{HERE}:upper"])
+    with build_replay(validate(corrected)) as replay:
+        [waiting] = replay.waiting()
+        assert replay.replay(waiting).applied == 2
+    assert rig.sql("SELECT id, name FROM items ORDER BY id") == [(1, "CUP"), (2, "LATER")]
 
 
 def test_an_event_that_was_split_is_written_whole_or_not_at_all(rig: Rig) -> None:
