@@ -7,9 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
 
+from pycdc.cli.checks.routes import conflict_findings
+from pycdc.config import PostgresSink
+from pycdc.sinks.postgres.survey import survey_target
 from tests.cli.conftest import Invoke
 from tests.sinks.postgres.test_conflicts import LOCAL, TABLES, removal, update
 from tests.sinks.postgres.test_sink import Process, Rig
@@ -133,6 +137,58 @@ def test_what_is_parked_is_replayed_when_the_table_takes_it(shop: Callable[..., 
     assert "not parked" in back("replay", "items[0]@0", code=1)
     assert back("replay", "--key", "1") == "nothing is parked\n"
     assert "EVENT" in back("replay", code=2)
+
+
+# doctor.
+
+
+def diagnosis(dsn: str, *routes: dict[str, Any]) -> list[tuple[str, str, str]]:
+    sink = PostgresSink.model_validate({"dsn": dsn, "routes": [{"topic": "t", "table": "items", **r} for r in routes]})
+    facts = survey_target(sink, "back").conflicts
+    return [(finding.status.value, finding.title, finding.fix) for finding in conflict_findings(facts)]
+
+
+def test_doctor_says_whether_conflicts_are_seen(rig: Rig, postgres: Any) -> None:
+    assert diagnosis(rig.dsn, {}) == [("ok", "conflicts are seen by the last writer of a row", "")]
+    assert diagnosis(rig.dsn, {"conflict": {"default": "version", "version": "version"}}) == []
+    role = f"doctor_{postgres.major}"
+    rig.sql(f"CREATE ROLE {role} LOGIN")
+    try:
+        dsn = postgres.dsn(psycopg.conninfo.conninfo_to_dict(rig.dsn)["dbname"], user=role)
+        ((status, title, fix),) = diagnosis(dsn, {})
+        assert (status, f"role {role} may set no replication origin" in title) == ("warning", True)
+        ((status, title, _),) = diagnosis(dsn, {"conflict": "monolith_wins"})
+        assert (status, "its conflicts are not seen" in title) == ("failed", True)
+        rig.sql(fix)
+        assert diagnosis(dsn, {"conflict": "monolith_wins"})[0][0] == "ok"
+    finally:
+        rig.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"default": "version", "version": "nowhere"}, "no column nowhere"),
+        ({"default": "python", "function": "nowhere:decide"}, "cannot be imported"),
+    ],
+)
+def test_doctor_tells_rules_that_cannot_be_kept(rig: Rig, rule: Any, words: str) -> None:
+    ((status, title, _),) = diagnosis(rig.dsn, {"conflict": rule})
+    assert (status, words in title) == ("failed", True)
+
+
+@pytest.mark.pg("newest")
+def test_doctor_asks_for_commit_timestamps_and_without_them_the_default_runs(rig: Rig, postgres: Any) -> None:
+    rig.connection.close()
+    postgres.configure(track_commit_timestamp="off")
+    ((status, title, fix),) = diagnosis(rig.dsn, {})
+    assert (status, "track_commit_timestamp is off" in title) == ("warning", True)
+    assert "track_commit_timestamp = on" in fix
+    again = Rig(rig.dsn)
+    process = again.process()
+    process.apply({"id": 1, "name": "cup"}, removal({"id": 2}))
+    assert again.sql("SELECT kind FROM pycdc.conflicts") == [("delete_missing",)]
+    again.close()
 
 
 def test_a_pipeline_that_captures_meets_none(tmp_path: Path, invoke: Invoke, database: str) -> None:
