@@ -34,7 +34,7 @@ from pycdc.sinks.postgres.conflict import Decision, Settled
 from pycdc.sinks.postgres.conflict_setup import set_up_conflicts
 from pycdc.sinks.postgres.ledger import Identity, Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
-from pycdc.sinks.postgres.refusals import Refused
+from pycdc.sinks.postgres.refusals import Parked, Refused
 from pycdc.sinks.postgres.routing import Router
 from pycdc.sinks.postgres.session import Fault, connect, described, fault, translate
 from pycdc.sinks.postgres.tables import read_tables
@@ -231,7 +231,8 @@ class PostgresSink:
         else:
             name, state = type(error).__name__, error.sqlstate
             words, shown = error.diag.message_primary or "", described(error)
-        self._park(event, name, state, words, shown=shown, always=met is not None and self._conflicts.parks(met))
+        always = isinstance(error, Parked) or (met is not None and self._conflicts.parks(met))
+        self._park(event, name, state, words, shown=shown, always=always)
         if met is not None:
             self._conflicts.tell(self._connection, [Settled(met, event, Decision.PARKED)], self._tally)
         _add(self._refused, event)
