@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pycdc.cli.checks.routes import conflict_findings
 from pycdc.config import PostgresSink
 from pycdc.sinks.postgres.survey import survey_target
 from tests.cli.conftest import Invoke
+from tests.reading import wait_for
 from tests.sinks.postgres.test_conflicts import LOCAL, TABLES, removal, update
 from tests.sinks.postgres.test_sink import Process, Rig
 
@@ -137,6 +139,25 @@ def test_what_is_parked_is_replayed_when_the_table_takes_it(shop: Callable[..., 
     assert "not parked" in back("replay", "items[0]@0", code=1)
     assert back("replay", "--key", "1") == "nothing is parked\n"
     assert "EVENT" in back("replay", code=2)
+
+
+def test_a_follower_that_is_being_parked_is_waited_for(shop: Callable[..., Shop]) -> None:
+    """Else its key would stay blocked by an event that nobody knows to be there."""
+    back = shop()
+    back.rig.sql("ALTER TABLE items ADD CHECK (quantity < 5)")
+    back.process.apply({"id": 1, "quantity": 7}, {"id": 1, "name": "pot"})
+    back.rig.sql("ALTER TABLE items DROP CONSTRAINT items_quantity_check")
+    rows = 'SELECT * FROM pycdc.parked WHERE "offset" = 1'
+    back.rig.sql(f'CREATE TABLE late AS {rows}; DELETE FROM pycdc.parked WHERE "offset" = 1')
+    with psycopg.connect(back.rig.dsn) as running:
+        running.execute("UPDATE pycdc.apply_offsets SET applied_at = now(); INSERT INTO pycdc.parked TABLE late")
+        outputs: list[str] = []
+        command = threading.Thread(target=lambda: outputs.append(back("replay", "--all")))
+        command.start()
+        wait_for(lambda: back.rig.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") != [(0,)])
+    command.join(30)
+    assert "applied 2 events" in outputs[0]
+    assert back.rig.sql("SELECT name, quantity FROM items") == [("pot", 7)]
 
 
 # doctor.
