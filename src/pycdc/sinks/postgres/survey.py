@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-import psycopg
-
 from pycdc.config import PostgresSink
 from pycdc.sinks.postgres.ledger import Ledger
-from pycdc.sinks.postgres.session import Connection, connect, translate
+from pycdc.sinks.postgres.session import Connection, connected
 from pycdc.sinks.postgres.tables import mismatches, read_table
 
 _RIGHTS: Final = """SELECT array_agg(kind) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS r(kind)
@@ -43,7 +39,7 @@ class TargetFacts:
 def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
     """Raises PycdcError where the database cannot be asked."""
     dsn = settings.dsn.get_secret_value()
-    with _connected(dsn) as connection:
+    with connected(dsn) as connection:
         ledger = Ledger(dsn, pipeline, settings.bookkeeping)
         row = connection.execute(_MAY_CREATE).fetchone()
         ready = ledger.tables_exist(connection) or bool(row and row[0])
@@ -53,17 +49,6 @@ def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
             tuple(_route(connection, settings, index) for index in range(len(settings.routes))),
             None if ready else ledger.create_sql(connection),
         )
-
-
-@contextmanager
-def _connected(dsn: str) -> Iterator[Connection]:
-    connection = connect(dsn)
-    try:
-        yield connection
-    except psycopg.Error as error:
-        raise translate(error) from None
-    finally:
-        connection.close()
 
 
 def _route(connection: Connection, settings: PostgresSink, index: int) -> RouteFacts:
