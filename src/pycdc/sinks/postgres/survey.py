@@ -7,6 +7,7 @@ from typing import Final
 
 from pycdc.config import PostgresSink
 from pycdc.sinks.postgres.ledger import Ledger
+from pycdc.sinks.postgres.sequences import read_sequences
 from pycdc.sinks.postgres.session import Connection, connected
 from pycdc.sinks.postgres.tables import mismatches, read_table
 
@@ -28,12 +29,16 @@ class RouteFacts:
 
 @dataclass(frozen=True, slots=True)
 class TargetFacts:
-    """`bookkeeping_sql` is what an owner has to run, None where the tables are there or can be made."""
+    """`bookkeeping_sql` is what an owner has to run, None where the tables are there or can be made.
+
+    `lagging` are sequences that would make values which are there, with their columns.
+    """
 
     role: str
     version: int
     routes: tuple[RouteFacts, ...]
     bookkeeping_sql: str | None
+    lagging: tuple[tuple[str, str], ...] = ()
 
 
 def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
@@ -48,6 +53,9 @@ def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
             connection.info.server_version,
             tuple(_route(connection, settings, index) for index in range(len(settings.routes))),
             None if ready else ledger.create_sql(connection),
+            tuple(
+                (one.sequence_name, f"{one.table_name}.{one.column}") for one in read_sequences(settings) if one.behind
+            ),
         )
 
 
