@@ -15,6 +15,7 @@ from pycdc.config import PostgresSink as Settings
 from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.errors import ApplyError, ConnectionLost, DeliveryError, EnvironmentNotReady, SinkFenced
 from pycdc.events import Applied, EventBatch, Offsets, Partition
+from pycdc.observability.progress import Progress
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.sink import PostgresSink
 from tests.reading import wait_for
@@ -36,6 +37,7 @@ class Rig:
         self.dsn = dsn
         self.connection = psycopg.connect(dsn, autocommit=True)
         self._made: list[PostgresSink | Ledger] = []
+        self.progress = Progress()
         self.next = 0
 
     def sql(self, statement: str) -> list[Any]:
@@ -46,7 +48,7 @@ class Rig:
         routes = routes or ({"topic": "items", "table": "items"},)
         settings = Settings.model_validate({"dsn": self.dsn, "routes": routes, **options})
         ledger = Ledger(self.dsn, "back")
-        sink = PostgresSink(settings, "back", ledger)
+        sink = PostgresSink(settings, "back", ledger, self.progress)
         self._made += [sink, ledger]
         return Process(self, sink, ledger)
 
@@ -201,6 +203,8 @@ def test_a_deadlock_is_tried_again(rig: Rig) -> None:
         other.execute("SET deadlock_timeout = '10s'; UPDATE items SET name = 'o' WHERE id = 1")
     writer.join(30)
     assert rig.sql("SELECT DISTINCT name FROM items") == [("p",)]
+    assert rig.progress.retried == {"DeadlockDetected": 1}
+    assert (rig.progress.applied, rig.progress.transactions) == ({("public.items", "upsert"): 2}, 1)
 
 
 # What cannot be applied.
