@@ -235,7 +235,7 @@ class PostgresSink:
             raise ApplyError(
                 f"{event} cannot be applied: {shown}",
                 hint="correct the table or the route and start again, or set sink.postgres.on_error: park",
-            )
+            ) from None  # the database's own error quotes the row
         self._ledger.park(self._connection, event, error, sqlstate, detail)
         self._tally.parked[error] += 1
         log.warning("parked an event", record=str(event), reason=shown)
