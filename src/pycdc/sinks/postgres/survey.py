@@ -6,13 +6,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from pycdc.config import PostgresSink
+from pycdc.patterns import spares_own
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.sequences import read_sequences
 from pycdc.sinks.postgres.session import Connection, connected
-from pycdc.sinks.postgres.tables import mismatches, read_table
+from pycdc.sinks.postgres.tables import TargetTable, mismatches, read_table
 
 _RIGHTS: Final = """SELECT array_agg(kind) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS r(kind)
 WHERE NOT has_table_privilege(format('%%I.%%I', %s::text, %s::text), kind)"""
+_TABLES: Final = """SELECT n.nspname, c.relname, n.nspname || '.' || c.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'
+    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+ORDER BY 1, 2"""
 _MAY_CREATE: Final = "SELECT has_database_privilege(current_database(), 'CREATE')"
 
 
@@ -39,6 +45,14 @@ class TargetFacts:
     routes: tuple[RouteFacts, ...]
     bookkeeping_sql: str | None
     lagging: tuple[tuple[str, str], ...] = ()
+
+
+def all_tables(dsn: str) -> list[TargetTable]:
+    """Those that rows can be written into, partitions and pycdc's own left out. Raises PycdcError."""
+    with connected(dsn) as connection:
+        names = [name for schema, table, name in connection.execute(_TABLES) if spares_own([], schema, table)]
+        found = (read_table(connection, name) for name in names)
+        return [table for table in found if table is not None]
 
 
 def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
