@@ -29,6 +29,7 @@ _CONSUMER: Final = (
     "queued.",
     "fetch.",
     "session.",
+    "statistics.",
 )
 _GONE: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 _COORDINATOR_COMES: Final = (

@@ -7,6 +7,7 @@ from typing import Final
 
 from pycdc.config import PostgresSink
 from pycdc.patterns import spares_own
+from pycdc.sinks.postgres.conflict_survey import ConflictFacts, survey_conflicts
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.sequences import read_sequences
 from pycdc.sinks.postgres.session import Connection, connected
@@ -44,6 +45,7 @@ class TargetFacts:
     version: int
     routes: tuple[RouteFacts, ...]
     bookkeeping_sql: str | None
+    conflicts: ConflictFacts
     lagging: tuple[tuple[str, str], ...] = ()
 
 
@@ -59,7 +61,7 @@ def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
     """Raises PycdcError where the database cannot be asked."""
     dsn = settings.dsn.get_secret_value()
     with connected(dsn) as connection:
-        ledger = Ledger(dsn, pipeline, settings.bookkeeping)
+        ledger = Ledger.of(settings, pipeline)
         row = connection.execute(_MAY_CREATE).fetchone()
         ready = ledger.tables_exist(connection) or bool(row and row[0])
         return TargetFacts(
@@ -67,10 +69,16 @@ def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
             connection.info.server_version,
             tuple(_route(connection, settings, index) for index in range(len(settings.routes))),
             None if ready else ledger.create_sql(connection),
+            survey_conflicts(connection, settings, _tables(connection, settings)),
             tuple(
                 (one.sequence_name, f"{one.table_name}.{one.column}") for one in read_sequences(settings) if one.behind
             ),
         )
+
+
+def _tables(connection: Connection, settings: PostgresSink) -> dict[str, TargetTable]:
+    found = {route.table: read_table(connection, route.table) for route in settings.routes}
+    return {name: table for name, table in found.items() if table is not None}
 
 
 def _route(connection: Connection, settings: PostgresSink, index: int) -> RouteFacts:
