@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, PostgresOffsets, Registry
+from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, KafkaSource, PostgresOffsets, Registry
 from pycdc.connectors.kafka.connector import KafkaConnector
 from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.postgres.catalog import Catalog
@@ -211,6 +211,16 @@ def _registry(settings: Registry | None) -> SchemaRegistry | None:
     from pycdc.serialization.registry import SchemaRegistry
 
     return SchemaRegistry(settings)
+
+
+@contextmanager
+def build_decoder(source: KafkaSource) -> Iterator[Decoder]:
+    """Reads records as the pipeline does."""
+    with ExitStack() as opened:
+        registry = _registry(source.registry)
+        if registry is not None:
+            opened.enter_context(closing(registry))
+        yield Decoder(None if registry is None else registry.text_for, source.format)
 
 
 def _import(path: str, where: str) -> Callable[..., Any]:
