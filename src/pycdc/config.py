@@ -480,7 +480,7 @@ class PostgresSink(Model):
     """A record that cannot be decoded, or a row that the database refuses: end with an error that names it; or put it
     into the table `parked`, with all that follow under its key, and go on."""
     bookkeeping: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "pycdc"
-    """Schema of the tables `apply_offsets` and `parked`; made if missing."""
+    """Schema of pycdc's own tables (offsets, parked events, conflicts); made if missing."""
     unavailable: str = "__debezium_unavailable_value"
     """What stands for a value that was not sent; its column is left alone."""
     conflicts: Conflicts = Conflicts()
