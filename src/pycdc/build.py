@@ -36,6 +36,7 @@ from pycdc.sinks.null import NullSink
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.replay import Replay
 from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
+from pycdc.sinks.postgres.targets import KnownTables
 
 if TYPE_CHECKING:
     from pycdc.serialization.registry import SchemaRegistry
@@ -65,10 +66,10 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
     source, sink = config.source.kafka, config.sink.postgres
     assert source is not None
     assert sink is not None
-    ledger = Ledger(sink.dsn.get_secret_value(), config.name, sink.bookkeeping)
+    ledger, known = Ledger.of(sink, config.name), KnownTables()
     return Loop(
         lambda: KafkaConnector(config, ledger, _registry(source.registry), progress),
-        lambda: PostgresApplySink(sink, config.name, ledger, progress),
+        lambda: PostgresApplySink(sink, config.name, ledger, progress, known),
         ledger,
         config.checkpoint,
         config.retries,

@@ -196,6 +196,9 @@ class PostgresSource(Model):
     skip_origins: list[str] = ["*"]
     """Names of pycdc pipelines whose writes into this database are not captured: what the reverse direction wrote must
     not go back. `*` matches any characters; an empty list captures their writes too."""
+    skip_scope: Literal["transaction", "tables"] = "transaction"
+    """What of such a write is not captured: the whole transaction, or only rows of the tables that the pipeline's
+    routes write, so that what triggers write into other tables is captured."""
     messages: bool = True
     """Deliver what pg_logical_emit_message writes, to the topic `{name}.message`."""
     status_interval: Annotated[float, Field(gt=0, le=60)] = 1.0
@@ -307,6 +310,8 @@ class KafkaSource(KafkaClient):
     """Where a partition begins that this pipeline has never read. Afterwards the database knows."""
     max_batch_events: Annotated[int, Field(ge=1)] = 2000
     """Events that are applied in one transaction, at most."""
+    max_batch_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
+    """The same in bytes of keys and values; one event that is larger is a batch of its own."""
 
     @model_validator(mode="after")
     def _registry_needed(self) -> KafkaSource:
@@ -402,6 +407,11 @@ class ConflictRule(Model):
             raise Refused(f"has {', '.join(sorted(timed))}", "write `default: last_write_wins`, or remove it")
         return self
 
+    @property
+    def named(self) -> set[str]:
+        """The columns that the table must have."""
+        return {name for name in (self.version, self.row_time, *self.columns) if name is not None}
+
 
 class Route(Model):
     """Events of a topic into a table. Several routes may take the same event: all of them apply, in one transaction.
@@ -458,6 +468,34 @@ class Route(Model):
         return "delete" if self.operation in ("insert", "update", "upsert") else "ignore"
 
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Inbox(Model):
+    """Events that a producer sent twice, told by an id of their own: the second is counted and left out."""
+
+    id: str = "$headers.id"
+    """Where the id is: a field's path, as in routes. An event without one cannot be applied, but for a null value."""
+    ttl: Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhd]$")] = "7d"
+    """How long ids are kept in the table `inbox`, in seconds, minutes, hours or days: `90s`, `7d`."""
+
+    @property
+    def seconds(self) -> int:
+        return int(self.ttl[:-1]) * _SECONDS[self.ttl[-1]]
+
+
+class Loops(Model):
+    """Changes that pycdc wrote into another database, and whose capture passed them on (`skip_origins` there)."""
+
+    max_hops: Annotated[int, Field(ge=1)] = 1
+    """How many databases pycdc may write a change into, one after another, this one included. 1 takes only what
+    applications wrote. In a ring of n databases that pass changes on, n - 1 lets each change reach every one of them
+    once."""
+    refuse_origins: list[str] = []
+    """Names of pipelines; changes that one of them carried first are left out: those that carry changes out of this
+    database, whose own changes must not come back. `*` matches any characters."""
+
+
 class Conflicts(Model):
     """What is kept of conflicts, in the table `conflicts`, in the transaction that writes the rows."""
 
@@ -487,6 +525,15 @@ class PostgresSink(Model):
     """What is kept of conflicts."""
     max_attempts: Annotated[int, Field(ge=1)] = 10
     """How often a transaction is tried that meets deadlocks or serialization failures, before the pipeline rewinds."""
+    wait_for_parents: Annotated[float, Field(ge=0)] = 30.0
+    """Seconds that a row may wait for the row that its foreign key names, which another topic brings. Its partition
+    waits meanwhile. Then `on_error` decides."""
+    max_transaction_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """A statement that takes longer is cancelled, and the batch applied in smaller transactions."""
+    inbox: Inbox | None = None
+    """Leave out events that were sent twice. Default: they are applied twice."""
+    loops: Loops = Loops()
+    """Which changes that pycdc carried before are taken."""
 
     _dsn_encoded = field_validator("dsn")(_encoded)
 

@@ -17,8 +17,8 @@ from pycdc.config import PostgresSink
 from pycdc.sinks.postgres.survey import survey_target
 from tests.cli.conftest import Invoke
 from tests.reading import wait_for
+from tests.sinks.postgres.rig import Process, Rig
 from tests.sinks.postgres.test_conflicts import LOCAL, TABLES, removal, update
-from tests.sinks.postgres.test_sink import Process, Rig
 
 pytestmark = pytest.mark.pg("!=17")
 

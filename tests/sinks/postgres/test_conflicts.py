@@ -12,7 +12,7 @@ import pytest
 from pycdc.errors import ApplyError, EnvironmentNotReady
 from pycdc.sinks.postgres.conflict import Conflict
 from tests.reading import wait_for
-from tests.sinks.postgres.test_sink import Process, Rig
+from tests.sinks.postgres.rig import Process, Rig
 
 SERVERS = pytest.mark.pg("!=17")
 NEWEST = pytest.mark.pg("newest")

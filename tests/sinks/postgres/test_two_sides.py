@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.sinks.postgres.test_sink import Process, Rig
+from tests.sinks.postgres.rig import Process, Rig
 
 ROWS = 5
 

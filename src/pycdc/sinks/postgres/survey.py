@@ -46,7 +46,7 @@ def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
     """Raises PycdcError where the database cannot be asked."""
     dsn = settings.dsn.get_secret_value()
     with _connected(dsn) as connection:
-        ledger = Ledger(dsn, pipeline, settings.bookkeeping)
+        ledger = Ledger.of(settings, pipeline)
         row = connection.execute(_MAY_CREATE).fetchone()
         ready = ledger.tables_exist(connection) or bool(row and row[0])
         return TargetFacts(
