@@ -44,7 +44,7 @@ _OF_KEY: Final = """FROM {parked} WHERE pipeline = %s AND topic = %s AND partiti
 _FIRST: Final[LiteralString] = f"""SELECT "offset", (extract(epoch FROM parked_at) * 1000)::bigint, key, value,
     header_names, header_values
 {_OF_KEY} ORDER BY "offset" LIMIT 1 FOR UPDATE"""  # noqa: S608  (both parts are constants)
-_COUNT: Final[LiteralString] = f"SELECT count(*) {_OF_KEY}"  # noqa: S608  (both parts are constants)
+_COUNT: Final[LiteralString] = f"SELECT count(*) {_OF_KEY}"
 _KEY: Final = 'SELECT key FROM {parked} WHERE pipeline = %s AND topic = %s AND partition = %s AND "offset" = %s'
 _DELETE: Final = 'DELETE FROM {parked} WHERE pipeline = %s AND topic = %s AND partition = %s AND "offset" = %s'
 
