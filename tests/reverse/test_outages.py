@@ -120,6 +120,30 @@ def test_a_database_that_is_away_is_waited_for_within_the_group_and_health_tells
     assert assigned == [2]
 
 
+def test_partitions_that_come_while_the_database_is_away_are_claimed_once_it_is_back(
+    rig: Rig, postgres_proxy: Proxy, assigned: list[int]
+) -> None:
+    rig.kafka.create_topic(rig.topic, partitions=4)
+    rig.sql("INSERT INTO items (id) SELECT generate_series(0, 19)")
+    events = deltas(400, 20)
+    document = rig.document(DELTA, sink={"dsn": through(rig, postgres_proxy)}, retries=QUICK)
+    with running(document) as stays:
+        wait_for(lambda: sum(assigned) == 4)
+        with running(document) as leaves:
+            wait_for(lambda: sum(assigned) >= 6)
+            rig.produce(events[:200])
+            rig.wait_for_offsets(200)
+            postgres_proxy.refuse()
+            rig.produce(events[200:])
+            wait_for(lambda: stays.progress.state == leaves.progress.state == "retrying")
+        before = sum(assigned)
+        wait_for(lambda: sum(assigned) >= before + 2)
+        assert rig.offsets() == 200
+        postgres_proxy.heal()
+        rig.wait_for_offsets(400)
+    assert rig.sql("SELECT id, quantity FROM items ORDER BY id") == totals(events)
+
+
 def test_an_idle_pipeline_notices_that_its_database_is_gone(
     rig: Rig, postgres_proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
