@@ -400,6 +400,8 @@ class ConflictRule(Model):
                 f"writes {', '.join(partly)} into a row that keeps its other values, which then looks younger",
                 "add `row_time: column`, which does not ask when a row was written",
             )
+        if self.skew and self.row_time is not None:
+            raise Refused("has both skew and row_time, whose times are compared as they are", "remove one of them")
         timed = {"event_time", "row_time", "skew", "tie"} & self.model_fields_set
         if timed and self.default != "last_write_wins":
             raise Refused(f"has {', '.join(sorted(timed))}", "write `default: last_write_wins`, or remove it")

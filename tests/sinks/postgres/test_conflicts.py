@@ -267,8 +267,8 @@ def test_columns_have_owners_and_counters_add_up(rig: Rig) -> None:
     assert rig.sql("SELECT price, quantity FROM items") == [(9, 4)], "without a conflict too"
     sink.apply(update(None, row))
     assert rig.sql("SELECT price, quantity FROM items") == [(9, 4)], "a snapshot once more"
-    sink.apply(update({"id": 2, "quantity": 1}, {"quantity": 4}))
-    assert rig.sql("SELECT quantity FROM items WHERE id = 2") == [(4,)]
+    sink.apply(update({"id": 2, "quantity": 1}, {"quantity": 4}), {"id": 1, "price": 7}, {"id": 3, "price": 7})
+    assert rig.sql("SELECT quantity, price FROM items ORDER BY id") == [(4, 9), (4, None), (0, 7)]
 
 
 @NEWEST

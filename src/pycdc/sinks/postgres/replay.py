@@ -6,7 +6,7 @@ takes too, before it looks at what is parked: so it neither parks a follower tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
@@ -28,7 +28,7 @@ from pycdc.sinks.postgres.refusals import Refused
 from pycdc.sinks.postgres.routing import Router
 from pycdc.sinks.postgres.session import Fault, connect, described, fault, translate
 from pycdc.sinks.postgres.statements import parameters, statement
-from pycdc.sinks.postgres.tables import read_tables
+from pycdc.sinks.postgres.tables import TargetTable, read_tables
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.values import Unwritable
 from pycdc.sinks.postgres.writes import Write, groups_of, shape_of
@@ -66,6 +66,14 @@ class Replayed:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    router: Router
+    tables: Mapping[str, TargetTable]
+    origin: str | None
+    conflicts: Conflicts
+
+
 class Replay:
     """One for a command. `decode` is a decoder's; a record without a time of its own gets that of its parking."""
 
@@ -80,21 +88,36 @@ class Replay:
         dsn = settings.dsn.get_secret_value()
         self._ledger = Ledger.of(settings, pipeline)
         self._connection = connect(dsn)
-        try:
+        self._rules: _Rules | None = None
+        with self._open():
             if not self._ledger.tables_exist(self._connection):
-                raise EnvironmentNotReady("the pipeline has never run", hint="start it with `pycdc run`")
-            tables = read_tables(self._connection, settings.routes)
-            self._router = Router(settings, tables)
-            self._origin = set_up_origin(self._connection, pipeline)
-            self._tables = tables
-            self._conflicts = set_up_conflicts(self._connection, settings, pipeline, tables, self._origin)
+                raise EnvironmentNotReady(
+                    f"tables of pycdc's own are not in schema {settings.bookkeeping}",
+                    hint="start the pipeline with `pycdc run`, which makes them",
+                )
+            self.archive = ConflictArchive(self._connection, pipeline, settings.bookkeeping)
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """What goes wrong inside is this object's end."""
+        try:
+            yield
         except psycopg.Error as error:
-            self._connection.close()
+            self.close()
             raise translate(error) from None
         except BaseException:
-            self._connection.close()
+            self.close()
             raise
-        self.archive = ConflictArchive(self._connection, pipeline, settings.bookkeeping)
+
+    def _ready(self) -> _Rules:
+        """What applying needs and looking does not."""
+        if self._rules is None:
+            with self._open():
+                tables = read_tables(self._connection, self._settings.routes)
+                origin = set_up_origin(self._connection, self._pipeline)
+                made = set_up_conflicts(self._connection, self._settings, self._pipeline, tables, origin)
+                self._rules = _Rules(Router(self._settings, tables), tables, origin, made)
+        return self._rules
 
     def close(self) -> None:
         self._connection.close()
@@ -134,9 +157,10 @@ class Replay:
         head = next((each for each in self.waiting() if (each.partition, each.first) == place), None)
         if head is not None:
             return self._transaction(head, _Verdict(found["table"], side))
+        rules = self._ready()
         with self._guarded():
             self._ledger.sign(self._connection)
-            table = next((table for table in self._tables.values() if str(table) == found["table"]), None)
+            table = next((table for table in rules.tables.values() if str(table) == found["table"]), None)
             if table is None:
                 raise ApplyError(f"no route writes table {found['table']} any more", hint="put its row right by hand")
             write_image(self._connection, table, found, side)
@@ -144,6 +168,7 @@ class Replay:
         return None
 
     def _transaction(self, waiting: Waiting, verdict: _Verdict | None) -> Replayed:
+        rules = self._ready()
         with self._guarded():
             connection, place = self._connection, (self._pipeline, *waiting.partition)
             self._ledger.sign(connection)
@@ -152,7 +177,7 @@ class Replay:
             done, reason = 0, None
             for row in rows:
                 event = self._event(waiting.partition, row)
-                reason = self._apply(event, verdict)
+                reason = self._apply(rules, event, verdict)
                 if reason is not None:
                     break
                 connection.execute(self._sql(_DELETE), (*place, event.offset))
@@ -174,17 +199,17 @@ class Replay:
             self._connection.rollback()
             raise
 
-    def _apply(self, event: Event, verdict: _Verdict | None) -> str | None:
+    def _apply(self, rules: _Rules, event: Event, verdict: _Verdict | None) -> str | None:
         """Why it cannot be applied, None if it was."""
-        conflicts = self._conflicts
+        conflicts = rules.conflicts
         try:
-            writes = [] if event.problem else self._router.writes(event)
+            writes = [] if event.problem else rules.router.writes(event)
             given_up: list[Write] = []
             if verdict is not None and verdict.side == "monolith":
                 given_up = [write for write in writes if str(write.shape.table) == verdict.table]
                 writes = [write for write in writes if str(write.shape.table) != verdict.table]
             elif verdict is not None:
-                conflicts = self._overruling()
+                conflicts = self._overruling(rules)
             with self._connection.transaction():
                 for write in given_up:
                     self._agree(write)
@@ -206,12 +231,12 @@ class Replay:
         row = Write(shape, write.key, (), (), write.event, write.first)
         self._connection.execute(statement(shape), parameters(shape, [row]))
 
-    def _overruling(self) -> Conflicts:
+    def _overruling(self, rules: _Rules) -> Conflicts:
         """Rules by which events win, and nothing is recorded: that was done before."""
         routes = [_won(route) for route in self._settings.routes]
         silent = self._settings.conflicts.model_copy(update={"record": False})
         settings = self._settings.model_copy(update={"routes": routes, "conflicts": silent})
-        return set_up_conflicts(self._connection, settings, self._pipeline, self._tables, self._origin)
+        return set_up_conflicts(self._connection, settings, self._pipeline, rules.tables, rules.origin)
 
     def _event(self, partition: Partition, row: tuple[Any, ...]) -> Event:
         offset, timestamp, key, value, names, values = row

@@ -87,10 +87,12 @@ class Targets:
             self._tables.update(read_tables(connection, settings.routes))
         self._read(connection)
 
+    @property
+    def halts(self) -> bool:
+        return bool(self._halted)
+
     def halted(self, topic: str) -> str | None:
         """Why the topic's events cannot be applied at present."""
-        if not self._halted:
-            return None
         routes = (route for route in self._settings.routes if names_any([route.topic], topic))
         reason = next((self._halted[route.table] for route in routes if route.table in self._halted), None)
         if reason is not None:
