@@ -6,7 +6,7 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, KafkaSource, PostgresOffsets, Registry
@@ -34,9 +34,12 @@ from pycdc.sinks.kafka.settings import client_settings
 from pycdc.sinks.kafka.topics import TopicAdmin
 from pycdc.sinks.null import NullSink
 from pycdc.sinks.postgres.ledger import Ledger
+from pycdc.sinks.postgres.preview import Preview, preview
 from pycdc.sinks.postgres.replay import Replay
 from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
 from pycdc.sinks.postgres.targets import KnownTables
+from pycdc.transforms.capture import CaptureTransforms, TransformingSink
+from pycdc.transforms.reverse import ReverseFunctions
 
 if TYPE_CHECKING:
     from pycdc.serialization.registry import SchemaRegistry
@@ -50,9 +53,15 @@ def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
 def _capture_loop(config: Config, progress: Progress) -> Loop[Batch, Checkpoint]:
     offsets = build_offsets(config)
     stopping = threading.Event()
+    transforms = CaptureTransforms(config, progress) if config.transforms else None
+
+    def sink() -> Sink:
+        made = build_sink(config, offsets, progress, stopping)
+        return made if transforms is None else TransformingSink(made, transforms)
+
     return Loop(
         lambda: build_source(config, progress),
-        lambda: build_sink(config, offsets, progress, stopping),
+        sink,
         offsets,
         config.checkpoint,
         config.retries,
@@ -67,9 +76,10 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
     assert source is not None
     assert sink is not None
     ledger, known = Ledger.of(sink, config.name), KnownTables()
+    functions = ReverseFunctions(config) or None
     return Loop(
         lambda: KafkaConnector(config, ledger, _registry(source.registry), progress),
-        lambda: PostgresApplySink(sink, config.name, ledger, progress, known),
+        lambda: PostgresApplySink(sink, config.name, ledger, progress, known, functions),
         ledger,
         config.checkpoint,
         config.retries,
@@ -91,7 +101,7 @@ def build_replay(config: Config) -> Iterator[Replay]:
         if registry is not None:
             opened.enter_context(closing(registry))
         decoder = Decoder(None if registry is None else registry.text_for, source.format)
-        yield opened.enter_context(closing(Replay(sink, config.name, decoder.event)))
+        yield opened.enter_context(closing(Replay(sink, config.name, decoder.event, ReverseFunctions(config) or None)))
 
 
 def build_source(config: Config, progress: Progress) -> Connector:
@@ -202,6 +212,12 @@ def _registry(settings: Registry | None) -> SchemaRegistry | None:
     from pycdc.serialization.registry import SchemaRegistry
 
     return SchemaRegistry(settings)
+
+
+def build_preview(config: Config) -> AbstractContextManager[Preview]:
+    """What the sink would do with events."""
+    assert config.sink.postgres is not None
+    return preview(config.sink.postgres, config.name, ReverseFunctions(config))
 
 
 @contextmanager

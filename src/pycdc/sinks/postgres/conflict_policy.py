@@ -255,6 +255,8 @@ def imported(path: str | None) -> Function | None:
 
 def _told(route: Route, table: TargetTable) -> Told:
     names = {column: column for column in table.columns} if route.set is None else route.set
+    if route.function is not None:
+        names = {}  # what a function makes of fields is not known of those of the old row
     paths = {**names, **route.key}
     columns = {
         column: look_up(path)

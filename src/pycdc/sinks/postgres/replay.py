@@ -25,7 +25,7 @@ from pycdc.sinks.postgres.conflicts import Conflicts
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.refusals import Refused
-from pycdc.sinks.postgres.routing import Router
+from pycdc.sinks.postgres.routing import Functions, Router
 from pycdc.sinks.postgres.session import Fault, connect, described, fault, translate
 from pycdc.sinks.postgres.statements import parameters, statement
 from pycdc.sinks.postgres.tables import TargetTable, read_tables
@@ -77,10 +77,11 @@ class _Rules:
 class Replay:
     """One for a command. `decode` is a decoder's; a record without a time of its own gets that of its parking."""
 
-    def __init__(self, settings: Settings, pipeline: str, decode: Decode) -> None:
+    def __init__(self, settings: Settings, pipeline: str, decode: Decode, functions: Functions | None = None) -> None:
         self._pipeline = pipeline
         self._decode = decode
         self._settings = settings
+        self._functions = functions
         self._names = {
             "offsets": sql.Identifier(settings.bookkeeping, "apply_offsets"),
             "parked": sql.Identifier(settings.bookkeeping, "parked"),
@@ -116,7 +117,7 @@ class Replay:
                 tables = read_tables(self._connection, self._settings.routes)
                 origin = set_up_origin(self._connection, self._pipeline)
                 made = set_up_conflicts(self._connection, self._settings, self._pipeline, tables, origin)
-                self._rules = _Rules(Router(self._settings, tables), tables, origin, made)
+                self._rules = _Rules(Router(self._settings, tables, functions=self._functions), tables, origin, made)
         return self._rules
 
     def close(self) -> None:

@@ -37,6 +37,7 @@ from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.passages import Passages, Portion
 from pycdc.sinks.postgres.refusals import Refused
+from pycdc.sinks.postgres.routing import Functions
 from pycdc.sinks.postgres.session import Fault, connect, fault, translate
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.targets import LOOK_AGAIN, Drifted, KnownTables, Targets, drift
@@ -69,6 +70,7 @@ class PostgresSink:
         ledger: Ledger,
         progress: Progress | None = None,
         known: KnownTables | None = None,
+        functions: Functions | None = None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -86,7 +88,7 @@ class PostgresSink:
             ledger.ensure_tables(self._connection)
             origin = set_up_origin(self._connection, pipeline)
             self._targets = Targets(
-                self._connection, settings, pipeline, origin, self._progress, known or KnownTables()
+                self._connection, settings, pipeline, origin, self._progress, known or KnownTables(), functions
             )
         except psycopg.Error as error:
             self._connection.close()
