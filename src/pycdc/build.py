@@ -6,7 +6,7 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, KafkaSource, PostgresOffsets, Registry
@@ -34,6 +34,7 @@ from pycdc.sinks.kafka.settings import client_settings
 from pycdc.sinks.kafka.topics import TopicAdmin
 from pycdc.sinks.null import NullSink
 from pycdc.sinks.postgres.ledger import Ledger
+from pycdc.sinks.postgres.preview import Preview, preview
 from pycdc.sinks.postgres.replay import Replay
 from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
 from pycdc.sinks.postgres.targets import KnownTables
@@ -211,6 +212,12 @@ def _registry(settings: Registry | None) -> SchemaRegistry | None:
     from pycdc.serialization.registry import SchemaRegistry
 
     return SchemaRegistry(settings)
+
+
+def build_preview(config: Config) -> AbstractContextManager[Preview]:
+    """What the sink would do with events."""
+    assert config.sink.postgres is not None
+    return preview(config.sink.postgres, config.name, ReverseFunctions(config))
 
 
 @contextmanager
