@@ -21,7 +21,7 @@ from pycdc.demo.clerk import Clerk
 from pycdc.demo.postgres import EmbeddedPostgres, installation
 from pycdc.demo.reader import Reader
 from pycdc.demo.registry import EmbeddedRegistry
-from pycdc.demo.shop import TABLES
+from pycdc.demo.shop import TABLES, Shop
 from pycdc.demo.status import Addresses, Slot, Status, Summary
 from pycdc.demo.tally import Tally
 from pycdc.errors import ConnectionLost, DeliveryError
@@ -100,7 +100,7 @@ class Demo:
         topics = tuple(f"{NAME}.public.{table}" for table in TABLES)
         self.addresses = Addresses(postgres.dsn, broker.bootstrap, registry.url, topics)
         self._connection = stack.enter_context(psycopg.connect(postgres.dsn, autocommit=True))
-        self._clerk = Clerk(postgres.dsn, self._rate, seed=self._seed)
+        self._clerk = Clerk(postgres.dsn, self._rate, Shop, seed=self._seed)
         stack.callback(self._clerk.stop)
         self._clerk.open()
         self._tally = Tally(self._clerk.transactions)

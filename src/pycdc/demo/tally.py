@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pycdc.demo.shop import Counts
+from pycdc.demo.deals import Counts
 
 NEWEST: Final = 64
 BUCKET: Final = 0.5
