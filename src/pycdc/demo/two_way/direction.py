@@ -22,8 +22,6 @@ from pycdc.errors import ConnectionLost
 
 _WINDOW: Final = 2.0
 """Seconds over which a rate is counted."""
-_INTERVAL: Final = 0.25
-"""Seconds between two looks at the database."""
 _RECENT: Final = 2000
 
 _APPLIED: Final = "SELECT coalesce(sum(next_offset), 0)::bigint FROM pycdc.apply_offsets WHERE pipeline = %s"
@@ -88,7 +86,6 @@ class Direction:
         self._far = far
         self._all = Latencies()
         self._recent: deque[float] = deque(maxlen=_RECENT)
-        self._looked = 0.0
         self._applied = 0
         self._by_pipeline: dict[int | None, bool] = {None: False}
         self._writing, self._applying = Speed(), Speed()
@@ -118,11 +115,9 @@ class Direction:
         return self._tally.counts() == self._clerk.written and not self._echoes()
 
     def status(self) -> DirectionStatus:
-        now = time.monotonic()
-        if now - self._looked >= _INTERVAL:
-            self._looked = now
-            self._look()
         written = self._clerk.written.total()
+        self._look()
+        now = time.monotonic()
         progress = [engine.pipeline.progress for engine in self._engines]
         return DirectionStatus(
             *self._names,

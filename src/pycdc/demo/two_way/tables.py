@@ -39,9 +39,10 @@ CREATE TABLE prices (
     currency   char(3) NOT NULL DEFAULT 'EUR',
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+ALTER TABLE orders REPLICA IDENTITY FULL;
 ALTER TABLE prices REPLICA IDENTITY FULL;
 """
-"""Old rows whole where both sides write: a conflict shows by what the row was before."""
+"""Old rows whole, so that an event tells what an update changed, and a conflict what it was made of."""
 
 SERVICE_TABLES: Final = """
 CREATE TABLE reservations (
@@ -61,6 +62,7 @@ CREATE TABLE price_list (
     amount     numeric(8,2) NOT NULL,
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+ALTER TABLE items REPLICA IDENTITY FULL;
 ALTER TABLE price_list REPLICA IDENTITY FULL;
 """
 ARRIVALS: Final = """
