@@ -91,9 +91,9 @@ def _conflicts(status: Status) -> RenderableType:
 
 def _counts(status: Status) -> RenderableType:
     found = [
-        (f"{kind} in {side}", f"{decision}  {count:,}")
-        for side, conflicts in status.conflicts.items()
-        for (kind, decision), count in conflicts.counts.most_common()
+        (f"{kind}", f"{winner} wins  {count:,}")
+        for conflicts in status.conflicts.values()
+        for (kind, winner), count in conflicts.counts.most_common()
     ]
     if found:
         return facts([(name, value) for name, value in found[:_CONFLICT_LINES]])
@@ -108,7 +108,7 @@ def _newest(conflict: Conflict | None) -> RenderableType:
         [
             (conflict.table, Text(", ".join(map(str, conflict.key.values())), "bold")),
             *((side, _value(value, wins=side == conflict.winner)) for side, value in conflict.values.items()),
-            (conflict.kind, conflict.decision),
+            ("seen by", f"to-{conflict.side}: {conflict.kind}"),
         ]
     )
 

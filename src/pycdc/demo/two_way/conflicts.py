@@ -11,10 +11,12 @@ import psycopg
 
 from pycdc.demo.two_way.tables import MONOLITH, SERVICE
 
-_KEPT: Final = ("monolith", "kept")
 _COUNTS: Final = "SELECT kind, decision, count(*) FROM pycdc.conflicts GROUP BY kind, decision"
-_NEWEST: Final = """SELECT "table", key, kind, decision, current, incoming, detected_at
-  FROM pycdc.conflicts ORDER BY detected_at DESC LIMIT 1"""
+_NEWEST: Final = """SELECT "table", key, kind, decision, coalesce(current, '{}'), coalesce(incoming, '{}'), detected_at
+  FROM pycdc.conflicts ORDER BY id DESC LIMIT 1"""
+_OTHER: Final = {MONOLITH: SERVICE, SERVICE: MONOLITH}
+_EVENT_WINS: Final = "service"
+"""To a pipeline, events come from the service and rows are the monolith's, whichever way it goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +36,36 @@ class Conflict:
     @property
     def values(self) -> dict[str, str]:
         """What each side has, by its name: of the first column that is not the same on both."""
-        other = SERVICE if self.side == MONOLITH else MONOLITH
         name = next((name for name, value in self.incoming.items() if self.current.get(name) != value), None)
-        return {} if name is None else {self.side: str(self.current.get(name)), other: str(self.incoming[name])}
+        if name is None:
+            return {}
+        return {self.side: str(self.current.get(name)), _OTHER[self.side]: str(self.incoming[name])}
 
     @property
     def winner(self) -> str:
         """The side whose row is on both in the end."""
-        other = SERVICE if self.side == MONOLITH else MONOLITH
-        return self.side if self.decision in _KEPT else other
+        return winner(self.side, self.decision)
 
 
 @dataclass(frozen=True, slots=True)
 class Conflicts:
-    """Of one side; `counts` by kind and decision."""
+    """Of one side; `counts` by kind and the side that won."""
 
     counts: Counter[tuple[str, str]]
     newest: Conflict | None
 
 
+def winner(side: str, decision: str) -> str:
+    """Who won a conflict that was decided on `side`."""
+    return _OTHER[side] if decision == _EVENT_WINS else side
+
+
 def read(connection: psycopg.Connection, side: str) -> Conflicts:
+    counts: Counter[tuple[str, str]] = Counter()
     try:
-        counts = Counter({(kind, decision): count for kind, decision, count in connection.execute(_COUNTS)})
+        for kind, decision, count in connection.execute(_COUNTS):
+            counts[kind, winner(side, decision)] += count
         row = connection.execute(_NEWEST).fetchone()
     except psycopg.errors.UndefinedTable:
-        return Conflicts(Counter(), None)  # the pipeline makes it when it starts
+        return Conflicts(counts, None)  # the pipeline makes it when it starts
     return Conflicts(counts, None if row is None else Conflict(side, *row))

@@ -78,6 +78,7 @@ def _apply(
 
 def _to_service(pair: Pair) -> dict[str, Any]:
     return {
+        **_conflict(pair, tie="monolith"),
         "topic": topic(MONOLITH, pair.monolith),
         "table": f"public.{pair.service}",
         "key": {pair.key.service: pair.key.monolith},
@@ -87,8 +88,17 @@ def _to_service(pair: Pair) -> dict[str, Any]:
 
 def _to_monolith(pair: Pair) -> dict[str, Any]:
     return {
+        **_conflict(pair, tie="service"),
         "topic": topic(SERVICE, pair.service),
         "table": f"public.{pair.monolith}",
         "key": {pair.key.monolith: pair.key.service},
         "set": {column.monolith: column.service for column in pair.columns},
     }
+
+
+def _conflict(pair: Pair, *, tie: str) -> dict[str, Any]:
+    """Where both sides write, the later wins. Both pipelines must come to the same answer, so `tie` is not the same."""
+    if len(pair.writers) == 1:
+        return {}
+    rule = {"default": "last_write_wins", "event_time": "changed_at", "row_time": "changed_at", "tie": tie}
+    return {"conflict": rule}

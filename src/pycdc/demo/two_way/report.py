@@ -67,6 +67,8 @@ def summary(end: Summary) -> str:
         )
     lines.append(f"  echoes     {sum(each.echoes for each in end.directions)}")
     lines += _conflicts(end.conflicts)
+    if end.newest_conflict is not None:
+        lines.append(f"             the last: {conflict(end.newest_conflict)}")
     lines += [f"  {_outcome(outcome)}" for outcome in end.outcomes]
     if not end.exact:
         lines.append("  ✗ not every write was captured exactly once")
@@ -78,8 +80,8 @@ def _conflicts(sides: dict[str, Conflicts]) -> Iterable[str]:
     total = sum(side.counts.total() for side in sides.values())
     yield f"  conflicts  {total}"
     for side, found in sides.items():
-        for (kind, decision), count in sorted(found.counts.items()):
-            yield f"             {count} in {side}: {kind}, {decision}"
+        for (kind, winner), count in sorted(found.counts.items()):
+            yield f"             {count} seen by the {side}'s pipeline: {kind}, {winner} wins"
 
 
 def _outcome(outcome: Outcome) -> str:

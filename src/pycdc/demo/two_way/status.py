@@ -34,8 +34,7 @@ class Status:
 
     @property
     def newest_conflict(self) -> Conflict | None:
-        found = [each.newest for each in self.conflicts.values() if each.newest is not None]
-        return max(found, key=lambda conflict: conflict.detected, default=None)
+        return _newest(self.conflicts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,10 @@ class Summary:
     seconds: float
 
     @property
+    def newest_conflict(self) -> Conflict | None:
+        return _newest(self.conflicts)
+
+    @property
     def equal(self) -> bool:
         """Both sides have the same rows."""
         return all(outcome.equal for outcome in self.outcomes)
@@ -58,3 +61,8 @@ class Summary:
     @property
     def matches(self) -> bool:
         return self.exact and self.equal
+
+
+def _newest(sides: dict[str, Conflicts]) -> Conflict | None:
+    found = [each.newest for each in sides.values() if each.newest is not None]
+    return max(found, key=lambda conflict: conflict.detected, default=None)
