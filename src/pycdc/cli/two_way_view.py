@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from rich import box
@@ -90,13 +91,10 @@ def _conflicts(status: Status) -> RenderableType:
 
 
 def _counts(status: Status) -> RenderableType:
-    found = [
-        (f"{kind}", f"{winner} wins  {count:,}")
-        for conflicts in status.conflicts.values()
-        for (kind, winner), count in conflicts.counts.most_common()
-    ]
+    found = sum((conflicts.counts for conflicts in status.conflicts.values()), Counter[tuple[str, str]]())
     if found:
-        return facts([(name, value) for name, value in found[:_CONFLICT_LINES]])
+        most = found.most_common(_CONFLICT_LINES)
+        return facts([(kind, f"{winner} wins  {count:,}") for (kind, winner), count in most])
     shared = next(pair for pair in PAIRS if len(pair.writers) > 1)
     return Text(f"none yet; both sides write {shared.monolith} = {shared.service}", "dim")
 

@@ -12,7 +12,7 @@ import psycopg
 from pycdc.demo.two_way.tables import MONOLITH, SERVICE
 
 _COUNTS: Final = "SELECT kind, decision, count(*) FROM pycdc.conflicts GROUP BY kind, decision"
-_NEWEST: Final = """SELECT "table", key, kind, decision, coalesce(current, '{}'), coalesce(incoming, '{}'), detected_at
+_NEWEST: Final = """SELECT split_part("table", '.', 2), key, kind, decision, coalesce(current, '{}'), coalesce(incoming, '{}'), detected_at
   FROM pycdc.conflicts ORDER BY id DESC LIMIT 1"""
 _OTHER: Final = {MONOLITH: SERVICE, SERVICE: MONOLITH}
 _EVENT_WINS: Final = "service"

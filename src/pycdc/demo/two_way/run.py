@@ -199,7 +199,7 @@ class TwoWay:
         self._disputed = time.monotonic()
         sku = self._chance.choice(SKUS)
         try:
-            for clerk in self._clerks:
+            for clerk in self._chance.sample(self._clerks, 2):
                 clerk.business.reprice(sku, Decimal(self._chance.randint(500, 49999)) / 100)
         except psycopg.OperationalError as exc:
             raise ConnectionLost(f"an embedded Postgres is gone ({type(exc).__name__})") from None
