@@ -12,8 +12,8 @@ import psycopg
 from pycdc.demo.two_way.tables import MONOLITH, SERVICE
 
 _COUNTS: Final = "SELECT kind, decision, count(*) FROM pycdc.conflicts GROUP BY kind, decision"
-_NEWEST: Final = """SELECT split_part("table", '.', 2), key, kind, decision, coalesce(current, '{}'), coalesce(incoming, '{}'), detected_at
-  FROM pycdc.conflicts ORDER BY id DESC LIMIT 1"""
+_NEWEST: Final = """SELECT split_part("table", '.', 2), key, kind, decision, current, incoming, detected_at
+  FROM pycdc.conflicts WHERE current IS NOT NULL AND incoming IS NOT NULL ORDER BY id DESC LIMIT 1"""
 _OTHER: Final = {MONOLITH: SERVICE, SERVICE: MONOLITH}
 _EVENT_WINS: Final = "service"
 """To a pipeline, events come from the service and rows are the monolith's, whichever way it goes."""
@@ -53,6 +53,7 @@ class Conflicts:
 
     counts: Counter[tuple[str, str]]
     newest: Conflict | None
+    """Of those between two rows: a delete has none."""
 
 
 def winner(side: str, decision: str) -> str:

@@ -198,9 +198,11 @@ class TwoWay:
         """Both sides set the price of the same item, before either can have heard of the other."""
         self._disputed = time.monotonic()
         sku = self._chance.choice(SKUS)
+        sides = [self._monolith.business.reprice, self._service.business.reprice]
+        self._chance.shuffle(sides)
         try:
-            for clerk in self._chance.sample(self._clerks, 2):
-                clerk.business.reprice(sku, Decimal(self._chance.randint(500, 49999)) / 100)
+            for reprice in sides:
+                reprice(sku, Decimal(self._chance.randint(500, 49999)) / 100)
         except psycopg.OperationalError as exc:
             raise ConnectionLost(f"an embedded Postgres is gone ({type(exc).__name__})") from None
 
