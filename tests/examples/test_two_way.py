@@ -19,9 +19,12 @@ from psycopg.conninfo import conninfo_to_dict
 from pycdc.loading import load
 from tests.programs import Program
 from tests.reading import Reader, wait_for
+from tests.test_docs import blocks
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "two-way"
 ROOT = EXAMPLE.parents[1]
+PAGE = "docs/reverse.md"
+GUIDE = (ROOT / PAGE).read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load((EXAMPLE / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 PIPELINES = ("monolith", "inventory", "to-inventory", "to-monolith")
@@ -133,12 +136,39 @@ def test_both_sides_follow_each_other_and_end_equal(example: Example, kafka: Any
                 )
             assert working.wait() == 0
         wait_for(example.equal)
+        _set_a_price_on_both_sides(example)
+        wait_for(example.equal)
+        assert rows(example.monolith.owner, "prices WHERE sku = 'CUP' AND price = 2"), "the later one"
+        met = [rows(side.owner, 'pycdc.conflicts WHERE key = \'{"item": "CUP"}\'') for side in example[:2]]
+        assert any(met)
+        _run_what_the_guide_says_to_watch(example.monolith.owner)
         reader = Reader(kafka.bootstrap, registry.url)
         captured = [reader.read(f"{example.prefix}{topic}") for topic in TOPICS]
         reader.close()
-    assert [len(topic) for topic in captured[:3]] == [52, 3, 53], "what the monolith wrote, and no echo"
-    assert 100 <= sum(map(len, captured[3:])) <= 200, "what the service wrote, one or two rows a change"
+    assert [len(topic) for topic in captured[:3]] == [52, 3, 54], "what the monolith wrote, and no echo"
+    assert 101 <= sum(map(len, captured[3:])) <= 201, "what the service wrote, one or two rows a change"
     assert (len(rows(example.monolith.owner, "orders")), len(rows(example.service.owner, "reservations"))) == (52, 52)
+
+
+def _set_a_price_on_both_sides(example: Example) -> None:
+    """The service is later, and neither knows of the other."""
+    with (
+        psycopg.connect(example.monolith.owner, autocommit=True) as monolith,
+        psycopg.connect(example.service.owner, autocommit=True) as service,
+    ):
+        monolith.execute("UPDATE prices SET price = 1, changed_at = clock_timestamp() WHERE sku = 'CUP'")
+        service.execute("UPDATE price_list SET amount = 2, changed_at = clock_timestamp() WHERE item = 'CUP'")
+
+
+def _run_what_the_guide_says_to_watch(dsn: str) -> None:
+    section = GUIDE.split("## What to watch", 1)[1]
+    queries = re.findall(r"`(SELECT [^`]+)`", section) + [
+        b.text for b in blocks("sql", page=PAGE) if "applied_at" in b.text
+    ]
+    assert len(queries) > 2
+    with psycopg.connect(dsn) as connection:
+        for query in queries:
+            connection.execute(query.encode())
 
 
 def rows(dsn: str, table: str) -> list[Any]:
@@ -162,6 +192,25 @@ def test_compare_names_the_rows_that_differ(example: Example) -> None:
     done = subprocess.run(command, env=example.environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert "stock = items: 3 differ: BOWL, CUP, JUG" in done.stdout
+
+
+# The guide
+
+
+def test_the_guide_shows_the_examples_configurations() -> None:
+    shown = {document["name"]: document for document in (yaml.safe_load(b.text) for b in blocks("yaml", page=PAGE))}
+    assert set(shown) == set(PIPELINES)
+    for name, document in shown.items():
+        text = (EXAMPLE / f"{name}.yaml").read_text(encoding="utf-8")
+        own = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]+)\}", r"\1", text))
+        assert document == {key: value for key, value in own.items() if key not in ("checkpoint", "http")}
+
+
+def test_the_guide_shows_the_examples_sql() -> None:
+    sql = " ".join((EXAMPLE / "monolith.sql").read_text(encoding="utf-8").split())
+    shown = next(block.text for block in blocks("sql", page=PAGE) if "CREATE ROLE" in block.text)
+    missing = [one for part in shown.split(";") if (one := " ".join(part.split())) not in sql]
+    assert not missing
 
 
 # The compose file
