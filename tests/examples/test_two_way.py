@@ -141,6 +141,7 @@ def test_both_sides_follow_each_other_and_end_equal(example: Example, kafka: Any
         assert rows(example.monolith.owner, "prices WHERE sku = 'CUP' AND price = 2"), "the later one"
         met = [rows(side.owner, 'pycdc.conflicts WHERE key = \'{"item": "CUP"}\'') for side in example[:2]]
         assert any(met)
+        _stop_the_monoliths_writers_of_stock(example)
         _run_what_the_guide_says_to_watch(example.monolith.owner)
         reader = Reader(kafka.bootstrap, registry.url)
         captured = [reader.read(f"{example.prefix}{topic}") for topic in TOPICS]
@@ -158,6 +159,24 @@ def _set_a_price_on_both_sides(example: Example) -> None:
     ):
         monolith.execute("UPDATE prices SET price = 1, changed_at = clock_timestamp() WHERE sku = 'CUP'")
         service.execute("UPDATE price_list SET amount = 2, changed_at = clock_timestamp() WHERE item = 'CUP'")
+
+
+def _stop_the_monoliths_writers_of_stock(example: Example) -> None:
+    """Step 5 of the guide: what it says to run keeps the application out, and the gate opens."""
+    role = f"{example.prefix}_app"
+    stop, gate = (block.text for block in blocks("sql", page=PAGE) if "REVOKE" in block.text or "passed" in block.text)
+    with psycopg.connect(example.monolith.owner, autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {role}; GRANT SELECT, UPDATE ON stock TO {role}".encode())
+        try:
+            for statement in filter(str.strip, stop.replace("shop_app", role).split(";")):
+                last = owner.execute(statement.encode())
+            found = last.fetchone()
+            assert found is not None
+            assert owner.execute("SELECT has_table_privilege(%s, 'stock', 'UPDATE')", (role,)).fetchone() == (False,)
+            query = gate.replace("0/1A2B3C4", found[0]).replace("pycdc_monolith", f"pycdc_{example.prefix}monolith")
+            wait_for(lambda: owner.execute(query.encode()).fetchone() == (True,))
+        finally:
+            owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
 
 
 def _run_what_the_guide_says_to_watch(dsn: str) -> None:
