@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import psycopg
 
+from pycdc.demo.two_way.side import Side
 from pycdc.demo.two_way.tables import MONOLITH, SERVICE
 
 _COUNTS: Final = "SELECT kind, decision, count(*) FROM pycdc.conflicts GROUP BY kind, decision"
@@ -61,12 +62,12 @@ def winner(side: str, decision: str) -> str:
     return _OTHER[side] if decision == _EVENT_WINS else side
 
 
-def read(connection: psycopg.Connection, side: str) -> Conflicts:
+def read(side: Side) -> Conflicts:
     counts: Counter[tuple[str, str]] = Counter()
     try:
-        for kind, decision, count in connection.execute(_COUNTS):
-            counts[kind, winner(side, decision)] += count
-        row = connection.execute(_NEWEST).fetchone()
+        for kind, decision, count in side.ask(_COUNTS):
+            counts[kind, winner(side.name, decision)] += count
+        newest = [Conflict(side.name, *row) for row in side.ask(_NEWEST)]
     except psycopg.errors.UndefinedTable:
         return Conflicts(counts, None)  # the pipeline makes it when it starts
-    return Conflicts(counts, None if row is None else Conflict(side, *row))
+    return Conflicts(counts, newest[0] if newest else None)

@@ -11,14 +11,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 
-from pycdc.demo.clerk import Clerk
-from pycdc.demo.course import Engine
-from pycdc.demo.tally import Lag, Latencies, Tally
-from pycdc.errors import ConnectionLost
+from pycdc.demo.tally import Lag, Latencies
+from pycdc.demo.two_way.side import Side
 
 _WINDOW: Final = 2.0
 """Seconds over which a rate is counted."""
@@ -66,24 +64,12 @@ class Speed:
 
 
 class Direction:
-    """From the side that `clerk` writes to (connection `near`) to the other (`far`). For one thread."""
+    """From a side to the other. For one thread."""
 
-    def __init__(
-        self,
-        names: tuple[str, str],
-        clerk: Clerk[Any],
-        tally: Tally,
-        engines: tuple[Engine, Engine],
-        near: psycopg.Connection,
-        far: psycopg.Connection,
-    ) -> None:
-        """`engines`: the one that captures, the one that applies."""
-        self._names = names
-        self._clerk = clerk
-        self._tally = tally
-        self._engines = engines
+    def __init__(self, near: Side, far: Side) -> None:
         self._near = near
         self._far = far
+        self._engines = near.capture, far.apply
         self._all = Latencies()
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._applied = 0
@@ -92,40 +78,41 @@ class Direction:
 
     def open(self) -> None:
         """Forget how long the first copy took: what counts begins now."""
-        self._far.execute(_ARRIVALS)
+        self._far.ask(_ARRIVALS)
         self._all = Latencies()
         self._recent.clear()
 
     @property
     def arrived(self) -> int:
-        return self._tally.counts().total() + self._applied
+        return self._near.tally.counts().total() + self._applied
 
     @property
     def complete(self) -> bool:
         """Everything written was captured, everything captured was applied."""
-        captured = self._tally.counts()
-        if captured != self._clerk.written:
+        captured = self._near.tally.counts()
+        if captured != self._near.clerk.written:
             return False
         self._look()
-        return self._applied >= captured.total() + self._tally.others
+        return self._applied >= captured.total() + self._near.tally.others
 
     @property
     def exact(self) -> bool:
         """Every write was captured once, and nothing came back."""
-        return self._tally.counts() == self._clerk.written and not self._echoes()
+        return self._near.tally.counts() == self._near.clerk.written and not self._echoes()
 
     def status(self) -> DirectionStatus:
-        written = self._clerk.written.total()
+        written = self._near.clerk.written.total()
         self._look()
         now = time.monotonic()
         progress = [engine.pipeline.progress for engine in self._engines]
         return DirectionStatus(
-            *self._names,
+            start=self._near.name,
+            end=self._far.name,
             written=written,
-            captured=self._tally.counts().total(),
+            captured=self._near.tally.counts().total(),
             applied=self._applied,
             echoes=self._echoes(),
-            others=self._tally.others - self._echoes(),
+            others=self._near.tally.others - self._echoes(),
             writing=self._writing.at(written, now),
             applying=self._applying.at(self._applied, now),
             lag=self._recent_lag(),
@@ -146,28 +133,17 @@ class Direction:
     def _look(self) -> None:
         """Ask the far side what was applied, and how long it took."""
         try:
-            row = self._far.execute(_APPLIED, (self._engines[1].pipeline.config.name,)).fetchone()
-            self._applied = row[0] if row is not None else 0
-            arrivals = [seconds for (seconds,) in self._far.execute(_ARRIVALS)]
+            ((self._applied,),) = self._far.ask(_APPLIED, (self._far.apply.pipeline.config.name,))
         except psycopg.errors.UndefinedTable:
             return  # the pipeline makes it when it starts
-        except psycopg.OperationalError as exc:
-            raise _gone(exc) from None
-        for seconds in arrivals:
+        for (seconds,) in self._far.ask(_ARRIVALS):
             self._all.add(seconds)
             self._recent.append(seconds)
 
     def _echoes(self) -> int:
         """Captured changes that a pipeline had written."""
-        strangers = self._tally.strangers()
+        strangers = self._near.tally.strangers()
         if unknown := [transaction for transaction in strangers if transaction not in self._by_pipeline]:
-            try:
-                found = {row[0] for row in self._near.execute(_WRITTEN_BY_PIPELINE, (unknown,))}
-            except psycopg.OperationalError as exc:
-                raise _gone(exc) from None
+            found = {transaction for (transaction,) in self._near.ask(_WRITTEN_BY_PIPELINE, (unknown,))}
             self._by_pipeline.update({transaction: transaction in found for transaction in unknown})
         return sum(count for transaction, count in strangers.items() if self._by_pipeline[transaction])
-
-
-def _gone(error: psycopg.Error) -> ConnectionLost:
-    return ConnectionLost(f"an embedded Postgres is gone ({type(error).__name__})")

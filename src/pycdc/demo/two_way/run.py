@@ -17,20 +17,18 @@ from types import TracebackType
 from typing import Final
 
 import psycopg
-from psycopg import sql
 
 from pycdc.demo.broker import EmbeddedBroker
 from pycdc.demo.clerk import Clerk
 from pycdc.demo.course import Engine
 from pycdc.demo.postgres import EmbeddedPostgres, installation
-from pycdc.demo.reader import Reader
 from pycdc.demo.registry import EmbeddedRegistry
-from pycdc.demo.tally import Tally
 from pycdc.demo.two_way import comparison, conflicts, pipelines
 from pycdc.demo.two_way.businesses import Monolith, Service
 from pycdc.demo.two_way.direction import Direction
+from pycdc.demo.two_way.side import Side, set_up
 from pycdc.demo.two_way.status import Addresses, Status, Summary
-from pycdc.demo.two_way.tables import ARRIVAL, ARRIVALS, MONOLITH, PAIRS, SERVICE, SKUS
+from pycdc.demo.two_way.tables import MONOLITH, PAIRS, SERVICE, SKUS
 from pycdc.errors import ConnectionLost
 
 _DISPUTE_INTERVAL: Final = 1.5
@@ -71,61 +69,49 @@ class TwoWay:
         registry = stack.enter_context(EmbeddedRegistry())
         self.addresses = Addresses(monolith.dsn, service.dsn, broker.bootstrap, registry.url)
         kafka = {"brokers": broker.bootstrap, "registry": registry.url}
-        self._monolith = Clerk(monolith.dsn, self._rate, Monolith, seed=self._seed)
-        self._service = Clerk(service.dsn, self._rate, Service, seed=self._seed)
-        for clerk in self._clerks:
-            stack.callback(clerk.stop)
-            clerk.open()
-        self._databases = {
-            MONOLITH: _watched(stack, monolith.dsn, [pair.monolith for pair in PAIRS]),
-            SERVICE: _watched(stack, service.dsn, [pair.service for pair in PAIRS]),
-        }
-        tallies = [Tally(clerk.transactions) for clerk in self._clerks]
-        topics = pipelines.monolith_topics(), pipelines.service_topics()
-        self._readers = [Reader(**kafka, topics=each, tally=tally) for each, tally in zip(topics, tallies, strict=True)]
-        for reader in self._readers:
-            stack.callback(reader.stop)
-            reader.start()
-        self._engines = _engines(monolith.dsn, service.dsn, kafka)
+        self._monolith = set_up(
+            stack,
+            Clerk(monolith.dsn, self._rate, Monolith, seed=self._seed),
+            monolith.dsn,
+            [pair.monolith for pair in PAIRS],
+            kafka,
+            pipelines.capture_monolith(monolith.dsn, kafka),
+            pipelines.apply_to_monolith(monolith.dsn, kafka),
+        )
+        self._service = set_up(
+            stack,
+            Clerk(service.dsn, self._rate, Service, seed=self._seed),
+            service.dsn,
+            [pair.service for pair in PAIRS],
+            kafka,
+            pipelines.capture_service(service.dsn, kafka),
+            pipelines.apply_to_service(service.dsn, kafka),
+        )
         for engine in self._engines:
             stack.callback(engine.stop)
             engine.start()
-        near, far = self._databases.values()
-        capture, back, capture_service, there = self._engines
-        self._directions = (
-            Direction(
-                (MONOLITH, SERVICE),
-                self._monolith,
-                tallies[0],
-                (capture, there),
-                near,
-                far,
-            ),
-            Direction(
-                (SERVICE, MONOLITH),
-                self._service,
-                tallies[1],
-                (capture_service, back),
-                far,
-                near,
-            ),
-        )
-        self._tallies = tallies
+        self._directions = Direction(self._monolith, self._service), Direction(self._service, self._monolith)
 
     @property
-    def _clerks(self) -> tuple[Clerk[Monolith], Clerk[Service]]:
+    def _sides(self) -> tuple[Side, Side]:
         return self._monolith, self._service
+
+    @property
+    def _engines(self) -> list[Engine]:
+        """In the order in which they start."""
+        return [engine for side in self._sides for engine in (side.capture, side.apply)]
 
     def status(self) -> Status:
         there, back = self._directions
-        newest = sorted((event for tally in self._tallies for event in tally.newest()), key=lambda e: -e.received)
+        events = [event for side in self._sides for event in side.tally.newest()]
+        events.sort(key=lambda event: event.received, reverse=True)
         return Status(
             addresses=self.addresses,
             elapsed=self.elapsed,
             seconds=self._seconds,
             directions=(there.status(), back.status()),
             conflicts=self._conflicts(),
-            newest=tuple(newest[:_NEWEST]),
+            newest=tuple(events[:_NEWEST]),
         )
 
     @property
@@ -147,11 +133,8 @@ class TwoWay:
 
     def tend(self) -> None:
         """Open both sides once the first copy is there; have them quarrel. Raises what ended one of the threads."""
-        engines = (engine.error for engine in self._engines)
-        readers = (reader.error for reader in self._readers)
-        for error in (*engines, *readers, self._monolith.error, self._service.error):
-            if error is not None:
-                raise error
+        for side in self._sides:
+            side.raise_error()
         if self._closed:
             return
         if self._opened is None:
@@ -163,8 +146,8 @@ class TwoWay:
     def close_shop(self) -> None:
         """Nothing is written any more; `complete` tells when everything was applied."""
         self._closed = True
-        for clerk in self._clerks:
-            clerk.stop()
+        for side in self._sides:
+            side.clerk.stop()
         self._took = self.elapsed
 
     def finish(self) -> Summary:
@@ -178,7 +161,7 @@ class TwoWay:
             exact=there.exact and back.exact,
             lags=(there.lag(), back.lag()),
             conflicts=self._conflicts(),
-            outcomes=comparison.compare(self._databases[MONOLITH], self._databases[SERVICE]),
+            outcomes=comparison.compare(self._monolith.questions, self._service.questions),
             seconds=self._took,
         )
 
@@ -190,24 +173,22 @@ class TwoWay:
     def _open(self) -> None:
         for direction in self._directions:
             direction.open()
-        for clerk in self._clerks:
-            clerk.start()
+        for side in self._sides:
+            side.clerk.start()
         self._opened = time.monotonic()
 
     def _dispute(self) -> None:
         """Both sides set the price of the same item, before either can have heard of the other."""
         self._disputed = time.monotonic()
         sku = self._chance.choice(SKUS)
-        sides = [self._monolith.business.reprice, self._service.business.reprice]
-        self._chance.shuffle(sides)
         try:
-            for reprice in sides:
-                reprice(sku, Decimal(self._chance.randint(500, 49999)) / 100)
+            for side in self._chance.sample(self._sides, 2):
+                side.clerk.business.reprice(sku, Decimal(self._chance.randint(500, 49999)) / 100)
         except psycopg.OperationalError as exc:
             raise ConnectionLost(f"an embedded Postgres is gone ({type(exc).__name__})") from None
 
     def _conflicts(self) -> dict[str, conflicts.Conflicts]:
-        return {side: conflicts.read(connection, side) for side, connection in self._databases.items()}
+        return {side.name: conflicts.read(side) for side in self._sides}
 
 
 def _databases(stack: ExitStack) -> list[EmbeddedPostgres]:
@@ -217,22 +198,3 @@ def _databases(stack: ExitStack) -> list[EmbeddedPostgres]:
         stack.callback(server.stop)
     with ThreadPoolExecutor(len(servers)) as pool:
         return list(pool.map(EmbeddedPostgres.start, servers))
-
-
-def _watched(stack: ExitStack, dsn: str, tables: list[str]) -> psycopg.Connection:
-    """A connection that asks questions, to a database that notes what arrives."""
-    connection = stack.enter_context(psycopg.connect(dsn, autocommit=True))
-    connection.execute(ARRIVALS)
-    for table in tables:
-        connection.execute(sql.SQL(ARRIVAL).format(sql.Identifier(table)))
-    return connection
-
-
-def _engines(monolith: str, service: str, kafka: dict[str, str]) -> list[Engine]:
-    """In the order in which they start; they stop in the reverse: what applies before what captures."""
-    return [
-        Engine(pipelines.capture_monolith(monolith, kafka)),
-        Engine(pipelines.apply_to_monolith(monolith, kafka)),
-        Engine(pipelines.capture_service(service, kafka)),
-        Engine(pipelines.apply_to_service(service, kafka)),
-    ]
