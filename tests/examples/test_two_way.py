@@ -152,13 +152,14 @@ def test_both_sides_follow_each_other_and_end_equal(example: Example, kafka: Any
 
 
 def _set_a_price_on_both_sides(example: Example) -> None:
-    """The service is later, and neither knows of the other."""
+    """The monolith is later. What it writes waits at the service for the lock, so neither knows of the other."""
     with (
         psycopg.connect(example.monolith.owner, autocommit=True) as monolith,
         psycopg.connect(example.service.owner, autocommit=True) as service,
+        service.transaction(),
     ):
-        monolith.execute("UPDATE prices SET price = 1, changed_at = clock_timestamp() WHERE sku = 'CUP'")
         service.execute("UPDATE price_list SET amount = 2, changed_at = clock_timestamp() WHERE item = 'CUP'")
+        monolith.execute("UPDATE prices SET price = 1, changed_at = clock_timestamp() WHERE sku = 'CUP'")
 
 
 def _forget_a_writer_of_stock(example: Example) -> None:
@@ -167,8 +168,9 @@ def _forget_a_writer_of_stock(example: Example) -> None:
         psycopg.connect(example.monolith.owner, autocommit=True) as monolith,
         psycopg.connect(example.service.owner, autocommit=True) as service,
     ):
-        monolith.execute("UPDATE stock SET on_hand = 1 WHERE sku = 'JUG'")
-        service.execute("UPDATE items SET available = 2 WHERE code = 'JUG'")
+        with service.transaction():
+            service.execute("UPDATE items SET available = 2 WHERE code = 'JUG'")
+            monolith.execute("UPDATE stock SET on_hand = 1 WHERE sku = 'JUG'")
         wait_for(lambda: rows(example.monolith.owner, "stock WHERE sku = 'JUG' AND on_hand = 2"))
         wait_for(lambda: rows(example.service.owner, "items WHERE code = 'JUG' AND available = 1"))
         assert not example.equal()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Final
 
@@ -33,16 +35,18 @@ class Monolith(Deals):
         with self._transaction():
             rows = [(sku, self._chance.randint(50, 500)) for sku in SKUS]
             self._each("stock", "c", "INSERT INTO stock VALUES (%s, %s)", rows)
-            priced = [(sku, _price(self._chance)) for sku in SKUS]
+            priced = [(sku, any_price(self._chance)) for sku in SKUS]
             self._each("prices", "c", "INSERT INTO prices VALUES (%s, %s)", priced)
             for _ in range(_FIRST_ORDERS):
                 self._order()
         self._count_as_existing()
 
-    def reprice(self, sku: str, price: Decimal) -> None:
-        """A deal of its own, beside those at random."""
+    @contextmanager
+    def repricing(self, sku: str, price: Decimal) -> Iterator[None]:
+        """A deal of its own, which is committed when the block ends."""
         with self._transaction():
             self._set_price(sku, price)
+            yield
 
     def _order(self) -> None:
         if len(self._orders) >= _MOST_ORDERS:
@@ -77,7 +81,7 @@ class Monolith(Deals):
             self._one("orders", "d", "DELETE FROM orders WHERE id = %s", (order,))
 
     def _price(self) -> None:
-        self._set_price(self._chance.choice(SKUS), _price(self._chance))
+        self._set_price(self._chance.choice(SKUS), any_price(self._chance))
 
     def _set_price(self, sku: str, price: Decimal) -> None:
         statement = "UPDATE prices SET price = %s, changed_at = clock_timestamp() WHERE sku = %s"
@@ -99,10 +103,12 @@ class Service(Deals):
     def open(self) -> None:
         self._connection.execute(SERVICE_TABLES)
 
-    def reprice(self, sku: str, price: Decimal) -> None:
-        """A deal of its own, beside those at random."""
+    @contextmanager
+    def repricing(self, sku: str, price: Decimal) -> Iterator[None]:
+        """A deal of its own, which is committed when the block ends."""
         with self._transaction():
             self._set_price(sku, price)
+            yield
 
     def _count(self) -> None:
         statement = "UPDATE items SET available = %s, changed_at = clock_timestamp() WHERE code = %s"
@@ -123,12 +129,12 @@ class Service(Deals):
             self._one("items", "d", "DELETE FROM items WHERE code = %s", (code,))
 
     def _price(self) -> None:
-        self._set_price(self._chance.choice(SKUS), _price(self._chance))
+        self._set_price(self._chance.choice(SKUS), any_price(self._chance))
 
     def _set_price(self, sku: str, price: Decimal) -> None:
         statement = "UPDATE price_list SET amount = %s, changed_at = clock_timestamp() WHERE item = %s"
         self._one("price_list", "u", statement, (price, sku))
 
 
-def _price(chance: random.Random) -> Decimal:
+def any_price(chance: random.Random) -> Decimal:
     return Decimal(chance.randint(500, 49999)) / 100

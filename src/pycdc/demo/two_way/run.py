@@ -12,7 +12,6 @@ import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from decimal import Decimal
 from types import TracebackType
 from typing import Final
 
@@ -24,7 +23,7 @@ from pycdc.demo.course import Engine
 from pycdc.demo.postgres import EmbeddedPostgres, installation
 from pycdc.demo.registry import EmbeddedRegistry
 from pycdc.demo.two_way import comparison, conflicts, pipelines
-from pycdc.demo.two_way.businesses import Monolith, Service
+from pycdc.demo.two_way.businesses import Monolith, Service, any_price
 from pycdc.demo.two_way.direction import Direction
 from pycdc.demo.two_way.side import Side, set_up
 from pycdc.demo.two_way.status import Addresses, Status, Summary
@@ -178,12 +177,14 @@ class TwoWay:
         self._opened = time.monotonic()
 
     def _dispute(self) -> None:
-        """Both sides set the price of the same item, before either can have heard of the other."""
+        """Both sides set the price of the same item. Both hold their rows before either commits, so that what one did
+        has to wait on the other side, and neither can have heard of it."""
         self._disputed = time.monotonic()
         sku = self._chance.choice(SKUS)
         try:
-            for side in self._chance.sample(self._sides, 2):
-                side.clerk.business.reprice(sku, Decimal(self._chance.randint(500, 49999)) / 100)
+            with ExitStack() as both:
+                for side in self._chance.sample(self._sides, 2):
+                    both.enter_context(side.clerk.business.repricing(sku, any_price(self._chance)))
         except psycopg.OperationalError as exc:
             raise ConnectionLost(f"an embedded Postgres is gone ({type(exc).__name__})") from None
 
