@@ -138,7 +138,7 @@ def test_both_sides_follow_each_other_and_end_equal(example: Example, kafka: Any
         wait_for(example.equal)
         _set_a_price_on_both_sides(example)
         wait_for(example.equal)
-        assert rows(example.monolith.owner, "prices WHERE sku = 'CUP' AND price = 2"), "the later one"
+        assert rows(example.monolith.owner, "prices WHERE sku = 'CUP' AND price = 1"), "the later one"
         wait_for(lambda: rows(example.service.owner, 'pycdc.conflicts WHERE key = \'{"item": "CUP"}\''))
         _forget_a_writer_of_stock(example)
         _stop_the_monoliths_writers_of_stock(example)
@@ -159,7 +159,8 @@ def _set_a_price_on_both_sides(example: Example) -> None:
         service.transaction(),
     ):
         service.execute("UPDATE price_list SET amount = 2, changed_at = clock_timestamp() WHERE item = 'CUP'")
-        monolith.execute("UPDATE prices SET price = 1, changed_at = clock_timestamp() WHERE sku = 'CUP'")
+        later = "clock_timestamp() + interval '10 ms'"  # times are compared by the millisecond
+        monolith.execute(f"UPDATE prices SET price = 1, changed_at = {later} WHERE sku = 'CUP'".encode())
 
 
 def _forget_a_writer_of_stock(example: Example) -> None:
