@@ -11,7 +11,7 @@ SECONDS ?= 20
 CHAOS_SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test check format unit demo docs chaos bench clean
+.PHONY: help venv servers test check format unit demo demo-two-way docs chaos bench clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -53,6 +53,9 @@ bench: venv servers ## Throughput into a null sink and into Kafka: BENCH_ARGS='-
 
 demo: venv ## A shop, Postgres and Kafka in one process: SECONDS=20
 	$(BIN)/pycdc demo --seconds $(SECONDS)
+
+demo-two-way: venv ## Two databases that follow each other, compared at the end: SECONDS=20
+	$(BIN)/pycdc demo --two-way --seconds $(SECONDS)
 
 clean: ## Remove what was made here; servers stay in the user's cache folder
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
