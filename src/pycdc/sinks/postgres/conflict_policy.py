@@ -86,12 +86,12 @@ class Policy:
         if shape.operation == "update" and not (shape.set or shape.add) and not shape.must_exist:
             return None
         kind = self._kind(shape)
-        column = self.version_column if kind in ("version", "time") else ""
+        column = self.version_column if kind == "version" else ""
         return Guard(kind, column, self.spared, reports=kind != "none" or shape.operation != "upsert")
 
-    def _kind(self, shape: Shape) -> Literal["none", "origin", "version", "time", "before"]:
+    def _kind(self, shape: Shape) -> Literal["none", "origin", "version", "before"]:
         if self.detection == "version":
-            return "time" if self.rule.version is None else "version"
+            return "version"
         if self.detection == "old_values" and shape.operation != "upsert":
             return "before"
         # What `operation: delta` adds to a row does not conflict with what others did to it.

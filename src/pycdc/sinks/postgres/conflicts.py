@@ -147,7 +147,7 @@ class Conflicts:
         values: list[Any] = list(parameters(group.shape, group.writes))
         if guard.kind == "before":
             values.append(array_of([_old_row(policy, write) for write in group.writes]))
-        elif guard.kind in ("version", "time"):
+        elif guard.kind == "version":
             versions = [policy.version(write) for write in group.writes]
             values += [array_of(versions)] if group.shape.operation in ("update", "delete") else []
         return values + list(self._writer) if guard.kind == "origin" else values
@@ -293,7 +293,7 @@ def _kind(policy: Policy, guard: Guard, found: Found) -> Kind | None:
     removes = policy.removes(found.write)
     if guard.kind == "absent":
         return Kind.INSERT_EXISTS
-    if guard.kind in ("version", "time"):
+    if guard.kind == "version":
         return Kind.DELETE_STALE if removes else Kind.UPDATE_STALE
     if guard.kind == "before":
         return None if found.agrees else Kind.DELETE_VALUES_DIFFER if removes else Kind.UPDATE_VALUES_DIFFER
