@@ -101,7 +101,9 @@ class Engine(Protocol):
         """False; raises where it has ended by itself."""
 
 
-def wait_until(running: Engine, condition: Callable[[], bool], what: str, timeout: float = 600.0) -> float:
+def wait_until(
+    running: Engine, condition: Callable[[], bool], what: str, timeout: float = 600.0, *, pause: float = 0.002
+) -> float:
     """The monotonic time at which `condition` was first seen to hold, while `running` runs. TimeoutError."""
     looked = time.monotonic()
 
@@ -112,7 +114,7 @@ def wait_until(running: Engine, condition: Callable[[], bool], what: str, timeou
             running.check()
         return condition()
 
-    return wait_for(holds, what, timeout)
+    return wait_for(holds, what, timeout, pause)
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout: float = 300.0, pause: float = 0.002) -> float:
