@@ -21,7 +21,7 @@ LAYERS = (
     ("connectors", "transforms", "serialization", "sinks", "offsets", "testing"),
     ("checkpoint",),
     ("pipeline",),
-    ("build", "verify", "loading"),
+    ("build", "verify", "loading", "lag"),
     ("library",),
     ("demo",),
     ("cli",),

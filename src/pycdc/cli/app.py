@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "doctor": "pycdc.cli.doctor:doctor",
     "run": "pycdc.cli.run:run",
     "status": "pycdc.cli.status:status",
+    "lag": "pycdc.cli.lag:lag",
     "teardown": "pycdc.cli.teardown:teardown",
     "schema": "pycdc.cli.schema:schema",
     "version": "pycdc.cli.version:version",
