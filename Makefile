@@ -10,7 +10,7 @@ T ?= tests
 SECONDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test check format unit demo docs bench clean
+.PHONY: help venv servers test check format unit demo docs bench bench-quick clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -43,8 +43,11 @@ docs: venv ## Write the generated pages anew: configuration, command line, types
 	$(BIN)/python -m pycdc.reference
 	$(BIN)/python -m pycdc.rows.codecs.reference > docs/types.md
 
-bench: venv servers ## Throughput into a null sink and into Kafka: BENCH_ARGS='--rows 1000000 --runs 3'
-	$(BIN)/python -m benchmarks.throughput $(BENCH_ARGS)
+bench: venv servers ## All benchmarks beside their peers, for hours: BENCH_ARGS='--only latency --without-peers'
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-quick: venv servers ## The same small, in minutes: whether they work, not what they find
+	$(BIN)/python -m benchmarks --quick $(BENCH_ARGS)
 
 demo: venv ## A shop, Postgres and Kafka in one process: SECONDS=20
 	$(BIN)/pycdc demo --seconds $(SECONDS)

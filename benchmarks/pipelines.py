@@ -81,12 +81,12 @@ class Pipeline:
         return self._process.log_text()
 
 
-def engine(rig: Rig, document: dict[str, Any], events: int) -> dict[str, float]:
-    """Run `benchmarks.engine` until it has delivered `events`; what it measured from within."""
+def engine(rig: Rig, document: dict[str, Any], events: int, *, warm: int = 1) -> dict[str, float]:
+    """Run `benchmarks.engine` until it has delivered `events`; what it measured from within, after `warm` of them."""
     path = rig.folder / f"{document['name']}.json"
     path.write_text(json.dumps(document))
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.engine", str(path), str(events)],
+        [sys.executable, "-m", "benchmarks.engine", str(path), str(events), str(warm)],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
