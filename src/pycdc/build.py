@@ -66,7 +66,7 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
     ledger = Ledger(sink.dsn.get_secret_value(), config.name, sink.bookkeeping)
     return Loop(
         lambda: KafkaConnector(config, ledger, _registry(source.registry), progress),
-        lambda: PostgresApplySink(sink, config.name, ledger),
+        lambda: PostgresApplySink(sink, config.name, ledger, progress),
         ledger,
         config.checkpoint,
         config.retries,

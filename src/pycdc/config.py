@@ -177,7 +177,8 @@ class PostgresSource(Model):
     dsn: SecretStr
     """libpq connection string or URI."""
     tables: Annotated[list[str], Field(min_length=1)] = ["*.*"]
-    """Patterns over `schema.table`; `*` matches any characters; a name without a schema is in `public`."""
+    """Patterns over `schema.table`; `*` matches any characters; a name without a schema is in `public`. Tables of
+    pycdc itself (schema `pycdc`, table `pycdc_offsets`) are captured only where a pattern names them."""
     exclude_tables: list[str] = []
     """Patterns of tables to leave out of those."""
     slot: str | None = None

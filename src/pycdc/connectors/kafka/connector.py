@@ -23,6 +23,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from pycdc.config import Config
 from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.kafka.faults import LastTrouble, refused_option, unreadable
+from pycdc.connectors.kafka.lag import Lag
 from pycdc.connectors.kafka.settings import consumer_settings
 from pycdc.errors import ConfigError, EnvironmentNotReady, PycdcError
 from pycdc.events import Applied, EventBatch, Offsets, Partition
@@ -79,6 +80,7 @@ class KafkaConnector:
             raise ConfigError(
                 f"librdkafka refuses the options ({type(error).__name__})", hint="correct source.kafka.options"
             ) from None
+        self._lag = Lag(self._consumer, self._progress)
 
     def batches(self, start: Applied | None) -> Iterator[EventBatch | None]:
         """See `Source.batches`. `start` is not needed: each partition's is told by its claim."""
@@ -99,6 +101,7 @@ class KafkaConnector:
 
     def acknowledge(self, checkpoint: Applied) -> None:
         """Tell the group, for whoever watches its lag. The database knows already, so nobody waits for an answer."""
+        self._lag.applied(checkpoint.position.next)
         offsets = [TopicPartition(p.topic, p.number, offset) for p, offset in checkpoint.position.next.items()]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
@@ -134,7 +137,7 @@ class KafkaConnector:
             error = message.error()
             partition = Partition(message.topic() or "", message.partition() or 0)
             if error is not None:
-                self._check(error, partition)
+                self._check(error, partition, message.offset())
                 continue
             offset = message.offset()
             # Fetched before the partition changed hands, or before it began anew.
@@ -143,11 +146,10 @@ class KafkaConnector:
             batch.events.append(self._event(message, partition, offset))
             moved[partition] = self._next[partition] = offset + 1
         if not batch.events:
-            self._progress.lag_seconds = 0.0 if self._next else None
+            self._lag.idle()
             return None
+        self._lag.read(batch.events)
         batch.position = Offsets({partition: self._next[partition] for partition in moved})
-        newest = batch.events[-1].timestamp
-        self._progress.lag_seconds = max(0.0, time.time() - newest / 1000) if newest > 0 else None
         return batch
 
     def _event(self, message: Message, partition: Partition, offset: int) -> Any:
@@ -155,8 +157,10 @@ class KafkaConnector:
         headers = tuple(message.headers() or ())
         return self._decoder.event(partition, offset, timestamp, message.key(), message.value(), headers)
 
-    def _check(self, error: KafkaError, partition: Partition) -> None:
+    def _check(self, error: KafkaError, partition: Partition, offset: int | None) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
+            if offset is not None and partition in self._next:
+                self._lag.end(partition, self._next[partition], offset)
             return
         if error.code() in _PASSING and not error.fatal():
             log.debug("the brokers have a moment", reason=error.str())
@@ -175,6 +179,7 @@ class KafkaConnector:
         wanted = [Partition(one.topic, one.partition) for one in partitions]
         begin = self._claims.claim(wanted, self._first) if wanted else {}
         self._next.update(begin)
+        self._lag.claimed(begin)
         consumer.incremental_assign([TopicPartition(p.topic, p.number, begin[p]) for p in wanted])
         if wanted:
             log.info("took partitions over", offsets=str(Offsets(begin)))
@@ -183,6 +188,7 @@ class KafkaConnector:
         gone = [Partition(one.topic, one.partition) for one in partitions]
         for partition in gone:
             self._next.pop(partition, None)
+        self._lag.released(gone)
         self._claims.release(gone)
         if gone:
             log.info("gave partitions up", partitions=", ".join(map(str, sorted(gone))))

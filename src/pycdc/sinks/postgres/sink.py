@@ -29,12 +29,14 @@ from pycdc.config import PostgresSink as Settings
 from pycdc.errors import ApplyError, ConnectionLost, DeliveryError
 from pycdc.events import Applied, Event, EventBatch, Partition
 from pycdc.observability.logger import get_logger
+from pycdc.observability.progress import Progress
 from pycdc.sinks.postgres.ledger import Identity, Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.routing import Router
 from pycdc.sinks.postgres.session import Fault, connect, described, fault, translate
 from pycdc.sinks.postgres.statements import RowMissing, execute
 from pycdc.sinks.postgres.tables import read_tables
+from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.values import Unwritable
 from pycdc.sinks.postgres.writes import Write, groups_of
 
@@ -56,9 +58,11 @@ class Routed:
 class PostgresSink:
     """A `Target` for `EventBatch`. After an exception it is dead. `ledger` outlives it, and holds what is claimed."""
 
-    def __init__(self, settings: Settings, pipeline: str, ledger: Ledger) -> None:
+    def __init__(self, settings: Settings, pipeline: str, ledger: Ledger, progress: Progress | None = None) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._progress = progress or Progress()
+        self._tally = Tally()
         self._dead = False
         self._events: list[Event] = []
         self._offsets: dict[Partition, int] = {}
@@ -136,6 +140,7 @@ class PostgresSink:
                     bisect = True
                     continue
                 attempt += 1
+                self._progress.retried[type(error).__name__] += 1
                 if attempt >= self._settings.max_attempts:
                     raise ConnectionLost(
                         f"{attempt} attempts met deadlocks, locks or serialization failures",
@@ -145,6 +150,7 @@ class PostgresSink:
 
     def _transaction(self, events: list[Routed], offsets: Mapping[Partition, int], *, bisect: bool) -> None:
         connection = self._connection
+        self._tally, began = Tally(), time.monotonic()
         self._ledger.sign(connection)  # step 1
         self._ledger.advance(connection, offsets)  # step 2
         self._blocked = set(self._ledger.parked(connection) if self._ledger.blocked else ())
@@ -154,16 +160,25 @@ class PostgresSink:
             self._halves(good)  # step 4
         else:
             self._run(good)
+        applied = time.monotonic()
         connection.commit()  # step 5
+        committed = time.monotonic()
+        self._tally.add_to(self._progress, committed - began, committed - applied)
         self._ledger.advanced(offsets)
         self._ledger.blocked = frozenset(self._blocked | self._refused)
 
     def _run(self, events: list[Routed]) -> None:
+        done = Tally()
         for group in groups_of(write for routed in events for write in routed.writes):
             lacking = execute(self._connection, group)
+            table, operation = str(group.shape.table), group.shape.operation
+            done.applied[table, operation] += len(group.writes) - lacking
             if lacking:
-                table, operation = str(group.shape.table), group.shape.operation
+                done.skipped[table, "RowMissing"] += lacking
                 log.warning("rows were not there", table=table, operation=operation, rows=lacking)
+        # Not before the end: a savepoint takes back what was done of it.
+        self._tally.applied.update(done.applied)
+        self._tally.skipped.update(done.skipped)
 
     def _halves(self, events: list[Routed]) -> None:
         """Run `events` in a savepoint; where a row is refused, its halves, down to the event that it came from."""
@@ -202,6 +217,7 @@ class PostgresSink:
         if not before or routed.event.identity not in before:
             return False
         self._ledger.park(self._connection, routed.event, "Follower", None, "an earlier event of its key is parked")
+        self._tally.parked["Follower"] += 1
         return True
 
     def _give_up(self, event: Event, error: psycopg.Error | RowMissing) -> None:
@@ -221,6 +237,7 @@ class PostgresSink:
                 hint="correct the table or the route and start again, or set sink.postgres.on_error: park",
             )
         self._ledger.park(self._connection, event, error, sqlstate, detail)
+        self._tally.parked[error] += 1
         log.warning("parked an event", record=str(event), reason=shown)
 
     def _refused_by_commit(self, error: psycopg.Error | RowMissing) -> ApplyError:

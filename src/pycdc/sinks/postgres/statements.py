@@ -1,8 +1,10 @@
 """SQL for a group of writes: one statement, whatever the number of rows.
 
-Every column travels as an array of texts and is cast by the server. Measured with 8 columns on a local server, rows a
-second: 100 rows a transaction, 63,000 by unnest and 25,000 to 57,000 by COPY into a temporary table and a merge; 4,000
-rows, 100,000 and 124,000. And unnest needs no right to make temporary tables, and works behind a pooler.
+Every column travels as an array of its type, or of texts that the server casts where no array is of its type. Measured
+with 8 columns on a local server, rows inserted and updated a second, 1,000 rows a transaction: 187,000 and 129,000 by
+arrays of the types, 132,000 and 103,000 by arrays of texts, 119,000 and 100,000 by COPY into a temporary table and a
+merge (20,000 rows: 182,000 and 126,000; 167,000 and 124,000; 209,000 and 112,000). And unnest needs no right to make
+temporary tables, and works behind a pooler.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from functools import lru_cache
 from psycopg import sql
 
 from pycdc.sinks.postgres.session import Connection
+from pycdc.sinks.postgres.tables import TargetColumn
 from pycdc.sinks.postgres.values import array_of
 from pycdc.sinks.postgres.writes import Group, Shape, Write
 
@@ -36,10 +39,11 @@ def execute(connection: Connection, group: Group) -> int:
 
 def parameters(shape: Shape, writes: list[Write]) -> list[str]:
     """An array literal for each column: key, set, add."""
-    columns: list[list[str | None]] = [[write.key[name] for write in writes] for name in shape.key]
-    columns += [[write.set[name] for write in writes] for name in shape.set]
-    columns += [[str(write.add[name]) for write in writes] for name in shape.add]
-    return [array_of(column) for column in columns]
+    if shape.add:
+        rows = [write.key + write.set + tuple(map(str, write.add)) for write in writes]
+    else:
+        rows = [write.key + write.set for write in writes]
+    return [array_of(column) for column in zip(*rows, strict=True)]
 
 
 @lru_cache(maxsize=1024)
@@ -91,19 +95,24 @@ def _delete(shape: Shape) -> sql.Composed:
 
 
 def _rows(shape: Shape) -> sql.Composed:
-    """``unnest($1::text[], …) AS u(c0, …)``: names of columns could clash with the table's.
+    """``unnest($1::int4[], …) AS u(c0, …)``: names of columns could clash with the table's.
 
     Unqualified: only so does the parser know the form with several arrays.
     """
-    count = len(shape.key) + len(shape.set) + len(shape.add)
-    arrays = sql.SQL(", ").join([sql.SQL("%s::pg_catalog.text[]")] * count)
-    names = sql.SQL(", ").join(sql.Identifier(f"c{number}") for number in range(count))
+    columns = [shape.table.columns[name] for name in (*shape.key, *shape.set, *shape.add)]
+    arrays = sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.Identifier(*_array_type(each))) for each in columns)
+    names = sql.SQL(", ").join(sql.Identifier(f"c{number}") for number in range(len(columns)))
     return sql.SQL("unnest({}) AS u({})").format(arrays, names)
 
 
-def _cast(shape: Shape, name: str, number: int) -> sql.Composed:
-    kind = shape.table.columns[name].type
-    return sql.SQL("u.{}::{}").format(sql.Identifier(f"c{number}"), sql.Identifier(*kind))
+def _array_type(column: TargetColumn) -> tuple[str, str]:
+    return column.type if column.has_array else ("pg_catalog", "text")
+
+
+def _cast(shape: Shape, name: str, number: int) -> sql.Composable:
+    column = shape.table.columns[name]
+    place = sql.SQL("u.{}").format(sql.Identifier(f"c{number}"))
+    return place if column.has_array else sql.SQL("{}::{}").format(place, sql.Identifier(*column.type))
 
 
 def _same_key(shape: Shape) -> sql.Composed:
