@@ -38,8 +38,6 @@ HOMES = {
         "connectors.kafka",
         "sinks.kafka",
         "offsets.kafka",
-        "serialization.registry",
-        "serialization.registry_probe",
         "demo",
     ),
     "click": ("cli",),

@@ -21,6 +21,7 @@ from pycdc.lag.delays import Delays, Marks, Measured
 from pycdc.lag.probes import Probes
 from pycdc.lag.topics import message_topic, topics_of
 from pycdc.patterns import names_any
+from pycdc.serialization.registry import SchemaRegistry
 from pycdc.sinks.kafka.settings import client_settings
 from pycdc.sinks.postgres.applied import AppliedOffsets
 
@@ -243,9 +244,6 @@ def _kafka(config: Config, wanted: Callable[[str], bool]) -> Iterator[tuple[Topi
     with ExitStack() as opened:
         schema_text = None
         if sink.registry is not None and sink.format == "avro":
-            # Its HTTP client takes 15 MB and a tenth of a second, which nobody needs who has no Avro.
-            from pycdc.serialization.registry import SchemaRegistry
-
             schema_text = opened.enter_context(closing(SchemaRegistry(sink.registry))).text_for
         settings: dict[str, Any] = client_settings(sink)
         tail = opened.enter_context(closing(TopicTail(settings, wanted)))
