@@ -104,6 +104,15 @@ def make_slots(dsn: str, slots: Sequence[str]) -> None:
             connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
 
 
+def slot_is_read(dsn: str, slot: str) -> bool:
+    """Whether somebody streams from it."""
+    with psycopg.connect(dsn) as connection:
+        return (
+            connection.execute("SELECT FROM pg_replication_slots WHERE slot_name = %s AND active", [slot]).fetchone()
+            is not None
+        )
+
+
 def write(dsn: str, statement: str, rows: int, *, per_transaction: int = 1000, first: int = 1) -> None:
     """Ids `first` and on, `rows` of them; each execution is one transaction."""
     with psycopg.connect(dsn, autocommit=True) as connection:
