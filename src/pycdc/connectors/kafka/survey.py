@@ -20,6 +20,7 @@ _CONSUMER = (
     "queued.",
     "fetch.",
     "session.",
+    "statistics.",
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pycdc.config import PostgresSink, Route
@@ -20,10 +20,13 @@ _KINDS: Final = 256
 class Router:
     """All routes of a sink. Topics that no route takes are the source's mistake: they are an error, never skipped."""
 
-    def __init__(self, settings: PostgresSink, tables: Mapping[str, TargetTable]) -> None:
+    def __init__(
+        self, settings: PostgresSink, tables: Mapping[str, TargetTable], ranks: Sequence[int] | None = None
+    ) -> None:
+        """`ranks`: in which order the routes' rows are written; None: that of the configuration."""
         self._routes = [
-            _CompiledRoute(route, tables[route.table], order, settings.unavailable)
-            for order, route in enumerate(settings.routes)
+            _CompiledRoute(route, tables[route.table], rank, settings.unavailable)
+            for rank, route in zip(ranks or range(len(settings.routes)), settings.routes, strict=True)
         ]
         self._by_topic: dict[str, list[_CompiledRoute]] = {}
 
