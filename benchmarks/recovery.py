@@ -21,6 +21,8 @@ from benchmarks.rig import Rig, Watermarks, wait_until
 from benchmarks.workload import NARROW, prepare
 
 SCENARIO = "recovery"
+STREAMING_SECONDS = 4.0
+"""Before the kill: longer than the interval at which positions are stored."""
 
 
 def main() -> None:
@@ -65,7 +67,8 @@ def _run(rig: Rig, run: int, rate: int) -> tuple[float, int]:
     writer = _Writer(dsn, rate)
     with writer:
         with Pipeline(rig, document) as pipeline:
-            wait_until(pipeline, lambda: marks.total() >= 3 * rate, "a few seconds of rows")
+            first = wait_until(pipeline, lambda: marks.total() > 0, "the first rows")
+            wait_until(pipeline, lambda: time.monotonic() > first + STREAMING_SECONDS, "some seconds of streaming")
             pipeline.kill()
         delivered = marks.total()
         started = time.monotonic()
