@@ -21,10 +21,12 @@ from pycdc.errors import (
     SchemaIncompatible,
     SinkFenced,
     SlotActive,
+    TransformError,
     UnknownSchema,
 )
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
-from pycdc.model import UNCHANGED, Batch, Change, LogicalMessage, Lsn, Op, Position, Table, Transaction
+from pycdc.model import UNCHANGED, Batch, Change, LogicalMessage, Lsn, Op, Position, Row, Table, Transaction
+from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, Transform
 from pycdc.version import __version__
 
 if TYPE_CHECKING:
@@ -43,9 +45,15 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "Lsn",
     "Op",
     "Position",
+    "Row",
     "Table",
     "Transaction",
     "UNCHANGED",
+    # what transforms see
+    "DecodedChange",
+    "RecordPosition",
+    "RowFunction",
+    "Transform",
     # what you may bring yourself
     "Checkpoint",
     "Connector",
@@ -67,6 +75,7 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "SchemaIncompatible",
     "SinkFenced",
     "SlotActive",
+    "TransformError",
     "UnknownSchema",
     "__version__",
 ]

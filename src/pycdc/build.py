@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
-from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, PostgresOffsets, Registry
+from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, KafkaSource, PostgresOffsets, Registry
 from pycdc.connectors.kafka.connector import KafkaConnector
 from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.postgres.catalog import Catalog
@@ -38,6 +38,8 @@ from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.replay import Replay
 from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
 from pycdc.sinks.postgres.targets import KnownTables
+from pycdc.transforms.capture import CaptureTransforms, TransformingSink
+from pycdc.transforms.reverse import ReverseFunctions
 
 
 def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
@@ -48,9 +50,15 @@ def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
 def _capture_loop(config: Config, progress: Progress) -> Loop[Batch, Checkpoint]:
     offsets = build_offsets(config)
     stopping = threading.Event()
+    transforms = CaptureTransforms(config, progress) if config.transforms else None
+
+    def sink() -> Sink:
+        made = build_sink(config, offsets, progress, stopping)
+        return made if transforms is None else TransformingSink(made, transforms)
+
     return Loop(
         lambda: build_source(config, progress),
-        lambda: build_sink(config, offsets, progress, stopping),
+        sink,
         offsets,
         config.checkpoint,
         config.retries,
@@ -65,9 +73,10 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
     assert source is not None
     assert sink is not None
     ledger, known = Ledger.of(sink, config.name), KnownTables()
+    functions = ReverseFunctions(config) or None
     return Loop(
         lambda: KafkaConnector(config, ledger, _registry(source.registry), progress),
-        lambda: PostgresApplySink(sink, config.name, ledger, progress, known),
+        lambda: PostgresApplySink(sink, config.name, ledger, progress, known, functions),
         ledger,
         config.checkpoint,
         config.retries,
@@ -89,7 +98,7 @@ def build_replay(config: Config) -> Iterator[Replay]:
         if registry is not None:
             opened.enter_context(closing(registry))
         decoder = Decoder(None if registry is None else registry.text_for, source.format)
-        yield opened.enter_context(closing(Replay(sink, config.name, decoder.event)))
+        yield opened.enter_context(closing(Replay(sink, config.name, decoder.event, ReverseFunctions(config) or None)))
 
 
 def build_source(config: Config, progress: Progress) -> Connector:
@@ -195,6 +204,16 @@ def _form(kafka: KafkaSink, opened: ExitStack) -> Form:
 
 def _registry(settings: Registry | None) -> SchemaRegistry | None:
     return None if settings is None else SchemaRegistry(settings)
+
+
+@contextmanager
+def build_decoder(source: KafkaSource) -> Iterator[Decoder]:
+    """Reads records as the pipeline does."""
+    with ExitStack() as opened:
+        registry = _registry(source.registry)
+        if registry is not None:
+            opened.enter_context(closing(registry))
+        yield Decoder(None if registry is None else registry.text_for, source.format)
 
 
 def _import(path: str, where: str) -> Callable[..., Any]:

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "status": "pycdc.cli.status:status",
     "lag": "pycdc.cli.lag:lag",
     "conflicts": "pycdc.cli.conflicts:conflicts",
+    "sequences": "pycdc.cli.sequences:sequences",
     "teardown": "pycdc.cli.teardown:teardown",
     "schema": "pycdc.cli.schema:schema",
     "version": "pycdc.cli.version:version",

@@ -16,6 +16,7 @@ from pycdc.cli.checks.routes import source_findings, target_findings
 from pycdc.cli.checks.server import clock_finding, headroom_findings, replication_finding, server_findings
 from pycdc.cli.checks.slot import slot_findings, start_finding
 from pycdc.cli.checks.tables import identity_findings, match_findings, reading_findings, rule_findings
+from pycdc.cli.checks.transforms import function_findings, pattern_findings, reshaping
 from pycdc.cli.findings import Finding, Status, from_error, ok, show, warning
 from pycdc.cli.position import compared, stored_position
 from pycdc.config import Config, PostgresSink, Registry
@@ -87,6 +88,7 @@ def _diagnose_reverse(config: Config) -> Iterator[Finding]:
     assert source is not None
     assert sink is not None
     yield from _group("configuration", [ok(f"pipeline {config.name}", f"group {source.group or config.name}")])
+    yield from _group("transforms", function_findings(config))
     yield from _group("kafka", source_findings(source, sink))
     yield from _group("registry", _registry(source.registry, "source.kafka.registry"))
     yield from _group("tables", _target(sink, config.name))
@@ -103,6 +105,7 @@ def _target(sink: PostgresSink, name: str) -> Iterator[Finding]:
 
 def _diagnose_capture(config: Config) -> Iterator[Finding]:
     yield from _group("configuration", _configuration(config))
+    yield from _group("transforms", function_findings(config))
     source = None
     catalog = Catalog(config.capture.dsn.get_secret_value())
     try:
@@ -113,6 +116,7 @@ def _diagnose_capture(config: Config) -> Iterator[Finding]:
         if source is not None:
             yield from _group("postgres", _postgres(config, source))
             yield from _group("tables", _tables(config, catalog, source))
+            yield from _group("transforms", pattern_findings(config, source.tables))
             yield from _group("publication", _publication(config, catalog, source))
         brokers_answer = True
         for finding in _group("kafka", _kafka(config, source)):
@@ -180,11 +184,12 @@ def _tables(config: Config, catalog: Catalog, source: Source) -> Iterator[Findin
 
 def _plan_errors(config: Config, relations: Relations, facts: list[TableFacts]) -> list[PycdcError]:
     errors = []
+    reshaped = reshaping(config)
     for found in facts:
         table = relations.from_catalog(found.oid, list(found.columns))
         try:
             if table is not None:
-                plan_table(table, config.rules, config.values, config.compatibility)
+                plan_table(reshaped(table), config.rules, config.values, config.compatibility)
         except PycdcError as error:
             errors.append(error)
     return errors
@@ -206,11 +211,17 @@ def _kafka(config: Config, source: Source | None) -> Iterator[Finding]:
     except PycdcError as error:
         yield from_error(error, "sink.kafka.brokers")
         return
-    topics = topics_of(config, source.tables if source is not None else [])
+    topics = _topics(config, source.tables if source is not None else [])
     missing = [topic for topic in topics if topic not in cluster.topics]
     refusals = survey.refusals(missing) if sink.topics.create else {}
     commands = {topic: survey.create_command(topic) for topic in missing}
     yield from topic_findings(sink, cluster, topics, refusals, commands)
+
+
+def _topics(config: Config, tables: list[TableRef]) -> list[str]:
+    """Those of the tables, and that of the dead letters."""
+    letters = {config.dead_letters} if any(one.on_error == "dead_letter" for one in config.transforms) else set()
+    return sorted(letters.union(topics_of(config, tables)))
 
 
 def _registry(registry: Registry | None, path: str) -> Iterator[Finding]:
