@@ -211,7 +211,7 @@ def _kafka(config: Config, source: Source | None) -> Iterator[Finding]:
     except PycdcError as error:
         yield from_error(error, "sink.kafka.brokers")
         return
-    topics = topics_of(config, source.tables if source is not None else [])
+    topics = _topics(config, source.tables if source is not None else [])
     missing = [topic for topic in topics if topic not in cluster.topics]
     refusals = survey.refusals(missing) if sink.topics.create else {}
     commands = {topic: survey.create_command(topic) for topic in missing}
