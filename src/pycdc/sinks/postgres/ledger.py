@@ -75,6 +75,7 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (pipeline, topic, partition, "offset") DO NOTHING"""
 _BLOCKED: Final = "SELECT DISTINCT topic, key FROM {parked} WHERE pipeline = %s AND key IS NOT NULL"
 _MARK: Final = "SELECT pg_logical_emit_message(true, %s::text, %s::text)"
+_MARK_WITH_ORIGIN: Final = f"{_MARK}, pg_replication_origin_xact_reset()"
 
 
 class Held(NamedTuple):
@@ -163,9 +164,13 @@ class Ledger:
 
     # For the sink, on its own connection, within its transaction.
 
-    def sign(self, connection: Connection, came: Passage | None = None) -> None:
-        """The mark by which a capture of this database knows the transaction again: its first statement."""
-        connection.execute(_MARK, (MESSAGE_PREFIX, mark(self._pipeline, self.tables, came)))
+    def sign(self, connection: Connection, came: Passage | None = None, *, origin: bool = False) -> None:
+        """The mark by which a capture of this database knows the transaction again: its first statement.
+
+        `origin`: the session has a replication origin. Then all its transactions would carry the time of the first.
+        """
+        text = _MARK_WITH_ORIGIN if origin else _MARK
+        connection.execute(text, (MESSAGE_PREFIX, mark(self._pipeline, self.tables, came)))
 
     def moving(self, offsets: Mapping[Partition, int]) -> dict[Partition, int]:
         """Those of `offsets` that are not where the table has them anyway."""

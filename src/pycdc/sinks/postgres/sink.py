@@ -87,6 +87,7 @@ class PostgresSink:
         try:
             ledger.ensure_tables(self._connection)
             origin = set_up_origin(self._connection, pipeline)
+            self._has_origin = origin is not None
             self._targets = Targets(
                 self._connection, settings, pipeline, origin, self._progress, known or KnownTables(), functions
             )
@@ -215,7 +216,7 @@ class PostgresSink:
             return True
         self._tally, began, known = Tally(), time.monotonic(), cuts.changes
         self._deadline = began + self._settings.max_transaction_seconds
-        ledger.sign(connection, portion.came)  # step 1
+        ledger.sign(connection, portion.came, origin=self._has_origin)  # step 1
         self._targets.order.defer(connection)
         ledger.advance(connection, offsets)  # step 2
         verdicts = Verdicts(
