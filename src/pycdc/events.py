@@ -104,8 +104,8 @@ class EventBatch:
     """Events in the order of each partition, and the offsets behind them.
 
     `starts` are the offsets that the source had read to before: an event that was passed over shows in them, a gap
-    that the topic has does not. The sink takes out of `events` what it cannot apply now. Always `urgent`: its offsets are stored
-    by the transaction that applies it, so that no lock outlives a batch.
+    that the topic has does not. The sink takes out of `events` what it cannot apply now. Always `urgent`: its offsets
+    are stored by the transaction that applies it, so that no lock outlives a batch.
     """
 
     events: list[Event] = field(default_factory=list)
