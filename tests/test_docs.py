@@ -192,8 +192,8 @@ def test_every_switch_of_compatibility_is_documented_value_by_value() -> None:
 def test_every_metric_is_documented() -> None:
     progress = Progress(lag_seconds=0.0, lag_bytes=0, slot_retained=0, last_message=1.0)
     progress.operations["public.t", "c"] = progress.nulled["public.t", "c"] = 1
-    progress.dead_letters["public.t"] = 1
     progress.unknown_type("public.t", "geometry")
+    progress.dead_letters["public.t"] = 1
     progress.snapshot.append(TableSnapshot("public.t"))
     progress.partitions[Partition("t", 0)] = PartitionPlace(1, 2, 0.5)
     progress.applied["public.t", "upsert"] = progress.skipped["public.t", "RowMissing"] = 1

@@ -6,8 +6,8 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from typing import Any
 
 from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, KafkaSource, PostgresOffsets, Registry
 from pycdc.connectors.kafka.connector import KafkaConnector
@@ -28,20 +28,19 @@ from pycdc.serialization.avro import AvroForm, registered
 from pycdc.serialization.debezium import Serializer
 from pycdc.serialization.form import Form
 from pycdc.serialization.json_form import JsonForm
+from pycdc.serialization.registry import SchemaRegistry
 from pycdc.sinks.console import ConsoleSink
 from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
 from pycdc.sinks.kafka.settings import client_settings
 from pycdc.sinks.kafka.topics import TopicAdmin
 from pycdc.sinks.null import NullSink
 from pycdc.sinks.postgres.ledger import Ledger
+from pycdc.sinks.postgres.preview import Preview, preview
 from pycdc.sinks.postgres.replay import Replay
 from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
 from pycdc.sinks.postgres.targets import KnownTables
 from pycdc.transforms.capture import CaptureTransforms, TransformingSink
 from pycdc.transforms.reverse import ReverseFunctions
-
-if TYPE_CHECKING:
-    from pycdc.serialization.registry import SchemaRegistry
 
 
 def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
@@ -205,12 +204,13 @@ def _form(kafka: KafkaSink, opened: ExitStack) -> Form:
 
 
 def _registry(settings: Registry | None) -> SchemaRegistry | None:
-    if settings is None:
-        return None
-    # Its HTTP client takes 15 MB and a tenth of a second, which nobody needs who has no Avro.
-    from pycdc.serialization.registry import SchemaRegistry
+    return None if settings is None else SchemaRegistry(settings)
 
-    return SchemaRegistry(settings)
+
+def build_preview(config: Config) -> AbstractContextManager[Preview]:
+    """What the sink would do with events."""
+    assert config.sink.postgres is not None
+    return preview(config.sink.postgres, config.name, ReverseFunctions(config))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import click
 
-from pycdc.build import build_decoder
+from pycdc.build import build_decoder, build_preview
 from pycdc.cli.amounts import plural
 from pycdc.cli.apply_status import Found, group_of, inspect, sections
 from pycdc.config import Config
@@ -19,7 +19,7 @@ from pycdc.connectors.kafka.reading import read_events
 from pycdc.connectors.kafka.survey import Span
 from pycdc.errors import ConfigError
 from pycdc.events import Event, Partition
-from pycdc.sinks.postgres.preview import Planned, Statement, preview
+from pycdc.sinks.postgres.preview import Planned, Statement
 
 Start = Literal["stored", "earliest"]
 
@@ -38,7 +38,7 @@ def dry_run(config: Config, *, start: Start, limit: int | None, values: bool, as
     _, sink = sections(config)
     printer = _Json(values) if as_json else _Sql(values)
     counts: Counter[str] = Counter()
-    with preview(sink, config.name) as plans, closing(_events(config, start)) as events:
+    with build_preview(config) as plans, closing(_events(config, start)) as events:
         for event in islice(events, limit):
             planned = plans.plan(event)
             counts.update(records=1, statements=len(planned.statements), problems=planned.problem is not None)

@@ -25,6 +25,7 @@ def report(progress: Progress) -> dict[str, Any]:
         "lag_bytes": progress.lag_bytes,
         "last_error": progress.last_error,
         "events_by_table": progress.tables.copy() or None,
+        "dead_letters": progress.dead_letters.copy() or None,
         "snapshot": [
             {"table": one.table, "rows": one.done, "estimated": one.estimated, "finished": one.finished}
             for one in list(progress.snapshot)

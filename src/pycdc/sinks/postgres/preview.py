@@ -13,7 +13,7 @@ from psycopg import sql
 from pycdc.config import PostgresSink
 from pycdc.events import Event
 from pycdc.sinks.postgres.ledger import Identity, Ledger
-from pycdc.sinks.postgres.routing import Router
+from pycdc.sinks.postgres.routing import Functions, Router
 from pycdc.sinks.postgres.session import Connection, connected
 from pycdc.sinks.postgres.statements import parameters, statement
 from pycdc.sinks.postgres.tables import read_tables
@@ -70,13 +70,13 @@ class Preview:
 
 
 @contextmanager
-def preview(settings: PostgresSink, pipeline: str) -> Iterator[Preview]:
+def preview(settings: PostgresSink, pipeline: str, functions: Functions | None = None) -> Iterator[Preview]:
     """Raises PycdcError where the database does not answer or a route does not fit its table."""
     dsn = settings.dsn.get_secret_value()
     with connected(dsn) as connection:
         connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
         connection.commit()
-        router = Router(settings, read_tables(connection, settings.routes))
+        router = Router(settings, read_tables(connection, settings.routes), functions=functions)
         blocked = _blocked(connection, Ledger(dsn, pipeline, settings.bookkeeping))
     yield Preview(settings, router, blocked)
 
