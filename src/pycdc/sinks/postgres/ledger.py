@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from pycdc.config import PostgresSink
-from pycdc.errors import EnvironmentNotReady, SinkFenced
+from pycdc.errors import DeliveryError, EnvironmentNotReady, SinkFenced
 from pycdc.events import Event, Partition
 from pycdc.origins import MESSAGE_PREFIX, Passage, mark
 from pycdc.sinks.postgres import inbox
@@ -195,6 +195,16 @@ class Ledger:
                 f"another process of {self._pipeline} has taken over {', '.join(map(str, sorted(offsets)))}",
                 hint="nothing was written twice; start this process again, and it takes its share",
             )
+
+    def require(self, starts: Mapping[Partition, int]) -> None:
+        """Raises DeliveryError where a partition was read from elsewhere than where it is applied to."""
+        for partition, start in starts.items():
+            held = self._held.get(partition)
+            if held is not None and held.expected != start:
+                raise DeliveryError(
+                    f"{partition} was read from offset {start} on, and is applied to offset {held.expected}",
+                    hint="the pipeline reads it again; if it does not go on, report this with the log",
+                )
 
     def advanced(self, offsets: Mapping[Partition, int]) -> None:
         """The transaction is committed."""

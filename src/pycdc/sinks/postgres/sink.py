@@ -107,6 +107,8 @@ class PostgresSink:
         """Apply what was written. Returns how far it is where that is not as far as `checkpoint`."""
         with self._fatal():
             batches, self._batches = self._batches, []
+            for batch in batches[:1]:
+                self._ledger.require(batch.starts)
             events = [event for batch in batches for event in batch.events]
             self._targets.look_again(self._connection)
             cuts = self._apply_all(events)
