@@ -408,6 +408,11 @@ class ConflictRule(Model):
             raise Refused(f"has {', '.join(sorted(timed))}", "write `default: last_write_wins`, or remove it")
         return self
 
+    @property
+    def named(self) -> set[str]:
+        """The columns that the table must have."""
+        return {name for name in (self.version, self.row_time, *self.columns) if name is not None}
+
 
 class Route(Model):
     """Events of a topic into a table. Several routes may take the same event: all of them apply, in one transaction.
@@ -528,7 +533,7 @@ class PostgresSink(Model):
     """A record that cannot be decoded, or a row that the database refuses: end with an error that names it; or put it
     into the table `parked`, with all that follow under its key, and go on."""
     bookkeeping: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "pycdc"
-    """Schema of the tables `apply_offsets` and `parked`; made if missing."""
+    """Schema of pycdc's own tables (offsets, parked events, conflicts); made if missing."""
     unavailable: str = "__debezium_unavailable_value"
     """What stands for a value that was not sent; its column is left alone."""
     conflicts: Conflicts = Conflicts()

@@ -189,7 +189,7 @@ def test_doctor_says_whether_conflicts_are_seen(rig: Rig, postgres: Any) -> None
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        ({"default": "version", "version": "nowhere"}, "no column nowhere"),
+        ({"default": "version", "version": "name"}, "neither a number nor a time"),
         ({"default": "python", "function": "nowhere:decide"}, "cannot be imported"),
     ],
 )

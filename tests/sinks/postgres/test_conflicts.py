@@ -171,6 +171,16 @@ def test_an_insert_of_a_row_that_is_there_is_decided_where_there_is_a_rule(rig: 
     assert recorded(rig) == [("insert_exists", rule.removesuffix("_wins"))]
 
 
+@NEWEST
+def test_a_schema_of_an_older_version_gets_the_tables(rig: Rig) -> None:
+    process(rig).apply({"id": 1, "name": "cup"})
+    rig.sql("DROP TABLE pycdc.conflicts, pycdc.conflict_watch")
+    sink = process(rig)
+    rig.sql(LOCAL)
+    sink.apply({"id": 1, "name": "pot"})
+    assert recorded(rig) == [("update_origin_differs", "service")]
+
+
 # Versions and old values, which need neither origin nor commit timestamps.
 
 

@@ -219,8 +219,6 @@ def mismatches(
     if rule is None:
         return
     ordering = {name for name in (rule.version, rule.row_time) if name is not None}
-    for column in sorted((ordering | rule.columns.keys()) - table.columns.keys()):
-        yield f"table {table} has no column {column}, which conflict of {places} names", "add it, or correct the rule"
     for column in sorted(ordering & table.columns.keys()):
         if table.columns[column].category not in _ORDERED:
             yield f"column {column} of table {table} is neither a number nor a time", "name one that is"

@@ -122,9 +122,9 @@ class Conflicts:
         """Whether the event gives way. It cannot win against another row's unique key."""
         return met.kind in UNIQUE and self._rule(met).default == "monolith_wins"
 
-    def parks(self, met: Conflict) -> bool:
+    def parks(self, met: Conflict, error: psycopg.Error | Refused) -> bool:
         """Whether the event is parked even where errors stop the pipeline."""
-        return met.kind in UNIQUE and self._rule(met).default == "park"
+        return isinstance(error, Parked) or (met.kind in UNIQUE and self._rule(met).default == "park")
 
     def _rule(self, met: Conflict) -> ConflictRule:
         return next(policy.rule for table, policy in self._policies.items() if str(table) == met.table)

@@ -1,7 +1,7 @@
 """Parked events, applied after all: in the order of their offsets, until their key is free or one cannot be applied.
 
-A key is one transaction. It begins with the lock on the offsets of the key's partition, which the running pipeline
-takes too, before it looks at what is parked: so it neither parks a follower that nobody would find, nor overtakes.
+An event is one transaction. It begins with the lock on the offsets of the partition, which the running pipeline takes
+too, before it looks at what is parked: so no follower is parked that nobody would find, and nothing overtakes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pycdc.config import PostgresSink as Settings
 from pycdc.config import Route
 from pycdc.errors import ApplyError, EnvironmentNotReady
 from pycdc.events import Event, Partition
+from pycdc.origins import read_headers
 from pycdc.sinks.postgres.conflict_archive import ConflictArchive, Place
 from pycdc.sinks.postgres.conflict_images import write_image
 from pycdc.sinks.postgres.conflict_setup import set_up_conflicts
@@ -38,11 +39,12 @@ Decode = Callable[[Partition, int, int, bytes | None, bytes | None, tuple[tuple[
 _LOCK: Final = "SELECT 1 FROM {offsets} WHERE pipeline = %s AND topic = %s AND partition = %s FOR UPDATE"
 _KEYS: Final = """SELECT topic, partition, key, min("offset") FROM {parked} WHERE pipeline = %s
 GROUP BY topic, partition, key, CASE WHEN key IS NULL THEN "offset" END ORDER BY 1, 2, 4"""
-_EVENTS: Final = """SELECT "offset", (extract(epoch FROM parked_at) * 1000)::bigint, key, value, header_names,
-    header_values
-FROM {parked} WHERE pipeline = %s AND topic = %s AND partition = %s
-    AND (key = %s OR (key IS NULL AND %s::bytea IS NULL AND "offset" = %s))
-ORDER BY "offset" FOR UPDATE"""
+_OF_KEY: Final = """FROM {parked} WHERE pipeline = %s AND topic = %s AND partition = %s
+    AND (key = %s OR (key IS NULL AND %s::bytea IS NULL AND "offset" = %s))"""
+_FIRST: Final[LiteralString] = f"""SELECT "offset", (extract(epoch FROM parked_at) * 1000)::bigint, key, value,
+    header_names, header_values
+{_OF_KEY} ORDER BY "offset" LIMIT 1 FOR UPDATE"""  # noqa: S608  (both parts are constants)
+_COUNT: Final[LiteralString] = f"SELECT count(*) {_OF_KEY}"
 _KEY: Final = 'SELECT key FROM {parked} WHERE pipeline = %s AND topic = %s AND partition = %s AND "offset" = %s'
 _DELETE: Final = 'DELETE FROM {parked} WHERE pipeline = %s AND topic = %s AND partition = %s AND "offset" = %s'
 
@@ -139,7 +141,7 @@ class Replay:
 
     def replay(self, waiting: Waiting) -> Replayed:
         """Raises PycdcError where the database cannot be asked."""
-        return self._transaction(waiting, None)
+        return self._all_of(waiting, None)
 
     def resolve(self, number: int, side: str) -> Replayed | None:
         """Decide a conflict after all: `service` writes what the event said, `monolith` what the row was, or stays.
@@ -157,7 +159,7 @@ class Replay:
         place = Place(Partition(found["topic"], found["partition"]), found["offset"])
         head = next((each for each in self.waiting() if (each.partition, each.first) == place), None)
         if head is not None:
-            return self._transaction(head, _Verdict(found["table"], side))
+            return self._all_of(head, _Verdict(found["table"], side))
         rules = self._ready()
         with self._guarded():
             self._ledger.sign(self._connection)
@@ -168,24 +170,28 @@ class Replay:
             self.archive.resolved(side, number=number)
         return None
 
-    def _transaction(self, waiting: Waiting, verdict: _Verdict | None) -> Replayed:
-        rules = self._ready()
-        with self._guarded():
-            connection, place = self._connection, (self._pipeline, *waiting.partition)
-            self._ledger.sign(connection)
-            connection.execute(self._sql(_LOCK), place)
-            rows = connection.execute(self._sql(_EVENTS), (*place, waiting.key, waiting.key, waiting.first)).fetchall()
-            done, reason = 0, None
-            for row in rows:
+    def _all_of(self, waiting: Waiting, verdict: _Verdict | None) -> Replayed:
+        """`verdict` is about the first."""
+        rules, done = self._ready(), 0
+        place = (self._pipeline, *waiting.partition)
+        of_key = (*place, waiting.key, waiting.key, waiting.first)
+        while True:
+            with self._guarded():
+                self._connection.execute(self._sql(_LOCK), place)
+                row = self._connection.execute(self._sql(_FIRST), of_key).fetchone()
+                if row is None:
+                    return Replayed(waiting, done, 0)
                 event = self._event(waiting.partition, row)
+                # A mark holds for a transaction, and each event came its own way.
+                self._ledger.sign(self._connection, read_headers(event.headers))
                 reason = self._apply(rules, event, verdict)
                 if reason is not None:
-                    break
-                connection.execute(self._sql(_DELETE), (*place, event.offset))
+                    left = self._connection.execute(self._sql(_COUNT), of_key).fetchone()
+                    return Replayed(waiting, done, left[0] if left else 0, reason)
+                self._connection.execute(self._sql(_DELETE), (*place, event.offset))
                 said = verdict.side if verdict is not None else "replayed"
                 self.archive.resolved(said, place=Place(waiting.partition, event.offset))
-                done, verdict = done + 1, None
-        return Replayed(waiting, done, len(rows) - done, reason)
+            done, verdict = done + 1, None
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -24,7 +24,7 @@ from pycdc.sinks.postgres.conflict import Decision, Settled
 from pycdc.sinks.postgres.conflicts import Conflicts
 from pycdc.sinks.postgres.cuts import Cuts
 from pycdc.sinks.postgres.ledger import Identity, Ledger
-from pycdc.sinks.postgres.refusals import Parked, Refused
+from pycdc.sinks.postgres.refusals import Refused
 from pycdc.sinks.postgres.session import Connection, described
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.writes import Write
@@ -144,8 +144,7 @@ class Verdicts:
         if met is not None and self._conflicts.stays(met):
             self._conflicts.tell(self._connection, [Settled(met, event, Decision.MONOLITH)], self._tally)
             return Routed(event, [write for write in routed.writes if str(write.shape.table) != met.table])
-        parks = isinstance(error, Parked) or (met is not None and self._conflicts.parks(met))
-        if self._stops and not parks:
+        if self._stops and not (met is not None and self._conflicts.parks(met, error)):
             self.cuts.add(event, error=_stopped(event, _shown(error)))
             return None
         if isinstance(error, Refused):
