@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from string import Formatter
 from typing import Annotated, Any, Final, Literal
 
@@ -195,6 +196,9 @@ class PostgresSource(Model):
     skip_origins: list[str] = ["*"]
     """Names of pycdc pipelines whose writes into this database are not captured: what the reverse direction wrote must
     not go back. `*` matches any characters; an empty list captures their writes too."""
+    skip_scope: Literal["transaction", "tables"] = "transaction"
+    """What of such a write is not captured: the whole transaction, or only rows of the tables that the pipeline's
+    routes write, so that what triggers write into other tables is captured."""
     messages: bool = True
     """Deliver what pg_logical_emit_message writes, to the topic `{name}.message`."""
     status_interval: Annotated[float, Field(gt=0, le=60)] = 1.0
@@ -306,6 +310,8 @@ class KafkaSource(KafkaClient):
     """Where a partition begins that this pipeline has never read. Afterwards the database knows."""
     max_batch_events: Annotated[int, Field(ge=1)] = 2000
     """Events that are applied in one transaction, at most."""
+    max_batch_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
+    """The same in bytes of keys and values; one event that is larger is a batch of its own."""
 
     @model_validator(mode="after")
     def _registry_needed(self) -> KafkaSource:
@@ -334,6 +340,78 @@ class KafkaSink(KafkaClient):
 
 
 Operation = Literal["insert", "update", "upsert", "delete", "soft_delete", "delta"]
+_WITHOUT_ROW: Final = ("delete", "soft_delete", "delta")
+
+
+class ConflictRule(Model):
+    """What happens where an event meets a row that somebody else changed. One word is short for `default`.
+
+    `service` is the side that the events come from, `monolith` the side of the rows.
+    """
+
+    default: Literal["service_wins", "monolith_wins", "last_write_wins", "version", "park", "python"] = "service_wins"
+    """The event's row is written; the row stays; the later of both; the higher version (needs `version`); the event is
+    parked with its followers, for `pycdc conflicts`; or `function` decides."""
+    columns: dict[str, Literal["service_wins", "monolith_wins", "delta"]] = {}
+    """Columns that are decided on their own. A column of monolith_wins is written with a new row only, conflict or
+    not. delta always adds what the event changed (after - before) to what is there."""
+    detect: Literal["auto", "origin", "version", "old_values", "none"] = "auto"
+    """How a foreign change is seen: by the replication origin of the row's last writer (`track_commit_timestamp`); by
+    `version`; by comparing the row with the event's `before`. auto: by version where a column is named, else by
+    origin where the server and the role allow it."""
+    version: str | None = None
+    """Column that grows with each change, a number or a time. An event that does not bring a higher one is out of
+    date."""
+    event_time: str | None = None
+    """For last_write_wins: field (as in `set`) with the time of the event, a number of milliseconds or ISO 8601.
+    Default: the envelope's `source.ts_ms`, else the record's."""
+    row_time: str | None = None
+    """For last_write_wins: column with the row's time. Default: when its last writer committed."""
+    skew: Annotated[float, Field(ge=0)] = 0.0
+    """For last_write_wins: seconds within which clocks do not decide, but `tie` does, or an event whose `before` is
+    the row wins."""
+    tie: Literal["service", "monolith"] = "service"
+    """For last_write_wins: who wins where times are equal. In the pipeline that goes the other way it is the other
+    word, so that both sides keep the same row."""
+    function: Annotated[str | None, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = None
+    """For python: `module:function`, which is called with a `Conflict` and returns "service", "monolith", "park" or
+    a dict of columns and values."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, data: Any) -> Any:
+        return {"default": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _fits(self) -> ConflictRule:
+        if (self.default == "python") != (self.function is not None):
+            raise Refused("needs `default: python` and `function` together", "write both, or none of them")
+        if (self.default == "version" or self.detect == "version") and self.version is None:
+            raise Refused("compares versions without a column", "add `version: column`")
+        if self.version is not None and (self.default != "version" or self.detect not in ("auto", "version")):
+            raise Refused("has a version that decides nothing", "write `default: version`, or remove `version`")
+        partly = sorted(name for name, word in self.columns.items() if word != "monolith_wins")
+        if partly and self.default == "monolith_wins" and self.detect != "old_values":
+            raise Refused(
+                f"writes {', '.join(partly)} into a row that the monolith keeps, which then looks like the service's",
+                "add `detect: old_values`, which does not ask who wrote a row",
+            )
+        if partly and self.default == "last_write_wins" and self.row_time is None:
+            raise Refused(
+                f"writes {', '.join(partly)} into a row that keeps its other values, which then looks younger",
+                "add `row_time: column`, which does not ask when a row was written",
+            )
+        if self.skew and self.row_time is not None:
+            raise Refused("has both skew and row_time, whose times are compared as they are", "remove one of them")
+        timed = {"event_time", "row_time", "skew", "tie"} & self.model_fields_set
+        if timed and self.default != "last_write_wins":
+            raise Refused(f"has {', '.join(sorted(timed))}", "write `default: last_write_wins`, or remove it")
+        return self
+
+    @property
+    def named(self) -> set[str]:
+        """The columns that the table must have."""
+        return {name for name in (self.version, self.row_time, *self.columns) if name is not None}
 
 
 class Route(Model):
@@ -360,6 +438,10 @@ class Route(Model):
     set: dict[str, str] | None = None
     """Column to field: what is written. A field that an event lacks leaves its column alone; null writes NULL.
     Default: every field, into the column of its name; for `operation: delta` none."""
+    function: str | None = None
+    """In place of `set`, where paths are not enough: `package.module:name` of a Python function from the change to a
+    dict of columns. Those of the key that it does not return are found as `key` says. None: this route writes
+    nothing. Deletes do not ask it."""
     delta: dict[str, str] = {}
     """Column to field, for `operation: delta`: what is added."""
     constants: dict[str, str | int | float | bool | None] = {}
@@ -368,11 +450,19 @@ class Route(Model):
     """Column to value: what marks a row as deleted; `$timestamp` is the record's time."""
     missing: Literal["error", "ignore"] = "error"
     """A row that an update or a delta does not find: an error, so that nothing is lost silently, or nothing."""
+    conflict: ConflictRule | None = None
+    """Where somebody else changed the row. Default: the event's row is written, and what it meets is recorded; for
+    `operation: insert` a row that is there is an error. Routes into one table have the same rule."""
 
     @model_validator(mode="after")
     def _fits(self) -> Route:
         if (self.operation == "delta") != bool(self.delta):
             raise Refused("needs `operation: delta` and `delta` together", "write both, or none of them")
+        if self.function is not None and (self.set is not None or self.operation in _WITHOUT_ROW):
+            raise Refused(
+                "has a function for its row, and also `set`, or an operation that writes no row",
+                "remove `set`; choose insert, update or upsert; or use `transforms`",
+            )
         if (self.deletion == "soft_delete" or self.operation == "soft_delete") != bool(self.soft_delete):
             raise Refused(
                 "needs `soft_delete: {column: value}` where it deletes softly, and only there",
@@ -380,12 +470,56 @@ class Route(Model):
             )
         return self
 
+    @field_validator("function")
+    @classmethod
+    def _function_path(cls, value: str | None) -> str | None:
+        return None if value is None else _function(value)
+
     @property
     def deletion(self) -> Literal["delete", "soft_delete", "ignore"]:
         """What a delete does."""
         if self.on_delete is not None:
             return self.on_delete
         return "delete" if self.operation in ("insert", "update", "upsert") else "ignore"
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Inbox(Model):
+    """Events that a producer sent twice, told by an id of their own: the second is counted and left out."""
+
+    id: str = "$headers.id"
+    """Where the id is: a field's path, as in routes. An event without one cannot be applied, but for a null value."""
+    ttl: Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhd]$")] = "7d"
+    """How long ids are kept in the table `inbox`, in seconds, minutes, hours or days: `90s`, `7d`."""
+
+    @property
+    def seconds(self) -> int:
+        return int(self.ttl[:-1]) * _SECONDS[self.ttl[-1]]
+
+
+class Loops(Model):
+    """Changes that pycdc wrote into another database, and whose capture passed them on (`skip_origins` there)."""
+
+    max_hops: Annotated[int, Field(ge=1)] = 1
+    """How many databases pycdc may write a change into, one after another, this one included. 1 takes only what
+    applications wrote. In a ring of n databases that pass changes on, n - 1 lets each change reach every one of them
+    once."""
+    refuse_origins: list[str] = []
+    """Names of pipelines; changes that one of them carried first are left out: those that carry changes out of this
+    database, whose own changes must not come back. `*` matches any characters."""
+
+
+class Conflicts(Model):
+    """What is kept of conflicts, in the table `conflicts`, in the transaction that writes the rows."""
+
+    record: bool = True
+    """Keep them. Without, they are decided and counted all the same."""
+    values: bool = True
+    """Keep both rows. Without: the key, times and origins."""
+    since: datetime | None = None
+    """What others wrote before this time is no conflict. Default: when the pipeline first ran."""
 
 
 class PostgresSink(Model):
@@ -399,11 +533,22 @@ class PostgresSink(Model):
     """A record that cannot be decoded, or a row that the database refuses: end with an error that names it; or put it
     into the table `parked`, with all that follow under its key, and go on."""
     bookkeeping: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "pycdc"
-    """Schema of the tables `apply_offsets` and `parked`; made if missing."""
+    """Schema of pycdc's own tables (offsets, parked events, conflicts); made if missing."""
     unavailable: str = "__debezium_unavailable_value"
     """What stands for a value that was not sent; its column is left alone."""
+    conflicts: Conflicts = Conflicts()
+    """What is kept of conflicts."""
     max_attempts: Annotated[int, Field(ge=1)] = 10
     """How often a transaction is tried that meets deadlocks or serialization failures, before the pipeline rewinds."""
+    wait_for_parents: Annotated[float, Field(ge=0)] = 30.0
+    """Seconds that a row may wait for the row that its foreign key names, which another topic brings. Its partition
+    waits meanwhile. Then `on_error` decides."""
+    max_transaction_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """A statement that takes longer is cancelled, and the batch applied in smaller transactions."""
+    inbox: Inbox | None = None
+    """Leave out events that were sent twice. Default: they are applied twice."""
+    loops: Loops = Loops()
+    """Which changes that pycdc carried before are taken."""
 
     _dsn_encoded = field_validator("dsn")(_encoded)
 
@@ -433,7 +578,7 @@ class CustomSink(Model):
     @field_validator("factory")
     @classmethod
     def _importable(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
+        if not _FUNCTION.fullmatch(value):
             raise Refused("is no path to a class or function", "write it as `package.module:name`")
         return value
 
@@ -743,6 +888,55 @@ class Http(Model):
         return self
 
 
+_FUNCTION: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def _function(path: str) -> str:
+    if not _FUNCTION.fullmatch(path):
+        raise Refused("is no path to a function", "write it as `package.module:name`")
+    return path
+
+
+class Transform(Model):
+    """A Python function that gets each change, decoded, and returns it, changed or not; or None to drop it, or several.
+
+    `package.module:name` alone will do for a function of all tables or topics. Functions apply in this order. Only
+    tables and topics that one of them names pay for decoding.
+    """
+
+    function: str
+    """`package.module:name`, importable from where pycdc runs or from the folder of this file."""
+    tables: Annotated[list[str], Field(min_length=1)] = ["*"]
+    """Patterns over `schema.table` of the tables it is for, where the source is Postgres."""
+    topics: Annotated[list[str], Field(min_length=1)] = ["*"]
+    """Patterns of the topics it is for, where the source is Kafka."""
+    columns: dict[str, str] = {}
+    """Columns that it adds, or gives another type: name to SQL type, `integer`, `numeric(10,2)`, `text[]`,
+    `bigint not null` … Each row that it returns must have them."""
+    drop: list[str] = []
+    """Columns that it removes. No row that it returns may have them."""
+    on_error: Literal["stop", "dead_letter"] = "stop"
+    """What an exception in it means, where the source is Postgres: end with an error that names function, table and
+    position; or send the record as it was to the topic `{name}.dead-letter` (sink Kafka) and go on. Where the source is
+    Kafka, `sink.postgres.on_error` says."""
+
+    _importable = field_validator("function")(_function)
+
+    @model_validator(mode="after")
+    def _added_or_dropped(self) -> Transform:
+        both = sorted(self.columns.keys() & set(self.drop))
+        if both:
+            raise Refused(f"adds and drops column {both[0]!r}", "name it under `columns` or under `drop`")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, data: Any) -> Any:
+        return {"function": data} if isinstance(data, str) else data
+
+
+_ABOUT_TABLES: Final = {"tables", "columns", "drop", "on_error"}
+
 _ABOUT_CAPTURE = {"compatibility", "values", "rules", "envelope", "flatten", "outbox", "offsets"}
 
 
@@ -763,6 +957,8 @@ class Config(Model):
     """What to do with columns, keys and topics, by table."""
     envelope: Envelope = Envelope()
     """What is emitted beside the rows."""
+    transforms: list[Transform] = []
+    """Python functions that see each row or event."""
     flatten: Flatten | None = None
     """Rows without an envelope. Default: with it."""
     outbox: Outbox | None = None
@@ -805,6 +1001,41 @@ class Config(Model):
                 "remove it: offsets are stored with the rows, and columns are chosen by sink.postgres.routes",
             )
         return self
+
+    @model_validator(mode="after")
+    def _transforms_fit(self) -> Config:
+        reverse = self.source.kafka is not None
+        strange = _ABOUT_TABLES if reverse else {"topics"}
+        for transform in self.transforms:
+            unused = sorted(strange & transform.model_fields_set)
+            if unused:
+                raise Refused(
+                    f"has {', '.join(unused)} under transforms, which has no meaning where the source is "
+                    f"{'Kafka' if reverse else 'Postgres'}",
+                    f"remove it, and choose by `{'topics' if reverse else 'tables'}`",
+                )
+            if transform.on_error == "dead_letter" and self.sink.kafka is None and self.sink.null is None:
+                raise Refused(
+                    "has a transform with on_error: dead_letter, and no Kafka to send dead letters to",
+                    "set `on_error: stop`, or let the function return None for what it cannot do",
+                )
+        return self
+
+    @property
+    def dead_letters(self) -> str:
+        """The topic of what transforms failed at."""
+        return f"{self.name}.dead-letter"
+
+    @property
+    def functions(self) -> dict[str, str]:
+        """Users' functions, by the option that names them."""
+        routes = [] if self.sink.postgres is None else self.sink.postgres.routes
+        named = {f"transforms[{i}].function": t.function for i, t in enumerate(self.transforms)}
+        for i, route in enumerate(routes):
+            decides = route.conflict.function if route.conflict else None
+            named[f"sink.postgres.routes[{i}].function"] = route.function or ""
+            named[f"sink.postgres.routes[{i}].conflict.function"] = decides or ""
+        return {where: path for where, path in named.items() if path}
 
     @property
     def capture(self) -> PostgresSource:

@@ -35,9 +35,13 @@ class Offsets:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The checkpoint of the way back: it is stored by the transaction that applied the events before it."""
+    """The checkpoint of the way back: it is stored by the transaction that applied the events before it.
+
+    `held` are partitions that cannot be taken further now: seconds after which to read on from `position`.
+    """
 
     position: Offsets
+    held: Mapping[Partition, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -99,7 +103,8 @@ class Event:
 class EventBatch:
     """Events in the order of each partition, and the offsets behind them.
 
-    Always `urgent`: its offsets are stored by the transaction that applies it, so that no lock outlives a batch.
+    The sink takes out of `events` what it cannot apply now. Always `urgent`: its offsets are stored by the transaction
+    that applies it, so that no lock outlives a batch.
     """
 
     events: list[Event] = field(default_factory=list)

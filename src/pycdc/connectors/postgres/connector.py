@@ -255,6 +255,7 @@ class PostgresConnector:
             marks=self._config.envelope.transaction_metadata,
             messages=source.messages,
             foreign=partial(names_any, source.skip_origins),
+            by_table=source.skip_scope == "tables",
         )
         log.info("streaming", slot=self._config.slot, start=str(begin))
         position = begin

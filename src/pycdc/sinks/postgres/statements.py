@@ -13,14 +13,12 @@ from functools import lru_cache
 
 from psycopg import sql
 
+from pycdc.sinks.postgres.guards import FREE, Guard, condition
+from pycdc.sinks.postgres.refusals import RowMissing
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetColumn
 from pycdc.sinks.postgres.values import array_of
 from pycdc.sinks.postgres.writes import Group, Shape, Write
-
-
-class RowMissing(Exception):
-    """Rows that an update must find are not there."""
 
 
 def execute(connection: Connection, group: Group) -> int:
@@ -47,13 +45,17 @@ def parameters(shape: Shape, writes: list[Write]) -> list[str]:
 
 
 @lru_cache(maxsize=1024)
-def statement(shape: Shape) -> bytes:
-    """The statement's text, the same object for the same shape, so that the driver prepares it once."""
+def statement(shape: Shape, guard: Guard = FREE) -> bytes:
+    """The statement's text, the same object for the same shape, so that the driver prepares it once.
+
+    With a guard that `reports`, an insert or upsert returns the keys of the rows it wrote as texts, an update or delete
+    the numbers of the writes, from 1. Parameters: the columns', then what the guard brings, then the guard's own.
+    """
     build = {"insert": _insert, "upsert": _insert, "update": _update, "delete": _delete}[shape.operation]
-    return build(shape).as_string(None).encode()
+    return build(shape, guard).as_string(None).encode()
 
 
-def _insert(shape: Shape) -> sql.Composed:
+def _insert(shape: Shape, guard: Guard) -> sql.Composed:
     names = [*shape.key, *shape.set]
     out = sql.SQL("INSERT INTO {} AS t ({}){} SELECT {} FROM {}").format(
         shape.table.identifier,
@@ -62,19 +64,34 @@ def _insert(shape: Shape) -> sql.Composed:
         sql.SQL(", ").join(_cast(shape, name, number) for number, name in enumerate(names)),
         _rows(shape),
     )
-    if shape.operation == "insert":
+    if shape.operation == "upsert" or guard.kind == "absent":
+        out = sql.SQL("{} ON CONFLICT ({}) {}").format(out, _names(shape.key), _otherwise(shape, guard))
+    if not guard.reports:
         return out
-    if not shape.set:
-        return sql.SQL("{} ON CONFLICT ({}) DO NOTHING").format(out, _names(shape.key))
-    pairs = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in shape.set]
-    return sql.SQL("{} ON CONFLICT ({}) DO UPDATE SET {}").format(out, _names(shape.key), sql.SQL(", ").join(pairs))
+    return sql.SQL("{} RETURNING {}").format(out, key_texts(shape))
 
 
-def _update(shape: Shape) -> sql.Composed:
+def _otherwise(shape: Shape, guard: Guard) -> sql.Composable:
+    """What happens to a row that is there."""
+    pairs = [
+        sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in shape.set if name not in guard.spared
+    ]
+    if not pairs or guard.kind == "absent":
+        return sql.SQL("DO NOTHING")
+    out = sql.SQL("DO UPDATE SET {}").format(sql.SQL(", ").join(pairs))
+    if guard.kind == "none":
+        return out
+    incoming = sql.SQL("excluded.{}").format(sql.Identifier(guard.column))
+    column = shape.table.columns.get(guard.column)
+    return sql.SQL("{} WHERE {}").format(out, condition(guard, column, incoming, removes=False))
+
+
+def _update(shape: Shape, guard: Guard) -> sql.Composed:
     keys, sets = len(shape.key), len(shape.set)
     pairs = [
         sql.SQL("{} = {}").format(sql.Identifier(name), _cast(shape, name, keys + number))
         for number, name in enumerate(shape.set)
+        if name not in guard.spared
     ]
     pairs += [
         sql.SQL("{0} = t.{0} + {1}").format(sql.Identifier(name), _cast(shape, name, keys + sets + number))
@@ -83,26 +100,48 @@ def _update(shape: Shape) -> sql.Composed:
     if not pairs:  # nothing to write, but the row must be there
         name = sql.Identifier(shape.key[0])
         pairs = [sql.SQL("{0} = t.{0}").format(name)]
-    return sql.SQL("UPDATE {} AS t SET {} FROM {} WHERE {}").format(
-        shape.table.identifier, sql.SQL(", ").join(pairs), _rows(shape), _same_key(shape)
+    out = sql.SQL("UPDATE {} AS t SET {} FROM {} WHERE {}").format(
+        shape.table.identifier, sql.SQL(", ").join(pairs), _rows(shape, guard), same_key(shape)
     )
+    return _guarded(out, shape, guard)
 
 
-def _delete(shape: Shape) -> sql.Composed:
-    return sql.SQL("DELETE FROM {} AS t USING {} WHERE {}").format(
-        shape.table.identifier, _rows(shape), _same_key(shape)
+def _delete(shape: Shape, guard: Guard) -> sql.Composed:
+    out = sql.SQL("DELETE FROM {} AS t USING {} WHERE {}").format(
+        shape.table.identifier, _rows(shape, guard), same_key(shape)
     )
+    return _guarded(out, shape, guard)
 
 
-def _rows(shape: Shape) -> sql.Composed:
+def _guarded(out: sql.Composed, shape: Shape, guard: Guard) -> sql.Composed:
+    if guard.kind != "none":
+        column = shape.table.columns.get(guard.column)
+        kind = sql.Identifier(*column.type) if column is not None else sql.SQL("")
+        incoming = sql.SQL("u.g::{}").format(kind)
+        met = condition(guard, column, incoming, removes=shape.operation == "delete")
+        out = sql.SQL("{} AND {}").format(out, met)
+    return sql.SQL("{} RETURNING u.n").format(out) if guard.reports else out
+
+
+def _rows(shape: Shape, guard: Guard = FREE) -> sql.Composed:
+    columns = [shape.table.columns[name] for name in (*shape.key, *shape.set, *shape.add)]
+    counted = guard.reports and shape.operation in ("update", "delete")
+    return unnested(columns, ("g",) if guard.brings else (), counted=counted)
+
+
+def unnested(columns: list[TargetColumn], beside: tuple[str, ...] = (), *, counted: bool = False) -> sql.Composed:
     """``unnest($1::int4[], …) AS u(c0, …)``: names of columns could clash with the table's.
 
-    Unqualified: only so does the parser know the form with several arrays.
+    `beside` are further arrays, of texts; `counted` adds the rows' numbers as ``n``. Unqualified: only so does the
+    parser know the form with several arrays.
     """
-    columns = [shape.table.columns[name] for name in (*shape.key, *shape.set, *shape.add)]
-    arrays = sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.Identifier(*_array_type(each))) for each in columns)
-    names = sql.SQL(", ").join(sql.Identifier(f"c{number}") for number in range(len(columns)))
-    return sql.SQL("unnest({}) AS u({})").format(arrays, names)
+    kinds = [_array_type(each) for each in columns] + [("pg_catalog", "text")] * len(beside)
+    names = [*(f"c{number}" for number in range(len(columns))), *beside, *(("n",) if counted else ())]
+    return sql.SQL("unnest({}){} AS u({})").format(
+        sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.Identifier(*kind)) for kind in kinds),
+        sql.SQL(" WITH ORDINALITY" if counted else ""),
+        sql.SQL(", ").join(map(sql.Identifier, names)),
+    )
 
 
 def _array_type(column: TargetColumn) -> tuple[str, str]:
@@ -115,7 +154,7 @@ def _cast(shape: Shape, name: str, number: int) -> sql.Composable:
     return place if column.has_array else sql.SQL("{}::{}").format(place, sql.Identifier(*column.type))
 
 
-def _same_key(shape: Shape) -> sql.Composed:
+def same_key(shape: Shape) -> sql.Composed:
     return sql.SQL(" AND ").join(
         sql.SQL("t.{} = {}").format(sql.Identifier(name), _cast(shape, name, number))
         for number, name in enumerate(shape.key)
@@ -124,3 +163,7 @@ def _same_key(shape: Shape) -> sql.Composed:
 
 def _names(names: list[str] | tuple[str, ...]) -> sql.Composed:
     return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def key_texts(shape: Shape) -> sql.Composed:
+    return sql.SQL(", ").join(sql.SQL("t.{}::pg_catalog.text").format(sql.Identifier(name)) for name in shape.key)

@@ -115,7 +115,8 @@ def mismatches(route: Route, table: TargetTable | None) -> Iterator[tuple[str, s
     if table is None:
         yield f"table {route.table} does not exist", "create it, or correct the route's table"
         return
-    named = {*route.key, *(route.set or {}), *route.delta, *route.constants, *route.soft_delete}
+    rule = set() if route.conflict is None else route.conflict.named
+    named = {*route.key, *(route.set or {}), *route.delta, *route.constants, *route.soft_delete, *rule}
     for column in sorted(named - table.columns.keys()):
         yield (
             f"table {table} has no column {column}",
@@ -134,10 +135,16 @@ def mismatches(route: Route, table: TargetTable | None) -> Iterator[tuple[str, s
         )
 
 
-def read_tables(connection: Connection, routes: list[Route]) -> dict[str, TargetTable]:
-    """The tables of all routes by their names there. Raises EnvironmentNotReady that tells everything that is wrong."""
+def tables_now(connection: Connection, routes: list[Route]) -> dict[str, TargetTable | None]:
+    """The tables of all routes by their names there, None for one that is gone."""
     tables = {route.table: read_table(connection, route.table) for route in routes}
     connection.rollback()
+    return tables
+
+
+def read_tables(connection: Connection, routes: list[Route]) -> dict[str, TargetTable]:
+    """The tables of all routes by their names there. Raises EnvironmentNotReady that tells everything that is wrong."""
+    tables = tables_now(connection, routes)
     wrong = [
         (f"sink.postgres.routes[{index}]: {fact}", remedy)
         for index, route in enumerate(routes)
