@@ -5,7 +5,6 @@ What is not named here is private.
 
 from typing import TYPE_CHECKING
 
-from pycdc.config import Config
 from pycdc.errors import (
     ApplyError,
     CheckpointCorrupt,
@@ -31,6 +30,7 @@ from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, 
 from pycdc.version import __version__
 
 if TYPE_CHECKING:
+    from pycdc.config import Config
     from pycdc.library import Pipeline, capture
 
 __all__ = [  # noqa: RUF022  (grouped by what they are for)
@@ -82,10 +82,18 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for)
 
 
 def __getattr__(name: str) -> object:
-    # Importing the engine loads the drivers for Kafka and Postgres, which a program that only wants the types, or the
-    # version, should not wait for.
+    # The engine loads the drivers for Kafka and Postgres, and the configuration loads pydantic: half a second that a
+    # program should not wait for that only wants the types, the errors or the version.
+    if name == "Config":
+        from pycdc.config import Config
+
+        return Config
     if name in ("Pipeline", "capture"):
         from pycdc import library
 
         return getattr(library, name)
     raise AttributeError(f"module 'pycdc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

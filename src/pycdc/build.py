@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, KafkaSource, PostgresOffsets, Registry
 from pycdc.connectors.kafka.connector import KafkaConnector
@@ -28,6 +28,7 @@ from pycdc.serialization.avro import AvroForm, registered
 from pycdc.serialization.debezium import Serializer
 from pycdc.serialization.form import Form
 from pycdc.serialization.json_form import JsonForm
+from pycdc.serialization.registry import SchemaRegistry
 from pycdc.sinks.console import ConsoleSink
 from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
 from pycdc.sinks.kafka.settings import client_settings
@@ -40,9 +41,6 @@ from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
 from pycdc.sinks.postgres.targets import KnownTables
 from pycdc.transforms.capture import CaptureTransforms, TransformingSink
 from pycdc.transforms.reverse import ReverseFunctions
-
-if TYPE_CHECKING:
-    from pycdc.serialization.registry import SchemaRegistry
 
 
 def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
@@ -96,12 +94,11 @@ def build_replay(config: Config) -> Iterator[Replay]:
             f"pipeline {config.name} does not write into Postgres, so it meets no conflicts",
             hint="name the configuration of one that does",
         )
-    with ExitStack() as opened:
-        registry = _registry(source.registry)
-        if registry is not None:
-            opened.enter_context(closing(registry))
-        decoder = Decoder(None if registry is None else registry.text_for, source.format)
-        yield opened.enter_context(closing(Replay(sink, config.name, decoder.event, ReverseFunctions(config) or None)))
+    with (
+        build_decoder(source) as decoder,
+        closing(Replay(sink, config.name, decoder.event, ReverseFunctions(config) or None)) as replay,
+    ):
+        yield replay
 
 
 def build_source(config: Config, progress: Progress) -> Connector:
@@ -206,18 +203,13 @@ def _form(kafka: KafkaSink, opened: ExitStack) -> Form:
 
 
 def _registry(settings: Registry | None) -> SchemaRegistry | None:
-    if settings is None:
-        return None
-    # Its HTTP client takes 15 MB and a tenth of a second, which nobody needs who has no Avro.
-    from pycdc.serialization.registry import SchemaRegistry
-
-    return SchemaRegistry(settings)
+    return None if settings is None else SchemaRegistry(settings)
 
 
 def build_preview(config: Config) -> AbstractContextManager[Preview]:
     """What the sink would do with events."""
     assert config.sink.postgres is not None
-    return preview(config.sink.postgres, config.name, ReverseFunctions(config))
+    return preview(config.sink.postgres, config.name, ReverseFunctions(config) or None)
 
 
 @contextmanager

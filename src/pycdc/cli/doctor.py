@@ -19,17 +19,16 @@ from pycdc.cli.checks.tables import identity_findings, match_findings, reading_f
 from pycdc.cli.checks.transforms import function_findings, pattern_findings, reshaping
 from pycdc.cli.findings import Finding, Status, from_error, ok, show, warning
 from pycdc.cli.position import compared, stored_position
-from pycdc.config import Config, PostgresSink, Registry, TableRule
+from pycdc.config import Config, PostgresSink, Registry
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import ServerFacts, SlotFacts, TableFacts, TableRef
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.survey import RoleFacts, Survey, TableRights
 from pycdc.errors import PycdcError
-from pycdc.model import Table
+from pycdc.lag.topics import topics_of
 from pycdc.observability import logs
 from pycdc.observability.progress import Progress
 from pycdc.rows.plan import plan_table
-from pycdc.serialization.names import routed
 from pycdc.serialization.registry_probe import RegistryProbe
 from pycdc.sinks.kafka.settings import client_settings, producer_settings
 from pycdc.sinks.kafka.survey import TopicSurvey
@@ -220,26 +219,9 @@ def _kafka(config: Config, source: Source | None) -> Iterator[Finding]:
 
 
 def _topics(config: Config, tables: list[TableRef]) -> list[str]:
-    """The topics of these tables, as the serializer names them, and that of the dead letters."""
-    named = {config.dead_letters} if any(one.on_error == "dead_letter" for one in config.transforms) else set()
-    for ref in _arriving(tables, via_root=config.capture.via_partition_root):
-        table = Table(ref.oid, ref.schema, ref.name, ())
-        plan = plan_table(table, _routing(config), config.values, config.compatibility)
-        pattern = plan.topic or "{name}.{schema}.{table}"
-        named.add(routed(pattern, name=config.name, schema=ref.schema, table=ref.name))
-    return sorted(named)
-
-
-def _arriving(tables: list[TableRef], *, via_root: bool) -> list[TableRef]:
-    """The tables under whose names rows arrive: roots in place of their partitions, or partitions in place of roots."""
-    if via_root:
-        oids = {ref.oid for ref in tables}
-        return [ref for ref in tables if ref.root not in oids]
-    return [ref for ref in tables if ref.kind != "p"]
-
-
-def _routing(config: Config) -> list[TableRule]:
-    return [TableRule(tables=rule.tables, topic=rule.topic) for rule in config.rules]
+    """Those of the tables, and that of the dead letters."""
+    letters = {config.dead_letters} if any(one.on_error == "dead_letter" for one in config.transforms) else set()
+    return sorted(letters.union(topics_of(config, tables)))
 
 
 def _registry(registry: Registry | None, path: str) -> Iterator[Finding]:

@@ -469,3 +469,12 @@ def test_a_write_that_commits_while_the_statement_waits_for_it_is_seen(rig: Rig,
     writer.join(30)
     assert names(rig) == ["monolith"]
     assert recorded(rig) == [("update_origin_differs", "monolith")]
+
+
+@NEWEST
+def test_each_transaction_has_the_time_at_which_it_was_committed(rig: Rig) -> None:
+    sink = process(rig)
+    for number in (1, 2):
+        sink.apply({"id": number, "name": "cup"})
+    times = rig.sql("SELECT count(DISTINCT pg_xact_commit_timestamp(xmin)) FROM items")
+    assert times == [(2,)], "a replication origin lends the time of its first transaction to all others"

@@ -245,7 +245,8 @@ def mismatches(
 
 NO_ORIGIN: Final = (
     "set track_commit_timestamp = on (it needs a restart) and GRANT EXECUTE ON FUNCTION pg_replication_origin_create, "
-    "pg_replication_origin_oid, pg_replication_origin_session_setup to the role, or choose `detect`"
+    "pg_replication_origin_oid, pg_replication_origin_session_setup, pg_replication_origin_xact_reset to the role, or "
+    "choose `detect`"
 )
 
 
