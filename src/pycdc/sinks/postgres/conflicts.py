@@ -285,7 +285,7 @@ def _unseen(policy: Policy, write: Write, kind: Kind) -> Conflict:
 
 
 def _old_row(policy: Policy, write: Write) -> str:
-    return policy.as_json(policy.before(write.first, write.shape.order))
+    return policy.as_json(policy.before(write.first))
 
 
 def _kind(policy: Policy, guard: Guard, found: Found) -> Kind | None:
