@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "doctor": "pycdc.cli.doctor:doctor",
     "run": "pycdc.cli.run:run",
     "status": "pycdc.cli.status:status",
+    "snapshot": "pycdc.cli.snapshot:snapshot",
     "teardown": "pycdc.cli.teardown:teardown",
     "schema": "pycdc.cli.schema:schema",
     "version": "pycdc.cli.version:version",

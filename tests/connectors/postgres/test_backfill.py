@@ -5,19 +5,15 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 import pytest
 
-from pycdc.config import Config
-from pycdc.connectors.postgres.connector import PostgresConnector
-from pycdc.interfaces import Checkpoint
-from pycdc.loading import validate
-from pycdc.model import UNCHANGED, Batch, Change, Op, Row
+from pycdc.model import UNCHANGED, Change, Op, Row
+from tests.connectors.postgres.reading import Pipeline, config_for, execute, write_last
 
 WRITERS = 3
 ROWS = 300
@@ -59,7 +55,7 @@ class Writer(threading.Thread):
                     for _ in range(self._random.randint(1, 3)):
                         self._write(connection)
                 self.transactions += 1
-                self._end.wait(0.001)
+                self._end.wait(0.005)
 
     def _write(self, connection: psycopg.Connection[Any]) -> None:
         table = self._random.choice(WRITTEN)
@@ -92,66 +88,6 @@ def writers(dsn: str) -> Iterator[list[Writer]]:
             thread.join()
 
 
-@dataclass
-class Pipeline:
-    """Reads a connector and stores checkpoints now and then. A crash forgets what came since the last one, as a sink
-    with transactions does."""
-
-    config: Config
-    changes: list[Change] = field(default_factory=list)
-    stored: Checkpoint | None = None
-    durable: int = 0
-
-    def run(self, done: Callable[[Pipeline], bool], *, crash_after: int | None = None, store_every: int = 3) -> bool:
-        """Until `done`, or a crash after that many batches; tells whether it was done."""
-        connector = PostgresConnector(self.config)
-        try:
-            for number, batch in enumerate(connector.batches(self.stored), 1):
-                if batch is not None:
-                    self._take(batch, connector, number % store_every == 0 or batch.urgent)
-                if crash_after is not None and number >= crash_after:
-                    break
-                if done(self):
-                    return True
-            return crash_after is None
-        finally:
-            connector.close()
-            del self.changes[self.durable :]
-
-    def _take(self, batch: Batch, connector: PostgresConnector, store: bool) -> None:
-        self.changes += batch
-        if store and batch.position is not None:
-            self.stored = connector.checkpoint(batch)
-            connector.acknowledge(self.stored)
-            self.durable = len(self.changes)
-
-
-def config_for(dsn: str, **source: Any) -> Config:
-    options = {"dsn": dsn, "snapshot_method": "chunks", "snapshot_chunk": 37, "max_batch_bytes": 8192, **source}
-    return validate({"name": "backfill", "source": {"postgres": options}, "sink": {"null": {}}})
-
-
-def finished(dsn: str, number: int) -> Callable[[Pipeline], bool]:
-    """The row `number` of the table `finish` came by the stream and is stored, and nothing is left to be read."""
-
-    came = False
-
-    def done(pipeline: Pipeline) -> bool:
-        nonlocal came
-        came = came or any(is_finish(change, number) for change in reversed(pipeline.changes[-200:]))
-        stored = pipeline.stored
-        behind = pipeline.durable == len(pipeline.changes)
-        return came and behind and stored is not None and stored.snapshot_done and not stored.snapshot
-
-    return done
-
-
-def is_finish(change: Change, number: int) -> bool:
-    if change.op is not Op.CREATE or change.table is None or change.table.name != "finish":
-        return False
-    return change.after is not None and change.after["id"] == number
-
-
 def replayed(changes: list[Change], table: str) -> dict[int, Row]:
     """The table as a consumer has it, who keeps the value that was not sent; asserts that no row ever goes back."""
     state: dict[Any, Row] = {}
@@ -180,12 +116,6 @@ def table_now(dsn: str, table: str) -> dict[int, Row]:
         return {row["id"]: row for row in cursor.execute(f"SELECT * FROM {table}".encode()).fetchall()}
 
 
-def execute(dsn: str, statement: str) -> list[Any]:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        cursor = connection.execute(statement.encode())
-        return cursor.fetchall() if cursor.description else []
-
-
 def assert_equals_the_tables(dsn: str, changes: list[Change]) -> None:
     for table in WRITTEN:
         assert replayed(changes, table) == table_now(dsn, table), table
@@ -200,17 +130,13 @@ def assert_each_row_was_read_once(changes: list[Change]) -> None:
     assert max(reads.values()) == 1
 
 
-def last_row(dsn: str) -> int:
-    return int(execute(dsn, "INSERT INTO finish DEFAULT VALUES RETURNING id")[0][0])
-
-
 def test_rows_read_under_writers_stand_where_they_belong(database: str) -> None:
     execute(database, TABLES)
     pipeline = Pipeline(config_for(database))
     with writers(database) as threads:
-        assert pipeline.run(lambda p: p.stored is not None and not p.stored.snapshot and p.durable > ROWS)
+        assert pipeline.run(lambda p: p.nothing_left and p.durable > ROWS)
         assert all(thread.transactions for thread in threads)
-    assert pipeline.run(finished(database, last_row(database)))
+    assert pipeline.run(write_last(database))
     assert_equals_the_tables(database, pipeline.changes)
     assert_each_row_was_read_once(pipeline.changes)
 
@@ -228,8 +154,70 @@ def test_a_snapshot_that_crashes_again_and_again_goes_on_where_it_was(database: 
         ):
             crashes += 1
     assert crashes > 2
-    print(crashes)
-    assert pipeline.run(finished(database, last_row(database)))
+    assert pipeline.run(write_last(database))
     assert_equals_the_tables(database, pipeline.changes)
     reads = sum(change.op is Op.READ for change in pipeline.changes)
     assert reads < 1.5 * ROWS * len(WRITTEN), "rows that were delivered are read again only around a crash"
+
+
+EDGES = """
+CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level1', deterministic = false);
+CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
+CREATE DOMAIN small AS smallint;
+CREATE TYPE pair AS (a int, b text);
+CREATE TABLE finish (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
+CREATE TABLE k_loose (k text COLLATE loose PRIMARY KEY);
+INSERT INTO k_loose SELECT chr(97 + i / 26) || chr(97 + i % 26) || chr(233) || CASE i % 2 WHEN 0 THEN 'x' ELSE 'Y' END
+  FROM generate_series(0, 299) i;
+CREATE TABLE k_mood (m mood, s small, PRIMARY KEY (m, s));
+INSERT INTO k_mood SELECT m, i FROM unnest(enum_range(NULL::mood)) m, generate_series(-50, 50) i;
+CREATE TABLE k_many (d date, u uuid, f float8, b bytea, c char(4), PRIMARY KEY (c DESC, d, u, f, b)) ;
+CREATE TABLE k_pair (p pair PRIMARY KEY);
+INSERT INTO k_pair SELECT ROW(i % 7, repeat(chr(39) || chr(92), i % 5) || i)::pair FROM generate_series(1, 300) i;
+CREATE TABLE k_array (a int[] PRIMARY KEY);
+INSERT INTO k_array SELECT ARRAY[i % 13, NULL, i] FROM generate_series(1, 300) i;
+CREATE TABLE k_bits (b bit(9) PRIMARY KEY);
+INSERT INTO k_bits SELECT i::bit(9) FROM generate_series(0, 300) i;
+CREATE TABLE k_float (f float8 PRIMARY KEY);
+INSERT INTO k_float SELECT i / 7.0::float8 FROM generate_series(1, 300) i;
+INSERT INTO k_float VALUES ('NaN'), ('Infinity'), ('-Infinity'), (1e-320);
+CREATE TABLE k_index (k name NOT NULL);
+CREATE UNIQUE INDEX k_index_k ON k_index (k);
+ALTER TABLE k_index REPLICA IDENTITY USING INDEX k_index_k;
+INSERT INTO k_index SELECT 'n' || i FROM generate_series(1, 300) i;
+CREATE TABLE parent (id int PRIMARY KEY);
+CREATE TABLE child (extra int) INHERITS (parent);
+INSERT INTO parent SELECT generate_series(1, 100);
+INSERT INTO child SELECT i, i FROM generate_series(1000, 1100) i;
+"""
+
+
+def test_keys_of_every_order_are_read_to_the_last_row_and_none_twice(database: str) -> None:
+    execute(database, EDGES.replace(" DESC", ""))
+    execute(
+        database,
+        "INSERT INTO k_many SELECT date '2026-01-01' - i, md5(i::text)::uuid, i / 3.0, decode(md5(i::text), 'hex'), "
+        "chr(97 + i % 5) FROM generate_series(1, 300) i",
+    )
+    pipeline = Pipeline(config_for(database))
+    assert pipeline.run(lambda p: p.nothing_left and p.durable > ROWS)
+    counts = Counter(change.table.name for change in pipeline.changes if change.table is not None)
+    tables = [
+        name
+        for (name,) in execute(database, "SELECT relname FROM pg_class WHERE relname ~ '^k_.*[a-z]$' AND relkind = 'r'")
+    ]
+    assert len(tables) == 8
+    for table in [*tables, "parent", "child"]:
+        assert counts[table] == execute(database, f"SELECT count(*) FROM ONLY {table}")[0][0], table
+        assert len({change.frame for change in pipeline.changes if change.table.name == table}) == counts[table]
+
+
+def test_citext_is_compared_by_its_own_operators(contrib_database: str) -> None:
+    execute(contrib_database, "CREATE EXTENSION citext; CREATE TABLE t (k citext PRIMARY KEY)")
+    execute(
+        contrib_database,
+        "INSERT INTO t SELECT CASE i % 2 WHEN 0 THEN 'a' ELSE 'B' END || i FROM generate_series(1, 300) i",
+    )
+    pipeline = Pipeline(config_for(contrib_database))
+    assert pipeline.run(lambda p: p.nothing_left and p.durable >= 300)
+    assert len({change.frame for change in pipeline.changes}) == len(pipeline.changes) == 300

@@ -21,6 +21,7 @@ from pycdc.connectors.postgres.facts import CopySource, TableRef
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.snapshot import Part
 from pycdc.connectors.postgres.window import Window
+from pycdc.errors import PycdcError
 from pycdc.model import Batch, Run, Transaction
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress, TableSnapshot
@@ -117,8 +118,20 @@ class Backfill:
         self._window = Window(number, reading, table, visibility, moment, [], last=True)
         self._whole_table_placed = False
         if source.keyset is not None:
-            self._read_chunk(self._window, source)
+            try:
+                self._read_chunk(self._window, source)
+            except PycdcError as error:
+                self._window = None
+                self._give_up(reading, error)
         return True
+
+    def _give_up(self, reading: Reading, error: PycdcError) -> None:
+        """A wish that cannot be fulfilled, such as a condition that divides by zero, must not stop the stream."""
+        if error.retry or not reading.ad_hoc:
+            raise error
+        log.error("gave up the snapshot of a table", table=str(reading), error=error.code, fact=error.fact)
+        self._reader.end()
+        self._finish(reading)
 
     def _read_chunk(self, window: Window, source: CopySource) -> None:
         reading = window.reading
@@ -182,7 +195,8 @@ class Backfill:
         elif source.keyset is None:
             if not self._whole_table_placed:
                 yield from self._whole_table(window, runs)
-            self._finish(reading)
+            if reading in self.backlog:
+                self._finish(reading)
         else:
             yield from self._rest(window, runs)
 
@@ -197,10 +211,13 @@ class Backfill:
         source = self._source
         assert source is not None
         held: list[bytes] = []
-        for lines in self._reader.lines(source, Part(where=window.reading.where)):
-            if held:
-                yield from self._batches(window, held, runs, ends=None)
-            held = lines
+        try:
+            for lines in self._reader.lines(source, Part(where=window.reading.where)):
+                if held:
+                    yield from self._batches(window, held, runs, ends=None)
+                held = lines
+        except PycdcError as error:
+            self._give_up(window.reading, error)
         self._reader.end()
         yield from self._batches(window, held, runs, ends=self._end(window.reading))
         self._whole_table_placed = True
@@ -253,7 +270,9 @@ class Backfill:
             estimated = estimates.get((reading.schema, reading.name), 0)
             shown = TableSnapshot(str(reading), done=reading.rows, estimated=0 if reading.where else estimated)
             self._shown[reading] = shown
-            self._progress.snapshot.append(shown)
+            # A table that is read again takes the place of what it was.
+            others = [table for table in self._progress.snapshot if table.table != shown.table]
+            self._progress.snapshot = [*others, shown]
 
     def _count(self, reading: Reading, rows: int) -> None:
         if reading in self._shown:

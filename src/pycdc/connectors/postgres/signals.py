@@ -18,7 +18,11 @@ from uuid import uuid4
 import psycopg
 from psycopg import conninfo
 
+from pycdc.config import Config
+from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.session import connect, translate
+from pycdc.connectors.postgres.snapshot import check_condition
+from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.model import Lsn
 
 PREFIX: Final = "pycdc.snapshot"
@@ -93,6 +97,28 @@ def emit(connection: psycopg.Connection[Any], text: str) -> Lsn:
     row = connection.execute(_EMIT, (PREFIX, text)).fetchone()
     assert row is not None
     return Lsn.parse(row[0])
+
+
+def ask(config: Config, signal: Signal) -> bool:
+    """Send `signal` to the pipeline of `config`; tell whether that runs: if not, it obeys when it is started.
+
+    Raises PycdcError where nobody would ever hear it, or would have to refuse.
+    """
+    source = config.capture
+    dsn = source.dsn.get_secret_value()
+    with Catalog(dsn) as catalog:
+        slot = catalog.slot(config.slot)
+        captured = {ref.oid: ref for ref in catalog.tables(source.tables, source.exclude_tables)}
+        for pattern in signal.tables:
+            named = [captured[ref.oid] for ref in catalog.tables([pattern]) if ref.oid in captured]
+            if not named:
+                raise ConfigError(f"{pattern} is not a captured table", hint="name one of source.postgres.tables")
+            if signal.where is not None:
+                check_condition(dsn, named[0].schema, named[0].name, signal.where)
+    if slot is None:
+        raise EnvironmentNotReady(f"slot {config.slot} does not exist", hint="start the pipeline: `pycdc run`")
+    send(dsn, config.slot, [signal])
+    return slot.active_pid is not None
 
 
 def _digest(body: str, dsn: str) -> str:

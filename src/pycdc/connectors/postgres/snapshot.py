@@ -17,7 +17,7 @@ from psycopg.pq import ExecStatus
 from pycdc.connectors.postgres.facts import CopySource
 from pycdc.connectors.postgres.keyset import Key
 from pycdc.connectors.postgres.session import Connection, Meaning, connect, leave_text_raw, translate
-from pycdc.errors import ConnectionLost, EnvironmentNotReady
+from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady
 
 _POLL_MS: Final = 100
 _GONE: Final = Meaning(ConnectionLost, "take the snapshot again", "the exported snapshot is gone")
@@ -93,6 +93,20 @@ def copy_rows(
         raise translate(error, READING) from None
     finally:
         connection.close()
+
+
+def check_condition(dsn: str, schema: str, name: str, where: str) -> None:
+    """Raise PycdcError where `where` is no condition on the table's rows."""
+    query = sql.SQL("EXPLAIN SELECT FROM {} WHERE ({}\n)").format(sql.Identifier(schema, name), sql.SQL(where))
+    with connect(dsn) as connection:
+        try:
+            connection.execute("SET default_transaction_read_only = on")
+            connection.execute(query)
+        except psycopg.Error as error:
+            raise ConfigError(
+                f"the condition does not fit {schema}.{name} (SQLSTATE {error.sqlstate}): {error.diag.message_primary}",
+                hint="write what may follow WHERE; functions and types that are not built in need their schema",
+            ) from None
 
 
 def _begin(connection: Connection, snapshot: str | None) -> None:
