@@ -8,9 +8,10 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 T ?= tests
 SECONDS ?= 20
+CHAOS_SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test check format unit demo docs bench clean
+.PHONY: help venv servers test check format unit demo docs chaos bench clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -42,6 +43,10 @@ unit: venv ## The tests that need no server; of one part in seconds: T=tests/row
 docs: venv ## Write the generated pages anew: configuration, command line, types
 	$(BIN)/python -m pycdc.reference
 	$(BIN)/python -m pycdc.rows.codecs.reference > docs/types.md
+
+chaos: venv servers ## Minutes of killing, freezing and looping on every Postgres: CHAOS_SECONDS=300
+	PYCDC_LOOP_WRITES=100000 PYCDC_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PYTEST) \
+		tests/reverse/test_loop.py tests/reverse/test_scale_out.py $(PYTEST_ARGS)
 
 bench: venv servers ## Throughput into a null sink and into Kafka: BENCH_ARGS='--rows 1000000 --runs 3'
 	$(BIN)/python -m benchmarks.throughput $(BENCH_ARGS)

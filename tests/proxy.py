@@ -36,6 +36,7 @@ class Proxy:
         self._flowing.set()
         self._delay = 0.0
         self._budget: int | None = None
+        self._trap: _Trap | None = None
         self.accepted = 0
         """Connections taken so far."""
         self.bytes_to_client = 0
@@ -67,6 +68,11 @@ class Proxy:
     def cut_after(self, count: int) -> None:
         """Forward ``count`` more bytes to clients, over all connections, then reset: mid message, as it falls."""
         self._do(lambda: setattr(self, "_budget", count))
+
+    def cut_at(self, words: bytes, *, behind: bytes, every: int) -> None:
+        """Break a connection that sends ``words`` and has sent ``behind`` before, at every so manieth time: in turns
+        before the server gets them, and after it did, whose answer then never comes."""
+        self._do(lambda: setattr(self, "_trap", _Trap(words, behind, every)))
 
     def close_connections(self) -> None:
         """End every open connection with FIN, both sides. New ones are welcome."""
@@ -114,6 +120,7 @@ class Proxy:
     async def _heal(self) -> None:
         self._delay = 0.0
         self._budget = None
+        self._trap = None
         self._flowing.set()
         if self._server is None:
             await self._listen()
@@ -177,7 +184,11 @@ class Proxy:
                 if not data:
                     break
                 if to_client:
-                    data = self._spend(data, link)
+                    data = b"" if link.deaf else self._spend(data, link)
+                elif self._trap is not None and (verdict := self._trap.springs(data, link)) is not None:
+                    link.deaf = True
+                    self._loop.call_later(0.05, link.reset)
+                    data = data if verdict else b""
                 writer.write(data)
                 await writer.drain()
             if writer.can_write_eof():
@@ -207,11 +218,31 @@ class Proxy:
         return data
 
 
+class _Trap:
+    """See ``Proxy.cut_at``."""
+
+    def __init__(self, words: bytes, behind: bytes, every: int) -> None:
+        self._words = words
+        self._behind = behind
+        self._every = every
+        self._seen = 0
+
+    def springs(self, data: bytes, link: _Link) -> bool | None:
+        """Whether the server still gets ``data``; None where nothing is to be cut."""
+        link.marked = link.marked or self._behind in data
+        if not link.marked or self._words not in data:
+            return None
+        self._seen += 1
+        return None if self._seen % self._every else self._seen // self._every % 2 == 0
+
+
 class _Link:
-    """Both ends of one forwarded connection."""
+    """Both ends of one forwarded connection. ``deaf``: nothing more reaches the client; ``marked``: see ``_Trap``."""
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self._ends = (client, server)
+        self.deaf = False
+        self.marked = False
 
     def close(self) -> None:
         for end in self._ends:

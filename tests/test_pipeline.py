@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from pycdc.config import CheckpointRule, Retries
 from pycdc.errors import ConfigError, ConnectionLost, DeliveryError, PositionGap
 from pycdc.interfaces import Checkpoint
-from pycdc.model import Lsn, Position
+from pycdc.model import Batch, Lsn, Position
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
 from pycdc.testing import MemoryConnector, MemorySink
@@ -116,3 +117,80 @@ def test_a_restart_begins_behind_the_stored_position() -> None:
     sink = StoringSink(offsets)
     loop_over(MemoryConnector.of_rows("t", ROWS), sink, offsets).run()
     assert ids(sink) == list(range(3, 10))
+
+
+class PatientConnector(MemoryConnector):
+    """Stays while its sink is away; what it yields next is decided by `rewind`."""
+
+    def __init__(self, offsets: MemoryOffsetStore, **options: Any) -> None:
+        made = MemoryConnector.of_rows("t", ROWS)
+        super().__init__(made._batches, **options)
+        self._offsets = offsets
+        self._at = 0
+        self.calls: list[str] = []
+
+    def batches(self, start: Checkpoint | None) -> Iterator[Batch | None]:
+        self.calls.append("batches")
+        while self._at < len(self._batches):
+            self._at += 1
+            yield self._batches[self._at - 1]
+
+    def wait(self, seconds: float) -> None:
+        self.calls.append("wait")
+
+    def rewind(self) -> None:
+        self._script.step("rewind")
+        stored = self._offsets.load()
+        self._at = 0 if stored is None else int(stored.position.lsn) // 100
+        self.calls.append("rewind")
+
+
+@pytest.mark.parametrize("method", ["write", "commit"])
+def test_a_source_that_can_wait_stays_while_its_sink_is_made_anew_and_goes_on_at_the_stored_position(
+    method: str,
+) -> None:
+    offsets = MemoryOffsetStore()
+    source = PatientConnector(offsets, faults={"rewind": [ConnectionLost("still away")]})
+    sinks = [StoringSink(offsets, faults={method: [None, None, ConnectionLost("away")]}) for _ in range(2)]
+    made = iter([sinks[0], ConnectionLost("not yet"), *[sinks[1]] * 9])
+
+    def sink() -> StoringSink:
+        found = next(made)
+        if isinstance(found, Exception):
+            raise found
+        return found  # type: ignore[return-value]
+
+    loop = Loop(lambda: source, sink, offsets, AT_ONCE, QUICK)
+    loop.run()
+    calls = [call for number, call in enumerate(source.calls) if call != source.calls[number - 1]]
+    assert calls == ["batches", "wait", "rewind", "wait", "rewind"]
+    assert source.closed == 1
+    assert ids(sinks[0])[:2] + ids(sinks[1]) == [*range(10)] if method == "write" else True
+    assert offsets.load().position == Position(Lsn(1000))  # type: ignore[union-attr]
+    assert loop.progress.events == 10
+
+
+def test_an_error_of_the_source_makes_it_anew_even_if_it_can_wait() -> None:
+    offsets = MemoryOffsetStore()
+
+    class Failing(PatientConnector):
+        def batches(self, start: Checkpoint | None) -> Iterator[Batch | None]:
+            yield from MemoryConnector.batches(self, start)
+
+    source = Failing(offsets, faults={"batches": [None, ConnectionLost("gone")]})
+    loop_over(source, StoringSink(offsets), offsets).run()
+    assert source.closed == 2
+    assert source.calls == []
+
+
+def test_a_sink_that_could_not_go_so_far_says_where_it_is() -> None:
+    offsets = MemoryOffsetStore()
+
+    class Halting(StoringSink):
+        def commit(self, checkpoint: Checkpoint) -> Checkpoint:  # type: ignore[override]
+            return Checkpoint(Position(Lsn(50)))
+
+    source = MemoryConnector.of_rows("t", ROWS[:1])
+    loop = loop_over(source, Halting(offsets), offsets)
+    loop.run()
+    assert source.acknowledged == [loop.progress.position] == [Position(Lsn(50))]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, PostgresOffsets, Registry
 from pycdc.connectors.kafka.connector import KafkaConnector
+from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.errors import ConfigError
@@ -33,7 +34,9 @@ from pycdc.sinks.kafka.settings import client_settings
 from pycdc.sinks.kafka.topics import TopicAdmin
 from pycdc.sinks.null import NullSink
 from pycdc.sinks.postgres.ledger import Ledger
+from pycdc.sinks.postgres.replay import Replay
 from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
+from pycdc.sinks.postgres.targets import KnownTables
 
 if TYPE_CHECKING:
     from pycdc.serialization.registry import SchemaRegistry
@@ -63,15 +66,32 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
     source, sink = config.source.kafka, config.sink.postgres
     assert source is not None
     assert sink is not None
-    ledger = Ledger(sink.dsn.get_secret_value(), config.name, sink.bookkeeping)
+    ledger, known = Ledger.of(sink, config.name), KnownTables()
     return Loop(
         lambda: KafkaConnector(config, ledger, _registry(source.registry), progress),
-        lambda: PostgresApplySink(sink, config.name, ledger),
+        lambda: PostgresApplySink(sink, config.name, ledger, progress, known),
         ledger,
         config.checkpoint,
         config.retries,
         progress,
     )
+
+
+@contextmanager
+def build_replay(config: Config) -> Iterator[Replay]:
+    """What was parked, and may be applied. Raises ConfigError where the pipeline does not write into Postgres."""
+    source, sink = config.source.kafka, config.sink.postgres
+    if source is None or sink is None:
+        raise ConfigError(
+            f"pipeline {config.name} does not write into Postgres, so it meets no conflicts",
+            hint="name the configuration of one that does",
+        )
+    with ExitStack() as opened:
+        registry = _registry(source.registry)
+        if registry is not None:
+            opened.enter_context(closing(registry))
+        decoder = Decoder(None if registry is None else registry.text_for, source.format)
+        yield opened.enter_context(closing(Replay(sink, config.name, decoder.event)))
 
 
 def build_source(config: Config, progress: Progress) -> Connector:

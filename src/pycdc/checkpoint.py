@@ -61,7 +61,7 @@ class Checkpointer(Generic[B, C]):
         if batch is None or batch.position is None:
             return None
         checkpoint = source.checkpoint(batch)
-        sink.commit(checkpoint)  # step 1
+        checkpoint = sink.commit(checkpoint) or checkpoint  # step 1
         source.acknowledge(checkpoint)  # step 2
         self.stored = checkpoint.position
         self._stored_at = self._now()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from string import Formatter
 from typing import Annotated, Any, Final, Literal
 
@@ -177,7 +178,8 @@ class PostgresSource(Model):
     dsn: SecretStr
     """libpq connection string or URI."""
     tables: Annotated[list[str], Field(min_length=1)] = ["*.*"]
-    """Patterns over `schema.table`; `*` matches any characters; a name without a schema is in `public`."""
+    """Patterns over `schema.table`; `*` matches any characters; a name without a schema is in `public`. Tables of
+    pycdc itself (schema `pycdc`, table `pycdc_offsets`) are captured only where a pattern names them."""
     exclude_tables: list[str] = []
     """Patterns of tables to leave out of those."""
     slot: str | None = None
@@ -199,6 +201,9 @@ class PostgresSource(Model):
     skip_origins: list[str] = ["*"]
     """Names of pycdc pipelines whose writes into this database are not captured: what the reverse direction wrote must
     not go back. `*` matches any characters; an empty list captures their writes too."""
+    skip_scope: Literal["transaction", "tables"] = "transaction"
+    """What of such a write is not captured: the whole transaction, or only rows of the tables that the pipeline's
+    routes write, so that what triggers write into other tables is captured."""
     messages: bool = True
     """Deliver what pg_logical_emit_message writes, to the topic `{name}.message`."""
     status_interval: Annotated[float, Field(gt=0, le=60)] = 1.0
@@ -310,6 +315,8 @@ class KafkaSource(KafkaClient):
     """Where a partition begins that this pipeline has never read. Afterwards the database knows."""
     max_batch_events: Annotated[int, Field(ge=1)] = 2000
     """Events that are applied in one transaction, at most."""
+    max_batch_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
+    """The same in bytes of keys and values; one event that is larger is a batch of its own."""
 
     @model_validator(mode="after")
     def _registry_needed(self) -> KafkaSource:
@@ -338,6 +345,70 @@ class KafkaSink(KafkaClient):
 
 
 Operation = Literal["insert", "update", "upsert", "delete", "soft_delete", "delta"]
+
+
+class ConflictRule(Model):
+    """What happens where an event meets a row that somebody else changed. One word is short for `default`.
+
+    `service` is the side that the events come from, `monolith` the side of the rows.
+    """
+
+    default: Literal["service_wins", "monolith_wins", "last_write_wins", "version", "park", "python"] = "service_wins"
+    """The event's row is written; the row stays; the later of both; the higher version (needs `version`); the event is
+    parked with its followers, for `pycdc conflicts`; or `function` decides."""
+    columns: dict[str, Literal["service_wins", "monolith_wins", "delta"]] = {}
+    """Columns that are decided on their own. A column of monolith_wins is written with a new row only, conflict or
+    not. delta always adds what the event changed (after - before) to what is there."""
+    detect: Literal["auto", "origin", "version", "old_values", "none"] = "auto"
+    """How a foreign change is seen: by the replication origin of the row's last writer (`track_commit_timestamp`); by
+    `version`; by comparing the row with the event's `before`. auto: by version where a column is named, else by
+    origin where the server and the role allow it."""
+    version: str | None = None
+    """Column that grows with each change, a number or a time. An event that does not bring a higher one is out of
+    date."""
+    event_time: str | None = None
+    """For last_write_wins: field (as in `set`) with the time of the event, a number of milliseconds or ISO 8601.
+    Default: the envelope's `source.ts_ms`, else the record's."""
+    row_time: str | None = None
+    """For last_write_wins: column with the row's time. Default: when its last writer committed."""
+    skew: Annotated[float, Field(ge=0)] = 0.0
+    """For last_write_wins: seconds within which clocks do not decide, but `tie` does, or an event whose `before` is
+    the row wins."""
+    tie: Literal["service", "monolith"] = "service"
+    """For last_write_wins: who wins where times are equal. In the pipeline that goes the other way it is the other
+    word, so that both sides keep the same row."""
+    function: Annotated[str | None, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = None
+    """For python: `module:function`, which is called with a `Conflict` and returns "service", "monolith", "park" or
+    a dict of columns and values."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, data: Any) -> Any:
+        return {"default": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _fits(self) -> ConflictRule:
+        if (self.default == "python") != (self.function is not None):
+            raise Refused("needs `default: python` and `function` together", "write both, or none of them")
+        if (self.default == "version" or self.detect == "version") and self.version is None:
+            raise Refused("compares versions without a column", "add `version: column`")
+        if self.version is not None and (self.default != "version" or self.detect not in ("auto", "version")):
+            raise Refused("has a version that decides nothing", "write `default: version`, or remove `version`")
+        partly = sorted(name for name, word in self.columns.items() if word != "monolith_wins")
+        if partly and self.default == "monolith_wins" and self.detect != "old_values":
+            raise Refused(
+                f"writes {', '.join(partly)} into a row that the monolith keeps, which then looks like the service's",
+                "add `detect: old_values`, which does not ask who wrote a row",
+            )
+        if partly and self.default == "last_write_wins" and self.row_time is None:
+            raise Refused(
+                f"writes {', '.join(partly)} into a row that keeps its other values, which then looks younger",
+                "add `row_time: column`, which does not ask when a row was written",
+            )
+        timed = {"event_time", "row_time", "skew", "tie"} & self.model_fields_set
+        if timed and self.default != "last_write_wins":
+            raise Refused(f"has {', '.join(sorted(timed))}", "write `default: last_write_wins`, or remove it")
+        return self
 
 
 class Route(Model):
@@ -372,6 +443,9 @@ class Route(Model):
     """Column to value: what marks a row as deleted; `$timestamp` is the record's time."""
     missing: Literal["error", "ignore"] = "error"
     """A row that an update or a delta does not find: an error, so that nothing is lost silently, or nothing."""
+    conflict: ConflictRule | None = None
+    """Where somebody else changed the row. Default: the event's row is written, and what it meets is recorded; for
+    `operation: insert` a row that is there is an error. Routes into one table have the same rule."""
 
     @model_validator(mode="after")
     def _fits(self) -> Route:
@@ -392,6 +466,45 @@ class Route(Model):
         return "delete" if self.operation in ("insert", "update", "upsert") else "ignore"
 
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Inbox(Model):
+    """Events that a producer sent twice, told by an id of their own: the second is counted and left out."""
+
+    id: str = "$headers.id"
+    """Where the id is: a field's path, as in routes. An event without one cannot be applied, but for a null value."""
+    ttl: Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhd]$")] = "7d"
+    """How long ids are kept in the table `inbox`, in seconds, minutes, hours or days: `90s`, `7d`."""
+
+    @property
+    def seconds(self) -> int:
+        return int(self.ttl[:-1]) * _SECONDS[self.ttl[-1]]
+
+
+class Loops(Model):
+    """Changes that pycdc wrote into another database, and whose capture passed them on (`skip_origins` there)."""
+
+    max_hops: Annotated[int, Field(ge=1)] = 1
+    """How many databases pycdc may write a change into, one after another, this one included. 1 takes only what
+    applications wrote. In a ring of n databases that pass changes on, n - 1 lets each change reach every one of them
+    once."""
+    refuse_origins: list[str] = []
+    """Names of pipelines; changes that one of them carried first are left out: those that carry changes out of this
+    database, whose own changes must not come back. `*` matches any characters."""
+
+
+class Conflicts(Model):
+    """What is kept of conflicts, in the table `conflicts`, in the transaction that writes the rows."""
+
+    record: bool = True
+    """Keep them. Without, they are decided and counted all the same."""
+    values: bool = True
+    """Keep both rows. Without: the key, times and origins."""
+    since: datetime | None = None
+    """What others wrote before this time is no conflict. Default: when the pipeline first ran."""
+
+
 class PostgresSink(Model):
     """Write events into tables of Postgres 14 to 18: rows and offsets in one transaction."""
 
@@ -406,8 +519,19 @@ class PostgresSink(Model):
     """Schema of the tables `apply_offsets` and `parked`; made if missing."""
     unavailable: str = "__debezium_unavailable_value"
     """What stands for a value that was not sent; its column is left alone."""
+    conflicts: Conflicts = Conflicts()
+    """What is kept of conflicts."""
     max_attempts: Annotated[int, Field(ge=1)] = 10
     """How often a transaction is tried that meets deadlocks or serialization failures, before the pipeline rewinds."""
+    wait_for_parents: Annotated[float, Field(ge=0)] = 30.0
+    """Seconds that a row may wait for the row that its foreign key names, which another topic brings. Its partition
+    waits meanwhile. Then `on_error` decides."""
+    max_transaction_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """A statement that takes longer is cancelled, and the batch applied in smaller transactions."""
+    inbox: Inbox | None = None
+    """Leave out events that were sent twice. Default: they are applied twice."""
+    loops: Loops = Loops()
+    """Which changes that pycdc carried before are taken."""
 
     _dsn_encoded = field_validator("dsn")(_encoded)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -35,9 +35,13 @@ class Offsets:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The checkpoint of the way back: it is stored by the transaction that applied the events before it."""
+    """The checkpoint of the way back: it is stored by the transaction that applied the events before it.
+
+    `held` are partitions that cannot be taken further now: seconds after which to read on from `position`.
+    """
 
     position: Offsets
+    held: Mapping[Partition, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -46,7 +50,8 @@ class Event:
 
     `row` is the row after the change, or a business event's fields; None for a delete, whose last state, as far as it
     is told, is `before`. A field that is not in `row` was not sent, which is not the same as null. `key` is the
-    decoded message key: usually a dict. `timestamp` is the record's, in milliseconds since the Unix epoch.
+    decoded message key: usually a dict. `timestamp` is the record's, in milliseconds since the Unix epoch. `op` and
+    `source` are those of an envelope, None where there is none; they are read when they are asked for, by `reread`.
     `problem` says why a record could not be decoded; then only its bytes (`raw_key`, `raw_value`) are there.
     """
 
@@ -61,6 +66,26 @@ class Event:
     raw_key: bytes | None = None
     raw_value: bytes | None = None
     problem: str | None = None
+    envelope: Row | None = None
+    reread: Callable[[bytes], Row] | None = None
+
+    @property
+    def op(self) -> str | None:
+        op: str | None = self._whole_envelope().get("op")
+        return op
+
+    @property
+    def source(self) -> Row | None:
+        source: Row | None = self._whole_envelope().get("source")
+        return source
+
+    def _whole_envelope(self) -> Row:
+        if self.envelope is None:
+            try:
+                self.envelope = self.reread(self.raw_value) if self.reread and self.raw_value else {}
+            except ValueError:
+                self.envelope = {}  # the row was fine, and what follows it is not needed for it
+        return self.envelope
 
     @property
     def identity(self) -> tuple[str, bytes] | None:
@@ -78,7 +103,8 @@ class Event:
 class EventBatch:
     """Events in the order of each partition, and the offsets behind them.
 
-    Always `urgent`: its offsets are stored by the transaction that applies it, so that no lock outlives a batch.
+    The sink takes out of `events` what it cannot apply now. Always `urgent`: its offsets are stored by the transaction
+    that applies it, so that no lock outlives a batch.
     """
 
     events: list[Event] = field(default_factory=list)

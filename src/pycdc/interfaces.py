@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pycdc.events import Partition
 from pycdc.model import NOWHERE, Batch, Lsn, Position
@@ -55,7 +55,6 @@ B = TypeVar("B", bound=Carried)
 B_contra = TypeVar("B_contra", bound=Carried, contravariant=True)
 C = TypeVar("C", bound=Place)
 C_co = TypeVar("C_co", bound=Place, covariant=True)
-C_contra = TypeVar("C_contra", bound=Place, contravariant=True)
 
 
 class Source(Protocol[B, C]):
@@ -79,16 +78,29 @@ class Source(Protocol[B, C]):
         """Release connections. Idempotent. The slot stays."""
 
 
-class Target(Protocol[B_contra, C_contra]):
-    """Where batches go. `close` is called where it exists."""
+@runtime_checkable
+class Patient(Protocol):
+    """A source that can stay while its sink is away, and so need not be made anew."""
+
+    def wait(self, seconds: float) -> None:
+        """Keep the connection alive for so long, reading nothing."""
+
+    def rewind(self) -> None:
+        """Go on at the stored position. Raises ConnectionLost where it cannot be asked for."""
+
+
+class Target(Protocol[B_contra, C]):
+    """Where batches go. `close` is called where it exists, and so is `idle` where nothing came within the poll time."""
 
     def write(self, batch: B_contra) -> None:
         """Take a batch; it need not be durable on return. May block (back-pressure)."""
 
-    def commit(self, checkpoint: C_contra) -> None:
+    def commit(self, checkpoint: C) -> C | None:
         """Return once everything written so far is durable. Raises DeliveryError if anything may be missing.
 
-        After an exception the sink's in-flight records count as lost: the pipeline rewinds to the stored checkpoint.
+        A sink that could not go as far as `checkpoint` returns what it stored instead, and the source reads on from
+        there; otherwise None. After an exception the sink's in-flight records count as lost: the pipeline rewinds to
+        the stored checkpoint.
         """
 
 

@@ -14,6 +14,7 @@ from enum import Enum, StrEnum
 from typing import Any, Final
 
 from pycdc.errors import ProtocolError
+from pycdc.origins import Passage
 
 Row = dict[str, Any]
 """A row as Python values by column name; a value may be `UNCHANGED`."""
@@ -143,10 +144,12 @@ class Transaction:
     """A source transaction. Times are microseconds since the Unix epoch.
 
     `commit_lsn` is the LSN of the commit record, `end_lsn` the byte after it (0 until the commit was read),
-    `previous_end` the end LSN of the last transaction delivered before it (0 if none was).
+    `previous_end` the end LSN of the last transaction delivered before it (0 if none was). `came` is the way of changes
+    that pycdc itself wrote into the database.
     """
 
     __slots__ = (
+        "came",
         "changes",
         "commit_lsn",
         "commit_time",
@@ -165,6 +168,7 @@ class Transaction:
         self.previous_end = previous_end
         self.end_lsn = 0
         self.changes = 0
+        self.came: Passage | None = None
         self.origin: str | None = None
         self.origin_lsn: int | None = None
         self.counts: dict[str, int] | None = None

@@ -9,12 +9,33 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Final
+
+BOOKKEEPING: Final = "pycdc"
+"""Schema of what the way back keeps in a database."""
+OFFSETS: Final = "pycdc_offsets"
+"""Table of positions that are stored in Postgres."""
 
 
 def matches_any(patterns: Iterable[str], schema: str, name: str) -> bool:
     """Whether one of `patterns` names the table."""
     full = f"{schema}.{name}"
     return any(_compiled(pattern).fullmatch(full) for pattern in patterns)
+
+
+def spares_own(patterns: Iterable[str], schema: str, name: str) -> bool:
+    """Whether the table is none of pycdc's own, or one of `patterns` names it on purpose (``pycdc.parked``).
+
+    Storing a position is a change of such a table: captured, it would make another position, and so on for ever.
+    """
+    if schema != BOOKKEEPING and name != OFFSETS:
+        return True
+    named = (pattern for pattern in map(qualified, patterns) if _names_own(pattern))
+    return matches_any(named, schema, name)
+
+
+def _names_own(pattern: str) -> bool:
+    return pattern.startswith(f"{BOOKKEEPING}.") or pattern.endswith(f".{OFFSETS}")
 
 
 def names_any(patterns: Iterable[str], name: str) -> bool:

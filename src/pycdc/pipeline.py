@@ -6,12 +6,15 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic
 
 from pycdc.checkpoint import Checkpointer
 from pycdc.config import CheckpointRule, Retries
 from pycdc.errors import ConnectionLost, PycdcError
-from pycdc.interfaces import B, C, Source, Stored, Target
+from pycdc.interfaces import B, C, Patient, Source, Stored, Target
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 
@@ -19,13 +22,40 @@ log = get_logger()
 
 _STOP_GRACE = 2.0
 """Seconds that a stopped pipeline still reads on to reach a commit."""
+_SLICE = 0.5
+"""Seconds that a source waits without asking whether the pipeline was stopped."""
+
+
+class _SinkFault(Exception):
+    """An error of the sink, or of what goes with it: the source is as good as before."""
+
+    def __init__(self, error: PycdcError) -> None:
+        self.error = error
+
+
+@contextmanager
+def _by_the_sink() -> Iterator[None]:
+    try:
+        yield
+    except PycdcError as error:
+        raise _SinkFault(error) from None
+
+
+@dataclass(slots=True)
+class _Faults:
+    """Those since something was delivered; `events` had been then."""
+
+    events: int = 0
+    count: int = 0
+    since: float = field(default_factory=time.monotonic)
 
 
 class Loop(Generic[B, C]):
     """One source, one sink, one offset store, run until the source ends, `stop` is called or an error is final.
 
     Source and sink are made anew after each fault: an error forgets what was in flight, and reading starts again at
-    the stored checkpoint. That is the rewind that at-least-once delivery rests on. `stopping` is set by `stop`; a sink
+    the stored checkpoint. That is the rewind that at-least-once delivery rests on. A `Patient` source stays while its
+    sink is made anew, and rewinds. `stopping` is set by `stop`; a sink
     may watch it to give up waiting for brokers that do not answer.
     """
 
@@ -45,6 +75,7 @@ class Loop(Generic[B, C]):
         self._rule = checkpoint
         self._retries = retries
         self._stop = stopping or threading.Event()
+        self._faults = _Faults()
         self.progress = progress or Progress()
 
     def stop(self) -> None:
@@ -53,67 +84,100 @@ class Loop(Generic[B, C]):
 
     def run(self) -> None:
         """Block until the end. Raises PycdcError where going on could lose data or is pointless."""
-        attempt, since = 0, time.monotonic()
         try:
             while not self._stop.is_set():
-                events = self.progress.events
                 try:
                     self._run_once()
                     return
                 except PycdcError as exc:
-                    if not exc.retry:
-                        self.progress.last_error = exc.fact
-                        raise
-                    if self.progress.events > events:
-                        attempt, since = 0, time.monotonic()
-                    self._wait_to_retry(exc, attempt, since)
-                    attempt += 1
+                    self._let_pass(exc, self._stop.wait)
         finally:
             self.progress.state = "stopped"
             self._offsets.close()
 
-    def _wait_to_retry(self, exc: PycdcError, attempt: int, since: float) -> None:
-        waited = time.monotonic() - since
+    def _let_pass(self, exc: PycdcError, wait: Callable[[float], object]) -> None:
+        """Wait a while after a fault, longer after each. Raises it where it cannot pass, or has lasted too long."""
         self.progress.last_error = exc.fact
-        self.progress.reconnects += 1
-        if self._retries.give_up_after and waited >= self._retries.give_up_after:
+        if not exc.retry:
             raise exc
-        delay = min(self._retries.max_delay, self._retries.first_delay * 2 ** min(attempt, 16))
+        if self.progress.events > self._faults.events:
+            self._faults = _Faults(self.progress.events)
+        faults = self._faults
+        self.progress.reconnects += 1
+        if self._retries.give_up_after and time.monotonic() - faults.since >= self._retries.give_up_after:
+            raise exc
+        delay = min(self._retries.max_delay, self._retries.first_delay * 2 ** min(faults.count, 16))
         delay *= random.uniform(0.5, 1.0)  # noqa: S311  (jitter, not a secret)
+        faults.count += 1
         self.progress.state = "retrying"
         log.warning("rewinding to the stored position", error=exc.code, fact=exc.fact, retry_in=round(delay, 2))
-        self._stop.wait(delay)
+        wait(delay)
 
     def _run_once(self) -> None:
+        """Until the end, or a fault after which the source must be made anew."""
         source = self._make_source()
+        batches: Iterator[B | None] | None = None
         try:
-            sink = self._make_sink()
-            try:
-                self._loop(source, sink)
-            finally:
-                close = getattr(sink, "close", None)
-                if close is not None:
-                    close()
+            while batches is None or not self._stop.is_set():
+                try:
+                    with self._sink() as sink:
+                        batches = self._rewound(source, batches)
+                        self._loop(source, batches, sink)
+                    return
+                except _SinkFault as fault:
+                    if batches is None or not isinstance(source, Patient):
+                        raise fault.error from None
+                    self._let_pass(fault.error, partial(self._wait_with, source))
         finally:
             source.close()
 
-    def _loop(self, source: Source[B, C], sink: Target[B, C]) -> None:
-        checkpointer: Checkpointer[B, C] = Checkpointer(self._rule)
+    @contextmanager
+    def _sink(self) -> Iterator[Target[B, C]]:
+        with _by_the_sink():
+            sink = self._make_sink()
         try:
-            for batch in self._until_stopped(source.batches(self._offsets.load())):
-                if batch is None:
-                    self.progress.last_delivery = time.monotonic()
-                else:
-                    sink.write(batch)
-                    checkpointer.written(batch)
+            yield sink
+        finally:
+            close = getattr(sink, "close", None)
+            if close is not None:
+                close()
+
+    def _rewound(self, source: Source[B, C], batches: Iterator[B | None] | None) -> Iterator[B | None]:
+        """From the stored position on: by the source's first iterator, or the same once more."""
+        if batches is None:
+            return source.batches(self._offsets.load())
+        assert isinstance(source, Patient)
+        with _by_the_sink():
+            source.rewind()
+        return batches
+
+    def _wait_with(self, source: Patient, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._stop.is_set() and (left := deadline - time.monotonic()) > 0:
+            source.wait(min(_SLICE, left))
+
+    def _loop(self, source: Source[B, C], batches: Iterator[B | None], sink: Target[B, C]) -> None:
+        checkpointer: Checkpointer[B, C] = Checkpointer(self._rule)
+        idle = getattr(sink, "idle", lambda: None)
+        try:
+            for batch in self._until_stopped(batches):
+                with _by_the_sink():
+                    if batch is None:
+                        idle()
+                        self.progress.last_delivery = time.monotonic()
+                    else:
+                        sink.write(batch)
+                        checkpointer.written(batch)
+                    if checkpointer.due():
+                        self._store(checkpointer, source, sink)
+                if batch is not None:
                     self.progress.delivered(batch)
-                if checkpointer.due():
-                    self._store(checkpointer, source, sink)
         except ConnectionLost:
             self._store_before_rewinding(checkpointer, source, sink)
             raise
         self.progress.state = "stopping"
-        self._store(checkpointer, source, sink)
+        with _by_the_sink():
+            self._store(checkpointer, source, sink)
 
     def _store_before_rewinding(
         self, checkpointer: Checkpointer[B, C], source: Source[B, C], sink: Target[B, C]

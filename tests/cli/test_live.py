@@ -10,8 +10,9 @@ from rich.console import Console
 
 from pycdc.cli.live import picture
 from pycdc.cli.log_lines import LogLines
+from pycdc.events import Partition
 from pycdc.model import NOWHERE, Lsn, Position
-from pycdc.observability.progress import Progress, TableSnapshot
+from pycdc.observability.progress import PartitionPlace, Progress, TableSnapshot
 
 
 def drawn(progress: Progress, rate: float = 0.0, tables: int = 10) -> str:
@@ -68,6 +69,44 @@ def test_many_tables_are_cut_off_with_their_sum() -> None:
     assert "public.t17" not in text
     assert "… 17 more" in text
     assert "153" in text
+
+
+@pytest.fixture
+def applying() -> Progress:
+    progress = Progress(state="streaming", events=900, lag_seconds=2.0, transactions=12)
+    progress.partitions = {Partition("items", n): PartitionPlace(7, 10, 2.0) for n in range(2)}
+    progress.applied.update(
+        {("public.items", "upsert"): 1400, ("public.items", "delete"): 3, ("public.log", "insert"): 9}
+    )
+    progress.applying.observe(0.02)
+    progress.committing.observe(0.003)
+    progress.parked["UniqueViolation"] = 2
+    progress.conflicts["public.items", "newer", "kept"] = 5
+    return progress
+
+
+def test_the_way_back_is_shown_by_rows_and_partitions(applying: Progress) -> None:
+    applying.halted["items"] = "schema 7 is not known"
+    text = drawn(applying)
+    assert "2 partitions, 6 records behind" in text
+    assert "12   p50 18 ms, p99 25 ms, commit p50 4 ms" in text
+    assert "2   UniqueViolation 2" in text
+    assert "5   kept 5" in text
+    assert "items: schema 7 is not known" in text
+    assert ["public.items", "0", "1,400", "3"] in [line.strip("│ ").split() for line in text.splitlines()]
+    assert "none stored yet" not in text
+
+
+def test_the_way_back_is_logged_by_rows_and_partitions(applying: Progress, caplog: pytest.LogCaptureFixture) -> None:
+    lines = LogLines(applying)
+    applying.state = "stopping"
+    with caplog.at_level(logging.INFO, logger="pycdc"):
+        lines.update()
+    (line,) = [record.__dict__ for record in caplog.records]
+    told = {"lag_records": 6, "rows": 1412, "transactions": 12, "parked": 2, "conflicts": 5}
+    assert {name: line[name] for name in told} == told
+    assert "retries" not in line
+    assert "slot_retained_bytes" not in line
 
 
 def test_without_a_terminal_a_line_is_written_when_something_changes(caplog: pytest.LogCaptureFixture) -> None:

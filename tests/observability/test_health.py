@@ -32,3 +32,12 @@ def test_health_follows_the_server_and_the_sink(state: str, heard: float, delive
     health = judge(progress, 60.0, NOW)
     assert health.reasons == (() if reason is None else (reason,))
     assert health.healthy is (reason is None)
+
+
+def test_a_topic_that_halts_is_told_and_no_reason_to_restart() -> None:
+    progress = Progress(state="streaming", last_message=NOW, last_delivery=NOW, halted={"orders": "no column x"})
+    health = judge(progress, 60.0, NOW)
+    assert health.healthy
+    assert health.as_json()["halted"] == {"orders": "no column x"}
+    progress.halted.clear()
+    assert "halted" not in judge(progress, 60.0, NOW).as_json()

@@ -1,4 +1,4 @@
-"""docs/reverse.md, run as it stands: doctor, run, and what doctor says where something is missing."""
+"""docs/reverse-reference.md, run as it stands: doctor, run, and what doctor says where something is missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TABLE = "CREATE TABLE inventory (item_id int PRIMARY KEY, quantity int NOT NULL,
 
 @pytest.fixture
 def config(kafka: Any, registry: Any, topic_prefix: str, tmp_path: Path) -> Path:
-    (text,) = (block.text for block in blocks("yaml", page="docs/reverse.md"))
+    (text,) = (block.text for block in blocks("yaml", page="docs/reverse-reference.md"))
     text = text.replace("inventory.stock-adjusted", topic_prefix).replace("localhost:9092", kafka.bootstrap)
     text = text.replace("http://localhost:8081", registry.url).replace("name: inventory-back", f"name: {topic_prefix}")
     path = tmp_path / "inventory-back.yaml"

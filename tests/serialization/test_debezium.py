@@ -9,6 +9,7 @@ import pytest
 
 from pycdc.errors import ConfigError, ConversionError
 from pycdc.model import UNCHANGED, LogicalMessage, Lsn, Op, PgType, Run, Table
+from pycdc.origins import Passage
 from pycdc.rows.schema import Schema
 from pycdc.rows.tuples import Text
 from pycdc.serialization import debezium
@@ -89,6 +90,17 @@ def test_headers_are_in_debezium_s_order() -> None:
     records = Recorder(compatibility="debezium", envelope={"context_headers": True}).records(MOVE, INSERT)
     new, old = ("__debezium.newkey", b'{"id":2}'), ("__debezium.oldkey", b'{"id":1}')
     assert [record.headers for record in records] == [[new, *CONTEXT], [new, *CONTEXT], [old, *CONTEXT], CONTEXT]
+
+
+def test_changes_that_pycdc_wrote_say_who_carried_them_and_how_often_and_others_say_nothing() -> None:
+    carried = transaction()
+    carried.came = Passage("a-to-b", 2)
+    insert, delete = frames.insert(1, [b"1", b"a", b"2"]), frames.delete(1, [b"1", None, None])
+    runs = [run(Op.CREATE, USERS, insert, of=carried), run(Op.DELETE, USERS, delete, of=carried), INSERT]
+    records = Recorder(compatibility="debezium").records(*runs)
+    way = [("pycdc.origin", b"a-to-b"), ("pycdc.hops", b"2")]
+    assert ops(records) == ["c", "d", None, "c"]
+    assert [record.headers for record in records] == [way, way, way, []]
 
 
 def test_values_that_an_old_row_does_not_tell_are_marked() -> None:

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "run": "pycdc.cli.run:run",
     "status": "pycdc.cli.status:status",
     "snapshot": "pycdc.cli.snapshot:snapshot",
+    "conflicts": "pycdc.cli.conflicts:conflicts",
     "teardown": "pycdc.cli.teardown:teardown",
     "schema": "pycdc.cli.schema:schema",
     "version": "pycdc.cli.version:version",

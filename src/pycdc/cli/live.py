@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pycdc.cli import live_apply
 from pycdc.cli.amounts import duration, number, size
 from pycdc.cli.meter import Meter
 from pycdc.cli.position import shown
@@ -63,6 +64,8 @@ def picture(
     reading = progress.state == "snapshot" or any(not table.finished for table in list(progress.snapshot))
     if reading and progress.snapshot:
         parts.append(_snapshot(list(progress.snapshot), tables))
+    elif progress.applied:
+        parts.append(live_apply.tables(progress.applied.copy(), tables))
     elif progress.tables:
         parts.append(_tables(progress.tables.copy(), tables))
     style = _STATE_STYLES.get(progress.state, "white")
@@ -76,7 +79,10 @@ def _summary(progress: Progress, slot: str | None, rate: float, url: str | None)
     grid.add_column()
     grid.add_row("events", f"{number(progress.events)}   {number(rate)}/s")
     grid.add_row("lag", _lag(progress))
-    grid.add_row("position", shown(progress.position) or "none stored yet")
+    if not progress.partitions:
+        grid.add_row("position", shown(progress.position) or "none stored yet")
+    for name, value in live_apply.summary(progress):
+        grid.add_row(name, value)
     if slot is not None:
         grid.add_row("slot", Text(_slot(progress, slot)))
     if progress.reconnects:

@@ -12,7 +12,8 @@ Rules:
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pycdc.observability.progress import Progress
@@ -20,24 +21,26 @@ from pycdc.observability.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`reasons` are empty where all is well."""
+    """`reasons` are empty where all is well. `halted`: topics that wait for a table, which no restart would mend."""
 
     state: str
     reasons: tuple[str, ...] = ()
+    halted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool:
         return not self.reasons
 
     def as_json(self) -> dict[str, Any]:
-        return {"healthy": self.healthy, "state": self.state, "reasons": list(self.reasons)}
+        told = {"healthy": self.healthy, "state": self.state, "reasons": list(self.reasons)}
+        return {**told, "halted": dict(self.halted)} if self.halted else told
 
 
 def judge(progress: Progress, unhealthy_after: float, now: float | None = None) -> Health:
     """`unhealthy_after` is in seconds, `now` on the monotonic clock."""
     now = time.monotonic() if now is None else now
     state = progress.state
-    return Health(state, tuple(_reasons(progress, state, unhealthy_after, now)))
+    return Health(state, tuple(_reasons(progress, state, unhealthy_after, now)), progress.halted.copy())
 
 
 def _reasons(progress: Progress, state: str, limit: float, now: float) -> list[str]:

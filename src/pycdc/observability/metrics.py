@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from pycdc.model import Position
+from pycdc.observability.apply_metrics import apply_metrics
 from pycdc.observability.progress import Progress
 from pycdc.version import __version__
 
@@ -46,6 +47,7 @@ class PipelineCollector(Collector):
         yield from self._labelled_counters()
         yield from self._gauges()
         yield from self._snapshot()
+        yield from apply_metrics(self._progress)
 
     def _counters(self) -> Iterator[Metric]:
         progress = self._progress

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
-from pycdc.events import Offsets
+from pycdc.events import Offsets, Partition
 from pycdc.interfaces import Carried
 from pycdc.model import Position
+from pycdc.observability.durations import Durations
 
 
 @dataclass(slots=True)
@@ -49,6 +51,23 @@ class TableSnapshot:
         return max(0, self.estimated - self.done) / self.rate
 
 
+@dataclass(frozen=True, slots=True)
+class PartitionPlace:
+    """How far a partition was applied: `next` is the next offset, `end` the offset behind its last record.
+
+    `lag_seconds` is the age of the newest applied record while behind, 0 when caught up, None where nobody knows.
+    """
+
+    next: int
+    end: int
+    lag_seconds: float | None = None
+
+    @property
+    def behind(self) -> int:
+        """Records; those that a producer rolled back, and its marks, are counted by the broker too."""
+        return max(0, self.end - self.next)
+
+
 @dataclass(slots=True)
 class Progress:
     """Counters since the process started, and the current place.
@@ -61,6 +80,20 @@ class Progress:
     last_delivery   monotonic time at which the sink last took a batch or was not needed
     slot_retained   bytes of WAL that the slot holds back, None where nobody measures it
     slot_state      the slot's wal_status (reserved, extended, unreserved, lost), None likewise
+
+    Of the way back, where `tables` and `operations` count events by topic:
+
+    transactions    that were committed
+    applied         rows by table and operation (insert, upsert, update, delete); events of one row may be one write
+    retried         transactions that were tried again, by what they met (DeadlockDetected, LockNotAvailable …)
+    parked          events, by reason: Unwritable, RowMissing, Follower, or the name of the database's error
+    skipped         writes that were left out on purpose, by table and reason
+    duplicates      events that were applied before and are left out, by topic
+    conflicts       by table, kind and decision
+    halted          topics that are not read at present, and why; whoever halts one takes it out again
+    partitions      those that this process has, and how far it is in each
+    applying        seconds of a transaction, its commit included
+    committing      seconds of its commit alone
     """
 
     state: str = "starting"
@@ -82,6 +115,16 @@ class Progress:
     last_delivery: float = field(default_factory=time.monotonic)
     slot_retained: int | None = None
     slot_state: str | None = None
+    applied: Counter[tuple[str, str]] = field(default_factory=Counter)
+    retried: Counter[str] = field(default_factory=Counter)
+    parked: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    duplicates: Counter[str] = field(default_factory=Counter)
+    conflicts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    halted: dict[str, str] = field(default_factory=dict)
+    partitions: dict[Partition, PartitionPlace] = field(default_factory=dict)
+    applying: Durations = field(default_factory=Durations)
+    committing: Durations = field(default_factory=Durations)
 
     def delivered(self, batch: Carried) -> None:
         """Count a batch that the sink took."""

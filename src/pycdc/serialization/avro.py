@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pycdc.model import Op, Run
-from pycdc.rows.avro import long, sized, writer
+from pycdc.model import Op, Run, Table, Transaction
+from pycdc.rows.avro import long, sized, unsigned, writer
 from pycdc.rows.compiler import SURPRISE
 from pycdc.rows.encoder import Parts, Record
 from pycdc.rows.schema import Schema, avro_text
@@ -21,6 +21,7 @@ from pycdc.serialization.provenance import Block, Moment, Origin, sequence_head
 
 _NULL, _SOME = b"\x00", b"\x02"
 _NEW, _OLD = b"NO"
+_NO_MARKER = _NULL + sized(b"false")
 _KIND = 30
 _FAST = frozenset((Op.CREATE, Op.UPDATE, Op.READ))
 
@@ -48,6 +49,9 @@ class AvroForm:
     def __init__(self, schema_id: RegisterId) -> None:
         self._schema_id = schema_id
         self._around: tuple[Run, Op, Moment, Parts] | None = None
+        self._fixed: dict[tuple[str, str], _Fixed] = {}
+        self._moment: Moment | None = None
+        self._ends: dict[Op, bytes] = {}
 
     def prepare(self, topic: str, key: Schema | None, value: Schema) -> Prepared:
         return Prepared(
@@ -65,7 +69,7 @@ class AvroForm:
         if op not in _FAST:
             return False
         head = prepared.value_head if target.flat is not None else prepared.value_head + _NULL + _SOME
-        parts = _surroundings(target, head, run, op, origin, moment, None)
+        parts = self._surroundings(target, head, run, op, origin, moment, None)
         if op is Op.READ:
             lsn = run.transaction.commit_lsn
             flat = Parts(head, prepared.key_head, b"", b"", b"", parts.suffix(lsn))
@@ -77,7 +81,7 @@ class AvroForm:
     def _full_updates(self, run: Run, target: Target, origin: Origin, moment: Moment, out: list[Record]) -> bool:
         """Updates under REPLICA IDENTITY FULL whose keys did not change. False at the first that is anything else."""
         prepared: Prepared = target.form
-        parts = _surroundings(target, prepared.value_head, run, run.op, origin, moment, None)
+        parts = self._surroundings(target, prepared.value_head, run, run.op, origin, moment, None)
         flat = target.flat is not None
         encode, keyed, head, key_head = target.encoder.tuple, target.encoder.keyed, parts.head, parts.key_head
         records: list[Record] = []
@@ -118,9 +122,37 @@ class AvroForm:
         known = self._around
         if known is not None and block is None and known[0] is run and known[1] is op and known[2] is moment:
             return known[3]
-        parts = _surroundings(target, target.form.value_head, run, op, origin, moment, block)
+        parts = self._surroundings(target, target.form.value_head, run, op, origin, moment, block)
         self._around = None if block is not None else (run, op, moment, parts)
         return parts
+
+    def _surroundings(
+        self, target: Target, head: bytes, run: Run, op: Op, origin: Origin, moment: Moment, block: Block | None
+    ) -> Parts:
+        """The bytes around the rows of a run: the envelope's, in the order of ``Envelope`` and ``Source``, or those of
+        flattened records.
+
+        Small transactions are made of this, so what does not change between them is kept.
+        """
+        if target.flat is not None:
+            return target.flat.parts(head, target.form.key_head, run, op, origin, moment, block)
+        table = target.plan.table
+        name = (table.schema, table.name)
+        fixed = self._fixed.get(name) or self._fixed.setdefault(name, _fixed(table, origin))
+        transaction = run.transaction
+        time, xid = transaction.commit_time, transaction.xid
+        # The marker's union begins with the enum, whose default is "false".
+        marker = _NO_MARKER if run.marker is None else _NULL + sized(run.marker.encode())
+        source = fixed.opening + long(time // 1000) + marker + fixed.database
+        xid_bytes = _NULL if xid is None else _SOME + unsigned(xid << 1)
+        middle = b"".join((_SOME, long(time), _SOME, long(time * 1000), fixed.table, xid_bytes, _SOME))
+        if block is not None or transaction.origin is not None:
+            end = _end(transaction, block, op, moment)
+        else:
+            if self._moment is not moment:
+                self._moment, self._ends = moment, {}
+            end = self._ends.get(op) or self._ends.setdefault(op, _end(transaction, None, op, moment))
+        return Parts(head, target.form.key_head, source, sequence_head(run), middle, end)
 
     def datums(self, prepared: Prepared, key: Any, value: Any) -> Record:
         write_key = prepared.write_key
@@ -130,47 +162,26 @@ class AvroForm:
         }
 
 
-def _surroundings(
-    target: Target, head: bytes, run: Run, op: Op, origin: Origin, moment: Moment, block: Block | None
-) -> Parts:
-    """The bytes around the rows of a run: the envelope's, or those of flattened records."""
-    key_head = target.form.key_head
-    if target.flat is not None:
-        return target.flat.parts(head, key_head, run, op, origin, moment, block)
-    return _parts(head, key_head, run, op, origin, moment, block)
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """Bytes of ``Source`` that are the same for every row of a table."""
+
+    opening: bytes
+    database: bytes
+    table: bytes
 
 
-def _parts(
-    head: bytes, key_head: bytes, run: Run, op: Op, origin: Origin, moment: Moment, block: Block | None
-) -> Parts:
-    """The bytes around the rows of a run, in the order of ``Envelope`` and ``Source``."""
-    transaction, table = run.transaction, run.table
-    assert table is not None
-    time = transaction.commit_time
-    source = b"".join(
-        (
-            sized(origin.version.encode()),
-            sized(origin.connector.encode()),
-            sized(origin.name.encode()),
-            long(time // 1000),
-            _NULL,  # the union's first branch: the marker's enum, whose default is "false"
-            sized((run.marker or "false").encode()),
-            sized(origin.database.encode()),
-        )
+def _fixed(table: Table, origin: Origin) -> _Fixed:
+    return _Fixed(
+        sized(origin.version.encode()) + sized(origin.connector.encode()) + sized(origin.name.encode()),
+        sized(origin.database.encode()),
+        sized(table.schema.encode()) + sized(table.name.encode()),
     )
-    middle = b"".join(
-        (
-            _SOME,
-            long(time),
-            _SOME,
-            long(time * 1000),
-            sized(table.schema.encode()),
-            sized(table.name.encode()),
-            _optional_long(transaction.xid),
-            _SOME,
-        )
-    )
-    tail = b"".join(
+
+
+def _end(transaction: Transaction, block: Block | None, op: Op, moment: Moment) -> bytes:
+    """What follows ``source.lsn``."""
+    return b"".join(
         (
             _NULL,
             _NULL if transaction.origin is None else _SOME + sized(transaction.origin.encode()),
@@ -184,7 +195,6 @@ def _parts(
             _SOME + long(moment.ns),
         )
     )
-    return Parts(head, key_head, source, sequence_head(run), middle, tail)
 
 
 def _optional_long(value: int | None) -> bytes:

@@ -68,7 +68,11 @@ class Serializer:
             if records is None:
                 records = groups[target.topic] = []
                 out.append((target.topic, records))
-            if self._slow or not self._form.rows(run, target, self._origin, moment, records):
+            if (
+                self._slow
+                or run.transaction.came is not None
+                or not self._form.rows(run, target, self._origin, moment, records)
+            ):
                 self._events(run, target, moment, groups, out)
         if batch.position is not None:
             self._heartbeat(moment, out)
@@ -112,7 +116,7 @@ class Serializer:
             if event is None:
                 continue
             record = self._form.event(event, run, target, self._origin, moment, block)
-            headers = self._headers(event, target)
+            headers = self._headers(event, target) + _way(run)
             records = [record]
             if self._tombstone_follows(event):
                 records.append({"key": record["key"], "value": None})
@@ -155,7 +159,7 @@ class Serializer:
 
     def _route(self, router: Router, run: Run, table: Table, groups: dict[str, list[Record]], out: list[Group]) -> None:
         """Rows of an outbox table: each a record with headers, to a topic of its own."""
-        context = self._context()
+        context = self._context() + _way(run)
         for topic, record in router.records(run, table):
             record["headers"] = context + record["headers"]
             _append_apart(topic, [record], groups, out)
@@ -227,6 +231,12 @@ class Serializer:
         if topic not in self._special:
             self._special[topic] = self._form.prepare(topic, key_schema, value_schema)
         out.append((topic, [self._form.datums(self._special[topic], key, value)]))
+
+
+def _way(run: Run) -> list[Header]:
+    """Of changes that pycdc wrote into the database: who carried them, and how often."""
+    came = run.transaction.came
+    return [] if came is None else came.headers()
 
 
 def _append_apart(topic: str, records: list[Record], groups: dict[str, list[Record]], out: list[Group]) -> None:

@@ -194,9 +194,10 @@ class SchemaRegistry:
                 "too: `envelope.adjust_names: strict` makes them legal",
             )
         if status == _NOT_FOUND and not self._settings.register_schemas:
+            log.debug("the schema of %s that is wanted: %s", subject, text)
             return EnvironmentNotReady(
                 f"the registry at {self._url} does not know this schema of {subject}",
-                hint="register it, or set `registry.register_schemas: true`; `pycdc schema` prints it",
+                hint="register it (`pycdc --debug run …` logs its text), or set `registry.register_schemas: true`",
             )
         return ProtocolError(
             f"the registry at {self._url} answers HTTP {status} (code {error.error_code}) for {subject}",

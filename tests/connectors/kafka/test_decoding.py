@@ -143,3 +143,18 @@ def test_named_types_become_what_postgres_reads(schema: Any, datum: Any, expecte
     value = {"before": {"v": datum, "n": 1}, "after": {"v": datum, "n": 2}, "op": "u"}
     event = decode(avro(20, envelope, value), form="avro")
     assert (event.before, event.row) == ({"v": expected, "n": 1}, {"v": expected, "n": 2})
+
+
+def test_where_an_envelope_comes_from_is_read_when_it_is_asked_for() -> None:
+    row = {"type": "record", "name": "Value", "fields": [{"name": "id", "type": "int"}]}
+    source = {"type": "record", "name": "Source", "fields": [{"name": "ts_ms", "type": "long"}]}
+    fields = [("before", ["null", row]), ("after", ["null", "Value"]), ("source", source), ("op", "string")]
+    envelope = {"type": "record", "name": "E", "fields": [{"name": name, "type": kind} for name, kind in fields]}
+    datum = {"before": None, "after": {"id": 1}, "source": {"ts_ms": 17}, "op": "u"}
+    event = decode(avro(31, envelope, datum))
+    assert (event.row, event.envelope) == ({"id": 1}, None)
+    assert (event.op, event.source) == ("u", {"ts_ms": 17})
+    cut = decode(avro(31, envelope, datum)[:-1])
+    assert (cut.row, cut.source) == ({"id": 1}, None)
+    assert decode({"op": "c", "after": {}, "source": {"ts_ms": 1}}).source == {"ts_ms": 1}
+    assert decode({"id": 1}).op is None

@@ -8,7 +8,7 @@ from pycdc.connectors.postgres.assembler import Assembler
 from pycdc.connectors.postgres.pgoutput import Relation
 from pycdc.errors import ProtocolError
 from pycdc.model import Batch, Column, Lsn, Op, PgType, Position, Table
-from pycdc.origins import MESSAGE_PREFIX, mark, origin_name
+from pycdc.origins import MESSAGE_PREFIX, Passage, mark, origin_name
 from tests.connectors.postgres import frames
 
 TABLE = frames.relation(1, "t", [("id", 23, True)])
@@ -169,6 +169,7 @@ def test_an_origin_belongs_to_its_transaction() -> None:
 
 ORIGIN = b"O" + pack(">Q", 5) + origin_name("back", 0).encode() + b"\0"
 MARK = frames.message(MESSAGE_PREFIX, mark("back").encode())
+MARK_OF_T = frames.message(MESSAGE_PREFIX, mark("back", ["public.t"]).encode())
 
 
 @pytest.mark.parametrize("tag", [ORIGIN, MARK], ids=["origin", "message"])
@@ -184,10 +185,45 @@ def test_a_transaction_that_a_pipeline_wrote_is_dropped_and_the_position_moves_p
 
 
 @pytest.mark.parametrize("tag", [ORIGIN, MARK], ids=["origin", "message"])
-def test_a_mark_of_a_pipeline_that_is_not_dropped_leaves_no_trace(tag: bytes) -> None:
+def test_a_transaction_that_is_not_dropped_keeps_the_way_that_it_came(tag: bytes) -> None:
     assembler = Assembler(table_of, Lsn(0), foreign=lambda name: name == "another")
     batch = feed(assembler, frames.begin(100), tag, TABLE, frames.insert(1, [b"1"]), frames.commit(100, 110))
     assert rows(batch) == [("c", "public.t", 1, 0)]
+    assert batch.runs[0].transaction.came == Passage("back", 1)
+    own = feed(assembler, frames.begin(200), frames.insert(1, [b"2"]), frames.commit(200, 210))
+    assert own.runs[0].transaction.came is None
+
+
+def test_the_message_tells_more_of_the_way_than_the_origin_does() -> None:
+    carried = frames.message(MESSAGE_PREFIX, mark("back", came=Passage("first", 1)).encode())
+    batch = feed(Assembler(table_of, Lsn(0)), frames.begin(100), ORIGIN, carried, TABLE, frames.insert(1, [b"1"]))
+    assert batch.runs[0].transaction.came == Passage("first", 2)
+
+
+@pytest.mark.parametrize("tags", [[MARK_OF_T], [ORIGIN, MARK_OF_T]], ids=["message", "both"])
+def test_by_table_only_rows_of_the_pipeline_s_tables_are_dropped(tags: list[bytes]) -> None:
+    assembler = Assembler(table_of, Lsn(0), foreign=lambda name: True, by_table=True)
+    changes = [frames.insert(1, [b"1"]), frames.insert(2, [b"2"]), frames.truncate(1, 2), frames.insert(1, [b"3"])]
+    batch = feed(assembler, frames.begin(100), *tags, TABLE, OTHER, *changes, frames.commit(100, 110))
+    assert [(run.op, str(run.table), run.index) for run in batch.runs] == [
+        (Op.CREATE, "public.other", 0),
+        (Op.TRUNCATE, "public.other", 1),
+    ]
+    assert batch.runs[0].transaction.came == Passage("back", 1)
+    own = feed(assembler, frames.begin(200), frames.insert(1, [b"4"]), frames.commit(200, 210))
+    assert rows(own) == [("c", "public.t", 4, 0)]
+
+
+@pytest.mark.parametrize("tag", [ORIGIN, MARK], ids=["origin", "message"])
+def test_by_table_a_mark_that_names_none_drops_the_transaction(tag: bytes) -> None:
+    assembler = Assembler(table_of, Lsn(0), foreign=lambda name: True, by_table=True)
+    assert feed(assembler, frames.begin(100), tag, TABLE, frames.insert(1, [b"1"])).runs == []
+
+
+def test_what_was_delivered_before_stays_so_whatever_its_mark_says() -> None:
+    assembler = Assembler(table_of, Lsn(200), foreign=lambda name: True, by_table=True)
+    batch = feed(assembler, frames.begin(100), MARK_OF_T, OTHER, frames.insert(2, [b"1"]), frames.commit(100, 110))
+    assert batch.runs == []
 
 
 def test_a_message_that_only_looks_like_a_mark_drops_nothing() -> None:

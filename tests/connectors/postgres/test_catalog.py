@@ -131,6 +131,15 @@ def test_patterns_choose_tables(catalog: Catalog, source: psycopg.Connection[Any
     assert names(catalog, "*.pg_class", "information_schema.*") == []
 
 
+def test_own_tables_are_found_only_by_their_names(catalog: Catalog, source: psycopg.Connection[Any]) -> None:
+    source.execute("CREATE SCHEMA pycdc")
+    for name in ("public.orders", "public.pycdc_offsets", "pycdc.apply_offsets", "pycdc.parked"):
+        source.execute(f"CREATE TABLE {name} (id int)")  # type: ignore[arg-type]
+    assert names(catalog, "*") == names(catalog, "*.*") == names(catalog, "public.*") == ["public.orders"]
+    assert names(catalog, "*.*", "pycdc.p*") == ["public.orders", "pycdc.parked"]
+    assert names(catalog, "pycdc_offsets") == ["public.pycdc_offsets"]
+
+
 def test_any_name_is_found_and_described(catalog: Catalog, source: psycopg.Connection[Any]) -> None:
     for name in ('a"b', "a'b", "select", "emoji 🐘", "50%", "back\\slash"):
         quoted = sql.Identifier(name)

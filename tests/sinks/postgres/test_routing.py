@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pycdc.config import PostgresSink, Route
 from pycdc.events import Event, Partition
@@ -36,16 +38,37 @@ def route(**options: Any) -> Route:
     return Route.model_validate({"topic": "items", "table": "items", **options})
 
 
-def writes(event: Event, *routes: Route) -> list[Write]:
+class Told(NamedTuple):
+    """A write with the names of its columns."""
+
+    operation: str
+    key: dict[str, str]
+    set: dict[str, str | None]
+    add: dict[str, Any]
+    must_exist: bool
+
+
+def told(write: Write) -> Told:
+    shape = write.shape
+    assigned = dict(zip(shape.set, write.set, strict=True))
+    added = dict(zip(shape.add, write.add, strict=True))
+    return Told(shape.operation, dict(zip(shape.key, write.key, strict=True)), assigned, added, shape.must_exist)
+
+
+def router(*routes: Route) -> Router:
     settings = PostgresSink.model_validate({"dsn": "x", "routes": routes or [route()]})
-    return Router(settings, {"items": ITEMS}).writes(event)
+    return Router(settings, {"items": ITEMS})
+
+
+def writes(event: Event, *routes: Route) -> list[Told]:
+    return [told(write) for write in router(*routes).writes(event)]
 
 
 def event(row: Any = None, key: Any = None, **options: Any) -> Event:
     return Event(Partition("items", 0), 7, 1_700_000_000_000, key=key, row=row, **options)
 
 
-def only(event: Event, **options: Any) -> Write:
+def only(event: Event, **options: Any) -> Told:
     (write,) = writes(event, route(**options))
     return write
 
@@ -176,3 +199,36 @@ def test_a_route_that_does_not_fit_its_table_is_told_with_a_remedy() -> None:
     ]
     assert [fact for fact, _ in mismatches(wrong, None)] == ["table items does not exist"]
     assert list(mismatches(route(), ITEMS)) == []
+
+
+values = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**40), 2**40), st.floats(), st.decimals(allow_nan=False), st.text(),
+    st.binary(max_size=3), st.lists(st.text(max_size=3), max_size=2), st.just("__debezium_unavailable_value"),
+)  # fmt: skip
+rows = st.dictionaries(st.sampled_from([*ITEMS.columns, "other"]), values)
+mappings = [
+    {},
+    {"operation": "insert", "constants": {"quantity": 5, "id": 9}},
+    {"operation": "update", "missing": "ignore", "set": {"name": "other", "quantity": "quantity", "doc": "$key.a"}},
+    {"key": {"id": "other"}, "set": {"name": "name", "tags": "a.b", "deleted": "deleted"}},
+    {"operation": "delta", "delta": {"quantity": "other"}},
+    {"operation": "delete"},
+]
+
+
+@given(rows, st.sampled_from(mappings), st.sampled_from([None, {"id": 3}, {"a": 1}]))
+def test_compiled_routes_write_what_the_plain_ones_write(row: Any, mapping: Any, key: Any) -> None:
+    found = []
+    for raw in (None, repr(row).encode()):
+        try:
+            found.append(writes(event(row, key, raw_value=raw), route(**mapping)))
+        except Unwritable as refused:
+            found.append(str(refused))
+    assert found[0] == found[1]
+
+
+def test_rows_of_any_number_of_kinds_are_written() -> None:
+    every = router(route(set={"name": "name"}))
+    for number in range(300):
+        (write,) = every.writes(event({"id": number, f"x{number}": 1, "name": "a"}, raw_value=b""))
+        assert told(write).set == {"name": "a"}

@@ -2,78 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
 
-from pycdc.config import PostgresSink as Settings
-from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.errors import ApplyError, ConnectionLost, DeliveryError, EnvironmentNotReady, SinkFenced
-from pycdc.events import Applied, EventBatch, Offsets, Partition
-from pycdc.sinks.postgres.ledger import Ledger
-from pycdc.sinks.postgres.sink import PostgresSink
+from pycdc.events import Partition
 from tests.reading import wait_for
+from tests.sinks.postgres.rig import TABLES, Rig
 
 pytestmark = pytest.mark.pg("newest")
-
-P0 = Partition("items", 0)
-TABLES = """
-CREATE TABLE items (id int PRIMARY KEY, name varchar(5), quantity int NOT NULL DEFAULT 0 CHECK (quantity >= 0),
-    doc jsonb, tags text[], email text UNIQUE, long text NOT NULL DEFAULT '');
-CREATE TABLE lines (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, item int NOT NULL REFERENCES items, note text);
-"""
-
-
-class Rig:
-    """A database, and one process of a pipeline that is handed events."""
-
-    def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
-        self.connection = psycopg.connect(dsn, autocommit=True)
-        self._made: list[PostgresSink | Ledger] = []
-        self.next = 0
-
-    def sql(self, statement: str) -> list[Any]:
-        cursor = self.connection.execute(statement.encode())
-        return cursor.fetchall() if cursor.description else []
-
-    def process(self, *routes: dict[str, Any], **options: Any) -> Process:
-        routes = routes or ({"topic": "items", "table": "items"},)
-        settings = Settings.model_validate({"dsn": self.dsn, "routes": routes, **options})
-        ledger = Ledger(self.dsn, "back")
-        sink = PostgresSink(settings, "back", ledger)
-        self._made += [sink, ledger]
-        return Process(self, sink, ledger)
-
-    def close(self) -> None:
-        for made in self._made:
-            made.close()
-        self.connection.close()
-
-
-class Process:
-    def __init__(self, rig: Rig, sink: PostgresSink, ledger: Ledger) -> None:
-        self._rig = rig
-        self.sink, self.ledger = sink, ledger
-        self.begins = ledger.claim([P0], lambda partition: 0)[P0]
-
-    def apply(self, *values: Any, key: Callable[[Any], Any] = lambda value: value.get("id")) -> None:
-        """Each value is an event: a dict, bytes, or a pair of key and value."""
-        decoder, batch, offset = Decoder(None), EventBatch(), self._rig.next
-        for value in values:
-            its_key, value = value if isinstance(value, tuple) else (key(value), value)
-            raw = value if isinstance(value, bytes | None) else json.dumps(value).encode()
-            batch.events.append(decoder.event(P0, offset, 0, json.dumps(its_key).encode(), raw))
-            offset += 1
-        batch.position = Offsets({P0: offset})
-        self.sink.write(batch)
-        self.sink.commit(Applied(batch.position))
-        self._rig.next = offset
 
 
 @pytest.fixture
@@ -155,7 +97,7 @@ def test_a_process_that_was_overtaken_writes_nothing_and_stops(rig: Rig) -> None
     assert heir.begins == 1
     with pytest.raises(SinkFenced, match=r"items\[0\]"):
         zombie.apply({"id": 1, "by": 10})
-    rig.next = 1
+    rig.ends["items"] = 1
     heir.apply({"id": 1, "by": 100})
     assert rig.sql("SELECT quantity FROM items") == [(101,)]
     with pytest.raises(DeliveryError, match="cannot go on"):
@@ -164,7 +106,7 @@ def test_a_process_that_was_overtaken_writes_nothing_and_stops(rig: Rig) -> None
 
 def test_what_was_given_up_is_never_committed(rig: Rig) -> None:
     process = rig.process()
-    process.ledger.release([P0])
+    process.ledger.release([Partition("items", 0)])
     with pytest.raises(SinkFenced):
         process.apply({"id": 1})
     assert rig.sql("SELECT * FROM items") == []
@@ -255,23 +197,8 @@ def test_by_default_it_stops_and_names_the_record_and_not_its_values(rig: Rig, v
         rig.process().apply({"id": 5}, {"id": 6}, value, {"id": 7})
     assert words in stopped.value.fact
     assert "secret" not in str(stopped.value)
-    assert rig.sql("SELECT id FROM items") == [(99,)]
-    assert rig.process().begins == 0
-
-
-def test_a_constraint_that_is_checked_at_the_commit_stops_with_its_name(rig: Rig) -> None:
-    rig.sql("ALTER TABLE lines ALTER CONSTRAINT lines_item_fkey DEFERRABLE INITIALLY DEFERRED")
-    process = rig.process({"topic": "items", "table": "lines", "key": {"id": "id"}, "set": {"item": "item"}})
-    with pytest.raises(ApplyError, match="lines_item_fkey"):
-        process.apply({"id": 1, "item": 5})
-
-
-def test_a_table_that_changed_stops_the_pipeline_instead_of_parking_everything(rig: Rig) -> None:
-    process = rig.process(on_error="park")
-    rig.sql("ALTER TABLE items DROP COLUMN name")
-    with pytest.raises(EnvironmentNotReady, match="42703"):
-        process.apply({"id": 1, "name": "cup"})
-    assert rig.sql("SELECT * FROM pycdc.parked") == []
+    assert rig.sql("SELECT id FROM items ORDER BY 1") == [(5,), (6,), (99,)], "what was before it is applied"
+    assert rig.process().begins == 2
 
 
 def test_routes_that_do_not_fit_are_told_before_anything_runs(rig: Rig) -> None:
@@ -296,3 +223,38 @@ def test_a_role_that_may_not_make_the_tables_is_told_what_an_owner_runs(rig: Rig
         assert rig.sql("SELECT id FROM items") == [(1,)]
     finally:
         rig.sql(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+# Transactions that take too long.
+
+SLOW = """CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END';
+CREATE TRIGGER slow BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION slow()"""
+
+
+def test_a_batch_that_takes_too_long_is_applied_in_smaller_transactions(rig: Rig) -> None:
+    rig.sql(SLOW)
+    process = rig.process(max_transaction_seconds=0.6)
+    assert process.apply(*({"id": number} for number in range(16))) is None
+    assert rig.sql("SELECT count(*) FROM items") == [(16,)]
+    assert rig.sql("SELECT max(n) BETWEEN 2 AND 6 FROM (SELECT count(*) n FROM items GROUP BY xmin::text) t") == [
+        (True,)
+    ]
+
+
+def test_one_event_that_takes_too_long_is_an_error_that_names_it_and_is_tried_again(rig: Rig) -> None:
+    rig.sql(SLOW)
+    with pytest.raises(ConnectionLost, match=r"items\[0\] offset 0 takes longer than 0.05 s"):
+        rig.process(max_transaction_seconds=0.05).apply({"id": 1})
+    assert rig.process().begins == 0
+
+
+def test_a_batch_that_has_had_its_turn_leaves_the_rest_to_be_read_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.sql(SLOW)
+    monkeypatch.setattr("pycdc.sinks.postgres.sink._TURN", 0.5)
+    process = rig.process(max_transaction_seconds=0.3)
+    taken = process.apply(*({"id": number} for number in range(16)))
+    assert taken is not None
+    assert list(taken.held.values()) == [0.0]
+    assert rig.sql("SELECT count(*) FROM items") == rig.sql("SELECT next_offset FROM pycdc.apply_offsets")

@@ -8,19 +8,33 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pycdc.events import Event, Partition
 from pycdc.sinks.postgres.statements import parameters, statement
-from pycdc.sinks.postgres.writes import Write, groups_of
+from pycdc.sinks.postgres.writes import Write, groups_of, shape_of
 from tests.sinks.postgres.test_routing import ITEMS
 
 Rows = dict[str, dict[str, Any]]
 
 
+EVENT = Event(Partition("items", 0), 7, 0)
+
+
 def write(operation: Any, key: int = 1, assigned: Any = None, add: Any = None, **more: Any) -> Write:
-    return Write(ITEMS, operation, {"id": str(key)}, assigned or {}, add or {}, **more)
+    assigned, add = assigned or {}, add or {}
+    shape = shape_of(ITEMS, operation, ("id",), tuple(assigned), tuple(add), **more)
+    return Write(shape, (str(key),), tuple(assigned.values()), tuple(add.values()), EVENT, EVENT)
+
+
+def assigned(write: Write) -> dict[str, Any]:
+    return dict(zip(write.shape.set, write.set, strict=True))
+
+
+def added(write: Write) -> dict[str, Any]:
+    return dict(zip(write.shape.add, write.add, strict=True))
 
 
 def told(*writes: Write) -> list[tuple[str, list[tuple[dict[str, Any], dict[str, Any]]]]]:
-    return [(g.shape.operation, [(w.set, w.add) for w in g.writes]) for g in groups_of(writes)]
+    return [(g.shape.operation, [(assigned(w), added(w)) for w in g.writes]) for g in groups_of(writes)]
 
 
 def test_upserts_of_a_row_become_one_with_the_last_value_of_each_column() -> None:
@@ -52,25 +66,26 @@ def test_a_delete_makes_what_came_before_it_needless_and_what_follows_comes_late
 def test_rows_of_a_statement_are_sorted_by_key_and_parents_come_first() -> None:
     later = [write("upsert", key, {"name": "x"}, order=1) for key in (3, 1, 2)]
     (group,) = groups_of(later)
-    assert [w.key["id"] for w in group.writes] == ["1", "2", "3"]
+    assert [w.key for w in group.writes] == [("1",), ("2",), ("3",)]
     parent, removal = write("upsert", 9, {"quantity": "1"}, order=0), write("delete", 8, order=0)
-    found = [(g.shape.operation, g.order) for g in groups_of([*later, removal, parent, write("delete", 7, order=1)])]
+    found = [
+        (g.shape.operation, g.shape.order) for g in groups_of([*later, removal, parent, write("delete", 7, order=1)])
+    ]
     assert found[0] == ("upsert", 0)
     assert found[-1][0] == "delete"
 
 
 def test_an_upsert_without_a_column_that_an_insert_needs_updates_a_row_that_must_be_there() -> None:
-    lacking = Write(ITEMS, "upsert", {"name": "a"}, {"quantity": "1"})
-    (group,) = groups_of([lacking])
-    assert (group.shape.operation, group.shape.must_exist) == ("update", True)
+    shape = shape_of(ITEMS, "upsert", ("name",), ("quantity",))
+    assert (shape.operation, shape.must_exist) == ("update", True)
 
 
 def test_statements_cast_to_types_without_modifiers_and_name_their_columns_safely() -> None:
     (group,) = groups_of([write("upsert", 5, {"name": 'q"\\'})])
     text = statement(group.shape).decode()
     assert text == (
-        'INSERT INTO "public"."items" AS t ("id", "name") SELECT u."c0"::"pg_catalog"."int4", '
-        'u."c1"::"pg_catalog"."text" FROM unnest(%s::pg_catalog.text[], %s::pg_catalog.text[]) '
+        'INSERT INTO "public"."items" AS t ("id", "name") SELECT u."c0", u."c1" '
+        'FROM unnest(%s::"pg_catalog"."int4"[], %s::"pg_catalog"."text"[]) '
         'AS u("c0", "c1") ON CONFLICT ("id") DO UPDATE SET "name" = excluded."name"'
     )
     assert parameters(group.shape, group.writes) == ['{"5"}', '{"q\\"\\\\"}']
@@ -78,14 +93,14 @@ def test_statements_cast_to_types_without_modifiers_and_name_their_columns_safel
 
 def apply(rows: Rows, write: Write) -> None:
     """What a write does, by the book."""
-    key = write.key["id"]
-    if write.operation == "delete":
+    (key,) = write.key
+    if write.shape.operation == "delete":
         rows.pop(key, None)
-    elif write.operation == "upsert":
-        rows.setdefault(key, {"name": None, "quantity": 0}).update(write.set)
+    elif write.shape.operation == "upsert":
+        rows.setdefault(key, {"name": None, "quantity": 0}).update(assigned(write))
     elif key in rows:
-        rows[key].update(write.set)
-        for column, amount in write.add.items():
+        rows[key].update(assigned(write))
+        for column, amount in added(write).items():
             rows[key][column] = int(rows[key][column] or 0) + int(amount)
 
 
@@ -106,7 +121,7 @@ def test_statements_end_in_the_same_rows_as_the_writes_one_by_one(batch: list[Wr
         apply(one_by_one, each)
     together: Rows = {}
     for group in groups_of(batch):
-        assert len({w.key["id"] for w in group.writes}) == len(group.writes)
+        assert len({w.key for w in group.writes}) == len(group.writes)
         for each in group.writes:
             apply(together, each)
     shown = [{k: {**r, "quantity": int(r["quantity"])} for k, r in rows.items()} for rows in (one_by_one, together)]

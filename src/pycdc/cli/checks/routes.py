@@ -8,6 +8,7 @@ from pycdc.cli.findings import Finding, failed, ok, warning
 from pycdc.config import KafkaSource, PostgresSink
 from pycdc.connectors.kafka.survey import matching_topics
 from pycdc.patterns import names_any
+from pycdc.sinks.postgres.conflict_survey import ConflictFacts
 from pycdc.sinks.postgres.survey import RouteFacts, TargetFacts
 
 
@@ -32,10 +33,22 @@ def target_findings(facts: TargetFacts, bookkeeping: str) -> Iterator[Finding]:
         yield from _route(route, facts.role)
     if facts.bookkeeping_sql is not None:
         yield failed(
-            f"the tables apply_offsets and parked are not in schema {bookkeeping}, and the role may not make them",
+            f"tables of pycdc's own are not in schema {bookkeeping}, and the role may not make them",
             path="sink.postgres.bookkeeping",
             fix=facts.bookkeeping_sql,
         )
+    yield from conflict_findings(facts.conflicts)
+
+
+def conflict_findings(facts: ConflictFacts) -> Iterator[Finding]:
+    for index, fact, remedy in facts.wrong:
+        yield failed(fact, path=f"sink.postgres.routes[{index}].conflict", fix=remedy)
+    if facts.lacking is not None and facts.by_origin and not facts.wrong:
+        fact, remedy = facts.lacking
+        title = f"{fact}: what others write into {', '.join(facts.by_origin)} is overwritten unseen"
+        yield warning(title, path="sink.postgres.routes", fix=remedy)
+    elif facts.by_origin and not facts.wrong:
+        yield ok("conflicts are seen by the last writer of a row", f"{', '.join(facts.by_origin)}")
 
 
 def _route(route: RouteFacts, role: str) -> Iterator[Finding]:

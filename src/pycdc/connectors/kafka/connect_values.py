@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 from pycdc.rows.codecs.civil import DAY, civil_of, iso_time
@@ -30,10 +31,30 @@ def _civil(days: int, time: str = "") -> str:
 
 
 def _timestamp(micros: int) -> str:
+    seconds, fraction = divmod(micros, 1_000_000)
+    days, of_day = divmod(seconds, 86_400)
+    if not -_USUAL_DAYS < days < _USUAL_DAYS:
+        return _unusual_timestamp(micros)
+    if fraction:
+        return f"{_usual_day(days)} {_clock(of_day)}.{fraction:06d}"
+    return f"{_usual_day(days)} {_clock(of_day)}"
+
+
+def _unusual_timestamp(micros: int) -> str:
     if abs(micros) >= _INFINITE_MICROS:
         return "infinity" if micros > 0 else "-infinity"
     days, of_day = divmod(micros, DAY)
     return _civil(days, " " + iso_time(of_day))
+
+
+_USUAL_DAYS: Final = 700_000
+"""Years 54 to 3886: no era, and four digits."""
+_usual_day = lru_cache(maxsize=4096)(_civil)
+
+
+@lru_cache(maxsize=86_400)
+def _clock(seconds: int) -> str:
+    return iso_time(seconds * 1_000_000)
 
 
 def _interval(micros: int) -> str:
@@ -83,51 +104,3 @@ def conversion(name: str | None, parameters: Mapping[str, str]) -> Convert | Non
     if name == "io.debezium.data.Bits":
         return _bits(parameters)
     return _BY_NAME.get(name or "")
-
-
-class AvroConversions:
-    """Compiles a parsed Avro schema into one function over its decoded datum; None where nothing has to be done."""
-
-    def __init__(self) -> None:
-        self._named: dict[str, Convert | None] = {}
-
-    def of(self, schema: Any) -> Convert | None:
-        if isinstance(schema, list):
-            return self._union(schema)
-        if isinstance(schema, str):
-            return self._named.get(schema)
-        if schema.get("logicalType"):
-            return None  # fastavro makes dates, times and decimals of them
-        convert = conversion(schema.get("connect.name"), schema.get("connect.parameters") or {})
-        if schema["type"] in ("record", "error"):
-            convert = convert or self._record(schema)
-            self._named[schema["name"]] = convert
-        elif schema["type"] == "array":
-            convert = self._array(schema["items"])
-        elif isinstance(schema["type"], dict | list):
-            convert = convert or self.of(schema["type"])
-        return convert
-
-    def _union(self, branches: list[Any]) -> Convert | None:
-        others = [self.of(branch) for branch in branches if branch != "null"]
-        return others[0] if len(others) == 1 else None
-
-    def _record(self, schema: dict[str, Any]) -> Convert | None:
-        fields = [(field["name"], self.of(field["type"])) for field in schema["fields"]]
-        converted = [(name, convert) for name, convert in fields if convert is not None]
-        return _of_record(converted) if converted else None
-
-    def _array(self, items: Any) -> Convert | None:
-        convert = self.of(items)
-        return None if convert is None else lambda values: [None if v is None else convert(v) for v in values]
-
-
-def _of_record(converted: list[tuple[str, Convert]]) -> Convert:
-    def convert_record(record: dict[str, Any]) -> dict[str, Any]:
-        for name, convert in converted:
-            value = record.get(name)
-            if value is not None:
-                record[name] = convert(value)
-        return record
-
-    return convert_record

@@ -8,6 +8,9 @@ Invariants:
 3. When the group takes a partition away, nothing of it is in flight: batches are applied and committed one by one, and
    the group only speaks while the next one is asked for.
 
+4. A partition that the sink cannot take further, and every partition while the sink is away, is paused: the group is
+   served on, and nothing that was fetched meanwhile is kept.
+
 Partitions move one by one (cooperative-sticky): the eager protocol takes all of them away whenever a process comes or
 goes, and every claim costs a transaction and what was fetched.
 """
@@ -15,16 +18,18 @@ goes, and every claim costs a transaction and what was fetched.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pycdc.config import Config
 from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.kafka.faults import LastTrouble, refused_option, unreadable
+from pycdc.connectors.kafka.hearing import Hearing
+from pycdc.connectors.kafka.lag import Lag
 from pycdc.connectors.kafka.settings import consumer_settings
-from pycdc.errors import ConfigError, EnvironmentNotReady, PycdcError
+from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady, PycdcError
 from pycdc.events import Applied, EventBatch, Offsets, Partition
 from pycdc.interfaces import Claims
 from pycdc.observability.logger import get_logger
@@ -40,6 +45,8 @@ _LINGER: Final = 0.005
 """Seconds that a batch waits for more once it has a record."""
 _ANSWER: Final = 10.0
 """Seconds for a question to the brokers."""
+_CLAIM_PAUSE: Final = 5.0
+"""Seconds after which partitions that the database did not give are asked for again."""
 
 
 class Schemas(Protocol):
@@ -67,18 +74,22 @@ class KafkaConnector:
         self._decoder = Decoder(None if registry is None else registry.text_for, source.format)
         self._progress = progress or Progress()
         self._next: dict[Partition, int] = {}
+        self._held: dict[Partition, float] = {}
+        self._unclaimed: set[Partition] = set()
+        self._claim_at = 0.0
         self._failure: PycdcError | None = None
         self._trouble = LastTrouble()
         self._closed = False
         settings = consumer_settings(source, source.group or config.name)
         try:
-            self._consumer = Consumer({**settings, "error_cb": self._trouble})
+            self._consumer = Consumer({**settings, "error_cb": self._trouble, "stats_cb": Hearing(self._progress)})
         except KafkaException as error:
             raise refused_option(error) from None
         except (ValueError, TypeError) as error:
             raise ConfigError(
                 f"librdkafka refuses the options ({type(error).__name__})", hint="correct source.kafka.options"
             ) from None
+        self._lag = Lag(self._consumer, self._progress)
 
     def batches(self, start: Applied | None) -> Iterator[EventBatch | None]:
         """See `Source.batches`. `start` is not needed: each partition's is told by its claim."""
@@ -91,7 +102,8 @@ class KafkaConnector:
         )
         self._progress.state = "streaming"
         while True:
-            yield self._batch(self._read())
+            for messages in portions(self._read(), self._source.max_batch_bytes):
+                yield self._batch(messages)
 
     def checkpoint(self, batch: EventBatch) -> Applied:
         assert batch.position is not None
@@ -99,11 +111,33 @@ class KafkaConnector:
 
     def acknowledge(self, checkpoint: Applied) -> None:
         """Tell the group, for whoever watches its lag. The database knows already, so nobody waits for an answer."""
+        for partition, seconds in checkpoint.held.items():
+            self._hold(partition, checkpoint.position.next[partition], seconds)
+        self._lag.applied(checkpoint.position.next)
         offsets = [TopicPartition(p.topic, p.number, offset) for p, offset in checkpoint.position.next.items()]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
             log.debug("the group's offsets were not committed", reason=error.args[0].str())
+
+    def wait(self, seconds: float) -> None:
+        """See `Patient.wait`. What comes all the same is read again after `rewind`."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._consumer.pause(self._consumer.assignment())
+            for message in self._consume(1, left):
+                if message.error() is not None:
+                    self._check(message.error(), _partition(message), message.offset())
+
+    def rewind(self) -> None:
+        """See `Patient.rewind`. Claiming again shuts out a transaction whose end nobody heard of."""
+        partitions = [Partition(one.topic, one.partition) for one in self._consumer.assignment()]
+        begin = self._claims.claim(partitions, self._first) if partitions else {}
+        self._held.clear()
+        self._unclaimed.clear()
+        self._begin(begin)
+        self._progress.state = "streaming"
+        log.info("goes on", offsets=str(Offsets(begin)))
 
     def close(self) -> None:
         if not self._closed:
@@ -116,15 +150,20 @@ class KafkaConnector:
 
     def _read(self) -> list[Message]:
         """What came within the poll time; the group's callbacks run in here."""
+        self._claim_again()
+        self._release_held()
+        messages = self._consume(1, _POLL)
+        if messages and self._source.max_batch_events > 1:
+            messages += self._consume(self._source.max_batch_events - 1, _LINGER)
+        return messages
+
+    def _consume(self, count: int, seconds: float) -> list[Message]:
         try:
-            messages: list[Message] = self._consumer.consume(1, _POLL)
-            if messages and self._source.max_batch_events > 1:
-                messages += self._consumer.consume(self._source.max_batch_events - 1, _LINGER)
+            messages: list[Message] = self._consumer.consume(count, seconds)
         except KafkaException as error:
             self._raise_failure()
             raise unreadable(error.args[0], f"topic {', '.join(self._source.topics)}") from None
         self._raise_failure()
-        self._progress.last_message = time.monotonic()
         return messages
 
     def _batch(self, messages: list[Message]) -> EventBatch | None:
@@ -132,22 +171,21 @@ class KafkaConnector:
         moved: dict[Partition, int] = {}
         for message in messages:
             error = message.error()
-            partition = Partition(message.topic() or "", message.partition() or 0)
+            partition = _partition(message)
             if error is not None:
-                self._check(error, partition)
+                self._check(error, partition, message.offset())
                 continue
             offset = message.offset()
-            # Fetched before the partition changed hands, or before it began anew.
-            if offset < self._next.get(partition, offset + 1):
+            # Fetched before the partition changed hands, was held or began anew.
+            if partition in self._held or offset < self._next.get(partition, offset + 1):
                 continue
             batch.events.append(self._event(message, partition, offset))
             moved[partition] = self._next[partition] = offset + 1
         if not batch.events:
-            self._progress.lag_seconds = 0.0 if self._next else None
+            self._lag.idle()
             return None
+        self._lag.read(batch.events)
         batch.position = Offsets({partition: self._next[partition] for partition in moved})
-        newest = batch.events[-1].timestamp
-        self._progress.lag_seconds = max(0.0, time.time() - newest / 1000) if newest > 0 else None
         return batch
 
     def _event(self, message: Message, partition: Partition, offset: int) -> Any:
@@ -155,8 +193,10 @@ class KafkaConnector:
         headers = tuple(message.headers() or ())
         return self._decoder.event(partition, offset, timestamp, message.key(), message.value(), headers)
 
-    def _check(self, error: KafkaError, partition: Partition) -> None:
+    def _check(self, error: KafkaError, partition: Partition, offset: int | None) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
+            if offset is not None and partition in self._next:
+                self._lag.end(partition, self._next[partition], offset)
             return
         if error.code() in _PASSING and not error.fatal():
             log.debug("the brokers have a moment", reason=error.str())
@@ -173,19 +213,76 @@ class KafkaConnector:
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         wanted = [Partition(one.topic, one.partition) for one in partitions]
-        begin = self._claims.claim(wanted, self._first) if wanted else {}
-        self._next.update(begin)
+        try:
+            begin = self._claims.claim(wanted, self._first) if wanted else {}
+        except ConnectionLost as error:
+            # The group must not wait for the database: they are ours, and are claimed once it is back.
+            log.warning("partitions are claimed later", partitions=_listed(wanted), reason=error.fact)
+            self._unclaimed.update(wanted)
+            consumer.incremental_assign([TopicPartition(*one, OFFSET_END) for one in wanted])
+            consumer.pause([TopicPartition(*one) for one in wanted])
+            return
+        self._claimed(begin)
         consumer.incremental_assign([TopicPartition(p.topic, p.number, begin[p]) for p in wanted])
-        if wanted:
-            log.info("took partitions over", offsets=str(Offsets(begin)))
 
     def _release(self, partitions: list[TopicPartition]) -> None:
         gone = [Partition(one.topic, one.partition) for one in partitions]
         for partition in gone:
             self._next.pop(partition, None)
+            self._held.pop(partition, None)
+        self._unclaimed.difference_update(gone)
+        self._lag.released(gone)
         self._claims.release(gone)
         if gone:
-            log.info("gave partitions up", partitions=", ".join(map(str, sorted(gone))))
+            log.info("gave partitions up", partitions=_listed(gone))
+
+    def _claimed(self, begin: Mapping[Partition, int]) -> None:
+        self._next.update(begin)
+        self._lag.claimed(begin)
+        if begin:
+            log.info("took partitions over", offsets=str(Offsets(begin)))
+
+    def _claim_again(self) -> None:
+        """What could not be claimed when it was assigned."""
+        if not self._unclaimed or time.monotonic() < self._claim_at:
+            return
+        self._claim_at = time.monotonic() + _CLAIM_PAUSE
+        try:
+            begin = self._claims.claim(sorted(self._unclaimed), self._first)
+        except ConnectionLost as error:
+            log.debug("partitions are still not claimed", reason=error.fact)
+            return
+        self._unclaimed.clear()
+        self._claimed(begin)
+        self._begin(begin)
+
+    # Partitions that wait.
+
+    def _hold(self, partition: Partition, offset: int, seconds: float) -> None:
+        if partition in self._next:
+            self._consumer.pause([TopicPartition(*partition)])
+            self._next[partition] = offset
+            self._held[partition] = time.monotonic() + seconds
+
+    def _release_held(self) -> None:
+        due = [partition for partition, when in self._held.items() if time.monotonic() >= when]
+        for partition in due:
+            del self._held[partition]
+        self._begin({partition: self._next[partition] for partition in due})
+
+    def _begin(self, offsets: Mapping[Partition, int]) -> None:
+        """Read assigned partitions from there on."""
+        self._next.update(offsets)
+        places = [TopicPartition(p.topic, p.number, offset) for p, offset in offsets.items()]
+        if not places:
+            return
+        try:
+            # Assigned anew, not sought: seeking fails where fetching has not begun yet.
+            self._consumer.incremental_unassign(places)
+            self._consumer.incremental_assign(places)
+            self._consumer.resume(places)
+        except KafkaException as error:
+            raise unreadable(error.args[0], _listed(offsets)) from None
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """An exception must not run through librdkafka's frames: it is raised by the read that called back."""
@@ -228,6 +325,28 @@ class KafkaConnector:
         except KafkaException as error:
             # The answer that did not come says only that; why is what the callback heard of the connections.
             raise unreadable(self._trouble.error or error.args[0], f"{self._source.brokers}") from None
+
+
+def portions(messages: list[Message], most: int) -> Iterator[list[Message]]:
+    """The same in order, in lists of `most` bytes unless one message alone has more; one empty list for none."""
+    portion: list[Message] = []
+    size = 0
+    for message in messages:
+        length = len(message.value() or b"") + len(message.key() or b"")
+        if portion and size + length > most:
+            yield portion
+            portion, size = [], 0
+        portion.append(message)
+        size += length
+    yield portion
+
+
+def _partition(message: Message) -> Partition:
+    return Partition(message.topic() or "", message.partition() or 0)
+
+
+def _listed(partitions: Iterable[Partition]) -> str:
+    return ", ".join(map(str, sorted(partitions)))
 
 
 _PASSING: Final = {

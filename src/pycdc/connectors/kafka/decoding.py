@@ -7,15 +7,15 @@ raises.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
 import fastavro
 
-from pycdc.connectors.kafka.connect_values import AvroConversions, Convert
+from pycdc.connectors.kafka.avro_reader import Read, compile_reader
 from pycdc.errors import UnknownSchema
 from pycdc.events import Event, Partition
 
@@ -23,6 +23,7 @@ _JSON: Final = json.JSONDecoder(parse_float=Decimal)
 """`json.loads` makes one for each call that has a `parse_float`."""
 _MAGIC: Final = 0
 _HEADER: Final = 5
+_ROWS: Final = ("before", "after")
 _UPSERTS: Final = frozenset("cru")
 _DEBEZIUM_EXTRA: Final = "__"
 """Fields that Debezium's flattening adds begin with it: ``__deleted``, ``__op``, ``__table`` …"""
@@ -33,8 +34,11 @@ class Malformed(ValueError):
 
 
 class _Schema(NamedTuple):
-    parsed: Any
-    convert: Convert | None
+    """`rows` reads no further than before and after of Debezium's envelope; None for what is none. `whole` checks that
+    nothing is left behind the value."""
+
+    whole: Callable[[bytes], Any]
+    rows: Read | None
 
 
 class Decoder:
@@ -45,7 +49,8 @@ class Decoder:
     ) -> None:
         self._schema_text = schema_text
         self._form = form
-        self._schemas: dict[int, _Schema] = {}
+        self._schemas: dict[bytes, _Schema] = {}
+        """By the five bytes that records begin with."""
 
     def event(
         self,
@@ -59,11 +64,30 @@ class Decoder:
         """Raises PycdcError where the registry cannot be asked."""
         event = Event(partition, offset, timestamp, headers=headers, raw_key=key, raw_value=value)
         try:
-            event.key = self._key(key)
-            self._fill(event, None if value is None else self._decoded(value))
+            if key is not None:
+                event.key = self._key(key)
+            if value is None:
+                event.deleted = True
+                return event
+            schema = self._schemas.get(value[:_HEADER]) or self._schema_of(value)
+            if schema is None:
+                self._fill(event, self._json(value))
+            elif schema.rows is None:
+                self._fill(event, schema.whole(value))
+            else:
+                self._fill_from_rows(event, schema, schema.rows, value)
         except (Malformed, UnknownSchema) as error:
             event.problem = str(error.args[0])
         return event
+
+    def _fill_from_rows(self, event: Event, schema: _Schema, rows: Read, data: bytes) -> None:
+        """An envelope with a row after the change says all that there is to know with it: half of the record's bytes
+        tell where it comes from and when."""
+        (before, after), _ = _read(rows, data)
+        if after is None:
+            self._fill(event, schema.whole(data))
+        else:
+            event.row, event.before, event.reread = after, before, schema.whole
 
     def _fill(self, event: Event, value: Any) -> None:
         if value is None:
@@ -74,11 +98,13 @@ class Decoder:
             self._fill_from_envelope(event, value)
         else:
             event.deleted = str(value.get("__deleted", "")).lower() == "true"
-            row = {name: item for name, item in value.items() if not name.startswith(_DEBEZIUM_EXTRA)}
+            extra = [name for name in value if name.startswith(_DEBEZIUM_EXTRA)]
+            row = {name: item for name, item in value.items() if name not in extra} if extra else value
             event.row, event.before = (None, row) if event.deleted else (row, None)
 
     def _fill_from_envelope(self, event: Event, value: dict[str, Any]) -> None:
         op, before, after = value["op"], value.get("before"), value.get("after")
+        event.envelope = value
         if not all(row is None or isinstance(row, dict) for row in (before, after)):
             raise Malformed("before or after is no record")
         if op == "d":
@@ -88,52 +114,36 @@ class Decoder:
         else:
             raise Malformed("the envelope's op is none of c, r, u and d, or the row is not there")
 
-    def _key(self, data: bytes | None) -> Any:
+    def _key(self, data: bytes) -> Any:
         """Keys of business events are often plain text, which is no mistake."""
-        if data is None:
-            return None
-        if self._is_avro(data):
-            return self._avro(data)
+        schema = self._schemas.get(data[:_HEADER]) or self._schema_of(data)
+        if schema is not None:
+            return schema.whole(data)
         try:
             return self._json(data)
         except Malformed:
             return data.decode("utf-8", "replace")
-
-    def _decoded(self, data: bytes) -> Any:
-        return self._avro(data) if self._is_avro(data) else self._json(data)
 
     def _is_avro(self, data: bytes) -> bool:
         if self._form == "auto":
             return self._schema_text is not None and len(data) >= _HEADER and data[0] == _MAGIC
         return self._form == "avro"
 
-    def _avro(self, data: bytes) -> Any:
+    def _schema_of(self, data: bytes) -> _Schema | None:
+        """The schema that a record names for the first time; None for what is not Avro."""
+        if not self._is_avro(data):
+            return None
         if len(data) < _HEADER or data[0] != _MAGIC:
             raise Malformed("the record is not in Confluent's wire format: no zero byte and schema id")
-        schema = self._schema(int.from_bytes(data[1:_HEADER], "big"))
-        stream = io.BytesIO(data)
-        stream.seek(_HEADER)
+        assert self._schema_text is not None
+        number = int.from_bytes(data[1:_HEADER], "big")
+        text = self._schema_text(number)
         try:
-            datum = fastavro.schemaless_reader(stream, schema.parsed, None)
-            if stream.tell() != len(data):
-                raise Malformed("bytes are left behind the Avro record: it was written with another schema")
-            return datum if schema.convert is None or datum is None else schema.convert(datum)
-        except Malformed:
-            raise
+            parsed = fastavro.parse_schema(json.loads(text))
         except Exception as error:
-            # Truncated or foreign bytes fail in whatever way they like: EOFError, IndexError, UnicodeDecodeError …
-            raise Malformed(f"the Avro record cannot be read with its schema ({type(error).__name__})") from None
-
-    def _schema(self, number: int) -> _Schema:
-        if number not in self._schemas:
-            assert self._schema_text is not None
-            text = self._schema_text(number)
-            try:
-                parsed = fastavro.parse_schema(json.loads(text))
-            except Exception as error:
-                raise Malformed(f"schema {number} of the registry is no Avro schema ({type(error).__name__})") from None
-            self._schemas[number] = _Schema(parsed, AvroConversions().of(parsed))
-        return self._schemas[number]
+            raise Malformed(f"schema {number} of the registry is no Avro schema ({type(error).__name__})") from None
+        rows = compile_reader(parsed, _ROWS) if _is_envelope(parsed) else None
+        return self._schemas.setdefault(data[:_HEADER], _Schema(partial(_whole, compile_reader(parsed)), rows))
 
     def _json(self, data: bytes) -> Any:
         try:
@@ -143,3 +153,26 @@ class Decoder:
         if isinstance(value, dict) and value.keys() == {"schema", "payload"}:
             return value["payload"]
         return value
+
+
+def _is_envelope(schema: Any) -> bool:
+    fields = [field["name"] for field in schema["fields"]] if isinstance(schema, dict) and "fields" in schema else []
+    return tuple(fields[:2]) == _ROWS and "op" in fields
+
+
+def _whole(read: Read, data: bytes) -> Any:
+    value, end = _read(read, data)
+    if end < len(data):
+        raise Malformed("bytes are left behind the Avro record: it was written with another schema")
+    return value
+
+
+def _read(read: Read, data: bytes) -> tuple[Any, int]:
+    try:
+        value, end = read(data, _HEADER)
+    except Exception as error:
+        # Truncated or foreign bytes fail in whatever way they like: IndexError, UnicodeDecodeError …
+        raise Malformed(f"the Avro record cannot be read with its schema ({type(error).__name__})") from None
+    if end > len(data):
+        raise Malformed("the Avro record cannot be read with its schema (it ends too soon)")
+    return value, end

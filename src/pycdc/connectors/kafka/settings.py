@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from pycdc import config
+from pycdc.connectors.kafka.hearing import INTERVAL
 from pycdc.errors import ConfigError
 
 log = logging.getLogger("pycdc.librdkafka")
@@ -19,6 +20,8 @@ _OURS: Final = {
     "isolation.level": "leave it out: what a producer rolled back is never read",
     "enable.auto.commit": "leave it out: offsets are stored with the rows",
     "enable.auto.offset.store": "leave it out: offsets are stored with the rows",
+    "enable.partition.eof": "leave it out: it tells the lag",
+    "statistics.interval.ms": "leave it out: health looks at it",
     "auto.offset.reset": "set `start`: it holds where nothing was stored, and a stored offset that is gone is an error",
     "partition.assignment.strategy": "leave it out: partitions move one by one",
     "group.protocol": "leave it out: partitions move one by one",
@@ -51,6 +54,8 @@ def consumer_settings(settings: config.KafkaSource, group: str) -> dict[str, Any
         "isolation.level": "read_committed",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
+        "enable.partition.eof": True,
+        "statistics.interval.ms": INTERVAL,
         "auto.offset.reset": "error",
         "partition.assignment.strategy": "cooperative-sticky",
         "logger": log,

@@ -10,7 +10,18 @@ from pycdc.connectors.kafka.faults import LastTrouble, refused_option, unreadabl
 from pycdc.connectors.kafka.settings import consumer_settings
 from pycdc.patterns import names_any
 
-_CONSUMER = ("group.", "isolation.", "enable.auto.", "auto.offset.", "partition.", "queued.", "fetch.", "session.")
+_CONSUMER = (
+    "group.",
+    "isolation.",
+    "enable.auto.",
+    "enable.partition.",
+    "auto.offset.",
+    "partition.",
+    "queued.",
+    "fetch.",
+    "session.",
+    "statistics.",
+)
 
 
 def matching_topics(settings: config.KafkaSource, *, timeout: float = 5.0) -> dict[str, list[str]]:

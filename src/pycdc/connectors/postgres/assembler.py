@@ -5,8 +5,9 @@ that is being filled; everything else takes the slow branch. A transaction count
 LSN lies before the start position, never by the LSN of a row.
 
 What the reverse direction wrote carries a mark and must not go back: an origin, which follows Begin, or a transactional
-logical message, which comes before the first row (`pycdc.origins`). Such a transaction is read and dropped, and the
-position moves past it. So nothing of a transaction is announced before its first change.
+logical message, which comes before the first row (`pycdc.origins`). Such a transaction is read and dropped, or its rows
+of the tables that the mark names, and the position moves past it. So nothing of a transaction is announced before its
+first change. A marked transaction that is wanted all the same keeps the way that its changes came.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pycdc.connectors.postgres.pgoutput import POSTGRES_EPOCH
 from pycdc.connectors.postgres.signals import PREFIX as SIGNALS
 from pycdc.errors import ProtocolError
 from pycdc.model import Batch, LogicalMessage, Lsn, Op, Position, Run, Table, Transaction
-from pycdc.origins import MESSAGE_PREFIX, pipeline_of_mark, pipeline_of_origin
+from pycdc.origins import MESSAGE_PREFIX, Mark, Passage, pipeline_of_origin, read_mark
 
 HEADER: Final = 25
 """Bytes of XLogData before the message: 'w', start LSN, end LSN, send time."""
@@ -42,9 +43,9 @@ class Assembler:
     """Feed it frames, it fills batches.
 
     `relation` turns a Relation message into a table version, None for a table whose rows are not delivered.
-    `foreign` says of a pipeline's name whether its writes are dropped. `messages`: deliver logical messages. `notes`
-    collects what is meant for the connector, whose business it is to take them out; `recent` has the ids of the last
-    transactions that were read.
+    `foreign` says of a pipeline's name whether its writes are dropped; `by_table`: only those to the tables that its
+    mark names. `messages`: deliver logical messages. `notes` collects what is meant for the connector, whose business
+    it is to take them out; `recent` has the ids of the last transactions that were read.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Assembler:
         marks: bool = False,
         messages: bool = True,
         foreign: Callable[[str], bool] = lambda pipeline: False,
+        by_table: bool = False,
     ) -> None:
         self._relation = relation
         self._tables: dict[bytes, Table | None] = {}
@@ -63,6 +65,8 @@ class Assembler:
         self._marks = marks
         self._messages = messages
         self._foreign = foreign
+        self._by_table = by_table
+        self._left_out: frozenset[str] = frozenset()
         self._transaction: Transaction | None = None
         self._delivered = False
         self._skipping = False
@@ -107,7 +111,7 @@ class Assembler:
         except KeyError:
             raise ProtocolError(f"row of relation {int.from_bytes(oid, 'big')}, which was not described") from None
         self._head, self._frames = frame[_HEAD], [frame]
-        if table is None or self._skipping:
+        if table is None or self._skipping or (self._left_out and str(table) in self._left_out):
             self._run = None
             return
         self._announce(batch)
@@ -144,7 +148,8 @@ class Assembler:
         elif isinstance(message, pgoutput.Origin):
             if self._transaction is not None:
                 self._transaction.origin, self._transaction.origin_lsn = message.name, message.commit_lsn
-                self._drop_if_foreign(pipeline_of_origin(message.name))
+                pipeline = pipeline_of_origin(message.name)
+                self._marked(None if pipeline is None else Mark(pipeline, Passage(pipeline, 1)))
         elif not isinstance(message, pgoutput.Type):
             raise ProtocolError(f"message {chr(letter)!r} although neither streaming nor two_phase was asked for")
 
@@ -165,11 +170,15 @@ class Assembler:
             self._announced = True
             batch.runs.append(Run(Op.BEGIN, None, self._transaction, 0, []))
 
-    def _drop_if_foreign(self, pipeline: str | None) -> None:
-        """A mark that comes after rows is not one of ours, which comes first."""
-        unbroken = self._transaction is not None and not self._transaction.changes
-        if pipeline is not None and unbroken and self._foreign(pipeline):
-            self._skipping = True
+    def _marked(self, mark: Mark | None) -> None:
+        """A mark that comes after rows is not one of ours, which comes first. The message says more than the origin."""
+        transaction = self._transaction
+        if mark is None or transaction is None or transaction.changes or self._delivered:
+            return
+        transaction.came = mark.passage
+        if self._foreign(mark.pipeline):
+            self._skipping = not (self._by_table and mark.tables)
+            self._left_out = mark.tables if self._by_table else frozenset()
 
     def _commit(self, message: pgoutput.Commit, batch: Batch) -> None:
         transaction = self._transaction
@@ -186,7 +195,8 @@ class Assembler:
                 batch.runs.append(Run(Op.END, None, transaction, transaction.changes, []))
             batch.position = Position(Lsn(message.end_lsn))
             batch.last_commit = self.last_commit
-        self._transaction, self._skipping, self._delivered, self._noted = None, False, False, False
+        self._transaction, self._skipping, self._delivered, self._left_out = None, False, False, frozenset()
+        self._noted = False
 
     def _truncate(self, message: pgoutput.Truncate, frame: bytes, batch: Batch) -> None:
         if self._transaction is None:
@@ -195,7 +205,7 @@ class Assembler:
             return
         for oid in message.oids:
             table = self._tables.get(oid.to_bytes(4, "big"))
-            if table is not None:
+            if table is not None and str(table) not in self._left_out:
                 self._announce(batch)
                 batch.runs.append(Run(Op.TRUNCATE, table, self._transaction, self._transaction.changes, [frame]))
                 self._transaction.changes += 1
@@ -213,7 +223,7 @@ class Assembler:
             if transaction is None:
                 raise ProtocolError("transactional message outside of a transaction")
             if message.prefix == MESSAGE_PREFIX:
-                self._drop_if_foreign(pipeline_of_mark(message.content))
+                self._marked(read_mark(message.content))
                 return
             if self._skipping or not self._messages:
                 return

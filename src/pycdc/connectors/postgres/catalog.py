@@ -28,7 +28,7 @@ from pycdc.connectors.postgres.keyset import keyset
 from pycdc.connectors.postgres.session import Connection, connect, translate
 from pycdc.connectors.postgres.type_catalog import TypeCatalog, with_typmod
 from pycdc.model import Column, Lsn, PgType
-from pycdc.patterns import qualified
+from pycdc.patterns import qualified, spares_own
 
 __all__ = ["Catalog", "parse_history", "with_typmod"]
 
@@ -218,11 +218,10 @@ class Catalog:
     # -- tables
 
     def tables(self, patterns: Sequence[str], exclude: Sequence[str] = ()) -> list[TableRef]:
-        """Permanent tables, partitioned tables and partitions that match, by schema and name; system schemas never."""
-        return [
-            TableRef(**row)
-            for row in self._rows(_TABLES, patterns=[*map(_like, patterns)], exclude=[*map(_like, exclude)])
-        ]
+        """Permanent tables, partitioned tables and partitions that match, by schema and name; system schemas never,
+        and pycdc's own tables only where a pattern names them."""
+        rows = self._rows(_TABLES, patterns=[*map(_like, patterns)], exclude=[*map(_like, exclude)])
+        return [TableRef(**row) for row in rows if spares_own(patterns, row["schema"], row["name"])]
 
     def partition_root(self, oid: int) -> tuple[str, str] | None:
         """Schema and name of the topmost table that this one is a partition of."""

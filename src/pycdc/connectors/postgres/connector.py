@@ -39,7 +39,7 @@ from pycdc.interfaces import Checkpoint
 from pycdc.model import NOWHERE, Batch, Lsn, Position
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
-from pycdc.patterns import matches_any, names_any
+from pycdc.patterns import matches_any, names_any, spares_own
 
 log = get_logger()
 
@@ -243,6 +243,7 @@ class PostgresConnector:
             marks=self._config.envelope.transaction_metadata,
             messages=source.messages,
             foreign=partial(names_any, source.skip_origins),
+            by_table=source.skip_scope == "tables",
         )
         log.info("streaming", slot=self._config.slot, start=str(begin))
         position = begin
@@ -307,4 +308,5 @@ class _Timer:
 
 def wanted(tables: list[str], exclude: list[str], schema: str, name: str) -> bool:
     """Whether a table is captured: some pattern of `tables` names it and none of `exclude` does."""
-    return matches_any(tables, schema, name) and not matches_any(exclude, schema, name)
+    chosen = matches_any(tables, schema, name) and not matches_any(exclude, schema, name)
+    return chosen and spares_own(tables, schema, name)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from struct import Struct
 from struct import error as StructError
-from typing import Final
+from typing import Final, NamedTuple
 
 from pycdc.errors import ProtocolError
 from pycdc.rows.tuples import Text, split_tuple
@@ -29,8 +29,7 @@ BEGIN_PREPARE, PREPARE, COMMIT_PREPARED, ROLLBACK_PREPARED, STREAM_PREPARE = b"b
 KEY_TUPLE, OLD_TUPLE, NEW_TUPLE = b"KON"
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(NamedTuple):
     final_lsn: int
     commit_time: int
     xid: int
@@ -45,8 +44,7 @@ class Message:
     xid: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     commit_lsn: int
     end_lsn: int
     commit_time: int

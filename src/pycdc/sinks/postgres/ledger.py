@@ -10,21 +10,27 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, LiteralString, NamedTuple
 
 import psycopg
 from psycopg import sql
 
+from pycdc.config import PostgresSink
 from pycdc.errors import EnvironmentNotReady, SinkFenced
 from pycdc.events import Event, Partition
-from pycdc.origins import MESSAGE_PREFIX, mark
+from pycdc.origins import MESSAGE_PREFIX, Passage, mark
+from pycdc.sinks.postgres import inbox
+from pycdc.sinks.postgres.conflict_log import CREATE as CREATE_CONFLICTS
+from pycdc.sinks.postgres.conflict_log import TABLES as CONFLICT_TABLES
 from pycdc.sinks.postgres.session import Connection, connect, translate
+from pycdc.sinks.postgres.tables import split_name
 
 Identity = tuple[str, bytes]
 """Topic and key: what an event and its followers share."""
 
-_EXISTS: Final = "SELECT to_regclass(%s) IS NOT NULL AND to_regclass(%s) IS NOT NULL"
+_EXISTS: Final = "SELECT count(to_regclass(name)) = count(*) FROM unnest(%s::text[]) AS u(name)"
+_TABLES: Final = ("apply_offsets", "parked", *CONFLICT_TABLES)
 _CREATE: Final[tuple[LiteralString, ...]] = (
     "CREATE SCHEMA IF NOT EXISTS {schema}",
     """CREATE TABLE IF NOT EXISTS {offsets} (
@@ -49,6 +55,7 @@ _CREATE: Final[tuple[LiteralString, ...]] = (
     detail text,
     parked_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (pipeline, topic, partition, "offset"))""",
+    *CREATE_CONFLICTS,
 )
 _KNOWN: Final = "SELECT topic, partition FROM {offsets} WHERE pipeline = %s AND topic = ANY(%s)"
 _CLAIM: Final = """INSERT INTO {offsets} AS o (pipeline, topic, partition, next_offset)
@@ -80,7 +87,10 @@ class Held(NamedTuple):
 class Ledger:
     """One for a pipeline's life. `Claims` for the source, bookkeeping for the sink; not thread-safe."""
 
-    def __init__(self, dsn: str, pipeline: str, schema: str = "pycdc") -> None:
+    def __init__(
+        self, dsn: str, pipeline: str, schema: str = "pycdc", tables: Collection[str] = (), *, has_inbox: bool = False
+    ) -> None:
+        """`tables` are those that the pipeline writes, for the mark; `has_inbox`: it needs the inbox's table too."""
         self._dsn = dsn
         self._pipeline = pipeline
         self._schema = schema
@@ -88,11 +98,20 @@ class Ledger:
             "schema": sql.Identifier(schema),
             "offsets": sql.Identifier(schema, "apply_offsets"),
             "parked": sql.Identifier(schema, "parked"),
+            **{name: sql.Identifier(schema, name) for name in ("inbox", *CONFLICT_TABLES)},
         }
-        self._mark = mark(pipeline)
+        self._needed = (*_TABLES, "inbox") if has_inbox else _TABLES
+        self._create = (*_CREATE, *inbox.CREATE) if has_inbox else _CREATE
+        self.tables = frozenset(tables)
         self._connection: Connection | None = None
         self._held: dict[Partition, Held] = {}
         self.blocked: frozenset[Identity] = frozenset()
+
+    @classmethod
+    def of(cls, settings: PostgresSink, pipeline: str) -> Ledger:
+        tables = {".".join(split_name(route.table)) for route in settings.routes}
+        dsn = settings.dsn.get_secret_value()
+        return cls(dsn, pipeline, settings.bookkeeping, tables, has_inbox=settings.inbox is not None)
 
     # For the loop, which begins with no checkpoint: each partition has its own.
 
@@ -144,9 +163,13 @@ class Ledger:
 
     # For the sink, on its own connection, within its transaction.
 
-    def sign(self, connection: Connection) -> None:
+    def sign(self, connection: Connection, came: Passage | None = None) -> None:
         """The mark by which a capture of this database knows the transaction again: its first statement."""
-        connection.execute(_MARK, (MESSAGE_PREFIX, self._mark))
+        connection.execute(_MARK, (MESSAGE_PREFIX, mark(self._pipeline, self.tables, came)))
+
+    def moving(self, offsets: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Those of `offsets` that are not where the table has them anyway."""
+        return {one: to for one, to in offsets.items() if one not in self._held or self._held[one].expected != to}
 
     def advance(self, connection: Connection, offsets: Mapping[Partition, int]) -> None:
         """Move the offsets, locking them until the transaction ends. Raises SinkFenced."""
@@ -194,30 +217,33 @@ class Ledger:
             return
         try:
             self.sign(connection)
-            for statement in _CREATE:
+            for statement in self._create:
                 connection.execute(self._sql(statement))
             connection.commit()
         except psycopg.errors.InsufficientPrivilege:
             connection.rollback()
             raise EnvironmentNotReady(
-                f"the tables apply_offsets and parked are not in schema {self._schema}, and the role may not make them",
+                f"tables of pycdc's own ({', '.join(self._needed)}) are not in schema {self._schema}, and the role may "
+                "not make them",
                 hint=f"let an owner run:\n{self.create_sql(connection)}",
             ) from None
 
     def tables_exist(self, connection: Connection) -> bool:
-        names = [self._names[name].as_string(connection) for name in ("offsets", "parked")]
-        row = connection.execute(_EXISTS, names).fetchone()
+        names = [self._own(name).as_string(connection) for name in self._needed]
+        row = connection.execute(_EXISTS, (names,)).fetchone()
         return row is not None and bool(row[0])
 
     def create_sql(self, connection: Connection) -> str:
         """What an owner runs, with the grants."""
         role = sql.Identifier(connection.info.user)
         grants = sql.SQL(
-            "GRANT USAGE ON SCHEMA {schema} TO {role};\nGRANT SELECT, INSERT, UPDATE, DELETE ON {offsets}, "
-            "{parked} TO {role};"
-        ).format(role=role, **self._names)
-        made = [self._sql(statement).as_string(connection) + ";" for statement in _CREATE]
+            "GRANT USAGE ON SCHEMA {schema} TO {role};\nGRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {role};"
+        ).format(role=role, tables=sql.SQL(", ").join(map(self._own, self._needed)), **self._names)
+        made = [self._sql(statement).as_string(connection) + ";" for statement in self._create]
         return "\n".join([*made, grants.as_string(connection)])
+
+    def _own(self, table: str) -> sql.Identifier:
+        return sql.Identifier(self._schema, table)
 
     def _sql(self, text: LiteralString) -> sql.Composed:
         return sql.SQL(text).format(**self._names)

@@ -22,12 +22,16 @@ _CREATE: Final = "SELECT pg_replication_origin_create(%s) WHERE pg_replication_o
 _SET_UP: Final = "SELECT pg_replication_origin_session_setup(%s)"
 
 
+def origin_granted(connection: Connection) -> bool:
+    """Whether the role may set up origins."""
+    row = connection.execute(_GRANTED).fetchone()
+    connection.commit()
+    return row is not None and bool(row[0])
+
+
 def set_up_origin(connection: Connection, pipeline: str) -> str | None:
     """Give the session the first origin of the pipeline that nobody uses; its name, or None without the right to it."""
-    row = connection.execute(_GRANTED).fetchone()
-    granted = row is not None and bool(row[0])
-    connection.commit()
-    for worker in range(_WORKERS if granted else 0):
+    for worker in range(_WORKERS if origin_granted(connection) else 0):
         name = origin_name(pipeline, worker)
         try:
             connection.execute(_CREATE, (name, name))

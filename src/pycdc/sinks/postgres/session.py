@@ -17,7 +17,6 @@ _SETTINGS: Final = {
     # Texts without a zone are UTC, as events write them.
     "TimeZone": "UTC",
     "DateStyle": "ISO",
-    "statement_timeout": "0",
     # Whoever waits longer than this for a row tries the transaction again.
     "lock_timeout": "20s",
     # A process that is frozen in the middle of a transaction must not lock out the one that takes its partitions over.
@@ -34,8 +33,11 @@ _DEFAULTS: Final = {
 }
 
 
-def connect(dsn: str) -> Connection:
-    """Open a connection whose transactions are begun by their first statement. Raises PycdcError."""
+def connect(dsn: str, statement_seconds: float = 0) -> Connection:
+    """Open a connection whose transactions are begun by their first statement. Raises PycdcError.
+
+    A statement may take `statement_seconds`, 0: as long as it likes.
+    """
     try:
         parameters: dict[str, Any] = {**_DEFAULTS, **conninfo.conninfo_to_dict(dsn)}
     except psycopg.ProgrammingError:
@@ -47,7 +49,7 @@ def connect(dsn: str) -> Connection:
     parameters["client_encoding"] = "UTF8"
     try:
         connection: Connection = psycopg.connect(**parameters)
-        for name, value in _SETTINGS.items():
+        for name, value in {**_SETTINGS, "statement_timeout": f"{statement_seconds * 1000:.0f}"}.items():
             connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         connection.commit()
     except psycopg.Error as error:
@@ -62,14 +64,19 @@ def connect(dsn: str) -> Connection:
 
 
 class Fault(Enum):
-    """AGAIN: the same transaction may succeed at once. ROW: some row of it never will. OTHER: neither."""
+    """AGAIN: the same transaction may succeed at once. ROW: some row of it never will. SLOW: a smaller one may.
+
+    OTHER: none of these.
+    """
 
     AGAIN = "again"
     ROW = "row"
+    SLOW = "slow"
     OTHER = "other"
 
 
 _AGAIN: Final = ("40001", "40P01", "55P03")
+_SLOW: Final = "57014"
 _ROW: Final = ("21", "22", "23", "44", "P0")
 """Classes: cardinality, data, integrity, WITH CHECK OPTION, and what a trigger raises."""
 
@@ -78,6 +85,8 @@ def fault(error: psycopg.Error) -> Fault:
     state = error.sqlstate or ""
     if state in _AGAIN:
         return Fault.AGAIN
+    if state == _SLOW:
+        return Fault.SLOW
     return Fault.ROW if state[:2] in _ROW else Fault.OTHER
 
 
@@ -97,7 +106,7 @@ def translate(error: psycopg.Error) -> PycdcError:
         )
     return EnvironmentNotReady(
         f"the database refuses a statement: {described(error)}",
-        hint="`pycdc doctor` compares the routes with the tables; a table that changed needs a restart",
+        hint="`pycdc doctor` compares the routes with the tables",
     )
 
 

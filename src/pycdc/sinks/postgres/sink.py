@@ -4,71 +4,90 @@ A batch is one transaction:
 
 1. the mark, so that a capture of this database drops it;
 2. the offsets, guarded: who was overtaken stops here;
-3. followers of parked events are parked;
-4. the rows;
+3. what was applied before is left out, followers of parked events are parked;
+4. the rows, parents before children;
 5. commit.
 
 Deadlocks and serialization failures repeat the whole transaction. A row that the database refuses is found by
-bisection: the transaction is repeated with savepoints, halves in order, until it stands alone. Whatever else goes wrong
-ends the sink; the pipeline then builds a new one, and claims its partitions anew. That reads the stored offsets, which
-also answers the question whether a commit whose confirmation never came was one.
+bisection. Where it must not be passed over, its partition is cut at it: the transaction is repeated with what lies
+before. Whatever else goes wrong ends the sink; the pipeline then builds a new one, and claims its partitions anew. That
+reads the stored offsets, which also answers the question whether a commit whose confirmation never came was one.
 """
 
 from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import psycopg
 
 from pycdc.config import PostgresSink as Settings
-from pycdc.errors import ApplyError, ConnectionLost, DeliveryError
-from pycdc.events import Applied, Event, EventBatch, Partition
+from pycdc.errors import ConnectionLost, DeliveryError
+from pycdc.events import Applied, Event, EventBatch, Offsets, Partition
 from pycdc.observability.logger import get_logger
-from pycdc.sinks.postgres.ledger import Identity, Ledger
+from pycdc.observability.progress import Progress
+from pycdc.sinks.postgres.bisection import Bisection
+from pycdc.sinks.postgres.cuts import Cuts, offsets_behind
+from pycdc.sinks.postgres.inbox import Inbox
+from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
-from pycdc.sinks.postgres.routing import Router
-from pycdc.sinks.postgres.session import Fault, connect, described, fault, translate
-from pycdc.sinks.postgres.statements import RowMissing, execute
-from pycdc.sinks.postgres.tables import read_tables
+from pycdc.sinks.postgres.passages import Passages, Portion
+from pycdc.sinks.postgres.refusals import Refused
+from pycdc.sinks.postgres.session import Fault, connect, fault, translate
+from pycdc.sinks.postgres.tally import Tally
+from pycdc.sinks.postgres.targets import LOOK_AGAIN, Drifted, KnownTables, Targets, drift
 from pycdc.sinks.postgres.values import Unwritable
-from pycdc.sinks.postgres.writes import Write, groups_of
+from pycdc.sinks.postgres.verdicts import Patience, Routed, Verdicts
+from pycdc.sinks.postgres.writes import groups_of
 
 log = get_logger()
 
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 1.0
-
-
-@dataclass(slots=True)
-class Routed:
-    """An event and what it means, or why it means nothing."""
-
-    event: Event
-    writes: list[Write]
-    problem: str | None = None
+_MOST: Final = 1_000_000
+"""Events in a transaction, as long as none took too long."""
+_TURN: Final = 60.0
+"""Seconds that a batch may take; the rest of it is read again, so that the consumer group hears of this process."""
+_PULSE: Final = 10.0
+"""Seconds without events after which the database is asked whether it is there and takes writes."""
 
 
 class PostgresSink:
-    """A `Target` for `EventBatch`. After an exception it is dead. `ledger` outlives it, and holds what is claimed."""
+    """A `Target` for `EventBatch`. After an exception it is dead. `ledger` outlives it, and holds what is claimed.
 
-    def __init__(self, settings: Settings, pipeline: str, ledger: Ledger) -> None:
+    So does `known`, what was known of the tables: one that changed since halts, and is no error of the start.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        pipeline: str,
+        ledger: Ledger,
+        progress: Progress | None = None,
+        known: KnownTables | None = None,
+    ) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._progress = progress or Progress()
+        self._tally = Tally()
         self._dead = False
-        self._events: list[Event] = []
-        self._offsets: dict[Partition, int] = {}
-        self._blocked: set[Identity] = set()
-        self._refused: set[Identity] = set()
-        self._connection = connect(settings.dsn.get_secret_value())
+        self._batches: list[EventBatch] = []
+        self._patience = Patience(settings.wait_for_parents)
+        self._passages = Passages(settings.loops, pipeline)
+        self._inbox = Inbox(settings.inbox, pipeline, settings.bookkeeping) if settings.inbox else None
+        self._most, self._deadline = _MOST, 0.0
+        self._heard_at = time.monotonic()
+        self._connection = connect(settings.dsn.get_secret_value(), settings.max_transaction_seconds)
         try:
             ledger.ensure_tables(self._connection)
-            self._router = Router(settings, read_tables(self._connection, settings.routes))
             origin = set_up_origin(self._connection, pipeline)
+            self._targets = Targets(
+                self._connection, settings, pipeline, origin, self._progress, known or KnownTables()
+            )
         except psycopg.Error as error:
             self._connection.close()
             raise translate(error) from None
@@ -79,15 +98,34 @@ class PostgresSink:
 
     def write(self, batch: EventBatch) -> None:
         """Take a batch; nothing happens before `commit`, so that no lock is held in between."""
-        self._events += batch.events
-        if batch.position is not None:
-            self._offsets.update(batch.position.next)
+        self._batches.append(batch)
 
-    def commit(self, checkpoint: Applied) -> None:
+    def commit(self, checkpoint: Applied) -> Applied | None:
+        """Apply what was written. Returns how far it is where that is not as far as `checkpoint`."""
         with self._fatal():
-            if self._offsets:
-                self._apply(self._routed(), self._offsets)
-            self._events, self._offsets = [], {}
+            batches, self._batches = self._batches, []
+            events = [event for batch in batches for event in batch.events]
+            self._targets.look_again(self._connection)
+            cuts = self._apply_all(events)
+            self._heard_at = time.monotonic()
+            if cuts.error is not None:
+                raise cuts.error
+            if not cuts:
+                return None
+            for batch in batches:
+                batch.events = [event for event in batch.events if cuts.spares(event)]
+            return Applied(Offsets(cuts.limit(checkpoint.position.next)), cuts.pauses)
+
+    def idle(self) -> None:
+        """Nothing came for a moment: notice a database that is gone, or takes no writes any more."""
+        if time.monotonic() - self._heard_at < _PULSE:
+            return
+        with self._fatal():
+            mode = self._connection.execute(b"SHOW transaction_read_only").fetchone()
+            self._connection.rollback()
+            if mode != ("off",):
+                raise ConnectionLost("the database of sink.postgres takes no writes: it is read-only")
+            self._heard_at = time.monotonic()
 
     def close(self) -> None:
         """Idempotent. An open transaction is rolled back by the server."""
@@ -101,139 +139,146 @@ class PostgresSink:
             raise DeliveryError("the sink cannot go on after an error", hint="build a new sink, and claim anew")
         try:
             yield
+        except psycopg.Error as error:
+            self.close()
+            raise translate(error) from None
         except BaseException:
             self.close()
             raise
 
-    def _routed(self) -> list[Routed]:
-        """The events, those of the topics that come first in the routes before others: parents first."""
-        out = []
-        for event in self._events:
+    # From batches to transactions.
+
+    def _apply_all(self, events: list[Event]) -> Cuts:
+        """In one transaction, if it is not too long and all came the same way."""
+        cuts, read, began = Cuts(), offsets_behind(events), time.monotonic()
+        waiting = deque(self._passages.portions(events, self._most))
+        while waiting and cuts.error is None and time.monotonic() - began < _TURN:
+            portion = waiting.popleft()
             try:
-                writes = [] if event.problem else self._router.writes(event)
-                out.append(Routed(event, writes, event.problem))
-            except Unwritable as error:
-                out.append(Routed(event, [], str(error)))
-        return sorted(out, key=lambda routed: self._router.rank(routed.event.partition.topic))
+                self._apply(portion, cuts, read)
+                self._most = max(self._most, 2 * len(portion.events))
+            except TookTooLong:
+                self._connection.rollback()
+                self._most = len(portion.events) // 2
+                if not self._most:
+                    raise ConnectionLost(
+                        f"{portion.events[0]} takes longer than {self._settings.max_transaction_seconds:g} s to apply",
+                        hint="look for slow triggers and missing indexes, or raise "
+                        "sink.postgres.max_transaction_seconds",
+                    ) from None
+                waiting.extendleft(reversed(portion.halves()))
+        for portion in waiting:
+            for event in portion.events:
+                cuts.add(event)
+        return cuts
 
-    # The transaction.
-
-    def _apply(self, events: list[Routed], offsets: Mapping[Partition, int]) -> None:
-        bisect, attempt = False, 0
+    def _apply(self, portion: Portion, cuts: Cuts, read: Mapping[Partition, int]) -> None:
+        bisect, attempt, changed, began = False, 0, set[str](), time.monotonic()
         while True:
             try:
-                self._transaction(events, offsets, bisect=bisect)
-                return
-            except (psycopg.Error, RowMissing) as error:
-                kind = Fault.ROW if isinstance(error, RowMissing) else fault(error)
+                if self._transaction(portion, cuts, read, bisect=bisect):
+                    return
+            except Drifted as drifted:
+                self._connection.rollback()
+                self._targets.adapt(self._connection, drifted, again=str(drifted.table) in changed)
+                changed.add(str(drifted.table))
+            except (psycopg.Error, Refused) as error:
+                kind = Fault.ROW if isinstance(error, Refused) else fault(error)
                 if isinstance(error, psycopg.Error) and (kind is Fault.OTHER or self._connection.closed):
-                    raise translate(error) from None
+                    raise
+                if kind is Fault.SLOW:
+                    raise TookTooLong from None
                 self._connection.rollback()
                 if kind is Fault.ROW:
-                    # Found by the commit, a deferred constraint: no savepoint can tell whose row it was.
                     if bisect:
-                        raise self._refused_by_commit(error) from None
+                        raise
                     bisect = True
                     continue
                 attempt += 1
-                if attempt >= self._settings.max_attempts:
+                self._progress.retried[type(error).__name__] += 1
+                if attempt >= self._settings.max_attempts or time.monotonic() - began > _TURN:
                     raise ConnectionLost(
                         f"{attempt} attempts met deadlocks, locks or serialization failures",
                         hint="look at pg_stat_activity for who holds locks on the tables of the routes",
                     ) from None
                 _pause(attempt)
 
-    def _transaction(self, events: list[Routed], offsets: Mapping[Partition, int], *, bisect: bool) -> None:
-        connection = self._connection
-        self._ledger.sign(connection)  # step 1
-        self._ledger.advance(connection, offsets)  # step 2
-        self._blocked = set(self._ledger.parked(connection) if self._ledger.blocked else ())
-        good = [routed for routed in events if self._admitted(routed)]  # step 3
+    def _transaction(self, portion: Portion, cuts: Cuts, read: Mapping[Partition, int], *, bisect: bool) -> bool:
+        """False where an event was met that cuts its partition: nothing was done, and it is to be tried again."""
+        connection, ledger = self._connection, self._ledger
+        events = self._routed(portion, cuts)
+        offsets = ledger.moving(cuts.limit(offsets_behind(portion.events)))
+        if not offsets:
+            return True
+        self._tally, began, known = Tally(), time.monotonic(), cuts.changes
+        self._deadline = began + self._settings.max_transaction_seconds
+        ledger.sign(connection, portion.came)  # step 1
+        self._targets.order.defer(connection)
+        ledger.advance(connection, offsets)  # step 2
+        verdicts = Verdicts(
+            self._settings, ledger, connection, self._tally, cuts, self._patience, read, self._targets.conflicts
+        )
+        events = [one for one in self._new(events) if verdicts.admits(one.event, one.problem)]  # step 3
         if bisect:
-            self._refused = set()
-            self._halves(good)  # step 4
-        else:
-            self._run(good)
+            Bisection(connection, self._run, verdicts).apply(events)  # step 4
+        elif cuts.changes == known:
+            self._run(events)
+        if cuts.changes != known:
+            connection.rollback()
+            return False
+        applied = time.monotonic()
         connection.commit()  # step 5
-        self._ledger.advanced(offsets)
-        self._ledger.blocked = frozenset(self._blocked | self._refused)
+        committed = time.monotonic()
+        self._tally.add_to(self._progress, committed - began, committed - applied)
+        ledger.advanced(offsets)
+        ledger.blocked = verdicts.blocked
+        return True
+
+    def _routed(self, portion: Portion, cuts: Cuts) -> list[Routed]:
+        """The events that are taken, those of parents' topics before others."""
+        router, out = self._targets.router, []
+        for place, event in enumerate(portion.events):
+            if self._targets.halted(event.partition.topic) is not None:
+                cuts.add(event, pause=LOOK_AGAIN)
+            if not cuts.spares(event):
+                continue
+            if place in portion.refused:
+                out.append(Routed(event, [], loops=True))
+                continue
+            problem = event.problem or (self._inbox.problem(event) if self._inbox is not None else None)
+            try:
+                out.append(Routed(event, [] if problem else router.writes(event), problem))
+            except Unwritable as error:
+                out.append(Routed(event, [], str(error)))
+        return sorted(out, key=lambda routed: router.rank(routed.event.partition.topic))
+
+    def _new(self, events: list[Routed]) -> list[Routed]:
+        """Those that are not to be left out."""
+        left_out = [routed.event for routed in events if routed.loops]
+        self._tally.skipped.update((event.partition.topic, "loop") for event in left_out)
+        events = [routed for routed in events if not routed.loops]
+        if self._inbox is None:
+            return events
+        repeated = self._inbox.repeated(self._connection, [routed.event for routed in events])
+        self._tally.duplicates.update(events[place].event.partition.topic for place in repeated)
+        return [routed for place, routed in enumerate(events) if place not in repeated]
 
     def _run(self, events: list[Routed]) -> None:
-        for group in groups_of(write for routed in events for write in routed.writes):
-            lacking = execute(self._connection, group)
-            if lacking:
-                table, operation = str(group.shape.table), group.shape.operation
-                log.warning("rows were not there", table=table, operation=operation, rows=lacking)
-
-    def _halves(self, events: list[Routed]) -> None:
-        """Run `events` in a savepoint; where a row is refused, its halves, down to the event that it came from."""
-        events = [routed for routed in events if not self._follows(routed, self._refused)]
-        if not events:
-            return
-        try:
-            with self._connection.transaction():
-                self._run(events)
-        except (psycopg.Error, RowMissing) as error:
-            if isinstance(error, psycopg.Error) and fault(error) is not Fault.ROW:
-                raise
-            if len(events) == 1:
-                self._give_up(events[0].event, error)
-                return
-            middle = len(events) // 2
-            self._halves(events[:middle])
-            self._halves(events[middle:])
-
-    # Events that cannot be applied.
-
-    def _admitted(self, routed: Routed) -> bool:
-        if self._follows(routed, self._blocked):
-            return False
-        if routed.problem is not None:
-            self._park(routed.event, "Unwritable", None, routed.problem)
-            _add(self._blocked, routed.event)
-            return False
-        return True
-
-    def _follows(self, routed: Routed, before: set[Identity]) -> bool:
-        """Park an event whose key has one parked before it: what comes later must not overtake it.
-
-        What bisection finds is kept apart from `_blocked`, which by then holds keys of later events too.
-        """
-        if not before or routed.event.identity not in before:
-            return False
-        self._ledger.park(self._connection, routed.event, "Follower", None, "an earlier event of its key is parked")
-        return True
-
-    def _give_up(self, event: Event, error: psycopg.Error | RowMissing) -> None:
-        if isinstance(error, RowMissing):
-            self._park(event, "RowMissing", None, "the row to be changed is not there")
-        else:
-            words = error.diag.message_primary or ""
-            self._park(event, type(error).__name__, error.sqlstate, words, shown=described(error))
-        _add(self._refused, event)
-
-    def _park(self, event: Event, error: str, sqlstate: str | None, detail: str, *, shown: str = "") -> None:
-        """`detail` is the server's own words, which may hold values: into the table, and nowhere else."""
-        shown = shown or detail
-        if self._settings.on_error == "stop":
-            raise ApplyError(
-                f"{event} cannot be applied: {shown}",
-                hint="correct the table or the route and start again, or set sink.postgres.on_error: park",
-            )
-        self._ledger.park(self._connection, event, error, sqlstate, detail)
-        log.warning("parked an event", record=str(event), reason=shown)
-
-    def _refused_by_commit(self, error: psycopg.Error | RowMissing) -> ApplyError:
-        reason = described(error) if isinstance(error, psycopg.Error) else "a row is missing"
-        return ApplyError(
-            f"a batch of {len(self._events)} events up to {self._events[-1]} is refused by its commit: {reason}",
-            hint="a deferred constraint is violated: make it immediate to have the event named and parked",
-        )
+        done, conflicts = Tally(), self._targets.conflicts
+        writes = [write for routed in events for write in routed.writes]
+        for group in groups_of(conflicts.prepared(self._connection, writes, done)):
+            if time.monotonic() > self._deadline:
+                raise TookTooLong
+            try:
+                conflicts.execute(self._connection, group, done)
+            except psycopg.Error as error:
+                raise drift(error, group.shape) or error from None
+        # Not before the end: a savepoint takes back what was done of it.
+        self._tally.add(done)
 
 
-def _add(identities: set[Identity], event: Event) -> None:
-    if event.identity is not None:
-        identities.add(event.identity)
+class TookTooLong(Exception):
+    """A transaction has used up its time."""
 
 
 def _pause(attempt: int) -> None:

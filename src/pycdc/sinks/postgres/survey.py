@@ -10,9 +10,10 @@ from typing import Final
 import psycopg
 
 from pycdc.config import PostgresSink
+from pycdc.sinks.postgres.conflict_survey import ConflictFacts, survey_conflicts
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.session import Connection, connect, translate
-from pycdc.sinks.postgres.tables import mismatches, read_table
+from pycdc.sinks.postgres.tables import TargetTable, mismatches, read_table
 
 _RIGHTS: Final = """SELECT array_agg(kind) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS r(kind)
 WHERE NOT has_table_privilege(format('%%I.%%I', %s::text, %s::text), kind)"""
@@ -38,13 +39,14 @@ class TargetFacts:
     version: int
     routes: tuple[RouteFacts, ...]
     bookkeeping_sql: str | None
+    conflicts: ConflictFacts
 
 
 def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
     """Raises PycdcError where the database cannot be asked."""
     dsn = settings.dsn.get_secret_value()
     with _connected(dsn) as connection:
-        ledger = Ledger(dsn, pipeline, settings.bookkeeping)
+        ledger = Ledger.of(settings, pipeline)
         row = connection.execute(_MAY_CREATE).fetchone()
         ready = ledger.tables_exist(connection) or bool(row and row[0])
         return TargetFacts(
@@ -52,7 +54,13 @@ def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
             connection.info.server_version,
             tuple(_route(connection, settings, index) for index in range(len(settings.routes))),
             None if ready else ledger.create_sql(connection),
+            survey_conflicts(connection, settings, _tables(connection, settings)),
         )
+
+
+def _tables(connection: Connection, settings: PostgresSink) -> dict[str, TargetTable]:
+    found = {route.table: read_table(connection, route.table) for route in settings.routes}
+    return {name: table for name, table in found.items() if table is not None}
 
 
 @contextmanager

@@ -17,7 +17,7 @@ _TABLE: Final = "SELECT to_regclass(%s)::oid"
 _COLUMNS: Final = """SELECT a.attname, n.nspname, t.typname, coalesce(base.typcategory, t.typcategory),
     coalesce(base.typname, t.typname), coalesce(element.typname, ''),
     a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL,
-    a.attidentity, a.attgenerated <> ''
+    a.attidentity, a.attgenerated <> '', t.typarray <> 0 AND coalesce(base.typtype, t.typtype) <> 'c'
 FROM pg_attribute a
 JOIN pg_type t ON t.oid = a.atttypid
 JOIN pg_namespace n ON n.oid = t.typnamespace
@@ -38,7 +38,7 @@ class TargetColumn:
     """`type` is schema and name, without a modifier: an explicit cast to ``varchar(3)`` would cut in silence.
 
     `category` is pg_type.typcategory, `base` the type's name beneath domains, `element` an array's element type.
-    `required`: an insert must give it.
+    `required`: an insert must give it. `has_array`: there are arrays of its type, which unnest into one column.
     """
 
     name: str
@@ -49,6 +49,7 @@ class TargetColumn:
     required: bool
     identity: str
     generated: bool
+    has_array: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +92,7 @@ def read_table(connection: Connection, table: str) -> TargetTable | None:
     if oid is None:
         return None
     columns = {
-        str(row[0]): TargetColumn(str(row[0]), (row[1], row[2]), row[3], row[4], row[5], row[6], row[7], row[8])
+        str(row[0]): TargetColumn(str(row[0]), (row[1], row[2]), *row[3:])
         for row in connection.execute(_COLUMNS, (oid,))
     }
     indexes = connection.execute(_UNIQUE, (oid,)).fetchall()
@@ -133,10 +134,16 @@ def mismatches(route: Route, table: TargetTable | None) -> Iterator[tuple[str, s
         )
 
 
-def read_tables(connection: Connection, routes: list[Route]) -> dict[str, TargetTable]:
-    """The tables of all routes by their names there. Raises EnvironmentNotReady that tells everything that is wrong."""
+def tables_now(connection: Connection, routes: list[Route]) -> dict[str, TargetTable | None]:
+    """The tables of all routes by their names there, None for one that is gone."""
     tables = {route.table: read_table(connection, route.table) for route in routes}
     connection.rollback()
+    return tables
+
+
+def read_tables(connection: Connection, routes: list[Route]) -> dict[str, TargetTable]:
+    """The tables of all routes by their names there. Raises EnvironmentNotReady that tells everything that is wrong."""
+    tables = tables_now(connection, routes)
     wrong = [
         (f"sink.postgres.routes[{index}]: {fact}", remedy)
         for index, route in enumerate(routes)

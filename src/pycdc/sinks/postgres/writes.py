@@ -13,42 +13,72 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from functools import lru_cache
+from operator import itemgetter
+from typing import Final, Literal, NamedTuple
 
+from pycdc.events import Event
 from pycdc.sinks.postgres.tables import TargetTable
 
 Operation = Literal["insert", "upsert", "update", "delete"]
 Number = int | Decimal
 
 
-@dataclass(slots=True, repr=False)
-class Write:
-    """`key` and `set` hold texts, `add` what is added. `must_exist`: a row that is not there is an error.
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """What writes of one statement share: columns that say which row, that are set, and that are added to.
 
-    `order` is the route's place in the configuration. The repr holds no values.
+    There is one object a shape, made by `shape_of`. `must_exist`: a row that is not there is an error. `order` is the
+    route's place in the configuration. `space` is what rows of the same key values share.
     """
 
     table: TargetTable
     operation: Operation
-    key: dict[str, str]
-    set: dict[str, str | None] = field(default_factory=dict)
-    add: dict[str, Number] = field(default_factory=dict)
+    key: tuple[str, ...]
+    set: tuple[str, ...] = ()
+    add: tuple[str, ...] = ()
     must_exist: bool = False
     order: int = 0
+    space: tuple[TargetTable, tuple[str, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "space", (self.table, self.key))
+
+
+@lru_cache(maxsize=4096)
+def shape_of(
+    table: TargetTable,
+    operation: Operation,
+    key: tuple[str, ...],
+    assigned: tuple[str, ...] = (),
+    add: tuple[str, ...] = (),
+    must_exist: bool = False,
+    order: int = 0,
+) -> Shape:
+    """An upsert that lacks a column which an insert must give can only be meant for a row that is there."""
+    if operation == "upsert" and not table.required <= {*key, *assigned}:
+        operation, must_exist = "update", True
+    return Shape(table, operation, key, assigned, add, must_exist, order)
+
+
+class Write(NamedTuple):
+    """`key` and `set` hold texts, `add` what is added, in the order of the shape's columns. The repr holds no values.
+
+    `event` is where it comes from, the last one where several became one write; `first` is then the first of them.
+    """
+
+    shape: Shape
+    key: tuple[str, ...]
+    set: tuple[str | None, ...]
+    add: tuple[Number, ...]
+    event: Event
+    first: Event
 
     def __repr__(self) -> str:
-        return f"Write({self.operation} {self.table})"
+        return f"Write({self.shape.operation} {self.shape.table})"
 
 
-class Shape(NamedTuple):
-    """What writes of one statement share."""
-
-    table: TargetTable
-    operation: Operation
-    key: tuple[str, ...]
-    set: tuple[str, ...]
-    add: tuple[str, ...]
-    must_exist: bool
+_KEY: Final = itemgetter(1)
 
 
 @dataclass(slots=True)
@@ -57,77 +87,84 @@ class Group:
 
     shape: Shape
     writes: list[Write]
-    order: int
 
 
 def groups_of(writes: Iterable[Write]) -> list[Group]:
     """The statements that do what `writes` do one after another."""
-    waves: list[dict[tuple[object, ...], Write]] = []
-    last: dict[tuple[object, ...], int] = {}
+    waves: list[dict[object, Write]] = [{}]
+    first_wave = waves[0]
+    later: dict[object, int] = {}
     for write in writes:
-        row = (write.table, *sorted(write.key.items()))
-        wave = last.get(row)
-        if wave is not None:
-            merged = merge(waves[wave][row], write)
-            if merged is not None:
-                waves[wave][row] = merged
-                continue
-        wave = 0 if wave is None else wave + 1
+        row = (write.shape.space, write.key)
+        earlier = first_wave.get(row)
+        if earlier is None:
+            first_wave[row] = write
+            continue
+        wave = later.get(row, 0)
+        merged = merge(waves[wave][row], write)
+        if merged is not None:
+            waves[wave][row] = merged
+            continue
+        wave += 1
         if wave == len(waves):
             waves.append({})
         waves[wave][row] = write
-        last[row] = wave
+        later[row] = wave
     return [group for wave in waves for group in _grouped(wave.values())]
 
 
 def _grouped(writes: Iterable[Write]) -> list[Group]:
-    groups: dict[Shape, Group] = {}
+    groups: dict[Shape, list[Write]] = {}
     for write in writes:
-        shape = shape_of(write)
-        group = groups.setdefault(shape, Group(shape, [], write.order))
-        group.order = min(group.order, write.order)
-        group.writes.append(write)
-    for group in groups.values():
-        group.writes.sort(key=lambda write: tuple(write.key.values()))
-    removing = [group for group in groups.values() if group.shape.operation == "delete"]
-    writing = [group for group in groups.values() if group.shape.operation != "delete"]
-    return sorted(writing, key=lambda group: group.order) + sorted(removing, key=lambda group: -group.order)
-
-
-def shape_of(write: Write) -> Shape:
-    """An upsert that lacks a column which an insert must give can only be meant for a row that is there."""
-    operation, must_exist = write.operation, write.must_exist
-    if operation == "upsert" and not write.table.required <= {*write.key, *write.set}:
-        operation, must_exist = "update", True
-    return Shape(
-        write.table, operation, tuple(sorted(write.key)), tuple(sorted(write.set)), tuple(sorted(write.add)), must_exist
-    )
+        shape = write.shape
+        if shape in groups:
+            groups[shape].append(write)
+        else:
+            groups[shape] = [write]
+    for members in groups.values():
+        members.sort(key=_KEY)
+    made = [Group(shape, members) for shape, members in groups.items()]
+    removing = [group for group in made if group.shape.operation == "delete"]
+    writing = [group for group in made if group.shape.operation != "delete"]
+    return sorted(writing, key=lambda group: group.shape.order) + sorted(removing, key=lambda group: -group.shape.order)
 
 
 def merge(first: Write, second: Write) -> Write | None:
     """One write that does what both do, None where there is none."""
-    if second.operation == "delete":
-        return second
-    if first.operation == "delete" or second.operation == "insert":
+    before, after = first.shape, second.shape
+    if after.operation == "delete":
+        return second._replace(first=first.first)
+    if before.operation == "delete" or after.operation == "insert":
         return None
-    if not first.add and not second.add:
+    if not before.add and not after.add:
         return _assigned(first, second)
-    if first.operation == second.operation == "update" and not (second.set.keys() & first.add.keys()):
+    if before.operation == after.operation == "update" and not set(after.set) & set(before.add):
         return _added(first, second)
     return None
 
 
 def _assigned(first: Write, second: Write) -> Write | None:
-    if second.operation == "upsert" and first.operation == "update":
+    before, after = first.shape, second.shape
+    if before is after:
+        return second._replace(first=first.first)
+    if after.operation == "upsert" and before.operation == "update":
         return None  # the row may not be there, and then the update writes nothing
-    merged = {**first.set, **second.set}
-    return Write(first.table, first.operation, first.key, merged, {}, first.must_exist, first.order)
+    merged = {**dict(zip(before.set, first.set, strict=True)), **dict(zip(after.set, second.set, strict=True))}
+    return _made(first, second, merged, {})
 
 
 def _added(first: Write, second: Write) -> Write | None:
-    if first.must_exist != second.must_exist or first.set.keys() & second.add.keys():
+    before, after = first.shape, second.shape
+    if before.must_exist != after.must_exist or set(before.set) & set(after.add):
         return None
-    added: dict[str, Number] = dict(first.add)
-    for column, amount in second.add.items():
+    merged = {**dict(zip(before.set, first.set, strict=True)), **dict(zip(after.set, second.set, strict=True))}
+    added: dict[str, Number] = dict(zip(before.add, first.add, strict=True))
+    for column, amount in zip(after.add, second.add, strict=True):
         added[column] = added.get(column, 0) + amount
-    return Write(first.table, "update", first.key, {**first.set, **second.set}, added, first.must_exist, first.order)
+    return _made(first, second, merged, added)
+
+
+def _made(first: Write, second: Write, merged: dict[str, str | None], added: dict[str, Number]) -> Write:
+    shape = first.shape
+    told = shape_of(shape.table, shape.operation, shape.key, tuple(merged), tuple(added), shape.must_exist, shape.order)
+    return Write(told, first.key, tuple(merged.values()), tuple(added.values()), second.event, first.first)

@@ -1,0 +1,101 @@
+"""What the live view and the log lines say of a pipeline that writes into tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from pycdc.cli.amounts import duration, number, plural
+from pycdc.observability.durations import Durations
+from pycdc.observability.progress import Progress
+
+_OPERATIONS: Final = ("insert", "upsert", "update", "delete")
+
+
+def behind(progress: Progress) -> int | None:
+    """Records that are still to be applied, over the partitions that this process has; None before it has any."""
+    places = progress.partitions.copy().values()
+    return sum(place.behind for place in places) if places else None
+
+
+def summary(progress: Progress) -> Iterator[tuple[str, Text]]:
+    """Rows of the view, by what there is to tell."""
+    if progress.partitions:
+        records = plural(behind(progress) or 0, "record")
+        yield "position", Text(f"{plural(len(progress.partitions), 'partition')}, {records} behind")
+    if progress.transactions:
+        taken = _quantiles(progress.applying)
+        yield (
+            "transactions",
+            Text(f"{number(progress.transactions)}   {taken}, commit {_quantiles(progress.committing)}"),
+        )
+    for name, counts in (("retries", progress.retried), ("parked", progress.parked)):
+        if counts:
+            yield name, Text(_by_reason(counts.copy()), style="yellow")
+    if progress.skipped:
+        yield "skipped", Text(number(sum(progress.skipped.copy().values())))
+    if progress.duplicates:
+        yield "duplicates", Text(number(sum(progress.duplicates.copy().values())))
+    if progress.conflicts:
+        yield "conflicts", Text(_by_reason(_decisions(progress)), style="yellow")
+    for topic, reason in progress.halted.copy().items():
+        yield "halted", Text(f"{topic}: {reason}", style="red")
+
+
+def _quantiles(durations: Durations) -> str:
+    middle, nearly_all = durations.quantile(0.5), durations.quantile(0.99)
+    return "" if middle is None or nearly_all is None else f"p50 {duration(middle)}, p99 {duration(nearly_all)}"
+
+
+def _by_reason(counts: Mapping[str, int]) -> str:
+    named = ", ".join(f"{reason} {number(count)}" for reason, count in sorted(counts.items()))
+    return f"{number(sum(counts.values()))}   {named}"
+
+
+def _decisions(progress: Progress) -> Counter[str]:
+    out: Counter[str] = Counter()
+    for (_, _, decision), count in progress.conflicts.copy().items():
+        out[decision] += count
+    return out
+
+
+def tables(applied: Mapping[tuple[str, str], int], limit: int) -> Table:
+    """Rows by table and operation; at most `limit` tables, those with most rows first."""
+    totals: Counter[str] = Counter()
+    for (table, _), count in applied.items():
+        totals[table] += count
+    shown = [name for name in _OPERATIONS if any(operation == name for _, operation in applied)]
+    grid = Table(box=None, padding=(0, 2), header_style="dim")
+    grid.add_column("table")
+    for name in shown:
+        grid.add_column(name, justify="right")
+    busiest = sorted(totals, key=lambda table: (-totals[table], table))
+    for table in busiest[:limit]:
+        grid.add_row(Text(table), *(number(applied.get((table, name), 0)) for name in shown))
+    if len(busiest) > limit:
+        grid.add_row(f"… {len(busiest) - limit} more")
+    return grid
+
+
+def fields(progress: Progress) -> dict[str, object]:
+    """For a log line. None is left out by the caller."""
+    slow = progress.applying.quantile(0.99)
+    counts: dict[str, Counter[Any]] = {
+        "rows": progress.applied,
+        "retries": progress.retried,
+        "parked": progress.parked,
+        "skipped": progress.skipped,
+        "duplicates": progress.duplicates,
+        "conflicts": progress.conflicts,
+    }
+    return {
+        "lag_records": behind(progress),
+        "transactions": progress.transactions or None,
+        **{name: sum(counter.copy().values()) or None for name, counter in counts.items()},
+        "apply_p99_ms": None if slow is None else round(slow * 1000, 1),
+        "halted": sorted(progress.halted) or None,
+    }

@@ -1,0 +1,32 @@
+"""What a sink's rules for conflicts need of its session and server, asked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pycdc.config import PostgresSink
+from pycdc.sinks.postgres.conflict_log import ConflictLog
+from pycdc.sinks.postgres.conflict_policy import policies
+from pycdc.sinks.postgres.conflicts import Conflicts
+from pycdc.sinks.postgres.session import Connection
+from pycdc.sinks.postgres.tables import TargetTable
+
+
+def set_up_conflicts(
+    connection: Connection,
+    settings: PostgresSink,
+    pipeline: str,
+    tables: Mapping[str, TargetTable],
+    origin: str | None,
+) -> Conflicts:
+    """`origin` is the session's. Raises PycdcError where a rule cannot be kept."""
+    by_origin = origin is not None and tracks_commits(connection)
+    journal = ConflictLog(pipeline, settings.bookkeeping, settings.conflicts)
+    return Conflicts(pipeline, policies(settings, tables, by_origin=by_origin), journal.since(connection), journal)
+
+
+def tracks_commits(connection: Connection) -> bool:
+    """Whether the server knows who wrote a row last."""
+    row = connection.execute("SELECT current_setting('track_commit_timestamp')").fetchone()
+    connection.commit()
+    return row is not None and row[0] == "on"

@@ -1,0 +1,305 @@
+"""Writes a group's rows, those that conflict included.
+
+1. The group's one statement leaves rows alone that conflict (see `guards`). Nearly always it writes all of them.
+2. If it wrote fewer, the rows of those that are left are locked, and read.
+3. What they are then is final: nobody changes them before this transaction ends. So each is looked at again, decided,
+   recorded, and written without a guard.
+
+A row that is not there cannot be locked. Where it has to be made it is inserted, and if somebody else was faster, the
+transaction is repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from pycdc.config import ConflictRule
+from pycdc.observability.logger import get_logger
+from pycdc.origins import origin_prefix
+from pycdc.sinks.postgres.conflict import UNIQUE, Conflict, Decision, Kind, Settled, Undecided, decide, knew, time_from
+from pycdc.sinks.postgres.conflict_log import ConflictLog
+from pycdc.sinks.postgres.conflict_policy import Policy, Version
+from pycdc.sinks.postgres.conflict_rows import Found, read_locked
+from pycdc.sinks.postgres.conflict_updates import as_change
+from pycdc.sinks.postgres.conflict_writes import as_insert, as_update, chosen
+from pycdc.sinks.postgres.guards import FREE, Guard
+from pycdc.sinks.postgres.refusals import Parked, Refused, RowMissing
+from pycdc.sinks.postgres.session import Connection
+from pycdc.sinks.postgres.statements import execute, parameters, statement
+from pycdc.sinks.postgres.tables import TargetTable
+from pycdc.sinks.postgres.tally import Tally
+from pycdc.sinks.postgres.values import Unwritable, array_of
+from pycdc.sinks.postgres.writes import Group, Write, groups_of
+
+log = get_logger()
+
+
+class Conflicts:
+    """One for a sink."""
+
+    def __init__(
+        self, pipeline: str, policies: Mapping[TargetTable, Policy], since: datetime | None, journal: ConflictLog
+    ) -> None:
+        self._policies = policies
+        self._writer = (origin_prefix(pipeline), since)
+        self._journal = journal
+        self._inserts: dict[object, Write] = {}
+        self._prepares = any(policy.prepares for policy in policies.values())
+
+    def prepared(self, connection: Connection, writes: list[Write], tally: Tally) -> list[Write]:
+        """What of `writes` is to be written, as `execute` needs it, before those of a row are told as one.
+
+        Without those that come behind a newer version of their row. Raises Refused where an event does not tell what
+        its rule needs.
+        """
+        if not self._prepares:
+            return writes
+        self._inserts.clear()
+        highest: dict[object, Version] = {}
+        kept, settled = [], []
+        try:
+            for write in writes:
+                policy = self._policies[write.shape.table]
+                change = self._as_change(policy, write)
+                if policy.detection == "version" and _is_stale(policy, write, highest):
+                    decision, rest = chosen(policy, _stale(policy, write), change, Decision.MONOLITH)
+                    settled.append(Settled(_stale(policy, write), write.event, decision))
+                    kept += [rest] if rest is not None else []
+                else:
+                    kept.append(change)
+        except Unwritable as error:
+            raise Refused(str(error)) from None
+        self.tell(connection, settled, tally)
+        return kept
+
+    def _as_change(self, policy: Policy, write: Write) -> Write:
+        change = as_change(policy, write)
+        if change is not write and write.shape.operation == "upsert":
+            self._inserts[_row(write)] = write
+        return change
+
+    def execute(self, connection: Connection, group: Group, tally: Tally) -> None:
+        """Write `group`, and count in `tally`. Raises Refused where a write must not be passed over."""
+        table, operation = group.shape.table, group.shape.operation
+        try:
+            undone = self._execute(connection, self._policies[table], group, tally)
+        except (Unwritable, Undecided) as error:
+            raise Refused(str(error)) from None
+        tally.applied[str(table), operation] += len(group.writes) - undone
+
+    # What the database or a rule refused.
+
+    def met(self, writes: list[Write], error: psycopg.Error | Refused) -> Conflict | None:
+        """The conflict that kept an event, which is all of `writes`, from being applied; None if it was none."""
+        if isinstance(error, Refused):
+            return error.conflict
+        if not isinstance(error, psycopg.errors.UniqueViolation):
+            return None
+        table = f"{error.diag.schema_name}.{error.diag.table_name}"
+        write = next((write for write in writes if str(write.shape.table) == table), None)
+        if write is None:  # a trigger's table
+            return None
+        kind = Kind.INSERT_EXISTS if write.shape.operation == "insert" else Kind.UNIQUE_EXISTS
+        return _unseen(self._policies[write.shape.table], write, kind)
+
+    def stays(self, met: Conflict) -> bool:
+        """Whether the event gives way. It cannot win against another row's unique key."""
+        return met.kind in UNIQUE and self._rule(met).default == "monolith_wins"
+
+    def parks(self, met: Conflict) -> bool:
+        """Whether the event is parked even where errors stop the pipeline."""
+        return self._rule(met).default in ("park", "python") and met.kind is not Kind.UPDATE_MISSING
+
+    def _rule(self, met: Conflict) -> ConflictRule:
+        return next(policy.rule for table, policy in self._policies.items() if str(table) == met.table)
+
+    def _execute(self, connection: Connection, policy: Policy, group: Group, tally: Tally) -> int:
+        """How many writes were not done."""
+        shape, guard = group.shape, policy.guard(group.shape)
+        if guard is None:
+            return execute(connection, group)
+        values = self._parameters(policy, group, guard)
+        cursor = connection.execute(statement(shape, guard), values, prepare=True)
+        if cursor.rowcount == len(group.writes) or not guard.reports:
+            return 0
+        return self._settle(connection, policy, guard, _left(group, cursor), tally)
+
+    def _parameters(self, policy: Policy, group: Group, guard: Guard) -> list[Any]:
+        values: list[Any] = list(parameters(group.shape, group.writes))
+        if guard.kind == "before":
+            values.append(array_of([_old_row(policy, write) for write in group.writes]))
+        elif guard.kind in ("version", "time"):
+            versions = [policy.version(write) for write in group.writes]
+            values += [array_of(versions)] if group.shape.operation in ("update", "delete") else []
+        return values + list(self._writer) if guard.kind == "origin" else values
+
+    # The rows that are left.
+
+    def _settle(
+        self,
+        connection: Connection,
+        policy: Policy,
+        guard: Guard,
+        left: tuple[list[Write], set[tuple[str, ...]]],
+        tally: Tally,
+    ) -> int:
+        writes, written = left
+        found = read_locked(connection, policy, writes, self._writer)
+        again: list[Write] = []
+        settled: list[Settled] = []
+        undone = 0
+        for each in found:
+            if each.key in written:
+                continue  # the key is written in another way, 07 for 7
+            outcome, write = self._outcome(policy, guard, each)
+            settled += [outcome] if outcome is not None else []
+            again += [write] if write is not None else []
+            undone += write is None
+        self._write(connection, again)
+        self.tell(connection, settled, tally)
+        return undone
+
+    def _outcome(self, policy: Policy, guard: Guard, found: Found) -> tuple[Settled | None, Write | None]:
+        """What it was, if it was a conflict, and what is written, if anything is."""
+        write = found.write
+        if found.current is None:
+            return self._missing(policy, found)
+        kind = _kind(policy, guard, found)
+        met = None if kind is None else _conflict(policy, found, kind)
+        if met is None or knew(met, policy.rule):
+            return None, as_update(write, policy.owned)
+        decision, chosen_write = chosen(policy, met, write, decide(met, policy.rule, policy.function))
+        if decision is Decision.PARKED:
+            raise Parked(met)
+        return Settled(met, write.event, decision), chosen_write
+
+    def _missing(self, policy: Policy, found: Found) -> tuple[Settled | None, Write | None]:
+        write = found.write
+        shape = write.shape
+        if shape.operation in ("insert", "upsert"):
+            return None, as_insert(write)  # it was there a moment ago
+        insert = self._inserts.get(_row(write))
+        if policy.removes(write):
+            if write.event.raw_value is None:
+                return None, None  # a tombstone says that there is no such row, and is right
+            return Settled(_conflict(policy, found, Kind.DELETE_MISSING), write.event, Decision.IGNORED), None
+        met = _conflict(policy, found, Kind.UPDATE_MISSING)
+        if insert is None:
+            if shape.must_exist:
+                raise RowMissing(met)
+            return Settled(met, write.event, Decision.IGNORED), None
+        answer = decide(met, policy.rule, policy.function)
+        if answer is Decision.PARKED:
+            raise Parked(met)
+        made = answer is not Decision.MONOLITH
+        return Settled(met, write.event, Decision.SERVICE if made else Decision.IGNORED), (
+            as_insert(insert) if made else None
+        )
+
+    def _write(self, connection: Connection, writes: list[Write]) -> None:
+        for group in groups_of(writes):
+            inserts = group.shape.operation == "insert"
+            query = statement(group.shape, Guard("absent") if inserts else FREE)
+            done = connection.execute(query, parameters(group.shape, group.writes))
+            if done.rowcount != len(group.writes):
+                raise psycopg.errors.SerializationFailure("a row came or went in this moment")
+
+    def tell(self, connection: Connection, settled: list[Settled], tally: Tally) -> None:
+        """Record and count them."""
+        self._journal.record(connection, settled)
+        for each in settled:
+            table, kind = each.conflict.table, each.conflict.kind
+            tally.conflicts[table, kind.value, each.decision.value] += 1
+            if each.decision is Decision.IGNORED:
+                tally.skipped[table, "RowMissing"] += 1
+        if settled:
+            log.info("conflicts were decided", table=settled[0].conflict.table, rows=len(settled))
+
+
+def _left(group: Group, cursor: psycopg.Cursor[Any]) -> tuple[list[Write], set[tuple[str, ...]]]:
+    """The writes that were not done, and keys of rows that were, as the columns print them."""
+    if group.shape.operation in ("update", "delete"):
+        done = {number for (number,) in cursor}
+        return [write for number, write in enumerate(group.writes, 1) if number not in done], set()
+    written = set(cursor.fetchall())
+    return [write for write in group.writes if write.key not in written], written
+
+
+def _row(write: Write) -> object:
+    return write.shape.space, write.key
+
+
+def _is_stale(policy: Policy, write: Write, highest: dict[object, Version]) -> bool:
+    text = policy.version(write)
+    if text is None:
+        return False
+    version, row = policy.comparable(text), _row(write)
+    seen = highest.get(row)
+    if seen is not None:
+        # Times of one row that are equal come in the order of its events; an equal version is a duplicate.
+        same_is_stale = policy.rule.version is not None and not policy.removes(write)
+        if version < seen or (same_is_stale and version == seen):  # type: ignore[operator]
+            return True
+    highest[row] = version
+    return False
+
+
+def _stale(policy: Policy, write: Write) -> Conflict:
+    return _unseen(policy, write, Kind.DELETE_STALE if policy.removes(write) else Kind.UPDATE_STALE)
+
+
+def _unseen(policy: Policy, write: Write, kind: Kind) -> Conflict:
+    """A conflict with a row that was not read. What the event sets is told as texts."""
+    return Conflict(
+        str(policy.table),
+        kind,
+        dict(zip(write.shape.key, write.key, strict=True)),
+        current=None,
+        incoming=None if policy.removes(write) else dict(zip(write.shape.set, write.set, strict=True)),
+        before=None,
+        event_time=policy.time(write.event),
+        current_time=None,
+        origin=None,
+    )
+
+
+def _old_row(policy: Policy, write: Write) -> str:
+    return policy.as_json(policy.before(write.first, write.shape.order))
+
+
+def _kind(policy: Policy, guard: Guard, found: Found) -> Kind | None:
+    """None where the row, now that it is locked, is as expected."""
+    removes = policy.removes(found.write)
+    if guard.kind == "absent":
+        return Kind.INSERT_EXISTS
+    if guard.kind in ("version", "time"):
+        return Kind.DELETE_STALE if removes else Kind.UPDATE_STALE
+    if guard.kind == "before":
+        return None if found.agrees else Kind.DELETE_VALUES_DIFFER if removes else Kind.UPDATE_VALUES_DIFFER
+    if guard.kind == "none" or found.ours:
+        return None
+    return Kind.DELETE_ORIGIN_DIFFERS if removes else Kind.UPDATE_ORIGIN_DIFFERS
+
+
+def _conflict(policy: Policy, found: Found, kind: Kind) -> Conflict:
+    row, shape = found.current, found.write.shape
+    texts = dict(zip(shape.key, found.write.key, strict=True))
+    time = found.committed_at
+    if policy.rule.row_time is not None:
+        time = None if row is None else time_from(row[policy.rule.row_time])
+    return Conflict(
+        str(policy.table),
+        kind,
+        texts if row is None else {name: row[name] for name in shape.key},
+        row,
+        found.incoming,
+        found.before,
+        policy.time(found.write.event),
+        time,
+        found.origin,
+        found.knew,
+    )

@@ -1,0 +1,241 @@
+"""Parked events, applied after all: in the order of their offsets, until their key is free or one cannot be applied.
+
+A key is one transaction. It begins with the lock on the offsets of the key's partition, which the running pipeline
+takes too, before it looks at what is parked: so it neither parks a follower that nobody would find, nor overtakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from pycdc.config import PostgresSink as Settings
+from pycdc.config import Route
+from pycdc.errors import ApplyError, EnvironmentNotReady
+from pycdc.events import Event, Partition
+from pycdc.sinks.postgres.conflict_archive import ConflictArchive, Place
+from pycdc.sinks.postgres.conflict_images import write_image
+from pycdc.sinks.postgres.conflict_setup import set_up_conflicts
+from pycdc.sinks.postgres.conflicts import Conflicts
+from pycdc.sinks.postgres.ledger import Ledger
+from pycdc.sinks.postgres.origin import set_up_origin
+from pycdc.sinks.postgres.refusals import Refused
+from pycdc.sinks.postgres.routing import Router
+from pycdc.sinks.postgres.session import Fault, connect, described, fault, translate
+from pycdc.sinks.postgres.statements import parameters, statement
+from pycdc.sinks.postgres.tables import read_tables
+from pycdc.sinks.postgres.tally import Tally
+from pycdc.sinks.postgres.values import Unwritable
+from pycdc.sinks.postgres.writes import Write, groups_of, shape_of
+
+Decode = Callable[[Partition, int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]], Event]
+
+_LOCK: Final = "SELECT 1 FROM {offsets} WHERE pipeline = %s AND topic = %s AND partition = %s FOR UPDATE"
+_KEYS: Final = """SELECT topic, partition, key, min("offset") FROM {parked} WHERE pipeline = %s
+GROUP BY topic, partition, key, CASE WHEN key IS NULL THEN "offset" END ORDER BY 1, 2, 4"""
+_EVENTS: Final = """SELECT "offset", (extract(epoch FROM parked_at) * 1000)::bigint, key, value, header_names,
+    header_values
+FROM {parked} WHERE pipeline = %s AND topic = %s AND partition = %s
+    AND (key = %s OR (key IS NULL AND %s::bytea IS NULL AND "offset" = %s))
+ORDER BY "offset" FOR UPDATE"""
+_KEY: Final = 'SELECT key FROM {parked} WHERE pipeline = %s AND topic = %s AND partition = %s AND "offset" = %s'
+_DELETE: Final = 'DELETE FROM {parked} WHERE pipeline = %s AND topic = %s AND partition = %s AND "offset" = %s'
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Records that wait for each other: those of a key in a partition, or one without a key."""
+
+    partition: Partition
+    key: bytes | None
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """`left` wait still, because of `reason`: what is wrong with the first of them."""
+
+    waiting: Waiting
+    applied: int
+    left: int
+    reason: str | None = None
+
+
+class Replay:
+    """One for a command. `decode` is a decoder's; a record without a time of its own gets that of its parking."""
+
+    def __init__(self, settings: Settings, pipeline: str, decode: Decode) -> None:
+        self._pipeline = pipeline
+        self._decode = decode
+        self._settings = settings
+        self._names = {
+            "offsets": sql.Identifier(settings.bookkeeping, "apply_offsets"),
+            "parked": sql.Identifier(settings.bookkeeping, "parked"),
+        }
+        dsn = settings.dsn.get_secret_value()
+        self._ledger = Ledger.of(settings, pipeline)
+        self._connection = connect(dsn)
+        try:
+            if not self._ledger.tables_exist(self._connection):
+                raise EnvironmentNotReady("the pipeline has never run", hint="start it with `pycdc run`")
+            tables = read_tables(self._connection, settings.routes)
+            self._router = Router(settings, tables)
+            self._origin = set_up_origin(self._connection, pipeline)
+            self._tables = tables
+            self._conflicts = set_up_conflicts(self._connection, settings, pipeline, tables, self._origin)
+        except psycopg.Error as error:
+            self._connection.close()
+            raise translate(error) from None
+        except BaseException:
+            self._connection.close()
+            raise
+        self.archive = ConflictArchive(self._connection, pipeline, settings.bookkeeping)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def waiting(self) -> list[Waiting]:
+        rows = self._connection.execute(self._sql(_KEYS), (self._pipeline,)).fetchall()
+        self._connection.rollback()
+        return [Waiting(Partition(topic, number), _bytes(key), first) for topic, number, key, first in rows]
+
+    def behind(self, place: Place) -> Waiting | None:
+        """Those among which a parked record is; None if it is not parked."""
+        found = self._connection.execute(self._sql(_KEY), (self._pipeline, *place.partition, place.offset)).fetchone()
+        key = None if found is None else _bytes(found[0])
+        for each in self.waiting() if found is not None else ():
+            if (each.partition, each.key) == (place.partition, key) and (key is not None or each.first == place.offset):
+                return each
+        return None
+
+    def replay(self, waiting: Waiting) -> Replayed:
+        """Raises PycdcError where the database cannot be asked."""
+        return self._transaction(waiting, None)
+
+    def resolve(self, number: int, side: str) -> Replayed | None:
+        """Decide a conflict after all: `service` writes what the event said, `monolith` what the row was, or stays.
+
+        A parked one is taken out of the parked events, and its followers are replayed; None for one that was decided
+        before. Raises ApplyError, ConfigError.
+        """
+        found = self.archive.conflict(number)
+        if found is None:
+            raise ApplyError(f"there is no conflict {number}", hint="`pycdc conflicts list` shows those that there are")
+        if found["resolved_at"] is not None:
+            raise ApplyError(
+                f"conflict {number} was resolved before", hint=f"`pycdc conflicts show … {number}` tells how"
+            )
+        place = Place(Partition(found["topic"], found["partition"]), found["offset"])
+        head = next((each for each in self.waiting() if (each.partition, each.first) == place), None)
+        if head is not None:
+            return self._transaction(head, _Verdict(found["table"], side))
+        with self._guarded():
+            self._ledger.sign(self._connection)
+            table = next((table for table in self._tables.values() if str(table) == found["table"]), None)
+            if table is None:
+                raise ApplyError(f"no route writes table {found['table']} any more", hint="put its row right by hand")
+            write_image(self._connection, table, found, side)
+            self.archive.resolved(side, number=number)
+        return None
+
+    def _transaction(self, waiting: Waiting, verdict: _Verdict | None) -> Replayed:
+        with self._guarded():
+            connection, place = self._connection, (self._pipeline, *waiting.partition)
+            self._ledger.sign(connection)
+            connection.execute(self._sql(_LOCK), place)
+            rows = connection.execute(self._sql(_EVENTS), (*place, waiting.key, waiting.key, waiting.first)).fetchall()
+            done, reason = 0, None
+            for row in rows:
+                event = self._event(waiting.partition, row)
+                reason = self._apply(event, verdict)
+                if reason is not None:
+                    break
+                connection.execute(self._sql(_DELETE), (*place, event.offset))
+                said = verdict.side if verdict is not None else "replayed"
+                self.archive.resolved(said, place=Place(waiting.partition, event.offset))
+                done, verdict = done + 1, None
+        return Replayed(waiting, done, len(rows) - done, reason)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """A transaction: committed, or rolled back with the error."""
+        try:
+            yield
+            self._connection.commit()
+        except psycopg.Error as error:
+            self._connection.rollback()
+            raise translate(error) from None
+        except BaseException:
+            self._connection.rollback()
+            raise
+
+    def _apply(self, event: Event, verdict: _Verdict | None) -> str | None:
+        """Why it cannot be applied, None if it was."""
+        conflicts = self._conflicts
+        try:
+            writes = [] if event.problem else self._router.writes(event)
+            given_up: list[Write] = []
+            if verdict is not None and verdict.side == "monolith":
+                given_up = [write for write in writes if str(write.shape.table) == verdict.table]
+                writes = [write for write in writes if str(write.shape.table) != verdict.table]
+            elif verdict is not None:
+                conflicts = self._overruling()
+            with self._connection.transaction():
+                for write in given_up:
+                    self._agree(write)
+                for group in groups_of(conflicts.prepared(self._connection, writes, Tally())):
+                    conflicts.execute(self._connection, group, Tally())
+        except Unwritable as error:
+            return str(error)
+        except Refused as error:
+            return error.detail
+        except psycopg.Error as error:
+            if fault(error) is not Fault.ROW:
+                raise
+            return described(error)
+        return event.problem
+
+    def _agree(self, write: Write) -> None:
+        """Make the row the pipeline's own, as it is: it was looked at, so what follows does not conflict with it."""
+        shape = shape_of(write.shape.table, "update", write.shape.key, must_exist=True)
+        row = Write(shape, write.key, (), (), write.event, write.first)
+        self._connection.execute(statement(shape), parameters(shape, [row]))
+
+    def _overruling(self) -> Conflicts:
+        """Rules by which events win, and nothing is recorded: that was done before."""
+        routes = [_won(route) for route in self._settings.routes]
+        silent = self._settings.conflicts.model_copy(update={"record": False})
+        settings = self._settings.model_copy(update={"routes": routes, "conflicts": silent})
+        return set_up_conflicts(self._connection, settings, self._pipeline, self._tables, self._origin)
+
+    def _event(self, partition: Partition, row: tuple[Any, ...]) -> Event:
+        offset, timestamp, key, value, names, values = row
+        headers = tuple((name, _bytes(item)) for name, item in zip(names, values, strict=True))
+        return self._decode(partition, offset, timestamp, _bytes(key), _bytes(value), headers)
+
+    def _sql(self, text: LiteralString) -> sql.Composed:
+        return sql.SQL(text).format(**self._names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """About the first of the records that wait."""
+
+    table: str
+    side: str
+
+
+def _won(route: Route) -> Route:
+    if route.conflict is None:
+        return route
+    rule = route.conflict.model_copy(update={"default": "service_wins", "function": None})
+    return route.model_copy(update={"conflict": rule})
+
+
+def _bytes(value: Any) -> bytes | None:
+    return None if value is None else bytes(value)

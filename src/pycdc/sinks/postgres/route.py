@@ -1,0 +1,122 @@
+"""What a route makes of an event, in plain words: the twin of `route_compiler`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from pycdc.config import Route
+from pycdc.events import Event
+from pycdc.patterns import names_any
+from pycdc.sinks.postgres.fields import ABSENT, Look, look_up, time_of
+from pycdc.sinks.postgres.tables import TargetTable, key_columns
+from pycdc.sinks.postgres.values import Unwritable, text_of
+from pycdc.sinks.postgres.writes import Number, Operation, Write, shape_of
+
+
+class PlainRoute:
+    """Any event, any route. `fields` are the paths of the key's columns, `assigned` those of the others.
+
+    `assigned` is None where every field goes into the column of its name.
+    """
+
+    def __init__(self, route: Route, table: TargetTable, order: int, unavailable: str) -> None:
+        self.route = route
+        self.table = table
+        self.order = order
+        self.key = {column: route.key.get(column, column) for column in key_columns(route, table)}
+        self.assigned = {} if route.set is None and route.operation == "delta" else route.set
+        self.constants = {c: text for c, text in self._texts(route.constants, None).items() if c not in self.key}
+        self._unavailable = (unavailable, unavailable.encode(), [unavailable])
+        self._when = [(look_up(path), str(value)) for path, value in route.when.items()]
+        self._key_looks = {column: look_up(path) for column, path in self.key.items()}
+        self._looks = None if self.assigned is None else {c: look_up(path) for c, path in self.assigned.items()}
+        self._delta = {column: look_up(path) for column, path in route.delta.items()}
+
+    def takes_topic(self, topic: str) -> bool:
+        return names_any([self.route.topic], topic)
+
+    def takes(self, event: Event) -> bool:
+        row = event.before if event.deleted else event.row
+        return all(str(look(event, row)) == value for look, value in self._when)
+
+    def write(self, event: Event) -> Write | None:
+        """Raises Unwritable where the event does not fit; None where it means nothing."""
+        operation = self.route.operation
+        if event.deleted:
+            deletion = self.route.deletion
+            return None if deletion == "ignore" else self._removal(event, soft=deletion == "soft_delete")
+        if operation == "delete" or operation == "soft_delete":
+            return self._removal(event, soft=operation == "soft_delete")
+        if operation == "delta":
+            return self._write(event, "update", {c: self._amount(c, look, event) for c, look in self._delta.items()})
+        return self._write(event, operation, {})
+
+    def _write(self, event: Event, operation: Operation, add: dict[str, Number]) -> Write:
+        key = self._key_of(event)
+        values = self._assigned(event)
+        must_exist = operation == "update" and self.route.missing == "error"
+        shape = shape_of(self.table, operation, tuple(key), tuple(values), tuple(add), must_exist, self.order)
+        return Write(shape, tuple(key.values()), tuple(values.values()), tuple(add.values()), event, event)
+
+    def _removal(self, event: Event, *, soft: bool) -> Write:
+        """A row that is gone already is as it should be."""
+        key = self._key_of(event)
+        values = self._texts(self.route.soft_delete, event) if soft else {}
+        operation: Operation = "update" if soft else "delete"
+        shape = shape_of(self.table, operation, tuple(key), tuple(values), order=self.order)
+        return Write(shape, tuple(key.values()), tuple(values.values()), (), event, event)
+
+    def _key_of(self, event: Event) -> dict[str, str]:
+        row = event.before if event.deleted else event.row
+        out = {}
+        for column, look in self._key_looks.items():
+            value = look(event, row)
+            if value is ABSENT:
+                value = look(event, event.key if isinstance(event.key, dict) else None)
+            if value is ABSENT and event.deleted and len(self.key) == 1 and not isinstance(event.key, dict | None):
+                value = event.key  # a tombstone whose key is one plain value
+            text = None if value is ABSENT else text_of(value, self.table.columns[column])
+            if text is None:
+                raise Unwritable(f"the event does not tell the key column {column} of table {self.table}")
+            out[column] = text
+        return out
+
+    def _assigned(self, event: Event) -> dict[str, str | None]:
+        row = event.row or {}
+        columns = self.table.columns
+        if self._looks is None:
+            unknown = row.keys() - columns.keys() - set(self.key.values())
+            if unknown:
+                raise Unwritable(f"table {self.table} has no column {sorted(unknown)[0]}, and the route has no `set`")
+            fields = {name: row[name] for name in row if name in columns}
+        else:
+            fields = {column: look(event, row) for column, look in self._looks.items()}
+        told = {
+            column: text_of(value, columns[column])
+            for column, value in fields.items()
+            if value is not ABSENT and value not in self._unavailable
+            if not (column in self.key or column in self.constants or columns[column].generated)
+        }
+        return {**told, **self.constants}
+
+    def _amount(self, column: str, look: Look, event: Event) -> Number:
+        value = look(event, event.row)
+        try:
+            if value is ABSENT or isinstance(value, bool):
+                raise ValueError
+            amount = Decimal(repr(value) if isinstance(value, float) else value)
+            if not amount.is_finite():
+                raise ValueError
+        except (ValueError, TypeError, InvalidOperation):
+            raise Unwritable(f"the event has no number to add to column {column} of table {self.table}") from None
+        whole = amount.to_integral_value()
+        return int(whole) if amount == whole else amount
+
+    def _texts(self, values: Mapping[str, Any], event: Event | None) -> dict[str, str | None]:
+        out = {}
+        for column, value in values.items():
+            of_record = event is not None and value == "$timestamp"
+            out[column] = time_of(event) if event and of_record else text_of(value, self.table.columns[column])
+        return out

@@ -1,0 +1,91 @@
+"""Routes as generated functions: from the rows of one kind, which is a tuple of field names, to their writes.
+
+A function takes each field by its name and turns it into text where its type is the one that the column's would
+suggest; another type goes through `text_of`. Whatever is not plain (a key that is not in the row, a field that is not
+there, a delete) is left to the twin, `PlainRoute`. With 8 columns: 1.5 µs an event, and 8 by the twin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from pycdc.events import Event
+from pycdc.rows._codegen import compile_function
+from pycdc.sinks.postgres.fields import ABSENT, look_up
+from pycdc.sinks.postgres.route import PlainRoute
+from pycdc.sinks.postgres.tables import TargetColumn
+from pycdc.sinks.postgres.values import text_of
+from pycdc.sinks.postgres.writes import Operation, Write, shape_of
+
+WriteOf = Callable[[Event, dict[str, Any]], Write | None]
+
+_COMPILED: Final[dict[str, Operation]] = {"insert": "insert", "upsert": "upsert", "update": "update"}
+
+
+def compile_route(plain: PlainRoute, fields: tuple[str, ...]) -> WriteOf:
+    """The function for rows that have just these fields in this order."""
+    operation = _COMPILED.get(plain.route.operation)
+    columns = plain.table.columns
+    assigned = plain.assigned
+    if assigned is None:
+        if not set(fields) <= columns.keys() | set(plain.key.values()):
+            return _by_twin(plain)  # which tells the field that has no column
+        assigned = {name: name for name in fields if name in columns}
+    if operation is None or not set(plain.key.values()) <= set(fields):
+        return _by_twin(plain)
+    names: dict[str, object] = {"text": text_of, "plain": plain.write, "new": tuple.__new__, "Write": Write}
+    lines = ["def write(event, row):"]
+    key: list[str] = []
+    written: dict[str, str] = {}
+    for column, path in plain.key.items():
+        key.append(_take(column, path, fields, columns[column], names, lines, len(key)))
+        lines.append(f"    if {key[-1]} is None: return plain(event)")
+    for column, path in assigned.items():
+        if column in plain.key or column in plain.constants or columns[column].generated:
+            continue
+        if path in fields or path.startswith("$") or "." in path:
+            written[column] = _take(column, path, fields, columns[column], names, lines, len(key) + len(written))
+    written |= {column: repr(value) for column, value in plain.constants.items()}
+    must_exist = operation == "update" and plain.route.missing == "error"
+    names["shape"] = shape_of(plain.table, operation, tuple(plain.key), tuple(written), (), must_exist, plain.order)
+    lines.append(f"    return new(Write, (shape, {_tuple(key)}, {_tuple(list(written.values()))}, (), event, event))")
+    return compile_function("write", "\n".join(lines) + "\n", names)
+
+
+def _by_twin(plain: PlainRoute) -> WriteOf:
+    return lambda event, row: plain.write(event)
+
+
+def _take(
+    column: str,
+    path: str,
+    fields: tuple[str, ...],
+    target: TargetColumn,
+    names: dict[str, object],
+    lines: list[str],
+    number: int,
+) -> str:
+    """Lines that put a column's text into a variable, whose name is returned."""
+    names[f"column_{number}"] = target
+    if path in fields:
+        lines.append(f"    v = row[{path!r}]")
+    else:
+        names[f"look_{number}"] = look_up(path)
+        names["ABSENT"] = ABSENT
+        lines.append(f"    v = look_{number}(event, row)")
+        lines.append("    if v is ABSENT: return plain(event)")
+    lines.append(f"    t{number} = {_text(target)} else text(v, column_{number})")
+    return f"t{number}"
+
+
+def _text(target: TargetColumn) -> str:
+    if target.category == "N":
+        return "str(v) if type(v) is int"
+    if target.category == "B":
+        return '"true" if v is True else "false" if v is False'
+    return r'v if type(v) is str and "\0" not in v'
+
+
+def _tuple(items: list[str]) -> str:
+    return f"({', '.join(items)},)" if items else "()"

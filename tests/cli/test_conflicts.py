@@ -1,0 +1,142 @@
+"""`pycdc conflicts` on real servers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cli.conftest import Invoke
+from tests.sinks.postgres.rig import Process, Rig
+from tests.sinks.postgres.test_conflicts import LOCAL, TABLES, removal, update
+
+pytestmark = pytest.mark.pg("!=17")
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def rig(database: str) -> Iterator[Rig]:
+    rig = Rig(database)
+    rig.sql(TABLES)
+    yield rig
+    rig.close()
+
+
+class Shop:
+    """A pipeline, by hand and by the command."""
+
+    def __init__(self, rig: Rig, folder: Path, invoke: Invoke, **rule: Any) -> None:
+        self.rig, self._invoke = rig, invoke
+        routes = [{"topic": "items", "table": "items", **({"conflict": rule} if rule else {})}]
+        sink = {"dsn": rig.dsn, "routes": routes, "on_error": "park"}
+        source = {"brokers": "127.0.0.1:1", "topics": ["items"], "format": "json"}
+        self.path = folder / "back.yaml"
+        self.path.write_text(yaml.safe_dump({"name": "back", "source": {"kafka": source}, "sink": {"postgres": sink}}))
+        self.process: Process = rig.process(*routes, on_error="park")
+
+    def __call__(self, command: str, *arguments: Any, code: int = 0) -> str:
+        done = self._invoke("conflicts", command, str(self.path), *map(str, arguments))
+        assert done.exit_code == code, done.output
+        return str(done.output)
+
+    def json(self, command: str, *arguments: Any, code: int = 0) -> Any:
+        return json.loads(self(command, *arguments, "--json", code=code))
+
+    def names(self) -> list[Any]:
+        return self.rig.sql("SELECT id, name FROM items ORDER BY id")
+
+
+@pytest.fixture
+def shop(rig: Rig, tmp_path: Path, invoke: Invoke) -> Callable[..., Shop]:
+    return lambda **rule: Shop(rig, tmp_path, invoke, **rule)
+
+
+def test_conflicts_are_listed_and_shown(shop: Callable[..., Shop]) -> None:
+    back = shop()
+    assert back("list") == "no conflicts\n"
+    row = {"id": 1, "name": "cup", "price": "1.50"}
+    back.process.apply(update(None, row), removal({"id": 9}))
+    back.rig.sql(LOCAL)
+    back.process.apply(update(row, {"name": "pot", "price": "2.25"}))
+    listed = back("list").splitlines()
+    assert 'update_origin_differs  service   public.items {"id": 1}' in listed[0]
+    assert 'delete_missing         ignored   public.items {"id": "9"}' in listed[1]
+    assert [
+        found["kind"] for found in back.json("list", "--table", "items", "--kind", "delete_missing")["conflicts"]
+    ] == ["delete_missing"]
+    assert back.json("list", "--table", "other") == {"conflicts": [], "parked": []}
+    assert back("list", "--open") == "no conflicts\n"
+    number = back.json("list")["conflicts"][0]["id"]
+    text = back("show", number)
+    assert "current_origin        an application" in text
+    assert "record                items[0]@2" in text
+    assert ["name", '"cup"', '"monolith"', '"pot"'] in [line.split() for line in text.splitlines()]
+    found = back.json("show", number)
+    assert (found["current"]["price"], found["incoming"]["price"]) == (9.0, 2.25)
+    assert "there is no conflict 99" in back("show", 99, code=1)
+
+
+@pytest.mark.parametrize(("side", "name"), [("service", "pot"), ("monolith", "monolith")])
+def test_a_parked_conflict_is_resolved_and_its_followers_come_after_it(
+    shop: Callable[..., Shop], side: str, name: str
+) -> None:
+    back = shop(default="park")
+    row = {"id": 1, "name": "cup"}
+    back.process.apply(update(None, row), {"id": 2, "name": "jug"})
+    back.rig.sql(LOCAL)
+    back.process.apply(update(row, {"name": "pot"}), (1, {"id": 1, "quantity": 4}), {"id": 2, "name": "pan"})
+    ((number, place),) = [(f["id"], f"items[0]@{f['offset']}") for f in back.json("list", "--open")["conflicts"]]
+    assert [f["error"] for f in back.json("list")["parked"]] == ["Conflict", "Follower"]
+    assert "park" in back("replay", place, code=1), "it is a conflict still"
+    assert "applied 2 events" in back("resolve", number, "--with", side)
+    assert back.names() == [(1, name), (2, "pan")]
+    assert back.rig.sql("SELECT quantity FROM items WHERE id = 1") == [(4,)]
+    assert back.json("list", "--open") == {"conflicts": [], "parked": []}
+    assert "was resolved before" in back("resolve", number, "--with", side, code=1)
+    back.process.apply({"id": 1, "name": "tin"})
+    assert back.names()[0] == (1, "tin"), "the running process lets the key go on"
+
+
+def test_what_was_decided_can_be_decided_otherwise(shop: Callable[..., Shop]) -> None:
+    back = shop(default="service_wins")
+    row = {"id": 1, "name": "cup", "price": "1.5", "doc": {"a": [1.5]}}
+    back.process.apply(update(None, row), {"id": 2, "name": "jug"})
+    back.rig.sql(f"{LOCAL}; UPDATE items SET name = 'm', doc = '{{\"big\": 12345678901234567890.123}}' WHERE id = 2")
+    back.process.apply(update(row, {"name": "pot"}), removal({"id": 2, "name": "jug"}))
+    assert back.names() == [(1, "pot")]
+    removed, changed = (found["id"] for found in back.json("list")["conflicts"])
+    for number in (removed, changed):
+        assert f"resolved {number} with monolith" in back("resolve", number, "--with", "monolith")
+    assert back.names() == [(1, "monolith"), (2, "m")]
+    assert back.rig.sql("SELECT price, doc::text FROM items ORDER BY id")[1][1] == '{"big": 12345678901234567890.123}'
+    assert {found["resolution"] for found in back.json("list")["conflicts"]} == {"monolith"}
+
+
+def test_what_is_parked_is_replayed_when_the_table_takes_it(shop: Callable[..., Shop]) -> None:
+    back = shop()
+    back.rig.sql("ALTER TABLE items ADD CHECK (quantity < 5)")
+    back.process.apply({"id": 1, "quantity": 7}, {"id": 1, "name": "pot"}, ("a b", b"{"), {"id": 3, "quantity": 9})
+    assert "CheckViolation" in back("replay", "--all", code=1)
+    back.rig.sql("ALTER TABLE items DROP CONSTRAINT items_quantity_check")
+    assert back.json("replay", "--key", "1") == [
+        {"topic": "items", "partition": 0, "key": "1", "applied": 2, "left": 0, "reason": None}
+    ]
+    assert back.json("replay", "items[0]@3")[0]["applied"] == 1
+    assert back.rig.sql("SELECT id, name, quantity FROM items ORDER BY id") == [(1, "pot", 7), (3, None, 9)]
+    (left,) = back.json("replay", "--all", code=1)
+    assert (left["key"], left["left"], left["reason"]) == ('"a b"', 1, "the record is not JSON")
+    assert "not parked" in back("replay", "items[0]@0", code=1)
+    assert back("replay", "--key", "1") == "nothing is parked\n"
+    assert "EVENT" in back("replay", code=2)
+
+
+def test_a_pipeline_that_captures_meets_none(tmp_path: Path, invoke: Invoke, database: str) -> None:
+    path = tmp_path / "capture.yaml"
+    path.write_text(f"name: a\nsource: {{postgres: {{dsn: '{database}', tables: ['*.*']}}}}\nsink: {{console: {{}}}}\n")
+    done = invoke("conflicts", "list", str(path))
+    assert (done.exit_code, "does not write into Postgres" in done.output) == (2, True)

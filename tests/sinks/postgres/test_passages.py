@@ -1,0 +1,97 @@
+"""Changes that pycdc carried before: what is taken, what is left out, and what the mark says of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pycdc.config import Loops
+from pycdc.events import Event, Partition
+from pycdc.origins import Passage, mark, read_headers, read_mark
+from pycdc.sinks.postgres.passages import Passages
+from tests.sinks.postgres.rig import Rig
+
+
+def event(offset: int, passage: Passage | None) -> Event:
+    return Event(Partition("t", 0), offset, 0, headers=() if passage is None else tuple(passage.headers()))
+
+
+def taken(passages: list[Passage | None], most: int = 100, **loops: Any) -> list[tuple[Passage | None, list[int]]]:
+    events = [event(offset, passage) for offset, passage in enumerate(passages)]
+    return [
+        (portion.came, [one.offset for place, one in enumerate(portion.events) if place not in portion.refused])
+        for portion in Passages(Loops(**loops), "own").portions(events, most)
+    ]
+
+
+def test_by_default_only_what_applications_wrote_is_taken() -> None:
+    assert taken([None, Passage("other", 1), None]) == [(None, [0, 2])]
+
+
+def test_what_came_different_ways_is_applied_in_different_transactions_in_order() -> None:
+    one, two = Passage("a", 1), Passage("a", 2)
+    assert taken([None, one, one, two, None], max_hops=3) == [(None, [0]), (one, [1, 2]), (two, [3]), (None, [4])]
+
+
+def test_too_many_hops_a_refused_origin_and_what_began_here_are_left_out() -> None:
+    came: list[Passage | None] = [Passage("x", 2), Passage("x", 3), Passage("own", 1), Passage("from-here-to-b", 1)]
+    assert taken(came, max_hops=3, refuse_origins=["from-here-*"]) == [(came[0], [0])]
+
+
+def test_a_portion_has_so_many_events_at_most() -> None:
+    assert taken([None] * 5, most=2) == [(None, [0, 1]), (None, [2, 3]), (None, [4])]
+
+
+def test_a_mark_says_who_was_first_and_how_often_it_was_carried() -> None:
+    first = read_mark(mark("a-to-b", ["public.t"]).encode())
+    assert first is not None
+    assert first.passage == Passage("a-to-b", 1)
+    assert first.tables == {"public.t"}
+    second = read_mark(mark("b-to-c", [], read_headers(first.passage.headers())).encode())
+    assert second is not None
+    assert second.passage == Passage("a-to-b", 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"pipeline": 1}', b"\xff"])
+def test_other_content_is_no_mark(content: bytes) -> None:
+    assert read_mark(content) is None
+
+
+def test_a_mark_of_before_counts_as_one_hop() -> None:
+    assert read_mark(b'{"pipeline": "p"}') == ("p", Passage("p", 1), frozenset())
+
+
+def test_headers_that_cannot_be_read_count_as_carried() -> None:
+    assert read_headers([("pycdc.hops", b"many")]) == Passage("", 1)
+    assert read_headers([("id", b"1")]) is None
+
+
+@pytest.fixture
+def rig(database: str) -> Iterator[Rig]:
+    rig = Rig(database)
+    rig.sql("CREATE TABLE items (id int PRIMARY KEY)")
+    yield rig
+    rig.close()
+
+
+@pytest.mark.pg("newest")
+def test_each_transaction_is_marked_with_the_way_of_its_changes(rig: Rig) -> None:
+    rig.sql("SELECT pg_create_logical_replication_slot('marks', 'pgoutput')")
+    rig.sql("CREATE PUBLICATION p FOR TABLE items")
+    process = rig.process(loops={"max_hops": 2})
+    came = tuple(Passage("a-to-b", 1).headers())
+    process.feed(
+        ("items", 1, {"id": 1}), ("items", 2, {"id": 2}, came), ("items", 3, {"id": 3}, Passage("x", 2).headers())
+    )
+    assert rig.sql("SELECT id FROM items ORDER BY 1") == [(1,), (2,)]
+    assert process.progress.skipped == {("items", "loop"): 1}
+    found = rig.sql(
+        "SELECT data FROM pg_logical_slot_get_binary_changes('marks', NULL, NULL, 'proto_version', '1', "
+        "'publication_names', 'p', 'messages', 'true') WHERE get_byte(data, 0) = ascii('M')"
+    )
+    marks = [json.loads(data[0][data[0].index(b"{") :]) for data in found][-2:]
+    assert [(one["origin"], one["hops"]) for one in marks] == [("back", 1), ("a-to-b", 2)]
+    rig.sql("SELECT pg_drop_replication_slot('marks')")
