@@ -191,7 +191,10 @@ def test_every_switch_of_compatibility_is_documented_value_by_value() -> None:
 def test_every_metric_is_documented() -> None:
     progress = Progress(lag_seconds=0.0, lag_bytes=0, slot_retained=0, last_message=1.0)
     progress.operations["public.t", "c"] = progress.nulled["public.t", "c"] = 1
-    progress.snapshot.append(TableSnapshot("public.t"))
+    table = TableSnapshot("public.t", estimated=1000)
+    progress.snapshot.append(table)
+    while table.rate is None:
+        table.read(1)
     text = exposition(registry(progress)).decode()
     emitted = set(re.findall(r"^(pycdc_\w+)", text, re.M)) | {"pycdc_position_lsn"}
     documented = set(re.findall(r"^\| `(pycdc_\w+)`", text_of("docs/operations.md"), re.M))
