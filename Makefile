@@ -11,7 +11,7 @@ SECONDS ?= 20
 CHAOS_SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test check format unit demo docs chaos chaos-handoff bench clean
+.PHONY: help venv servers test check format unit demo demo-two-way docs chaos chaos-handoff bench bench-quick clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -51,11 +51,17 @@ chaos: venv servers ## Minutes of killing, freezing and looping on every Postgre
 	PYCDC_LOOP_WRITES=100000 PYCDC_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PYTEST) \
 		tests/reverse/test_loop.py tests/reverse/test_scale_out.py $(PYTEST_ARGS)
 
-bench: venv servers ## Throughput into a null sink and into Kafka: BENCH_ARGS='--rows 1000000 --runs 3'
-	$(BIN)/python -m benchmarks.throughput $(BENCH_ARGS)
+bench: venv servers ## All benchmarks beside their peers, for hours: BENCH_ARGS='--only latency --without-peers'
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-quick: venv servers ## The same small, in minutes: whether they work, not what they find
+	$(BIN)/python -m benchmarks --quick $(BENCH_ARGS)
 
 demo: venv ## A shop, Postgres and Kafka in one process: SECONDS=20
 	$(BIN)/pycdc demo --seconds $(SECONDS)
+
+demo-two-way: venv ## Two databases that follow each other, compared at the end: SECONDS=20
+	$(BIN)/pycdc demo --two-way --seconds $(SECONDS)
 
 clean: ## Remove what was made here; servers stay in the user's cache folder
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

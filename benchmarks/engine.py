@@ -1,6 +1,8 @@
 """Run one pipeline until it has delivered a number of events, and print what that took as a line of JSON.
 
-    python -m benchmarks.engine CONFIG.json EVENTS
+    python -m benchmarks.engine CONFIG.json EVENTS [WARM]
+
+The clock starts with the first event, or once WARM of them are delivered.
 
 A process of its own, so that CPU time and peak memory are the engine's alone.
 """
@@ -21,6 +23,7 @@ from pycdc.loading import validate
 def main() -> None:
     config = validate(json.loads(Path(sys.argv[1]).read_text()))
     events = int(sys.argv[2])
+    warm = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     pipeline = pycdc.Pipeline(config)
     failures: list[BaseException] = []
 
@@ -33,7 +36,7 @@ def main() -> None:
     thread = threading.Thread(target=run)
     started = time.perf_counter()
     thread.start()
-    while pipeline.progress.events == 0 and not failures:
+    while pipeline.progress.events < warm and not failures:
         time.sleep(0.001)
     first, cpu = time.perf_counter(), time.process_time()
     already = pipeline.progress.events

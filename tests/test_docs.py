@@ -22,9 +22,10 @@ from pycdc.connectors.postgres.admin import Admin
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import CopySource
 from pycdc.connectors.postgres.snapshot import copy_rows
+from pycdc.events import Partition
 from pycdc.loading import load_text
 from pycdc.observability.metrics import exposition, registry
-from pycdc.observability.progress import Progress, TableSnapshot
+from pycdc.observability.progress import PartitionPlace, Progress, TableSnapshot
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -191,12 +192,18 @@ def test_every_switch_of_compatibility_is_documented_value_by_value() -> None:
 def test_every_metric_is_documented() -> None:
     progress = Progress(lag_seconds=0.0, lag_bytes=0, slot_retained=0, last_message=1.0)
     progress.operations["public.t", "c"] = progress.nulled["public.t", "c"] = 1
+    progress.unknown_type("public.t", "geometry")
+    progress.dead_letters["public.t"] = 1
     table = TableSnapshot("public.t", estimated=1000)
     progress.snapshot.append(table)
     while table.rate is None:
         table.read(1)
+    progress.partitions[Partition("t", 0)] = PartitionPlace(1, 2, 0.5)
+    progress.applied["public.t", "upsert"] = progress.skipped["public.t", "RowMissing"] = 1
+    progress.retried["r"] = progress.parked["r"] = progress.duplicates["t"] = progress.conflicts["t", "k", "d"] = 1
+    progress.halted["t"] = "why"
     text = exposition(registry(progress)).decode()
-    emitted = set(re.findall(r"^(pycdc_\w+)", text, re.M)) | {"pycdc_position_lsn"}
+    emitted = set(re.findall(r"^(pycdc_\w+?)(?:_bucket|_sum|_count)?\b", text, re.M)) | {"pycdc_position_lsn"}
     documented = set(re.findall(r"^\| `(pycdc_\w+)`", text_of("docs/operations.md"), re.M))
     assert documented == emitted
 

@@ -206,7 +206,7 @@ def main() -> None:
             try:
                 pipeline.run()
             finally:
-                print(pipeline.progress, status.answer("/metrics"), status.answer("/healthz"))
+                print(pipeline.progress, *(status.answer(path) for path in ("/metrics", "/healthz", "/status")))
     except Exception as error:
         logging.exception("failed")
         traceback.print_exc()

@@ -5,7 +5,6 @@ What is not named here is private.
 
 from typing import TYPE_CHECKING
 
-from pycdc.config import Config
 from pycdc.errors import (
     ApplyError,
     CheckpointCorrupt,
@@ -22,13 +21,16 @@ from pycdc.errors import (
     SchemaIncompatible,
     SinkFenced,
     SlotActive,
+    TransformError,
     UnknownSchema,
 )
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
-from pycdc.model import UNCHANGED, Batch, Change, LogicalMessage, Lsn, Op, Position, Table, Transaction
+from pycdc.model import UNCHANGED, Batch, Change, LogicalMessage, Lsn, Op, Position, Row, Table, Transaction
+from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, Transform
 from pycdc.version import __version__
 
 if TYPE_CHECKING:
+    from pycdc.config import Config
     from pycdc.library import Pipeline, capture
 
 __all__ = [  # noqa: RUF022  (grouped by what they are for)
@@ -43,9 +45,15 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "Lsn",
     "Op",
     "Position",
+    "Row",
     "Table",
     "Transaction",
     "UNCHANGED",
+    # what transforms see
+    "DecodedChange",
+    "RecordPosition",
+    "RowFunction",
+    "Transform",
     # what you may bring yourself
     "Checkpoint",
     "Connector",
@@ -67,16 +75,25 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "SchemaIncompatible",
     "SinkFenced",
     "SlotActive",
+    "TransformError",
     "UnknownSchema",
     "__version__",
 ]
 
 
 def __getattr__(name: str) -> object:
-    # Importing the engine loads the drivers for Kafka and Postgres, which a program that only wants the types, or the
-    # version, should not wait for.
+    # The engine loads the drivers for Kafka and Postgres, and the configuration loads pydantic: half a second that a
+    # program should not wait for that only wants the types, the errors or the version.
+    if name == "Config":
+        from pycdc.config import Config
+
+        return Config
     if name in ("Pipeline", "capture"):
         from pycdc import library
 
         return getattr(library, name)
     raise AttributeError(f"module 'pycdc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,10 +6,10 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from typing import Any
 
-from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, PostgresOffsets, Registry
+from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, KafkaSource, PostgresOffsets, Registry
 from pycdc.connectors.kafka.connector import KafkaConnector
 from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.postgres.catalog import Catalog
@@ -28,18 +28,19 @@ from pycdc.serialization.avro import AvroForm, registered
 from pycdc.serialization.debezium import Serializer
 from pycdc.serialization.form import Form
 from pycdc.serialization.json_form import JsonForm
+from pycdc.serialization.registry import SchemaRegistry
 from pycdc.sinks.console import ConsoleSink
 from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
 from pycdc.sinks.kafka.settings import client_settings
 from pycdc.sinks.kafka.topics import TopicAdmin
 from pycdc.sinks.null import NullSink
 from pycdc.sinks.postgres.ledger import Ledger
+from pycdc.sinks.postgres.preview import Preview, preview
 from pycdc.sinks.postgres.replay import Replay
 from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
 from pycdc.sinks.postgres.targets import KnownTables
-
-if TYPE_CHECKING:
-    from pycdc.serialization.registry import SchemaRegistry
+from pycdc.transforms.capture import CaptureTransforms, TransformingSink
+from pycdc.transforms.reverse import ReverseFunctions
 
 
 def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
@@ -50,9 +51,15 @@ def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
 def _capture_loop(config: Config, progress: Progress) -> Loop[Batch, Checkpoint]:
     offsets = build_offsets(config)
     stopping = threading.Event()
+    transforms = CaptureTransforms(config, progress) if config.transforms else None
+
+    def sink() -> Sink:
+        made = build_sink(config, offsets, progress, stopping)
+        return made if transforms is None else TransformingSink(made, transforms)
+
     return Loop(
         lambda: build_source(config, progress),
-        lambda: build_sink(config, offsets, progress, stopping),
+        sink,
         offsets,
         config.checkpoint,
         config.retries,
@@ -67,9 +74,10 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
     assert source is not None
     assert sink is not None
     ledger, known = Ledger.of(sink, config.name), KnownTables()
+    functions = ReverseFunctions(config) or None
     return Loop(
         lambda: KafkaConnector(config, ledger, _registry(source.registry), progress),
-        lambda: PostgresApplySink(sink, config.name, ledger, progress, known),
+        lambda: PostgresApplySink(sink, config.name, ledger, progress, known, functions),
         ledger,
         config.checkpoint,
         config.retries,
@@ -91,7 +99,7 @@ def build_replay(config: Config) -> Iterator[Replay]:
         if registry is not None:
             opened.enter_context(closing(registry))
         decoder = Decoder(None if registry is None else registry.text_for, source.format)
-        yield opened.enter_context(closing(Replay(sink, config.name, decoder.event)))
+        yield opened.enter_context(closing(Replay(sink, config.name, decoder.event, ReverseFunctions(config) or None)))
 
 
 def build_source(config: Config, progress: Progress) -> Connector:
@@ -196,12 +204,23 @@ def _form(kafka: KafkaSink, opened: ExitStack) -> Form:
 
 
 def _registry(settings: Registry | None) -> SchemaRegistry | None:
-    if settings is None:
-        return None
-    # Its HTTP client takes 15 MB and a tenth of a second, which nobody needs who has no Avro.
-    from pycdc.serialization.registry import SchemaRegistry
+    return None if settings is None else SchemaRegistry(settings)
 
-    return SchemaRegistry(settings)
+
+def build_preview(config: Config) -> AbstractContextManager[Preview]:
+    """What the sink would do with events."""
+    assert config.sink.postgres is not None
+    return preview(config.sink.postgres, config.name, ReverseFunctions(config))
+
+
+@contextmanager
+def build_decoder(source: KafkaSource) -> Iterator[Decoder]:
+    """Reads records as the pipeline does."""
+    with ExitStack() as opened:
+        registry = _registry(source.registry)
+        if registry is not None:
+            opened.enter_context(closing(registry))
+        yield Decoder(None if registry is None else registry.text_for, source.format)
 
 
 def _import(path: str, where: str) -> Callable[..., Any]:

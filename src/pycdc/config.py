@@ -345,6 +345,7 @@ class KafkaSink(KafkaClient):
 
 
 Operation = Literal["insert", "update", "upsert", "delete", "soft_delete", "delta"]
+_WITHOUT_ROW: Final = ("delete", "soft_delete", "delta")
 
 
 class ConflictRule(Model):
@@ -405,10 +406,17 @@ class ConflictRule(Model):
                 f"writes {', '.join(partly)} into a row that keeps its other values, which then looks younger",
                 "add `row_time: column`, which does not ask when a row was written",
             )
+        if self.skew and self.row_time is not None:
+            raise Refused("has both skew and row_time, whose times are compared as they are", "remove one of them")
         timed = {"event_time", "row_time", "skew", "tie"} & self.model_fields_set
         if timed and self.default != "last_write_wins":
             raise Refused(f"has {', '.join(sorted(timed))}", "write `default: last_write_wins`, or remove it")
         return self
+
+    @property
+    def named(self) -> set[str]:
+        """The columns that the table must have."""
+        return {name for name in (self.version, self.row_time, *self.columns) if name is not None}
 
 
 class Route(Model):
@@ -435,6 +443,10 @@ class Route(Model):
     set: dict[str, str] | None = None
     """Column to field: what is written. A field that an event lacks leaves its column alone; null writes NULL.
     Default: every field, into the column of its name; for `operation: delta` none."""
+    function: str | None = None
+    """In place of `set`, where paths are not enough: `package.module:name` of a Python function from the change to a
+    dict of columns. Those of the key that it does not return are found as `key` says. None: this route writes
+    nothing. Deletes do not ask it."""
     delta: dict[str, str] = {}
     """Column to field, for `operation: delta`: what is added."""
     constants: dict[str, str | int | float | bool | None] = {}
@@ -451,12 +463,22 @@ class Route(Model):
     def _fits(self) -> Route:
         if (self.operation == "delta") != bool(self.delta):
             raise Refused("needs `operation: delta` and `delta` together", "write both, or none of them")
+        if self.function is not None and (self.set is not None or self.operation in _WITHOUT_ROW):
+            raise Refused(
+                "has a function for its row, and also `set`, or an operation that writes no row",
+                "remove `set`; choose insert, update or upsert; or use `transforms`",
+            )
         if (self.deletion == "soft_delete" or self.operation == "soft_delete") != bool(self.soft_delete):
             raise Refused(
                 "needs `soft_delete: {column: value}` where it deletes softly, and only there",
                 "add it, or remove it",
             )
         return self
+
+    @field_validator("function")
+    @classmethod
+    def _function_path(cls, value: str | None) -> str | None:
+        return None if value is None else _function(value)
 
     @property
     def deletion(self) -> Literal["delete", "soft_delete", "ignore"]:
@@ -516,7 +538,7 @@ class PostgresSink(Model):
     """A record that cannot be decoded, or a row that the database refuses: end with an error that names it; or put it
     into the table `parked`, with all that follow under its key, and go on."""
     bookkeeping: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "pycdc"
-    """Schema of the tables `apply_offsets` and `parked`; made if missing."""
+    """Schema of pycdc's own tables (offsets, parked events, conflicts); made if missing."""
     unavailable: str = "__debezium_unavailable_value"
     """What stands for a value that was not sent; its column is left alone."""
     conflicts: Conflicts = Conflicts()
@@ -561,7 +583,7 @@ class CustomSink(Model):
     @field_validator("factory")
     @classmethod
     def _importable(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
+        if not _FUNCTION.fullmatch(value):
             raise Refused("is no path to a class or function", "write it as `package.module:name`")
         return value
 
@@ -871,6 +893,55 @@ class Http(Model):
         return self
 
 
+_FUNCTION: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def _function(path: str) -> str:
+    if not _FUNCTION.fullmatch(path):
+        raise Refused("is no path to a function", "write it as `package.module:name`")
+    return path
+
+
+class Transform(Model):
+    """A Python function that gets each change, decoded, and returns it, changed or not; or None to drop it, or several.
+
+    `package.module:name` alone will do for a function of all tables or topics. Functions apply in this order. Only
+    tables and topics that one of them names pay for decoding.
+    """
+
+    function: str
+    """`package.module:name`, importable from where pycdc runs or from the folder of this file."""
+    tables: Annotated[list[str], Field(min_length=1)] = ["*"]
+    """Patterns over `schema.table` of the tables it is for, where the source is Postgres."""
+    topics: Annotated[list[str], Field(min_length=1)] = ["*"]
+    """Patterns of the topics it is for, where the source is Kafka."""
+    columns: dict[str, str] = {}
+    """Columns that it adds, or gives another type: name to SQL type, `integer`, `numeric(10,2)`, `text[]`,
+    `bigint not null` … Each row that it returns must have them."""
+    drop: list[str] = []
+    """Columns that it removes. No row that it returns may have them."""
+    on_error: Literal["stop", "dead_letter"] = "stop"
+    """What an exception in it means, where the source is Postgres: end with an error that names function, table and
+    position; or send the record as it was to the topic `{name}.dead-letter` (sink Kafka) and go on. Where the source is
+    Kafka, `sink.postgres.on_error` says."""
+
+    _importable = field_validator("function")(_function)
+
+    @model_validator(mode="after")
+    def _added_or_dropped(self) -> Transform:
+        both = sorted(self.columns.keys() & set(self.drop))
+        if both:
+            raise Refused(f"adds and drops column {both[0]!r}", "name it under `columns` or under `drop`")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, data: Any) -> Any:
+        return {"function": data} if isinstance(data, str) else data
+
+
+_ABOUT_TABLES: Final = {"tables", "columns", "drop", "on_error"}
+
 _ABOUT_CAPTURE = {"compatibility", "values", "rules", "envelope", "flatten", "outbox", "offsets"}
 
 
@@ -891,6 +962,8 @@ class Config(Model):
     """What to do with columns, keys and topics, by table."""
     envelope: Envelope = Envelope()
     """What is emitted beside the rows."""
+    transforms: list[Transform] = []
+    """Python functions that see each row or event."""
     flatten: Flatten | None = None
     """Rows without an envelope. Default: with it."""
     outbox: Outbox | None = None
@@ -933,6 +1006,41 @@ class Config(Model):
                 "remove it: offsets are stored with the rows, and columns are chosen by sink.postgres.routes",
             )
         return self
+
+    @model_validator(mode="after")
+    def _transforms_fit(self) -> Config:
+        reverse = self.source.kafka is not None
+        strange = _ABOUT_TABLES if reverse else {"topics"}
+        for transform in self.transforms:
+            unused = sorted(strange & transform.model_fields_set)
+            if unused:
+                raise Refused(
+                    f"has {', '.join(unused)} under transforms, which has no meaning where the source is "
+                    f"{'Kafka' if reverse else 'Postgres'}",
+                    f"remove it, and choose by `{'topics' if reverse else 'tables'}`",
+                )
+            if transform.on_error == "dead_letter" and self.sink.kafka is None and self.sink.null is None:
+                raise Refused(
+                    "has a transform with on_error: dead_letter, and no Kafka to send dead letters to",
+                    "set `on_error: stop`, or let the function return None for what it cannot do",
+                )
+        return self
+
+    @property
+    def dead_letters(self) -> str:
+        """The topic of what transforms failed at."""
+        return f"{self.name}.dead-letter"
+
+    @property
+    def functions(self) -> dict[str, str]:
+        """Users' functions, by the option that names them."""
+        routes = [] if self.sink.postgres is None else self.sink.postgres.routes
+        named = {f"transforms[{i}].function": t.function for i, t in enumerate(self.transforms)}
+        for i, route in enumerate(routes):
+            decides = route.conflict.function if route.conflict else None
+            named[f"sink.postgres.routes[{i}].function"] = route.function or ""
+            named[f"sink.postgres.routes[{i}].conflict.function"] = decides or ""
+        return {where: path for where, path in named.items() if path}
 
     @property
     def capture(self) -> PostgresSource:

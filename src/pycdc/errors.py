@@ -10,6 +10,7 @@
     ├── ConnectionLost         a server went away                                   retried
     ├── ProtocolError          bytes that the manual does not allow
     ├── ConversionError        a column's value has no representation
+    ├── TransformError         a user's function failed, or returned what cannot be used
     ├── SchemaIncompatible     the registry refuses a schema
     ├── DeliveryError          the sink could not make records durable              retried from the checkpoint
     │   └── RecordTooLarge     one record exceeds what the broker takes
@@ -79,6 +80,10 @@ class ProtocolError(PycdcError):
 
 class ConversionError(PycdcError):
     code = "conversion"
+
+
+class TransformError(PycdcError):
+    code = "transform"
 
 
 class SchemaIncompatible(PycdcError):

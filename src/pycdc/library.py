@@ -17,6 +17,7 @@ from pycdc.model import Batch, Change, Lsn, Position, Run
 from pycdc.observability.progress import Progress
 from pycdc.offsets.file import FileOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
+from pycdc.transforms.capture import CaptureTransforms
 
 
 class Pipeline:
@@ -109,6 +110,7 @@ def capture(
     offsets: str | Path | OffsetStore | None = None,
     ack: Literal["auto", "manual"] = "auto",
     idle: bool = False,
+    transforms: Sequence[str | dict[str, Any]] = (),
     **source: Any,
 ) -> Iterator[CapturedChange | None]:
     """Iterate over the changes of `tables`, in commit order, forever.
@@ -120,6 +122,7 @@ def capture(
               where a change may be seen again after a crash
     ack       ``auto``: a change is dealt with when the next one is asked for; ``manual``: when ``change.ack()`` says so
     idle      also yield None a few times a second while nothing happens, so that a loop can do something else
+    transforms  as in a configuration: ``module:function``, or a mapping with options
     source    further options of ``source.postgres``
 
     Raises PycdcError; a lost connection too (ConnectionLost), after which `capture` can be called again.
@@ -129,12 +132,15 @@ def capture(
             "name": name,
             "source": {"postgres": {"dsn": dsn, "tables": list(tables), "snapshot": snapshot, **source}},
             "sink": {"console": {}},
+            "transforms": list(transforms),
         }
     )
+    progress = Progress()
+    transformed = CaptureTransforms(config, progress) if transforms else None
     store = _store(offsets)
-    connector = build_source(config, Progress())
+    connector = build_source(config, progress)
     try:
-        yield from _captured(connector, store, manual=ack == "manual", idle=idle)
+        yield from _captured(connector, store, transformed, manual=ack == "manual", idle=idle)
     finally:
         connector.close()
         store.close()
@@ -146,7 +152,9 @@ def _store(offsets: str | Path | OffsetStore | None) -> OffsetStore:
     return FileOffsetStore(offsets) if isinstance(offsets, str | Path) else offsets
 
 
-def _captured(connector: Connector, store: OffsetStore, *, manual: bool, idle: bool) -> Iterator[CapturedChange | None]:
+def _captured(
+    connector: Connector, store: OffsetStore, transforms: CaptureTransforms | None, *, manual: bool, idle: bool
+) -> Iterator[CapturedChange | None]:
     acknowledgements = _Acknowledgements(connector, store)
     serial, left = 0, _left_to_read(store.load())
     try:
@@ -155,6 +163,8 @@ def _captured(connector: Connector, store: OffsetStore, *, manual: bool, idle: b
                 if idle:
                     yield None
                 continue
+            if transforms is not None:
+                batch = transforms.batch(batch)
             for last, checkpoint in _ends(batch, serial, connector, left):
                 acknowledgements.expect(last, checkpoint)
             left = batch.snapshot if batch.position is not None else left

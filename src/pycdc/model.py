@@ -49,13 +49,16 @@ class Position:
     """A place in the stream: the end LSN of a commit, and an index within the transaction that follows it.
 
     Total, monotonic and unique; an event's own LSN is none of these. `index` is 0 at a transaction's boundary, the
-    only places where a stream may resume.
+    only places where a stream may resume. `part` counts what a transform made of one change.
     """
 
     lsn: Lsn
     index: int = 0
+    part: int = 0
 
     def __str__(self) -> str:
+        if self.part:
+            return f"{self.lsn}+{self.index}.{self.part}"
         return f"{self.lsn}+{self.index}" if self.index else str(self.lsn)
 
 
@@ -191,15 +194,30 @@ class LogicalMessage:
     lsn: Lsn
 
 
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """What a transform says of records beside their rows.
+
+    `topic` takes the place of the table's own, `headers` come behind the record's. `part` counts the parts of one
+    change that was split. `dead`: what a transform failed at, as it came, on its way to the dead-letter `topic`.
+    """
+
+    topic: str | None = None
+    headers: tuple[tuple[str, bytes | None], ...] = field(default=(), repr=False)
+    part: int = 0
+    dead: bool = False
+
+
 class Run:
     """Consecutive changes of one table, one operation and one transaction, as raw frames.
 
     `frames` are XLogData messages as they came off the socket (25 bytes of header, then pgoutput's message) or, for
     `Op.READ`, lines of COPY text without the newline. `index` is the first frame's place in its transaction.
     `marker` is Debezium's ``source.snapshot`` for `Op.READ`. `message` is set for `Op.MESSAGE`, whose `table` is None.
+    `routing` is there where a transform said something of it.
     """
 
-    __slots__ = ("frames", "index", "marker", "message", "op", "table", "transaction")
+    __slots__ = ("frames", "index", "marker", "message", "op", "routing", "table", "transaction")
 
     def __init__(
         self,
@@ -210,6 +228,7 @@ class Run:
         frames: list[bytes],
         marker: str | None = None,
         message: LogicalMessage | None = None,
+        routing: Routing | None = None,
     ) -> None:
         self.op = op
         self.table = table
@@ -218,6 +237,7 @@ class Run:
         self.frames = frames
         self.marker = marker
         self.message = message
+        self.routing = routing
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -267,7 +287,8 @@ class Change:
     @property
     def position(self) -> Position:
         """Unique and sortable: the commit's LSN and the place in the transaction."""
-        return Position(Lsn(self.run.transaction.commit_lsn), self.index)
+        part = 0 if self.run.routing is None else self.run.routing.part
+        return Position(Lsn(self.run.transaction.commit_lsn), self.index, part)
 
     @property
     def commit_time(self) -> datetime:

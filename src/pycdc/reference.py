@@ -6,6 +6,7 @@ import re
 import sys
 import typing
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,15 @@ def _kind(annotation: Any) -> str:
     return _NAMES.get(kind, "text or number")
 
 
-_NAMES = {str: "text", SecretStr: "text, secret", bool: "boolean", int: "integer", float: "number", Any: "anything"}
+_NAMES = {
+    str: "text",
+    SecretStr: "text, secret",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    datetime: "time",
+    Any: "anything",
+}
 
 
 def _default(info: FieldInfo) -> str:
@@ -169,10 +178,20 @@ def _command(name: str) -> Iterator[str]:
     context = main.make_context("pycdc", [], resilient_parsing=True)
     command = main.get_command(context, name)
     assert command is not None
+    members = getattr(command, "commands", None)
+    if members is None:
+        yield from _usage(name, command, "##")
+        return
+    yield f"\n## `pycdc {name}`\n\n{_prose(command.help)}\n"
+    for inner, member in members.items():
+        yield from _usage(f"{name} {inner}", member, "###")
+
+
+def _usage(name: str, command: Any, heading: str) -> Iterator[str]:
     arguments = [item for item in command.params if item.param_type_name == "argument"]
     options = [item for item in command.params if item.param_type_name == "option"]
     usage = " ".join(["pycdc", name, *(["[OPTIONS]"] if options else []), *(item.metavar or "" for item in arguments)])
-    yield f"\n## `pycdc {name}`\n\n```\n{usage}\n```\n\n{_prose(command.help)}\n"
+    yield f"\n{heading} `pycdc {name}`\n\n```\n{usage}\n```\n\n{_prose(command.help)}\n"
     if options:
         yield "\n| option | | default |\n|---|---|---|\n"
     for option in options:

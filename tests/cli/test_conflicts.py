@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
 
+from pycdc.cli.checks.routes import conflict_findings
+from pycdc.config import PostgresSink
+from pycdc.sinks.postgres.survey import survey_target
 from tests.cli.conftest import Invoke
+from tests.reading import wait_for
 from tests.sinks.postgres.rig import Process, Rig
 from tests.sinks.postgres.test_conflicts import LOCAL, TABLES, removal, update
 
@@ -133,6 +139,77 @@ def test_what_is_parked_is_replayed_when_the_table_takes_it(shop: Callable[..., 
     assert "not parked" in back("replay", "items[0]@0", code=1)
     assert back("replay", "--key", "1") == "nothing is parked\n"
     assert "EVENT" in back("replay", code=2)
+
+
+def test_a_follower_that_is_being_parked_is_waited_for(shop: Callable[..., Shop]) -> None:
+    """Else its key would stay blocked by an event that nobody knows to be there."""
+    back = shop()
+    back.rig.sql("ALTER TABLE items ADD CHECK (quantity < 5)")
+    back.process.apply({"id": 1, "quantity": 7}, {"id": 1, "name": "pot"})
+    back.rig.sql("ALTER TABLE items DROP CONSTRAINT items_quantity_check")
+    rows = 'SELECT * FROM pycdc.parked WHERE "offset" = 1'
+    back.rig.sql(f'CREATE TABLE late AS {rows}; DELETE FROM pycdc.parked WHERE "offset" = 1')
+    with psycopg.connect(back.rig.dsn) as running:
+        running.execute("UPDATE pycdc.apply_offsets SET applied_at = now(); INSERT INTO pycdc.parked TABLE late")
+        outputs: list[str] = []
+        command = threading.Thread(target=lambda: outputs.append(back("replay", "--all")))
+        command.start()
+        wait_for(lambda: back.rig.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") != [(0,)])
+    command.join(30)
+    assert "applied 2 events" in outputs[0]
+    assert back.rig.sql("SELECT name, quantity FROM items") == [("pot", 7)]
+
+
+# doctor.
+
+
+def diagnosis(dsn: str, *routes: dict[str, Any]) -> list[tuple[str, str, str]]:
+    sink = PostgresSink.model_validate({"dsn": dsn, "routes": [{"topic": "t", "table": "items", **r} for r in routes]})
+    facts = survey_target(sink, "back").conflicts
+    return [(finding.status.value, finding.title, finding.fix) for finding in conflict_findings(facts)]
+
+
+def test_doctor_says_whether_conflicts_are_seen(rig: Rig, postgres: Any) -> None:
+    assert diagnosis(rig.dsn, {}) == [("ok", "conflicts are seen by the last writer of a row", "")]
+    assert diagnosis(rig.dsn, {"conflict": {"default": "version", "version": "version"}}) == []
+    role = f"doctor_{postgres.major}"
+    rig.sql(f"CREATE ROLE {role} LOGIN")
+    try:
+        dsn = postgres.dsn(psycopg.conninfo.conninfo_to_dict(rig.dsn)["dbname"], user=role)
+        ((status, title, fix),) = diagnosis(dsn, {})
+        assert (status, f"role {role} may set no replication origin" in title) == ("warning", True)
+        ((status, title, _),) = diagnosis(dsn, {"conflict": "monolith_wins"})
+        assert (status, "its conflicts are not seen" in title) == ("failed", True)
+        rig.sql(fix)
+        assert diagnosis(dsn, {"conflict": "monolith_wins"})[0][0] == "ok"
+    finally:
+        rig.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"default": "version", "version": "name"}, "neither a number nor a time"),
+        ({"default": "python", "function": "nowhere:decide"}, "cannot be imported"),
+    ],
+)
+def test_doctor_tells_rules_that_cannot_be_kept(rig: Rig, rule: Any, words: str) -> None:
+    ((status, title, _),) = diagnosis(rig.dsn, {"conflict": rule})
+    assert (status, words in title) == ("failed", True)
+
+
+@pytest.mark.pg("newest")
+def test_doctor_asks_for_commit_timestamps_and_without_them_the_default_runs(rig: Rig, postgres: Any) -> None:
+    rig.connection.close()
+    postgres.configure(track_commit_timestamp="off")
+    ((status, title, fix),) = diagnosis(rig.dsn, {})
+    assert (status, "track_commit_timestamp is off" in title) == ("warning", True)
+    assert "track_commit_timestamp = on" in fix
+    again = Rig(rig.dsn)
+    process = again.process()
+    process.apply({"id": 1, "name": "cup"}, removal({"id": 2}))
+    assert again.sql("SELECT kind FROM pycdc.conflicts") == [("delete_missing",)]
+    again.close()
 
 
 def test_a_pipeline_that_captures_meets_none(tmp_path: Path, invoke: Invoke, database: str) -> None:

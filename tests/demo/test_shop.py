@@ -8,8 +8,9 @@ import psycopg
 import pytest
 
 from pycdc.demo.clerk import Clerk
+from pycdc.demo.deals import Counts
 from pycdc.demo.postgres import EmbeddedPostgres
-from pycdc.demo.shop import TABLES, Counts, Shop
+from pycdc.demo.shop import TABLES, Shop
 from tests.demo.test_postgres import wait_for
 
 pytestmark = pytest.mark.server
@@ -84,7 +85,7 @@ def test_the_same_seed_does_the_same_deals(server: EmbeddedPostgres) -> None:
 
 
 def test_the_clerk_ends_with_final_counts(dsn: str, connection: psycopg.Connection) -> None:
-    clerk = Clerk(dsn, rate=0, seed=5)
+    clerk = Clerk(dsn, 0, Shop, seed=5)
     clerk.open()
     clerk.start()
     assert wait_for(lambda: clerk.written.total() > 300)
@@ -94,7 +95,7 @@ def test_the_clerk_ends_with_final_counts(dsn: str, connection: psycopg.Connecti
 
 
 def test_the_clerk_says_when_the_shop_is_gone(dsn: str, connection: psycopg.Connection) -> None:
-    clerk = Clerk(dsn, rate=0, seed=5)
+    clerk = Clerk(dsn, 0, Shop, seed=5)
     clerk.open()
     connection.execute("DROP TABLE orders, order_lines, products, customers")
     clerk.start()

@@ -56,6 +56,17 @@ def test_metrics_are_prometheus_text(server: StatusServer, progress: Progress) -
     assert b"pycdc_checkpoints_total 3.0" in body
 
 
+def test_status_is_one_document_of_what_is_known(server: StatusServer, progress: Progress) -> None:
+    progress.applied["public.items", "upsert"] = 3
+    progress.applying.observe(0.01)
+    status, headers, body = ask(server, "/status")
+    told = json.loads(body)
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert (told["state"], told["applied"]) == ("streaming", {"public.items": {"upsert": 3}})
+    assert set(told["apply_seconds"]) == {"p50", "p95", "p99"}
+    assert not {"lag_seconds", "parked", "snapshot"} & told.keys()
+
+
 def test_health_is_ok_while_the_stream_is_alive(server: StatusServer) -> None:
     status, _, body = ask(server, "/healthz?from=probe")
     assert (status, json.loads(body)) == (200, {"healthy": True, "state": "streaming", "reasons": []})

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from pycdc.config import Config
-from pycdc.loading import load, load_text
+from pycdc.loading import beside, load, load_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,7 +27,9 @@ def json_option(function: F) -> F:
 
 def load_config(path: str) -> Config:
     """Raises ConfigError."""
-    return load_text(sys.stdin.read(), "standard input") if path == "-" else load(click.format_filename(path))
+    if path == "-":
+        return beside(load_text(sys.stdin.read(), "standard input"), Path.cwd())
+    return load(click.format_filename(path))
 
 
 def print_json(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""`pycdc demo`: everything on this machine, for a look: a database, a broker, a registry, a shop and the engine."""
+"""`pycdc demo`: everything on this machine, for a look: databases, a broker, a registry, a sample and the engine."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from types import FrameType
-from typing import Final
+from typing import Final, TypeVar
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
-from pycdc.cli.demo_view import view
+from pycdc.cli import demo_view, two_way_view
 from pycdc.demo import report
-from pycdc.demo.run import Demo, run
-from pycdc.demo.status import Status, Summary
+from pycdc.demo.course import Demonstration, run
+from pycdc.demo.run import Demo
+from pycdc.demo.two_way import report as two_way_report
+from pycdc.demo.two_way.run import TwoWay
 
 _LIVE_INTERVAL: Final = 0.2
 _PLAIN_INTERVAL: Final = 1.0
+
+S = TypeVar("S")
+E = TypeVar("E")
 
 
 @click.command()
@@ -32,42 +37,62 @@ _PLAIN_INTERVAL: Final = 1.0
     type=click.FloatRange(min=0),
     default=200.0,
     show_default=True,
-    help="Row changes a second that the shop makes; 0: as many as it can.",
+    help="Row changes a second that the sample makes, on each side with --two-way; 0: as many as it can.",
 )
+@click.option("--two-way", is_flag=True, help="Two databases that follow each other while both are written to.")
 @click.option("--plain", is_flag=True, help="A line a second instead of the live view.")
-def demo(seconds: float, rate: float, plain: bool) -> None:
+def demo(seconds: float, rate: float, two_way: bool, plain: bool) -> None:
     """Watch changes flow from Postgres to Kafka. Needs nothing but Python.
 
     Starts an embedded Postgres, broker and schema registry, and a shop that writes; captures it with the engine and
     shows what a consumer reads back from the broker. Nothing is left behind.
+
+    With --two-way: a monolith's database and a service's, captured both, each applied to the other. Shows lag and
+    conflicts, and compares all rows at the end.
     """
     console = Console()
     _spare_loopback_the_proxy()
-    live = console.is_terminal and not console.is_dumb_terminal and not plain
+    live = console if console.is_terminal and not console.is_dumb_terminal and not plain else None
     with _ended_by_signals() as stop:
-        summary = _watched(Demo(rate, seconds), stop, console if live else None)
-    click.echo(report.summary(summary))
-    if not summary.matches:
+        matches = _two_way(rate, seconds, stop, live) if two_way else _one_way(rate, seconds, stop, live)
+    if not matches:
         sys.exit(1)
 
 
-def _watched(demo: Demo, stop: threading.Event, console: Console | None) -> Summary:
-    """Start everything and show it, on `console` or as lines."""
+def _one_way(rate: float, seconds: float, stop: threading.Event, console: Console | None) -> bool:
     click.echo("starting Postgres, a broker, a schema registry and the engine …")
-    with demo:
+    with Demo(rate, seconds) as demo:
         click.echo(report.addresses(demo.addresses))
-        if console is None:
-            return run(demo, _print_line, _PLAIN_INTERVAL, stop)
-        with _errors_aside(), Live(console=console, screen=True, auto_refresh=False, redirect_stderr=False) as screen:
-
-            def show(status: Status) -> None:
-                screen.update(view(status, *console.size), refresh=True)
-
-            return run(demo, show, _LIVE_INTERVAL, stop)
+        summary = _watched(demo, report.line, demo_view.view, stop, console)
+    click.echo(report.summary(summary))
+    return summary.matches
 
 
-def _print_line(status: Status) -> None:
-    click.echo(report.line(status))
+def _two_way(rate: float, seconds: float, stop: threading.Event, console: Console | None) -> bool:
+    click.echo("starting two Postgres, a broker, a schema registry and four pipelines …")
+    with TwoWay(rate, seconds) as demo:
+        click.echo(two_way_report.addresses(demo.addresses))
+        summary = _watched(demo, two_way_report.line, two_way_view.view, stop, console)
+    click.echo(two_way_report.summary(summary))
+    return summary.matches
+
+
+def _watched(
+    demo: Demonstration[S, E],
+    line: Callable[[S], str],
+    view: Callable[[S, int, int], RenderableType],
+    stop: threading.Event,
+    console: Console | None,
+) -> E:
+    """Run it, and show it on `console` or as lines."""
+    if console is None:
+        return run(demo, lambda status: click.echo(line(status)), _PLAIN_INTERVAL, stop)
+    with _errors_aside(), Live(console=console, screen=True, auto_refresh=False, redirect_stderr=False) as screen:
+
+        def show(status: S) -> None:
+            screen.update(view(status, *console.size), refresh=True)
+
+        return run(demo, show, _LIVE_INTERVAL, stop)
 
 
 def _spare_loopback_the_proxy() -> None:

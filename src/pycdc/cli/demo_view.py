@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from rich import box
@@ -24,22 +25,22 @@ _WIDE: Final = 110
 def view(status: Status, width: int, height: int) -> RenderableType:
     """The whole screen."""
     return Group(
-        _title(status, width),
+        title("pycdc demo", "Postgres → pycdc → Kafka → this screen", status.elapsed, status.seconds),
         _addresses(status.addresses, width),
         _numbers(status),
         _events(status, max(1, height - _FIXED_LINES), wide=width >= _WIDE),
     )
 
 
-def _title(status: Status, width: int) -> RenderableType:
+def title(name: str, picture: str, elapsed: float, seconds: float) -> RenderableType:
     """One line: what this is, how far it is, how to end it."""
     row = Table.grid(expand=True)
     row.add_column(no_wrap=True, ratio=1)
     row.add_column(no_wrap=True, justify="right")
-    of = f" of {status.seconds:.0f}" if status.seconds else ""
-    stage = f"{status.elapsed:.0f}{of} s" if status.elapsed else "starting"
+    of = f" of {seconds:.0f}" if seconds else ""
+    stage = f"{elapsed:.0f}{of} s" if elapsed else "starting"
     row.add_row(
-        Text.assemble((" pycdc demo ", "bold reverse"), "  Postgres → pycdc → Kafka → this screen"),
+        Text.assemble((f" {name} ", "bold reverse"), f"  {picture}"),
         Text.assemble((stage, "bold"), ("   Ctrl-C ends it ", "dim")),
     )
     return row
@@ -85,7 +86,8 @@ def _changes(status: Status) -> RenderableType:
     return table
 
 
-def _facts(rows: list[tuple[str, RenderableType]]) -> Table:
+def facts(rows: Sequence[tuple[str, RenderableType]]) -> Table:
+    """Names and values, a line each."""
     table = Table.grid(expand=True, padding=(0, 1, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(justify="right", no_wrap=True, overflow="ellipsis", ratio=1)
@@ -96,7 +98,7 @@ def _facts(rows: list[tuple[str, RenderableType]]) -> Table:
 
 def _speed(status: Status) -> RenderableType:
     lag = status.lag
-    facts = _facts(
+    told = facts(
         [
             ("events/s", Text(f"{rate(status):,.0f}", "bold")),
             ("lag p50", Text("-" if lag is None else duration(lag.p50), "bold")),
@@ -104,7 +106,7 @@ def _speed(status: Status) -> RenderableType:
             ("greatest", "-" if lag is None else duration(lag.greatest)),
         ]
     )
-    return Group(facts, Text(), Text(sparkline(status.rates[-20:]), "green", justify="right"))
+    return Group(told, Text(), Text(sparkline(status.rates[-20:]), "green", justify="right"))
 
 
 def sparkline(values: tuple[float, ...]) -> str:
@@ -125,7 +127,7 @@ def _slot(status: Status) -> RenderableType:
             ("behind", size(slot.behind)),
             ("WAL kept", size(slot.retained)),
         ]
-    return _facts(rows)
+    return facts(rows)
 
 
 def _events(status: Status, lines: int, *, wide: bool) -> RenderableType:
@@ -137,9 +139,8 @@ def _events(status: Status, lines: int, *, wide: bool) -> RenderableType:
     table.add_column("lag", width=6, justify="right", no_wrap=True)
     for event in status.newest[:lines]:
         lag = "" if event.lag is None else duration(event.lag)
-        name = Text(OPERATIONS.get(event.op, event.op), _STYLES.get(event.op, ""))
         key = _pairs(event.key) if wide else ", ".join(map(_value, event.key.values()))
-        table.add_row(name, Text(event.table), Text(key), changed(event), Text(lag, "dim"))
+        table.add_row(operation(event), Text(event.table), Text(key), changed(event), Text(lag, "dim"))
     shown = min(lines, len(status.newest))
     content: RenderableType = Group(table, *(Text() for _ in range(lines - shown)))
     return Panel(
@@ -150,6 +151,10 @@ def _events(status: Status, lines: int, *, wide: bool) -> RenderableType:
         border_style="dim",
         box=box.ROUNDED,
     )
+
+
+def operation(event: Event) -> Text:
+    return Text(OPERATIONS.get(event.op, event.op), _STYLES.get(event.op, ""))
 
 
 def _remark(status: Status) -> Text | None:

@@ -16,19 +16,19 @@ from pycdc.cli.checks.routes import source_findings, target_findings
 from pycdc.cli.checks.server import clock_finding, headroom_findings, replication_finding, server_findings
 from pycdc.cli.checks.slot import slot_findings, start_finding
 from pycdc.cli.checks.tables import identity_findings, match_findings, reading_findings, rule_findings
+from pycdc.cli.checks.transforms import function_findings, pattern_findings, reshaping
 from pycdc.cli.findings import Finding, Status, from_error, ok, show, warning
 from pycdc.cli.position import compared, stored_position
-from pycdc.config import Config, PostgresSink, Registry, TableRule
+from pycdc.config import Config, PostgresSink, Registry
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import ServerFacts, SlotFacts, TableFacts, TableRef
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.survey import RoleFacts, Survey, TableRights
 from pycdc.errors import PycdcError
-from pycdc.model import Table
+from pycdc.lag.topics import topics_of
 from pycdc.observability import logs
 from pycdc.observability.progress import Progress
 from pycdc.rows.plan import plan_table
-from pycdc.serialization.names import routed
 from pycdc.serialization.registry_probe import RegistryProbe
 from pycdc.sinks.kafka.settings import client_settings, producer_settings
 from pycdc.sinks.kafka.survey import TopicSurvey
@@ -88,6 +88,7 @@ def _diagnose_reverse(config: Config) -> Iterator[Finding]:
     assert source is not None
     assert sink is not None
     yield from _group("configuration", [ok(f"pipeline {config.name}", f"group {source.group or config.name}")])
+    yield from _group("transforms", function_findings(config))
     yield from _group("kafka", source_findings(source, sink))
     yield from _group("registry", _registry(source.registry, "source.kafka.registry"))
     yield from _group("tables", _target(sink, config.name))
@@ -104,6 +105,7 @@ def _target(sink: PostgresSink, name: str) -> Iterator[Finding]:
 
 def _diagnose_capture(config: Config) -> Iterator[Finding]:
     yield from _group("configuration", _configuration(config))
+    yield from _group("transforms", function_findings(config))
     source = None
     catalog = Catalog(config.capture.dsn.get_secret_value())
     try:
@@ -114,6 +116,7 @@ def _diagnose_capture(config: Config) -> Iterator[Finding]:
         if source is not None:
             yield from _group("postgres", _postgres(config, source))
             yield from _group("tables", _tables(config, catalog, source))
+            yield from _group("transforms", pattern_findings(config, source.tables))
             yield from _group("publication", _publication(config, catalog, source))
         brokers_answer = True
         for finding in _group("kafka", _kafka(config, source)):
@@ -181,11 +184,12 @@ def _tables(config: Config, catalog: Catalog, source: Source) -> Iterator[Findin
 
 def _plan_errors(config: Config, relations: Relations, facts: list[TableFacts]) -> list[PycdcError]:
     errors = []
+    reshaped = reshaping(config)
     for found in facts:
         table = relations.from_catalog(found.oid, list(found.columns))
         try:
             if table is not None:
-                plan_table(table, config.rules, config.values, config.compatibility)
+                plan_table(reshaped(table), config.rules, config.values, config.compatibility)
         except PycdcError as error:
             errors.append(error)
     return errors
@@ -215,26 +219,9 @@ def _kafka(config: Config, source: Source | None) -> Iterator[Finding]:
 
 
 def _topics(config: Config, tables: list[TableRef]) -> list[str]:
-    """The topics of these tables, as the serializer names them."""
-    named = set()
-    for ref in _arriving(tables, via_root=config.capture.via_partition_root):
-        table = Table(ref.oid, ref.schema, ref.name, ())
-        plan = plan_table(table, _routing(config), config.values, config.compatibility)
-        pattern = plan.topic or "{name}.{schema}.{table}"
-        named.add(routed(pattern, name=config.name, schema=ref.schema, table=ref.name))
-    return sorted(named)
-
-
-def _arriving(tables: list[TableRef], *, via_root: bool) -> list[TableRef]:
-    """The tables under whose names rows arrive: roots in place of their partitions, or partitions in place of roots."""
-    if via_root:
-        oids = {ref.oid for ref in tables}
-        return [ref for ref in tables if ref.root not in oids]
-    return [ref for ref in tables if ref.kind != "p"]
-
-
-def _routing(config: Config) -> list[TableRule]:
-    return [TableRule(tables=rule.tables, topic=rule.topic) for rule in config.rules]
+    """Those of the tables, and that of the dead letters."""
+    letters = {config.dead_letters} if any(one.on_error == "dead_letter" for one in config.transforms) else set()
+    return sorted(letters.union(topics_of(config, tables)))
 
 
 def _registry(registry: Registry | None, path: str) -> Iterator[Finding]:

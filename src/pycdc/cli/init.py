@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 import click
 
 from pycdc.cli.amounts import number, size
+from pycdc.cli.init_reverse import print_reverse
+from pycdc.cli.yaml_text import comment, scalar
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import ServerFacts, TableFacts, TableRef
 from pycdc.connectors.postgres.identifiers import quoted
@@ -23,17 +24,36 @@ _IDENTITIES = {"f": "full row", "n": "nothing", "i": "index"}
 
 
 @click.command()
-@click.option("--dsn", required=True, envvar="PYCDC_DSN", help="Connection string of the source.  [env: PYCDC_DSN]")
+@click.option("--dsn", required=True, envvar="PYCDC_DSN", help="Connection string of the database.  [env: PYCDC_DSN]")
 @click.option("--name", help="Name of the pipeline and prefix of its topics.  [default: the database's name]")
 @click.option("--brokers", default="localhost:9092", show_default=True, help="Kafka's addresses.")
 @click.option("--registry", default="http://localhost:8081", show_default=True, help="URL of the schema registry.")
-def init(dsn: str, name: str | None, brokers: str, registry: str) -> None:
+@click.option("--reverse", is_flag=True, help="From topics into the database.")
+@click.option("--topic", "topics", multiple=True, help="With --reverse: a topic or pattern; may be repeated.")
+@click.pass_context
+def init(
+    ctx: click.Context,
+    dsn: str,
+    name: str | None,
+    brokers: str,
+    registry: str,
+    reverse: bool,
+    topics: tuple[str, ...],
+) -> None:
     """Print a configuration for a database.
 
     Looks at its tables and says what they need; those that capturing would do harm to are left out.
     The connection string is not written into it: the pipeline reads it from PYCDC_DSN.
+
+    With --reverse: for a pipeline that writes what topics hold into tables. Looks at the topics' newest records and at
+    the tables' columns, and proposes routes by their names. An empty --registry is for JSON without one.
     """
     logs.configure(level=logging.ERROR)
+    if reverse != bool(topics):
+        raise click.UsageError("--reverse and --topic go together", ctx)
+    if reverse:
+        print_reverse(dsn, name or "back", brokers, registry or None, topics)
+        return
     with Catalog(dsn) as catalog:
         server = catalog.server()
         tables = _inspected(catalog, Survey(dsn))
@@ -90,7 +110,7 @@ def _warnings(server: ServerFacts, tables: list[Inspected]) -> Iterator[str]:
 
 def _lines(name: str, brokers: str, registry: str, server: ServerFacts, tables: list[Inspected]) -> Iterator[str]:
     version = f"{server.version // 10_000}.{server.version % 10_000}"
-    yield f"# A pipeline from database {_comment(server.database)} on Postgres {version} to Kafka."
+    yield f"# A pipeline from database {comment(server.database)} on Postgres {version} to Kafka."
     yield "#"
     yield "#   export PYCDC_DSN='host=… dbname=… user=… password=…'"
     yield f"#   pycdc doctor {name}.yaml     what is missing, and how to mend it"
@@ -98,7 +118,7 @@ def _lines(name: str, brokers: str, registry: str, server: ServerFacts, tables: 
     yield "#"
     yield "# All options: docs/configuration.md, or `pycdc schema` for your editor."
     yield ""
-    yield f"name: {_scalar(name)}  # topics are called {name}.schema.table"
+    yield f"name: {scalar(name)}  # topics are called {name}.schema.table"
     yield ""
     yield "source:"
     yield "  postgres:"
@@ -110,8 +130,8 @@ def _lines(name: str, brokers: str, registry: str, server: ServerFacts, tables: 
     yield ""
     yield "sink:"
     yield "  kafka:"
-    yield f"    brokers: {_scalar(brokers)}"
-    yield f"    registry: {_scalar(registry)}"
+    yield f"    brokers: {scalar(brokers)}"
+    yield f"    registry: {scalar(registry)}"
     yield "    format: avro  # json needs no registry"
     yield "    topics:"
     yield "      partitions: 1"
@@ -124,7 +144,7 @@ def _table_lines(tables: list[Inspected]) -> Iterator[str]:
         yield '    tables: ["public.*"]'
         return
     yield "    tables:"
-    entries = [(f"- {_scalar(str(table))}", table) for table in tables]
+    entries = [(f"- {scalar(str(table))}", table) for table in tables]
     width = max(len(entry) for entry, _ in entries)
     for entry, table in entries:
         if table.facts.updatable:
@@ -137,7 +157,7 @@ def _table_lines(tables: list[Inspected]) -> Iterator[str]:
 
 
 def _described(table: Inspected) -> str:
-    key = f"key {_comment(', '.join(table.facts.key))}" if table.facts.key else "no key"
+    key = f"key {comment(', '.join(table.facts.key))}" if table.facts.key else "no key"
     rows = "never analysed" if table.ref.rows_estimate is None else f"~{number(table.ref.rows_estimate)} rows"
     parts = [key, rows]
     if table.rights is not None and table.rights.size is not None:
@@ -145,17 +165,3 @@ def _described(table: Inspected) -> str:
     if table.facts.identity in _IDENTITIES:
         parts.append(f"replica identity {_IDENTITIES[table.facts.identity]}")
     return ", ".join(parts)
-
-
-def _scalar(text: str) -> str:
-    """A YAML value: plain where that is safe, otherwise quoted as JSON, which YAML reads alike."""
-    if re.fullmatch(r"[A-Za-z_](?:[A-Za-z0-9_./:-]*[A-Za-z0-9_/])?", text) and text.lower() not in _YAML_WORDS:
-        return text
-    return json.dumps(text.replace("${", "$${"), ensure_ascii=False)
-
-
-_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
-
-
-def _comment(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -12,6 +12,8 @@ import click
 
 from pycdc.cli.amounts import plural
 from pycdc.cli.arguments import load_config
+from pycdc.cli.dry_run import Start
+from pycdc.cli.dry_run import dry_run as preview
 from pycdc.cli.execution import View, execute
 from pycdc.cli.live import LiveView
 from pycdc.cli.log_lines import LogLines
@@ -42,6 +44,11 @@ log = get_logger()
 @click.option("--keep", is_flag=True, help="Without CONFIG: leave slot and publication at the end.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--live/--no-live", default=None, help="Show a live view.  [default: on a terminal]")
+@click.option("--dry-run", is_flag=True, help="Print the SQL that would be executed (from Kafka only).")
+@click.option("--from", "start", type=click.Choice(["stored", "earliest"]), help="With --dry-run.  [default: stored]")
+@click.option("--limit", type=click.IntRange(min=1), help="With --dry-run: records.  [default: all there are]")
+@click.option("--no-values", is_flag=True, help="With --dry-run: leave the values out.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: a line of JSON for each record.")
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -54,6 +61,11 @@ def run(
     keep: bool,
     log_format: logs.Format,
     live: bool | None,
+    dry_run: bool,
+    start: Start | None,
+    limit: int | None,
+    no_values: bool,
+    as_json: bool,
 ) -> None:
     """Run a pipeline.
 
@@ -61,13 +73,22 @@ def run(
     nothing behind.
 
     SIGTERM and SIGINT (Ctrl-C) deliver what was read, store the position and end it; a second one ends it at once.
+
+    With --dry-run, a pipeline that reads Kafka reads what it would read next up to the end of the topics, and prints
+    the SQL of each record, for psql: it writes nothing, joins no group and takes nothing over. What only the database
+    would refuse (a constraint, a trigger) is not found. The exit code is 1 if a record would stop the pipeline.
     """
     at_hand = {"--table": tables, "--sink": sink, "--snapshot": snapshot, "--name": name, "--keep": keep}
+    if not dry_run:
+        _refuse(ctx, {"--from": start, "--limit": limit, "--no-values": no_values, "--json": as_json}, "for --dry-run")
     if path is not None:
-        _refuse(ctx, at_hand)
+        _refuse(ctx, at_hand, "for running without CONFIG")
         config, passing = load_config(path), False
     else:
         config, passing = _without_file(ctx, dsn, tables, sink, snapshot, name), not keep
+    if dry_run:
+        logs.configure(level=logging.ERROR)
+        ctx.exit(preview(config, start=start or "stored", limit=limit, values=not no_values, as_json=as_json))
     shown = _shows_live(config, live)
     debug = bool(ctx.find_root().params.get("debug"))
     quiet = shown or _console_on_terminal(config)
@@ -82,10 +103,10 @@ def run(
         ctx.exit(error.exit_code)
 
 
-def _refuse(ctx: click.Context, options: dict[str, Any]) -> None:
+def _refuse(ctx: click.Context, options: dict[str, Any], purpose: str) -> None:
     given = [name for name, value in options.items() if value]
     if given:
-        raise click.UsageError(f"{given[0]} is for running without CONFIG", ctx)
+        raise click.UsageError(f"{given[0]} is {purpose}", ctx)
 
 
 def _without_file(

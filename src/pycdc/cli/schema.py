@@ -32,6 +32,8 @@ def json_schema() -> dict[str, Any]:
     )
     registry = definitions["KafkaSink"]["properties"]["registry"]
     registry["anyOf"].insert(0, {"type": "string", "format": "uri"})
+    transforms = made["properties"]["transforms"]
+    transforms["items"] = {"anyOf": [transforms["items"], {"type": "string"}]}
     for section in (made, *definitions.values()):
         for name, option in section.get("properties", {}).items():
             section["properties"][name] = _with_variables(_emptied(option, definitions))

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pycdc.cli import apply_status
 from pycdc.cli.amounts import number, size
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
 from pycdc.cli.position import compared, shown, stored_position
@@ -23,18 +24,32 @@ from pycdc.observability import logs
 @click.command()
 @config_argument
 @json_option
-def status(path: str, as_json: bool) -> None:
+@click.pass_context
+def status(ctx: click.Context, path: str, as_json: bool) -> None:
     """Show where a pipeline is.
 
-    The stored position, the slot, the lag, and whether it runs, as the servers tell.
+    The stored position, the slot, the lag, and whether it runs, as the servers tell. Of a pipeline that reads Kafka:
+    the offsets of each partition, who reads it, and what is parked.
     """
     config = load_config(path)
     logs.configure(level=logging.ERROR)
+    if config.source.kafka is not None:
+        ctx.exit(_apply_status(config, as_json=as_json))
     found = inspect(config)
     if as_json:
         print_json(as_dict(config, found))
     else:
         _show(config, found)
+
+
+def _apply_status(config: Config, *, as_json: bool) -> int:
+    """Show it; return the exit code: that of a server's failure, if one does not answer."""
+    found = apply_status.inspect(config)
+    if as_json:
+        print_json(apply_status.as_dict(config, found))
+    else:
+        apply_status.show(config, found)
+    return max((failure.exit_code for failure in found.failures.values()), default=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from contextlib import closing
 import click
 
 from pycdc.build import build_offsets
+from pycdc.cli import apply_teardown
 from pycdc.cli.arguments import config_argument, load_config
 from pycdc.config import Config
 from pycdc.connectors.postgres.admin import Admin, drop_publication_sql
@@ -32,23 +33,37 @@ def teardown(path: str, yes: bool, force: bool) -> None:
 
     Changes since then are not captured; a pipeline started again takes a new snapshot, and so does one that is still
     running: stop it first. Topics and schemas stay.
+
+    Of a pipeline that reads Kafka: its rows in the bookkeeping tables, and these once no pipeline has rows in them, its
+    replication origins and its consumer group. Started again, it begins where source.kafka.start says. What it wrote
+    stays.
     """
     config = load_config(path)
     logs.configure(level=logging.ERROR)
+    if config.source.kafka is not None:
+        _of_reverse(config, yes=yes, force=force)
+        return
     if not yes:
-        _ask(config)
+        _ask(f"Drop slot {config.slot}, publication {config.publication} and the stored position of {config.name}?")
     for line in remove(config, force=force):
         click.echo(line)
 
 
-def _ask(config: Config) -> None:
+def _of_reverse(config: Config, *, yes: bool, force: bool) -> None:
+    if force:
+        raise click.UsageError("--force is about slots, and this pipeline has none", click.get_current_context())
+    for line in apply_teardown.plan(config):
+        click.echo(f"to be removed: {line}", err=True)
+    if not yes:
+        _ask(f"Remove all that {config.name} keeps?")
+    for line in apply_teardown.remove(config):
+        click.echo(line)
+
+
+def _ask(question: str) -> None:
     if not _on_terminal():
         raise click.UsageError("there is no terminal to ask on: give --yes", click.get_current_context())
-    click.confirm(
-        f"Drop slot {config.slot}, publication {config.publication} and the stored position of {config.name}?",
-        abort=True,
-        err=True,
-    )
+    click.confirm(question, abort=True, err=True)
 
 
 def _on_terminal() -> bool:

@@ -35,6 +35,7 @@ SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "wal_level": "logical",
+    "track_commit_timestamp": "on",
     "max_wal_senders": "8",
     "max_replication_slots": "8",
     "max_connections": "40",

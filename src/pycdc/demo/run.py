@@ -7,9 +7,7 @@ stores its position and stops, then everything else in the reverse order.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Final
@@ -18,21 +16,17 @@ import psycopg
 
 from pycdc.demo.broker import EmbeddedBroker
 from pycdc.demo.clerk import Clerk
+from pycdc.demo.course import Engine
 from pycdc.demo.postgres import EmbeddedPostgres, installation
 from pycdc.demo.reader import Reader
 from pycdc.demo.registry import EmbeddedRegistry
-from pycdc.demo.shop import TABLES
+from pycdc.demo.shop import TABLES, Shop
 from pycdc.demo.status import Addresses, Slot, Status, Summary
 from pycdc.demo.tally import Tally
-from pycdc.errors import ConnectionLost, DeliveryError
-from pycdc.library import Pipeline
+from pycdc.errors import ConnectionLost
 
 NAME: Final = "shop"
 
-_STALLED: Final = 15.0
-"""Seconds without a new event after which the end does not wait any longer."""
-_STOP_TIMEOUT: Final = 15.0
-_POLL: Final = 0.02
 _SLOT_INTERVAL: Final = 0.5
 _SLOT: Final = """
 SELECT active, confirmed_flush_lsn::text,
@@ -40,32 +34,6 @@ SELECT active, confirmed_flush_lsn::text,
        pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint
   FROM pg_replication_slots WHERE slot_name = %s
 """
-
-
-class Engine:
-    """The pipeline in a thread of its own."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.pipeline = Pipeline(config)
-        self.error: Exception | None = None
-        """Why the thread ended by itself."""
-        self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Raises DeliveryError where the pipeline does not come to an end."""
-        self.pipeline.stop()
-        self._thread.join(_STOP_TIMEOUT)
-        if self._thread.is_alive():
-            raise DeliveryError(f"the pipeline did not stop within {_STOP_TIMEOUT:.0f} s")
-
-    def _run(self) -> None:
-        try:
-            self.pipeline.run()
-        except Exception as exc:  # whatever it is, the main thread raises it
-            self.error = exc
 
 
 class Demo:
@@ -100,7 +68,7 @@ class Demo:
         topics = tuple(f"{NAME}.public.{table}" for table in TABLES)
         self.addresses = Addresses(postgres.dsn, broker.bootstrap, registry.url, topics)
         self._connection = stack.enter_context(psycopg.connect(postgres.dsn, autocommit=True))
-        self._clerk = Clerk(postgres.dsn, self._rate, seed=self._seed)
+        self._clerk = Clerk(postgres.dsn, self._rate, Shop, seed=self._seed)
         stack.callback(self._clerk.stop)
         self._clerk.open()
         self._tally = Tally(self._clerk.transactions)
@@ -150,6 +118,11 @@ class Demo:
         """Nothing is written any more; `complete` tells when everything was read."""
         self._closed = True
         self._clerk.stop()
+
+    @property
+    def arrived(self) -> int:
+        """Events that were read back."""
+        return self._tally.counts().total()
 
     @property
     def complete(self) -> bool:
@@ -202,27 +175,3 @@ def configuration(where: Addresses) -> dict[str, Any]:
         "sink": {"kafka": {"brokers": where.brokers, "registry": where.registry}},
         "http": {"enabled": False},
     }
-
-
-def run(demo: Demo, show: Callable[[Status], None], interval: float, stop: threading.Event) -> Summary:
-    """Run until the time is over or `stop` is set, showing the status every `interval` seconds."""
-    while not stop.wait(interval) and not demo.over:
-        demo.tend()
-        show(demo.status())
-    demo.close_shop()
-    await_rest(demo, show, interval)
-    return demo.finish()
-
-
-def await_rest(demo: Demo, show: Callable[[Status], None], interval: float) -> None:
-    """Wait until everything was read, or nothing more comes."""
-    seen, since = -1, time.monotonic()
-    while not demo.complete and time.monotonic() - since < _STALLED:
-        demo.tend()
-        status = demo.status()
-        show(status)
-        if status.read.total() != seen:
-            seen, since = status.read.total(), time.monotonic()
-        shown = time.monotonic()
-        while not demo.complete and time.monotonic() - shown < interval:
-            time.sleep(_POLL)

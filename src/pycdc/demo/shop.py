@@ -1,24 +1,16 @@
-"""A sample shop: four tables, and the deals that change them.
-
-The shop knows how many row changes it committed, by table and operation as Debezium counts them: a changed primary key
-is a delete and a create. That is what the summary compares with what came back from the broker.
-"""
+"""A sample shop: four tables, and the deals that change them. A changed primary key counts as a delete and a create."""
 
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from decimal import Decimal
 from typing import Final
 
 import psycopg
 
-TABLES: Final = ("customers", "products", "orders", "order_lines")
+from pycdc.demo.deals import Deals
 
-Counts = Counter[tuple[str, str]]
-"""Row changes by table and operation: c, u, d, and r for rows that were there before capturing began."""
+TABLES: Final = ("customers", "products", "orders", "order_lines")
 
 _CREATE: Final = """
 CREATE TABLE customers (
@@ -68,32 +60,26 @@ _NOTES: Final = (None, None, None, "ring twice", "gift wrap", "leave with the ne
 _NEXT_STATUS: Final = {"new": "paid", "paid": "packed", "packed": "shipped"}
 
 
-class Shop:
-    """The shop behind one connection in autocommit. For one thread; `written` and `transactions` are for all."""
+class Shop(Deals):
+    """The shop. For one thread; `written` and `transactions` are for all."""
 
     def __init__(self, connection: psycopg.Connection, chance: random.Random) -> None:
-        self.written = Counts()
-        """Committed row changes. Replaced as a whole, never changed in place."""
-        self.transactions: set[int] = set()
-        """Ids of the shop's transactions, noted before they commit."""
-        self._connection = connection
-        self._chance = chance
-        self._pending = Counts()
+        super().__init__(connection, chance)
         self._skus: list[str] = []
         self._customers = 0
         self._orders: list[tuple[int, str]] = []
-        weighted: list[tuple[Callable[[], None], int]] = [
-            (self._order, 25),
-            (self._advance, 54),
-            (self._cancel, 7),
-            (self._sign_up, 4),
-            (self._move, 5),
-            (self._reprice, 3),
-            (self._restock, 1),
-            (self._relabel, 1),
-        ]
-        self._deals = [deal for deal, _ in weighted]
-        self._weights = [weight for _, weight in weighted]
+        self._offer(
+            [
+                (self._order, 25),
+                (self._advance, 54),
+                (self._cancel, 7),
+                (self._sign_up, 4),
+                (self._move, 5),
+                (self._reprice, 3),
+                (self._restock, 1),
+                (self._relabel, 1),
+            ]
+        )
 
     def open(self) -> None:
         """Create the tables, and the rows that are there before capturing begins."""
@@ -105,24 +91,7 @@ class Shop:
             rows = [(sku, name, self._price(), self._chance.randint(50, 500)) for sku, name in goods]
             self._each("products", "c", "INSERT INTO products VALUES (%s, %s, %s, %s)", rows)
             self._skus = [sku for sku, _ in goods]
-        self.written = Counts({(table, "r"): count for (table, _), count in self.written.items()})
-
-    def trade(self) -> int:
-        """Do one of the things that happen in a shop, as one transaction; return the number of row changes."""
-        before = self.written.total()
-        with self._transaction():
-            self._chance.choices(self._deals, self._weights)[0]()
-        return self.written.total() - before
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._pending = Counts()
-        with self._connection.transaction():
-            made = self._connection.execute("SELECT pg_current_xact_id()::text").fetchone()
-            assert made is not None
-            self.transactions.add(int(made[0]))
-            yield
-        self.written = self.written + self._pending
+        self._count_as_existing()
 
     def _order(self) -> None:
         skus = self._chance.sample(self._skus, self._chance.randint(1, 4))
@@ -201,18 +170,3 @@ class Shop:
 
     def _price(self) -> Decimal:
         return Decimal(self._chance.randint(500, 49999)) / 100
-
-    def _insert(self, table: str, statement: str, row: Sequence[object]) -> int:
-        made = self._connection.execute(statement, row).fetchone()
-        assert made is not None
-        self._pending[table, "c"] += 1
-        number: int = made[0]
-        return number
-
-    def _one(self, table: str, op: str, statement: str, values: Sequence[object]) -> None:
-        self._pending[table, op] += self._connection.execute(statement, values).rowcount
-
-    def _each(self, table: str, op: str, statement: str, rows: Sequence[Sequence[object]]) -> None:
-        with self._connection.cursor() as cursor:
-            cursor.executemany(statement, rows)
-            self._pending[table, op] += cursor.rowcount

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pycdc.demo.shop import Counts
+from pycdc.demo.deals import Counts
 from pycdc.demo.tally import Event, Lag
 
 OPERATIONS = {"r": "snapshot", "c": "create", "u": "update", "d": "delete"}

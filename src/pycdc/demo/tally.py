@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pycdc.demo.shop import Counts
+from pycdc.demo.deals import Counts
 
 NEWEST: Final = 64
 BUCKET: Final = 0.5
@@ -86,10 +86,10 @@ class Tally:
         self.topics: Counter[str] = Counter()
         """Records by topic, tombstones included."""
         self.tombstones = 0
-        self.others = 0
         self._own = own
         self._lock = threading.Lock()
         self._counts = Counts()
+        self._strangers: Counter[int | None] = Counter()
         self._newest: deque[Event] = deque(maxlen=NEWEST)
         self._buckets: Counter[int] = Counter()
         self._all = Latencies()
@@ -107,7 +107,7 @@ class Tally:
         if event.op == "r" or event.transaction in self._own:
             self._counts[event.table, event.op] += 1
         else:
-            self.others += 1
+            self._strangers[event.transaction] += 1
         self._newest.append(event)
         self._buckets[int(now / BUCKET)] += 1
         if event.lag is not None:
@@ -118,6 +118,17 @@ class Tally:
         """Events of the shop by table and operation."""
         with self._lock:
             return self._counts.copy()
+
+    def strangers(self) -> dict[int | None, int]:
+        """Events of other sessions, by transaction."""
+        with self._lock:
+            return dict(self._strangers)
+
+    @property
+    def others(self) -> int:
+        """Their number."""
+        with self._lock:
+            return self._strangers.total()
 
     def newest(self) -> list[Event]:
         """The last events, newest first."""

@@ -72,6 +72,12 @@ class PipelineCollector(Collector):
         for labels, count in self._progress.nulled.copy().items():
             nulls.add_metric(labels, count)
         yield nulls
+        dead = CounterMetricFamily(
+            "pycdc_dead_letters", "Changes that a transform failed at, sent to the dead letters.", labels=["table"]
+        )
+        for table, count in self._progress.dead_letters.copy().items():
+            dead.add_metric([table], count)
+        yield dead
         unknown = CounterMetricFamily(
             "pycdc_unknown_type_columns",
             "Columns whose type has no codec, each time that a version of their table was met.",

@@ -108,6 +108,7 @@ class Progress:
     tables: dict[str, int] = field(default_factory=dict)
     operations: dict[tuple[str, str], int] = field(default_factory=dict)
     nulled: dict[tuple[str, str], int] = field(default_factory=dict)
+    dead_letters: dict[str, int] = field(default_factory=dict)
     unknown_types: dict[tuple[str, str], int] = field(default_factory=dict)
     snapshot: list[TableSnapshot] = field(default_factory=list)
     last_error: str | None = None
@@ -142,3 +143,7 @@ class Progress:
     def became_null(self, table: str, column: str) -> None:
         """Count a value that has no representation and was written as NULL."""
         self.nulled[table, column] = self.nulled.get((table, column), 0) + 1
+
+    def dead_letter(self, table: str) -> None:
+        """Count a change that a transform failed at."""
+        self.dead_letters[table] = self.dead_letters.get(table, 0) + 1

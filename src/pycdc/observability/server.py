@@ -1,4 +1,4 @@
-"""`/metrics` and `/healthz` over HTTP, for Prometheus and for whoever restarts pipelines.
+"""`/metrics`, `/healthz` and `/status` over HTTP, for Prometheus, for whoever restarts pipelines, and for people.
 
 Nothing else is served, and nothing to anybody else: on a loopback address the Host header must name this machine, so
 that no web page in a browser here can read the answers through a name of its own (DNS rebinding); beyond loopback a
@@ -24,6 +24,7 @@ from pycdc.errors import EnvironmentNotReady
 from pycdc.observability.health import judge
 from pycdc.observability.metrics import exposition, registry
 from pycdc.observability.progress import Progress
+from pycdc.observability.report import report
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,9 @@ class StatusServer:
             health = judge(self._progress, self._settings.unhealthy_after)
             status = HTTPStatus.OK if health.healthy else HTTPStatus.SERVICE_UNAVAILABLE
             return status, _JSON, _json(health.as_json())
-        return HTTPStatus.NOT_FOUND, _JSON, _json({"error": "there are /metrics and /healthz"})
+        if path == "/status":
+            return HTTPStatus.OK, _JSON, _json(report(self._progress))
+        return HTTPStatus.NOT_FOUND, _JSON, _json({"error": "there are /metrics, /healthz and /status"})
 
     def refusal(self, host: str | None, authorization: str | None) -> tuple[HTTPStatus, str] | None:
         """Why a request with these headers is not answered."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pycdc.config import Compatibility, Values
 from pycdc.errors import ConversionError, ProtocolError
 from pycdc.model import UNCHANGED, Change, Column, Op, Row
 from pycdc.rows.codecs import codec_for
-from pycdc.rows.codecs.codec import Codec
 from pycdc.rows.tuples import ROW, Text, merge_unchanged, split_line, split_tuple
 
 _KEY, _OLD = 0x4B, 0x4F  # 'K', 'O': what kind of old tuple a message holds
@@ -24,9 +23,8 @@ class Images:
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = tuple(columns)
-        self._codecs: tuple[Codec | None, ...] = tuple(
-            codec_for(column.type, _PLAIN, Compatibility(), dimensions=column.dimensions) for column in columns
-        )
+        codecs = [codec_for(column.type, _PLAIN, Compatibility(), dimensions=column.dimensions) for column in columns]
+        self._parse: list[Callable[[bytes], object]] = [_plain if codec is None else codec.parse for codec in codecs]
 
     def __call__(self, change: Change) -> tuple[Row | None, Row | None]:
         op, frame = change.op, change.frame
@@ -49,34 +47,51 @@ class Images:
             return before, None
         return before, self._row(change, merge_unchanged(new, identity_row(self._columns, old)))
 
-    def _row(self, change: Change, columns: Sequence[Text]) -> Row:
+    def values(self, change: Change, columns: Sequence[Text]) -> list[object]:
+        """A row's values in the table's order."""
         if len(columns) != len(self._columns):
             raise ProtocolError(
                 f"row of {change.table} has {len(columns)} columns where {len(self._columns)} were described"
             )
-        return {
-            column.name: self._value(change, column, codec, text)
-            for column, codec, text in zip(self._columns, self._codecs, columns, strict=True)
-        }
+        try:
+            return [
+                parse(text) if type(text) is bytes else text for parse, text in zip(self._parse, columns, strict=True)
+            ]
+        except ValueError:
+            # Once more, to name the column.
+            return [
+                self._value(change, column, parse, text)
+                for column, parse, text in zip(self._columns, self._parse, columns, strict=True)
+            ]
+
+    def parsed(self, name: str, text: bytes) -> object:
+        """The value of one column's text, made anew. Raises ValueError for a text that is none of its type's."""
+        return next(parse for column, parse in zip(self._columns, self._parse, strict=True) if column.name == name)(
+            text
+        )
+
+    def _row(self, change: Change, columns: Sequence[Text]) -> Row:
+        values = self.values(change, columns)
+        return {column.name: value for column, value in zip(self._columns, values, strict=True)}
 
     def _key_row(self, change: Change, columns: Sequence[Text]) -> Row:
         row = self._row(change, columns)
         return {column.name: row[column.name] for column in self._columns if column.identity}
 
     @staticmethod
-    def _value(change: Change, column: Column, codec: Codec | None, text: Text) -> object:
-        if text is None or text is UNCHANGED:
-            return text
-        if codec is None:
-            return text.decode("utf-8", "replace")
+    def _value(change: Change, column: Column, parse: Callable[[bytes], object], text: Text) -> object:
         try:
-            return codec.parse(text)
+            return parse(text) if isinstance(text, bytes) else text
         except ValueError as exc:
             raise ConversionError(
                 f"column {column.name!r} of table {change.table} is not a {column.type.name} as Postgres writes it "
                 f"({type(exc).__name__})",
                 hint="report this with the column's type and the server's version",
             ) from None
+
+
+def _plain(text: bytes) -> str:
+    return text.decode("utf-8", "replace")
 
 
 def identity_row(columns: Sequence[Column], old: Sequence[Text]) -> list[Text]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pycdc.config import Config
-from pycdc.model import Batch, Op, Run, Table
+from pycdc.model import Batch, Op, Routing, Run, Table
 from pycdc.rows.encoder import OnNull, Record, RowEncoder
 from pycdc.rows.plan import plan_table
 from pycdc.rows.schema import Schema
@@ -25,6 +25,8 @@ from pycdc.serialization.outbox import Router
 from pycdc.serialization.provenance import Block, Moment, Origin, source_datum
 
 Group = tuple[str, list[Record]]
+_Place = tuple[Table, bool, Routing | None]
+"""A table version, whether a snapshot read it, and where a transform sends it."""
 NEW_KEY, OLD_KEY, KNOWN = "__debezium.newkey", "__debezium.oldkey", "__pycdc.before"
 
 
@@ -36,7 +38,7 @@ class Serializer:
         self._origin = Origin(config.name, database)
         self._form = form
         self._on_null = on_null
-        self._targets: dict[tuple[Table, bool], Target] = {}
+        self._targets: dict[_Place, Target] = {}
         self._special: dict[str, Any] = {}
         self._skip = frozenset(Op(letter) for letter in config.envelope.skip)
         self._blocks = config.envelope.transaction_metadata
@@ -60,16 +62,17 @@ class Serializer:
             if run.table is None:
                 self._tableless(run, moment, groups, out)
                 continue
-            if self._router is not None and self._router.takes(run.table):
+            if self._router is not None and not _dead(run.routing) and self._router.takes(run.table):
                 self._route(self._router, run, run.table, groups, out)
                 continue
-            target = self._target(run.table, snapshot=run.op is Op.READ)
+            target = self._target(run, run.table)
             records = groups.get(target.topic)
             if records is None:
                 records = groups[target.topic] = []
                 out.append((target.topic, records))
             if (
                 self._slow
+                or run.routing is not None
                 or run.transaction.came is not None
                 or not self._form.rows(run, target, self._origin, moment, records)
             ):
@@ -82,28 +85,40 @@ class Serializer:
         """Topics of the tables seen so far."""
         return sorted({target.topic for target in self._targets.values()})
 
-    def _target(self, table: Table, *, snapshot: bool) -> Target:
-        target = self._targets.get((table, snapshot))
-        return target if target is not None else self._new_target(table, snapshot=snapshot)
+    def _target(self, run: Run, table: Table) -> Target:
+        routing = run.routing
+        if routing is not None:
+            routing = None if routing.topic is None else Routing(routing.topic, dead=routing.dead)
+        place = (table, run.op is Op.READ, routing)
+        target = self._targets.get(place)
+        return target if target is not None else self._new_target(place)
 
     def _encoder(self, table: Table, *, snapshot: bool, flat: bool = False) -> RowEncoder:
         config = self._config
         plan = plan_table(table, config.rules, config.values, config.compatibility, snapshot=snapshot)
         return RowEncoder(plan, self._on_null, flat=flat)
 
-    def _new_target(self, table: Table, *, snapshot: bool) -> Target:
-        name, adjust, flat = self._config.name, self._config.envelope.adjust_names, self._flat
+    def _new_target(self, place: _Place) -> Target:
+        table, snapshot, routing = place
+        name, adjust = self._config.name, self._config.envelope.adjust_names
+        dead = _dead(routing)
+        flat = None if dead else self._flat
         encoder = self._encoder(table, snapshot=snapshot, flat=flat is not None)
         plan = encoder.plan
-        pattern = plan.topic or "{name}.{schema}.{table}"
-        topic = routed(pattern, name=name, schema=table.schema, table=table.name)
+        if routing is not None:
+            topic = topic_name(routing.topic or "")
+        else:
+            pattern = plan.topic or "{name}.{schema}.{table}"
+            topic = routed(pattern, name=name, schema=table.schema, table=table.name)
         key = envelope.key_schema(plan, name, adjust=adjust)
         value = envelope.envelope_schema(plan, name, adjust=adjust) if flat is None else flat.schema(plan, name)
-        target = Target(topic, encoder, key, value, self._form.prepare(topic, key, value), flat)
+        # Dead letters of all tables share a topic, and no registry takes their schemas for versions of one.
+        subject = topic_name(f"{topic}.{table}") if dead else topic
+        target = Target(topic, encoder, key, value, self._form.prepare(subject, key, value), flat)
         # An older version of the table no longer comes; keep the map as large as the number of live tables.
-        for old in [old for old in self._targets if old[0].oid == table.oid and old[1] == snapshot]:
+        for old in [old for old in self._targets if _outdated(old, place)]:
             del self._targets[old]
-        self._targets[table, snapshot] = target
+        self._targets[place] = target
         return target
 
     def _events(
@@ -116,9 +131,9 @@ class Serializer:
             if event is None:
                 continue
             record = self._form.event(event, run, target, self._origin, moment, block)
-            headers = self._headers(event, target) + _way(run)
+            headers = self._headers(event, target) + _of_run(run)
             records = [record]
-            if self._tombstone_follows(event):
+            if self._tombstone_follows(event) and not _dead(run.routing):
                 records.append({"key": record["key"], "value": None})
             if not headers and not self._added_headers:
                 groups[target.topic].extend(records)
@@ -159,9 +174,9 @@ class Serializer:
 
     def _route(self, router: Router, run: Run, table: Table, groups: dict[str, list[Record]], out: list[Group]) -> None:
         """Rows of an outbox table: each a record with headers, to a topic of its own."""
-        context = self._context() + _way(run)
+        context, added = self._context(), _of_run(run)
         for topic, record in router.records(run, table):
-            record["headers"] = context + record["headers"]
+            record["headers"] = context + record["headers"] + added
             _append_apart(topic, [record], groups, out)
         if self._blocks:
             # Events of a transaction are counted as the source has them.
@@ -233,10 +248,21 @@ class Serializer:
         out.append((topic, [self._form.datums(self._special[topic], key, value)]))
 
 
-def _way(run: Run) -> list[Header]:
-    """Of changes that pycdc wrote into the database: who carried them, and how often."""
+def _outdated(old: _Place, new: _Place) -> bool:
+    """Whether `old` is another version of the table; what a transform failed at stands beside what it made."""
+    same_table = old[0].oid == new[0].oid and old[1] == new[1]
+    return same_table and old[0] is not new[0] and _dead(old[2]) == _dead(new[2])
+
+
+def _dead(routing: Routing | None) -> bool:
+    return routing is not None and routing.dead
+
+
+def _of_run(run: Run) -> list[Header]:
+    """Of changes that pycdc wrote into the database, who carried them, and how often; and what a transform added."""
     came = run.transaction.came
-    return [] if came is None else came.headers()
+    way = [] if came is None else came.headers()
+    return way if run.routing is None else [*way, *run.routing.headers]
 
 
 def _append_apart(topic: str, records: list[Record], groups: dict[str, list[Record]], out: list[Group]) -> None:

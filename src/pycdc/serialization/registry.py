@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import warnings
 from collections.abc import Callable
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import fastavro
@@ -30,19 +29,14 @@ from pycdc.errors import (
     SchemaIncompatible,
     UnknownSchema,
 )
+from pycdc.serialization.registry_client import PASSING, RegistryAnswer, RegistryAway, RegistryClient
 from pycdc.serialization.schema_diff import differences
-
-# Authlib, which the client imports, warns on every start that a name it imports itself is deprecated.
-with warnings.catch_warnings(record=True):
-    from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-    from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _MAX_ID: Final = 2**31 - 1
 """The wire format has four bytes for the id, and Java reads them as a signed integer."""
-_PASSING: Final = {408, 425, 429, 500, 502, 503, 504}
 _MAX_PAUSE: Final = 5.0
 _NOT_FOUND: Final = 404
 
@@ -57,7 +51,7 @@ class SchemaRegistry:
         self._lock = threading.Lock()
         try:
             self._url = _without_credentials(settings.url)
-            self._client = SchemaRegistryClient(_client_settings(settings))
+            self._client = _client(settings)
         except (ValueError, TypeError, OSError) as error:
             raise ConfigError(
                 f"the registry's settings cannot be used: {type(error).__name__}",
@@ -98,14 +92,10 @@ class SchemaRegistry:
         self._client.close()
 
     def _ask(self, subject: str, text: str) -> int:
-        schema = Schema(text, "AVRO")
+        ask = self._client.register if self._settings.register_schemas else self._client.look_up
         try:
-            if self._settings.register_schemas:
-                answer = self._call(lambda: self._client.register_schema(subject, schema, normalize_schemas=False))
-            else:
-                found = self._call(lambda: self._client.lookup_schema(subject, schema, normalize_schemas=False))
-                answer = found.schema_id
-        except SchemaRegistryError as error:
+            answer = self._call(lambda: ask(subject, text))
+        except RegistryAnswer as error:
             raise self._refused(error, subject, text) from None
         schema_id = self._plausible(answer, subject)
         self._require_same(schema_id, text, subject)
@@ -129,9 +119,9 @@ class SchemaRegistry:
 
     def _text(self, schema_id: int) -> str:
         try:
-            text = self._call(lambda: self._client.get_schema(schema_id)).schema_str
-        except SchemaRegistryError as error:
-            if error.http_status_code == _NOT_FOUND:
+            text = self._call(lambda: self._client.schema(schema_id))
+        except RegistryAnswer as error:
+            if error.status == _NOT_FOUND:
                 raise UnknownSchema(
                     f"the registry at {self._url} has no schema with the id {schema_id}",
                     hint="use the registry that the records were written with",
@@ -152,21 +142,17 @@ class SchemaRegistry:
         )
         try:
             return retrying(work)
-        except SchemaRegistryError as error:
+        except RegistryAnswer as error:
             if _may_pass(error):
-                raise self._away(f"HTTP {error.http_status_code}") from None
+                raise self._away(f"HTTP {error.status}") from None
             raise
-        except PycdcError:
-            raise
+        except RegistryAway as error:
+            raise self._away(str(error)) from None
         except ValueError:
             raise ProtocolError(
                 f"what answers at {self._url} is no schema registry: not JSON",
                 hint="check `registry.url`, its path too (Apicurio: /apis/ccompat/v7)",
             ) from None
-        except Exception as error:
-            if _may_pass(error):
-                raise self._away(str(error) or type(error).__name__) from None
-            raise
 
     def _log_retry(self, state: RetryCallState) -> None:
         log.warning("the schema registry at %s does not answer, attempt %d", self._url, state.attempt_number)
@@ -177,8 +163,8 @@ class SchemaRegistry:
             hint="check that it runs and that `registry.url` is right",
         )
 
-    def _refused(self, error: SchemaRegistryError, subject: str, text: str | None) -> PycdcError:
-        status = error.http_status_code
+    def _refused(self, error: RegistryAnswer, subject: str, text: str | None) -> PycdcError:
+        status = error.status
         if status in (401, 403):
             return EnvironmentNotReady(
                 f"the registry at {self._url} denies access to {subject} (HTTP {status})",
@@ -189,7 +175,7 @@ class SchemaRegistry:
             return self._incompatible(subject, text)
         if status == 422:
             return SchemaIncompatible(
-                f"the registry at {self._url} finds the schema of {subject} invalid (code {error.error_code})",
+                f"the registry at {self._url} finds the schema of {subject} invalid (code {error.code})",
                 hint="names that Avro does not allow are the usual cause, a schema or table that begins with a digit "
                 "too: `envelope.adjust_names: strict` makes them legal",
             )
@@ -200,7 +186,7 @@ class SchemaRegistry:
                 hint="register it (`pycdc --debug run …` logs its text), or set `registry.register_schemas: true`",
             )
         return ProtocolError(
-            f"the registry at {self._url} answers HTTP {status} (code {error.error_code}) for {subject}",
+            f"the registry at {self._url} answers HTTP {status} (code {error.code}) for {subject}",
             hint="check `registry.url`, its path too (Apicurio: /apis/ccompat/v7)",
         )
 
@@ -217,24 +203,25 @@ class SchemaRegistry:
 
     def _changes(self, subject: str, text: str) -> list[str]:
         try:
-            latest = self._call(lambda: self._client.get_latest_version(subject)).schema.schema_str
-        except (SchemaRegistryError, PycdcError):
+            latest = self._call(lambda: self._client.latest(subject))
+        except (RegistryAnswer, PycdcError):
             # The refusal is what counts; without the latest version it is told without the comparison.
             return []
         return differences(json.loads(latest), json.loads(text)) if latest else []
 
 
-def _client_settings(settings: config.Registry) -> dict[str, Any]:
-    out: dict[str, Any] = {"url": settings.url, "timeout": settings.timeout, "max.retries": 0}
+def _client(settings: config.Registry) -> RegistryClient:
+    credentials = None
     if settings.username is not None:
-        password = settings.password.get_secret_value() if settings.password else ""
-        out["basic.auth.user.info"] = f"{settings.username}:{password}"
-    files = {
-        "ssl.ca.location": settings.ca,
-        "ssl.certificate.location": settings.certificate,
-        "ssl.key.location": settings.key,
-    }
-    return {**out, **{name: path for name, path in files.items() if path is not None}}
+        credentials = (settings.username, settings.password.get_secret_value() if settings.password else "")
+    return RegistryClient(
+        settings.url,
+        timeout=settings.timeout,
+        credentials=credentials,
+        ca=settings.ca,
+        certificate=settings.certificate,
+        key=settings.key,
+    )
 
 
 def _without_credentials(url: str) -> str:
@@ -246,10 +233,7 @@ def _without_credentials(url: str) -> str:
 
 
 def _may_pass(error: BaseException) -> bool:
-    if isinstance(error, SchemaRegistryError):
-        return error.http_status_code in _PASSING
-    # The HTTP library is the client's own choice (httpx or its successor); its network errors share this base.
-    return any(base.__name__ == "TransportError" for base in type(error).__mro__)
+    return error.status in PASSING if isinstance(error, RegistryAnswer) else isinstance(error, RegistryAway)
 
 
 def _canonical(text: str) -> str:

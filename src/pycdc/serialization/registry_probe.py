@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from confluent_kafka.schema_registry.error import SchemaRegistryError
-
 from pycdc import config
 from pycdc.errors import ProtocolError
 from pycdc.serialization.registry import SchemaRegistry
+from pycdc.serialization.registry_client import RegistryAnswer
 
 
 class RegistryProbe(SchemaRegistry):
@@ -19,8 +18,8 @@ class RegistryProbe(SchemaRegistry):
     def subjects(self) -> int:
         """How many subjects there are. Raises PycdcError where it does not answer as a registry does."""
         try:
-            found = self._call(self._client.get_subjects)
-        except SchemaRegistryError as error:
+            found = self._call(self._client.subjects)
+        except RegistryAnswer as error:
             raise self._refused(error, "the list of subjects", None) from None
         if not isinstance(found, list):
             raise ProtocolError(

@@ -149,6 +149,7 @@ def test_a_function_that_fails_is_named_and_its_words_are_not_shown() -> None:
         ({"default": "whoever"}, "default"),
         ({"default": "monolith_wins", "columns": {"q": "delta"}}, "detect: old_values"),
         ({"default": "last_write_wins", "columns": {"q": "delta"}}, "row_time: column"),
+        ({"default": "last_write_wins", "row_time": "t", "skew": 1}, "skew and row_time"),
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(options: dict[str, Any], words: str) -> None:

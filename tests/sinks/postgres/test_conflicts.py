@@ -171,6 +171,16 @@ def test_an_insert_of_a_row_that_is_there_is_decided_where_there_is_a_rule(rig: 
     assert recorded(rig) == [("insert_exists", rule.removesuffix("_wins"))]
 
 
+@NEWEST
+def test_a_schema_of_an_older_version_gets_the_tables(rig: Rig) -> None:
+    process(rig).apply({"id": 1, "name": "cup"})
+    rig.sql("DROP TABLE pycdc.conflicts, pycdc.conflict_watch")
+    sink = process(rig)
+    rig.sql(LOCAL)
+    sink.apply({"id": 1, "name": "pot"})
+    assert recorded(rig) == [("update_origin_differs", "service")]
+
+
 # Versions and old values, which need neither origin nor commit timestamps.
 
 
@@ -267,8 +277,8 @@ def test_columns_have_owners_and_counters_add_up(rig: Rig) -> None:
     assert rig.sql("SELECT price, quantity FROM items") == [(9, 4)], "without a conflict too"
     sink.apply(update(None, row))
     assert rig.sql("SELECT price, quantity FROM items") == [(9, 4)], "a snapshot once more"
-    sink.apply(update({"id": 2, "quantity": 1}, {"quantity": 4}))
-    assert rig.sql("SELECT quantity FROM items WHERE id = 2") == [(4,)]
+    sink.apply(update({"id": 2, "quantity": 1}, {"quantity": 4}), {"id": 1, "price": 7}, {"id": 3, "price": 7})
+    assert rig.sql("SELECT quantity, price FROM items ORDER BY id") == [(4, 9), (4, None), (0, 7)]
 
 
 @NEWEST

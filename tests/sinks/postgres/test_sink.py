@@ -143,6 +143,9 @@ def test_a_deadlock_is_tried_again(rig: Rig) -> None:
         other.execute("SET deadlock_timeout = '10s'; UPDATE items SET name = 'o' WHERE id = 1")
     writer.join(30)
     assert rig.sql("SELECT DISTINCT name FROM items") == [("p",)]
+    told = process.progress
+    assert told.retried == {"DeadlockDetected": 1}
+    assert (told.applied, told.transactions) == ({("public.items", "upsert"): 2}, 1)
 
 
 # What cannot be applied.

@@ -31,6 +31,12 @@ def target_findings(facts: TargetFacts, bookkeeping: str) -> Iterator[Finding]:
     yield ok(f"Postgres {facts.version // 10_000}", f"role {facts.role}")
     for route in facts.routes:
         yield from _route(route, facts.role)
+    for sequence, column in facts.lagging:
+        yield warning(
+            f"sequence {sequence} is behind {column}: a row that takes its value from it will collide",
+            path="sink.postgres.routes",
+            fix="pycdc sequences … --apply",
+        )
     if facts.bookkeeping_sql is not None:
         yield failed(
             f"tables of pycdc's own are not in schema {bookkeeping}, and the role may not make them",

@@ -127,7 +127,7 @@ class KafkaConnector:
             self._consumer.pause(self._consumer.assignment())
             for message in self._consume(1, left):
                 if message.error() is not None:
-                    self._check(message.error(), _partition(message), message.offset())
+                    self._check(message.error(), _partition(message), None)
 
     def rewind(self) -> None:
         """See `Patient.rewind`. Claiming again shuts out a transaction whose end nobody heard of."""
@@ -195,7 +195,8 @@ class KafkaConnector:
 
     def _check(self, error: KafkaError, partition: Partition, offset: int | None) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
-            if offset is not None and partition in self._next:
+            # Of a partition that is held or paused, records before its end are still to be read again.
+            if offset is not None and partition in self._next and partition not in self._held:
                 self._lag.end(partition, self._next[partition], offset)
             return
         if error.code() in _PASSING and not error.fatal():

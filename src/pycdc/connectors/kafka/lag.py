@@ -16,7 +16,7 @@ from pycdc.events import Event, Partition
 from pycdc.observability.progress import PartitionPlace, Progress
 
 _EVERY: Final = 1.0
-"""Seconds between two looks while nothing is applied."""
+"""Seconds between two looks at partitions of which nothing is applied."""
 
 
 class Watermarks(Protocol):
@@ -61,9 +61,10 @@ class Lag:
     def applied(self, offsets: Mapping[Partition, int]) -> None:
         self._applied.update(offsets)
         self._tell(offsets)
+        self.idle()
 
     def idle(self) -> None:
-        """Nothing came: what is behind all the same gets older."""
+        """Partitions of which nothing is applied get older, if they are behind."""
         if time.monotonic() - self._looked_at >= _EVERY:
             self._looked_at = time.monotonic()
             self._tell(self._applied)

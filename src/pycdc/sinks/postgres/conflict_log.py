@@ -44,7 +44,11 @@ _WATCH: Final = "INSERT INTO {conflict_watch} (pipeline) VALUES (%s) ON CONFLICT
 _SINCE: Final = "SELECT since FROM {conflict_watch} WHERE pipeline = %s"
 _RECORD: Final = """INSERT INTO {conflicts} (pipeline, topic, partition, "offset", "table", key, kind, decision,
     current, incoming, before, current_origin, current_committed_at, event_time)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+SELECT %s, u.topic, u.partition, u."offset", u."table", u.key::jsonb, u.kind, u.decision,
+    u.current::jsonb, u.incoming::jsonb, u.before::jsonb, u.origin, u.committed_at, u.event_time
+FROM unnest(%s::text[], %s::integer[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+    %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[]) AS u(topic, partition, "offset", "table",
+    key, kind, decision, current, incoming, before, origin, committed_at, event_time)"""
 
 
 class ConflictLog:
@@ -68,17 +72,15 @@ class ConflictLog:
 
     def record(self, connection: Connection, found: Sequence[Settled]) -> None:
         if self._settings.record and found:
-            rows = [self._row(each) for each in found]
-            with connection.cursor() as cursor:
-                cursor.executemany(self._sql(_RECORD), rows)
+            columns = [list(column) for column in zip(*map(self._row, found), strict=True)]
+            connection.execute(self._sql(_RECORD), (self._pipeline, *columns))
 
     def _row(self, settled: Settled) -> tuple[Any, ...]:
         met, event, decision = settled.conflict, settled.event, settled.decision
         images = (met.current, met.incoming, met.before) if self._settings.values else (None, None, None)
         place = (event.partition.topic, event.partition.number, event.offset)
         what = (met.table, as_json(met.key), met.kind.value, decision.value)
-        when = (met.origin, met.current_time, met.event_time)
-        return (self._pipeline, *place, *what, *map(as_json, images), *when)
+        return (*place, *what, *map(as_json, images), met.origin, met.current_time, met.event_time)
 
     def _sql(self, text: LiteralString) -> sql.Composed:
         return sql.SQL(text).format(**self._names)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pycdc.config import ConflictRule, PostgresSink, Route
 from pycdc.errors import ConfigError, EnvironmentNotReady
@@ -28,10 +28,14 @@ Version = Decimal | datetime
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Where a route's events tell a table's columns: paths into the old row, by column."""
+    """Where a route's events tell a table's columns: paths into the old row, by column.
+
+    `removes`: its events mean that the row goes; `adds`: that something is added to it.
+    """
 
     columns: Mapping[str, Look]
     removes: bool
+    adds: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,34 +61,36 @@ class Policy:
         return frozenset(name for name, word in self.rule.columns.items() if word == "delta")
 
     @property
+    def spared(self) -> frozenset[str]:
+        """What an event's row, as it is, is never written into a row that is there."""
+        return self.owned | self.added
+
+    @property
     def prepares(self) -> bool:
         """Whether its writes are looked at one by one, before those of a row are told as one."""
         return bool(self.added) or self.detection in ("version", "old_values")
 
     def guard(self, shape: Shape) -> Guard | None:
-        """None where nothing can conflict: an upsert that writes with a new row only, an insert that must be one."""
-        spared = self.owned | self.added
+        """None where nothing can conflict: an upsert that writes new rows only, an insert that must be one."""
         if shape.operation == "insert":
             return Guard("absent", reports=True) if self.configured else None
-        if shape.operation == "upsert" and not set(shape.set) - spared:
-            return None
+        if shape.operation == "upsert" and not set(shape.set) - self.spared:
+            return Guard(spared=self.spared) if shape.set else None
         if shape.operation == "update" and not (shape.set or shape.add) and not shape.must_exist:
             return None
-        detection = self.detection
-        if detection == "old_values":
-            detection = "before" if shape.operation != "upsert" else "origin" if self.by_origin else "none"
-        if detection == "origin" and shape.add and not shape.set:
-            detection = "none"  # what is added to a row does not conflict with what others did to it
-        if detection == "version":
-            return Guard("time" if self.rule.version is None else "version", self.version_column, spared, True)
-        if detection == "before":
-            return Guard("before", "", spared, True)
-        return Guard(
-            "origin" if detection == "origin" else "none",
-            "",
-            spared,
-            shape.operation != "upsert" or detection == "origin",
-        )
+        kind = self._kind(shape)
+        column = self.version_column if kind in ("version", "time") else ""
+        return Guard(kind, column, self.spared, reports=kind != "none" or shape.operation != "upsert")
+
+    def _kind(self, shape: Shape) -> Literal["none", "origin", "version", "time", "before"]:
+        if self.detection == "version":
+            return "time" if self.rule.version is None else "version"
+        if self.detection == "old_values" and shape.operation != "upsert":
+            return "before"
+        # What is added to a row does not conflict with what others did to it.
+        if self.detection == "none" or not self.by_origin or self.told[shape.order].adds:
+            return "none"
+        return "origin"
 
     @property
     def version_column(self) -> str:
@@ -213,8 +219,6 @@ def mismatches(
     if rule is None:
         return
     ordering = {name for name in (rule.version, rule.row_time) if name is not None}
-    for column in sorted((ordering | rule.columns.keys()) - table.columns.keys()):
-        yield f"table {table} has no column {column}, which conflict of {places} names", "add it, or correct the rule"
     for column in sorted(ordering & table.columns.keys()):
         if table.columns[column].category not in _ORDERED:
             yield f"column {column} of table {table} is neither a number nor a time", "name one that is"
@@ -249,10 +253,12 @@ def imported(path: str | None) -> Function | None:
 
 def _told(route: Route, table: TargetTable) -> Told:
     names = {column: column for column in table.columns} if route.set is None else route.set
+    if route.function is not None:
+        names = {}  # what a function makes of fields is not known of those of the old row
     paths = {**names, **route.key}
     columns = {
         column: look_up(path)
         for column, path in paths.items()
         if not path.startswith("$") and column not in route.constants and not table.columns[column].generated
     }
-    return Told(columns, route.operation in ("delete", "soft_delete"))
+    return Told(columns, route.operation in ("delete", "soft_delete"), route.operation == "delta")

@@ -41,7 +41,7 @@ def chosen(policy: Policy, met: Conflict, write: Write, answer: Answer) -> tuple
     if write.shape.operation == "delete" and isinstance(answer, Decision):
         return answer, write if answer is Decision.SERVICE else None
     told = dict(zip(write.shape.set, write.set, strict=True))
-    theirs = {column for column in told if column not in policy.owned | policy.added}
+    theirs = {column for column in told if column not in policy.spared}
     if isinstance(answer, Decision):
         kept = theirs if answer is Decision.SERVICE else set()
         kept |= {column for column in theirs if policy.rule.columns.get(column) == "service_wins"}

@@ -20,7 +20,18 @@ import psycopg
 from pycdc.config import ConflictRule
 from pycdc.observability.logger import get_logger
 from pycdc.origins import origin_prefix
-from pycdc.sinks.postgres.conflict import UNIQUE, Conflict, Decision, Kind, Settled, Undecided, decide, knew, time_from
+from pycdc.sinks.postgres.conflict import (
+    UNIQUE,
+    Conflict,
+    Decision,
+    Kind,
+    Settled,
+    Undecided,
+    decide,
+    knew,
+    source_time,
+    time_from,
+)
 from pycdc.sinks.postgres.conflict_log import ConflictLog
 from pycdc.sinks.postgres.conflict_policy import Policy, Version
 from pycdc.sinks.postgres.conflict_rows import Found, read_locked
@@ -33,7 +44,7 @@ from pycdc.sinks.postgres.statements import execute, parameters, statement
 from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.values import Unwritable, array_of
-from pycdc.sinks.postgres.writes import Group, Write, groups_of
+from pycdc.sinks.postgres.writes import Group, Shape, Write, groups_of
 
 log = get_logger()
 
@@ -47,6 +58,7 @@ class Conflicts:
         self._policies = policies
         self._writer = (origin_prefix(pipeline), since)
         self._journal = journal
+        self._guards: dict[Shape, Guard | None] = {}
         self._inserts: dict[object, Write] = {}
         self._prepares = any(policy.prepares for policy in policies.values())
 
@@ -110,16 +122,19 @@ class Conflicts:
         """Whether the event gives way. It cannot win against another row's unique key."""
         return met.kind in UNIQUE and self._rule(met).default == "monolith_wins"
 
-    def parks(self, met: Conflict) -> bool:
+    def parks(self, met: Conflict, error: psycopg.Error | Refused) -> bool:
         """Whether the event is parked even where errors stop the pipeline."""
-        return self._rule(met).default in ("park", "python") and met.kind is not Kind.UPDATE_MISSING
+        return isinstance(error, Parked) or (met.kind in UNIQUE and self._rule(met).default == "park")
 
     def _rule(self, met: Conflict) -> ConflictRule:
         return next(policy.rule for table, policy in self._policies.items() if str(table) == met.table)
 
     def _execute(self, connection: Connection, policy: Policy, group: Group, tally: Tally) -> int:
         """How many writes were not done."""
-        shape, guard = group.shape, policy.guard(group.shape)
+        shape = group.shape
+        if shape not in self._guards:
+            self._guards[shape] = policy.guard(shape)
+        guard = self._guards[shape]
         if guard is None:
             return execute(connection, group)
         values = self._parameters(policy, group, guard)
@@ -171,7 +186,7 @@ class Conflicts:
         kind = _kind(policy, guard, found)
         met = None if kind is None else _conflict(policy, found, kind)
         if met is None or knew(met, policy.rule):
-            return None, as_update(write, policy.owned)
+            return None, as_update(write, policy.spared)
         decision, chosen_write = chosen(policy, met, write, decide(met, policy.rule, policy.function))
         if decision is Decision.PARKED:
             raise Parked(met)
@@ -234,10 +249,10 @@ def _row(write: Write) -> object:
 
 
 def _is_stale(policy: Policy, write: Write, highest: dict[object, Version]) -> bool:
-    text = policy.version(write)
+    text, row = policy.version(write), _row(write)
     if text is None:
         return False
-    version, row = policy.comparable(text), _row(write)
+    version = policy.comparable(text)
     seen = highest.get(row)
     if seen is not None:
         # Times of one row that are equal come in the order of its events; an equal version is a duplicate.
@@ -245,6 +260,8 @@ def _is_stale(policy: Policy, write: Write, highest: dict[object, Version]) -> b
         if version < seen or (same_is_stale and version == seen):  # type: ignore[operator]
             return True
     highest[row] = version
+    if write.shape.operation == "delete":
+        del highest[row]  # a row that is made anew may begin anew
     return False
 
 
@@ -261,7 +278,7 @@ def _unseen(policy: Policy, write: Write, kind: Kind) -> Conflict:
         current=None,
         incoming=None if policy.removes(write) else dict(zip(write.shape.set, write.set, strict=True)),
         before=None,
-        event_time=policy.time(write.event),
+        event_time=source_time(write.event),
         current_time=None,
         origin=None,
     )

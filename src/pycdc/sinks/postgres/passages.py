@@ -45,6 +45,10 @@ class Passages:
 
     def portions(self, events: list[Event], most: int) -> Iterator[Portion]:
         """`most` events each."""
+        if len(events) <= most and not any(event.headers for event in events):
+            if events:
+                yield Portion(None, events)
+            return
         portion = Portion(None)
         for event in events:
             came = read_headers(event.headers) if event.headers else None

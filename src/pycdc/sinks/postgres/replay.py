@@ -1,12 +1,12 @@
 """Parked events, applied after all: in the order of their offsets, until their key is free or one cannot be applied.
 
-A key is one transaction. It begins with the lock on the offsets of the key's partition, which the running pipeline
-takes too, before it looks at what is parked: so it neither parks a follower that nobody would find, nor overtakes.
+An event is one transaction. It begins with the lock on the offsets of the partition, which the running pipeline takes
+too, before it looks at what is parked: so no follower is parked that nobody would find, and nothing overtakes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
@@ -18,6 +18,7 @@ from pycdc.config import PostgresSink as Settings
 from pycdc.config import Route
 from pycdc.errors import ApplyError, EnvironmentNotReady
 from pycdc.events import Event, Partition
+from pycdc.origins import read_headers
 from pycdc.sinks.postgres.conflict_archive import ConflictArchive, Place
 from pycdc.sinks.postgres.conflict_images import write_image
 from pycdc.sinks.postgres.conflict_setup import set_up_conflicts
@@ -25,10 +26,10 @@ from pycdc.sinks.postgres.conflicts import Conflicts
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.refusals import Refused
-from pycdc.sinks.postgres.routing import Router
+from pycdc.sinks.postgres.routing import Functions, Router
 from pycdc.sinks.postgres.session import Fault, connect, described, fault, translate
 from pycdc.sinks.postgres.statements import parameters, statement
-from pycdc.sinks.postgres.tables import read_tables
+from pycdc.sinks.postgres.tables import TargetTable, read_tables
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.values import Unwritable
 from pycdc.sinks.postgres.writes import Write, groups_of, shape_of
@@ -38,11 +39,12 @@ Decode = Callable[[Partition, int, int, bytes | None, bytes | None, tuple[tuple[
 _LOCK: Final = "SELECT 1 FROM {offsets} WHERE pipeline = %s AND topic = %s AND partition = %s FOR UPDATE"
 _KEYS: Final = """SELECT topic, partition, key, min("offset") FROM {parked} WHERE pipeline = %s
 GROUP BY topic, partition, key, CASE WHEN key IS NULL THEN "offset" END ORDER BY 1, 2, 4"""
-_EVENTS: Final = """SELECT "offset", (extract(epoch FROM parked_at) * 1000)::bigint, key, value, header_names,
-    header_values
-FROM {parked} WHERE pipeline = %s AND topic = %s AND partition = %s
-    AND (key = %s OR (key IS NULL AND %s::bytea IS NULL AND "offset" = %s))
-ORDER BY "offset" FOR UPDATE"""
+_OF_KEY: Final = """FROM {parked} WHERE pipeline = %s AND topic = %s AND partition = %s
+    AND (key = %s OR (key IS NULL AND %s::bytea IS NULL AND "offset" = %s))"""
+_FIRST: Final[LiteralString] = f"""SELECT "offset", (extract(epoch FROM parked_at) * 1000)::bigint, key, value,
+    header_names, header_values
+{_OF_KEY} ORDER BY "offset" LIMIT 1 FOR UPDATE"""  # noqa: S608  (both parts are constants)
+_COUNT: Final[LiteralString] = f"SELECT count(*) {_OF_KEY}"
 _KEY: Final = 'SELECT key FROM {parked} WHERE pipeline = %s AND topic = %s AND partition = %s AND "offset" = %s'
 _DELETE: Final = 'DELETE FROM {parked} WHERE pipeline = %s AND topic = %s AND partition = %s AND "offset" = %s'
 
@@ -66,13 +68,22 @@ class Replayed:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    router: Router
+    tables: Mapping[str, TargetTable]
+    origin: str | None
+    conflicts: Conflicts
+
+
 class Replay:
     """One for a command. `decode` is a decoder's; a record without a time of its own gets that of its parking."""
 
-    def __init__(self, settings: Settings, pipeline: str, decode: Decode) -> None:
+    def __init__(self, settings: Settings, pipeline: str, decode: Decode, functions: Functions | None = None) -> None:
         self._pipeline = pipeline
         self._decode = decode
         self._settings = settings
+        self._functions = functions
         self._names = {
             "offsets": sql.Identifier(settings.bookkeeping, "apply_offsets"),
             "parked": sql.Identifier(settings.bookkeeping, "parked"),
@@ -80,21 +91,36 @@ class Replay:
         dsn = settings.dsn.get_secret_value()
         self._ledger = Ledger.of(settings, pipeline)
         self._connection = connect(dsn)
-        try:
+        self._rules: _Rules | None = None
+        with self._open():
             if not self._ledger.tables_exist(self._connection):
-                raise EnvironmentNotReady("the pipeline has never run", hint="start it with `pycdc run`")
-            tables = read_tables(self._connection, settings.routes)
-            self._router = Router(settings, tables)
-            self._origin = set_up_origin(self._connection, pipeline)
-            self._tables = tables
-            self._conflicts = set_up_conflicts(self._connection, settings, pipeline, tables, self._origin)
+                raise EnvironmentNotReady(
+                    f"tables of pycdc's own are not in schema {settings.bookkeeping}",
+                    hint="start the pipeline with `pycdc run`, which makes them",
+                )
+            self.archive = ConflictArchive(self._connection, pipeline, settings.bookkeeping)
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """What goes wrong inside is this object's end."""
+        try:
+            yield
         except psycopg.Error as error:
-            self._connection.close()
+            self.close()
             raise translate(error) from None
         except BaseException:
-            self._connection.close()
+            self.close()
             raise
-        self.archive = ConflictArchive(self._connection, pipeline, settings.bookkeeping)
+
+    def _ready(self) -> _Rules:
+        """What applying needs and looking does not."""
+        if self._rules is None:
+            with self._open():
+                tables = read_tables(self._connection, self._settings.routes)
+                origin = set_up_origin(self._connection, self._pipeline)
+                made = set_up_conflicts(self._connection, self._settings, self._pipeline, tables, origin)
+                self._rules = _Rules(Router(self._settings, tables, functions=self._functions), tables, origin, made)
+        return self._rules
 
     def close(self) -> None:
         self._connection.close()
@@ -115,7 +141,7 @@ class Replay:
 
     def replay(self, waiting: Waiting) -> Replayed:
         """Raises PycdcError where the database cannot be asked."""
-        return self._transaction(waiting, None)
+        return self._all_of(waiting, None)
 
     def resolve(self, number: int, side: str) -> Replayed | None:
         """Decide a conflict after all: `service` writes what the event said, `monolith` what the row was, or stays.
@@ -133,33 +159,39 @@ class Replay:
         place = Place(Partition(found["topic"], found["partition"]), found["offset"])
         head = next((each for each in self.waiting() if (each.partition, each.first) == place), None)
         if head is not None:
-            return self._transaction(head, _Verdict(found["table"], side))
+            return self._all_of(head, _Verdict(found["table"], side))
+        rules = self._ready()
         with self._guarded():
             self._ledger.sign(self._connection)
-            table = next((table for table in self._tables.values() if str(table) == found["table"]), None)
+            table = next((table for table in rules.tables.values() if str(table) == found["table"]), None)
             if table is None:
                 raise ApplyError(f"no route writes table {found['table']} any more", hint="put its row right by hand")
             write_image(self._connection, table, found, side)
             self.archive.resolved(side, number=number)
         return None
 
-    def _transaction(self, waiting: Waiting, verdict: _Verdict | None) -> Replayed:
-        with self._guarded():
-            connection, place = self._connection, (self._pipeline, *waiting.partition)
-            self._ledger.sign(connection)
-            connection.execute(self._sql(_LOCK), place)
-            rows = connection.execute(self._sql(_EVENTS), (*place, waiting.key, waiting.key, waiting.first)).fetchall()
-            done, reason = 0, None
-            for row in rows:
+    def _all_of(self, waiting: Waiting, verdict: _Verdict | None) -> Replayed:
+        """`verdict` is about the first."""
+        rules, done = self._ready(), 0
+        place = (self._pipeline, *waiting.partition)
+        of_key = (*place, waiting.key, waiting.key, waiting.first)
+        while True:
+            with self._guarded():
+                self._connection.execute(self._sql(_LOCK), place)
+                row = self._connection.execute(self._sql(_FIRST), of_key).fetchone()
+                if row is None:
+                    return Replayed(waiting, done, 0)
                 event = self._event(waiting.partition, row)
-                reason = self._apply(event, verdict)
+                # A mark holds for a transaction, and each event came its own way.
+                self._ledger.sign(self._connection, read_headers(event.headers))
+                reason = self._apply(rules, event, verdict)
                 if reason is not None:
-                    break
-                connection.execute(self._sql(_DELETE), (*place, event.offset))
+                    left = self._connection.execute(self._sql(_COUNT), of_key).fetchone()
+                    return Replayed(waiting, done, left[0] if left else 0, reason)
+                self._connection.execute(self._sql(_DELETE), (*place, event.offset))
                 said = verdict.side if verdict is not None else "replayed"
                 self.archive.resolved(said, place=Place(waiting.partition, event.offset))
-                done, verdict = done + 1, None
-        return Replayed(waiting, done, len(rows) - done, reason)
+            done, verdict = done + 1, None
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -174,17 +206,17 @@ class Replay:
             self._connection.rollback()
             raise
 
-    def _apply(self, event: Event, verdict: _Verdict | None) -> str | None:
+    def _apply(self, rules: _Rules, event: Event, verdict: _Verdict | None) -> str | None:
         """Why it cannot be applied, None if it was."""
-        conflicts = self._conflicts
+        conflicts = rules.conflicts
         try:
-            writes = [] if event.problem else self._router.writes(event)
+            writes = [] if event.problem else rules.router.writes(event)
             given_up: list[Write] = []
             if verdict is not None and verdict.side == "monolith":
                 given_up = [write for write in writes if str(write.shape.table) == verdict.table]
                 writes = [write for write in writes if str(write.shape.table) != verdict.table]
             elif verdict is not None:
-                conflicts = self._overruling()
+                conflicts = self._overruling(rules)
             with self._connection.transaction():
                 for write in given_up:
                     self._agree(write)
@@ -206,12 +238,12 @@ class Replay:
         row = Write(shape, write.key, (), (), write.event, write.first)
         self._connection.execute(statement(shape), parameters(shape, [row]))
 
-    def _overruling(self) -> Conflicts:
+    def _overruling(self, rules: _Rules) -> Conflicts:
         """Rules by which events win, and nothing is recorded: that was done before."""
         routes = [_won(route) for route in self._settings.routes]
         silent = self._settings.conflicts.model_copy(update={"record": False})
         settings = self._settings.model_copy(update={"routes": routes, "conflicts": silent})
-        return set_up_conflicts(self._connection, settings, self._pipeline, self._tables, self._origin)
+        return set_up_conflicts(self._connection, settings, self._pipeline, rules.tables, rules.origin)
 
     def _event(self, partition: Partition, row: tuple[Any, ...]) -> Event:
         offset, timestamp, key, value, names, values = row

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final, Protocol
 
 from pycdc.config import PostgresSink, Route
+from pycdc.errors import TransformError
 from pycdc.events import Event
+from pycdc.model import Row
+from pycdc.sinks.postgres.fields import ABSENT, look_up
 from pycdc.sinks.postgres.route import PlainRoute
 from pycdc.sinks.postgres.route_compiler import WriteOf, compile_route
-from pycdc.sinks.postgres.tables import TargetTable
+from pycdc.sinks.postgres.tables import TargetTable, key_columns
 from pycdc.sinks.postgres.values import Unwritable
 from pycdc.sinks.postgres.writes import Write
 
@@ -17,21 +21,50 @@ _KINDS: Final = 256
 """Of rows that a route has functions for; JSON whose fields come and go may have any number."""
 
 
+RowOf = Callable[[Event], Row | None]
+"""A user's function under a route. Raises TransformError."""
+
+
+class Functions(Protocol):
+    """Users' functions, those of `rows` by their paths. All raise TransformError."""
+
+    @property
+    def rows(self) -> Mapping[str, RowOf]: ...
+    def parts(self, event: Event) -> Sequence[Event]:
+        """The events that are routed in the place of one that came."""
+
+
 class Router:
     """All routes of a sink. Topics that no route takes are the source's mistake: they are an error, never skipped."""
 
     def __init__(
-        self, settings: PostgresSink, tables: Mapping[str, TargetTable], ranks: Sequence[int] | None = None
+        self,
+        settings: PostgresSink,
+        tables: Mapping[str, TargetTable],
+        ranks: Sequence[int] | None = None,
+        functions: Functions | None = None,
     ) -> None:
         """`ranks`: in which order the routes' rows are written; None: that of the configuration."""
+        self._functions = functions
+        rows = {} if functions is None else functions.rows
         self._routes = [
             _CompiledRoute(route, tables[route.table], rank, settings.unavailable)
+            if route.function is None
+            else _RouteOfFunction(route, tables[route.table], rank, settings.unavailable, rows[route.function])
             for rank, route in zip(ranks or range(len(settings.routes)), settings.routes, strict=True)
         ]
         self._by_topic: dict[str, list[_CompiledRoute]] = {}
 
     def writes(self, event: Event) -> list[Write]:
-        """Raises Unwritable where the event does not fit its route."""
+        """Raises Unwritable where the event does not fit its route, or a function failed at it."""
+        if self._functions is None:
+            return self._routed(event)
+        try:
+            return [_of(event, write) for part in self._functions.parts(event) for write in self._routed(part)]
+        except TransformError as error:
+            raise Unwritable(error.fact) from None
+
+    def _routed(self, event: Event) -> list[Write]:
         topic = event.partition.topic
         routes = self._by_topic.get(topic) or self._of(topic)
         found = [route.write(event) for route in routes if route.always or route.plain.takes(event)]
@@ -68,3 +101,46 @@ class _CompiledRoute:
         if len(self._functions) >= _KINDS:
             return lambda event, row: self.plain.write(event)
         return self._functions.setdefault(fields, compile_route(self.plain, fields))
+
+
+class _RouteOfFunction(_CompiledRoute):
+    """Rows are what a function returns: its columns go where they are called. Deletes go as without it."""
+
+    def __init__(self, route: Route, table: TargetTable, order: int, unavailable: str, function: RowOf) -> None:
+        super().__init__(route, table, order, unavailable)
+        own_names = route.model_copy(update={"key": {column: column for column in key_columns(route, table)}})
+        self._of_row = _CompiledRoute(own_names, table, order, unavailable)
+        self._paths = {column: look_up(path) for column, path in route.key.items()}
+        self._row = function
+
+    def write(self, event: Event) -> Write | None:
+        if event.deleted:
+            return super().write(event)
+        row = self._row(event)
+        if row is None:
+            return None
+        write = self._of_row.write(replace(event, row=self._whole(event, row)))
+        return None if write is None else write._replace(event=event, first=event)
+
+    def _whole(self, event: Event, row: Row) -> Row:
+        """With the columns of the key that the function left to the route."""
+        table = self.plain.table
+        strange = row.keys() - table.columns.keys()
+        if strange:
+            raise Unwritable(
+                f"function {self.plain.route.function} returned column {min(strange)}, which {table} does not have"
+            )
+        of_key = event.key if isinstance(event.key, dict) else None
+        found = {}
+        for column, look in self._paths.items():
+            value = look(event, event.row)
+            found[column] = look(event, of_key) if value is ABSENT else value
+        return {**{column: value for column, value in found.items() if value is not ABSENT}, **row}
+
+
+def _of(event: Event, write: Write) -> Write:
+    """A write that comes from `event`'s record, whatever topic a function chose routes by."""
+    if write.event.partition == event.partition:
+        return write
+    own = replace(write.event, partition=event.partition)
+    return write._replace(event=own, first=own)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any, Final
 
@@ -61,6 +63,18 @@ def connect(dsn: str, statement_seconds: float = 0) -> Connection:
             hint="upgrade the server",
         )
     return connection
+
+
+@contextmanager
+def connected(dsn: str) -> Iterator[Connection]:
+    """A connection for a few questions; what the server refuses is raised as PycdcError."""
+    connection = connect(dsn)
+    try:
+        yield connection
+    except psycopg.Error as error:
+        raise translate(error) from None
+    finally:
+        connection.close()
 
 
 class Fault(Enum):

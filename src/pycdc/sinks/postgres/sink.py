@@ -19,7 +19,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -27,7 +27,7 @@ import psycopg
 
 from pycdc.config import PostgresSink as Settings
 from pycdc.errors import ConnectionLost, DeliveryError
-from pycdc.events import Applied, Event, EventBatch, Offsets, Partition
+from pycdc.events import Applied, Event, EventBatch, Offsets
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.sinks.postgres.bisection import Bisection
@@ -37,6 +37,7 @@ from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.passages import Passages, Portion
 from pycdc.sinks.postgres.refusals import Refused
+from pycdc.sinks.postgres.routing import Functions
 from pycdc.sinks.postgres.session import Fault, connect, fault, translate
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.targets import LOOK_AGAIN, Drifted, KnownTables, Targets, drift
@@ -69,6 +70,7 @@ class PostgresSink:
         ledger: Ledger,
         progress: Progress | None = None,
         known: KnownTables | None = None,
+        functions: Functions | None = None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -86,7 +88,7 @@ class PostgresSink:
             ledger.ensure_tables(self._connection)
             origin = set_up_origin(self._connection, pipeline)
             self._targets = Targets(
-                self._connection, settings, pipeline, origin, self._progress, known or KnownTables()
+                self._connection, settings, pipeline, origin, self._progress, known or KnownTables(), functions
             )
         except psycopg.Error as error:
             self._connection.close()
@@ -150,12 +152,12 @@ class PostgresSink:
 
     def _apply_all(self, events: list[Event]) -> Cuts:
         """In one transaction, if it is not too long and all came the same way."""
-        cuts, read, began = Cuts(), offsets_behind(events), time.monotonic()
+        cuts, began = Cuts(), time.monotonic()
         waiting = deque(self._passages.portions(events, self._most))
         while waiting and cuts.error is None and time.monotonic() - began < _TURN:
             portion = waiting.popleft()
             try:
-                self._apply(portion, cuts, read)
+                self._apply(portion, cuts)
                 self._most = max(self._most, 2 * len(portion.events))
             except TookTooLong:
                 self._connection.rollback()
@@ -172,11 +174,11 @@ class PostgresSink:
                 cuts.add(event)
         return cuts
 
-    def _apply(self, portion: Portion, cuts: Cuts, read: Mapping[Partition, int]) -> None:
+    def _apply(self, portion: Portion, cuts: Cuts) -> None:
         bisect, attempt, changed, began = False, 0, set[str](), time.monotonic()
         while True:
             try:
-                if self._transaction(portion, cuts, read, bisect=bisect):
+                if self._transaction(portion, cuts, bisect=bisect):
                     return
             except Drifted as drifted:
                 self._connection.rollback()
@@ -203,11 +205,12 @@ class PostgresSink:
                     ) from None
                 _pause(attempt)
 
-    def _transaction(self, portion: Portion, cuts: Cuts, read: Mapping[Partition, int], *, bisect: bool) -> bool:
+    def _transaction(self, portion: Portion, cuts: Cuts, *, bisect: bool) -> bool:
         """False where an event was met that cuts its partition: nothing was done, and it is to be tried again."""
         connection, ledger = self._connection, self._ledger
         events = self._routed(portion, cuts)
-        offsets = ledger.moving(cuts.limit(offsets_behind(portion.events)))
+        ends = offsets_behind(portion.events)
+        offsets = ledger.moving(cuts.limit(ends))
         if not offsets:
             return True
         self._tally, began, known = Tally(), time.monotonic(), cuts.changes
@@ -216,9 +219,11 @@ class PostgresSink:
         self._targets.order.defer(connection)
         ledger.advance(connection, offsets)  # step 2
         verdicts = Verdicts(
-            self._settings, ledger, connection, self._tally, cuts, self._patience, read, self._targets.conflicts
+            self._settings, ledger, connection, self._tally, cuts, self._patience, ends, self._targets.conflicts
         )
-        events = [one for one in self._new(events) if verdicts.admits(one.event, one.problem)]  # step 3
+        events = verdicts.admitted(self._new(events))  # step 3
+        left_out = (portion.events[place] for place in portion.refused)
+        self._tally.skipped.update((event.partition.topic, "loop") for event in left_out if cuts.spares(event))
         if bisect:
             Bisection(connection, self._run, verdicts).apply(events)  # step 4
         elif cuts.changes == known:
@@ -237,14 +242,7 @@ class PostgresSink:
     def _routed(self, portion: Portion, cuts: Cuts) -> list[Routed]:
         """The events that are taken, those of parents' topics before others."""
         router, out = self._targets.router, []
-        for place, event in enumerate(portion.events):
-            if self._targets.halted(event.partition.topic) is not None:
-                cuts.add(event, pause=LOOK_AGAIN)
-            if not cuts.spares(event):
-                continue
-            if place in portion.refused:
-                out.append(Routed(event, [], loops=True))
-                continue
+        for event in self._taken(portion, cuts):
             problem = event.problem or (self._inbox.problem(event) if self._inbox is not None else None)
             try:
                 out.append(Routed(event, [] if problem else router.writes(event), problem))
@@ -252,11 +250,18 @@ class PostgresSink:
                 out.append(Routed(event, [], str(error)))
         return sorted(out, key=lambda routed: router.rank(routed.event.partition.topic))
 
+    def _taken(self, portion: Portion, cuts: Cuts) -> list[Event]:
+        for event in portion.events if self._targets.halts else ():
+            if self._targets.halted(event.partition.topic) is not None:
+                cuts.add(event, pause=LOOK_AGAIN)
+        if not cuts and not portion.refused:
+            return portion.events
+        return [
+            event for place, event in enumerate(portion.events) if place not in portion.refused and cuts.spares(event)
+        ]
+
     def _new(self, events: list[Routed]) -> list[Routed]:
-        """Those that are not to be left out."""
-        left_out = [routed.event for routed in events if routed.loops]
-        self._tally.skipped.update((event.partition.topic, "loop") for event in left_out)
-        events = [routed for routed in events if not routed.loops]
+        """Those that were not applied before."""
         if self._inbox is None:
             return events
         repeated = self._inbox.repeated(self._connection, [routed.event for routed in events])

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-import psycopg
-
 from pycdc.config import PostgresSink
+from pycdc.patterns import spares_own
 from pycdc.sinks.postgres.conflict_survey import ConflictFacts, survey_conflicts
 from pycdc.sinks.postgres.ledger import Ledger
-from pycdc.sinks.postgres.session import Connection, connect, translate
+from pycdc.sinks.postgres.sequences import read_sequences
+from pycdc.sinks.postgres.session import Connection, connected
 from pycdc.sinks.postgres.tables import TargetTable, mismatches, read_table
 
 _RIGHTS: Final = """SELECT array_agg(kind) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS r(kind)
 WHERE NOT has_table_privilege(format('%%I.%%I', %s::text, %s::text), kind)"""
+_TABLES: Final = """SELECT n.nspname, c.relname, n.nspname || '.' || c.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'
+    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+ORDER BY 1, 2"""
 _MAY_CREATE: Final = "SELECT has_database_privilege(current_database(), 'CREATE')"
 
 
@@ -33,19 +36,31 @@ class RouteFacts:
 
 @dataclass(frozen=True, slots=True)
 class TargetFacts:
-    """`bookkeeping_sql` is what an owner has to run, None where the tables are there or can be made."""
+    """`bookkeeping_sql` is what an owner has to run, None where the tables are there or can be made.
+
+    `lagging` are sequences that would make values which are there, with their columns.
+    """
 
     role: str
     version: int
     routes: tuple[RouteFacts, ...]
     bookkeeping_sql: str | None
     conflicts: ConflictFacts
+    lagging: tuple[tuple[str, str], ...] = ()
+
+
+def all_tables(dsn: str) -> list[TargetTable]:
+    """Those that rows can be written into, partitions and pycdc's own left out. Raises PycdcError."""
+    with connected(dsn) as connection:
+        names = [name for schema, table, name in connection.execute(_TABLES) if spares_own([], schema, table)]
+        found = (read_table(connection, name) for name in names)
+        return [table for table in found if table is not None]
 
 
 def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
     """Raises PycdcError where the database cannot be asked."""
     dsn = settings.dsn.get_secret_value()
-    with _connected(dsn) as connection:
+    with connected(dsn) as connection:
         ledger = Ledger.of(settings, pipeline)
         row = connection.execute(_MAY_CREATE).fetchone()
         ready = ledger.tables_exist(connection) or bool(row and row[0])
@@ -55,23 +70,15 @@ def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
             tuple(_route(connection, settings, index) for index in range(len(settings.routes))),
             None if ready else ledger.create_sql(connection),
             survey_conflicts(connection, settings, _tables(connection, settings)),
+            tuple(
+                (one.sequence_name, f"{one.table_name}.{one.column}") for one in read_sequences(settings) if one.behind
+            ),
         )
 
 
 def _tables(connection: Connection, settings: PostgresSink) -> dict[str, TargetTable]:
     found = {route.table: read_table(connection, route.table) for route in settings.routes}
     return {name: table for name, table in found.items() if table is not None}
-
-
-@contextmanager
-def _connected(dsn: str) -> Iterator[Connection]:
-    connection = connect(dsn)
-    try:
-        yield connection
-    except psycopg.Error as error:
-        raise translate(error) from None
-    finally:
-        connection.close()
 
 
 def _route(connection: Connection, settings: PostgresSink, index: int) -> RouteFacts:

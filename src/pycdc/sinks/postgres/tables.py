@@ -115,7 +115,8 @@ def mismatches(route: Route, table: TargetTable | None) -> Iterator[tuple[str, s
     if table is None:
         yield f"table {route.table} does not exist", "create it, or correct the route's table"
         return
-    named = {*route.key, *(route.set or {}), *route.delta, *route.constants, *route.soft_delete}
+    rule = set() if route.conflict is None else route.conflict.named
+    named = {*route.key, *(route.set or {}), *route.delta, *route.constants, *route.soft_delete, *rule}
     for column in sorted(named - table.columns.keys()):
         yield (
             f"table {table} has no column {column}",

@@ -21,7 +21,7 @@ from pycdc.observability.progress import Progress
 from pycdc.patterns import names_any
 from pycdc.sinks.postgres.conflict_setup import set_up_conflicts
 from pycdc.sinks.postgres.order import read_order
-from pycdc.sinks.postgres.routing import Router
+from pycdc.sinks.postgres.routing import Functions, Router
 from pycdc.sinks.postgres.session import Connection, described
 from pycdc.sinks.postgres.tables import TargetTable, mismatches, read_tables, tables_now
 from pycdc.sinks.postgres.writes import Shape
@@ -75,11 +75,13 @@ class Targets:
         origin: str | None,
         progress: Progress,
         known: KnownTables,
+        functions: Functions | None = None,
     ) -> None:
         self._settings = settings
         self._pipeline = pipeline
         self._origin = origin
         self._progress = progress
+        self._functions = functions
         self._tables, self._demands = known.tables, known.demands
         self._halted: dict[str, str] = {}
         progress.halted.clear()
@@ -87,10 +89,12 @@ class Targets:
             self._tables.update(read_tables(connection, settings.routes))
         self._read(connection)
 
+    @property
+    def halts(self) -> bool:
+        return bool(self._halted)
+
     def halted(self, topic: str) -> str | None:
         """Why the topic's events cannot be applied at present."""
-        if not self._halted:
-            return None
         routes = (route for route in self._settings.routes if names_any([route.topic], topic))
         reason = next((self._halted[route.table] for route in routes if route.table in self._halted), None)
         if reason is not None:
@@ -135,7 +139,7 @@ class Targets:
 
     def _lost(self, route: Route, table: TargetTable | None) -> Iterator[tuple[str, str]]:
         """Where fields go into the columns of their names, a column that is gone is in no option."""
-        if table is not None and route.set is None and route.operation != "delta":
+        if table is not None and route.set is None and route.function is None and route.operation != "delta":
             for column in sorted(self._tables[route.table].columns.keys() - table.columns.keys()):
                 yield (
                     f"table {table} has no column {column} any more",
@@ -165,4 +169,4 @@ class Targets:
         self.order = read_order(connection, self._settings.routes, self._tables)
         connection.rollback()
         self.conflicts = set_up_conflicts(connection, self._settings, self._pipeline, self._tables, self._origin)
-        self.router = Router(self._settings, self._tables, self.order.ranks)
+        self.router = Router(self._settings, self._tables, self.order.ranks, self._functions)

@@ -67,16 +67,18 @@ class Patience:
 
 @dataclass(slots=True)
 class Routed:
-    """An event and what it means, or why it means nothing. `loops`: pycdc carried it before, and it is left out."""
+    """An event and what it means, or why it means nothing."""
 
     event: Event
     writes: list[Write]
     problem: str | None = None
-    loops: bool = False
 
 
 class Verdicts:
-    """Those of one attempt at a transaction. `cuts` are the batch's, and outlive it; `read` is behind the batch."""
+    """Those of one attempt at a transaction. `cuts` are the batch's, and outlive it.
+
+    `read` are the offsets behind what was read of each partition.
+    """
 
     def __init__(
         self,
@@ -104,17 +106,22 @@ class Verdicts:
     def blocked(self) -> frozenset[Identity]:
         return frozenset(self._blocked | self._refused)
 
-    def admits(self, event: Event, problem: str | None) -> bool:
-        """Before any row is written. `problem` says why the event means nothing."""
+    def admitted(self, events: list[Routed]) -> list[Routed]:
+        """Those whose rows are to be written."""
+        if not self._blocked and not any(routed.problem for routed in events):
+            return events
+        return [routed for routed in events if self._admits(routed.event, routed.problem)]
+
+    def _admits(self, event: Event, problem: str | None) -> bool:
         if not self.cuts.spares(event) or self._parked_behind(event, self._blocked):
             return False
-        if problem is not None:
-            if self._stops:
-                self.cuts.add(event, error=_stopped(event, problem))
-            else:
-                self._park(event, "Unwritable", None, problem, problem, self._blocked)
-            return False
-        return True
+        if problem is None:
+            return True
+        if self._stops:
+            self.cuts.add(event, error=_stopped(event, problem))
+        else:
+            self._park(event, "Unwritable", None, problem, problem, self._blocked)
+        return False
 
     def follows(self, event: Event) -> bool:
         """Whether one of its key was found and parked by bisection, so that it was parked as well.
@@ -137,7 +144,7 @@ class Verdicts:
         if met is not None and self._conflicts.stays(met):
             self._conflicts.tell(self._connection, [Settled(met, event, Decision.MONOLITH)], self._tally)
             return Routed(event, [write for write in routed.writes if str(write.shape.table) != met.table])
-        if self._stops and not (met is not None and self._conflicts.parks(met)):
+        if self._stops and not (met is not None and self._conflicts.parks(met, error)):
             self.cuts.add(event, error=_stopped(event, _shown(error)))
             return None
         if isinstance(error, Refused):

@@ -1,0 +1,63 @@
+"""Debezium's Postgres connector, tuned as its documentation and Kafka's say."""
+
+from __future__ import annotations
+
+from psycopg.conninfo import conninfo_to_dict
+
+from benchmarks.peers import jars
+from benchmarks.peers.connect import HEAP, Connect
+from benchmarks.rig import Rig
+
+NAME = f"Debezium {jars.DEBEZIUM}"
+TUNED = {
+    # The documentation: the queue must be larger than a batch; both larger than their defaults for throughput.
+    "max.batch.size": "8192",
+    "max.queue.size": "32768",
+    "poll.interval.ms": "50",
+    "producer.override.linger.ms": "2",
+    "producer.override.batch.size": "1000000",
+    "producer.override.buffer.memory": "67108864",
+    "producer.override.compression.type": "lz4",
+}
+"""What pycdc's own producer does, and queues in proportion. acks=all and idempotence are Connect's defaults."""
+QUICK = {**TUNED, "poll.interval.ms": "1", "producer.override.linger.ms": "0"}
+"""For latency: its default looks every 500 ms."""
+DEFAULTS: dict[str, str] = {}
+
+
+def postgres_source(
+    rig: Rig,
+    name: str,
+    dsn: str,
+    *,
+    slot: str,
+    publication: str = "bench",
+    tables: str = r"public\..*",
+    tuning: dict[str, str] = TUNED,
+    snapshot: str = "no_data",
+) -> Connect:
+    """A worker that streams from a slot that is there. Topics have the prefix `name`."""
+    parts = conninfo_to_dict(dsn)
+    settings = {
+        "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+        "plugin.name": "pgoutput",
+        "database.hostname": str(parts["host"]),
+        "database.port": str(parts["port"]),
+        "database.user": str(parts["user"]),
+        "database.password": "none",
+        "database.dbname": str(parts["dbname"]),
+        "topic.prefix": name,
+        "slot.name": slot,
+        "publication.name": publication,
+        "publication.autocreate.mode": "disabled",
+        "snapshot.mode": snapshot,
+        "table.include.list": tables,
+        "status.update.interval.ms": "1000",
+        **tuning,
+    }
+    return Connect(rig, name, settings, plugins=jars.source_plugins(), version="4.3.0")
+
+
+def described(tuning: dict[str, str] = TUNED) -> dict[str, str]:
+    """The settings that are printed beside its figures."""
+    return {"heap": HEAP, "converter": f"Confluent Avro {jars.CONVERTER}", **tuning}

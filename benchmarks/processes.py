@@ -1,0 +1,33 @@
+"""A process seen from outside: the same ruler for an engine in Python and one in Java."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+class Observed:
+    """CPU and memory of a running process, as /proc tells them. OSError once it has ended."""
+
+    def __init__(self, pid: int) -> None:
+        self._folder = Path(f"/proc/{pid}")
+
+    def cpu_seconds(self) -> float:
+        """Of all its threads, user and system."""
+        fields = (self._folder / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICK
+
+    def peak_rss_mb(self) -> float:
+        return self._kilobytes("VmHWM") / 1024
+
+    def rss_mb(self) -> float:
+        return self._kilobytes("VmRSS") / 1024
+
+    def _kilobytes(self, name: str) -> int:
+        found = re.search(rf"^{name}:\s+(\d+) kB", (self._folder / "status").read_text(), re.M)
+        if found is None:
+            raise ProcessLookupError(f"{self._folder.name} has ended")
+        return int(found[1])

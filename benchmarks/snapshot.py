@@ -1,0 +1,114 @@
+"""The first snapshot: rows a second into Kafka with one reader, beside Debezium with one thread and psql's COPY.
+
+    python -m benchmarks.snapshot [--rows 2000000] [--runs 5] [--engines pycdc,debezium,copy]
+
+The clock runs from the record at 40 % of the topic to the one at 99 %, for both: at the end of a snapshot Debezium
+holds its last row back for a while, which says nothing about its rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import time
+from contextlib import AbstractContextManager
+from typing import Any
+
+from benchmarks import figures
+from benchmarks.figures import Figure, Result, median, note
+from benchmarks.peers import debezium
+from benchmarks.pipelines import Pipeline, capture
+from benchmarks.rig import Engine, Rig, Watermarks, execute, program, wait_until
+from benchmarks.workload import NARROW, prepare
+
+SCENARIO = "snapshot"
+WARM, END = 0.4, 0.99
+_POLL = 0.01
+TUNING = {**debezium.TUNED, "snapshot.fetch.size": "10240", "snapshot.max.threads": "1"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--engines", default="pycdc,debezium,copy")
+    arguments = parser.parse_args()
+    with Rig() as rig:
+        engines = tuple(arguments.engines.split(","))
+        result = measure(rig, rows=arguments.rows, runs=arguments.runs, engines=engines)
+    figures.show(result)
+
+
+def measure(rig: Rig, *, rows: int, runs: int, engines: tuple[str, ...] = ("pycdc", "debezium", "copy")) -> Result:
+    dsn = rig.database()
+    prepare(dsn, NARROW, [], filled=rows)
+    results: dict[str, list[dict[str, float]]] = {one: [] for one in engines}
+    for run in range(runs):
+        for one in engines if run % 2 == 0 else reversed(engines):
+            results[one].append(_run(rig, one, dsn, rows, run))
+            note(f"snapshot, run {run + 1} of {runs}: {one} {results[one][-1]}")
+    settings: dict[str, Any] = {"rows": rows, "runs": runs}
+    if "debezium" in engines:
+        settings[debezium.NAME] = debezium.described(TUNING)
+    return Result(SCENARIO, _figures(results), rig.versions(), settings)
+
+
+def _run(rig: Rig, one: str, dsn: str, rows: int, run: int) -> dict[str, float]:
+    if one == "copy":
+        return {"rows_per_second": round(rows / _copy(dsn))}
+    name = f"{rig.name}_snap_{one}_{run}"
+    topic = rig.kafka.create_topic(f"{name}.public.orders")
+    marks = Watermarks(rig.kafka.bootstrap, [topic])
+    with _running(rig, one, name, dsn) as running:
+        warm = wait_until(running, lambda: marks.total() >= rows * WARM, "the warm-up", pause=_POLL)
+        cpu, already = running.observed.cpu_seconds(), marks.total()
+        end = wait_until(running, lambda: marks.total() >= rows * END, "the end", pause=_POLL)
+        read = marks.total() - already
+        found = {
+            "rows_per_second": round(read / (end - warm)),
+            "cpu_us": round((running.observed.cpu_seconds() - cpu) / read * 1e6, 2),
+            "peak_rss_mb": round(running.observed.peak_rss_mb()),
+        }
+    marks.close()
+    execute(
+        dsn,
+        f"SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{name}' AND active",
+        f"SELECT pg_drop_replication_slot('{name}')",
+    )
+    return found
+
+
+def _running(rig: Rig, one: str, name: str, dsn: str) -> AbstractContextManager[Engine]:
+    if one == "pycdc":
+        return Pipeline(rig, capture(rig, name, dsn, slot=name, source={"snapshot": "initial"}))
+    return debezium.postgres_source(rig, name, dsn, slot=name, tuning=TUNING, snapshot="initial")
+
+
+def _copy(dsn: str) -> float:
+    started = time.monotonic()
+    command = [str(program("psql")), "--no-psqlrc", "--quiet", "--dbname", dsn, "--command", "COPY orders TO STDOUT"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - started
+
+
+def _figures(results: dict[str, list[dict[str, float]]]) -> list[Figure]:
+    out = []
+    for key, name, unit, better in (
+        ("rows_per_second", "rows into Kafka", "rows/s", "more"),
+        ("cpu_us", "CPU of the process a row", "µs", "less"),
+        ("peak_rss_mb", "peak memory", "MB", "less"),
+    ):
+        values = {one: [run[key] for run in runs if key in run] for one, runs in results.items()}
+        goal: dict[str, Any] = {"better": better, "peer_name": debezium.NAME if "debezium" in results else ""}
+        if key == "rows_per_second":
+            goal |= {"target": "≥ 2× Debezium", "limit": 2.0, "compare": "at least", "of_ratio": True}
+        mine, theirs = median(values.get("pycdc", [])), median(values.get("debezium", []))
+        out.append(Figure(f"snapshot: {name}", unit, mine, theirs, runs=values, **goal))
+        if key == "rows_per_second" and values.get("copy"):
+            copied = median(values["copy"])
+            out.append(Figure("snapshot: beside psql", unit, mine, copied, peer_name="psql COPY to /dev/null"))
+    return out
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Which table a topic's events fit, and which column takes which field. No I/O.
+
+Names are compared without case and underscores: ``itemId`` is ``item_id``. A field within a field is named by its path,
+and fits a column by its last part too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pycdc.events import Event
+from pycdc.sinks.postgres.tables import TargetTable
+
+_LEAST: Final = 0.5
+"""Of the fields, that share must have a column: else two tables with an `id` would fit everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What records of a topic look like. `table` is what an envelope says of its source, ``schema.table``."""
+
+    topic: str
+    records: int
+    fields: tuple[str, ...]
+    key_fields: tuple[str, ...]
+    table: str | None
+    kinds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """`key` and `assigned` are column to field; `unused` fields without a column."""
+
+    sample: Sample
+    table: TargetTable
+    key: Mapping[str, str]
+    assigned: Mapping[str, str]
+    unused: tuple[str, ...]
+
+    @property
+    def plain(self) -> bool:
+        """Whether every field goes into the column of its name, so that the route need not say it."""
+        return not self.unused and all(column == field for column, field in {**self.key, **self.assigned}.items())
+
+
+def sample(topic: str, events: Sequence[Event]) -> Sample:
+    """Tombstones and records that cannot be decoded say nothing."""
+    rows = [row for event in events if (row := event.before if event.deleted else event.row)]
+    fields = dict.fromkeys(path for row in rows for path in _paths(row))
+    keys = dict.fromkeys(path for event in events if isinstance(event.key, dict) for path in _paths(event.key))
+    kinds = {tuple(sorted(row)) for row in rows}
+    return Sample(topic, len(rows), tuple(fields), tuple(keys), _told_table(events), len(kinds))
+
+
+def propose(found: Sample, tables: Iterable[TargetTable]) -> Proposal | None:
+    """The table that fits best, None where none does."""
+    fitting = [made for table in tables if (made := _fitted(found, table)) is not None]
+    return max(fitting, key=_fitness, default=None)
+
+
+def _paths(row: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in row.items():
+        yield name
+        if isinstance(value, dict):
+            yield from (f"{name}.{inner}" for inner in value)
+
+
+def _told_table(events: Sequence[Event]) -> str | None:
+    for event in events:
+        source = event.source or {}
+        if source.get("schema") and source.get("table"):
+            return f"{source['schema']}.{source['table']}"
+    return None
+
+
+def _fitted(found: Sample, table: TargetTable) -> Proposal | None:
+    key = _matched(table.primary_key, (*found.fields, *found.key_fields))
+    if not table.primary_key or len(key) < len(table.primary_key):
+        return None
+    rest = [name for name, column in table.columns.items() if name not in key and not column.generated]
+    assigned = _matched(rest, [field for field in found.fields if field not in key.values()])
+    used = {*key.values(), *assigned.values()}
+    unused = tuple(field for field in found.fields if not _is_told(field, used))
+    whole = [field for field in found.fields if "." not in field]
+    if sum(field not in unused for field in whole) < _LEAST * len(whole):
+        return None
+    return Proposal(found, table, key, assigned, unused)
+
+
+def _is_told(field: str, used: set[str]) -> bool:
+    """Whether a column takes it, what holds it, or something in it."""
+    holder = field.rpartition(".")[0]
+    return field in used or holder in used or any(one.startswith(f"{field}.") for one in used)
+
+
+def _matched(columns: Iterable[str], fields: Sequence[str]) -> dict[str, str]:
+    """For each column the field of its name, else of its name but for spelling, else the last part of a path."""
+    exact = {field: field for field in fields}
+    spelled = {_plain(field): field for field in reversed(fields)}
+    last = {_plain(field.rpartition(".")[2]): field for field in reversed(fields)}
+    out = {}
+    for column in columns:
+        field = exact.get(column) or spelled.get(_plain(column)) or last.get(_plain(column))
+        if field is not None:
+            out[column] = field
+    return out
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _fitness(proposal: Proposal) -> tuple[bool, int, bool, int]:
+    table, found = proposal.table, proposal.sample
+    words = _plain(re.split(r"[.]", found.topic)[-1])
+    named = _plain(table.name) in words or words in _plain(table.name)
+    return found.table == str(table), len(proposal.assigned), named, -len(table.columns)

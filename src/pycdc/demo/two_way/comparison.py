@@ -1,0 +1,61 @@
+"""Are both sides equal? Row by row, over the columns that both have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from pycdc.demo.two_way.tables import PAIRS, Pair
+
+Rows = dict[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`rows` that the monolith has; keys, as text, of those that are on one side only or not the same on both."""
+
+    pair: Pair
+    rows: int
+    missing: tuple[str, ...]
+    """Not in the service's table."""
+    surplus: tuple[str, ...]
+    """In the service's table only."""
+    different: tuple[str, ...]
+
+    @property
+    def equal(self) -> bool:
+        return not (self.missing or self.surplus or self.different)
+
+
+def compare(monolith: psycopg.Connection, service: psycopg.Connection) -> tuple[Outcome, ...]:
+    return tuple(_outcome(pair, monolith, service) for pair in PAIRS)
+
+
+def _outcome(pair: Pair, monolith: psycopg.Connection, service: psycopg.Connection) -> Outcome:
+    columns = (pair.key, *pair.columns)
+    return between(
+        pair,
+        _rows(monolith, pair.monolith, [column.monolith for column in columns]),
+        _rows(service, pair.service, [column.service for column in columns]),
+    )
+
+
+def between(pair: Pair, ours: Rows, theirs: Rows) -> Outcome:
+    """What the monolith has against what the service has."""
+    both = ours.keys() & theirs.keys()
+    return Outcome(
+        pair,
+        len(ours),
+        tuple(sorted(ours.keys() - theirs.keys())),
+        tuple(sorted(theirs.keys() - ours.keys())),
+        tuple(sorted(key for key in both if ours[key] != theirs[key])),
+    )
+
+
+def _rows(connection: psycopg.Connection, table: str, columns: list[str]) -> Rows:
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    found = connection.execute(sql.SQL("SELECT {} FROM {}").format(names, sql.Identifier(table)))
+    return {str(row[0]): row[1:] for row in found}

@@ -1,0 +1,1 @@
+"""How far behind a running pipeline is, measured from outside."""

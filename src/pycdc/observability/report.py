@@ -1,0 +1,82 @@
+"""All of a pipeline's progress as one document, for people and for scripts that do not read Prometheus' form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pycdc.events import Partition
+from pycdc.observability.durations import Durations
+from pycdc.observability.progress import PartitionPlace, Progress
+
+Names = TypeVar("Names", bound=tuple[str, ...])
+
+
+def report(progress: Progress) -> dict[str, Any]:
+    """Counters since the process started. What is not known, or was never met, is left out."""
+    told = {
+        "state": progress.state,
+        "events": progress.events,
+        "batches": progress.batches,
+        "checkpoints": progress.checkpoints,
+        "reconnects": progress.reconnects,
+        "position": None if progress.position is None else str(progress.position),
+        "lag_seconds": progress.lag_seconds,
+        "lag_bytes": progress.lag_bytes,
+        "last_error": progress.last_error,
+        "events_by_table": progress.tables.copy() or None,
+        "dead_letters": progress.dead_letters.copy() or None,
+        "snapshot": [
+            {"table": one.table, "rows": one.done, "estimated": one.estimated, "finished": one.finished}
+            for one in list(progress.snapshot)
+        ]
+        or None,
+        **_applied(progress),
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _applied(progress: Progress) -> dict[str, Any]:
+    """Of the way back."""
+    return {
+        "transactions": progress.transactions or None,
+        "applied": _nested(progress.applied.copy()),
+        "retried": dict(progress.retried) or None,
+        "parked": dict(progress.parked) or None,
+        "skipped": _nested(progress.skipped.copy()),
+        "duplicates": dict(progress.duplicates) or None,
+        "conflicts": _nested(progress.conflicts.copy()),
+        "halted": progress.halted.copy() or None,
+        "partitions": _places(progress.partitions.copy()),
+        "apply_seconds": _quantiles(progress.applying),
+        "commit_seconds": _quantiles(progress.committing),
+    }
+
+
+def _nested(counts: Mapping[Names, int]) -> dict[str, Any] | None:
+    """A level for each part of the key."""
+    out: dict[str, Any] = {}
+    for names, count in counts.items():
+        level = out
+        for name in names[:-1]:
+            level = level.setdefault(name, {})
+        level[names[-1]] = count
+    return out or None
+
+
+def _places(places: Mapping[Partition, PartitionPlace]) -> dict[str, Any] | None:
+    return {
+        str(partition): {
+            "next": place.next,
+            "end": place.end,
+            "lag_records": place.behind,
+            "lag_seconds": place.lag_seconds,
+        }
+        for partition, place in places.items()
+    } or None
+
+
+def _quantiles(durations: Durations) -> dict[str, float | None] | None:
+    if not durations.count:
+        return None
+    return {f"p{share * 100:g}": durations.quantile(share) for share in (0.5, 0.95, 0.99)}

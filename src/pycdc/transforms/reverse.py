@@ -1,0 +1,119 @@
+"""Transforms of the way back: between a record that was decoded and the routes that it takes.
+
+A record stays one unit, whatever becomes of it: what its parts write is written together, and a failure concerns the
+record, whose bytes are then parked as they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from pycdc.config import Config
+from pycdc.config import Transform as Settings
+from pycdc.errors import PycdcError, TransformError
+from pycdc.events import Event, Partition
+from pycdc.model import Op, Row
+from pycdc.patterns import names_any
+from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, Transform
+from pycdc.transforms.functions import Failure, call, find, headers_of, place
+
+_Step = tuple[Settings, Transform]
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class ReverseFunctions:
+    """Users' functions of a pipeline: transforms of events, and those of routes in `rows`, by their paths.
+
+    Raises ConfigError for a function that is not there, before anything starts.
+    """
+
+    def __init__(self, config: Config) -> None:
+        sink = config.sink.postgres
+        assert sink is not None
+        self.rows: dict[str, Callable[[Event], Row | None]] = {
+            route.function: _row(route.function, find(route.function, f"sink.postgres.routes[{index}].function"))
+            for index, route in enumerate(sink.routes)
+            if route.function is not None
+        }
+        self._steps: list[_Step] = [
+            (settings, find(settings.function, f"transforms[{index}].function"))
+            for index, settings in enumerate(config.transforms)
+        ]
+        self._chains: dict[str, list[_Step]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self._steps)
+
+    def parts(self, event: Event) -> Sequence[Event]:
+        """The events that are routed in the place of this one: itself, others, or none. Raises TransformError."""
+        steps = self._chain(event.partition.topic)
+        if not steps:
+            return (event,)
+        results = [decoded(event)]
+        try:
+            for settings, function in steps:
+                results = [made for one in results for made in call(settings.function, function, one)]
+            return [_event(event, steps[-1][0].function, result) for result in results]
+        except Failure as failure:
+            raise _error(failure) from None
+
+    def _chain(self, topic: str) -> list[_Step]:
+        if topic not in self._chains:
+            self._chains[topic] = [step for step in self._steps if names_any(step[0].topics, topic)]
+        return self._chains[topic]
+
+
+def decoded(event: Event) -> DecodedChange:
+    partition = event.partition
+    return DecodedChange(
+        op=Op.DELETE if event.deleted else Op.UPDATE,
+        table=None,
+        topic=partition.topic,
+        key=event.key,
+        before=None if event.before is None else dict(event.before),
+        after=None if event.row is None else dict(event.row),
+        timestamp=_EPOCH + timedelta(milliseconds=event.timestamp),
+        position=RecordPosition(partition.topic, partition.number, event.offset),
+        headers=list(event.headers),
+    )
+
+
+def _event(event: Event, path: str, result: DecodedChange) -> Event:
+    """`event` with what the function made of it. What was parked of it would be the bytes that came."""
+    deleted = result.op is Op.DELETE
+    if not deleted and result.after is None:
+        raise Failure(path, "ValueError", f"returned no `after`, which op {result.op.value} needs")
+    return replace(
+        event,
+        partition=Partition(result.topic or event.partition.topic, event.partition.number),
+        key=result.key,
+        row=None if deleted else result.after,
+        before=result.before,
+        deleted=deleted,
+        headers=headers_of(path, result),
+    )
+
+
+def _row(path: str, function: RowFunction) -> Callable[[Event], Row | None]:
+    """The function of a route, over events."""
+
+    def row(event: Event) -> Row | None:
+        try:
+            made = function(decoded(event))
+        except Exception as error:
+            if isinstance(error, PycdcError) and error.retry:
+                raise
+            raise _error(Failure(path, type(error).__name__, f"failed ({place(error)})")) from None
+        if made is not None and not isinstance(made, dict):
+            why = f"returned {type(made).__name__}, where a dict of columns or None was expected"
+            raise _error(Failure(path, "TypeError", why))
+        return made
+
+    return row
+
+
+def _error(failure: Failure) -> TransformError:
+    return TransformError(f"function {failure.function} {failure.why}", hint="correct the function and start again")

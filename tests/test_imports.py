@@ -1,0 +1,66 @@
+"""What is loaded by importing a part of pycdc, seen in a fresh interpreter. Times and megabytes follow from it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import pycdc
+
+DRIVERS = {"psycopg", "confluent_kafka", "fastavro"}
+HEAVY = DRIVERS | {
+    "asyncio",
+    "authlib",
+    "click",
+    "cryptography",
+    "email",
+    "httpx",
+    "joserfc",
+    "opentelemetry",
+    "prometheus_client",
+    "pydantic",
+    "rich",
+    "structlog",
+    "tenacity",
+    "yaml",
+}
+"""Each takes milliseconds by the dozen, or megabytes."""
+UNUSED = {"authlib", "cryptography", "httpx", "joserfc", "confluent_kafka.schema_registry"}
+"""What Confluent's client for schema registries brings, which is why it is not used."""
+
+
+def loaded(code: str) -> set[str]:
+    """The modules that are there after running `code`, packages by their own names too."""
+    told = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return set(json.loads(told.stdout.splitlines()[-1]))
+
+
+def test_the_front_door_loads_nothing_heavy() -> None:
+    assert not HEAVY & loaded("import pycdc; pycdc.Lsn, pycdc.PycdcError, pycdc.__version__")
+
+
+def test_what_is_asked_for_is_loaded_then() -> None:
+    assert "pydantic" in loaded("import pycdc; pycdc.Config")
+    assert "psycopg" in loaded("from pycdc import Pipeline")
+
+
+@pytest.mark.parametrize("name", pycdc.__all__)
+def test_every_name_of_the_front_door_is_there(name: str) -> None:
+    assert getattr(pycdc, name) is not None
+    assert name in dir(pycdc)
+
+
+def test_the_engine_loads_nothing_that_it_does_not_use() -> None:
+    assert not UNUSED & loaded("from pycdc.build import build_loop")
+
+
+def test_the_command_loads_no_driver_to_tell_its_version() -> None:
+    assert not DRIVERS & loaded("from pycdc.cli.app import main")
