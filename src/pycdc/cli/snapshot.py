@@ -72,7 +72,8 @@ def _status(config: Config, *, as_json: bool) -> None:
         print_json({"paused": paused(checkpoint), "tables": found})
         return
     if not found:
-        click.echo("nothing is still to be read")
+        begun = checkpoint is not None and not checkpoint.snapshot_done
+        click.echo("the first snapshot has no progress yet" if begun else "nothing is still to be read")
         return
     if paused(checkpoint):
         click.echo("paused")

@@ -235,7 +235,6 @@ class PostgresConnector:
             raw_text=self._raw_text,
         )
         stream.open(begin)
-        self._progress.state = "streaming"
         assembler = Assembler(
             self._relations.from_message,
             begin,
@@ -251,6 +250,7 @@ class PostgresConnector:
         backfill = self._backfill = Backfill(
             self._config, self._catalog, self._relations, self._backlog, self._progress, self._chosen
         )
+        self._progress.state = "streaming"
         while True:
             backfill.step(assembler)
             batch = self._read(stream, assembler, position)
