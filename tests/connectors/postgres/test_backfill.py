@@ -160,8 +160,8 @@ def test_a_snapshot_that_crashes_again_and_again_goes_on_where_it_was(database: 
     assert reads < 1.5 * ROWS * len(WRITTEN), "rows that were delivered are read again only around a crash"
 
 
+LOOSE = "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level1', deterministic = false)"
 EDGES = """
-CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level1', deterministic = false);
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
 CREATE DOMAIN small AS smallint;
 CREATE TYPE pair AS (a int, b text);
@@ -171,7 +171,7 @@ INSERT INTO k_loose SELECT chr(97 + i / 26) || chr(97 + i % 26) || chr(233) || C
   FROM generate_series(0, 299) i;
 CREATE TABLE k_mood (m mood, s small, PRIMARY KEY (m, s));
 INSERT INTO k_mood SELECT m, i FROM unnest(enum_range(NULL::mood)) m, generate_series(-50, 50) i;
-CREATE TABLE k_many (d date, u uuid, f float8, b bytea, c char(4), PRIMARY KEY (c DESC, d, u, f, b)) ;
+CREATE TABLE k_many (d date, u uuid, f float8, b bytea, c char(4), PRIMARY KEY (c, d, u, f, b));
 CREATE TABLE k_pair (p pair PRIMARY KEY);
 INSERT INTO k_pair SELECT ROW(i % 7, repeat(chr(39) || chr(92), i % 5) || i)::pair FROM generate_series(1, 300) i;
 CREATE TABLE k_array (a int[] PRIMARY KEY);
@@ -193,7 +193,11 @@ INSERT INTO child SELECT i, i FROM generate_series(1000, 1100) i;
 
 
 def test_keys_of_every_order_are_read_to_the_last_row_and_none_twice(database: str) -> None:
-    execute(database, EDGES.replace(" DESC", ""))
+    try:
+        execute(database, LOOSE)
+    except psycopg.errors.FeatureNotSupported:
+        execute(database, 'CREATE COLLATION loose FROM "C"')  # a server without ICU
+    execute(database, EDGES)
     execute(
         database,
         "INSERT INTO k_many SELECT date '2026-01-01' - i, md5(i::text)::uuid, i / 3.0, decode(md5(i::text), 'hex'), "
