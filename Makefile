@@ -11,7 +11,7 @@ SECONDS ?= 20
 CHAOS_SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test check format unit demo demo-two-way docs chaos bench bench-quick clean
+.PHONY: help venv servers test check format unit demo demo-two-way docs chaos chaos-handoff bench bench-quick clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -43,6 +43,9 @@ unit: venv ## The tests that need no server; of one part in seconds: T=tests/row
 docs: venv ## Write the generated pages anew: configuration, command line, types
 	$(BIN)/python -m pycdc.reference
 	$(BIN)/python -m pycdc.rows.codecs.reference > docs/types.md
+
+chaos-handoff: venv servers ## 1,000 hand-overs from snapshot to stream under 32 writers
+	PYCDC_HANDOVERS=1000 PYCDC_HANDOVER_WRITERS=32 $(PYTEST) tests/faults/test_handover.py $(PYTEST_ARGS)
 
 chaos: venv servers ## Minutes of killing, freezing and looping on every Postgres: CHAOS_SECONDS=300
 	PYCDC_LOOP_WRITES=100000 PYCDC_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PYTEST) \

@@ -194,7 +194,10 @@ def test_every_metric_is_documented() -> None:
     progress.operations["public.t", "c"] = progress.nulled["public.t", "c"] = 1
     progress.unknown_type("public.t", "geometry")
     progress.dead_letters["public.t"] = 1
-    progress.snapshot.append(TableSnapshot("public.t"))
+    table = TableSnapshot("public.t", estimated=1000)
+    progress.snapshot.append(table)
+    while table.rate is None:
+        table.read(1)
     progress.partitions[Partition("t", 0)] = PartitionPlace(1, 2, 0.5)
     progress.applied["public.t", "upsert"] = progress.skipped["public.t", "RowMissing"] = 1
     progress.retried["r"] = progress.parked["r"] = progress.duplicates["t"] = progress.conflicts["t", "k", "d"] = 1

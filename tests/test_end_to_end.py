@@ -357,6 +357,7 @@ def test_names_that_need_care_arrive_under_legal_ones(shop: Shop) -> None:
     assert "adjust_names: strict" in refused.hint, "a table called 1, to Avro, which this registry does not take"
     with shop.run(envelope={"adjust_names": "strict"}) as pipeline:
         pipeline.until_streaming()
+        pipeline.until(lambda: all(table.finished for table in pipeline.pipeline.progress.snapshot))
         for insert in inserts:
             shop.execute(insert.format(n=2))
         for topic, row in expected.items():

@@ -164,7 +164,8 @@ def test_a_snapshot_comes_first_and_once_where_the_position_is_stored(
     options = {"snapshot": "initial", "offsets": tmp_path / "position" if offsets else None}
     assert source.captured(2, **options) == [1, 2]
     source.insert([3])
-    assert source.captured(1 if offsets else 4, **options) == ([3] if offsets else [1, 2, 3, 3])
+    # Without a stored position the rows are read again, behind the changes that the slot holds.
+    assert source.captured(1 if offsets else 4, **options) == ([3] if offsets else [3, 1, 2, 3])
 
 
 @newest

@@ -193,6 +193,11 @@ class PostgresSource(Model):
     snapshot: Literal["initial", "never", "only", "when_needed"] = "initial"
     """initial: rows that exist first, once; never: only changes; only: rows that exist, then end; when_needed: as
     initial, and again where the slot was lost."""
+    snapshot_method: Literal["pinned", "chunks"] = "pinned"
+    """How rows are read at first. pinned: all as of one moment, which the source keeps for as long as that takes.
+    chunks: short transactions while the stream goes on, as after a restart and for `pycdc snapshot`."""
+    snapshot_chunk: Annotated[int, Field(ge=1)] = 20_000
+    """Rows of a chunk, at most."""
     skip_origins: list[str] = ["*"]
     """Names of pycdc pipelines whose writes into this database are not captured: what the reverse direction wrote must
     not go back. `*` matches any characters; an empty list captures their writes too."""

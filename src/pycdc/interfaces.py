@@ -16,13 +16,15 @@ class Checkpoint:
 
     A position is only meaningful on the system, timeline, database and slot that it was read from; `source` holds
     those, and a connector refuses a checkpoint of another one. `last_commit` makes events after a restart carry the
-    same ``sequence`` as before it.
+    same ``sequence`` as before it. `snapshot_done`: streaming began, so that the position means something. `snapshot`
+    is what is still to be read, as JSON values; it holds keys of rows.
     """
 
     position: Position
     last_commit: Lsn = NOWHERE
     source: dict[str, Any] = field(default_factory=dict)
     snapshot_done: bool = True
+    snapshot: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Carried(Protocol):

@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 
 from pycdc.build import build_loop, build_source
 from pycdc.config import Config
+from pycdc.connectors.postgres.signals import Signal, ask
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore
 from pycdc.loading import load, validate
 from pycdc.model import Batch, Change, Lsn, Position, Run
@@ -33,6 +34,15 @@ class Pipeline:
 
     def run(self) -> None:
         self._loop.run()
+
+    def snapshot(self, *tables: str, where: str | None = None) -> str:
+        """Read captured tables again, or the rows of them that fulfil the SQL condition `where`, while the stream goes
+        on; return the request's id. Works from any thread and any process: the wish travels by the database's WAL, and
+        waits there for a pipeline that does not run. Raises PycdcError.
+        """
+        signal = Signal("snapshot", tables, where)
+        ask(self.config, signal)
+        return signal.id
 
     def stop(self) -> None:
         """Deliver what was read, store the position, then let `run` return."""
@@ -146,7 +156,7 @@ def _captured(
     connector: Connector, store: OffsetStore, transforms: CaptureTransforms | None, *, manual: bool, idle: bool
 ) -> Iterator[CapturedChange | None]:
     acknowledgements = _Acknowledgements(connector, store)
-    serial = 0
+    serial, left = 0, _left_to_read(store.load())
     try:
         for batch in connector.batches(store.load()):
             if batch is None:
@@ -155,8 +165,9 @@ def _captured(
                 continue
             if transforms is not None:
                 batch = transforms.batch(batch)
-            for last, checkpoint in _ends(batch, serial, connector):
+            for last, checkpoint in _ends(batch, serial, connector, left):
                 acknowledgements.expect(last, checkpoint)
+            left = batch.snapshot if batch.position is not None else left
             for run in batch.runs:
                 for offset, frame in enumerate(run.frames):
                     serial += 1
@@ -170,10 +181,14 @@ def _captured(
         raise
 
 
-def _ends(batch: Batch, serial: int, connector: Connector) -> Iterator[tuple[int, Checkpoint]]:
+def _left_to_read(stored: Checkpoint | None) -> dict[str, Any]:
+    return {} if stored is None else stored.snapshot
+
+
+def _ends(batch: Batch, serial: int, connector: Connector, left: dict[str, Any]) -> Iterator[tuple[int, Checkpoint]]:
     """The last change of each transaction that ends in the batch, and the checkpoint behind it.
 
-    `serial` is the number of the last change before the batch.
+    `serial` is the number of the last change before the batch, `left` what was to be read by then.
     """
     stored: Position | None = None
     for run, following in zip_longest(batch.runs, batch.runs[1:]):
@@ -181,6 +196,6 @@ def _ends(batch: Batch, serial: int, connector: Connector) -> Iterator[tuple[int
         end = run.transaction.end_lsn
         if end and following is not None and following.transaction is not run.transaction:
             stored = Position(Lsn(end))
-            yield serial, connector.checkpoint(Batch(position=stored, last_commit=stored.lsn))
+            yield serial, connector.checkpoint(Batch(position=stored, last_commit=stored.lsn, snapshot=left))
     if batch.position is not None and batch.position != stored:
         yield serial, connector.checkpoint(batch)

@@ -19,6 +19,9 @@ from typing import Any
 import pycdc
 from pycdc.connectors.kafka.connector import KafkaConnector
 from pycdc.connectors.postgres.admin import Admin
+from pycdc.connectors.postgres.backfill import Backfill
+from pycdc.connectors.postgres.backlog import Backlog
+from pycdc.connectors.postgres.chunks import ChunkReader
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.replication import ReplicationStream
 from pycdc.offsets.kafka import KafkaOffsetStore
@@ -42,6 +45,17 @@ POINTS: dict[str, tuple[Any, str, str]] = {
     "after the acknowledgement": (PostgresConnector, "acknowledge", AFTER),
 }
 
+SNAPSHOT_POINTS: dict[str, tuple[Any, str, str]] = {
+    "while pinned rows are written": (KafkaSink, "write", AFTER),
+    "before a chunk is marked": (ChunkReader, "mark", BEFORE),
+    "after a chunk is marked": (ChunkReader, "mark", AFTER),
+    "after a chunk was read": (Backfill, "_read_chunk", AFTER),
+    "before the backlog moves": (Backlog, "advance", BEFORE),
+    "after the backlog moved": (Backlog, "advance", AFTER),
+    "before progress is stored": (KafkaOffsetStore, "store", BEFORE),
+    "after progress was stored": (KafkaOffsetStore, "store", AFTER),
+}
+
 REVERSE_POINTS: dict[str, tuple[Any, str, str]] = {
     "before the rows are written": (PostgresSink, "_run", BEFORE),
     "after the rows, before the commit": (PostgresSink, "_run", AFTER),
@@ -51,7 +65,7 @@ REVERSE_POINTS: dict[str, tuple[Any, str, str]] = {
 
 
 def arm(point: str, count: int) -> None:
-    owner, name, when = (POINTS | REVERSE_POINTS)[point]
+    owner, name, when = (POINTS | SNAPSHOT_POINTS | REVERSE_POINTS)[point]
     original: Callable[..., Any] = getattr(owner, name)
     passed = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -26,6 +27,7 @@ CHECKPOINTS = st.builds(
     LSNS,
     st.dictionaries(st.text(), JSON, max_size=4),
     st.booleans(),
+    st.dictionaries(st.text(), JSON, max_size=4),
 )
 
 
@@ -41,6 +43,14 @@ def test_the_form_is_stable() -> None:
         b'"position":"16/B374D848","snapshot_done":true,"source":{"database":"shop","slot":"pycdc_shop",'
         b'"system":"7300000000000000001","timeline":1}}}\n'
     )
+
+
+def test_a_snapshot_under_way_is_a_version_of_its_own() -> None:
+    """One that does not know it must refuse the position: it would skip the rows that are still to be read."""
+    reading = {"paused": False, "tables": [{"table": ["public", "orders"], "after": ["17"], "rows": 17}]}
+    data = dump(replace(at(0x16B374D848), snapshot=reading))
+    assert data.startswith(b'{"version":2,')
+    assert load(data).snapshot == reading
 
 
 def test_a_flipped_bit_is_noticed_wherever_it_is() -> None:
@@ -75,7 +85,7 @@ def test_a_position_edited_by_hand_is_refused() -> None:
 
 
 def test_a_newer_version_is_told_apart_from_damage() -> None:
-    newer = json.dumps({"version": 2, "shape": "unknown"}).encode()
-    with pytest.raises(CheckpointCorrupt, match="version 2") as caught:
+    newer = json.dumps({"version": 3, "shape": "unknown"}).encode()
+    with pytest.raises(CheckpointCorrupt, match="version 3") as caught:
         load(newer)
     assert "newer" in caught.value.hint

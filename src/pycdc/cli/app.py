@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "doctor": "pycdc.cli.doctor:doctor",
     "run": "pycdc.cli.run:run",
     "status": "pycdc.cli.status:status",
+    "snapshot": "pycdc.cli.snapshot:snapshot",
     "lag": "pycdc.cli.lag:lag",
     "conflicts": "pycdc.cli.conflicts:conflicts",
     "sequences": "pycdc.cli.sequences:sequences",

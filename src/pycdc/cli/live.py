@@ -61,7 +61,8 @@ def picture(
 ) -> RenderableType:
     """The view as of now. At most `tables` tables are shown, those with most events first."""
     parts: list[RenderableType] = [_summary(progress, slot, rate, url)]
-    if progress.state == "snapshot" and progress.snapshot:
+    reading = progress.state == "snapshot" or any(not table.finished for table in list(progress.snapshot))
+    if reading and progress.snapshot:
         parts.append(_snapshot(list(progress.snapshot), tables))
     elif progress.applied:
         parts.append(live_apply.tables(progress.applied.copy(), tables))
@@ -122,15 +123,19 @@ def _snapshot(tables: list[TableSnapshot], limit: int) -> Table:
     grid.add_column("table")
     grid.add_column("rows", justify="right")
     grid.add_column("of about", justify="right")
+    grid.add_column("a second", justify="right")
+    grid.add_column("left", justify="right")
     grid.add_column("")
     # Those that are being read and still to come; finished ones make room.
     unfinished = [table for table in tables if not table.finished]
     visible = (unfinished + [table for table in reversed(tables) if table.finished])[:limit]
     for table in visible:
         estimated = number(table.estimated) if table.estimated else "?"
-        grid.add_row(Text(table.table), number(table.done), estimated, _bar(table))
+        rate = "" if table.rate is None or table.finished else number(table.rate)
+        left = "" if table.seconds_left is None else duration(table.seconds_left)
+        grid.add_row(Text(table.table), number(table.done), estimated, rate, left, _bar(table))
     if len(tables) > len(visible):
-        grid.add_row(f"… {len(tables) - len(visible)} more", "", "", "")
+        grid.add_row(f"… {len(tables) - len(visible)} more", "", "", "", "", "")
     return grid
 
 

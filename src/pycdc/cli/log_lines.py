@@ -58,7 +58,15 @@ def _values(progress: Progress, rate: float) -> dict[str, object]:
         "slot_retained_bytes": progress.slot_retained,
         **live_apply.fields(progress),
     }
-    if progress.state == "snapshot":
-        values["snapshot_rows"] = sum(table.done for table in progress.snapshot)
-        values["snapshot_tables"] = f"{sum(t.finished for t in progress.snapshot)}/{len(progress.snapshot)}"
+    tables = list(progress.snapshot)
+    unfinished = [table for table in tables if not table.finished]
+    if progress.state == "snapshot" or unfinished:
+        values["snapshot_rows"] = sum(table.done for table in tables)
+        values["snapshot_tables"] = f"{len(tables) - len(unfinished)}/{len(tables)}"
+    current = next((table for table in unfinished if table.rate), None)
+    if current is not None:
+        values["snapshot_table"] = current.table
+        values["snapshot_per_second"] = round(current.rate or 0)
+        values["snapshot_percent"] = None if current.share is None else round(100 * current.share, 1)
+        values["snapshot_seconds_left"] = None if current.seconds_left is None else round(current.seconds_left)
     return {name: value for name, value in values.items() if value is not None}

@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from pycdc.cli import apply_status
-from pycdc.cli.amounts import size
+from pycdc.cli.amounts import number, size
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
 from pycdc.cli.position import compared, shown, stored_position
+from pycdc.cli.snapshot import paused, still_to_read
 from pycdc.config import Config
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import ReplicationLag, ServerFacts, SlotFacts
@@ -101,11 +102,20 @@ def _text(value: object) -> str | None:
 
 
 def _snapshot(config: Config, checkpoint: Checkpoint | None) -> str:
+    if checkpoint is not None and checkpoint.snapshot:
+        return _still_to_read(checkpoint)
     if config.capture.snapshot == "never":
         return "none wanted"
     if checkpoint is None:
         return "not done"
     return "done" if checkpoint.snapshot_done else "not finished"
+
+
+def _still_to_read(checkpoint: Checkpoint | None) -> str:
+    tables = still_to_read(checkpoint)
+    rest = f", {len(tables) - 1} more behind it" if len(tables) > 1 else ""
+    rows = f"{number(tables[0]['rows'])} rows of {tables[0]['table']} read{rest}"
+    return f"paused: {rows}" if paused(checkpoint) else rows
 
 
 def _show(config: Config, found: Found) -> None:

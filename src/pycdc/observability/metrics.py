@@ -117,8 +117,11 @@ class PipelineCollector(Collector):
         done = CounterMetricFamily("pycdc_snapshot_rows", "Rows read by the snapshot.", labels=["table"])
         estimated = GaugeMetricFamily("pycdc_snapshot_rows_estimated", "Rows by the planner.", labels=["table"])
         finished = GaugeMetricFamily("pycdc_snapshot_finished", "1 once the table was read.", labels=["table"])
+        left = GaugeMetricFamily("pycdc_snapshot_seconds_left", "By rate and estimate.", labels=["table"])
         for table in list(self._progress.snapshot):
+            if table.seconds_left is not None:
+                left.add_metric([table.table], table.seconds_left)
             done.add_metric([table.table], table.done)
             estimated.add_metric([table.table], table.estimated)
             finished.add_metric([table.table], float(table.finished))
-        yield from (done, estimated, finished)
+        yield from (done, estimated, finished, left)

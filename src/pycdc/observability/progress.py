@@ -14,12 +14,41 @@ from pycdc.observability.durations import Durations
 
 @dataclass(slots=True)
 class TableSnapshot:
-    """`estimated` is the planner's row count, which may be wrong; `done` is exact."""
+    """`estimated` is the planner's row count, which may be wrong; `done` is exact, with what earlier processes read."""
 
     table: str
     done: int = 0
     estimated: int = 0
     finished: bool = False
+    _since: float | None = None
+    _before: int = 0
+    _ended: float = 0.0
+
+    def read(self, rows: int) -> None:
+        """Count rows that were read."""
+        self._ended = time.monotonic()
+        if self._since is None:
+            self._since, self._before = self._ended, self.done + rows
+        self.done += rows
+
+    @property
+    def share(self) -> float | None:
+        """Between 0 and 1, as far as the estimate holds; None without one."""
+        if self.finished:
+            return 1.0
+        return min(0.999, self.done / self.estimated) if self.estimated else None
+
+    @property
+    def rate(self) -> float | None:
+        """Rows a second since this process began with the table; None before the second batch."""
+        seconds = 0.0 if self._since is None else self._ended - self._since
+        return (self.done - self._before) / seconds if seconds > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        if not self.rate or not self.estimated or self.finished:
+            return None
+        return max(0, self.estimated - self.done) / self.rate
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from pycdc.errors import CheckpointCorrupt, PycdcError, SinkFenced
 from pycdc.interfaces import Checkpoint
 from pycdc.model import Lsn, Position
 
-VERSION: Final = 1
+VERSION: Final = 2
+"""Of a checkpoint with a snapshot under way; all others are written as version 1, which older ones read too."""
 _HINT: Final = (
     "restore the stored checkpoint from a backup, or clear it with `pycdc teardown` and take a new snapshot; "
     "do not edit it by hand"
@@ -23,16 +24,18 @@ _HINT: Final = (
 
 def dump(checkpoint: Checkpoint) -> bytes:
     """One line of JSON: version, crc32 of the checkpoint's own JSON, the checkpoint; ends in a newline."""
-    body = _json(
-        {
-            "position": str(checkpoint.position.lsn),
-            "index": checkpoint.position.index,
-            "last_commit": str(checkpoint.last_commit),
-            "snapshot_done": checkpoint.snapshot_done,
-            "source": checkpoint.source,
-        }
-    )
-    return f'{{"version":{VERSION},"crc32":"{zlib.crc32(body.encode()):08x}","checkpoint":{body}}}\n'.encode()
+    document = {
+        "position": str(checkpoint.position.lsn),
+        "index": checkpoint.position.index,
+        "last_commit": str(checkpoint.last_commit),
+        "snapshot_done": checkpoint.snapshot_done,
+        "source": checkpoint.source,
+    }
+    version = 1
+    if checkpoint.snapshot:
+        version, document["snapshot"] = VERSION, checkpoint.snapshot
+    body = _json(document)
+    return f'{{"version":{version},"crc32":"{zlib.crc32(body.encode()):08x}","checkpoint":{body}}}\n'.encode()
 
 
 def load(data: bytes, where: str = "the stored checkpoint") -> Checkpoint:
@@ -78,6 +81,7 @@ def _checkpoint(document: dict[str, Any]) -> Checkpoint:
         last_commit=Lsn.parse(document["last_commit"]),
         source=document["source"],
         snapshot_done=document["snapshot_done"],
+        snapshot=document.get("snapshot", {}),
     )
 
 

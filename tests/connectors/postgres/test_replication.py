@@ -174,18 +174,15 @@ def test_names_need_no_care(source: psycopg.Connection[Any], database: str, slot
     assert [relation.name for relation in relations if isinstance(relation, pgoutput.Relation)] == tables
 
 
-def test_logical_messages_are_delivered_where_they_are_asked_for(
+def test_logical_messages_come_always_because_marks_and_signals_are_messages(
     source: psycopg.Connection[Any], database: str, slot: str
 ) -> None:
     source.execute("SELECT pg_logical_emit_message(true, 'outbox', 'hello')")
     source.execute("INSERT INTO orders VALUES (1, '')")
     with opened(database, slot, messages=True) as stream:
         assert pgoutput.MESSAGE in {frame[HEADER] for frame in read_until(stream, inserts)}
-    with opened(database, slot, messages=False, skip_origins=["*"]) as stream:
-        # The marks of the way back are messages: they are needed to know its transactions by.
-        assert pgoutput.MESSAGE in {frame[HEADER] for frame in read_until(stream, inserts)}
     with opened(database, slot, messages=False, skip_origins=[]) as stream:
-        assert pgoutput.MESSAGE not in {frame[HEADER] for frame in read_until(stream, inserts)}
+        assert pgoutput.MESSAGE in {frame[HEADER] for frame in read_until(stream, inserts)}
 
 
 def test_a_transaction_in_progress_is_streamed_where_it_is_asked_for(

@@ -478,3 +478,12 @@ def test_each_transaction_has_the_time_at_which_it_was_committed(rig: Rig) -> No
         sink.apply({"id": number, "name": "cup"})
     times = rig.sql("SELECT count(DISTINCT pg_xact_commit_timestamp(xmin)) FROM items")
     assert times == [(2,)], "a replication origin lends the time of its first transaction to all others"
+
+
+@NEWEST
+def test_a_row_that_comes_and_goes_within_a_batch_was_missed_by_nobody(rig: Rig) -> None:
+    sink = process(rig)
+    sink.apply(update(None, {"id": 1, "name": "cup"}), removal({"id": 1, "name": "cup"}))
+    assert (names(rig), recorded(rig)) == ([], [])
+    sink.apply(removal({"id": 2, "name": "jug"}))
+    assert recorded(rig) == [("delete_missing", "ignored")]

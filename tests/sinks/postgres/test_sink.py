@@ -228,6 +228,19 @@ def test_a_role_that_may_not_make_the_tables_is_told_what_an_owner_runs(rig: Rig
         rig.sql(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
+def test_a_schema_that_is_there_needs_no_right_to_make_one(rig: Rig, postgres: Any) -> None:
+    name = f"owner_{postgres.major}"
+    database = psycopg.conninfo.conninfo_to_dict(rig.dsn)["dbname"]
+    rig.sql(f"CREATE ROLE {name} LOGIN; CREATE SCHEMA pycdc AUTHORIZATION {name}; GRANT ALL ON items TO {name}")
+    try:
+        plain = Rig(postgres.dsn(database, user=name))
+        plain.process().apply({"id": 1})
+        plain.close()
+        assert rig.sql("SELECT id FROM items") == [(1,)]
+    finally:
+        rig.sql(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}")
+
+
 # Transactions that take too long.
 
 SLOW = """CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END';

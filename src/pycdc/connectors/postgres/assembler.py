@@ -12,11 +12,13 @@ first change. A marked transaction that is wanted all the same keeps the way tha
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from pycdc.connectors.postgres import pgoutput
 from pycdc.connectors.postgres.pgoutput import POSTGRES_EPOCH
+from pycdc.connectors.postgres.signals import PREFIX as SIGNALS
 from pycdc.errors import ProtocolError
 from pycdc.model import Batch, LogicalMessage, Lsn, Op, Position, Run, Table, Transaction
 from pycdc.origins import MESSAGE_PREFIX, Mark, Passage, pipeline_of_origin, read_mark
@@ -26,6 +28,15 @@ HEADER: Final = 25
 _HEAD: Final = slice(HEADER, HEADER + 5)
 _ROW_OPS: Final = {pgoutput.INSERT: Op.CREATE, pgoutput.UPDATE: Op.UPDATE, pgoutput.DELETE: Op.DELETE}
 _NO_RUN: Final = b""
+_RECENT: Final = 4096
+
+
+class Note(NamedTuple):
+    """A signal or mark of `signals`, before the batch's run of that number."""
+
+    run: int
+    content: bytes
+    lsn: Lsn
 
 
 class Assembler:
@@ -33,7 +44,8 @@ class Assembler:
 
     `relation` turns a Relation message into a table version, None for a table whose rows are not delivered.
     `foreign` says of a pipeline's name whether its writes are dropped; `by_table`: only those to the tables that its
-    mark names. `messages`: deliver logical messages.
+    mark names. `messages`: deliver logical messages. `notes` collects what is meant for the connector, whose business
+    it is to take them out; `recent` has the ids of the last transactions that were read.
     """
 
     def __init__(
@@ -62,7 +74,10 @@ class Assembler:
         self._head = _NO_RUN
         self._frames: list[bytes] = []
         self._run: Run | None = None
+        self._noted = False
         self.last_commit = last_commit
+        self.notes: list[Note] = []
+        self.recent: deque[int] = deque(maxlen=_RECENT)
 
     @property
     def idle(self) -> bool:
@@ -170,15 +185,18 @@ class Assembler:
         if transaction is None or transaction.commit_lsn != message.commit_lsn:
             raise ProtocolError("commit of another transaction than the one begun")
         transaction.end_lsn = message.end_lsn
+        if transaction.xid is not None:
+            self.recent.append(transaction.xid)
         if not self._delivered:
             if transaction.changes:
                 self.last_commit = Lsn(message.end_lsn)
-            if self._marks and not self._skipping:
+            if self._marks and not self._skipping and not (self._noted and not transaction.changes):
                 self._announce(batch)
                 batch.runs.append(Run(Op.END, None, transaction, transaction.changes, []))
             batch.position = Position(Lsn(message.end_lsn))
             batch.last_commit = self.last_commit
         self._transaction, self._skipping, self._delivered, self._left_out = None, False, False, frozenset()
+        self._noted = False
 
     def _truncate(self, message: pgoutput.Truncate, frame: bytes, batch: Batch) -> None:
         if self._transaction is None:
@@ -194,6 +212,11 @@ class Assembler:
                 batch.size += 1
 
     def _message(self, message: pgoutput.Message, frame: bytes, batch: Batch) -> None:
+        if message.prefix == SIGNALS:
+            if message.transactional and not self._skipping:
+                self._noted = True
+                self.notes.append(Note(len(batch.runs), message.content, Lsn(message.lsn)))
+            return
         logical = LogicalMessage(message.prefix, message.content, message.transactional, Lsn(message.lsn))
         if message.transactional:
             transaction = self._transaction

@@ -24,6 +24,7 @@ from pycdc.connectors.postgres.facts import (
     TableFacts,
     TableRef,
 )
+from pycdc.connectors.postgres.keyset import keyset
 from pycdc.connectors.postgres.session import Connection, connect, translate
 from pycdc.connectors.postgres.type_catalog import TypeCatalog, with_typmod
 from pycdc.model import Column, Lsn, PgType
@@ -274,7 +275,8 @@ class Catalog:
         names = tuple(
             name for name, column in facts.columns.items() if name in wanted and (generated or not column.generated)
         )
-        return CopySource(facts.schema, facts.name, names, published.row_filter)
+        key = keyset(self._rows, oid, facts.key, names)
+        return CopySource(facts.schema, facts.name, names, published.row_filter, facts.kind != "p", key)
 
     # -- publications
 

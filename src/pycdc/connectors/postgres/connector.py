@@ -6,7 +6,8 @@ consistent point, so that a row is either in the snapshot or in the stream, neve
 
 A snapshot announces itself first: a checkpoint with `snapshot_done` false is stored before the slot is made. A crash
 before the snapshot's end leaves a slot that was never streamed from; the next start keeps it, because it holds the
-deletes of rows that were already delivered, reads the rows again and streams from the slot's beginning.
+deletes of rows that were already delivered, streams from the slot's beginning, and reads the rows that are still
+missing among the changes (`backfill`).
 """
 
 from __future__ import annotations
@@ -19,24 +20,25 @@ from typing import Any
 from pycdc.config import Config
 from pycdc.connectors.postgres.admin import (
     Admin,
-    ExportedSnapshot,
     add_tables_sql,
     create_publication_sql,
     missing_tables,
 )
 from pycdc.connectors.postgres.assembler import Assembler
+from pycdc.connectors.postgres.backfill import Backfill
+from pycdc.connectors.postgres.backlog import Backlog, Reading
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import TableRef
 from pycdc.connectors.postgres.identity import Decision, Start, check_start, source_identity
-from pycdc.connectors.postgres.markers import SnapshotMarkers
+from pycdc.connectors.postgres.pinned import PinnedSnapshot
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.replication import ReplicationStream
-from pycdc.connectors.postgres.snapshot import copy_rows
+from pycdc.connectors.postgres.signals import Signal
 from pycdc.errors import EnvironmentNotReady, OtherSource, PositionGap
 from pycdc.interfaces import Checkpoint
-from pycdc.model import NOWHERE, Batch, Lsn, Position, Transaction
+from pycdc.model import NOWHERE, Batch, Lsn, Position
 from pycdc.observability.logger import get_logger
-from pycdc.observability.progress import Progress, TableSnapshot
+from pycdc.observability.progress import Progress
 from pycdc.patterns import matches_any, names_any, spares_own
 
 log = get_logger()
@@ -65,6 +67,8 @@ class PostgresConnector:
         self._raw_text = config.values.encoding_errors == "replace"
         self._identity: dict[str, Any] = {}
         self._stream: ReplicationStream | None = None
+        self._backlog = Backlog()
+        self._backfill: Backfill | None = None
 
     def batches(self, start: Checkpoint | None) -> Iterator[Batch | None]:
         """See `Connector.batches`. A transaction that was half yielded when the connection broke is yielded again."""
@@ -72,15 +76,17 @@ class PostgresConnector:
         self._ensure_publication(tables)
         decision = self._decide(start)
         begin, last_commit = decision.lsn, NOWHERE if start is None else start.last_commit
-        if decision.start is not Start.RESUME:
+        self._backlog = self._left_to_read(start, decision, tables)
+        if decision.start is Start.CREATE:
             yield Batch(position=Position(NOWHERE), urgent=True, snapshot_done=False)
+        if decision.start is not Start.RESUME:
             begin = yield from self._begin(tables, decision)
-        if self._source.snapshot != "only":
+        if self._source.snapshot != "only" or len(self._backlog):
             yield from self._stream_from(begin, last_commit, tables)
 
     def checkpoint(self, batch: Batch) -> Checkpoint:
         assert batch.position is not None
-        return Checkpoint(batch.position, batch.last_commit, self._identity, batch.snapshot_done)
+        return Checkpoint(batch.position, batch.last_commit, self._identity, batch.snapshot_done, batch.snapshot)
 
     def acknowledge(self, checkpoint: Checkpoint) -> None:
         if self._stream is not None:
@@ -90,6 +96,8 @@ class PostgresConnector:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+        if self._backfill is not None:
+            self._backfill.close()
         self._catalog.close()
 
     # Preparation.
@@ -173,40 +181,33 @@ class PostgresConnector:
         return decision
 
     def _begin(self, tables: list[TableRef], decision: Decision) -> Generator[Batch | None, None, Lsn]:
-        """Make or adopt the slot, read the snapshot if one is due; return where the stream starts.
+        """Make or adopt the slot; read the rows that exist, or put them on the backlog; return where the stream starts.
 
-        An adopted slot was never read past its position, so all changes since are still to come: reading the rows as
-        they are now and streaming from there repeats some changes and misses none.
+        An adopted slot was never read past its position, so all changes since are still to come, and what a snapshot
+        left is read among them.
         """
-        adopted = decision.start is Start.ADOPT
-        if self._source.snapshot == "never":
-            begin = decision.lsn if adopted else self._create_slot()
-        elif adopted:
+        if decision.start is Start.ADOPT:
             begin = decision.lsn
-            with self._admin.export_snapshot(self._config.slot) as snapshot:
-                yield from self._snapshot(tables, snapshot)
+        elif self._source.snapshot == "never" or self._source.snapshot_method == "chunks":
+            begin = self._admin.create_slot(self._config.slot, failover=self._source.failover).consistent_point
         else:
             with self._admin.create_slot_with_snapshot(self._config.slot, failover=self._source.failover) as snapshot:
                 begin = snapshot.slot.consistent_point
-                yield from self._snapshot(tables, snapshot)
-        yield Batch(position=Position(begin), urgent=True)
+                pinned = PinnedSnapshot(self._config, self._catalog, self._relations, self._progress, snapshot)
+                yield from pinned.batches(self._read_once(tables))
+        yield Batch(position=Position(begin), urgent=True, snapshot=self._backlog.state)
         return begin
 
-    def _create_slot(self) -> Lsn:
-        return self._admin.create_slot(self._config.slot, failover=self._source.failover).consistent_point
-
-    # Snapshot, the simple form: one reader after another, all pinned to the slot's exported snapshot.
-
-    def _snapshot(self, tables: list[TableRef], snapshot: ExportedSnapshot) -> Iterator[Batch | None]:
-        tables = self._read_once(tables)
-        self._progress.state = "snapshot"
-        self._progress.snapshot = [TableSnapshot(str(ref), estimated=ref.rows_estimate or 0) for ref in tables]
-        markers = SnapshotMarkers(Transaction(None, snapshot.slot.consistent_point, time.time_ns() // 1000))
-        for ref, progress in zip(tables, self._progress.snapshot, strict=True):
-            yield from self._table(ref, snapshot, markers, progress)
-        last = markers.finish()
-        if last is not None:
-            yield Batch([last], size=len(last))
+    def _left_to_read(self, start: Checkpoint | None, decision: Decision, tables: list[TableRef]) -> Backlog:
+        """What is read while the stream goes on."""
+        if start is not None and start.snapshot and decision.start is not Start.CREATE:
+            log.info("going on with a snapshot", tables=len(start.snapshot["tables"]))
+            return Backlog.of_state(start.snapshot)
+        adopted = decision.start is Start.ADOPT
+        chunks = decision.start is Start.CREATE and self._source.snapshot_method == "chunks"
+        if self._source.snapshot == "never" or not (adopted or chunks):
+            return Backlog()
+        return Backlog(Reading(ref.schema, ref.name) for ref in self._read_once(tables))
 
     def _read_once(self, tables: list[TableRef]) -> list[TableRef]:
         """Partitions under the names that the stream will use for them."""
@@ -216,24 +217,11 @@ class PostgresConnector:
             return [ref for ref in tables if not ref.is_partition]
         return [ref for ref in tables if ref.kind != "p"]
 
-    def _table(
-        self, ref: TableRef, snapshot: ExportedSnapshot, markers: SnapshotMarkers, progress: TableSnapshot
-    ) -> Iterator[Batch | None]:
-        generated = self._config.compatibility.generated_columns == "snapshot"
-        source = self._catalog.columns_for_copy(ref.oid, self._config.publication, generated=generated)
-        table = None if source is None else self._relations.from_catalog(ref.oid, source.columns)
-        if source is None or table is None:
-            log.warning("a table is gone before its snapshot", table=str(ref))
-            return
-        log.info("snapshot of a table", table=str(table), rows_estimated=ref.rows_estimate)
-        limit = self._source.max_batch_bytes
-        for lines in copy_rows(self._dsn, snapshot.name, source, max_bytes=limit, raw_text=self._raw_text):
-            runs = markers.runs(table, lines)
-            progress.done += len(lines)
-            yield Batch(runs, size=sum(map(len, runs)))
-            snapshot.ping()
-        progress.finished = True
-        log.info("read a table", table=str(table), rows=progress.done)
+    def _chosen(self, signal: Signal) -> list[Reading]:
+        """The captured tables that a signal names. A partitioned table is meant by its name and by its partitions'."""
+        captured = self._read_once(self._catalog.tables(self._source.tables, self._source.exclude_tables))
+        named = {ref.oid for ref in self._catalog.tables(signal.tables)} if signal.tables else set()
+        return [Reading(r.schema, r.name, where=signal.where, request=signal.id) for r in captured if r.oid in named]
 
     # Stream.
 
@@ -247,7 +235,6 @@ class PostgresConnector:
             raw_text=self._raw_text,
         )
         stream.open(begin)
-        self._progress.state = "streaming"
         assembler = Assembler(
             self._relations.from_message,
             begin,
@@ -260,7 +247,12 @@ class PostgresConnector:
         log.info("streaming", slot=self._config.slot, start=str(begin))
         position = begin
         heartbeat, watch = _Timer(self._config.envelope.heartbeat_interval / 4), _Timer(_WATCH)
+        backfill = self._backfill = Backfill(
+            self._config, self._catalog, self._relations, self._backlog, self._progress, self._chosen
+        )
+        self._progress.state = "streaming"
         while True:
+            backfill.step(assembler)
             batch = self._read(stream, assembler, position)
             if batch.position is not None:
                 position = batch.position.lsn
@@ -268,7 +260,14 @@ class PostgresConnector:
                 batch.position = Position(position)
             if watch.due():
                 self._check_publication(tables)
-            yield batch if batch.runs or batch.position is not None else None
+            batch.snapshot = self._backlog.state
+            if backfill.waiting or assembler.notes:
+                notes, assembler.notes = assembler.notes, []
+                yield from backfill.place(batch, notes)
+            else:
+                yield batch if batch.runs or batch.position is not None else None
+            if self._source.snapshot == "only" and not len(self._backlog) and batch.position is not None:
+                return
 
     def _read(self, stream: ReplicationStream, assembler: Assembler, position: Lsn) -> Batch:
         """What came within the poll time. Where nothing is in flight, a keepalive moves the position."""

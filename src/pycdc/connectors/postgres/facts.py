@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from pycdc.connectors.postgres.keyset import Keyset
 from pycdc.model import Column, Lsn
 
 
@@ -145,9 +146,15 @@ class PublicationFacts:
 
 @dataclass(frozen=True, slots=True)
 class CopySource:
-    """What a snapshot reads of a table, so that it equals what the stream sends: the same columns, the same filter."""
+    """What a snapshot reads of a table, so that it equals what the stream sends: the same columns, the same filter.
+
+    `only`: without the tables that inherit from it, whose rows the stream sends under their own names. `keyset` is the
+    order by its key, None where there is none.
+    """
 
     schema: str
     name: str
     columns: tuple[str, ...]
     row_filter: str | None = None
+    only: bool = False
+    keyset: Keyset | None = None

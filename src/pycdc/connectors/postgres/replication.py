@@ -166,7 +166,6 @@ class ReplicationStream:
             self._slot,
             start,
             self._publications,
-            messages=self._options.messages or bool(self._options.skip_origins),
             streaming=self._streaming,
         )
         deadline = time.monotonic() + self._options.slot_timeout

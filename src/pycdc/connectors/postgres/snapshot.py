@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 import psycopg
@@ -14,13 +15,14 @@ from psycopg import sql
 from psycopg.pq import ExecStatus
 
 from pycdc.connectors.postgres.facts import CopySource
+from pycdc.connectors.postgres.keyset import Key
 from pycdc.connectors.postgres.session import Connection, Meaning, connect, leave_text_raw, translate
-from pycdc.errors import ConnectionLost, EnvironmentNotReady
+from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady
 
 _POLL_MS: Final = 100
 _GONE: Final = Meaning(ConnectionLost, "take the snapshot again", "the exported snapshot is gone")
 _AT_IMPORT: Final = {"22023": _GONE, "42704": _GONE}
-_SPECIAL: Final = {
+READING: Final = {
     "42501": Meaning(
         EnvironmentNotReady,
         "GRANT SELECT ON the table TO the role; where row level security hides rows: ALTER ROLE … BYPASSRLS",
@@ -28,26 +30,51 @@ _SPECIAL: Final = {
 }
 
 
-def copy_command(source: CopySource) -> sql.Composed:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of a table by the order of its key: those behind `after`, `limit` of them at most, that fulfil `where`."""
+
+    after: Key | None = field(default=None, repr=False)
+    limit: int | None = None
+    where: str | None = field(default=None, repr=False)
+
+
+def copy_command(source: CopySource, part: Part | None = None) -> sql.Composed:
     """COPY of the publication's columns and rows. A table without columns still yields one empty line a row."""
     columns = sql.SQL(", ").join(map(sql.Identifier, source.columns))
-    query = sql.SQL("SELECT {} FROM {}").format(columns, sql.Identifier(source.schema, source.name))
-    if source.row_filter is not None:
-        # pg_get_expr wrote it, and it is the table's owner's: there is nothing to quote.
-        query += sql.SQL(" WHERE ") + sql.SQL(source.row_filter)
+    query = sql.SQL("SELECT {} FROM {}").format(columns, table_name(source))
+    # What pg_get_expr or an operator wrote is SQL: there is nothing to quote. It may end in a comment.
+    written = [source.row_filter, None if part is None else part.where]
+    conditions = [sql.SQL("({}\n)").format(sql.SQL(text)) for text in written if text is not None]
+    if part is not None and part.after is not None and source.keyset is not None:
+        conditions.append(source.keyset.behind(part.after))
+    if conditions:
+        query += sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions)
+    if part is not None and source.keyset is not None:
+        query += sql.SQL(" ORDER BY ") + source.keyset.order()
+    if part is not None and part.limit is not None:
+        query += sql.SQL(" LIMIT {}").format(sql.Literal(part.limit))
     return sql.SQL("COPY ({}) TO STDOUT").format(query)
+
+
+def table_name(source: CopySource) -> sql.Composed:
+    only = "ONLY " if source.only else ""
+    return sql.SQL("{}{}").format(sql.SQL(only), sql.Identifier(source.schema, source.name))
 
 
 def copy_rows(
     dsn: str,
     snapshot: str | None,
     source: CopySource,
+    part: Part | None = None,
     *,
     max_rows: int = 4096,
     max_bytes: int = 4 * 1024 * 1024,
     raw_text: bool = False,
 ) -> Iterator[list[bytes]]:
     """Yield chunks of lines of COPY text, newline removed, of at most `max_rows` lines or about `max_bytes`.
+
+    Without `part` it is all rows, in the order that is cheapest.
 
     `snapshot` is the name under which a snapshot was exported; None reads the present. Rows that row level security
     would hide are an error, since the stream does not hide them. `raw_text`: see `leave_text_raw`. Raises
@@ -57,16 +84,29 @@ def copy_rows(
     connection = connect(dsn)
     try:
         _begin(connection, snapshot)
-        command = copy_command(source).as_bytes(connection)
+        command = copy_command(source, part).as_bytes(connection)
         if raw_text:
             leave_text_raw(connection)
-        connection.pgconn.send_query(command)
-        yield from _lines(connection, max_rows, max_bytes)
+        yield from copied_lines(connection, command, max_rows, max_bytes)
         connection.execute("COMMIT")
     except psycopg.Error as error:
-        raise translate(error, _SPECIAL) from None
+        raise translate(error, READING) from None
     finally:
         connection.close()
+
+
+def check_condition(dsn: str, schema: str, name: str, where: str) -> None:
+    """Raise PycdcError where `where` is no condition on the table's rows."""
+    query = sql.SQL("EXPLAIN SELECT FROM {} WHERE ({}\n)").format(sql.Identifier(schema, name), sql.SQL(where))
+    with connect(dsn) as connection:
+        try:
+            connection.execute("SET default_transaction_read_only = on")
+            connection.execute(query)
+        except psycopg.Error as error:
+            raise ConfigError(
+                f"the condition does not fit {schema}.{name} (SQLSTATE {error.sqlstate}): {error.diag.message_primary}",
+                hint="write what may follow WHERE; functions and types that are not built in need their schema",
+            ) from None
 
 
 def _begin(connection: Connection, snapshot: str | None) -> None:
@@ -80,8 +120,10 @@ def _begin(connection: Connection, snapshot: str | None) -> None:
         raise translate(error, _AT_IMPORT) from None
 
 
-def _lines(connection: Connection, max_rows: int, max_bytes: int) -> Iterator[list[bytes]]:
+def copied_lines(connection: Connection, command: bytes, max_rows: int, max_bytes: int) -> Iterator[list[bytes]]:
+    """Run a COPY on a connection that does nothing else. Raises psycopg.Error."""
     pg = connection.pgconn
+    pg.send_query(command)
     poll = select.poll()
     poll.register(pg.socket, select.POLLIN)
     _await_result(connection, poll)

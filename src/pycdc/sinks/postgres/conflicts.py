@@ -199,8 +199,8 @@ class Conflicts:
             return None, as_insert(write)  # it was there a moment ago
         insert = self._inserts.get(_row(write))
         if policy.removes(write):
-            if write.event.raw_value is None:
-                return None, None  # a tombstone says that there is no such row, and is right
+            if write.event.raw_value is None or not write.first.deleted:
+                return None, None  # a tombstone says that there is no such row; or its batch would have made it
             return Settled(_conflict(policy, found, Kind.DELETE_MISSING), write.event, Decision.IGNORED), None
         met = _conflict(policy, found, Kind.UPDATE_MISSING)
         if insert is None:

@@ -31,6 +31,7 @@ Identity = tuple[str, bytes]
 
 _EXISTS: Final = "SELECT count(to_regclass(name)) = count(*) FROM unnest(%s::text[]) AS u(name)"
 _TABLES: Final = ("apply_offsets", "parked", *CONFLICT_TABLES)
+_HAS_SCHEMA: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
 _CREATE: Final[tuple[LiteralString, ...]] = (
     "CREATE SCHEMA IF NOT EXISTS {schema}",
     """CREATE TABLE IF NOT EXISTS {offsets} (
@@ -232,7 +233,9 @@ class Ledger:
             return
         try:
             self.sign(connection)
-            for statement in self._create:
+            # CREATE SCHEMA IF NOT EXISTS asks for the right to make one even where it is there.
+            there = connection.execute(_HAS_SCHEMA, (self._schema,)).fetchone() == (True,)
+            for statement in self._create[there:]:
                 connection.execute(self._sql(statement))
             connection.commit()
         except psycopg.errors.InsufficientPrivilege:

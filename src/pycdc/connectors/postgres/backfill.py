@@ -1,0 +1,290 @@
+"""Reads what the backlog lists while the stream goes on, chunk after chunk, and places the rows into the stream.
+
+A table with a key is read in chunks, in the key's order, each by a short transaction. A table without one is read as a
+whole by one transaction, while the stream waits: no key would tell where a row belongs among the changes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+from uuid import uuid4
+
+from pycdc.config import Config
+from pycdc.connectors.postgres import signals
+from pycdc.connectors.postgres.assembler import Assembler, Note
+from pycdc.connectors.postgres.backlog import Backlog, Reading
+from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.connectors.postgres.chunks import ChunkReader, some
+from pycdc.connectors.postgres.facts import CopySource, TableRef
+from pycdc.connectors.postgres.relations import Relations
+from pycdc.connectors.postgres.snapshot import Part
+from pycdc.connectors.postgres.window import Window
+from pycdc.errors import PycdcError
+from pycdc.model import Batch, Run, Transaction
+from pycdc.observability.logger import get_logger
+from pycdc.observability.progress import Progress, TableSnapshot
+
+log = get_logger()
+
+_PAUSE: Final = 0.05
+"""Seconds until the next try, where a lock was held or a delivered transaction could not be seen yet."""
+_ROWS: Final = 4096
+"""Rows in a batch."""
+_BYTES: Final = 16 * 1024 * 1024
+"""A chunk ends where it has that many, however few its rows are."""
+
+
+class Backfill:
+    """One for each stream. `choose` makes readings of the tables that a signal's patterns name."""
+
+    def __init__(
+        self,
+        config: Config,
+        catalog: Catalog,
+        relations: Relations,
+        backlog: Backlog,
+        progress: Progress,
+        choose: Callable[[signals.Signal], list[Reading]],
+    ) -> None:
+        self._config = config
+        self._dsn = config.capture.dsn.get_secret_value()
+        self._catalog = catalog
+        self._relations = relations
+        self._progress = progress
+        self._choose = choose
+        self._rows = config.capture.snapshot_chunk
+        self._reader = ChunkReader(
+            self._dsn, config.slot, config.values.encoding_errors == "replace", config.capture.max_batch_bytes
+        )
+        self._window: Window | None = None
+        self._source: CopySource | None = None
+        self._whole_table_placed = False
+        self._not_before = 0.0
+        self._shown: dict[Reading, TableSnapshot] = {}
+        self.backlog = backlog
+        self._show(list(backlog))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a chunk waits for its mark."""
+        return self._window is not None
+
+    def close(self) -> None:
+        self._reader.close()
+
+    # -- reading the next chunk
+
+    def step(self, assembler: Assembler) -> None:
+        """Read the next chunk, where one is due and the stream is between two transactions."""
+        reading = self.backlog.current
+        if reading is None or self._window is not None or not assembler.idle:
+            return
+        if time.monotonic() < self._not_before:
+            return
+        ref = self._ref(reading)
+        if ref is None:
+            log.warning("a table is gone before its snapshot", table=str(reading))
+            self._finish(reading)
+            return
+        self._not_before = 0.0 if self._open(reading, ref, assembler) else time.monotonic() + _PAUSE
+
+    def _ref(self, reading: Reading) -> TableRef | None:
+        found = self._catalog.tables([str(reading)])
+        return next((ref for ref in found if (ref.schema, ref.name) == (reading.schema, reading.name)), None)
+
+    def _open(self, reading: Reading, ref: TableRef, assembler: Assembler) -> bool:
+        visibility = self._reader.begin(ref)
+        if visibility is None:
+            return False
+        # A transaction that waits for a standby was delivered, but no snapshot sees it yet.
+        unseen = [xid for xid in assembler.recent if not visibility.sees(xid)]
+        assembler.recent.clear()
+        assembler.recent.extend(unseen)
+        if unseen:
+            self._reader.end()
+            return False
+        number = uuid4().hex
+        lsn = self._reader.mark(number)
+        generated = self._config.compatibility.generated_columns == "snapshot"
+        source = self._catalog.columns_for_copy(ref.oid, self._config.publication, generated=generated)
+        table = None if source is None else self._relations.from_catalog(ref.oid, source.columns)
+        if source is None or table is None:
+            self._reader.end()
+            return False
+        moment = Transaction(None, lsn, time.time_ns() // 1000)
+        self._source = source
+        self._window = Window(number, reading, table, visibility, moment, [], last=True)
+        self._whole_table_placed = False
+        if source.keyset is not None:
+            try:
+                self._read_chunk(self._window, source)
+            except PycdcError as error:
+                self._window = None
+                self._give_up(reading, error)
+        return True
+
+    def _give_up(self, reading: Reading, error: PycdcError) -> None:
+        """A wish that cannot be fulfilled, such as a condition that divides by zero, must not stop the stream."""
+        if error.retry or not reading.ad_hoc:
+            raise error
+        log.error("gave up the snapshot of a table", table=str(reading), error=error.code, fact=error.fact)
+        self._reader.end()
+        self._finish(reading)
+
+    def _read_chunk(self, window: Window, source: CopySource) -> None:
+        reading = window.reading
+        # One more than is delivered tells whether there are more.
+        part = Part(reading.after, self._rows + 1, reading.where)
+        lines, cut = some(self._reader.lines(source, part), _BYTES)
+        self._reader.end()
+        window.last = not cut and len(lines) <= self._rows
+        window.lines[:] = lines = lines[: self._rows]
+        window.after = source.keyset.of_line(lines[-1]) if lines and source.keyset else reading.after
+
+    # -- placing it
+
+    def place(self, batch: Batch, notes: list[Note]) -> Iterator[Batch]:
+        """The batch with the rows that belong into it, in pieces; only the last has the batch's position."""
+        runs: list[Run] = []
+        waiting = list(notes)
+        for number, run in enumerate(batch.runs):
+            while waiting and waiting[0].run == number:
+                yield from self._note(waiting.pop(0), runs)
+            yield from self._before(run, runs)
+            if not self._contained(run):
+                runs.append(run)
+        for note in waiting:
+            yield from self._note(note, runs)
+        batch.runs, batch.size = runs, _size(runs)
+        batch.snapshot = self.backlog.state
+        yield batch
+
+    def _before(self, run: Run, runs: list[Run]) -> Iterator[Batch]:
+        window = self._window
+        if window is None or not window.meets(run):
+            return
+        if self._source is None or self._source.keyset is not None:
+            placed = window.before(run)
+            self._count(window.reading, _size(placed))
+            runs += placed
+        elif not self._whole_table_placed:
+            yield from self._whole_table(window, runs)
+
+    def _contained(self, run: Run) -> bool:
+        """Whether the rows of a whole table, placed before their mark, hold the outcome of `run` already."""
+        window = self._window
+        if window is None or not self._whole_table_placed or run.table is None:
+            return False
+        return run.table.oid == window.table.oid and window.visibility.sees(run.transaction.xid)
+
+    def _note(self, note: Note, runs: list[Run]) -> Iterator[Batch]:
+        document = signals.content(note.content)
+        if self._window is not None and document.get("chunk") == self._window.id:
+            yield from self._at_mark(self._window, runs)
+        elif "signal" in document:
+            self._obey(document)
+
+    def _at_mark(self, window: Window, runs: list[Run]) -> Iterator[Batch]:
+        source, reading = self._source, window.reading
+        assert source is not None
+        self._window = None
+        if reading not in self.backlog:
+            self._reader.end()
+        elif source.keyset is None:
+            if not self._whole_table_placed:
+                yield from self._whole_table(window, runs)
+            if reading in self.backlog:
+                self._finish(reading)
+        else:
+            yield from self._rest(window, runs)
+
+    def _rest(self, window: Window, runs: list[Run]) -> Iterator[Batch]:
+        reading, lines = window.reading, window.rest()
+        yield from self._batches(window, lines, runs, ends=self._end(reading) if window.last else None)
+        self.backlog.advance(reading, window.after, window.placed)
+        if window.last:
+            self._finish(reading)
+
+    def _whole_table(self, window: Window, runs: list[Run]) -> Iterator[Batch]:
+        source = self._source
+        assert source is not None
+        held: list[bytes] = []
+        try:
+            for lines in self._reader.lines(source, Part(where=window.reading.where)):
+                if held:
+                    yield from self._batches(window, held, runs, ends=None)
+                held = lines
+        except PycdcError as error:
+            self._give_up(window.reading, error)
+        self._reader.end()
+        yield from self._batches(window, held, runs, ends=self._end(window.reading))
+        self._whole_table_placed = True
+
+    def _batches(self, window: Window, lines: list[bytes], runs: list[Run], *, ends: str | None) -> Iterator[Batch]:
+        """What was to come before, then the rows."""
+        if runs:
+            yield Batch(list(runs), size=_size(runs), whole=False)
+            runs.clear()
+        for start in range(0, len(lines), _ROWS):
+            part = lines[start : start + _ROWS]
+            made = window.runs(part, ends=ends if start + _ROWS >= len(lines) else None)
+            self._count(window.reading, len(part))
+            yield Batch(made, size=len(part), whole=False)
+
+    def _end(self, reading: Reading) -> str:
+        others = [other for other in self.backlog if other is not reading and not other.ad_hoc]
+        return "last_in_data_collection" if others else "last"
+
+    # -- signals
+
+    def _obey(self, document: dict[str, object]) -> None:
+        signal = signals.verified(document, self._config.slot, self._dsn)
+        if signal is None:
+            log.debug("a signal is not for this pipeline, or not signed by its configuration")
+            return
+        log.info("a signal came", action=signal.action, id=signal.id, tables=list(signal.tables))
+        if signal.action in ("pause", "resume"):
+            self.backlog.pause(signal.action == "pause")
+            return
+        chosen = self._choose(signal)
+        if signal.action == "snapshot":
+            self.backlog.add(chosen)
+            self._show(chosen)
+            if not chosen:
+                log.warning("a signal names no captured table", id=signal.id, tables=list(signal.tables))
+            return
+        named = {(reading.schema, reading.name) for reading in chosen}
+        for gone in self.backlog.cancel(r for r in self.backlog if not signal.tables or (r.schema, r.name) in named):
+            self._shown.pop(gone)
+            log.info("cancelled the snapshot of a table", table=str(gone), rows=gone.rows)
+
+    # -- progress
+
+    def _show(self, readings: list[Reading]) -> None:
+        if not readings:
+            return
+        estimates = {(ref.schema, ref.name): ref.rows_estimate or 0 for ref in self._catalog.tables(["*.*"])}
+        for reading in readings:
+            estimated = estimates.get((reading.schema, reading.name), 0)
+            shown = TableSnapshot(str(reading), done=reading.rows, estimated=0 if reading.where else estimated)
+            self._shown[reading] = shown
+            # A table that is read again takes the place of what it was.
+            others = [table for table in self._progress.snapshot if table.table != shown.table]
+            self._progress.snapshot = [*others, shown]
+
+    def _count(self, reading: Reading, rows: int) -> None:
+        if reading in self._shown:
+            self._shown[reading].read(rows)
+
+    def _finish(self, reading: Reading) -> None:
+        self.backlog.finish(reading)
+        shown = self._shown.pop(reading, None)
+        if shown is not None:
+            shown.finished = True
+            log.info("read a table", table=str(reading), rows=shown.done)
+
+
+def _size(runs: list[Run]) -> int:
+    return sum(len(run.frames) for run in runs)

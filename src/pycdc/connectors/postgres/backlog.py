@@ -1,0 +1,125 @@
+"""What a snapshot still has to read. Part of every checkpoint, so that a killed snapshot goes on where it was.
+
+A reading is a table, or the rest of one behind the key that was delivered last. The state is JSON: a copy of it goes
+with each batch, and is stored together with the position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pycdc.connectors.postgres.keyset import Key
+
+INITIAL: Final = ""
+"""The request of readings that nobody asked for by a signal."""
+
+
+@dataclass(slots=True, eq=False)
+class Reading:
+    """A table still to be read: behind the key `after`, where that is known, and under the condition `where`.
+
+    `rows` were delivered so far. `request` is the id of the signal that asked.
+    """
+
+    schema: str
+    name: str
+    after: Key | None = field(default=None, repr=False)
+    rows: int = 0
+    where: str | None = field(default=None, repr=False)
+    request: str = INITIAL
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def ad_hoc(self) -> bool:
+        return self.request != INITIAL
+
+
+class Backlog:
+    """The readings in their order. `state` is the same object until something changes."""
+
+    def __init__(self, readings: Iterable[Reading] = (), *, paused: bool = False) -> None:
+        self._documents = {reading: _document(reading) for reading in readings}
+        self.paused = paused
+        self._changed()
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> Backlog:
+        return cls(map(_reading, state.get("tables", ())), paused=state.get("paused", False))
+
+    def _changed(self) -> None:
+        self.state: dict[str, Any] = {}
+        if self._documents:
+            self.state = {"paused": self.paused, "tables": list(self._documents.values())}
+
+    @property
+    def current(self) -> Reading | None:
+        """What is to be read next, None where there is nothing or it is paused."""
+        return None if self.paused else next(iter(self._documents), None)
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def __iter__(self) -> Iterator[Reading]:
+        return iter(tuple(self._documents))
+
+    def __contains__(self, reading: Reading) -> bool:
+        return reading in self._documents
+
+    def add(self, readings: Iterable[Reading]) -> None:
+        self._documents |= {reading: _document(reading) for reading in readings}
+        self._changed()
+
+    def advance(self, reading: Reading, after: Key | None, rows: int) -> None:
+        """`rows` more were delivered; `after` is the key of the last of them."""
+        reading.after = after
+        reading.rows += rows
+        self._documents[reading] = _document(reading)
+        self._changed()
+
+    def finish(self, reading: Reading) -> None:
+        del self._documents[reading]
+        self._changed()
+
+    def pause(self, paused: bool) -> None:
+        self.paused = paused
+        self._changed()
+
+    def cancel(self, wanted: Iterable[Reading]) -> list[Reading]:
+        """Take out what was asked for by a signal, and no other; return it."""
+        gone = [reading for reading in wanted if reading.ad_hoc and reading in self._documents]
+        for reading in gone:
+            del self._documents[reading]
+        self.paused = self.paused and bool(self._documents)
+        self._changed()
+        return gone
+
+
+def _document(reading: Reading) -> dict[str, Any]:
+    document: dict[str, Any] = {"table": [reading.schema, reading.name]}
+    if reading.after is not None:
+        # Texts of a database in SQL_ASCII need not be UTF-8.
+        document["after"] = [text.decode("utf-8", "surrogateescape") for text in reading.after]
+    if reading.rows:
+        document["rows"] = reading.rows
+    if reading.where is not None:
+        document["where"] = reading.where
+    if reading.ad_hoc:
+        document["request"] = reading.request
+    return document
+
+
+def _reading(document: Mapping[str, Any]) -> Reading:
+    schema, name = document["table"]
+    after = document.get("after")
+    return Reading(
+        schema,
+        name,
+        None if after is None else tuple(text.encode("utf-8", "surrogateescape") for text in after),
+        document.get("rows", 0),
+        document.get("where"),
+        document.get("request", INITIAL),
+    )

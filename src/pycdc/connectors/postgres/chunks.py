@@ -1,0 +1,130 @@
+"""Reading a chunk of rows while the stream goes on: a short transaction of its own, and a mark in the WAL behind it.
+
+The order matters. The table is locked against DDL first, because a table that is rewritten or truncated looks empty to
+a snapshot taken before. Then the snapshot is taken, and at once the mark is written: every transaction that the
+snapshot sees has its commit before the mark, and few that it does not see have. Then the rows are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from pycdc.connectors.postgres import signals
+from pycdc.connectors.postgres.facts import CopySource, TableRef
+from pycdc.connectors.postgres.session import Connection, connect, leave_text_raw, translate
+from pycdc.connectors.postgres.snapshot import READING, Part, copied_lines, copy_command
+from pycdc.connectors.postgres.visibility import Visibility
+from pycdc.model import Lsn
+
+_LOCK_SECONDS: Final = 1
+"""Somebody who waits for a table's exclusive lock keeps all others waiting: then the chunk is read later."""
+_LINES: Final = 4096
+
+
+@dataclass(slots=True)
+class ChunkReader:
+    """Two connections, opened when first needed: one reads rows, one writes marks."""
+
+    dsn: str
+    slot: str
+    raw_text: bool
+    max_bytes: int
+    _reader: Connection | None = None
+    _writer: Connection | None = None
+
+    def begin(self, ref: TableRef) -> Visibility | None:
+        """Begin a transaction that sees the rows of a table as they are now; None where its lock cannot be had."""
+        try:
+            reader = self._reader = self._reader or self._open_reader()
+            reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            only = sql.SQL("" if ref.kind == "p" else "ONLY ")
+            reader.execute(
+                sql.SQL("LOCK TABLE {}{} IN ACCESS SHARE MODE").format(only, sql.Identifier(ref.schema, ref.name))
+            )
+            row = reader.execute("SELECT pg_current_snapshot()::text").fetchone()
+        except psycopg.errors.LockNotAvailable:
+            self.end()
+            return None
+        except psycopg.Error as error:
+            raise translate(error, READING) from None
+        assert row is not None
+        # A connection that leaves text raw returns bytes.
+        return Visibility.parse(row[0] if isinstance(row[0], str) else bytes(row[0]).decode())
+
+    def _open_reader(self) -> Connection:
+        connection = connect(self.dsn)
+        connection.execute("SET row_security = off")
+        connection.execute(f"SET lock_timeout = '{_LOCK_SECONDS}s'".encode())
+        if self.raw_text:
+            leave_text_raw(connection)
+        return connection
+
+    def mark(self, chunk: str) -> Lsn:
+        """Write the mark of a chunk into the WAL; return its place."""
+        try:
+            if self._writer is None:
+                self._writer = connect(self.dsn)
+                self._writer.execute("SET synchronous_commit = local")
+            return signals.emit(self._writer, signals.mark(self.slot, chunk))
+        except psycopg.Error as error:
+            raise translate(error) from None
+
+    def lines(self, source: CopySource, part: Part) -> Iterator[list[bytes]]:
+        """The rows of the transaction begun. Leaving early costs the connection."""
+        reader = self._reader
+        assert reader is not None
+        complete = False
+        try:
+            command = copy_command(source, part).as_bytes(reader)
+            yield from copied_lines(reader, command, _LINES, self.max_bytes)
+            complete = True
+        except psycopg.Error as error:
+            raise translate(error, READING) from None
+        finally:
+            if not complete:
+                self._close_reader()
+
+    def end(self) -> None:
+        """End the transaction. Idempotent."""
+        if self._reader is None:
+            return
+        try:
+            self._reader.execute("ROLLBACK")
+        except psycopg.Error:
+            # It only read; the next chunk takes another connection.
+            self._close_reader()
+
+    def _close_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+    def close(self) -> None:
+        self._close_reader()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(psycopg.Error):
+                writer.close()
+
+
+def some(chunks: Iterator[list[bytes]], max_bytes: int) -> tuple[list[bytes], bool]:
+    """Lines up to about `max_bytes`, and whether there may be more."""
+    lines: list[bytes] = []
+    size = 0
+    for more in chunks:
+        lines += more
+        size += sum(map(len, more))
+        if size > max_bytes:
+            _close(chunks)
+            return lines, True
+    return lines, False
+
+
+def _close(chunks: Any) -> None:
+    chunks.close()
