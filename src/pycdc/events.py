@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 from pycdc.model import Row
 
@@ -99,6 +101,9 @@ class Event:
         return f"Event({self})"
 
 
+_PARTITION: Final = attrgetter("partition")
+
+
 @dataclass(slots=True)
 class EventBatch:
     """Events in the order of each partition, and the offsets behind them.
@@ -123,9 +128,12 @@ class EventBatch:
 
     def counts(self) -> Iterator[tuple[str, str, int]]:
         """Topic, ``u`` or ``d``, and how many events."""
-        tally: dict[tuple[str, str], int] = {}
-        for event in self.events:
-            key = (event.partition.topic, "d" if event.deleted else "u")
-            tally[key] = tally.get(key, 0) + 1
-        for (topic, op), count in tally.items():
-            yield topic, op, count
+        deleted = Counter(event.partition.topic for event in self.events if event.deleted)
+        total: Counter[str] = Counter()
+        for partition, count in Counter(map(_PARTITION, self.events)).items():
+            total[partition.topic] += count
+        for topic, count in total.items():
+            if count > deleted[topic]:
+                yield topic, "u", count - deleted[topic]
+        for topic, count in deleted.items():
+            yield topic, "d", count

@@ -6,8 +6,8 @@ Invariants:
    those who look at them (lag), and nothing is decided by them.
 2. Whoever claims a partition shuts out its former owner, in the database, before the first record is read.
 3. When the group takes a partition away, nothing of it is in flight: batches are applied and committed one by one, and
-   the group only speaks while the next one is asked for.
-
+   the group only speaks while the next one is asked for. What was read ahead of a partition that went, was held or
+   began anew is left out: its turn has changed.
 4. A partition that the sink cannot take further, and every partition while the sink is away, is paused: the group is
    served on, and nothing that was fetched meanwhile is kept.
 
@@ -18,14 +18,17 @@ goes, and every claim costs a transaction and what was fetched.
 from __future__ import annotations
 
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, Protocol, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Protocol, TypeVar
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pycdc.config import Config
 from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.kafka.faults import LastTrouble, refused_option, unreadable
+from pycdc.connectors.kafka.fetched import MANY, Fetched, Place, portions
 from pycdc.connectors.kafka.hearing import Hearing
 from pycdc.connectors.kafka.lag import Lag
 from pycdc.connectors.kafka.settings import consumer_settings
@@ -77,7 +80,8 @@ class KafkaConnector:
         self._held: dict[Partition, float] = {}
         self._unclaimed: set[Partition] = set()
         self._claim_at = 0.0
-        self._rewinds = 0
+        self._partitions: dict[tuple[str | None, int | None], Partition] = {}
+        self._turns: Counter[Partition] = Counter()
         self._failure: PycdcError | None = None
         self._trouble = LastTrouble()
         self._closed = False
@@ -102,13 +106,18 @@ class KafkaConnector:
             on_lost=self._on_revoke,
         )
         self._progress.state = "streaming"
-        while True:
-            read, rewinds = self._read(), self._rewinds
-            for messages in portions(read, self._source.max_batch_bytes):
-                yield self._batch(messages)
-                # The sink failed: what was read before is read again from the stored offsets.
-                if self._rewinds != rewinds:
-                    break
+        ahead: deque[Fetched] = deque()
+        with ThreadPoolExecutor(1, "pycdc-decode") as executor:
+            while True:
+                read = self._read(_POLL if not ahead else 0.0)
+                for messages in portions(read, self._source.max_batch_bytes):
+                    ahead.append(self._fetched(messages))
+                    ahead[-1].decode_ahead(self._decoder, executor)
+                if not ahead:
+                    self._lag.idle()
+                    yield None
+                while len(ahead) > (1 if len(read) >= MANY else 0):
+                    yield self._batch(ahead.popleft())
 
     def checkpoint(self, batch: EventBatch) -> Applied:
         assert batch.position is not None
@@ -138,7 +147,6 @@ class KafkaConnector:
         """See `Patient.rewind`. Claiming again shuts out a transaction whose end nobody heard of."""
         partitions = [Partition(one.topic, one.partition) for one in self._consumer.assignment()]
         begin = self._claims.claim(partitions, self._first) if partitions else {}
-        self._rewinds += 1
         self._held.clear()
         self._unclaimed.clear()
         self._begin(begin)
@@ -154,11 +162,11 @@ class KafkaConnector:
 
     # Records.
 
-    def _read(self) -> list[Message]:
+    def _read(self, seconds: float) -> list[Message]:
         """What came within the poll time; the group's callbacks run in here."""
         self._claim_again()
         self._release_held()
-        messages = self._consume(1, _POLL)
+        messages = self._consume(1, seconds)
         if messages and self._source.max_batch_events > 1:
             messages += self._consume(self._source.max_batch_events - 1, _LINGER)
         return messages
@@ -172,34 +180,33 @@ class KafkaConnector:
         self._raise_failure()
         return messages
 
-    def _batch(self, messages: list[Message]) -> EventBatch | None:
-        batch = EventBatch()
-        moved: dict[Partition, int] = {}
+    def _fetched(self, messages: list[Message]) -> Fetched:
+        """Take note of what was read."""
+        places: list[Place] = []
+        starts: dict[Partition, int] = {}
+        following = self._next
         for message in messages:
-            error = message.error()
-            partition = _partition(message)
+            error, offset = message.error(), message.offset()
             if error is not None:
-                self._check(error, partition, message.offset())
+                self._check(error, _partition(message), offset)
                 continue
-            offset = message.offset()
+            partition = self._partitions.get((message.topic(), message.partition()))
             # Fetched before the partition changed hands, was held or began anew.
-            if partition in self._held or offset < self._next.get(partition, offset + 1):
+            if partition is None or partition in self._held or offset < following[partition]:
                 continue
-            if partition not in moved:
-                batch.starts[partition] = self._next[partition]
-            batch.events.append(self._event(message, partition, offset))
-            moved[partition] = self._next[partition] = offset + 1
-        if not batch.events:
-            self._lag.idle()
-            return None
-        self._lag.read(batch.events)
-        batch.position = Offsets({partition: self._next[partition] for partition in moved})
-        return batch
+            if partition not in starts:
+                starts[partition] = following[partition]
+            places.append(Place(message, partition, offset))
+            following[partition] = offset + 1
+        return Fetched(places, starts, self._turns)
 
-    def _event(self, message: Message, partition: Partition, offset: int) -> Any:
-        _, timestamp = message.timestamp()
-        headers = tuple(message.headers() or ())
-        return self._decoder.event(partition, offset, timestamp, message.key(), message.value(), headers)
+    def _batch(self, fetched: Fetched) -> EventBatch | None:
+        batch = fetched.batch(self._decoder, self._turns)
+        if batch is None:
+            self._lag.idle()
+        else:
+            self._lag.read(batch.events)
+        return batch
 
     def _check(self, error: KafkaError, partition: Partition, offset: int | None) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
@@ -239,6 +246,8 @@ class KafkaConnector:
         for partition in gone:
             self._next.pop(partition, None)
             self._held.pop(partition, None)
+            self._partitions.pop(partition, None)
+            self._turns[partition] += 1
         self._unclaimed.difference_update(gone)
         self._lag.released(gone)
         self._claims.release(gone)
@@ -246,7 +255,7 @@ class KafkaConnector:
             log.info("gave partitions up", partitions=_listed(gone))
 
     def _claimed(self, begin: Mapping[Partition, int]) -> None:
-        self._next.update(begin)
+        self._turn(begin)
         self._lag.claimed(begin)
         if begin:
             log.info("took partitions over", offsets=str(Offsets(begin)))
@@ -270,7 +279,7 @@ class KafkaConnector:
     def _hold(self, partition: Partition, offset: int, seconds: float) -> None:
         if partition in self._next:
             self._consumer.pause([TopicPartition(*partition)])
-            self._next[partition] = offset
+            self._turn({partition: offset})
             self._held[partition] = time.monotonic() + seconds
 
     def _release_held(self) -> None:
@@ -279,9 +288,15 @@ class KafkaConnector:
             del self._held[partition]
         self._begin({partition: self._next[partition] for partition in due})
 
+    def _turn(self, offsets: Mapping[Partition, int]) -> None:
+        """Partitions begin anew there: what was read of them before counts no more."""
+        self._next.update(offsets)
+        self._turns.update(offsets.keys())
+        self._partitions.update((partition, partition) for partition in offsets)
+
     def _begin(self, offsets: Mapping[Partition, int]) -> None:
         """Read assigned partitions from there on."""
-        self._next.update(offsets)
+        self._turn(offsets)
         places = [TopicPartition(p.topic, p.number, offset) for p, offset in offsets.items()]
         if not places:
             return
@@ -334,20 +349,6 @@ class KafkaConnector:
         except KafkaException as error:
             # The answer that did not come says only that; why is what the callback heard of the connections.
             raise unreadable(self._trouble.error or error.args[0], f"{self._source.brokers}") from None
-
-
-def portions(messages: list[Message], most: int) -> Iterator[list[Message]]:
-    """The same in order, in lists of `most` bytes unless one message alone has more; one empty list for none."""
-    portion: list[Message] = []
-    size = 0
-    for message in messages:
-        length = len(message.value() or b"") + len(message.key() or b"")
-        if portion and size + length > most:
-            yield portion
-            portion, size = [], 0
-        portion.append(message)
-        size += length
-    yield portion
 
 
 def _partition(message: Message) -> Partition:

@@ -65,6 +65,9 @@ class Router:
     def _routed(self, event: Event) -> list[Write]:
         topic = event.partition.topic
         routes = self._by_topic.get(topic) or self._of(topic)
+        if len(routes) == 1 and routes[0].always:
+            only = routes[0].write(event)
+            return [] if only is None else [only]
         found = [route.write(event) for route in routes if route.always or route.plain.takes(event)]
         return [write for write in found if write is not None]
 

@@ -251,7 +251,10 @@ class PostgresSink:
                 out.append(Routed(event, [] if problem else router.writes(event), problem))
             except Unwritable as error:
                 out.append(Routed(event, [], str(error)))
-        return sorted(out, key=lambda routed: router.rank(routed.event.partition.topic))
+        ranks = {topic: router.rank(topic) for topic in {routed.event.partition.topic for routed in out}}
+        if len(ranks) > 1:
+            out.sort(key=lambda routed: ranks[routed.event.partition.topic])
+        return out
 
     def _taken(self, portion: Portion, cuts: Cuts) -> list[Event]:
         for event in portion.events if self._targets.halts else ():

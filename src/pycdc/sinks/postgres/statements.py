@@ -40,7 +40,7 @@ def parameters(shape: Shape, writes: list[Write]) -> list[str]:
     if shape.add:
         rows = [write.key + write.set + tuple(map(str, write.add)) for write in writes]
     else:
-        rows = [write.key + write.set for write in writes]
+        rows = [key + values for _, key, values, *_ in writes]
     return [array_of(column) for column in zip(*rows, strict=True)]
 
 
