@@ -280,6 +280,17 @@ def test_the_last_write_wins(rig: Rig, seconds: int, name: str, by_column: bool)
     assert recorded(rig) == ([] if by_column and seconds > 0 else [(kind, "service" if seconds > 0 else "monolith")])
 
 
+@NEWEST
+def test_times_of_rows_from_before_the_pipeline_decide_too(rig: Rig) -> None:
+    """Else the first events of a pipeline that starts late would overwrite what is later than they are."""
+    rig.sql("INSERT INTO items (id, name) VALUES (1, 'monolith'), (2, 'monolith')")
+    ((now,),) = rig.sql("SELECT extract(epoch FROM now())::bigint * 1000")
+    sink = process(rig, "last_write_wins")
+    sink.apply(update({"id": 1}, {"name": "event"}, now - 60_000), update({"id": 2}, {"name": "event"}, now + 60_000))
+    assert names(rig) == ["monolith", "event"]
+    assert recorded(rig) == [("update_origin_differs", "monolith")]
+
+
 @SERVERS
 def test_columns_have_owners_and_counters_add_up(rig: Rig) -> None:
     columns = {"price": "monolith_wins", "quantity": "delta"}

@@ -126,8 +126,11 @@ class Policy:
     def _was_not_sent(self, value: Any) -> bool:
         return value in (self.unavailable, self.unavailable.encode(), [self.unavailable])
 
+    def means_removal(self, event: Event) -> bool:
+        return event.deleted or self.of(event).removes
+
     def removes(self, write: Write) -> bool:
-        return write.event.deleted or self.of(write.event).removes
+        return self.means_removal(write.event)
 
     def time(self, event: Event) -> datetime:
         """Raises Unwritable."""

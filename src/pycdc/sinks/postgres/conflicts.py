@@ -56,7 +56,7 @@ class Conflicts:
         self, pipeline: str, policies: Mapping[TargetTable, Policy], since: datetime | None, journal: ConflictLog
     ) -> None:
         self._policies = policies
-        self._writer = (origin_prefix(pipeline), since)
+        self._prefix, self._since = origin_prefix(pipeline), since
         self._journal = journal
         self._guards: dict[Shape, Guard | None] = {}
         self._inserts: dict[object, Write] = {}
@@ -150,7 +150,14 @@ class Conflicts:
         elif guard.kind == "version":
             versions = [policy.version(write) for write in group.writes]
             values += [array_of(versions)] if group.shape.operation in ("update", "delete") else []
-        return values + list(self._writer) if guard.kind == "origin" else values
+        return values + list(self._writer(policy)) if guard.kind == "origin" else values
+
+    def _writer(self, policy: Policy) -> tuple[str, datetime | None]:
+        """Whose rows do not conflict: those of origins with this prefix, and those from before that time.
+
+        Where times decide, those of old rows do too: an event may be older still.
+        """
+        return self._prefix, None if policy.rule.default == "last_write_wins" else self._since
 
     # The rows that are left.
 
@@ -163,7 +170,7 @@ class Conflicts:
         tally: Tally,
     ) -> int:
         writes, written = left
-        found = read_locked(connection, policy, writes, self._writer)
+        found = read_locked(connection, policy, writes, self._writer(policy))
         again: list[Write] = []
         settled: list[Settled] = []
         undone = 0
@@ -190,7 +197,14 @@ class Conflicts:
         decision, chosen_write = chosen(policy, met, write, decide(met, policy.rule, policy.function))
         if decision is Decision.PARKED:
             raise Parked(met)
+        if decision is Decision.SERVICE and self._is_old(guard, found):
+            return None, chosen_write
         return Settled(met, write.event, decision), chosen_write
+
+    def _is_old(self, guard: Guard, found: Found) -> bool:
+        """Whether the row is from before the pipeline's time, so that it is no news that the event is later."""
+        old = found.committed_at is not None and self._since is not None and found.committed_at < self._since
+        return guard.kind == "origin" and old
 
     def _missing(self, policy: Policy, found: Found) -> tuple[Settled | None, Write | None]:
         write = found.write
@@ -199,7 +213,7 @@ class Conflicts:
             return None, as_insert(write)  # it was there a moment ago
         insert = self._inserts.get(_row(write))
         if policy.removes(write):
-            if write.event.raw_value is None or not write.first.deleted:
+            if write.event.raw_value is None or not policy.means_removal(write.first):
                 return None, None  # a tombstone says that there is no such row; or its batch would have made it
             return Settled(_conflict(policy, found, Kind.DELETE_MISSING), write.event, Decision.IGNORED), None
         met = _conflict(policy, found, Kind.UPDATE_MISSING)
