@@ -10,10 +10,14 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 
 from tests.services.availability import Unavailable
 
 pytest_plugins = ["tests.fix_postgres", "tests.fix_kafka"]
+
+settings.register_profile("pycdc", deadline=None)  # how long an example takes is the machine's business
+settings.load_profile("pycdc")
 
 RERUNS = 2
 """CI gives a test of servers and time limits, on a busy machine, another try, and lists it in the summary."""

@@ -44,4 +44,4 @@ GRANT USAGE ON SCHEMA public TO apply;
 GRANT SELECT, INSERT, UPDATE, DELETE ON stock, prices TO apply;
 GRANT CREATE ON DATABASE shop TO apply;
 GRANT EXECUTE ON FUNCTION pg_replication_origin_create(text), pg_replication_origin_oid(text),
-    pg_replication_origin_session_setup(text) TO apply;
+    pg_replication_origin_session_setup(text), pg_replication_origin_xact_reset() TO apply;

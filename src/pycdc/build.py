@@ -94,12 +94,11 @@ def build_replay(config: Config) -> Iterator[Replay]:
             f"pipeline {config.name} does not write into Postgres, so it meets no conflicts",
             hint="name the configuration of one that does",
         )
-    with ExitStack() as opened:
-        registry = _registry(source.registry)
-        if registry is not None:
-            opened.enter_context(closing(registry))
-        decoder = Decoder(None if registry is None else registry.text_for, source.format)
-        yield opened.enter_context(closing(Replay(sink, config.name, decoder.event, ReverseFunctions(config) or None)))
+    with (
+        build_decoder(source) as decoder,
+        closing(Replay(sink, config.name, decoder.event, ReverseFunctions(config) or None)) as replay,
+    ):
+        yield replay
 
 
 def build_source(config: Config, progress: Progress) -> Connector:
@@ -210,7 +209,7 @@ def _registry(settings: Registry | None) -> SchemaRegistry | None:
 def build_preview(config: Config) -> AbstractContextManager[Preview]:
     """What the sink would do with events."""
     assert config.sink.postgres is not None
-    return preview(config.sink.postgres, config.name, ReverseFunctions(config))
+    return preview(config.sink.postgres, config.name, ReverseFunctions(config) or None)
 
 
 @contextmanager

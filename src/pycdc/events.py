@@ -103,14 +103,16 @@ class Event:
 class EventBatch:
     """Events in the order of each partition, and the offsets behind them.
 
-    The sink takes out of `events` what it cannot apply now. Always `urgent`: its offsets are stored by the transaction
-    that applies it, so that no lock outlives a batch.
+    `starts` are the offsets that the source had read to before: an event that was passed over shows in them, a gap
+    that the topic has does not. The sink takes out of `events` what it cannot apply now. Always `urgent`: its offsets
+    are stored by the transaction that applies it, so that no lock outlives a batch.
     """
 
     events: list[Event] = field(default_factory=list)
     position: Offsets | None = None
     whole: bool = True
     urgent: bool = True
+    starts: dict[Partition, int] = field(default_factory=dict)
 
     @property
     def size(self) -> int:

@@ -123,3 +123,14 @@ def test_a_pipeline_that_captures_is_told_what_to_do_instead(rig: Rig) -> None:
     result = dry_run(rig, document=document)
     assert result.exit_code == 2
     assert "prints them" in result.stderr
+
+
+def test_users_functions_are_called_and_what_they_fail_at_is_told(rig: Rig) -> None:
+    rig.kafka.create_topic(rig.topic)
+    rig.produce([(1, {"id": 1, "name": "cup"}), (2, {"id": 2, "name": "jug"})])
+    functions = [f"tests.transforms.shop_functions:{name}" for name in ("fails_at_two", "upper")]
+    result = dry_run(rig, "--json", document=rig.document(transforms=functions))
+    first, second, _ = lines(result)
+    assert first["statements"][0]["parameters"] == ['{"1"}', '{"CUP"}']
+    assert "fails_at_two failed (KeyError" in second["problem"]
+    assert "canary" not in result.output

@@ -82,6 +82,12 @@ def test_the_later_write_wins_and_a_side_where_there_is_none(event: float, row: 
     assert event_is_last(conflict(event_time=at(event), current_time=at(row)), chosen) is wins
 
 
+def test_times_of_a_column_are_compared_as_they_are() -> None:
+    """Two writes of one side in a millisecond come in their order, and no writer tells that they are of one side."""
+    chosen = rule("last_write_wins", row_time="changed", tie="monolith")
+    assert event_is_last(conflict(event_time=at(3.002), current_time=at(3.001)), chosen)
+
+
 def test_within_the_skew_clocks_decide_nothing_and_who_knew_the_row_wins() -> None:
     chosen = rule("last_write_wins", skew=1, tie="monolith")
     close = conflict(event_time=at(900), current_time=at(0))
@@ -193,34 +199,43 @@ def test_the_time_of_an_event_is_its_sources_and_else_the_records() -> None:
 
 
 class Side:
-    """A database with one row, as two pipelines see it."""
+    """A database with one row, as two pipelines see it: by its last writer, or by a column with its time."""
 
-    def __init__(self, tie: str) -> None:
-        self.rule = rule("last_write_wins", tie=tie)
+    def __init__(self, tie: str, *, by_column: bool) -> None:
+        self.rule = rule("last_write_wins", tie=tie, **({"row_time": "changed"} if by_column else {}))
+        self.by_column = by_column
         self.value, self.time, self.local = 0, -1, False
         self.inbox: deque[tuple[int, int]] = deque()
+
+    def write(self, value: int, clock: int) -> tuple[int, int]:
+        if self.by_column:
+            clock = max(clock, self.time + 1)
+        self.value, self.time, self.local = value, clock, True
+        return value, clock
 
     def receive(self) -> int:
         """The earliest time at which it can be: an event takes a millisecond."""
         value, time = self.inbox.popleft()
         met = conflict(event_time=at(time), current_time=at(self.time))
-        if not self.local or event_is_last(met, self.rule):
-            self.value, self.local = value, False
+        if not (self.local or self.by_column) or event_is_last(met, self.rule):
+            self.value, self.time, self.local = value, time, False
         return time + 1
 
 
 @settings(max_examples=1000, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["write a", "write b", "a hears", "b hears"]), st.integers(0, 2))))
-def test_whatever_the_order_both_sides_end_with_the_same_row(steps: list[tuple[str, int]]) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from(["write a", "write b", "a hears", "b hears"]), st.integers(0, 2))),
+    st.booleans(),
+)
+def test_whatever_the_order_both_sides_end_with_the_same_row(steps: list[tuple[str, int]], by_column: bool) -> None:
     """Both may write in the same millisecond: then the side decides."""
-    a, b = Side("service"), Side("monolith")
+    a, b = Side("service", by_column=by_column), Side("monolith", by_column=by_column)
     clock = 0
     for number, (step, passed) in enumerate(steps, 1):
         clock += passed
         here, there = (a, b) if step in ("write a", "a hears") else (b, a)
         if step.startswith("write"):
-            here.value, here.time, here.local = number, clock, True
-            there.inbox.append((number, clock))
+            there.inbox.append(here.write(number, clock))
         elif here.inbox:
             clock = max(clock, here.receive())
     for side in (a, b):

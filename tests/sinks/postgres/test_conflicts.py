@@ -149,6 +149,24 @@ def test_deletes_conflict_too(rig: Rig, rule: str) -> None:
     assert len(recorded(rig)) == 2, "a tombstone of a row that is not there agrees with the table"
 
 
+@NEWEST
+def test_each_route_says_what_its_events_mean_wherever_its_table_stands_in_the_order(rig: Rig) -> None:
+    rig.sql("CREATE TABLE lines (id int PRIMARY KEY, item int REFERENCES items)")
+    gone = {"operation": "soft_delete", "soft_delete": {"name": "gone"}, "when": {"type": "gone"}}
+    sink = rig.process(
+        {"topic": "items", "table": "lines", "set": {"item": "id"}, "when": {"type": "line"}},
+        {"topic": "items", "table": "items", "set": {"name": "name"}, "when": {"type": "named"}},
+        {"topic": "items", "table": "items", **gone},
+    )
+    sink.apply({"id": 1, "type": "named", "name": "cup"}, {"id": 1, "type": "line"})
+    rig.sql(LOCAL)
+    sink.apply({"id": 1, "type": "gone"})
+    rig.sql(LOCAL)
+    sink.apply({"id": 1, "type": "named", "name": "pot"}, {"id": 2, "type": "gone"})
+    assert names(rig) == ["pot"]
+    assert [kind for kind, _ in recorded(rig)] == ["delete_origin_differs", "update_origin_differs", "delete_missing"]
+
+
 @SERVERS
 def test_an_update_of_a_missing_row_is_recorded_where_it_is_let_pass(rig: Rig) -> None:
     sink = process(rig, operation="update", missing="ignore")
@@ -451,3 +469,21 @@ def test_a_write_that_commits_while_the_statement_waits_for_it_is_seen(rig: Rig,
     writer.join(30)
     assert names(rig) == ["monolith"]
     assert recorded(rig) == [("update_origin_differs", "monolith")]
+
+
+@NEWEST
+def test_each_transaction_has_the_time_at_which_it_was_committed(rig: Rig) -> None:
+    sink = process(rig)
+    for number in (1, 2):
+        sink.apply({"id": number, "name": "cup"})
+    times = rig.sql("SELECT count(DISTINCT pg_xact_commit_timestamp(xmin)) FROM items")
+    assert times == [(2,)], "a replication origin lends the time of its first transaction to all others"
+
+
+@NEWEST
+def test_a_row_that_comes_and_goes_within_a_batch_was_missed_by_nobody(rig: Rig) -> None:
+    sink = process(rig)
+    sink.apply(update(None, {"id": 1, "name": "cup"}), removal({"id": 1, "name": "cup"}))
+    assert (names(rig), recorded(rig)) == ([], [])
+    sink.apply(removal({"id": 2, "name": "jug"}))
+    assert recorded(rig) == [("delete_missing", "ignored")]

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from pycdc.errors import ApplyError, ConnectionLost, DeliveryError, EnvironmentNotReady, SinkFenced
-from pycdc.events import Partition
+from pycdc.events import Applied, Event, EventBatch, Offsets, Partition
 from tests.reading import wait_for
 from tests.sinks.postgres.rig import TABLES, Rig
 
@@ -228,6 +228,19 @@ def test_a_role_that_may_not_make_the_tables_is_told_what_an_owner_runs(rig: Rig
         rig.sql(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
+def test_a_schema_that_is_there_needs_no_right_to_make_one(rig: Rig, postgres: Any) -> None:
+    name = f"owner_{postgres.major}"
+    database = psycopg.conninfo.conninfo_to_dict(rig.dsn)["dbname"]
+    rig.sql(f"CREATE ROLE {name} LOGIN; CREATE SCHEMA pycdc AUTHORIZATION {name}; GRANT ALL ON items TO {name}")
+    try:
+        plain = Rig(postgres.dsn(database, user=name))
+        plain.process().apply({"id": 1})
+        plain.close()
+        assert rig.sql("SELECT id FROM items") == [(1,)]
+    finally:
+        rig.sql(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}")
+
+
 # Transactions that take too long.
 
 SLOW = """CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END';
@@ -261,3 +274,15 @@ def test_a_batch_that_has_had_its_turn_leaves_the_rest_to_be_read_again(
     assert taken is not None
     assert list(taken.held.values()) == [0.0]
     assert rig.sql("SELECT count(*) FROM items") == rig.sql("SELECT next_offset FROM pycdc.apply_offsets")
+
+
+def test_a_batch_that_does_not_begin_where_the_last_one_ended_is_refused_and_read_again(rig: Rig) -> None:
+    process = rig.process()
+    batch = EventBatch(
+        [Event(Partition("items", 0), 5, 0, row={"id": 1}, raw_key=b"1")], Offsets({Partition("items", 0): 6})
+    )
+    batch.starts = {Partition("items", 0): 3}
+    process.sink.write(batch)
+    with pytest.raises(DeliveryError, match=r"items\[0\] was read from offset 3 on, and is applied to offset 0"):
+        process.sink.commit(Applied(Offsets({Partition("items", 0): 6})))
+    assert rig.sql("SELECT * FROM items") == []

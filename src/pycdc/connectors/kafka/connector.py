@@ -77,6 +77,7 @@ class KafkaConnector:
         self._held: dict[Partition, float] = {}
         self._unclaimed: set[Partition] = set()
         self._claim_at = 0.0
+        self._rewinds = 0
         self._failure: PycdcError | None = None
         self._trouble = LastTrouble()
         self._closed = False
@@ -102,8 +103,12 @@ class KafkaConnector:
         )
         self._progress.state = "streaming"
         while True:
-            for messages in portions(self._read(), self._source.max_batch_bytes):
+            read, rewinds = self._read(), self._rewinds
+            for messages in portions(read, self._source.max_batch_bytes):
                 yield self._batch(messages)
+                # The sink failed: what was read before is read again from the stored offsets.
+                if self._rewinds != rewinds:
+                    break
 
     def checkpoint(self, batch: EventBatch) -> Applied:
         assert batch.position is not None
@@ -133,6 +138,7 @@ class KafkaConnector:
         """See `Patient.rewind`. Claiming again shuts out a transaction whose end nobody heard of."""
         partitions = [Partition(one.topic, one.partition) for one in self._consumer.assignment()]
         begin = self._claims.claim(partitions, self._first) if partitions else {}
+        self._rewinds += 1
         self._held.clear()
         self._unclaimed.clear()
         self._begin(begin)
@@ -179,6 +185,8 @@ class KafkaConnector:
             # Fetched before the partition changed hands, was held or began anew.
             if partition in self._held or offset < self._next.get(partition, offset + 1):
                 continue
+            if partition not in moved:
+                batch.starts[partition] = self._next[partition]
             batch.events.append(self._event(message, partition, offset))
             moved[partition] = self._next[partition] = offset + 1
         if not batch.events:

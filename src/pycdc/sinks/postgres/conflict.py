@@ -108,17 +108,21 @@ def decide(conflict: Conflict, rule: ConflictRule, function: Function | None) ->
 def event_is_last(conflict: Conflict, rule: ConflictRule) -> bool:
     """Whether the event was written later than the row.
 
-    Both sides come to the same answer, whatever comes first: whole milliseconds are compared, because that is what
-    events carry while the server knows microseconds, and equal ones are decided by the side. A delete is not remembered
-    by who applies it, so it loses against a row that it did not know: that row is made anew on the other side.
+    Both sides come to the same answer, whatever comes first, and equal times are decided by the side. Of commits whole
+    milliseconds are compared, because that is what events carry while the server knows microseconds. A delete is not
+    remembered by who applies it, so it loses against a row that it did not know: that row is made anew on the other
+    side.
     """
     if conflict.current_time is None or conflict.current is None:
         return True
     if conflict.incoming is None and conflict.before is not None:
         return conflict.agrees
-    ahead = _milliseconds(conflict.event_time) - _milliseconds(conflict.current_time)
-    if abs(ahead) > rule.skew * 1000:
-        return ahead > 0
+    if rule.row_time is not None:
+        ahead = conflict.event_time - conflict.current_time
+    else:
+        ahead = _whole(conflict.event_time) - _whole(conflict.current_time)
+    if abs(ahead) > timedelta(seconds=rule.skew):
+        return ahead > timedelta(0)
     return (rule.skew > 0 and conflict.agrees) or rule.tie == "service"
 
 
@@ -133,8 +137,9 @@ def knew(conflict: Conflict, rule: ConflictRule) -> bool:
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _milliseconds(time: datetime) -> int:
-    return (time - _EPOCH) // timedelta(milliseconds=1)
+def _whole(time: datetime) -> datetime:
+    """Its millisecond."""
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
 def _asked(conflict: Conflict, name: str, function: Function) -> Answer:

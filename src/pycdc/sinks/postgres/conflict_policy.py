@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from pycdc.config import ConflictRule, PostgresSink, Route
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.events import Event
+from pycdc.patterns import names_any
 from pycdc.sinks.postgres.conflict import Function, source_time, time_from
 from pycdc.sinks.postgres.fields import ABSENT, Look, look_up
 from pycdc.sinks.postgres.guards import Guard
@@ -30,12 +31,18 @@ Version = Decimal | datetime
 class Told:
     """Where a route's events tell a table's columns: paths into the old row, by column.
 
-    `removes`: its events mean that the row goes; `adds`: that something is added to it.
+    `removes`: its events mean that the row goes.
     """
 
+    topic: str
+    when: tuple[tuple[Look, str], ...]
     columns: Mapping[str, Look]
     removes: bool
-    adds: bool
+
+    def takes(self, event: Event) -> bool:
+        row = event.before if event.deleted else event.row
+        here = names_any([self.topic], event.partition.topic)
+        return here and all(str(look(event, row)) == value for look, value in self.when)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +55,7 @@ class Policy:
     detection: str
     by_origin: bool
     function: Function | None
-    told: Mapping[int, Told]
+    told: tuple[Told, ...]
     unavailable: str
 
     @property
@@ -79,16 +86,16 @@ class Policy:
         if shape.operation == "update" and not (shape.set or shape.add) and not shape.must_exist:
             return None
         kind = self._kind(shape)
-        column = self.version_column if kind in ("version", "time") else ""
+        column = self.version_column if kind == "version" else ""
         return Guard(kind, column, self.spared, reports=kind != "none" or shape.operation != "upsert")
 
-    def _kind(self, shape: Shape) -> Literal["none", "origin", "version", "time", "before"]:
+    def _kind(self, shape: Shape) -> Literal["none", "origin", "version", "before"]:
         if self.detection == "version":
-            return "time" if self.rule.version is None else "version"
+            return "version"
         if self.detection == "old_values" and shape.operation != "upsert":
             return "before"
-        # What is added to a row does not conflict with what others did to it.
-        if self.detection == "none" or not self.by_origin or self.told[shape.order].adds:
+        # What `operation: delta` adds to a row does not conflict with what others did to it.
+        if self.detection == "none" or not self.by_origin or not self.added.issuperset(shape.add):
             return "none"
         return "origin"
 
@@ -98,12 +105,18 @@ class Policy:
 
     # What an event says.
 
-    def before(self, event: Event, order: int) -> dict[str, str | None]:
+    def of(self, event: Event) -> Told:
+        """What the route says that takes the event; the first one, if several routes take it into this table."""
+        if len(self.told) == 1:
+            return self.told[0]
+        return next((told for told in self.told if told.takes(event)), self.told[0])
+
+    def before(self, event: Event) -> dict[str, str | None]:
         """The old row by column, as far as the event tells it. Raises Unwritable."""
         known = next((value for name, value in event.headers if name == KNOWN), None)
         names = None if known is None else set(known.decode().split(","))
         out = {}
-        for column, look in self.told[order].columns.items():
+        for column, look in self.of(event).columns.items():
             value = look(event, event.before)
             if value is ABSENT or (names is not None and column not in names) or self._was_not_sent(value):
                 continue
@@ -114,7 +127,7 @@ class Policy:
         return value in (self.unavailable, self.unavailable.encode(), [self.unavailable])
 
     def removes(self, write: Write) -> bool:
-        return write.event.deleted or self.told[write.shape.order].removes
+        return write.event.deleted or self.of(write.event).removes
 
     def time(self, event: Event) -> datetime:
         """Raises Unwritable."""
@@ -133,7 +146,7 @@ class Policy:
         if column in write.shape.set:
             text = write.set[write.shape.set.index(column)]
         else:
-            text = self.before(write.event, write.shape.order).get(column)
+            text = self.before(write.event).get(column)
         if text is None and not self.removes(write):
             raise Unwritable(f"the event does not tell column {column}, which says how new it is")
         return text
@@ -189,7 +202,7 @@ def _policy(settings: PostgresSink, table: TargetTable, orders: list[int], *, by
         detection(rule, by_origin=by_origin),
         by_origin,
         imported(rule.function),
-        {order: _told(settings.routes[order], table) for order in orders},
+        tuple(_told(route, table) for route in routes),
         settings.unavailable,
     )
 
@@ -232,7 +245,8 @@ def mismatches(
 
 NO_ORIGIN: Final = (
     "set track_commit_timestamp = on (it needs a restart) and GRANT EXECUTE ON FUNCTION pg_replication_origin_create, "
-    "pg_replication_origin_oid, pg_replication_origin_session_setup to the role, or choose `detect`"
+    "pg_replication_origin_oid, pg_replication_origin_session_setup, pg_replication_origin_xact_reset to the role, or "
+    "choose `detect`"
 )
 
 
@@ -261,4 +275,5 @@ def _told(route: Route, table: TargetTable) -> Told:
         for column, path in paths.items()
         if not path.startswith("$") and column not in route.constants and not table.columns[column].generated
     }
-    return Told(columns, route.operation in ("delete", "soft_delete"), route.operation == "delta")
+    when = tuple((look_up(path), str(value)) for path, value in route.when.items())
+    return Told(route.topic, when, columns, route.operation in ("delete", "soft_delete"))

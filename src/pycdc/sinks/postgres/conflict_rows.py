@@ -59,7 +59,7 @@ def read_locked(connection: Connection, policy: Policy, writes: list[Write], wri
     shape = writes[0].shape
     keys = [array_of(column) for column in zip(*(write.key for write in writes), strict=True)]
     connection.execute(_lock(shape).as_string(None).encode(), keys)
-    old = [policy.before(write.first, write.shape.order) for write in writes]
+    old = [policy.before(write.first) for write in writes]
     new = [_assigned(write) for write in writes]
     documents = [array_of([policy.as_json(values) for values in each]) for each in (new, old)]
     query = _read(shape, by_origin=policy.by_origin).as_string(None).encode()

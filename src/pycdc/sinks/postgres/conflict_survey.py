@@ -15,7 +15,7 @@ from pycdc.sinks.postgres.origin import origin_granted
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetTable
 
-_ORIGIN_FUNCTIONS = ("create(text)", "oid(text)", "session_setup(text)")
+_ORIGIN_FUNCTIONS = ("create(text)", "oid(text)", "session_setup(text)", "xact_reset()")
 
 
 @dataclass(frozen=True, slots=True)

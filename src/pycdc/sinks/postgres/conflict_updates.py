@@ -32,7 +32,7 @@ def as_change(policy: Policy, write: Write) -> Write:
         return write
     if added and write.event.op is None:
         raise Unwritable(f"delta of column {added[0]} needs events with the row before, in Debezium's envelope")
-    before = policy.before(write.event, shape.order)
+    before = policy.before(write.event)
     if write.event.op in _MADE or not (added or before):
         return write
     values = dict(zip(shape.set, write.set, strict=True))

@@ -147,7 +147,7 @@ class Conflicts:
         values: list[Any] = list(parameters(group.shape, group.writes))
         if guard.kind == "before":
             values.append(array_of([_old_row(policy, write) for write in group.writes]))
-        elif guard.kind in ("version", "time"):
+        elif guard.kind == "version":
             versions = [policy.version(write) for write in group.writes]
             values += [array_of(versions)] if group.shape.operation in ("update", "delete") else []
         return values + list(self._writer) if guard.kind == "origin" else values
@@ -199,8 +199,8 @@ class Conflicts:
             return None, as_insert(write)  # it was there a moment ago
         insert = self._inserts.get(_row(write))
         if policy.removes(write):
-            if write.event.raw_value is None:
-                return None, None  # a tombstone says that there is no such row, and is right
+            if write.event.raw_value is None or not write.first.deleted:
+                return None, None  # a tombstone says that there is no such row; or its batch would have made it
             return Settled(_conflict(policy, found, Kind.DELETE_MISSING), write.event, Decision.IGNORED), None
         met = _conflict(policy, found, Kind.UPDATE_MISSING)
         if insert is None:
@@ -285,7 +285,7 @@ def _unseen(policy: Policy, write: Write, kind: Kind) -> Conflict:
 
 
 def _old_row(policy: Policy, write: Write) -> str:
-    return policy.as_json(policy.before(write.first, write.shape.order))
+    return policy.as_json(policy.before(write.first))
 
 
 def _kind(policy: Policy, guard: Guard, found: Found) -> Kind | None:
@@ -293,7 +293,7 @@ def _kind(policy: Policy, guard: Guard, found: Found) -> Kind | None:
     removes = policy.removes(found.write)
     if guard.kind == "absent":
         return Kind.INSERT_EXISTS
-    if guard.kind in ("version", "time"):
+    if guard.kind == "version":
         return Kind.DELETE_STALE if removes else Kind.UPDATE_STALE
     if guard.kind == "before":
         return None if found.agrees else Kind.DELETE_VALUES_DIFFER if removes else Kind.UPDATE_VALUES_DIFFER

@@ -20,14 +20,13 @@ class Guard(NamedTuple):
     none        nothing
     origin      its last writer is this pipeline or unknown, or wrote before a certain time
     version     its `column` is less than the event's (for a delete: no more), or one of them is null
-    time        the same, and what is equal in milliseconds is equal
     before      it is the event's `before`, as far as the event tells it
     absent      it must not be there: only an insert is done
 
     `spared` are columns that are written with a new row only. `reports`: the statement returns what it wrote.
     """
 
-    kind: Literal["none", "origin", "version", "time", "before", "absent"] = "none"
+    kind: Literal["none", "origin", "version", "before", "absent"] = "none"
     column: str = ""
     spared: frozenset[str] = frozenset()
     reports: bool = False
@@ -35,7 +34,7 @@ class Guard(NamedTuple):
     @property
     def brings(self) -> bool:
         """Whether an update or a delete needs one more value of each event."""
-        return self.kind in ("version", "time", "before")
+        return self.kind in ("version", "before")
 
 
 FREE: Final = Guard()
@@ -57,8 +56,6 @@ def condition(guard: Guard, column: TargetColumn | None, incoming: sql.Composabl
     if guard.kind == "before":
         return sql.SQL(_BEFORE)
     assert column is not None
-    form = "date_trunc('milliseconds', {})" if guard.kind == "time" and column.category == "D" else "{}"
-    present, told = (
-        sql.SQL(form).format(value) for value in (sql.SQL("t.{}").format(sql.Identifier(column.name)), incoming)
+    return sql.SQL("coalesce(t.{} {} {}, true)").format(
+        sql.Identifier(column.name), sql.SQL("<=" if removes else "<"), incoming
     )
-    return sql.SQL("coalesce({} {} {}, true)").format(present, sql.SQL("<=" if removes else "<"), told)

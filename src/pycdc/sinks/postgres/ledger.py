@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from pycdc.config import PostgresSink
-from pycdc.errors import EnvironmentNotReady, SinkFenced
+from pycdc.errors import DeliveryError, EnvironmentNotReady, SinkFenced
 from pycdc.events import Event, Partition
 from pycdc.origins import MESSAGE_PREFIX, Passage, mark
 from pycdc.sinks.postgres import inbox
@@ -31,6 +31,7 @@ Identity = tuple[str, bytes]
 
 _EXISTS: Final = "SELECT count(to_regclass(name)) = count(*) FROM unnest(%s::text[]) AS u(name)"
 _TABLES: Final = ("apply_offsets", "parked", *CONFLICT_TABLES)
+_HAS_SCHEMA: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
 _CREATE: Final[tuple[LiteralString, ...]] = (
     "CREATE SCHEMA IF NOT EXISTS {schema}",
     """CREATE TABLE IF NOT EXISTS {offsets} (
@@ -75,6 +76,7 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (pipeline, topic, partition, "offset") DO NOTHING"""
 _BLOCKED: Final = "SELECT DISTINCT topic, key FROM {parked} WHERE pipeline = %s AND key IS NOT NULL"
 _MARK: Final = "SELECT pg_logical_emit_message(true, %s::text, %s::text)"
+_MARK_WITH_ORIGIN: Final = f"{_MARK}, pg_replication_origin_xact_reset()"
 
 
 class Held(NamedTuple):
@@ -163,9 +165,13 @@ class Ledger:
 
     # For the sink, on its own connection, within its transaction.
 
-    def sign(self, connection: Connection, came: Passage | None = None) -> None:
-        """The mark by which a capture of this database knows the transaction again: its first statement."""
-        connection.execute(_MARK, (MESSAGE_PREFIX, mark(self._pipeline, self.tables, came)))
+    def sign(self, connection: Connection, came: Passage | None = None, *, origin: bool = False) -> None:
+        """The mark by which a capture of this database knows the transaction again: its first statement.
+
+        `origin`: the session has a replication origin. Then all its transactions would carry the time of the first.
+        """
+        text = _MARK_WITH_ORIGIN if origin else _MARK
+        connection.execute(text, (MESSAGE_PREFIX, mark(self._pipeline, self.tables, came)))
 
     def moving(self, offsets: Mapping[Partition, int]) -> dict[Partition, int]:
         """Those of `offsets` that are not where the table has them anyway."""
@@ -190,6 +196,16 @@ class Ledger:
                 f"another process of {self._pipeline} has taken over {', '.join(map(str, sorted(offsets)))}",
                 hint="nothing was written twice; start this process again, and it takes its share",
             )
+
+    def require(self, starts: Mapping[Partition, int]) -> None:
+        """Raises DeliveryError where a partition was read from elsewhere than where it is applied to."""
+        for partition, start in starts.items():
+            held = self._held.get(partition)
+            if held is not None and held.expected != start:
+                raise DeliveryError(
+                    f"{partition} was read from offset {start} on, and is applied to offset {held.expected}",
+                    hint="the pipeline reads it again; if it does not go on, report this with the log",
+                )
 
     def advanced(self, offsets: Mapping[Partition, int]) -> None:
         """The transaction is committed."""
@@ -217,7 +233,9 @@ class Ledger:
             return
         try:
             self.sign(connection)
-            for statement in self._create:
+            # CREATE SCHEMA IF NOT EXISTS asks for the right to make one even where it is there.
+            there = connection.execute(_HAS_SCHEMA, (self._schema,)).fetchone() == (True,)
+            for statement in self._create[there:]:
                 connection.execute(self._sql(statement))
             connection.commit()
         except psycopg.errors.InsufficientPrivilege:

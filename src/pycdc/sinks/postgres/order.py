@@ -42,9 +42,9 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`ranks` are by route, smaller ones are written first; `deferred` are constraints that no order keeps."""
+    """`ranks` are by table, smaller ones are written first; `deferred` are constraints that no order keeps."""
 
-    ranks: tuple[int, ...]
+    ranks: Mapping[str, int]
     deferred: tuple[tuple[str, str], ...] = ()
 
     def defer(self, connection: Connection) -> None:
@@ -75,7 +75,7 @@ def order_of(names: Sequence[str], keys: Sequence[ForeignKey]) -> Order:
         ranks[table] = len(ranks)
         waiting.remove(table)
     broken = [key for key in keys if ranks[key.child] <= ranks[key.parent] and key.deferrable and not key.deferred]
-    return Order(tuple(ranks[name] for name in names), tuple(dict.fromkeys(key.constraint for key in broken)))
+    return Order(ranks, tuple(dict.fromkeys(key.constraint for key in broken)))
 
 
 def _free(waiting: Sequence[str], keys: Sequence[ForeignKey]) -> str | None:

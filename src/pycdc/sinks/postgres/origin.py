@@ -17,7 +17,7 @@ _WORKERS: Final = 32
 _GRANTED: Final = """SELECT count(*) FILTER (WHERE has_function_privilege(oid, 'execute')) = count(*)
 FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
     AND proname IN ('pg_replication_origin_create', 'pg_replication_origin_oid',
-        'pg_replication_origin_session_setup')"""
+        'pg_replication_origin_session_setup', 'pg_replication_origin_xact_reset')"""
 _CREATE: Final = "SELECT pg_replication_origin_create(%s) WHERE pg_replication_origin_oid(%s) IS NULL"
 _SET_UP: Final = "SELECT pg_replication_origin_session_setup(%s)"
 

@@ -162,7 +162,7 @@ class Replay:
             return self._all_of(head, _Verdict(found["table"], side))
         rules = self._ready()
         with self._guarded():
-            self._ledger.sign(self._connection)
+            self._ledger.sign(self._connection, origin=rules.origin is not None)
             table = next((table for table in rules.tables.values() if str(table) == found["table"]), None)
             if table is None:
                 raise ApplyError(f"no route writes table {found['table']} any more", hint="put its row right by hand")
@@ -183,7 +183,8 @@ class Replay:
                     return Replayed(waiting, done, 0)
                 event = self._event(waiting.partition, row)
                 # A mark holds for a transaction, and each event came its own way.
-                self._ledger.sign(self._connection, read_headers(event.headers))
+                came = read_headers(event.headers)
+                self._ledger.sign(self._connection, came, origin=rules.origin is not None)
                 reason = self._apply(rules, event, verdict)
                 if reason is not None:
                     left = self._connection.execute(self._sql(_COUNT), of_key).fetchone()

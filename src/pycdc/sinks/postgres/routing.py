@@ -41,17 +41,15 @@ class Router:
         self,
         settings: PostgresSink,
         tables: Mapping[str, TargetTable],
-        ranks: Sequence[int] | None = None,
         functions: Functions | None = None,
     ) -> None:
-        """`ranks`: in which order the routes' rows are written; None: that of the configuration."""
         self._functions = functions
         rows = {} if functions is None else functions.rows
         self._routes = [
-            _CompiledRoute(route, tables[route.table], rank, settings.unavailable)
+            _CompiledRoute(route, tables[route.table], order, settings.unavailable)
             if route.function is None
-            else _RouteOfFunction(route, tables[route.table], rank, settings.unavailable, rows[route.function])
-            for rank, route in zip(ranks or range(len(settings.routes)), settings.routes, strict=True)
+            else _RouteOfFunction(route, tables[route.table], order, settings.unavailable, rows[route.function])
+            for order, route in enumerate(settings.routes)
         ]
         self._by_topic: dict[str, list[_CompiledRoute]] = {}
 
@@ -70,9 +68,10 @@ class Router:
         found = [route.write(event) for route in routes if route.always or route.plain.takes(event)]
         return [write for write in found if write is not None]
 
-    def rank(self, topic: str) -> int:
-        """The place of the first route that takes `topic`."""
-        return next((route.plain.order for route in self._by_topic.get(topic, ())), 0)
+    def rank(self, topic: str) -> tuple[int, int]:
+        """The place of the first route that takes `topic`: its table's, and its own."""
+        plain = next((route.plain for route in self._by_topic.get(topic, ())), None)
+        return (0, 0) if plain is None else (plain.table.rank, plain.order)
 
     def _of(self, topic: str) -> list[_CompiledRoute]:
         found = [route for route in self._routes if route.plain.takes_topic(topic)]

@@ -87,6 +87,7 @@ class PostgresSink:
         try:
             ledger.ensure_tables(self._connection)
             origin = set_up_origin(self._connection, pipeline)
+            self._has_origin = origin is not None
             self._targets = Targets(
                 self._connection, settings, pipeline, origin, self._progress, known or KnownTables(), functions
             )
@@ -106,6 +107,8 @@ class PostgresSink:
         """Apply what was written. Returns how far it is where that is not as far as `checkpoint`."""
         with self._fatal():
             batches, self._batches = self._batches, []
+            for batch in batches[:1]:
+                self._ledger.require(batch.starts)
             events = [event for batch in batches for event in batch.events]
             self._targets.look_again(self._connection)
             cuts = self._apply_all(events)
@@ -215,7 +218,7 @@ class PostgresSink:
             return True
         self._tally, began, known = Tally(), time.monotonic(), cuts.changes
         self._deadline = began + self._settings.max_transaction_seconds
-        ledger.sign(connection, portion.came)  # step 1
+        ledger.sign(connection, portion.came, origin=self._has_origin)  # step 1
         self._targets.order.defer(connection)
         ledger.advance(connection, offsets)  # step 2
         verdicts = Verdicts(

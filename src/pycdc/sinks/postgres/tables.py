@@ -54,13 +54,14 @@ class TargetColumn:
 
 @dataclass(frozen=True, eq=False)
 class TargetTable:
-    """`uniques` are the column sets that ON CONFLICT can name."""
+    """`uniques` are the column sets that ON CONFLICT can name. Tables of smaller `rank` are written first."""
 
     schema: str
     name: str
     columns: dict[str, TargetColumn]
     primary_key: tuple[str, ...]
     uniques: frozenset[frozenset[str]]
+    rank: int = 0
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"

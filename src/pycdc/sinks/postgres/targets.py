@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import psycopg
@@ -168,5 +168,8 @@ class Targets:
     def _compile(self, connection: Connection) -> None:
         self.order = read_order(connection, self._settings.routes, self._tables)
         connection.rollback()
+        self._tables.update(
+            {name: replace(table, rank=self.order.ranks[str(table)]) for name, table in self._tables.items()}
+        )
         self.conflicts = set_up_conflicts(connection, self._settings, self._pipeline, self._tables, self._origin)
-        self.router = Router(self._settings, self._tables, self.order.ranks, self._functions)
+        self.router = Router(self._settings, self._tables, self._functions)

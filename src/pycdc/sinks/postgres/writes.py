@@ -126,7 +126,11 @@ def _grouped(writes: Iterable[Write]) -> list[Group]:
     made = [Group(shape, members) for shape, members in groups.items()]
     removing = [group for group in made if group.shape.operation == "delete"]
     writing = [group for group in made if group.shape.operation != "delete"]
-    return sorted(writing, key=lambda group: group.shape.order) + sorted(removing, key=lambda group: -group.shape.order)
+    return sorted(writing, key=_place) + sorted(removing, key=_place, reverse=True)
+
+
+def _place(group: Group) -> tuple[int, int]:
+    return group.shape.table.rank, group.shape.order
 
 
 def merge(first: Write, second: Write) -> Write | None:
