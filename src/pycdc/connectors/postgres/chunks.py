@@ -7,10 +7,10 @@ snapshot sees has its commit before the mark, and few that it does not see have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg import sql
@@ -25,6 +25,7 @@ from pycdc.model import Lsn
 _LOCK_SECONDS: Final = 1
 """Somebody who waits for a table's exclusive lock keeps all others waiting: then the chunk is read later."""
 _LINES: Final = 4096
+Lines = Generator[list[bytes], None, None]
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ class ChunkReader:
         except psycopg.Error as error:
             raise translate(error) from None
 
-    def lines(self, source: CopySource, part: Part) -> Iterator[list[bytes]]:
+    def lines(self, source: CopySource, part: Part) -> Lines:
         """The rows of the transaction begun. Leaving early costs the connection."""
         reader = self._reader
         assert reader is not None
@@ -113,7 +114,7 @@ class ChunkReader:
                 writer.close()
 
 
-def some(chunks: Iterator[list[bytes]], max_bytes: int) -> tuple[list[bytes], bool]:
+def some(chunks: Lines, max_bytes: int) -> tuple[list[bytes], bool]:
     """Lines up to about `max_bytes`, and whether there may be more."""
     lines: list[bytes] = []
     size = 0
@@ -121,10 +122,6 @@ def some(chunks: Iterator[list[bytes]], max_bytes: int) -> tuple[list[bytes], bo
         lines += more
         size += sum(map(len, more))
         if size > max_bytes:
-            _close(chunks)
+            chunks.close()
             return lines, True
     return lines, False
-
-
-def _close(chunks: Any) -> None:
-    chunks.close()
