@@ -196,7 +196,7 @@ class KafkaConnector:
                 continue
             if partition not in starts:
                 starts[partition] = following[partition]
-            places.append(Place(message, partition, offset))
+            places.append((message, partition, offset))
             following[partition] = offset + 1
         return Fetched(places, starts, self._turns)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future
-from typing import Final, NamedTuple
+from typing import Final
 
 from confluent_kafka import Message
 
@@ -19,10 +19,8 @@ MANY: Final = 200
 """Records from which on a batch is decoded ahead."""
 
 
-class Place(NamedTuple):
-    message: Message
-    partition: Partition
-    offset: int
+Place = tuple[Message, Partition, int]
+"""A record, and its offset."""
 
 
 class Fetched:

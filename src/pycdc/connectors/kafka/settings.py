@@ -32,6 +32,8 @@ DEFAULTS: Final[dict[str, Any]] = {
     # What waits decoded by nobody: librdkafka's 64 MiB and 100,000 messages a partition are more than a batch needs.
     "queued.min.messages": 20_000,
     "queued.max.messages.kbytes": 32_768,
+    # After a full queue, the next fetch waits so long: its second is longer than these take to apply.
+    "fetch.queue.backoff.ms": 5,
     "fetch.wait.max.ms": 50,
     "allow.auto.create.topics": False,
 }
