@@ -22,11 +22,23 @@ class Rig:
     def __init__(self, dsn: str, kafka: KafkaAddress, name: str, folder: Path) -> None:
         self.dsn, self.kafka, self.name, self.folder = dsn, kafka, name, folder
         self.topic = f"{name}.items"
-        self._connection = psycopg.connect(dsn, autocommit=True)
         self._processes: list[Process] = []
+        self._connection: psycopg.Connection[Any] | None = None
+        self.connect()
         self.sql(TABLES)
 
+    def connect(self, dsn: str | None = None) -> None:
+        """Work with another database from here on, or with the same one again."""
+        self.disconnect()
+        self.dsn = dsn or self.dsn
+        self._connection = psycopg.connect(self.dsn, autocommit=True)
+
+    def disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
     def sql(self, statement: str) -> list[Any]:
+        assert self._connection is not None
         cursor = self._connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
 
@@ -74,7 +86,7 @@ class Rig:
     def close(self) -> None:
         for process in self._processes:
             process.kill()
-        self._connection.close()
+        self.disconnect()
 
 
 @pytest.fixture

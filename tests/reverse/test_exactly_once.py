@@ -122,6 +122,33 @@ def test_an_offset_that_the_topic_no_longer_has_is_an_error_and_not_a_jump(rig: 
     assert rig.offsets() == 10
 
 
+def test_a_server_that_lost_the_last_transactions_gets_them_again(rig: Rig, postgres: Any) -> None:
+    """A standby that was promoted too early, or a restored backup: rows and offsets are both of before."""
+    rig.kafka.create_topic(rig.topic)
+    rig.sql("INSERT INTO items (id) SELECT generate_series(0, 9)")
+    events = deltas(300)
+    rig.produce(events[:100])
+    process = rig.start(rig.document(DELTA))
+    rig.wait_for_offsets(100)
+    process.stop()
+    rig.disconnect()
+    lagging = postgres.create_database(rig.dsn)
+    rig.connect()
+    process = rig.start(rig.document(DELTA))
+    rig.produce(events[100:200])
+    rig.wait_for_offsets(200)
+    process.stop()
+    rig.connect(lagging)
+    assert rig.offsets() == 100
+    rig.produce(events[200:])
+    process = rig.start(rig.document(DELTA))
+    rig.wait_for_offsets(300)
+    process.stop()
+    assert rig.sql("SELECT id, quantity FROM items ORDER BY id") == totals(events)
+    rig.disconnect()
+    postgres.drop_database(lagging)
+
+
 def test_a_topic_that_is_not_there_is_told_and_a_pattern_finds_those_that_come(rig: Rig) -> None:
     with pytest.raises(EnvironmentNotReady, match=f"topic {rig.topic} does not exist"):
         pycdc.Pipeline(rig.document()).run()

@@ -73,11 +73,15 @@ class PostgresServer:
             cursor = connection.execute(query, parameters)
             return cursor.fetchall() if cursor.description else []
 
-    def create_database(self) -> str:
-        """Make a database with a name of its own; its DSN. ``drop_database`` takes either."""
+    def create_database(self, copied: str | None = None) -> str:
+        """Make a database with a name of its own; its DSN. ``drop_database`` takes either.
+
+        `copied` is the DSN of one that it is a copy of, which nobody is connected to.
+        """
         name = next(self._names)
         self._origins[name] = self._origin_names()
-        self._run(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        template = "template1" if copied is None else str(conninfo_to_dict(copied)["dbname"])
+        self._run(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
         return self.dsn(name)
 
     def drop_database(self, dsn_or_name: str) -> None:
