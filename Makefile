@@ -47,9 +47,9 @@ docs: venv ## Write the generated pages anew: configuration, command line, types
 chaos-handoff: venv servers ## 1,000 hand-overs from snapshot to stream under 32 writers
 	PYCDC_HANDOVERS=1000 PYCDC_HANDOVER_WRITERS=32 $(PYTEST) tests/faults/test_handover.py $(PYTEST_ARGS)
 
-chaos: venv servers ## Minutes of killing, freezing and looping on every Postgres: CHAOS_SECONDS=300
-	PYCDC_LOOP_WRITES=100000 PYCDC_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PYTEST) \
-		tests/reverse/test_loop.py tests/reverse/test_scale_out.py $(PYTEST_ARGS)
+chaos: venv servers ## The way back killed, frozen and in a loop for minutes, all of it on every Postgres: CHAOS_SECONDS=300
+	PYCDC_TEST_EVERY_POSTGRES=1 PYCDC_LOOP_WRITES=100000 PYCDC_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PYTEST) \
+		tests/reverse tests/sinks/postgres $(PYTEST_ARGS)
 
 bench: venv servers ## All benchmarks beside their peers, for hours: BENCH_ARGS='--only latency --without-peers'
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

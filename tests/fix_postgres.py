@@ -12,6 +12,7 @@ A test may stop, kill or configure the server: it is put right afterwards.
 from __future__ import annotations
 
 import operator
+import os
 import re
 from collections.abc import Generator, Iterator, Sequence
 
@@ -55,6 +56,8 @@ class Fleet:
         self._servers.clear()
 
 
+EVERY = os.environ.get("PYCDC_TEST_EVERY_POSTGRES") == "1"
+"""Tests that ask for the newest Postgres run on all of them: `make chaos`."""
 FLEET = pytest.StashKey[Fleet]()
 
 
@@ -86,7 +89,10 @@ def select(
     """The sources that a test runs on; where there are none, the one reason why."""
     chosen = [source for source in sources if source.contrib or not contrib]
     for condition in conditions:
-        chosen = chosen[-1:] if condition == "newest" else [one for one in chosen if matches(one.numbers, condition)]
+        if condition != "newest":
+            chosen = [one for one in chosen if matches(one.numbers, condition)]
+        elif not EVERY:
+            chosen = chosen[-1:]
     if chosen:
         return chosen
     wanted = " and ".join(["Postgres", *(["hstore, citext and ltree"] if contrib else []), *conditions])

@@ -32,6 +32,7 @@ from pycdc.version import __version__
 if TYPE_CHECKING:
     from pycdc.config import Config
     from pycdc.library import Pipeline, capture
+    from pycdc.sinks.postgres.conflict import Conflict
 
 __all__ = [  # noqa: RUF022  (grouped by what they are for)
     # run a pipeline, or iterate
@@ -49,6 +50,8 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "Table",
     "Transaction",
     "UNCHANGED",
+    # what rules of conflicts see
+    "Conflict",
     # what transforms see
     "DecodedChange",
     "RecordPosition",
@@ -88,6 +91,10 @@ def __getattr__(name: str) -> object:
         from pycdc.config import Config
 
         return Config
+    if name == "Conflict":
+        from pycdc.sinks.postgres.conflict import Conflict
+
+        return Conflict
     if name in ("Pipeline", "capture"):
         from pycdc import library
 

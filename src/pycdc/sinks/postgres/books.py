@@ -96,7 +96,9 @@ def remove_books(settings: PostgresSink, pipeline: str) -> Iterator[str]:
         books = _Books(connection, settings.bookkeeping, pipeline)
         Ledger(dsn, pipeline, settings.bookkeeping).sign(connection)
         for table in books.there:
-            yield f"removed {books.delete(table)} rows of {pipeline} from {settings.bookkeeping}.{table}"
+            count = books.delete(table)
+            rows = "1 row" if count == 1 else f"{count} rows"
+            yield f"removed {rows} of {pipeline} from {settings.bookkeeping}.{table}"
         connection.commit()
         if books.there and not books.used():
             yield from books.drop()
