@@ -195,6 +195,7 @@ class PostgresConnector:
                 begin = snapshot.slot.consistent_point
                 pinned = PinnedSnapshot(self._config, self._catalog, self._relations, self._progress, snapshot)
                 yield from pinned.batches(self._read_once(tables))
+                self._backlog.add(pinned.unseen)
         yield Batch(position=Position(begin), urgent=True, snapshot=self._backlog.state)
         return begin
 

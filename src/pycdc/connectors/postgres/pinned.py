@@ -17,7 +17,7 @@ from pycdc.connectors.postgres.facts import CopySource, TableRef
 from pycdc.connectors.postgres.keyset import Key
 from pycdc.connectors.postgres.markers import SnapshotMarkers
 from pycdc.connectors.postgres.relations import Relations
-from pycdc.connectors.postgres.snapshot import Part, copy_rows
+from pycdc.connectors.postgres.snapshot import Part, Rewritten, copy_rows
 from pycdc.model import NOWHERE, Batch, Position, Run, Table, Transaction
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress, TableSnapshot
@@ -39,6 +39,8 @@ class PinnedSnapshot:
         self._markers = SnapshotMarkers(Transaction(None, snapshot.slot.consistent_point, time.time_ns() // 1000))
         self._backlog = Backlog()
         self._batches = 0
+        self.unseen: list[Reading] = []
+        """What the snapshot cannot see, because it was rewritten since: to be read in chunks."""
 
     def batches(self, tables: list[TableRef]) -> Iterator[Batch]:
         self._progress.state = "snapshot"
@@ -59,7 +61,12 @@ class PinnedSnapshot:
             log.warning("a table is gone before its snapshot", table=str(ref))
             return
         log.info("snapshot of a table", table=str(table), rows_estimated=ref.rows_estimate)
-        yield from self._rows(table, source, reading, progress)
+        try:
+            yield from self._rows(table, source, reading, progress)
+        except Rewritten:
+            log.info("a table was rewritten or truncated, and is read in chunks", table=str(table))
+            self.unseen.append(reading)
+            return
         progress.finished = True
         log.info("read a table", table=str(table), rows=progress.done)
 
@@ -94,4 +101,5 @@ class PinnedSnapshot:
         for earlier in self._backlog:
             if earlier is reading:
                 return
-            self._backlog.finish(earlier)
+            if earlier not in self.unseen:
+                self._backlog.finish(earlier)

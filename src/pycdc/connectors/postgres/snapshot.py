@@ -30,6 +30,20 @@ READING: Final = {
 }
 
 
+_LIKE_THEN: Final = """WITH RECURSIVE family AS (SELECT to_regclass(%s)::oid AS oid
+UNION SELECT i.inhrelid FROM pg_inherits i JOIN family f ON i.inhparent = f.oid)
+SELECT bool_and(c.oid IS NOT NULL AND (c.relkind <> 'r' OR c.relfilenode = pg_relation_filenode(c.oid)))
+FROM family f LEFT JOIN pg_class c ON c.oid = f.oid"""
+"""pg_class is read as of the snapshot, pg_relation_filenode() tells the present."""
+
+
+class Rewritten(Exception):
+    """The table was truncated, rewritten or made anew since the snapshot was exported, which sees none of its rows now.
+
+    Source: the manual, "Caveats" of MVCC (13.6).
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """Rows of a table by the order of its key: those behind `after`, `limit` of them at most, that fulfil `where`."""
@@ -78,12 +92,14 @@ def copy_rows(
 
     `snapshot` is the name under which a snapshot was exported; None reads the present. Rows that row level security
     would hide are an error, since the stream does not hide them. `raw_text`: see `leave_text_raw`. Raises
-    ConnectionLost where the snapshot is gone, EnvironmentNotReady where the table may not be read. Closing the iterator
-    cancels the COPY.
+    ConnectionLost where the snapshot is gone, EnvironmentNotReady where the table may not be read, Rewritten before
+    anything was yielded. Closing the iterator cancels the COPY.
     """
     connection = connect(dsn)
     try:
         _begin(connection, snapshot)
+        if snapshot is not None:
+            _require_its_rows(connection, source)
         command = copy_command(source, part).as_bytes(connection)
         if raw_text:
             leave_text_raw(connection)
@@ -118,6 +134,14 @@ def _begin(connection: Connection, snapshot: str | None) -> None:
         connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
     except psycopg.Error as error:
         raise translate(error, _AT_IMPORT) from None
+
+
+def _require_its_rows(connection: Connection, source: CopySource) -> None:
+    # Planning locks the table and its partitions until the transaction ends: from here on it stays as it is.
+    connection.execute(sql.SQL("SELECT FROM {} LIMIT 0").format(table_name(source)))
+    name = sql.Identifier(source.schema, source.name).as_string(connection)
+    if connection.execute(_LIKE_THEN, (name,)).fetchone() != (True,):
+        raise Rewritten
 
 
 def copied_lines(connection: Connection, command: bytes, max_rows: int, max_bytes: int) -> Iterator[list[bytes]]:
