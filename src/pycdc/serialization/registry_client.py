@@ -1,4 +1,4 @@
-"""The calls of Confluent's REST API that are needed, over one connection that is kept open.
+"""The calls of Confluent's REST API that are needed, by urllib3, over a connection that is kept open.
 
 Not Confluent's own client: on import it loads what its OAuth needs, a quarter of a second and 15 MB, and pycdc offers
 no OAuth. Proxies are the environment's (``HTTPS_PROXY``, ``NO_PROXY``), certificate authorities the system's.
@@ -6,18 +6,18 @@ no OAuth. Proxies are the environment's (``HTTPS_PROXY``, ``NO_PROXY``), certifi
 
 from __future__ import annotations
 
-import base64
-import http.client
 import json
 import ssl
 import urllib.request
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+import urllib3
 
 _TYPE: Final = "application/vnd.schemaregistry.v1+json"
 _ACCEPT: Final = f"{_TYPE}, application/vnd.schemaregistry+json, application/json"
-_PORTS: Final = {"http": 80, "https": 443}
+_SCHEMES: Final = ("http", "https")
 PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP's codes of faults that may pass."""
 
@@ -100,63 +100,49 @@ class _Server:
     def __init__(
         self, url: SplitResult, credentials: tuple[str, str] | None, context: ssl.SSLContext | None, timeout: float
     ) -> None:
-        if url.scheme not in _PORTS or not url.hostname:
+        if url.scheme not in _SCHEMES or not url.hostname:
             raise ValueError("not a URL with http:// or https:// and a host")
         if url.username is not None and credentials is not None:
             raise ValueError("credentials both in the URL and beside it")
-        self._secure, self._host = url.scheme == "https", url.hostname
-        self._port = url.port or _PORTS[url.scheme]
-        self._context, self._timeout = context, timeout
-        self._proxy = _proxy(url)
-        self._path = url.path.rstrip("/")
-        self._headers = {"Accept": _ACCEPT, "Content-Type": _TYPE}
+        host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+        port = "" if url.port is None else f":{url.port}"
+        self._base = f"{url.scheme}://{host}{port}{url.path.rstrip('/')}"
         own = None if url.username is None else (unquote(url.username), unquote(url.password or ""))
-        if credentials or own:
-            self._headers["Authorization"] = _basic(*(credentials or own or ("", "")))
-        if self._proxy is not None and not self._secure:
-            self._path = f"http://{self._host}:{self._port}{self._path}"
-            self._headers |= self._proxy.headers
-        self._connection: http.client.HTTPConnection | None = None
+        name = credentials or own
+        self._headers = {"Accept": _ACCEPT, "Content-Type": _TYPE}
+        if name is not None:
+            self._headers |= urllib3.make_headers(basic_auth=":".join(name))
+        self._pool = _pool(url, context, timeout)
 
     def ask(self, method: str, path: str, body: Mapping[str, str] | None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        kept = self._connection is not None
+        data = None if body is None else json.dumps(body)
         try:
-            status, answer = self._exchange(method, path, data)
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            # A connection that was kept may have been closed by the server since; all calls can be made twice.
-            if not kept or isinstance(error, TimeoutError):
-                raise RegistryAway(_reason(error)) from None
-            try:
-                status, answer = self._exchange(method, path, data)
-            except (OSError, http.client.HTTPException) as again:
-                self.close()
-                raise RegistryAway(_reason(again)) from None
-        if not 200 <= status < 300:
-            raise RegistryAnswer(status, _code(answer))
-        return json.loads(answer)
-
-    def _exchange(self, method: str, path: str, data: bytes | None) -> tuple[int, bytes]:
-        if self._connection is None:
-            self._connection = self._connected()
-        self._connection.request(method, self._path + path, data, self._headers)
-        response = self._connection.getresponse()
-        return response.status, response.read()
-
-    def _connected(self) -> http.client.HTTPConnection:
-        host, port = (self._host, self._port) if self._proxy is None else (self._proxy.host, self._proxy.port)
-        if not self._secure:
-            return http.client.HTTPConnection(host, port, timeout=self._timeout)
-        connection = http.client.HTTPSConnection(host, port, timeout=self._timeout, context=self._context)
-        if self._proxy is not None:
-            connection.set_tunnel(self._host, self._port, self._proxy.headers)
-        return connection
+            response = self._pool.request(method, self._base + path, body=data, headers=self._headers, retries=_RETRIES)
+        except urllib3.exceptions.HTTPError as error:
+            raise RegistryAway(_reason(error)) from None
+        if not 200 <= response.status < 300:
+            raise RegistryAnswer(response.status, _code(response.data))
+        return json.loads(response.data)
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._pool.clear()
+
+
+_RETRIES: Final = urllib3.Retry(
+    connect=0, read=1, redirect=3, status=0, other=0, allowed_methods=None, backoff_factor=0
+)
+"""A connection that was kept may have been closed by the server since; all calls can be made twice."""
+
+
+def _pool(url: SplitResult, context: ssl.SSLContext | None, timeout: float) -> urllib3.PoolManager:
+    proxy = urllib.request.getproxies().get(url.scheme)
+    if not proxy or urllib.request.proxy_bypass(url.hostname or ""):
+        return urllib3.PoolManager(ssl_context=context, timeout=timeout)
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    name = None if not parts.username else f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    headers = urllib3.make_headers(proxy_basic_auth=name)
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return urllib3.ProxyManager(address, proxy_headers=headers, ssl_context=context, timeout=timeout)
 
 
 def _tls(ca: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext:
@@ -164,28 +150,6 @@ def _tls(ca: str | None, certificate: str | None, key: str | None) -> ssl.SSLCon
     if certificate is not None:
         context.load_cert_chain(certificate, key)
     return context
-
-
-class _Proxy(NamedTuple):
-    host: str
-    port: int
-    headers: dict[str, str]
-
-
-def _proxy(url: SplitResult) -> _Proxy | None:
-    """The environment's proxy for this URL, where there is one and the host is not excepted."""
-    found = urllib.request.getproxies().get(url.scheme)
-    if not found or urllib.request.proxy_bypass(url.hostname or ""):
-        return None
-    parts = urlsplit(found if "://" in found else f"http://{found}")
-    if not parts.hostname:
-        return None
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    return _Proxy(parts.hostname, parts.port or 80, {"Proxy-Authorization": _basic(user, password)} if user else {})
-
-
-def _basic(user: str, password: str) -> str:
-    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 def _quoted(subject: str) -> str:
@@ -205,5 +169,8 @@ def _code(answer: bytes) -> int:
     return code if isinstance(code, int) else -1
 
 
-def _reason(error: OSError | http.client.HTTPException) -> str:
-    return str(error) or type(error).__name__
+def _reason(error: urllib3.exceptions.HTTPError) -> str:
+    """What the network or TLS said, without urllib3's words around it."""
+    cause = getattr(error, "reason", None) or error
+    inner = cause.__cause__ or next((each for each in cause.args if isinstance(each, Exception)), None)
+    return str(inner or cause).rpartition("): ")[2] or type(cause).__name__
