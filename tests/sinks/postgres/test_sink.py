@@ -241,6 +241,21 @@ def test_a_schema_that_is_there_needs_no_right_to_make_one(rig: Rig, postgres: A
         rig.sql(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}")
 
 
+def test_identities_take_the_ids_of_events_triggers_fire_once_a_row_and_keys_are_checked(rig: Rig) -> None:
+    rig.sql("CREATE TABLE fired (id bigint); INSERT INTO items (id) VALUES (1)")
+    rig.sql(
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN INSERT INTO fired VALUES (NEW.id); RETURN NEW; END'"
+    )
+    rig.sql("CREATE TRIGGER note AFTER INSERT ON lines FOR EACH ROW EXECUTE FUNCTION note()")
+    process = rig.process({"topic": "items", "table": "lines"}, wait_for_parents=0)
+    process.apply({"id": 40, "item": 1}, {"id": 41, "item": 1})
+    assert rig.sql("SELECT id FROM lines ORDER BY id") == rig.sql("SELECT id FROM fired ORDER BY id") == [(40,), (41,)]
+    with pytest.raises(ApplyError, match="ForeignKeyViolation"):
+        process.apply({"id": 42, "item": 9})
+    assert rig.sql("SELECT max(id) FROM fired") == [(41,)]
+
+
 # Transactions that take too long.
 
 SLOW = """CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END';
