@@ -29,13 +29,24 @@ def write(dsn: str, side: str, added: list[int]) -> None:
     chance = random.Random(side)
     with psycopg.connect(dsn, autocommit=True) as connection:
         for number in range(WRITES):
-            key, change = chance.randrange(ROWS), chance.randint(-5, 5)
-            connection.execute("UPDATE items SET name = %s WHERE id = %s", (f"{side}{number}", key))
-            connection.execute(
-                "UPDATE stock SET place = %s, changed = clock_timestamp(), quantity = quantity + %s WHERE id = %s",
-                (f"{side}{number}", change, key),
-            )
+            change = chance.randint(-5, 5)
+            change_row(connection, f"{side}{number}", chance.randrange(ROWS), change)
             added.append(change)
+
+
+def change_row(connection: psycopg.Connection[Any], word: str, key: int, change: int) -> None:
+    connection.execute("UPDATE items SET name = %s WHERE id = %s", (word, key))
+    connection.execute(
+        "UPDATE stock SET place = %s, changed = clock_timestamp(), quantity = quantity + %s WHERE id = %s",
+        (word, change, key),
+    )
+
+
+def dispute(one: str, other: str) -> None:
+    """Both sides hold the same rows before either commits, so that neither can have heard of the other."""
+    with psycopg.connect(one) as first, psycopg.connect(other) as second:
+        change_row(first, "one", 0, 1)
+        change_row(second, "other", 0, 1)
 
 
 def state(dsn: str) -> list[Any]:
@@ -90,6 +101,7 @@ def test_both_sides_keep_what_was_written_last_and_all_that_was_counted(
             writer.start()
         for writer in writers:
             writer.join()
+        dispute(database, second)
         # What was written before this arrived when this is there.
         for number, dsn in enumerate(ends.values()):
             with psycopg.connect(dsn, autocommit=True) as connection:
@@ -98,7 +110,7 @@ def test_both_sides_keep_what_was_written_last_and_all_that_was_counted(
         wait_for(lambda: all(len(state(dsn)[0]) == ROWS + 2 for dsn in ends.values()))
         wait_for(lambda: all(row.count(None) == 0 for dsn in ends.values() for row in state(dsn)[0]))
     assert state(database) == state(second)
-    assert state(database)[1] == [(sum(added),)]
+    assert state(database)[1] == [(sum(added) + 2,)]
     for dsn in ends.values():
         with psycopg.connect(dsn) as connection:
             met = connection.execute('SELECT "table", count(*) FROM pycdc.conflicts GROUP BY 1 ORDER BY 1').fetchall()
