@@ -18,14 +18,13 @@ from pycdc.events import Event, EventBatch, Offsets, Partition
 MANY: Final = 200
 """Records from which on a batch is decoded ahead."""
 
-
 Place = tuple[Message, Partition, int]
-"""A record, and its offset."""
+"""A record, where it is from, and its offset."""
 
 
 class Fetched:
-    """`starts` are the offsets that each partition was read to before, `ends` behind the last record, and `turns` say
-    since when: a partition that began anew meanwhile is left out of the batch."""
+    """`starts` are the offsets that each partition was read to before; `turns` count how often it began anew: one that
+    did so meanwhile is left out of the batch."""
 
     def __init__(self, places: list[Place], starts: dict[Partition, int], turns: Mapping[Partition, int]) -> None:
         self._places = places
