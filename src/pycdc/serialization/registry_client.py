@@ -117,21 +117,31 @@ class _Server:
     def ask(self, method: str, path: str, body: Mapping[str, str] | None) -> Any:
         data = None if body is None else json.dumps(body)
         try:
-            response = self._pool.request(method, self._base + path, body=data, headers=self._headers, retries=_RETRIES)
+            response = self._exchange(method, path, data)
+        except urllib3.exceptions.ProtocolError:
+            # A connection that was kept may have been closed by the server since; all calls can be made twice.
+            response = self._again(method, path, data)
         except urllib3.exceptions.HTTPError as error:
             raise RegistryAway(_reason(error)) from None
         if not 200 <= response.status < 300:
             raise RegistryAnswer(response.status, _code(response.data))
         return json.loads(response.data)
 
+    def _exchange(self, method: str, path: str, data: str | None) -> urllib3.BaseHTTPResponse:
+        return self._pool.request(method, self._base + path, body=data, headers=self._headers, retries=_RETRIES)
+
+    def _again(self, method: str, path: str, data: str | None) -> urllib3.BaseHTTPResponse:
+        try:
+            return self._exchange(method, path, data)
+        except urllib3.exceptions.HTTPError as error:
+            raise RegistryAway(_reason(error)) from None
+
     def close(self) -> None:
         self._pool.clear()
 
 
-_RETRIES: Final = urllib3.Retry(
-    connect=0, read=1, redirect=3, status=0, other=0, allowed_methods=None, backoff_factor=0
-)
-"""A connection that was kept may have been closed by the server since; all calls can be made twice."""
+_RETRIES: Final = urllib3.Retry(connect=False, read=False, status=False, other=False, redirect=3)
+"""None, and errors as they are: an answer that did not come in time is not waited for twice."""
 
 
 def _pool(url: SplitResult, context: ssl.SSLContext | None, timeout: float) -> urllib3.PoolManager:
