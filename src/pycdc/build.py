@@ -6,7 +6,9 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from functools import partial
 from typing import Any
 
 from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, KafkaSource, PostgresOffsets, Registry
@@ -14,6 +16,8 @@ from pycdc.connectors.kafka.connector import KafkaConnector
 from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
+from pycdc.connectors.postgres.workers import Workers
+from pycdc.encoding import Planner, read
 from pycdc.errors import ConfigError
 from pycdc.events import Applied, EventBatch
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
@@ -24,7 +28,9 @@ from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.offsets.postgres import PostgresOffsetStore
 from pycdc.pipeline import Loop
-from pycdc.serialization.avro import AvroForm, registered
+from pycdc.processes import Processes
+from pycdc.rows.schema import Schema
+from pycdc.serialization.avro import AvroForm, Part, registered
 from pycdc.serialization.debezium import Serializer
 from pycdc.serialization.form import Form
 from pycdc.serialization.json_form import JsonForm
@@ -102,7 +108,29 @@ def build_replay(config: Config) -> Iterator[Replay]:
 
 
 def build_source(config: Config, progress: Progress) -> Connector:
-    return PostgresConnector(config, progress)
+    return PostgresConnector(config, progress, build_workers(config))
+
+
+def build_workers(config: Config) -> Workers | None:
+    """Who reads the rows that exist, where it is not the pipeline itself."""
+    source = config.capture
+    if not source.parallel:
+        return None
+    if source.executor is None:
+        executor: Callable[[], Executor] = partial(Processes, source.workers)
+    else:
+        executor = _import(source.executor, "source.postgres.executor")
+    planner = Planner(config, partial(_schema_id, config), keeps=source.executor is None)
+    return Workers(source.workers, executor, planner, read)
+
+
+def _schema_id(config: Config, topic: str, part: Part, schema: Schema) -> int:
+    """Of a snapshot's workers, once for each table."""
+    kafka = config.sink.kafka
+    if kafka is None or kafka.registry is None:
+        return 1
+    with closing(SchemaRegistry(kafka.registry)) as registry:
+        return registered(registry.id_for, registry.subject)(topic, part, schema)
 
 
 def build_offsets(config: Config) -> OffsetStore:

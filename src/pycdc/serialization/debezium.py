@@ -77,9 +77,16 @@ class Serializer:
                 or not self._form.rows(run, target, self._origin, moment, records)
             ):
                 self._events(run, target, moment, groups, out)
+        for rows in batch.encoded:
+            out += rows.groups
         if batch.position is not None:
             self._heartbeat(moment, out)
         return [group for group in out if group[1]]
+
+    def prepare(self, table: Table) -> None:
+        """Do at once what the first row that a snapshot reads of `table` would make necessary: ask for ids, say."""
+        if self._router is None or not self._router.takes(table):
+            self._new_target((table, True, None))
 
     def topics(self) -> Sequence[str]:
         """Topics of the tables seen so far."""

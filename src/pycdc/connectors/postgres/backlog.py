@@ -1,16 +1,17 @@
 """What a snapshot still has to read. Part of every checkpoint, so that a killed snapshot goes on where it was.
 
-A reading is a table, or the rest of one behind the key that was delivered last. The state is JSON: a copy of it goes
-with each batch, and is stored together with the position.
+A reading is a table, or the rest of one: behind the key that was delivered last, without what was delivered in
+physical order. The state is JSON: a copy of it goes with each batch, and is stored together with the position.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from pycdc.connectors.postgres.keyset import Key
+from pycdc.connectors.postgres.physical import Delivered
 
 INITIAL: Final = ""
 """The request of readings that nobody asked for by a signal."""
@@ -18,7 +19,8 @@ INITIAL: Final = ""
 
 @dataclass(slots=True, eq=False)
 class Reading:
-    """A table still to be read: behind the key `after`, where that is known, and under the condition `where`.
+    """A table still to be read: behind the key `after`, where that is known, without what was `delivered` in physical
+    order, and under the condition `where`.
 
     `rows` were delivered so far. `request` is the id of the signal that asked.
     """
@@ -29,6 +31,7 @@ class Reading:
     rows: int = 0
     where: str | None = field(default=None, repr=False)
     request: str = INITIAL
+    delivered: Delivered | None = None
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -80,6 +83,11 @@ class Backlog:
         self._documents[reading] = _document(reading)
         self._changed()
 
+    def delivered(self, reading: Reading, delivered: Delivered | None, rows: int) -> None:
+        """`rows` more were delivered, in physical order; None takes back what was known of that order."""
+        reading.delivered = delivered
+        self.advance(reading, reading.after, rows)
+
     def finish(self, reading: Reading) -> None:
         del self._documents[reading]
         self._changed()
@@ -103,6 +111,8 @@ def _document(reading: Reading) -> dict[str, Any]:
     if reading.after is not None:
         # Texts of a database in SQL_ASCII need not be UTF-8.
         document["after"] = [text.decode("utf-8", "surrogateescape") for text in reading.after]
+    if reading.delivered is not None:
+        document["delivered"] = asdict(reading.delivered)
     if reading.rows:
         document["rows"] = reading.rows
     if reading.where is not None:
@@ -114,7 +124,7 @@ def _document(reading: Reading) -> dict[str, Any]:
 
 def _reading(document: Mapping[str, Any]) -> Reading:
     schema, name = document["table"]
-    after = document.get("after")
+    after, delivered = document.get("after"), document.get("delivered")
     return Reading(
         schema,
         name,
@@ -122,4 +132,5 @@ def _reading(document: Mapping[str, Any]) -> Reading:
         document.get("rows", 0),
         document.get("where"),
         document.get("request", INITIAL),
+        None if delivered is None else Delivered(**delivered),
     )
