@@ -1,9 +1,11 @@
-"""The first snapshot: rows a second into Kafka with one reader, beside Debezium with one thread and psql's COPY.
+"""The first snapshot: rows a second into Kafka with one reader and with workers, beside Debezium and psql's COPY.
 
-    python -m benchmarks.snapshot [--rows 2000000] [--runs 5] [--engines pycdc,debezium,copy]
+    python -m benchmarks.snapshot [--rows 2000000] [--runs 5] [--engines pycdc,pycdc-2,debezium,copy]
+                                  [--keys growing|random]
 
-The clock runs from the record at 40 % of the topic to the one at 99 %, for both: at the end of a snapshot Debezium
-holds its last row back for a while, which says nothing about its rate.
+`pycdc-2` has two workers. Random keys lie in the table in no order, as UUIDs do. The clock runs from the record at 40 % of the
+topic to the one at 99 %, for all: at the end of a snapshot Debezium holds its last row back for a while, which says
+nothing about its rate.
 """
 
 from __future__ import annotations
@@ -18,12 +20,17 @@ from benchmarks import figures
 from benchmarks.figures import Figure, Result, median, note
 from benchmarks.peers import debezium
 from benchmarks.pipelines import Pipeline, capture
+from benchmarks.processes import Observed
 from benchmarks.rig import Engine, Rig, Watermarks, execute, program, wait_until
 from benchmarks.workload import NARROW, prepare
 
 SCENARIO = "snapshot"
 WARM, END = 0.4, 0.99
 _POLL = 0.01
+WORKERS = {"pycdc": 1, "pycdc-2": 2, "pycdc-4": 4, "pycdc-8": 8}
+ENGINES = ("pycdc", "pycdc-2", "debezium", "copy")
+KEYS = {"growing": "i", "random": "i * 48271 % 2147483647"}
+"""The second is a permutation, by Lehmer's generator."""
 TUNING = {**debezium.TUNED, "snapshot.fetch.size": "10240", "snapshot.max.threads": "1"}
 
 
@@ -31,17 +38,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--engines", default="pycdc,debezium,copy")
+    parser.add_argument("--engines", default=",".join(ENGINES))
+    parser.add_argument("--keys", choices=KEYS, default="growing")
     arguments = parser.parse_args()
     with Rig() as rig:
         engines = tuple(arguments.engines.split(","))
-        result = measure(rig, rows=arguments.rows, runs=arguments.runs, engines=engines)
+        result = measure(rig, rows=arguments.rows, runs=arguments.runs, engines=engines, keys=arguments.keys)
     figures.show(result)
 
 
-def measure(rig: Rig, *, rows: int, runs: int, engines: tuple[str, ...] = ("pycdc", "debezium", "copy")) -> Result:
+def measure(
+    rig: Rig, *, rows: int, runs: int, engines: tuple[str, ...] = ENGINES, keys: str = "growing"
+) -> Result:
     dsn = rig.database()
-    prepare(dsn, NARROW, [], filled=rows)
+    prepare(dsn, NARROW, [])
+    fill = NARROW.insert.replace("SELECT i,", f"SELECT {KEYS[keys]},") % {"first": 1, "last": rows}
+    execute(dsn, fill, "VACUUM ANALYZE orders")
     results: dict[str, list[dict[str, float]]] = {one: [] for one in engines}
     for run in range(runs):
         for one in engines if run % 2 == 0 else reversed(engines):
@@ -56,19 +68,22 @@ def measure(rig: Rig, *, rows: int, runs: int, engines: tuple[str, ...] = ("pycd
 def _run(rig: Rig, one: str, dsn: str, rows: int, run: int) -> dict[str, float]:
     if one == "copy":
         return {"rows_per_second": round(rows / _copy(dsn))}
-    name = f"{rig.name}_snap_{one}_{run}"
+    name = f"{rig.name}_snap_{one.replace('-', '_')}_{run}"
     topic = rig.kafka.create_topic(f"{name}.public.orders")
     marks = Watermarks(rig.kafka.bootstrap, [topic])
     with _running(rig, one, name, dsn) as running:
         warm = wait_until(running, lambda: marks.total() >= rows * WARM, "the warm-up", pause=_POLL)
-        cpu, already = running.observed.cpu_seconds(), marks.total()
+        cpu, already = _cpu(running.observed), marks.total()
         end = wait_until(running, lambda: marks.total() >= rows * END, "the end", pause=_POLL)
         read = marks.total() - already
+        workers = running.observed.children() if one in WORKERS else []
         found = {
             "rows_per_second": round(read / (end - warm)),
-            "cpu_us": round((running.observed.cpu_seconds() - cpu) / read * 1e6, 2),
+            "cpu_us": round((_cpu(running.observed) - cpu) / read * 1e6, 2),
             "peak_rss_mb": round(running.observed.peak_rss_mb()),
         }
+        if workers:
+            found["worker_rss_mb"] = round(max(worker.peak_rss_mb() for worker in workers))
     marks.close()
     execute(
         dsn,
@@ -78,9 +93,14 @@ def _run(rig: Rig, one: str, dsn: str, rows: int, run: int) -> dict[str, float]:
     return found
 
 
+def _cpu(observed: Observed) -> float:
+    return observed.cpu_seconds() + sum(child.cpu_seconds() for child in observed.children())
+
+
 def _running(rig: Rig, one: str, name: str, dsn: str) -> AbstractContextManager[Engine]:
-    if one == "pycdc":
-        return Pipeline(rig, capture(rig, name, dsn, slot=name, source={"snapshot": "initial"}))
+    if one in WORKERS:
+        source = {"snapshot": "initial", "workers": WORKERS[one]}
+        return Pipeline(rig, capture(rig, name, dsn, slot=name, source=source))
     return debezium.postgres_source(rig, name, dsn, slot=name, tuning=TUNING, snapshot="initial")
 
 
