@@ -67,6 +67,8 @@ class Processes(Executor):
         for hand in self._hands:
             self._work.put(None)
             hand.end()
+        for hand in self._hands:
+            hand.join()
 
 
 @dataclass(slots=True)
@@ -144,6 +146,8 @@ class _Hand:
         with self._lock:
             if self.process is not None:
                 self.process.end()
+
+    def join(self) -> None:
         if self._thread is not None:
             self._thread.join()
 
