@@ -3,9 +3,9 @@
     python -m benchmarks.snapshot [--rows 2000000] [--runs 5] [--engines pycdc,pycdc-2,debezium,copy]
                                   [--keys growing|random]
 
-`pycdc-2` has two workers. Random keys lie in the table in no order, as UUIDs do. The clock runs from the record at 40 % of the
-topic to the one at 99 %, for all: at the end of a snapshot Debezium holds its last row back for a while, which says
-nothing about its rate.
+`pycdc-2` has two workers. Random keys lie in the table in no order, as UUIDs do. The clock runs from the record at
+40 % of the topic to the one at 99 %, for all: at the end of a snapshot Debezium holds its last row back for a while,
+which says nothing about its rate.
 """
 
 from __future__ import annotations
@@ -47,9 +47,7 @@ def main() -> None:
     figures.show(result)
 
 
-def measure(
-    rig: Rig, *, rows: int, runs: int, engines: tuple[str, ...] = ENGINES, keys: str = "growing"
-) -> Result:
+def measure(rig: Rig, *, rows: int, runs: int, engines: tuple[str, ...] = ENGINES, keys: str = "growing") -> Result:
     dsn = rig.database()
     prepare(dsn, NARROW, [])
     fill = NARROW.insert.replace("SELECT i,", f"SELECT {KEYS[keys]},") % {"first": 1, "last": rows}

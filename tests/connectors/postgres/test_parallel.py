@@ -188,10 +188,7 @@ def test_every_form_of_records_is_made_by_workers(database: str) -> None:
         alone = snapshot(config_for(database, f"alone{number}", source=source, **section), None)
         helped = snapshot(config_for(database, f"helped{number}", source=source, **section), processes, keeps=True)
         bare = [
-            [
-                (r.key, {**r.value, **{"ts_ms": 0, "ts_us": 0, "ts_ns": 0, "source": None}}, r.headers)
-                for r in made.records
-            ]
+            [(r.key, {**r.value, "ts_ms": 0, "ts_us": 0, "ts_ns": 0, "source": None}, r.headers) for r in made.records]
             for made in (alone, helped)
         ]
         assert bare[0] == bare[1]
@@ -322,5 +319,3 @@ def test_workers_need_a_sink_that_takes_records() -> None:
                 "sink": {"console": {}},
             }
         )
-
-

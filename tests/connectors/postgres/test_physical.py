@@ -1,4 +1,4 @@
-"""A pinned snapshot that is interrupted in physical order goes on without what was delivered, whatever happened since."""
+"""A pinned snapshot that is interrupted goes on without what was delivered, whatever happened to the table since."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ INSERT INTO items SELECT (i * 48271) % 65537, 0, CASE WHEN i % 10 = 0 THEN repea
   FROM generate_series(1, {ROWS}) i;
 """
 """Random keys, and values out of line that an update leaves out."""
-SOURCE = {"snapshot_method": "pinned", "tables": ["public.items", "public.finish"], "max_batch_bytes": 8192}
+SOURCE = {"snapshot_method": "pinned", "tables": ["public.items", "public.finish"], "max_batch_bytes": 4096}
+BLOCK = 200
+"""More rows than a block holds; a range is one."""
 WRITES = """
 UPDATE items SET v = v + 1 WHERE id % 7 = 0;
 DELETE FROM items WHERE id % 11 = 0;
@@ -82,7 +84,7 @@ def finished(pipeline: Pipeline, dsn: str) -> None:
 
 
 @pytest.mark.pg("newest")
-@pytest.mark.parametrize("after", [3, 30, 60])
+@pytest.mark.parametrize("after", [3, 60, 120])
 def test_what_was_delivered_is_not_read_again_and_what_changed_is(database: str, after: int) -> None:
     execute(database, TABLES)
     execute(database, FILL)
@@ -96,7 +98,7 @@ def test_what_was_delivered_is_not_read_again_and_what_changed_is(database: str,
     assert came.keys() == rows_of(database).keys()
     again = {key for key, count in (reads(pipeline) - before).items() if key in before}
     untouched = {key for key in again if key % 7 and key % 11 and key % 13 and key % 101}
-    assert len(untouched) < 120, "a range and a checkpoint's worth, not what was delivered"
+    assert len(untouched) < BLOCK, "a range's worth, not all that was delivered"
     assert len(before) > after
 
 
@@ -105,7 +107,7 @@ def test_what_was_delivered_is_not_read_again_and_what_changed_is(database: str,
 def test_a_table_that_was_rewritten_since_is_read_again(database: str, rewrite: str) -> None:
     execute(database, TABLES)
     execute(database, FILL)
-    pipeline = interrupted(database, 30)
+    pipeline = interrupted(database, 60)
     assert pipeline.stored is not None
     assert "delivered" in pipeline.stored.snapshot["tables"][0]
     execute(database, "DELETE FROM items WHERE id % 3 = 0")
@@ -127,12 +129,12 @@ def test_a_partitioned_table_goes_on_too_and_one_with_another_partition_begins_a
     ):
         execute(database, statement)
     pipeline = Pipeline(config_for(database, **SOURCE, via_partition_root=True))
-    assert not pipeline.run(lambda _: False, crash_after=30, store_every=1)
+    assert not pipeline.run(lambda _: False, crash_after=60, store_every=1)
     before = reads(pipeline)
     execute(database, "UPDATE items SET v = 1, id = id + 30000 WHERE id < 300")
     assert not pipeline.run(lambda _: False, crash_after=20, store_every=1)
     again = {key for key, count in (reads(pipeline) - before).items() if key in before}
-    assert len(again) < 120
+    assert len(again) < 2 * BLOCK, "of each partition's"
     execute(database, "CREATE TABLE items_2 PARTITION OF items FOR VALUES FROM (1000000) TO (2000000)")
     finished(pipeline, database)
     came = replayed(pipeline)
@@ -158,8 +160,8 @@ def test_ranges_of_blocks_hold_every_row_once_and_are_read_by_scans_of_them(data
         apart = [line for part in parts for lines in reader.lines(source, part) for line in lines]
         assert apart == [line for lines in reader.lines(source) for line in lines]
         assert len(apart) == ROWS
-        (whole,) = [lines for lines in reader.lines(source, parts[1])]
-        (rest,) = [lines for lines in reader.lines(source, Range(7, 14, skip=5))]
+        (whole,) = list(reader.lines(source, parts[1]))
+        (rest,) = list(reader.lines(source, Range(7, 14, skip=5)))
         assert rest == whole[5:]
         reader.close()
     condition = parts[1].conditions(source)[0].as_string(None)

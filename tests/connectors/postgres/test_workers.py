@@ -1,4 +1,4 @@
-"""Ranges read elsewhere: handed on in order, repeated where a worker failed, given up loudly where that does not help."""
+"""Ranges read elsewhere: handed on in order, repeated where a worker failed, given up loudly where that is in vain."""
 
 from __future__ import annotations
 
