@@ -143,9 +143,9 @@ class PinnedSnapshot:
         return opened
 
     def _first_blocks(self) -> int:
-        """Alone, a range costs little more than a statement. Of a worker's, all must fit into what it may return."""
+        """What a crash repeats, alone. What a worker returns is larger than its blocks, and nobody knows yet by what."""
         blocks = self._config.capture.max_batch_bytes // _BLOCK
-        return max(1, min(_LARGEST, blocks // 8 if self._crew is not None else blocks * 4))
+        return max(1, min(_LARGEST, blocks // 8 if self._crew is not None else blocks))
 
     def _close(self, opened: _Open) -> None:
         self._open.remove(opened)
