@@ -64,7 +64,7 @@ FULL: dict[str, Scenario] = {
         rig, rates=(100, 1000, 5000), seconds=30, runs=to.runs, engines=to.engines("debezium", "debezium-1ms")
     ),
     "snapshot": lambda rig, to: snapshot.measure(
-        rig, rows=to.rows(2_000_000), runs=to.runs, engines=to.engines("debezium", alone=("copy",))
+        rig, rows=to.rows(2_000_000), runs=to.runs, engines=to.engines("debezium", alone=("pycdc-2", "copy"))
     ),
     "reverse": lambda rig, to: reverse.measure(rig, rows=to.rows(500_000), runs=to.runs, peer=to.peers),
     "memory": lambda rig, to: memory.measure(rig, rows=to.rows(10_000_000), seconds=60, rate=5000),
@@ -81,7 +81,7 @@ QUICK: dict[str, Scenario] = {
         rig, rates=(1000,), seconds=5, runs=1, engines=to.engines("debezium-1ms")
     ),
     "snapshot": lambda rig, to: snapshot.measure(
-        rig, rows=100_000, runs=1, engines=to.engines("debezium", alone=("copy",))
+        rig, rows=100_000, runs=1, engines=to.engines("debezium", alone=("pycdc-2", "copy"))
     ),
     "reverse": lambda rig, to: reverse.measure(rig, rows=20_000, runs=1, operations="insert", peer=to.peers, seconds=5),
     "memory": lambda rig, to: memory.measure(rig, rows=200_000, seconds=5, rate=2000),

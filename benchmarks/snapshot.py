@@ -14,11 +14,12 @@ import argparse
 import subprocess
 import time
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal
 
-from benchmarks import figures
+from benchmarks import figures, meanwhile
 from benchmarks.figures import Figure, Result, median, note
 from benchmarks.peers import debezium
+from benchmarks.percentiles import Samples
 from benchmarks.pipelines import Pipeline, capture
 from benchmarks.processes import Observed
 from benchmarks.rig import Engine, Rig, Watermarks, execute, program, wait_until
@@ -31,6 +32,12 @@ WORKERS = {"pycdc": 1, "pycdc-2": 2, "pycdc-4": 4, "pycdc-8": 8}
 ENGINES = ("pycdc", "pycdc-2", "debezium", "copy")
 KEYS = {"growing": "i", "random": "i * 48271 % 2147483647"}
 """The second is a permutation, by Lehmer's generator."""
+MEASURED: tuple[tuple[str, str, str, Literal["more", "less"]], ...] = (
+    ("rows_per_second", "rows into Kafka", "rows/s", "more"),
+    ("cpu_us", "CPU of its processes a row", "µs", "less"),
+    ("peak_rss_mb", "peak memory", "MB", "less"),
+    ("worker_rss_mb", "peak memory of a worker", "MB", "less"),
+)
 TUNING = {**debezium.TUNED, "snapshot.fetch.size": "10240", "snapshot.max.threads": "1"}
 
 
@@ -57,10 +64,11 @@ def measure(rig: Rig, *, rows: int, runs: int, engines: tuple[str, ...] = ENGINE
         for one in engines if run % 2 == 0 else reversed(engines):
             results[one].append(_run(rig, one, dsn, rows, run))
             note(f"snapshot, run {run + 1} of {runs}: {one} {results[one][-1]}")
-    settings: dict[str, Any] = {"rows": rows, "runs": runs}
+    lags = [meanwhile.lag(rig, dsn, rows, run) for run in range(runs)] if "pycdc" in engines else []
+    settings: dict[str, Any] = {"rows": rows, "runs": runs, "keys": keys}
     if "debezium" in engines:
         settings[debezium.NAME] = debezium.described(TUNING)
-    return Result(SCENARIO, _figures(results), rig.versions(), settings)
+    return Result(SCENARIO, _figures(results) + _lag_figures(lags), rig.versions(), settings)
 
 
 def _run(rig: Rig, one: str, dsn: str, rows: int, run: int) -> dict[str, float]:
@@ -110,21 +118,35 @@ def _copy(dsn: str) -> float:
 
 
 def _figures(results: dict[str, list[dict[str, float]]]) -> list[Figure]:
+    def values(one: str, key: str) -> list[float]:
+        return [run[key] for run in results.get(one, []) if key in run]
+
     out = []
-    for key, name, unit, better in (
-        ("rows_per_second", "rows into Kafka", "rows/s", "more"),
-        ("cpu_us", "CPU of the process a row", "µs", "less"),
-        ("peak_rss_mb", "peak memory", "MB", "less"),
-    ):
-        values = {one: [run[key] for run in runs if key in run] for one, runs in results.items()}
-        goal: dict[str, Any] = {"better": better, "peer_name": debezium.NAME if "debezium" in results else ""}
-        if key == "rows_per_second":
-            goal |= {"target": "≥ 2× Debezium", "limit": 2.0, "compare": "at least", "of_ratio": True}
-        mine, theirs = median(values.get("pycdc", [])), median(values.get("debezium", []))
-        out.append(Figure(f"snapshot: {name}", unit, mine, theirs, runs=values, **goal))
-        if key == "rows_per_second" and values.get("copy"):
-            copied = median(values["copy"])
-            out.append(Figure("snapshot: beside psql", unit, mine, copied, peer_name="psql COPY to /dev/null"))
+    theirs = debezium.NAME if "debezium" in results else ""
+    for one, suffix, limit in (("pycdc", "", 2.0), ("pycdc-2", ", two workers", 2.5)):
+        for key, name, unit, better in MEASURED:
+            mine, peer = median(values(one, key)), median(values("debezium", key))
+            if mine is None:
+                continue
+            goal: dict[str, Any] = {"better": better, "peer_name": theirs}
+            if key == "rows_per_second":
+                goal |= {"target": f"≥ {limit:g}× Debezium", "limit": limit, "compare": "at least", "of_ratio": True}
+            runs = {engine: values(engine, key) for engine in results}
+            out.append(Figure(f"snapshot: {name}{suffix}", unit, mine, peer, runs=runs, **goal))
+        copied = median(values("copy", "rows_per_second"))
+        mine = median(values(one, "rows_per_second"))
+        if copied is not None and mine is not None:
+            beside = "psql COPY to /dev/null"
+            out.append(Figure(f"snapshot: beside psql{suffix}", "rows/s", mine, copied, peer_name=beside))
+    return out
+
+
+def _lag_figures(samples: list[Samples]) -> list[Figure]:
+    out = []
+    for level in (50.0, 99.0):
+        runs = {"pycdc": [one.at(level) * 1000 for one in samples]}
+        name = f"snapshot in chunks: lag of the stream meanwhile, p{level:g}"
+        out.append(Figure(name, "ms", median(runs["pycdc"]), better="less", runs=runs))
     return out
 
 
