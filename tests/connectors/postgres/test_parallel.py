@@ -19,7 +19,11 @@ import pytest
 
 from pycdc.build import build_workers
 from pycdc.config import Config
+from pycdc.connectors.postgres import pinned
+from pycdc.connectors.postgres import snapshot as reading_rows
 from pycdc.connectors.postgres.connector import PostgresConnector
+from pycdc.connectors.postgres.facts import TableRef
+from pycdc.connectors.postgres.physical import Heap
 from pycdc.connectors.postgres.workers import Task, Workers
 from pycdc.encoding import Planner, read
 from pycdc.errors import ConversionError, EnvironmentNotReady, PycdcError
@@ -227,6 +231,27 @@ def test_a_worker_that_is_killed_is_replaced_and_no_row_comes_twice_or_never(dat
 
 
 @pytest.mark.pg("newest")
+@pytest.mark.parametrize("executor", [None, threads])
+def test_a_table_without_blocks_of_rows_is_read_by_its_key(
+    database: str, executor: Callable[[], Executor] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(database, TABLES)
+    known = reading_rows.heap_of
+
+    def strange(connection: Any, ref: TableRef) -> Heap:
+        return replace(known(connection, ref), ordinary=ref.name != "many")
+
+    monkeypatch.setattr(reading_rows, "heap_of", strange)
+    monkeypatch.setattr(pinned, "_PING", 0.0)
+    made = snapshot(config_for(database, "strange"), executor)
+    keys = [record.key["id"] for record in made.records if record.topic.endswith("many")]
+    assert keys == [row[0] for row in execute(database, "SELECT id FROM many ORDER BY id")]
+    assert values(made.records, "keyless") == sorted(
+        str({"v": row[0]}) for row in execute(database, "SELECT v FROM keyless")
+    )
+
+
+@pytest.mark.pg("newest")
 def test_a_value_that_cannot_be_written_ends_the_pipeline_and_its_workers(database: str) -> None:
     execute(database, TABLES)
     execute(database, "UPDATE many SET n = 'NaN' WHERE id = (SELECT max(id) FROM many)")
@@ -270,9 +295,10 @@ def test_values_that_became_null_in_workers_are_counted(database: str) -> None:
 @pytest.mark.pg("newest")
 def test_a_stop_does_not_wait_for_workers_that_hang(database: str) -> None:
     execute(database, TABLES)
-    free = threading.Event()
+    begun, free = threading.Event(), threading.Event()
 
     def hang(task: Task) -> Any:
+        begun.set()
         free.wait(60)
         raise EnvironmentNotReady("nobody waits for this")
 
@@ -285,7 +311,7 @@ def test_a_stop_does_not_wait_for_workers_that_hang(database: str) -> None:
     thread = threading.Thread(target=loop.run)
     thread.start()
     try:
-        threading.Event().wait(0.5)
+        assert begun.wait(30)
         loop.stop()
         thread.join(20)
         assert not thread.is_alive()

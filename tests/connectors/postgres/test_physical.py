@@ -103,6 +103,25 @@ def test_what_was_delivered_is_not_read_again_and_what_changed_is(database: str,
 
 
 @pytest.mark.pg("newest")
+def test_a_row_that_moved_into_blocks_that_were_read_comes_with_its_large_value(database: str) -> None:
+    execute(database, TABLES)
+    execute(database, FILL)
+    pipeline = interrupted(database, 60)
+    assert pipeline.stored is not None
+    block = pipeline.stored.snapshot["tables"][0]["delivered"]["block"]
+    assert block > 3
+    place = "(ctid::text::point)[0]::int"
+    large = {row[0] for row in execute(database, f"SELECT id FROM items WHERE {place} > {block} AND length(note) > 9")}
+    execute(database, f"DELETE FROM items WHERE {place} < {block}")
+    execute(database, "VACUUM items")
+    execute(database, "UPDATE items SET v = v + 1 WHERE length(note) > 9")
+    moved = {row[0] for row in execute(database, f"SELECT id FROM items WHERE {place} < {block}")}
+    assert len(moved & large) > 20
+    finished(pipeline, database)
+    assert replayed(pipeline) == rows_of(database)
+
+
+@pytest.mark.pg("newest")
 @pytest.mark.parametrize("rewrite", ["VACUUM FULL items", "CLUSTER items USING items_pkey", "TRUNCATE items"])
 def test_a_table_that_was_rewritten_since_is_read_again(database: str, rewrite: str) -> None:
     execute(database, TABLES)

@@ -143,7 +143,7 @@ class PinnedSnapshot:
         return opened
 
     def _first_blocks(self) -> int:
-        """What a crash repeats, alone. What a worker returns is larger than its blocks, and nobody knows yet by what."""
+        """As many as a crash may repeat; for a worker fewer, until it is known how much larger its records are."""
         blocks = self._config.capture.max_batch_bytes // _BLOCK
         return max(1, min(_LARGEST, blocks // 8 if self._crew is not None else blocks))
 
@@ -272,8 +272,9 @@ class PinnedSnapshot:
             return
         self._next_ping = now + _PING
         self._snapshot.ping()
-        if self._crew is not None:
-            for opened in self._open:
+        for opened in self._open:
+            # Those of other tables are at work themselves.
+            if self._crew is not None and opened.heap.ordinary:
                 opened.reader.ping()
 
     def _forget_before(self, reading: Reading) -> None:
