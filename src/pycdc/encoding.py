@@ -8,6 +8,7 @@ of a row that could not be foreseen.
 from __future__ import annotations
 
 import pickle
+import threading
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -80,7 +81,7 @@ def _transforms(config: Config, progress: Progress) -> Any:
 
 def read(task: Task) -> Chunk:
     """The records of a range; see `Chunk`. Raises PycdcError."""
-    rows = _rows(task.plan)
+    rows = _rows(task.plan, threading.get_ident())
     if not rows.plan.keeps:
         with closing(rows.reader(task.snapshot)) as reader:
             return rows.chunk(reader, task)
@@ -119,8 +120,9 @@ def _let_go() -> None:
         _KEPT.popitem()[1].close()
 
 
-@lru_cache(maxsize=8)
-def _rows(plan: bytes) -> _Rows:
+@lru_cache(maxsize=64)
+def _rows(plan: bytes, thread: int) -> _Rows:
+    """Kept between tasks, and not shared by threads."""
     return _Rows(pickle.loads(plan))  # noqa: S301 - of the pipeline that gave us the task
 
 

@@ -124,6 +124,23 @@ def test_what_fails_again_and_again_ends_it(error: Exception, raised: type[Pycdc
     assert raised is not EnvironmentNotReady or "orders" in caught.value.fact
 
 
+def test_a_range_that_the_executor_cancelled_is_read_again() -> None:
+    class Cancelling(ThreadPoolExecutor):
+        left = 1
+
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            if not self.left:
+                return super().submit(fn, *args, **kwargs)
+            self.left -= 1
+            future: Future[Any] = Future()
+            future.cancel()
+            future.set_running_or_notify_cancel()
+            return future
+
+    results = collected(crew_of(lambda task: chunk(task.range.first), lambda: Cancelling(1)), jobs(4, end=False))
+    assert [read.rows for _, _, read in results] == list(range(4))
+
+
 class Breaking(ThreadPoolExecutor):
     """Takes two tasks, then is broken for good, like a pool of processes."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import marshal
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, wait
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, wait
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
@@ -131,7 +131,7 @@ class Crew:
             elif job.task is None or job.future is None:
                 waiting.popleft()
                 yield job.owner, None, None
-            elif (error := job.future.exception()) is not None:
+            elif (error := _failure(job.future)) is not None:
                 self._repeat(job, error)
             else:
                 waiting.popleft()
@@ -170,7 +170,7 @@ class Crew:
             )
         log.warning("a worker failed, its rows are read again", table=str(first.owner), error=type(error).__name__)
         for job in self._waiting:
-            failed = job.future is not None and job.future.done() and job.future.exception() is not None
+            failed = job.future is not None and job.future.done() and _failure(job.future) is not None
             if job.task is not None and failed:
                 job.task = replace(job.task, attempt=job.task.attempt + (job is first))
                 self._submitted(job)
@@ -183,3 +183,8 @@ class Crew:
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(wait=False)
+
+
+def _failure(future: Future[Chunk]) -> BaseException | None:
+    """Of one that is done. A cluster may cancel what it was given."""
+    return CancelledError() if future.cancelled() else future.exception()
