@@ -22,23 +22,26 @@ from pycdc.serialization.form import Form, Target
 from pycdc.serialization.headers import Header, key_text
 from pycdc.serialization.names import field_name, routed, topic_name
 from pycdc.serialization.outbox import Router
+from pycdc.serialization.parking import Parking, Place, Prepare, place_headers
 from pycdc.serialization.provenance import Block, Moment, Origin, source_datum
 
 Group = tuple[str, list[Record]]
-_Place = tuple[Table, bool, Routing | None]
-"""A table version, whether a snapshot read it, and where a transform sends it."""
 NEW_KEY, OLD_KEY, KNOWN = "__debezium.newkey", "__debezium.oldkey", "__pycdc.before"
 
 
 class Serializer:
-    """Turns batches into groups of records by topic. Order within a topic is commit order."""
+    """Turns batches into groups of records by topic. Order within a topic is commit order. With `parking`, rows whose
+    schema the registry refuses are set apart."""
 
-    def __init__(self, config: Config, database: str, form: Form, on_null: OnNull) -> None:
+    def __init__(
+        self, config: Config, database: str, form: Form, on_null: OnNull, parking: Parking | None = None
+    ) -> None:
         self._config = config
         self._origin = Origin(config.name, database)
         self._form = form
         self._on_null = on_null
-        self._targets: dict[_Place, Target] = {}
+        self._parking = parking
+        self._targets: dict[Place, Target] = {}
         self._special: dict[str, Any] = {}
         self._skip = frozenset(Op(letter) for letter in config.envelope.skip)
         self._blocks = config.envelope.transaction_metadata
@@ -91,14 +94,28 @@ class Serializer:
             routing = None if routing.topic is None else Routing(routing.topic, dead=routing.dead)
         place = (table, run.op is Op.READ, routing)
         target = self._targets.get(place)
-        return target if target is not None else self._new_target(place)
+        return target if target is not None else self._admitted(run, place)
+
+    def _admitted(self, run: Run, place: Place) -> Target:
+        """The target of a table version that is new, or was refused the last time."""
+        prepare, kept = self._form.prepare, True
+        if self._parking is None:
+            target = self._new_target(place, prepare)
+        else:
+            target, kept = self._parking.target(place, run, self._new_target, prepare)
+        # An older version of the table no longer comes; keep the map as large as the number of live tables.
+        for old in [old for old in self._targets if _outdated(old, place)]:
+            del self._targets[old]
+        if kept:
+            self._targets[place] = target
+        return target
 
     def _encoder(self, table: Table, *, snapshot: bool, flat: bool = False) -> RowEncoder:
         config = self._config
         plan = plan_table(table, config.rules, config.values, config.compatibility, snapshot=snapshot)
         return RowEncoder(plan, self._on_null, flat=flat)
 
-    def _new_target(self, place: _Place) -> Target:
+    def _new_target(self, place: Place, prepare: Prepare) -> Target:
         table, snapshot, routing = place
         name, adjust = self._config.name, self._config.envelope.adjust_names
         dead = _dead(routing)
@@ -114,12 +131,7 @@ class Serializer:
         value = envelope.envelope_schema(plan, name, adjust=adjust) if flat is None else flat.schema(plan, name)
         # Dead letters of all tables share a topic, and no registry takes their schemas for versions of one.
         subject = topic_name(f"{topic}.{table}") if dead else topic
-        target = Target(topic, encoder, key, value, self._form.prepare(subject, key, value), flat)
-        # An older version of the table no longer comes; keep the map as large as the number of live tables.
-        for old in [old for old in self._targets if _outdated(old, place)]:
-            del self._targets[old]
-        self._targets[place] = target
-        return target
+        return Target(topic, encoder, key, value, prepare(subject, key, value), flat)
 
     def _events(
         self, run: Run, target: Target, moment: Moment, groups: dict[str, list[Record]], out: list[Group]
@@ -132,6 +144,8 @@ class Serializer:
                 continue
             record = self._form.event(event, run, target, self._origin, moment, block)
             headers = self._headers(event, target) + _of_run(run)
+            if target.parked:
+                headers += place_headers(run, event)
             records = [record]
             if self._tombstone_follows(event) and not _dead(run.routing):
                 records.append({"key": record["key"], "value": None})
@@ -248,7 +262,7 @@ class Serializer:
         out.append((topic, [self._form.datums(self._special[topic], key, value)]))
 
 
-def _outdated(old: _Place, new: _Place) -> bool:
+def _outdated(old: Place, new: Place) -> bool:
     """Whether `old` is another version of the table; what a transform failed at stands beside what it made."""
     same_table = old[0].oid == new[0].oid and old[1] == new[1]
     return same_table and old[0] is not new[0] and _dead(old[2]) == _dead(new[2])

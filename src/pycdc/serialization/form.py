@@ -17,7 +17,7 @@ from pycdc.serialization.provenance import Block, Moment, Origin
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
     """Where the rows of one table version go, and how. `form` is what the form prepared for it; `flat`: what becomes
-    of rows without an envelope."""
+    of rows without an envelope. `parked`: instead of the topic that its rows are meant for."""
 
     topic: str
     encoder: RowEncoder
@@ -25,6 +25,7 @@ class Target:
     value_schema: Schema
     form: Any
     flat: Flattening | None = None
+    parked: bool = False
 
     @property
     def plan(self) -> Plan:
