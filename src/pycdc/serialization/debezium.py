@@ -12,7 +12,8 @@ from typing import Any
 
 from pycdc.config import Config
 from pycdc.model import Batch, Op, Routing, Run, Table
-from pycdc.rows.encoder import OnNull, Record, RowEncoder
+from pycdc.rows.encoder import OnNull, Record, RowEncoder, UnexpectedNull
+from pycdc.rows.images import loosened
 from pycdc.rows.plan import plan_table
 from pycdc.rows.schema import Schema
 from pycdc.serialization import envelope
@@ -42,6 +43,7 @@ class Serializer:
         self._on_null = on_null
         self._parking = parking
         self._targets: dict[Place, Target] = {}
+        self._loosened: dict[Table, Table] = {}
         self._special: dict[str, Any] = {}
         self._skip = frozenset(Op(letter) for letter in config.envelope.skip)
         self._blocks = config.envelope.transaction_metadata
@@ -65,10 +67,19 @@ class Serializer:
             if run.table is None:
                 self._tableless(run, moment, groups, out)
                 continue
-            if self._router is not None and not _dead(run.routing) and self._router.takes(run.table):
-                self._route(self._router, run, run.table, groups, out)
-                continue
-            target = self._target(run, run.table)
+            self._rows(run, run.table, moment, groups, out)
+        if batch.position is not None:
+            self._heartbeat(moment, out)
+        return [group for group in out if group[1]]
+
+    def _rows(self, run: Run, table: Table, moment: Moment, groups: dict[str, list[Record]], out: list[Group]) -> None:
+        """Records of a run of rows, or of a truncate."""
+        written = self._loosened.get(table, table)
+        try:
+            if self._router is not None and not _dead(run.routing) and self._router.takes(table):
+                self._route(self._router, run, written, groups, out)
+                return
+            target = self._target(run, written)
             records = groups.get(target.topic)
             if records is None:
                 records = groups[target.topic] = []
@@ -77,12 +88,24 @@ class Serializer:
                 self._slow
                 or run.routing is not None
                 or run.transaction.came is not None
-                or not self._form.rows(run, target, self._origin, moment, records)
+                or not self._fast(run, target, moment, records)
             ):
                 self._events(run, target, moment, groups, out)
-        if batch.position is not None:
-            self._heartbeat(moment, out)
-        return [group for group in out if group[1]]
+        except UnexpectedNull as found:
+            # The table as it was when the rows were written, until the next version of it comes.
+            for old in [old for old in self._loosened if old.oid == table.oid]:
+                del self._loosened[old]
+            self._loosened[table] = loosened(written, found.columns)
+            self._rows(_from(run, found.index), table, moment, groups, out)
+
+    def _fast(self, run: Run, target: Target, moment: Moment, records: list[Record]) -> bool:
+        before = len(records)
+        try:
+            return self._form.rows(run, target, self._origin, moment, records)
+        except UnexpectedNull:
+            # Whoever makes single events knows at which one.
+            del records[before:]
+            return False
 
     def topics(self) -> Sequence[str]:
         """Topics of the tables seen so far."""
@@ -266,6 +289,12 @@ def _outdated(old: Place, new: Place) -> bool:
     """Whether `old` is another version of the table; what a transform failed at stands beside what it made."""
     same_table = old[0].oid == new[0].oid and old[1] == new[1]
     return same_table and old[0] is not new[0] and _dead(old[2]) == _dead(new[2])
+
+
+def _from(run: Run, index: int) -> Run:
+    """What is left of the run from that change of its transaction on."""
+    frames = run.frames[index - run.index :]
+    return Run(run.op, run.table, run.transaction, index, frames, run.marker, run.message, run.routing)
 
 
 def _dead(routing: Routing | None) -> bool:
