@@ -90,9 +90,15 @@ class Stream:
         self.admin = psycopg.connect(dsn, autocommit=True, row_factory=dict_row)
         option = "WITH (publish_via_partition_root = true)" if via_root else ""
         self.admin.execute(f"CREATE PUBLICATION everything FOR ALL TABLES {option}".encode())
-        source = {"dsn": dsn, "tables": list(tables), "publication": "everything", "snapshot": "never"}
-        made = {"name": "shop", "source": {"postgres": {**source, "manage_publication": False}}}
-        self.config = validate({**made, "sink": {"console": {}}, **sections})
+        source = {
+            "dsn": dsn,
+            "tables": list(tables),
+            "publication": "everything",
+            "manage_publication": False,
+            "slot": f"slot_{uuid.uuid4().hex}",
+            "snapshot": "never",
+        }
+        self.config = validate({"name": "shop", "source": {"postgres": source}, "sink": {"console": {}}, **sections})
         self.versions = Versions()
         self._stored: Checkpoint | None = None
         self._latest: tuple[PostgresConnector, Batch] | None = None

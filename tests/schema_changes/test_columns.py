@@ -229,7 +229,7 @@ def test_a_generated_column_that_becomes_ordinary_appears(stream: Stream) -> Non
 
 @pytest.mark.parametrize("identity", ["DEFAULT", "FULL"])
 def test_rows_with_null_from_before_the_column_was_not_null_keep_it(stream: Stream, identity: str) -> None:
-    """Read when the catalog says NOT NULL: in runs with others, in old rows, in several columns, one after the other."""
+    """Read when the catalog says NOT NULL: among others, in old rows, in one column after the other."""
     name = f"late_{identity.lower()}"
     stream.execute(f"CREATE TABLE {name} (id int PRIMARY KEY, a int, b text, c int)")
     stream.execute(f"ALTER TABLE {name} REPLICA IDENTITY {identity}")

@@ -211,13 +211,17 @@ class Serializer:
 
     def _route(self, router: Router, run: Run, table: Table, groups: dict[str, list[Record]], out: list[Group]) -> None:
         """Rows of an outbox table: each a record with headers, to a topic of its own."""
-        context, added = self._context(), _of_run(run)
-        for topic, record in router.records(run, table):
-            record["headers"] = context + record["headers"] + added
-            _append_apart(topic, [record], groups, out)
-        if self._blocks:
+        context, added, done = self._context(), _of_run(run), len(run.frames)
+        try:
+            for topic, record in router.records(run, table):
+                record["headers"] = context + record["headers"] + added
+                _append_apart(topic, [record], groups, out)
+        except UnexpectedNull as found:
+            done = found.index - run.index
+            raise
+        finally:
             # Events of a transaction are counted as the source has them.
-            for _ in run.frames:
+            for _ in range(done if self._blocks else 0):
                 self._block(run, str(table))
 
     def _block(self, run: Run, table: str) -> Block | None:
