@@ -80,7 +80,7 @@ class PipelineCollector(Collector):
         yield dead
         parked = CounterMetricFamily(
             "pycdc_parked_rows",
-            "Changes sent to the dead letters because the registry refused their schema.",
+            "Records sent to the dead letters because the registry refused their schema.",
             labels=["table"],
         )
         for table, count in self._progress.parked_rows.copy().items():

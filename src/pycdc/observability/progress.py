@@ -81,7 +81,7 @@ class Progress:
     slot_retained   bytes of WAL that the slot holds back, None where nobody measures it
     slot_state      the slot's wal_status (reserved, extended, unreserved, lost), None likewise
     refused         tables whose schema the registry refuses at present, and how it differs from the one before
-    parked_rows     changes of such tables, by table, that went to the dead letters instead
+    parked_rows     records of such tables, by table, that went to the dead letters instead
 
     Of the way back, where `tables` and `operations` count events by topic:
 

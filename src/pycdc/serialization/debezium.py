@@ -23,7 +23,7 @@ from pycdc.serialization.form import Form, Target
 from pycdc.serialization.headers import Header, key_text
 from pycdc.serialization.names import field_name, routed, topic_name
 from pycdc.serialization.outbox import Router
-from pycdc.serialization.parking import Parking, Place, Prepare, place_headers
+from pycdc.serialization.parking import Parking, Place, Prepare
 from pycdc.serialization.provenance import Block, Moment, Origin, source_datum
 
 Group = tuple[str, list[Record]]
@@ -88,6 +88,7 @@ class Serializer:
                 self._slow
                 or run.routing is not None
                 or run.transaction.came is not None
+                or target.parked
                 or not self._fast(run, target, moment, records)
             ):
                 self._events(run, target, moment, groups, out)
@@ -117,19 +118,19 @@ class Serializer:
             routing = None if routing.topic is None else Routing(routing.topic, dead=routing.dead)
         place = (table, run.op is Op.READ, routing)
         target = self._targets.get(place)
-        return target if target is not None else self._admitted(run, place)
+        return target if target is not None else self._admitted(place)
 
-    def _admitted(self, run: Run, place: Place) -> Target:
+    def _admitted(self, place: Place) -> Target:
         """The target of a table version that is new, or was refused the last time."""
-        prepare, kept = self._form.prepare, True
+        prepare = self._form.prepare
         if self._parking is None:
             target = self._new_target(place, prepare)
         else:
-            target, kept = self._parking.target(place, run, self._new_target, prepare)
+            target = self._parking.target(place, self._new_target, prepare)
         # An older version of the table no longer comes; keep the map as large as the number of live tables.
         for old in [old for old in self._targets if _outdated(old, place)]:
             del self._targets[old]
-        if kept:
+        if not target.parked:
             self._targets[place] = target
         return target
 
@@ -167,8 +168,8 @@ class Serializer:
                 continue
             record = self._form.event(event, run, target, self._origin, moment, block)
             headers = self._headers(event, target) + _of_run(run)
-            if target.parked:
-                headers += place_headers(run, event)
+            if target.parked and self._parking is not None:
+                headers += self._parking.headers(run, event, target)
             records = [record]
             if self._tombstone_follows(event) and not _dead(run.routing):
                 records.append({"key": record["key"], "value": None})

@@ -40,7 +40,6 @@ Make = Callable[[Place, Prepare], Target]
 @dataclass(slots=True)
 class _Parked:
     target: Target
-    headers: tuple[Header, ...]
     ask_again: float = 0.0
 
 
@@ -61,37 +60,45 @@ class Parking:
         self._clock = clock
         self._parked: dict[Place, _Parked] = {}
 
-    def target(self, place: Place, run: Run, make: Make, prepare: Prepare) -> tuple[Target, bool]:
-        """Where rows of `run` go, and whether they are to go there from now on; marks the run where they are parked.
+    def target(self, place: Place, make: Make, prepare: Prepare) -> Target:
+        """Where rows of the table go at present. `make` builds the target of a place, `prepare` is the form's.
 
-        `make` builds the target of a place, `prepare` is the form's. Raises SchemaIncompatible for a schema that is
-        no legal Avro: nothing could hold such rows.
+        Raises SchemaIncompatible for a schema that is no legal Avro: nothing could hold such rows.
         """
         parked = self._parked.get(place)
-        if parked is None or self._clock() >= parked.ask_again:
-            try:
-                target = make(place, prepare)
-            except SchemaIncompatible as refusal:
-                parked = self._park(place, make, refusal)
-            else:
-                self._accepted(place)
-                return target, True
-        self._mark(run, parked)
-        return parked.target, False
+        if parked is not None and self._clock() < parked.ask_again:
+            return parked.target
+        try:
+            target = make(place, prepare)
+        except SchemaIncompatible as refusal:
+            return self._park(place, make, refusal)
+        self._accepted(place)
+        return target
 
-    def _park(self, place: Place, make: Make, refusal: SchemaIncompatible) -> _Parked:
+    def headers(self, run: Run, event: Event, target: Target) -> list[Header]:
+        """Those of one parked record, which counts it: why it is here, and where it stands in the source."""
+        table = str(run.table)
+        self._progress.parked_rows[table] = self._progress.parked_rows.get(table, 0) + 1
+        position = Position(Lsn(run.transaction.commit_lsn), event.index)
+        return [
+            *target.parked,
+            ("__pycdc.lsn", str(Lsn(event.lsn)).encode()),
+            ("__pycdc.position", str(position).encode()),
+        ]
+
+    def _park(self, place: Place, make: Make, refusal: SchemaIncompatible) -> Target:
         parked = self._parked.get(place)
         if parked is None:
             meant = make(place, self._prepared)
             self._forget(place)
-            target = replace(meant, topic=self._topic, parked=True)
-            parked = self._parked[place] = _Parked(target, _headers(place[0], meant.topic, refusal))
+            target = replace(meant, topic=self._topic, parked=_headers(place[0], meant.topic, refusal))
+            parked = self._parked[place] = _Parked(target)
         parked.ask_again = self._clock() + ASK_AGAIN
         table = str(place[0])
         if self._progress.refused.get(table) != refusal.fact:
             self._progress.refused[table] = refusal.fact
             log.warning("parking rows of a table", table=table, topic=self._topic, reason=refusal.fact)
-        return parked
+        return parked.target
 
     def _prepared(self, topic: str, key: Schema | None, value: Schema) -> Any:
         """Under subjects of this very pair of schemas, which nothing can be incompatible with."""
@@ -102,12 +109,6 @@ class Parking:
             return self._id_for(f"{base}-{part}", avro_text(schema))
 
         return AvroForm(schema_id).prepare(topic, key, value)
-
-    def _mark(self, run: Run, parked: _Parked) -> None:
-        table = str(run.table)
-        self._progress.parked_rows[table] = self._progress.parked_rows.get(table, 0) + len(run.frames)
-        routing = run.routing or Routing()
-        run.routing = replace(routing, topic=self._topic, headers=(*routing.headers, *parked.headers))
 
     def _accepted(self, place: Place) -> None:
         self._forget(place)
@@ -130,9 +131,3 @@ def _headers(table: Table, topic: str, refusal: SchemaIncompatible) -> tuple[Hea
         ("__pycdc.topic", topic.encode()),
         ("__pycdc.table", str(table).encode()),
     )
-
-
-def place_headers(run: Run, event: Event) -> list[Header]:
-    """Where a parked change stands in the source."""
-    position = Position(Lsn(run.transaction.commit_lsn), event.index)
-    return [("__pycdc.lsn", str(Lsn(event.lsn)).encode()), ("__pycdc.position", str(position).encode())]
