@@ -254,3 +254,14 @@ def test_rows_with_null_from_before_the_column_was_not_null_keep_it(stream: Stre
             (3, 3, None, 3),
             (4, 4, "z", 4),
         ]
+
+
+def test_a_value_of_a_domain_that_is_gone_when_it_is_read_is_text(stream: Stream) -> None:
+    """The stream names the type by a number, and nothing tells any more what that was."""
+    stream.execute("CREATE DOMAIN gone AS int", "CREATE TABLE had_gone (id int PRIMARY KEY, n gone)")
+    with stream.stopped():
+        stream.write(
+            ["INSERT INTO had_gone VALUES (1, 7)", "ALTER TABLE had_gone ALTER n TYPE int", "DROP DOMAIN gone"]
+        )
+        stream.write(["INSERT INTO had_gone VALUES (2, 8)"])
+    assert [seen.after for seen in stream.read()] == [{"id": 1, "n": "7"}, {"id": 2, "n": 8}]
