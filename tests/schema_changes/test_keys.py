@@ -80,6 +80,12 @@ def test_a_row_is_keyed_by_the_key_that_it_was_written_under(
     assert keys(stream.read()) == expected
 
 
+def test_a_unique_index_stands_in_where_there_is_no_primary_key(stream: Stream) -> None:
+    name = made(stream, "id int, n int NOT NULL UNIQUE")
+    stream.write([insert(name, 1, 10)])
+    assert keys(stream.read()) == [{"n": 10}]
+
+
 def test_without_a_key_the_database_refuses_updates_and_rows_have_no_key(stream: Stream) -> None:
     """What a consumer, and the application, meets where the primary key of a published table is dropped."""
     name = made(stream, "id int PRIMARY KEY", "ALTER TABLE {t} DROP CONSTRAINT {t}_pkey")

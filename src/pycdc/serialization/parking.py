@@ -90,7 +90,6 @@ class Parking:
         parked = self._parked.get(place)
         if parked is None:
             meant = make(place, self._prepared)
-            self._forget(place)
             target = replace(meant, topic=self._topic, parked=_headers(place[0], meant.topic, refusal))
             parked = self._parked[place] = _Parked(target)
         parked.ask_again = self._clock() + ASK_AGAIN
