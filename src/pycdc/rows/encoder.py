@@ -140,9 +140,10 @@ class RowEncoder:
 
     def require_values(self, columns: Sequence[Text]) -> None:
         """Raise UnexpectedNull for a whole row of an older table than this one."""
-        lacking = [name for index, name in self._required.items() if columns[index] is None]
-        if lacking:
-            raise UnexpectedNull(lacking)
+        if None in columns:
+            lacking = [name for index, name in self._required.items() if columns[index] is None]
+            if lacking:
+                raise UnexpectedNull(lacking)
 
     def require_key(self, *, partial: bool) -> None:
         """Refuse an old row that does not hold the message key: its record would name another row."""

@@ -74,7 +74,7 @@ class Serializer:
 
     def _rows(self, run: Run, table: Table, moment: Moment, groups: dict[str, list[Record]], out: list[Group]) -> None:
         """Records of a run of rows, or of a truncate."""
-        written = self._loosened.get(table, table)
+        written = self._loosened.get(table, table) if self._loosened else table
         try:
             if self._router is not None and not _dead(run.routing) and self._router.takes(table):
                 self._route(self._router, run, written, groups, out)
@@ -84,29 +84,21 @@ class Serializer:
             if records is None:
                 records = groups[target.topic] = []
                 out.append((target.topic, records))
-            if (
-                self._slow
-                or run.routing is not None
-                or run.transaction.came is not None
-                or target.parked
-                or not self._fast(run, target, moment, records)
-            ):
-                self._events(run, target, moment, groups, out)
+            if not (self._slow or run.routing is not None or run.transaction.came is not None or target.parked):
+                before = len(records)
+                try:
+                    if self._form.rows(run, target, self._origin, moment, records):
+                        return
+                except UnexpectedNull:
+                    # Whoever makes single events knows at which one.
+                    del records[before:]
+            self._events(run, target, moment, groups, out)
         except UnexpectedNull as found:
             # The table as it was when the rows were written, until the next version of it comes.
             for old in [old for old in self._loosened if old.oid == table.oid]:
                 del self._loosened[old]
             self._loosened[table] = loosened(written, found.columns)
             self._rows(_from(run, found.index), table, moment, groups, out)
-
-    def _fast(self, run: Run, target: Target, moment: Moment, records: list[Record]) -> bool:
-        before = len(records)
-        try:
-            return self._form.rows(run, target, self._origin, moment, records)
-        except UnexpectedNull:
-            # Whoever makes single events knows at which one.
-            del records[before:]
-            return False
 
     def topics(self) -> Sequence[str]:
         """Topics of the tables seen so far."""
