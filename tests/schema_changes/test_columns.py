@@ -136,7 +136,7 @@ CHANGES = [
         **MOOD,
     ),
     Change("domain checked", "ALTER DOMAIN {t}_type ADD CHECK (VALUE > 0)", 1, **AMOUNT),
-    Change("domain not null", "ALTER DOMAIN {t}_type SET DEFAULT 4", 1, **AMOUNT),
+    Change("domain default", "ALTER DOMAIN {t}_type SET DEFAULT 4", 1, **AMOUNT),
     Change("domain to its base", "ALTER TABLE {t} ALTER n TYPE numeric(6,2)", 1, **AMOUNT),
     # What no consumer can see.
     Change("comment", "COMMENT ON TABLE {t} IS 'x'; COMMENT ON COLUMN {t}.n IS 'y'", 1),
