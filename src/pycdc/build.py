@@ -17,7 +17,7 @@ from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.workers import Workers
-from pycdc.encoding import Planner, read
+from pycdc.encoding import Planner, read, strict
 from pycdc.errors import ConfigError
 from pycdc.events import Applied, EventBatch
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
@@ -31,9 +31,11 @@ from pycdc.pipeline import Loop
 from pycdc.processes import Processes
 from pycdc.rows.schema import Schema
 from pycdc.serialization.avro import AvroForm, Part, registered
+from pycdc.serialization.compatibility import Levels
 from pycdc.serialization.debezium import Serializer
 from pycdc.serialization.form import Form
 from pycdc.serialization.json_form import JsonForm
+from pycdc.serialization.parking import Parking
 from pycdc.serialization.registry import SchemaRegistry
 from pycdc.sinks.console import ConsoleSink
 from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
@@ -57,10 +59,11 @@ def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
 def _capture_loop(config: Config, progress: Progress) -> Loop[Batch, Checkpoint]:
     offsets = build_offsets(config)
     stopping = threading.Event()
+    levels = Levels()
     transforms = CaptureTransforms(config, progress) if config.transforms else None
 
     def sink() -> Sink:
-        made = build_sink(config, offsets, progress, stopping)
+        made = build_sink(config, offsets, progress, stopping, levels)
         return made if transforms is None else TransformingSink(made, transforms)
 
     return Loop(
@@ -125,11 +128,11 @@ def build_workers(config: Config) -> Workers | None:
 
 
 def _schema_id(config: Config, topic: str, part: Part, schema: Schema) -> int:
-    """Of a snapshot's workers, once for each table."""
+    """For a snapshot's workers, once for each table. Raises SchemaIncompatible, whatever is to follow from that."""
     kafka = config.sink.kafka
     if kafka is None or kafka.registry is None:
         return 1
-    with closing(SchemaRegistry(kafka.registry)) as registry:
+    with closing(SchemaRegistry(strict(kafka.registry))) as registry:
         return registered(registry.id_for, registry.subject)(topic, part, schema)
 
 
@@ -172,13 +175,18 @@ def _kafka_offsets(config: Config, chosen: KafkaOffsets, kafka: KafkaSink | None
 
 
 def build_sink(
-    config: Config, offsets: OffsetStore, progress: Progress, stopping: threading.Event | None = None
+    config: Config,
+    offsets: OffsetStore,
+    progress: Progress,
+    stopping: threading.Event | None = None,
+    levels: Levels | None = None,
 ) -> Sink:
+    """`levels` is what earlier sinks owe to the registry."""
     chosen = config.sink
     if chosen.kafka is not None:
         with ExitStack() as opened:
-            form = _form(chosen.kafka, opened)
-            serializer = build_serializer(config, form, progress)
+            form, parking = _form(config, chosen.kafka, opened, progress, levels)
+            serializer = build_serializer(config, form, progress, parking)
             sink = KafkaProducerSink(serializer, chosen.kafka, offsets, stopping=stopping)
             sink.beside = opened.pop_all()
             return sink
@@ -211,23 +219,27 @@ class StoringSink:
         self._offsets.store(checkpoint)
 
 
-def build_serializer(config: Config, form: Form, progress: Progress) -> Serializer:
+def build_serializer(config: Config, form: Form, progress: Progress, parking: Parking | None = None) -> Serializer:
     catalog = Catalog(config.capture.dsn.get_secret_value())
     try:
         database = catalog.server().database
     finally:
         catalog.close()
-    return Serializer(config, database, form, progress.became_null)
+    return Serializer(config, database, form, progress.became_null, parking)
 
 
-def _form(kafka: KafkaSink, opened: ExitStack) -> Form:
-    """The form of the records. What it keeps open is pushed on `opened`."""
+def _form(
+    config: Config, kafka: KafkaSink, opened: ExitStack, progress: Progress, levels: Levels | None
+) -> tuple[Form, Parking | None]:
+    """The form of the records, and what sets those apart that it cannot write. What they keep open is pushed on
+    `opened`."""
     if kafka.format != "avro":
-        return JsonForm(schemas=kafka.format == "json_schema")
-    registry = _registry(kafka.registry)
-    assert registry is not None
-    opened.enter_context(closing(registry))
-    return AvroForm(registered(registry.id_for, registry.subject))
+        return JsonForm(schemas=kafka.format == "json_schema"), None
+    assert kafka.registry is not None
+    registry = opened.enter_context(closing(SchemaRegistry(kafka.registry, levels)))
+    parks = kafka.registry.on_incompatible == "park"
+    parking = Parking(config.dead_letters, registry.id_for, progress) if parks else None
+    return AvroForm(registered(registry.id_for, registry.subject)), parking
 
 
 def _registry(settings: Registry | None) -> SchemaRegistry | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
-from pycdc.config import Config, KafkaSink
+from pycdc.config import Config, KafkaSink, Registry
 from pycdc.connectors.postgres.facts import CopySource
 from pycdc.connectors.postgres.snapshot import SnapshotReader
 from pycdc.connectors.postgres.workers import Chunk, Group, Task, packed
@@ -181,6 +181,11 @@ def _form(config: Config, ids: Ids) -> Form:
     return AvroForm(_Known(ids, kafka)) if name == "avro" else JsonForm(schemas=name == "json_schema")
 
 
+def strict(settings: Registry) -> Registry:
+    """A registry that only says no: parking rows and lifting levels are the sink's."""
+    return settings.model_copy(update={"on_incompatible": "stop"})
+
+
 class _Known:
     """A `RegisterId` that asks only for what the plan does not tell."""
 
@@ -198,6 +203,6 @@ class _Known:
         if self._ask is None:
             from pycdc.serialization.registry import SchemaRegistry
 
-            registry = SchemaRegistry(self._settings)
+            registry = SchemaRegistry(strict(self._settings))
             self._ask = registered(registry.id_for, registry.subject)
         return self._ask(topic, part, schema)

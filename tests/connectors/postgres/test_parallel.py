@@ -26,9 +26,9 @@ from pycdc.connectors.postgres.facts import TableRef
 from pycdc.connectors.postgres.physical import Heap
 from pycdc.connectors.postgres.workers import Task, Workers
 from pycdc.encoding import Planner, read
-from pycdc.errors import ConversionError, EnvironmentNotReady, PycdcError
+from pycdc.errors import ConversionError, EnvironmentNotReady, PycdcError, SchemaIncompatible
 from pycdc.loading import validate
-from pycdc.model import Batch
+from pycdc.model import Batch, Table
 from pycdc.observability.progress import Progress
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
@@ -249,6 +249,31 @@ def test_a_table_without_blocks_of_rows_is_read_by_its_key(
     assert values(made.records, "keyless") == sorted(
         str({"v": row[0]}) for row in execute(database, "SELECT v FROM keyless")
     )
+
+
+@pytest.mark.pg("newest")
+def test_a_table_whose_schema_is_refused_is_left_to_the_pipeline_and_its_sink(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(database, TABLES)
+    plan = Planner.__call__
+
+    def refusing(self: Planner, table: Table, *args: Any) -> bytes:
+        if table.name == "many":
+            raise SchemaIncompatible("refused")
+        return plan(self, table, *args)
+
+    monkeypatch.setattr(Planner, "__call__", refusing)
+    monkeypatch.setattr(pinned, "_PING", 0.0)
+    rows: Counter[str] = Counter()
+
+    def count(batch: Batch) -> None:
+        rows.update({str(encoded.table): encoded.rows for encoded in batch.encoded})
+
+    made = snapshot(config_for(database, "refused"), threads, count)
+    assert rows["public.large"] > 0
+    assert "public.many" not in rows
+    assert values(made.records, "many") == values(snapshot(config_for(database, "alone"), None).records, "many")
 
 
 @pytest.mark.pg("newest")

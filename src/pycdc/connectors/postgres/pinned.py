@@ -24,6 +24,7 @@ from pycdc.connectors.postgres.physical import Delivered, Heap, Range
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.snapshot import Part, Rewritten, SnapshotReader
 from pycdc.connectors.postgres.workers import Chunk, Crew, Task, Workers, unpacked
+from pycdc.errors import SchemaIncompatible
 from pycdc.model import NOWHERE, Batch, Encoded, Position, Run, Table, Transaction
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress, TableSnapshot
@@ -158,8 +159,11 @@ class PinnedSnapshot:
     def _one_by_one(self, tables: Iterator[_Open | None]) -> Iterator[Batch]:
         for opened in tables:
             if opened is not None:
-                yield from self._in_blocks(opened) if opened.heap.ordinary else self._by_key(opened)
+                yield from self._alone(opened)
                 self._close(opened)
+
+    def _alone(self, opened: _Open) -> Iterator[Batch]:
+        return self._in_blocks(opened) if opened.heap.ordinary else self._by_key(opened)
 
     def _in_blocks(self, opened: _Open) -> Iterator[Batch]:
         for part in opened.ranges():
@@ -200,21 +204,30 @@ class PinnedSnapshot:
             if task is not None and chunk is not None:
                 yield from self._chunk(opened, task, chunk)
                 continue
-            if not opened.heap.ordinary:
-                yield from self._by_key(opened)
+            if not opened.plan:
+                yield from self._alone(opened)
             self._close(opened)
 
     def _jobs(self, tables: Iterator[_Open | None]) -> Iterator[tuple[_Open, Task | None]]:
         """The ranges of each table, and its end."""
-        assert self._workers is not None
         for opened in tables:
             if opened is None:
                 continue
-            if opened.heap.ordinary and opened.heap.blocks:
-                opened.plan = self._workers.plan(opened.table, opened.source, self._moment, self._database)
-                for part in opened.ranges():
-                    yield opened, Task(opened.plan, self._snapshot.name, part)
+            opened.plan = self._plan(opened)
+            for part in opened.ranges() if opened.plan else ():
+                yield opened, Task(opened.plan, self._snapshot.name, part)
             yield opened, None
+
+    def _plan(self, opened: _Open) -> bytes:
+        """Empty for a table that workers cannot read."""
+        assert self._workers is not None
+        if not opened.heap.ordinary:
+            return b""
+        try:
+            return self._workers.plan(opened.table, opened.source, self._moment, self._database)
+        except SchemaIncompatible:
+            # What is to become of its rows is the sink's business.
+            return b""
 
     def _chunk(self, opened: _Open, task: Task, chunk: Chunk) -> Iterator[Batch]:
         self._count(chunk)
@@ -273,8 +286,8 @@ class PinnedSnapshot:
         self._next_ping = now + _PING
         self._snapshot.ping()
         for opened in self._open:
-            # Those of other tables are at work themselves.
-            if self._crew is not None and opened.heap.ordinary:
+            # Without a plan it is at work itself.
+            if opened.plan:
                 opened.reader.ping()
 
     def _forget_before(self, reading: Reading) -> None:
