@@ -110,6 +110,7 @@ class Progress:
     nulled: dict[tuple[str, str], int] = field(default_factory=dict)
     dead_letters: dict[str, int] = field(default_factory=dict)
     unknown_types: dict[tuple[str, str], int] = field(default_factory=dict)
+    signals: Counter[tuple[str, str]] = field(default_factory=Counter)
     snapshot: list[TableSnapshot] = field(default_factory=list)
     last_error: str | None = None
     last_message: float = 0.0
@@ -143,6 +144,10 @@ class Progress:
     def became_null(self, table: str, column: str) -> None:
         """Count a value that has no representation and was written as NULL."""
         self.nulled[table, column] = self.nulled.get((table, column), 0) + 1
+
+    def signal(self, channel: str, outcome: str) -> None:
+        """Count a signal that came by the command, the table or the topic, and was obeyed or refused."""
+        self.signals[channel, outcome] += 1
 
     def dead_letter(self, table: str) -> None:
         """Count a change that a transform failed at."""
