@@ -116,8 +116,9 @@ def test_rows_that_are_in_the_table_are_no_signals_when_they_are_read(database: 
     execute(database, TABLES)
     signal(database, "execute-snapshot", snapshot_of("public.orders"))
     pipeline = Pipeline(config_for(database, snapshot="initial", snapshot_method="chunks", tables=[*CAPTURED, "ops.*"]))
+    assert pipeline.run(lambda p: p.nothing_left and p.durable > 0)
     catch_up(pipeline, database)
-    assert len(read(pipeline)) == 200 + 50 + 40 + 1 + sum(name == "finish" for name, _ in read(pipeline))
+    assert len(read(pipeline)) == 200 + 50 + 40 + 1
 
 
 def test_a_signal_table_that_is_captured_is_delivered_and_obeyed(database: str) -> None:
@@ -268,7 +269,7 @@ def test_a_line_for_the_log_has_the_position(
     caplog.set_level(logging.INFO)
     signal(database, "log", {"message": "we are at {}"})
     catch_up(pipeline, database)
-    (said,) = [record.__dict__["message"] for record in caplog.records if "a signal says" in record.getMessage()]
+    (said,) = [record.__dict__["said"] for record in caplog.records if "a signal says" in record.getMessage()]
     assert said.startswith("we are at ")
     assert "/" in said
 
@@ -303,7 +304,7 @@ def test_an_owner_is_told_to_publish_the_table(database: str) -> None:
 
 def test_an_expression_that_takes_too_long_is_cancelled(database: str) -> None:
     with pytest.raises(Unusable, match="takes too long"):
-        matching(database, ["public." + "a" * 50] * 20_000, [r"public\.((a*)*b?\3?)*(\2)+x"])
+        matching(database, ["public." + "a" * 63], [r"public\.(a*)(a*)(a*)(a*)(a*)(a*)(a*)\1\2\3\4\5\6\7"])
 
 
 def test_names_are_matched_as_a_whole_and_as_they_are(database: str) -> None:

@@ -120,18 +120,20 @@ class SignalTopic:
         log.info("listening to signals", topic=self._topic, partitions=len(partitions))
 
     def _listen(self, consumer: Consumer) -> None:
-        skipped: dict[int, int] = {}
+        done: dict[int, int] = {}
         while not self._stopping.is_set():
             message = consumer.poll(_POLL)
-            if message is None:
-                self._commit(consumer, skipped)
-                skipped.clear()
-            elif self._is_record(message):
-                skipped[message.partition() or 0] = (message.offset() or 0) + 1
-                if message.key() == self._key and message.value():
+            if message is not None and self._is_record(message):
+                ours = message.key() == self._key and bool(message.value())
+                if ours:
                     self._hear(message)
-                    self._commit(consumer, skipped)
-                    skipped.clear()
+                done[message.partition() or 0] = (message.offset() or 0) + 1
+                if not ours:
+                    continue
+            # What is for others is left behind when there is time.
+            if done:
+                self._commit(consumer, done)
+                done.clear()
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
@@ -151,10 +153,9 @@ class SignalTopic:
         self._said = ""
         log.info("passed on a signal", action=signal.type[:64], id=place)
 
-    def _commit(self, consumer: Consumer, heard: Mapping[int, int]) -> None:
-        if heard:
-            offsets = [TopicPartition(self._topic, number, offset) for number, offset in heard.items()]
-            consumer.commit(offsets=offsets, asynchronous=False)
+    def _commit(self, consumer: Consumer, done: Mapping[int, int]) -> None:
+        offsets = [TopicPartition(self._topic, number, offset) for number, offset in done.items()]
+        consumer.commit(offsets=offsets, asynchronous=False)
 
 
 class ListeningConnector:

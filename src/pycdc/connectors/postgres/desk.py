@@ -108,7 +108,7 @@ class SignalDesk:
         if request.action == "cancel":
             return self._cancel(self._named_in_backlog(request.collections) if request.collections else None)
         if request.action == "log":
-            log.info("a signal says", message=request.message.replace("{}", str(note.lsn)), id=signal.id)
+            log.info("a signal says", said=request.message.replace("{}", str(note.lsn)), id=signal.id)
         else:
             self._backlog.pause(request.action == "pause")
         return Outcome()
