@@ -194,6 +194,7 @@ def test_every_metric_is_documented() -> None:
     progress.operations["public.t", "c"] = progress.nulled["public.t", "c"] = 1
     progress.unknown_type("public.t", "geometry")
     progress.dead_letters["public.t"] = 1
+    progress.signal("table", "refused")
     table = TableSnapshot("public.t", estimated=1000)
     progress.snapshot.append(table)
     while table.rate is None:

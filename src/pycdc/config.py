@@ -952,7 +952,7 @@ class Signals(Model):
     Whoever may write there may have this pipeline's role run a snapshot's filter, in a read-only transaction.
     """
 
-    table: Annotated[str | None, Field(pattern=r"^[^.*]+(\.[^.*]+)?$")] = None
+    table: str | None = None
     """The signal table, `schema.table`: what is inserted into its columns id, type and data is a signal. Its rows are
     delivered only where `source.postgres.tables` names it too."""
     topic: str | None = None
@@ -966,6 +966,13 @@ class Signals(Model):
     """Consumer group that keeps the topic's offset. Default `pycdc-signals-{name}`."""
 
     _secret_options = field_validator("options", mode="before")(_kept_secret)
+
+    @field_validator("table")
+    @classmethod
+    def _one_table(cls, value: str | None) -> str | None:
+        if value is not None and ("*" in value or value.count(".") > 1 or not all(value.split("."))):
+            raise Refused("is not the name of one table", "write it as `schema.table`")
+        return value
 
     @property
     def schema_and_table(self) -> tuple[str, str] | None:
