@@ -117,6 +117,7 @@ class Backfill:
             self._reader.end()
             return False
         moment = Transaction(None, lsn, time.time_ns() // 1000)
+        self._restart_unless_in_place(reading, ref, source)
         self._source = source
         self._window = Window(number, reading, table, visibility, moment, [], last=True)
         self._whole_table_placed = False
@@ -127,6 +128,15 @@ class Backfill:
                 self._window = None
                 self._give_up(reading, error)
         return True
+
+    def _restart_unless_in_place(self, reading: Reading, ref: TableRef, source: CopySource) -> None:
+        """A key that was delivered is a place in the table that it is of, and in the order of its key."""
+        by = None if source.keyset is None else f"{ref.oid}: {source.keyset.order_name}"
+        if reading.after is not None and reading.by is not None and reading.by != by:
+            log.warning("a table or its key was changed while it was read; it is read again", table=str(reading))
+            self.backlog.restart(reading)
+            self._show([reading])
+        reading.by = by
 
     def _give_up(self, reading: Reading, error: PycdcError) -> None:
         """A wish that cannot be fulfilled, such as a condition that divides by zero, must not stop the stream."""
