@@ -116,7 +116,7 @@ def test_a_signal_that_cannot_be_passed_on_is_kept_and_comes_first(rig: Rig, cap
     rig.send({"type": "resume-snapshot"})
     listener = rig.listener()
     listener.start()
-    wait_for(lambda: any("have to wait" in record.getMessage() for record in caplog.records))
+    wait_for(lambda: any(record.__dict__.get("fact") == "the slot is not there yet" for record in caplog.records))
     listener.stop()
     assert rig.committed < 1, "an offset that is committed is a signal that is lost"
     rig.refuse = None
