@@ -80,6 +80,7 @@ class Progress:
     last_delivery   monotonic time at which the sink last took a batch or was not needed
     slot_retained   bytes of WAL that the slot holds back, None where nobody measures it
     slot_state      the slot's wal_status (reserved, extended, unreserved, lost), None likewise
+    signals         that came, by channel (command, table, topic) and whether they were obeyed
 
     Of the way back, where `tables` and `operations` count events by topic:
 

@@ -111,6 +111,13 @@ def test_a_row_is_read_by_the_order_of_its_columns() -> None:
     assert of_row(inserted(None, b"log", None), "0/7").data == ""
 
 
+def test_what_goes_into_the_log_has_no_control_characters() -> None:
+    signal = of_row(inserted(b"a\x1b[31m\nb", b"lo\x07g", b"{}"), "0/7")
+    assert (signal.id, signal.type) == ("a?[31m?b at 0/7", "lo?g")
+    assert of_message(b'{"type": "lo\\u001bg"}', "p").type == "lo?g"
+    assert asked("log", {"message": "é\r\x9b"}).message == "é??"
+
+
 @pytest.mark.parametrize("columns", [(b"1", b"log"), (b"\xff", b"log", b"{}")])
 def test_a_row_that_is_no_signal_is_refused(columns: tuple[bytes, ...]) -> None:
     with pytest.raises(Unusable, match="of the signal table"):

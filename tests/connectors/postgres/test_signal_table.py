@@ -305,7 +305,7 @@ def test_an_owner_is_told_to_publish_the_table(database: str) -> None:
 
 def test_an_expression_that_takes_too_long_is_cancelled(database: str) -> None:
     began = time.monotonic()
-    with pytest.raises(Unusable, match="takes too long"):
+    with pytest.raises(Unusable, match="take too long"):
         matching(database, ["public." + "a" * 63], [r"public\.(a*)(a*)(a*)(a*)(a*)(a*)(a*)\1\2\3\4\5\6\7"])
     assert time.monotonic() - began < 10
 

@@ -65,7 +65,7 @@ def of_row(frame: bytes, lsn: str) -> DebeziumSignal:
     if len(columns) < 3:
         raise Unusable(f"a row of the signal table has {len(columns)} columns", "publish its columns id, type and data")
     name, kind, data = map(_column, columns[:3])
-    return DebeziumSignal(f"{name} at {lsn}", kind, data, "table")
+    return DebeziumSignal(f"{_shown(name[:64])} at {lsn}", _shown(kind), data, "table")
 
 
 def of_message(value: bytes, place: str) -> DebeziumSignal:
@@ -81,7 +81,10 @@ def of_message(value: bytes, place: str) -> DebeziumSignal:
         )
     data = document.get("data") or {}
     return DebeziumSignal(
-        place, _string(document.get("type"), "type"), data if isinstance(data, str) else json.dumps(data), "topic"
+        place,
+        _shown(_string(document.get("type"), "type")),
+        data if isinstance(data, str) else json.dumps(data),
+        "topic",
     )
 
 
@@ -92,6 +95,11 @@ def _column(text: Text) -> str:
         raise Unusable("a row of the signal table is not UTF-8", "write plain text") from None
 
 
+def _shown(text: str) -> str:
+    """As a log may show it: a terminal obeys control characters."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def requested(signal: DebeziumSignal) -> Request:
     """What `signal` asks for. Raises Unusable."""
     action = _ACTIONS.get(signal.type)
@@ -99,7 +107,7 @@ def requested(signal: DebeziumSignal) -> Request:
         raise Unusable("its type is none that pycdc knows", f"use one of {', '.join(_ACTIONS)}")
     data = _object(signal.data)
     if action == "log":
-        return Request(action, message=_string(data.get("message"), "message"))
+        return Request(action, message=_shown(_string(data.get("message"), "message")))
     if action in ("pause", "resume"):
         return Request(action)
     kind = data.get("type") or "incremental"

@@ -8,7 +8,7 @@ tables (`public\\.order_.*`, `a|b`, `[^_]+`, `\\d`, `(?i)`) means the same to bo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 
@@ -17,11 +17,13 @@ from pycdc.connectors.postgres.session import connect, translate
 
 _SECONDS: Final = 1
 _IGNORING_CASE: Final = "(?i)"
-_ALONE: Final = "SELECT '' ~ %s"
+_ALONE: Final = "SELECT count('' ~ pattern) FROM unnest(%s::text[]) pattern"
 """An expression whose parentheses do not pair must not borrow those put around it."""
 _AS_A_WHOLE: Final = """
-SELECT name FROM unnest(%s::text[]) WITH ORDINALITY AS n (name, place)
- WHERE name = %s OR name ~ (%s || '^(?:' || %s || ')$') ORDER BY place
+SELECT p.number - 1, n.name
+  FROM unnest(%s::text[], %s::text[], %s::text[]) WITH ORDINALITY AS p (pattern, option, bare, number),
+       unnest(%s::text[]) WITH ORDINALITY AS n (name, place)
+ WHERE n.name = p.pattern OR n.name ~ (p.option || '^(?:' || p.bare || ')$') ORDER BY p.number, n.place
 """
 
 
@@ -32,20 +34,19 @@ def matching(
 
     Raises Unusable for what is no regular expression or takes too long, PycdcError where the database is away.
     """
+    bare = [pattern.removeprefix(_IGNORING_CASE) for pattern in patterns]
+    options = [_IGNORING_CASE if ignoring_case or b != p else "" for b, p in zip(bare, patterns, strict=True)]
+    found: list[list[str]] = [[] for _ in patterns]
     with connect(dsn) as connection:
         try:
             connection.execute(f"SET statement_timeout = '{_SECONDS}s'".encode())
-            return [_matched(connection, names, pattern, ignoring_case) for pattern in patterns]
+            connection.execute(_ALONE, (bare,))
+            for number, name in connection.execute(_AS_A_WHOLE, (list(patterns), options, bare, list(names))):
+                found[number].append(name)
         except psycopg.errors.QueryCanceled:
-            raise Unusable("a regular expression takes too long", "write a simpler one, or the names") from None
+            raise Unusable("its regular expressions take too long", "write simpler ones, or the names") from None
         except psycopg.DataError:
             raise Unusable("a regular expression is none", "write it as Postgres' `~` takes it, or the name") from None
         except psycopg.Error as error:
             raise translate(error) from None
-
-
-def _matched(connection: psycopg.Connection[Any], names: Sequence[str], pattern: str, ignoring_case: bool) -> list[str]:
-    bare = pattern.removeprefix(_IGNORING_CASE)
-    option = _IGNORING_CASE if ignoring_case or bare != pattern else ""
-    connection.execute(_ALONE, (bare,))
-    return [name for (name,) in connection.execute(_AS_A_WHOLE, (list(names), pattern, option, bare)).fetchall()]
+    return found
