@@ -22,7 +22,8 @@ class Reading:
     """A table still to be read: behind the key `after`, where that is known, without what was `delivered` in physical
     order, and under the condition `where`.
 
-    `rows` were delivered so far. `request` is the id of the signal that asked.
+    `rows` were delivered so far. `request` is the id of the signal that asked. `by` names the table's identity and the
+    order that `after` is a place in; None where nobody noted it.
     """
 
     schema: str
@@ -31,6 +32,7 @@ class Reading:
     rows: int = 0
     where: str | None = field(default=None, repr=False)
     request: str = INITIAL
+    by: str | None = None
     delivered: Delivered | None = None
 
     def __str__(self) -> str:
@@ -88,6 +90,12 @@ class Backlog:
         reading.delivered = delivered
         self.advance(reading, reading.after, rows)
 
+    def restart(self, reading: Reading) -> None:
+        """Read the table from its beginning: what was delivered of it says nothing of the rest."""
+        reading.after, reading.delivered, reading.rows = None, None, 0
+        self._documents[reading] = _document(reading)
+        self._changed()
+
     def finish(self, reading: Reading) -> None:
         del self._documents[reading]
         self._changed()
@@ -111,6 +119,8 @@ def _document(reading: Reading) -> dict[str, Any]:
     if reading.after is not None:
         # Texts of a database in SQL_ASCII need not be UTF-8.
         document["after"] = [text.decode("utf-8", "surrogateescape") for text in reading.after]
+        if reading.by is not None:
+            document["by"] = reading.by
     if reading.delivered is not None:
         document["delivered"] = asdict(reading.delivered)
     if reading.rows:
@@ -132,5 +142,6 @@ def _reading(document: Mapping[str, Any]) -> Reading:
         document.get("rows", 0),
         document.get("where"),
         document.get("request", INITIAL),
+        document.get("by"),
         None if delivered is None else Delivered(**delivered),
     )
