@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pycdc.connectors.kafka.decoding import Decoder
-from pycdc.connectors.kafka.fetched import MANY, Fetched, portions
+from pycdc.connectors.kafka.fetched import MANY, Fetched, Places, portions
 from pycdc.events import Partition
 
 A, B = Partition("t", 0), Partition("t", 1)
@@ -59,7 +59,8 @@ def fetched(count: int, turns: Counter[Partition]) -> Fetched:
     """`count` records of each of two partitions, read from offset 5 on with gaps."""
     record: Any = Record(value=b'{"id": 1}')
     places = [(record, partition, 5 + 2 * number) for number in range(count) for partition in (A, B)]
-    return Fetched(places, {A: 5, B: 4}, turns)
+    messages, partitions, offsets = (list(column) for column in zip(*places, strict=True))
+    return Fetched(Places(messages, partitions, offsets), {A: 5, B: 4}, turns)
 
 
 @pytest.mark.parametrize("count", [1, MANY])

@@ -6,49 +6,113 @@ decoded meanwhile. A few records are decoded at once, because a thread costs mor
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Message
 
 from pycdc.connectors.kafka.decoding import Decoder
-from pycdc.events import Event, EventBatch, Offsets, Partition
+from pycdc.connectors.kafka.lane_reader import LaneReader
+from pycdc.events import Event, EventBatch, Load, Offsets, Partition
+from pycdc.interfaces import Unfit
+from pycdc.origins import read_headers
 
 MANY: Final = 200
-"""Records from which on a batch is decoded ahead."""
+"""Records from which on a batch is decoded ahead, and by lanes where it fits them."""
 
-Place = tuple[Message, Partition, int]
-"""A record, where it is from, and its offset."""
+
+class Places(NamedTuple):
+    """Records, where each is from, and its offset."""
+
+    messages: list[Message]
+    partitions: list[Partition]
+    offsets: list[int]
 
 
 class Fetched:
     """`starts` are the offsets that each partition was read to before; `turns` count how often it began anew: one that
     did so meanwhile is left out of the batch."""
 
-    def __init__(self, places: list[Place], starts: dict[Partition, int], turns: Mapping[Partition, int]) -> None:
+    def __init__(
+        self,
+        places: Places,
+        starts: dict[Partition, int],
+        turns: Mapping[Partition, int],
+        lanes: LaneReader | None = None,
+    ) -> None:
         self._places = places
         self._starts = starts
         self._turns = {partition: turns[partition] for partition in starts}
-        self._events: Future[list[Event]] | None = None
+        self._lanes = lanes
+        self._ahead: Future[Load | list[Event]] | None = None
 
     def decode_ahead(self, decoder: Decoder, executor: Executor) -> None:
-        if len(self._places) >= MANY:
-            self._events = executor.submit(_decoded, decoder, self._places)
+        if len(self._places.messages) >= MANY:
+            self._ahead = executor.submit(_ahead, decoder, self._lanes, self._places)
 
     def batch(self, decoder: Decoder, turns: Mapping[Partition, int]) -> EventBatch | None:
         """None where nothing is left. Raises PycdcError where the registry cannot be asked."""
-        events = _decoded(decoder, self._places) if self._events is None else self._events.result()
+        made = _decoded(decoder, self._places) if self._ahead is None else self._ahead.result()
         stale = {partition for partition, turn in self._turns.items() if turns.get(partition) != turn}
+        if isinstance(made, Load) and not stale:
+            offsets = zip(self._places.partitions, self._places.offsets, strict=True)
+            return self._of({partition: offset + 1 for partition, offset in dict(offsets).items()}, made)
+        events = made.events() if isinstance(made, Load) else made
         if stale:
             events = [event for event in events if event.partition not in stale]
         if not events:
             return None
-        ends = {event.partition: event.offset + 1 for event in events}
-        return EventBatch(events, Offsets(ends), starts={partition: self._starts[partition] for partition in ends})
+        return self._of({event.partition: event.offset + 1 for event in events}, events)
+
+    def _of(self, ends: dict[Partition, int], made: Load | list[Event]) -> EventBatch:
+        starts = {partition: self._starts[partition] for partition in ends}
+        if isinstance(made, Load):
+            return EventBatch(position=Offsets(ends), starts=starts, load=made)
+        return EventBatch(made, Offsets(ends), starts=starts)
 
 
-def _decoded(decoder: Decoder, places: list[Place]) -> list[Event]:
+def _ahead(decoder: Decoder, lanes: LaneReader | None, places: Places) -> Load | list[Event]:
+    try:
+        if lanes is not None:
+            return _loaded(decoder, lanes, places)
+    except Unfit:
+        pass  # the plain way takes everything
+    return _decoded(decoder, places)
+
+
+def _loaded(decoder: Decoder, lanes: LaneReader, places: Places) -> Load:
+    """Raises Unfit."""
+    messages = places.messages
+    headers: Any = [message.headers() for message in messages]
+    if any(headers) and any(own and read_headers(own) is not None for own in headers):
+        raise Unfit  # a mark holds for a transaction: such are taken apart
+    counts: Counter[str] = Counter()
+    for partition, count in Counter(places.partitions).items():
+        counts[partition.topic] += count
+    parts, removed = [], {}
+    for topic in counts:
+        own = messages
+        if len(counts) > 1:
+            spots = zip(messages, places.partitions, strict=True)
+            own = [message for message, partition in spots if partition.topic == topic]
+        part, removals = lanes.part(topic, [one.key() for one in own], [one.value() for one in own])
+        parts.append(part)
+        if removals:
+            removed[topic] = removals
+    newest = dict(zip(places.partitions, messages, strict=True))
+    return Load(
+        parts,
+        len(messages),
+        counts,
+        removed,
+        {partition: message.timestamp()[1] for partition, message in newest.items()},
+        lambda: _decoded(decoder, places),
+    )
+
+
+def _decoded(decoder: Decoder, places: Places) -> list[Event]:
     event = decoder.event
     return [
         event(
@@ -59,7 +123,7 @@ def _decoded(decoder: Decoder, places: list[Place]) -> list[Event]:
             message.value(),
             tuple(message.headers() or ()),
         )
-        for message, partition, offset in places
+        for message, partition, offset in zip(*places, strict=True)
     ]
 
 
