@@ -189,7 +189,7 @@ class KafkaConnector:
     def _fetched(self, messages: list[Message]) -> Fetched:
         """Take note of what was read."""
         places, starts = Places([], [], []), dict[Partition, int]()
-        following, last, partition = self._next, None, None
+        following, last, partition, ahead = self._next, None, None, 0
         for message in messages:
             error, offset = message.error(), message.offset()
             if error is not None:
@@ -201,14 +201,15 @@ class KafkaConnector:
                 # Fetched before the partition changed hands or was held.
                 partition = None if partition in self._held else partition
                 if partition is not None:
-                    starts.setdefault(partition, following[partition])
+                    ahead = following[partition]
+                    starts.setdefault(partition, ahead)
             # The same, or before it began anew.
-            if partition is None or offset < following[partition]:
+            if partition is None or offset < ahead:
                 continue
             places.messages.append(message)
             places.partitions.append(partition)
             places.offsets.append(offset)
-            following[partition] = offset + 1
+            following[partition] = ahead = offset + 1
         return Fetched(places, starts, self._turns, self._lanes)
 
     def _batch(self, fetched: Fetched) -> EventBatch | None:

@@ -130,10 +130,6 @@ class Decoder:
         schema = self._schemas.get(prefix)
         return None if schema is None else schema.parsed
 
-    def whole(self, data: bytes) -> Any:
-        """All that a record of a known schema says. Raises Malformed."""
-        return self._schemas[data[:HEADER]].whole(data)
-
     def is_avro(self, data: bytes) -> bool:
         """Whether it is read as Avro; what is not never fails as a key."""
         if self._form == "auto":

@@ -6,7 +6,6 @@ decoded meanwhile. A few records are decoded at once, because a thread costs mor
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any, Final, NamedTuple
@@ -29,6 +28,13 @@ class Places(NamedTuple):
     messages: list[Message]
     partitions: list[Partition]
     offsets: list[int]
+
+    def lasts(self) -> dict[Partition, int]:
+        """The place of each partition's last record."""
+        first = self.partitions[0]
+        if self.partitions.count(first) == len(self.partitions):
+            return {first: len(self.partitions) - 1}
+        return {partition: place for place, partition in enumerate(self.partitions)}
 
 
 class Fetched:
@@ -57,8 +63,8 @@ class Fetched:
         made = _decoded(decoder, self._places) if self._ahead is None else self._ahead.result()
         stale = {partition for partition, turn in self._turns.items() if turns.get(partition) != turn}
         if isinstance(made, Load) and not stale:
-            offsets = zip(self._places.partitions, self._places.offsets, strict=True)
-            return self._of({partition: offset + 1 for partition, offset in dict(offsets).items()}, made)
+            offsets = self._places.offsets
+            return self._of({partition: offsets[last] + 1 for partition, last in self._places.lasts().items()}, made)
         events = made.events() if isinstance(made, Load) else made
         if stale:
             events = [event for event in events if event.partition not in stale]
@@ -86,30 +92,22 @@ def _loaded(decoder: Decoder, lanes: LaneReader, places: Places) -> Load:
     """Raises Unfit."""
     messages = places.messages
     headers: Any = [message.headers() for message in messages]
-    if any(headers) and any(own and read_headers(own) is not None for own in headers):
+    if any(headers) and any(read_headers(own) is not None for own in headers if own):
         raise Unfit  # a mark holds for a transaction: such are taken apart
-    counts: Counter[str] = Counter()
-    for partition, count in Counter(places.partitions).items():
-        counts[partition.topic] += count
-    parts, removed = [], {}
-    for topic in counts:
+    lasts = places.lasts()
+    parts, counts, removed = [], {}, {}
+    for topic in dict.fromkeys(partition.topic for partition in lasts):
         own = messages
-        if len(counts) > 1:
+        if len(lasts) > 1:
             spots = zip(messages, places.partitions, strict=True)
             own = [message for message, partition in spots if partition.topic == topic]
         part, removals = lanes.part(topic, [one.key() for one in own], [one.value() for one in own])
         parts.append(part)
+        counts[topic] = len(own)
         if removals:
             removed[topic] = removals
-    newest = dict(zip(places.partitions, messages, strict=True))
-    return Load(
-        parts,
-        len(messages),
-        counts,
-        removed,
-        {partition: message.timestamp()[1] for partition, message in newest.items()},
-        lambda: _decoded(decoder, places),
-    )
+    newest = {partition: messages[last].timestamp()[1] for partition, last in lasts.items()}
+    return Load(parts, len(messages), counts, removed, newest, lambda: _decoded(decoder, places))
 
 
 def _decoded(decoder: Decoder, places: Places) -> list[Event]:

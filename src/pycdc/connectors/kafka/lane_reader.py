@@ -14,7 +14,10 @@ from pycdc.connectors.kafka.avro_reader import NUMBER, AvroCompiler, logical
 from pycdc.connectors.kafka.decoding import HEADER, Decoder, is_envelope
 from pycdc.events import Field, LaneRow, Removal
 from pycdc.interfaces import Lane, Lanes, Unfit
+from pycdc.observability.logger import get_logger
 from pycdc.rows._codegen import compile_function
+
+log = get_logger()
 
 Bytes = bytes | None
 ReadRows = Callable[[list[Bytes], Callable[[LaneRow | None], None]], int]
@@ -43,13 +46,9 @@ class LaneReader:
         lane = None if schema is None else self._lanes.lane(topic, schema.fields)
         if prefix is None or schema is None or lane is None:
             raise Unfit
-        known, read = self._rows.get((topic, prefix), (None, None))
-        if known is not lane or read is None:
-            read = _compiled(prefix, schema, lane, self._decoder.whole)
-            self._rows[topic, prefix] = lane, read
         rows: list[Any] = []
         try:
-            removals = read(values, rows.append)
+            removals = self._reading(topic, prefix, schema, lane)(values, rows.append)
             told = self._told(keys, lane.key)
             if removals:
                 rows = [
@@ -59,6 +58,12 @@ class LaneReader:
             # Truncated or foreign bytes fail in whatever way they like; the twin says how.
             raise Unfit from None
         return lane.load(rows, removals), removals
+
+    def _reading(self, topic: str, prefix: bytes, schema: _Schema, lane: Lane) -> ReadRows:
+        known = self._rows.get((topic, prefix))
+        if known is None or known[0] is not lane:
+            known = self._rows[topic, prefix] = lane, _compiled(prefix, schema, lane)
+        return known[1]
 
     def _schema(self, prefix: bytes) -> _Schema | None:
         parsed = self._decoder.known(prefix)
@@ -81,9 +86,17 @@ class LaneReader:
         return read(keys)
 
 
-def _compiled(prefix: bytes, schema: _Schema, lane: Lane, whole: Callable[[bytes], Any]) -> ReadRows:
+def _compiled(prefix: bytes, schema: _Schema, lane: Lane) -> ReadRows:
     compiler = _RowCompiler(prefix)
-    return compiler.envelope(schema, lane, whole) if schema.envelope else compiler.flat(schema, lane)
+    try:
+        return compiler.envelope(schema, lane) if schema.envelope else compiler.flat(schema, lane)
+    except (KeyError, TypeError, ValueError) as error:
+        log.debug("a schema has no lane", reason=type(error).__name__)
+        return _none
+
+
+def _none(values: list[Bytes], add: Callable[[LaneRow | None], None]) -> int:
+    raise Unfit
 
 
 class _Schema(NamedTuple):
@@ -155,20 +168,20 @@ class _RowCompiler(AvroCompiler):
         self.names |= {"prefix": prefix, "Removal": Removal, "from_bytes": int.from_bytes}
         self._mode = "any"
 
-    def envelope(self, schema: _Schema, lane: Lane, whole: Callable[[bytes], Any]) -> ReadRows:
-        self.names["gone"] = _gone(whole, lane.key)
+    def envelope(self, schema: _Schema, lane: Lane) -> ReadRows:
+        self._define("gone", self._gone(schema, lane))
         before, after = (field["type"] for field in schema.parsed["fields"][:2])
         values, lines = self._fields(schema.row, lane.take)
         body = [
             "n = d[p]",
             "p += 1",
             f"if n == {2 * _place(before)}:",
-            *("    " + line for line in self._passed(schema.row)),
+            *("    " + line for line in self._passed_over(schema.row)),
             f"elif n != {2 * before.index('null')}: raise ValueError",
             "n = d[p]",
             "p += 1",
             f"if n == {2 * after.index('null')}:",
-            "    add(gone(d))",
+            "    add(gone(d, 5))",
             "    removed += 1",
             "    continue",
             f"if n != {2 * _place(after)}: raise ValueError",
@@ -248,8 +261,29 @@ class _RowCompiler(AvroCompiler):
             lines += self._read_as(field_of(field).kind if field["name"] in taken else "any", field["type"], name)
         return values, lines
 
-    def _passed(self, record: Mapping[str, Any]) -> list[str]:
-        return [line for field in record["fields"] for line in self._read_as("passed", field["type"], "x")]
+    def _gone(self, schema: _Schema, lane: Lane) -> list[str]:
+        """From an envelope without a row after the change to its removal."""
+        before, _, *others = (field for field in schema.parsed["fields"])
+        names = {field.name for field in lane.key}
+        keys: dict[str, str] = {}
+        lines = [f"if d[p] != {2 * _place(before['type'])}: raise ValueError", "p += 1"]
+        for field in schema.row["fields"]:
+            wanted = field["name"] in names
+            target = self._new("k") if wanted else "x"
+            keys |= {field["name"]: target} if wanted else {}
+            lines += self._read_as(field_of(field).kind if wanted else "passed", field["type"], target)
+        lines.append("p += 1")
+        for field in others:
+            is_op = field["name"] == "op"
+            lines += self._read_as("any", field["type"], "op") if is_op else self._passed_over(field["type"])
+        key = _tuple(keys[field.name] for field in lane.key)
+        lines += [f"key = {key}", "if op != 'd' or p != len(d) or None in key: raise ValueError"]
+        return [*lines, "return Removal(key, False)"]
+
+    def _passed_over(self, schema: Any) -> list[str]:
+        if isinstance(schema, dict) and schema["type"] == "record":
+            return [line for field in schema["fields"] for line in self._passed_over(field["type"])]
+        return self._read_as("passed", schema, "x")
 
     def _read_as(self, mode: str, schema: Any, target: str) -> list[str]:
         self._mode, before = mode, self._mode
@@ -262,6 +296,8 @@ class _RowCompiler(AvroCompiler):
             return [*NUMBER, "q = p + (n >> 1)", f"{target} = d[p:q]", "p = q"]
         if kind in ("string", "bytes") and self._mode == "passed":
             return [*NUMBER, "p += n >> 1"]
+        if kind in ("int", "long") and self._mode == "passed":
+            return ["while d[p] > 127: p += 1", "p += 1"]
         return super()._plain(kind, target)
 
     def _converted(self, schema: Any, target: str) -> list[str]:
@@ -277,20 +313,6 @@ class _RowCompiler(AvroCompiler):
         lines = super()._defined(schema, target)
         self._mode = before
         return lines
-
-
-def _gone(whole: Callable[[bytes], Any], key: tuple[Field, ...]) -> Callable[[bytes], Removal]:
-    """The removal that an envelope without a row after the change tells; such are rare enough to be read whole."""
-
-    def gone(data: bytes) -> Removal:
-        envelope = whole(data)
-        if envelope["op"] != "d":
-            raise Unfit
-        row = envelope["before"]
-        values = (row[field.name] for field in key)
-        return Removal(_required(tuple(value.encode() if isinstance(value, str) else value for value in values)), False)
-
-    return gone
 
 
 def _place(union: list[Any]) -> int:

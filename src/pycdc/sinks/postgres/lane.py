@@ -10,9 +10,9 @@ and the truth.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import psycopg
@@ -94,17 +94,9 @@ class Plan:
     def load(self, rows: list[LaneRow], removals: int) -> Part:
         """See `Lane.load`."""
         written, removed = self._split(rows) if removals else (rows, {})
-        width = len(self.key)
-        if not removals and len(rows) > 1:
-            key = itemgetter(0) if width == 1 else itemgetter(slice(0, width))
-            last = dict(zip(map(key, rows), rows, strict=True))
-            if len(last) < len(rows):
-                if self.shape.operation == "insert":
-                    raise Unfit
-                written = list(last.values())
         statements = []
         if written:
-            statements.append(self._writing(self._sorted(written)))
+            statements.append(self._writing(written))
         if removed:
             statements.append(self._deleting(removed))
         return Part(self, tuple(statements))
@@ -128,38 +120,45 @@ class Plan:
             written[key] = row
         return list(written.values()), removed
 
-    def _sorted(self, rows: list[LaneRow]) -> list[LaneRow]:
-        """By the key's texts, as in `writes`: numbers of as many digits are in that order anyway."""
-        if len(self.key) == 1 and self.key[0].kind == "number":
-            numbers: list[Any] = [row[0] for row in rows]
-            if None in numbers:
-                raise Unfit
-            low, high = min(numbers), max(numbers)
-            if low >= 0 and len(str(low)) == len(str(high)):
-                return sorted(rows, key=itemgetter(0))
-        return sorted(rows, key=self._texts)
-
-    def _texts(self, row: tuple[Any, ...]) -> list[bytes]:
-        """Raises Unfit where a column of the key is null."""
-        out = []
-        for value in row[: len(self.key)]:
-            if value is None:
-                raise Unfit
-            out.append(value if isinstance(value, bytes) else str(value).encode())
-        return out
-
     def _writing(self, rows: list[LaneRow]) -> Statement:
-        columns = [array(column) for array, column in zip(self._arrays, zip(*rows, strict=True), strict=True)]
-        columns += [constant(text, len(rows)) for text in self._constants]
-        return Statement(self.shape, self._how, len(rows), [*columns, *self._how.own])
+        columns = list(zip(*rows, strict=True))
+        keys = self._keys(columns)
+        last = dict(zip(keys, rows, strict=True)) if len(set(keys)) < len(rows) else {}
+        if last and self.shape.operation == "insert":
+            raise Unfit
+        ordered = self._ordered(last or keys)
+        if ordered != keys:
+            of_key = last or dict(zip(keys, rows, strict=True))
+            columns = list(zip(*[of_key[key] for key in ordered], strict=True))
+        arrays = [array(column) for array, column in zip(self._arrays, columns, strict=True)]
+        arrays += [constant(text, len(ordered)) for text in self._constants]
+        return Statement(self.shape, self._how, len(ordered), [*arrays, *self._how.own])
+
+    def _keys(self, columns: list[tuple[Any, ...]]) -> list[Any]:
+        """One value, or several of them, of each row. Raises Unfit for null."""
+        of_key = columns[: len(self.key)]
+        if any(None in column for column in of_key):
+            raise Unfit
+        return list(of_key[0]) if len(of_key) == 1 else list(zip(*of_key, strict=True))
+
+    def _ordered(self, keys: Collection[Any]) -> list[Any]:
+        """By their texts, as in `writes`: numbers of as many digits are in that order anyway."""
+        if len(self.key) > 1:
+            return sorted(keys, key=lambda key: [*map(_text, key)])
+        if self.key[0].kind == "number":
+            low, high = min(keys), max(keys)
+            if low < 0 or len(str(low)) < len(str(high)):
+                return sorted(keys, key=str)
+        return sorted(keys)
 
     def _deleting(self, removed: dict[tuple[Any, ...], bool]) -> Statement:
         if self._removing is None:
             raise Unfit
-        keys = sorted(removed, key=self._texts)
-        columns = [array(column) for array, column in zip(self._arrays, zip(*keys, strict=True), strict=False)]
-        parameters = [*columns, *self._removing.own]
-        return Statement(self._removal, self._removing, len(keys), parameters, tuple(removed[key] for key in keys))
+        keys = self._ordered(removed if len(self.key) > 1 else [key for (key,) in removed])
+        rows = keys if len(self.key) > 1 else [(key,) for key in keys]
+        columns = [array(column) for array, column in zip(self._arrays, zip(*rows, strict=True), strict=False)]
+        missing = tuple(removed[row] for row in rows)
+        return Statement(self._removal, self._removing, len(rows), [*columns, *self._removing.own], missing)
 
 
 def _assigned(plain: PlainRoute, fields: Mapping[str, Field]) -> dict[str, str]:
@@ -178,6 +177,10 @@ def _assigned(plain: PlainRoute, fields: Mapping[str, Field]) -> dict[str, str]:
         if path in fields
         if not (column in plain.key or column in plain.constants or columns[column].generated)
     }
+
+
+def _text(value: int | bytes) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
 
 
 def _at_once(conflicts: Conflicts, shape: Shape) -> AtOnce:

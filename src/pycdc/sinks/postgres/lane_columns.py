@@ -46,18 +46,14 @@ def _decimals(values: Sequence[int | None], scale: int) -> str:
 
 
 def _texts(values: Sequence[bytes | None], unavailable: bytes) -> str:
-    if None in values:
-        told = [value for value in values if value is not None]
-        body = b",".join([b"NULL" if value is None else b'"' + value + b'"' for value in values])
-        quotes = 2 * len(told)
-    else:
-        body = b'"' + b'","'.join(values) + b'"'  # type: ignore[arg-type]
-        quotes = 2 * len(values)
-    if b"\0" in body or unavailable in body:
+    """Nulls are joined as what no text may hold, so that a column is looked over at once."""
+    nulls = values.count(None)
+    body = b'"' + b'","'.join([b"\0" if value is None else value for value in values] if nulls else values) + b'"'  # type: ignore[arg-type]
+    if body.count(b"\0") != nulls or unavailable in body:
         raise Unfit
     try:
-        if b"\\" not in body and body.count(b'"') == quotes:
-            return "{" + body.decode() + "}"
+        if b"\\" not in body and body.count(b'"') == 2 * len(values):
+            return "{" + body.replace(b'"\0"', b"NULL").decode() + "}"
         return array_of([None if value is None else value.decode() for value in values])
     except UnicodeDecodeError:
         raise Unfit from None
