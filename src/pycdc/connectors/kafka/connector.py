@@ -21,6 +21,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from typing import Final, Protocol, TypeVar
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -28,7 +29,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Me
 from pycdc.config import Config
 from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.kafka.faults import LastTrouble, refused_option, unreadable
-from pycdc.connectors.kafka.fetched import MANY, Fetched, Places, portions
+from pycdc.connectors.kafka.fetched import MANY, Fetched, portions
 from pycdc.connectors.kafka.hearing import Hearing
 from pycdc.connectors.kafka.lag import Lag
 from pycdc.connectors.kafka.lane_reader import LaneReader
@@ -188,29 +189,29 @@ class KafkaConnector:
 
     def _fetched(self, messages: list[Message]) -> Fetched:
         """Take note of what was read."""
-        places, starts = Places([], [], []), dict[Partition, int]()
-        following, last, partition, ahead = self._next, None, None, 0
-        for message in messages:
-            error, offset = message.error(), message.offset()
-            if error is not None:
-                self._check(error, _partition(message), offset)
-                continue
-            spot = (message.topic(), message.partition())
-            if spot != last:
-                last, partition = spot, self._partitions.get(spot)
-                # Fetched before the partition changed hands or was held.
-                partition = None if partition in self._held else partition
-                if partition is not None:
-                    ahead = following[partition]
-                    starts.setdefault(partition, ahead)
-            # The same, or before it began anew.
-            if partition is None or offset < ahead:
-                continue
-            places.messages.append(message)
-            places.partitions.append(partition)
-            places.offsets.append(offset)
-            following[partition] = ahead = offset + 1
-        return Fetched(places, starts, self._turns, self._lanes)
+        fetched = Fetched(self._turns, self._lanes)
+        errors = [message.error() for message in messages]
+        if errors.count(None) == len(errors):
+            self._take(messages, fetched)
+            return fetched
+        for message, error in zip(messages, errors, strict=True):
+            if error is None:
+                self._take([message], fetched)
+            else:
+                self._check(error, _partition(message), message.offset())
+        return fetched
+
+    def _take(self, messages: list[Message], fetched: Fetched) -> None:
+        """Records come in runs of a partition."""
+        first = 0
+        for spot, run in groupby([(message.topic(), message.partition()) for message in messages]):
+            last = first + len(list(run))
+            partition = self._partitions.get(spot)
+            # Else fetched before the partition changed hands or was held.
+            if partition is not None and partition not in self._held:
+                # So that those stay out which were fetched before it began anew.
+                self._next[partition] = fetched.add(partition, self._next[partition], messages[first:last])
+            first = last
 
     def _batch(self, fetched: Fetched) -> EventBatch | None:
         batch = fetched.batch(self._decoder, self._turns)

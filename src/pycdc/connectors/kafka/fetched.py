@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future
+from itertools import islice
+from operator import lt
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Message
@@ -38,21 +40,29 @@ class Places(NamedTuple):
 
 
 class Fetched:
-    """`starts` are the offsets that each partition was read to before; `turns` count how often it began anew: one that
-    did so meanwhile is left out of the batch."""
+    """`turns` count how often each partition began anew: one that did so meanwhile is left out of the batch."""
 
-    def __init__(
-        self,
-        places: Places,
-        starts: dict[Partition, int],
-        turns: Mapping[Partition, int],
-        lanes: LaneReader | None = None,
-    ) -> None:
-        self._places = places
-        self._starts = starts
-        self._turns = {partition: turns[partition] for partition in starts}
+    def __init__(self, turns: Mapping[Partition, int], lanes: LaneReader | None = None) -> None:
+        self._places = Places([], [], [])
+        self._starts: dict[Partition, int] = {}
+        self._now = turns
+        self._turns: dict[Partition, int] = {}
         self._lanes = lanes
         self._ahead: Future[Load | list[Event]] | None = None
+
+    def add(self, partition: Partition, start: int, messages: list[Message]) -> int:
+        """Take what is at `start` or behind it, in ascending order; returns the offset to go on at."""
+        offsets = [message.offset() or 0 for message in messages]
+        if offsets[0] < start or not all(map(lt, offsets, islice(offsets, 1, None))):
+            messages, offsets = _ascending(messages, offsets, start)
+        if not offsets:
+            return start
+        self._starts.setdefault(partition, start)
+        self._turns.setdefault(partition, self._now[partition])
+        self._places.messages.extend(messages)
+        self._places.partitions.extend([partition] * len(messages))
+        self._places.offsets.extend(offsets)
+        return offsets[-1] + 1
 
     def decode_ahead(self, decoder: Decoder, executor: Executor) -> None:
         if len(self._places.messages) >= MANY:
@@ -77,6 +87,17 @@ class Fetched:
         if isinstance(made, Load):
             return EventBatch(position=Offsets(ends), starts=starts, load=made)
         return EventBatch(made, Offsets(ends), starts=starts)
+
+
+def _ascending(messages: list[Message], offsets: list[int], start: int) -> tuple[list[Message], list[int]]:
+    """Without those that lie before `start`, or before what came already."""
+    taken: tuple[list[Message], list[int]] = [], []
+    for message, offset in zip(messages, offsets, strict=True):
+        if offset >= start:
+            taken[0].append(message)
+            taken[1].append(offset)
+            start = offset + 1
+    return taken
 
 
 def _ahead(decoder: Decoder, lanes: LaneReader | None, places: Places) -> Load | list[Event]:
