@@ -8,7 +8,7 @@ takes and nothing else; what is told of `before` is passed over. With 8 columns 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from pycdc.connectors.kafka.avro_reader import NUMBER, AvroCompiler, logical
 from pycdc.connectors.kafka.decoding import HEADER, Decoder, is_envelope
@@ -26,7 +26,7 @@ ReadKeys = Callable[[list[Bytes]], list[tuple[Any, ...] | None]]
 
 _DELETED: Final = "__deleted"
 _EXTRA: Final = "__"
-_KINDS: Final = {"int": "number", "long": "number", "string": "text"}
+_KINDS: Final[dict[str, Literal["number", "text"]]] = {"int": "number", "long": "number", "string": "text"}
 
 
 class LaneReader:
@@ -143,13 +143,12 @@ def field_of(field: Mapping[str, Any]) -> Field:
     schema = field["type"]
     if isinstance(schema, list):
         others = [branch for branch in schema if branch != "null"]
-        schema = others[0] if len(others) == 1 else schema
-    kind = schema["type"] if isinstance(schema, dict) else schema
-    converted = isinstance(schema, dict) and logical(schema) is not None
-    if isinstance(kind, str) and kind in _KINDS and not converted:
-        return Field(field["name"], _KINDS[kind])  # type: ignore[arg-type]
-    scale = int(schema.get("scale", 0)) if isinstance(schema, dict) else 0
-    if kind == "bytes" and schema.get("logicalType") == "decimal" and scale >= 0:
+        schema = others[0] if len(others) == 1 else None
+    detailed = schema if isinstance(schema, dict) else {"type": schema}
+    kind, scale = detailed["type"], int(detailed.get("scale", 0))
+    if isinstance(kind, str) and kind in _KINDS and logical(detailed) is None:
+        return Field(field["name"], _KINDS[kind])
+    if kind == "bytes" and detailed.get("logicalType") == "decimal" and scale >= 0:
         return Field(field["name"], "decimal", scale)
     return Field(field["name"])
 
@@ -308,9 +307,15 @@ class _RowCompiler(AvroCompiler):
         return super()._converted(schema, target)
 
     def _defined(self, schema: Any, target: str) -> list[str]:
-        """Types with a name are read as everywhere: their functions are shared."""
+        return self._as_everywhere(super()._defined, schema, target)
+
+    def _blocks(self, schema: Any, target: str) -> list[str]:
+        return self._as_everywhere(super()._blocks, schema, target)
+
+    def _as_everywhere(self, compiled: Callable[[Any, str], list[str]], schema: Any, target: str) -> list[str]:
+        """Types with a name have functions that are shared, and items of arrays and maps are wanted."""
         self._mode, before = "any", self._mode
-        lines = super()._defined(schema, target)
+        lines = compiled(schema, target)
         self._mode = before
         return lines
 
