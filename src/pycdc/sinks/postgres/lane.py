@@ -27,6 +27,7 @@ from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.route import PlainRoute
 from pycdc.sinks.postgres.routing import Router
 from pycdc.sinks.postgres.session import Connection, described
+from pycdc.sinks.postgres.statements import rows_of_keys
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.targets import Targets
 from pycdc.sinks.postgres.writes import Operation, Shape, shape_of
@@ -275,11 +276,28 @@ class LaneWriter:
             cursors = [connection.execute(each.how.query, each.parameters, prepare=True) for each in statements]
         check()
         for statement, cursor in zip(statements, cursors, strict=True):
-            undone = _undone(statement, cursor)
+            undone = self._undone(statement, cursor)
             if undone is None:
                 return False
             tally.applied[str(statement.shape.table), statement.shape.operation] += statement.rows - undone
         return True
+
+    def _undone(self, statement: Statement, cursor: psycopg.Cursor[Any]) -> int | None:
+        """How many rows were not written, and need not be; None where one of them has to be looked at."""
+        if not statement.how.complete or cursor.rowcount == statement.rows:
+            return 0
+        if not statement.missing:
+            return None
+        done = {number for (number,) in cursor}
+        left = [missing for number, missing in enumerate(statement.missing, 1) if number not in done]
+        if not all(left) or (statement.how.own and self._there(statement)):
+            return None
+        return len(left)
+
+    def _there(self, statement: Statement) -> bool:
+        """Whether rows were left because somebody else wrote them."""
+        keys = statement.parameters[: len(statement.shape.key)]
+        return self._connection.execute(rows_of_keys(statement.shape), keys, prepare=True).fetchone() != (0,)
 
 
 def _statements(load: Load, targets: Targets) -> list[Statement] | None:
@@ -289,14 +307,3 @@ def _statements(load: Load, targets: Targets) -> list[Statement] | None:
     if len(tables) < len(parts) or any(part.plan.router is not targets.router for part in parts):
         return None
     return sorted((one for part in parts for one in part.statements), key=attrgetter("place"))
-
-
-def _undone(statement: Statement, cursor: psycopg.Cursor[Any]) -> int | None:
-    """How many rows were not written, and need not be; None where one of them has to be looked at."""
-    if not statement.how.complete or cursor.rowcount == statement.rows:
-        return 0
-    if not statement.missing or statement.how.own:
-        return None
-    done = {number for (number,) in cursor}
-    left = [place for place in range(statement.rows) if place + 1 not in done]
-    return len(left) if all(statement.missing[place] for place in left) else None
