@@ -96,8 +96,13 @@ _PARSED = {number: fastavro.parse_schema(schema) for number, schema in SCHEMAS.i
 
 
 def avro(number: int, datum: Any) -> bytes:
+    return avro_of(number, _PARSED[number], datum)
+
+
+def avro_of(number: int, schema: Any, datum: Any) -> bytes:
+    """In Confluent's wire format."""
     out = io.BytesIO()
-    fastavro.schemaless_writer(out, _PARSED[number], datum)
+    fastavro.schemaless_writer(out, schema, datum)
     return b"\0" + number.to_bytes(4, "big") + out.getvalue()
 
 

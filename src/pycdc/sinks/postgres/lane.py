@@ -215,6 +215,7 @@ class LaneMap:
             return None
         if asked not in routes.plans:
             routes.plans[asked] = _plan(routes, topic, fields)
+            log.info("large batches of a topic go by a lane", topic=topic, lane=routes.plans[asked] is not None)
         return routes.plans[asked]
 
 
