@@ -47,18 +47,21 @@ def ids(registry: Any, topic_prefix: str) -> tuple[int, int]:
 
 
 def produce(rig: Rig, topic: str, ids: tuple[int, int], count: int, seed: int) -> Rows:
-    """So many changes of fifty items, deletes with them; the rows that are there in the end."""
-    random, rows = Random(seed), Rows()
+    """So many changes of fifty items, and of some that are deleted for good; the rows that are there in the end."""
+    random, rows, passing = Random(seed), Rows(), list[int]()
     producer = Producer({"bootstrap.servers": rig.kafka.bootstrap, "linger.ms": 5})
     for number in range(count):
-        item = {"id": random.randrange(50), "name": random.choice((None, "cup", 'j"ug')), "quantity": number}
-        key = avro_of(ids[0], KEY, {"id": item["id"]})
-        if random.random() < 0.01:
-            rows.pop(item["id"], None)
-            producer.produce(topic, None, key)
-        else:
-            rows[item["id"]] = (item["id"], item["name"], number)
-            producer.produce(topic, avro_of(ids[1], ITEM, item), key)
+        if passing and random.random() < 0.05:
+            gone = passing.pop()
+            del rows[gone]
+            producer.produce(topic, None, avro_of(ids[0], KEY, {"id": gone}))
+            continue
+        name = random.choice((None, "cup", 'j"ug'))
+        own = random.randrange(50) if random.random() < 0.9 else 100 + number
+        passing += [own] if own >= 100 else []
+        rows[own] = (own, name, number)
+        item = {"id": own, "name": name, "quantity": number}
+        producer.produce(topic, avro_of(ids[1], ITEM, item), avro_of(ids[0], KEY, {"id": own}))
     assert producer.flush(20) == 0
     return rows
 

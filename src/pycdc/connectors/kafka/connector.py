@@ -191,7 +191,7 @@ class KafkaConnector:
         """Take note of what was read."""
         fetched = Fetched(self._turns, self._lanes)
         errors = [message.error() for message in messages]
-        if all([error is None for error in errors]):  # KafkaError cannot be compared with None
+        if not [error for error in errors if error is not None]:  # comparing one with None is an error of its own
             self._take(messages, fetched)
             return fetched
         for message, error in zip(messages, errors, strict=True):
