@@ -18,7 +18,7 @@ from pycdc.connectors.kafka import fetched
 from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.kafka.lane_reader import LaneReader
 from pycdc.errors import PycdcError
-from pycdc.events import Applied, Partition
+from pycdc.events import Applied, EventBatch, Partition
 from pycdc.observability.progress import Progress
 from pycdc.sinks.postgres.lane import LaneMap
 from pycdc.sinks.postgres.ledger import Ledger
@@ -193,9 +193,10 @@ class Side:
         ):
             self._decoder.event(Partition("t", 0), 0, 0, known, known)
         self._reader = LaneReader(self._decoder, self.lanes) if laned else None
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """With a new sink."""
         self.sink = PostgresSink(self._settings, "back", self.ledger, self.progress, lanes=self.lanes)
         self.next = self.ledger.claim([Partition("t", 0)], lambda partition: 0)[Partition("t", 0)]
 
@@ -205,6 +206,9 @@ class Side:
 
     def feed(self, records: list[Record]) -> str:
         """Apply a batch; what the pipeline would be told of it."""
+        return self.apply(self.read(records))
+
+    def read(self, records: list[Record]) -> EventBatch:
         partition, turns = Partition("t", 0), Counter({Partition("t", 0): 1})
         for place, record in enumerate(records, self.next):
             record.place = place
@@ -214,15 +218,18 @@ class Side:
             taken.decode_ahead(self._decoder, executor)
             batch = taken.batch(self._decoder, turns)
         assert batch is not None
+        return batch
+
+    def apply(self, batch: EventBatch) -> str:
         assert batch.position is not None
         try:
             self.sink.write(batch)
             stored = self.sink.commit(Applied(batch.position)) or Applied(batch.position)
         except PycdcError as error:
-            self._begin()
+            self.begin()
             return str(error)
         self.progress.delivered(batch)
-        self.next = stored.position.next[partition]
+        self.next = stored.position.next[Partition("t", 0)]
         return f"{batch.size} {sorted(batch.counts())} {batch.newest()} {batch.starts} {stored}"
 
     def state(self) -> Any:

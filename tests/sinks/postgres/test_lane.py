@@ -205,6 +205,16 @@ def test_a_table_that_changed_is_read_again_and_has_a_lane_again(sides: Sides) -
     assert both(pair, written("envelope", row(random, 4))) == 1
 
 
+def test_what_was_read_for_former_routes_goes_the_plain_way(sides: Sides) -> None:
+    _, laned = sides()
+    batch = laned.read([written("envelope", row(Random(3), 1))])
+    assert batch.load is not None
+    laned.begin()
+    laned.apply(batch)
+    assert laned.progress.laned == 0
+    assert laned.sql("SELECT id FROM things") == [(1,)]
+
+
 def test_whoever_was_overtaken_writes_nothing(sides: Sides) -> None:
     random, pair = Random(3), sides()
     for side in pair:
