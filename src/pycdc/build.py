@@ -44,6 +44,7 @@ from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
 from pycdc.sinks.kafka.settings import client_settings
 from pycdc.sinks.kafka.topics import TopicAdmin
 from pycdc.sinks.null import NullSink
+from pycdc.sinks.postgres.lane import LaneMap
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.preview import Preview, preview
 from pycdc.sinks.postgres.replay import Replay
@@ -84,11 +85,11 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
     source, sink = config.source.kafka, config.sink.postgres
     assert source is not None
     assert sink is not None
-    ledger, known = Ledger.of(sink, config.name), KnownTables()
+    ledger, known, lanes = Ledger.of(sink, config.name), KnownTables(), LaneMap()
     functions = ReverseFunctions(config) or None
     return Loop(
-        lambda: KafkaConnector(config, ledger, _registry(source.registry), progress),
-        lambda: PostgresApplySink(sink, config.name, ledger, progress, known, functions),
+        lambda: KafkaConnector(config, ledger, _registry(source.registry), progress, lanes),
+        lambda: PostgresApplySink(sink, config.name, ledger, progress, known, functions, lanes),
         ledger,
         config.checkpoint,
         config.retries,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from pycdc.model import Row
 
@@ -104,13 +104,55 @@ class Event:
 _PARTITION: Final = attrgetter("partition")
 
 
+class Field(NamedTuple):
+    """A field of a topic's rows, as a lane reads it. Any of them may be None.
+
+    number    an int
+    text      the UTF-8 bytes of a text
+    decimal   an int, in units of 10 to the power of minus `scale`
+    any       what a `Row` holds
+    """
+
+    name: str
+    kind: Literal["number", "text", "decimal", "any"] = "any"
+    scale: int = 0
+
+
+class Removal(NamedTuple):
+    """A delete among the rows of a lane. `tombstone`: a null value, told by the message key alone."""
+
+    key: tuple[Any, ...]
+    tombstone: bool
+
+
+LaneRow = tuple[Any, ...] | Removal
+"""What a record is to a lane: the values of its fields, those of the key first, or that the row goes."""
+
+
+@dataclass(slots=True)
+class Load:
+    """A batch that went by lanes: no `Event` was made of it. `parts` are the sinks' own, one for each topic.
+
+    `removed` counts deletes by topic, `newest` are the timestamps of the last records, and `events` decodes all of it
+    after all.
+    """
+
+    parts: list[Any]
+    count: int
+    topics: Mapping[str, int]
+    removed: Mapping[str, int]
+    newest: Mapping[Partition, int]
+    events: Callable[[], list[Event]]
+
+
 @dataclass(slots=True)
 class EventBatch:
     """Events in the order of each partition, and the offsets behind them.
 
     `starts` are the offsets that the source had read to before: an event that was passed over shows in them, a gap
     that the topic has does not. The sink takes out of `events` what it cannot apply now. Always `urgent`: its offsets
-    are stored by the transaction that applies it, so that no lock outlives a batch.
+    are stored by the transaction that applies it, so that no lock outlives a batch. With a `load` it has no events
+    until somebody asks for them by `decode`.
     """
 
     events: list[Event] = field(default_factory=list)
@@ -118,22 +160,37 @@ class EventBatch:
     whole: bool = True
     urgent: bool = True
     starts: dict[Partition, int] = field(default_factory=dict)
+    load: Load | None = None
 
     @property
     def size(self) -> int:
-        return len(self.events)
+        return len(self)
 
     def __len__(self) -> int:
-        return len(self.events)
+        return len(self.events) if self.load is None else self.load.count
+
+    def decode(self) -> None:
+        """Make events of the load."""
+        if self.load is not None:
+            self.events, self.load = self.load.events(), None
+
+    def newest(self) -> Mapping[Partition, int]:
+        """The timestamp of each partition's last record."""
+        if self.load is not None:
+            return self.load.newest
+        return {event.partition: event.timestamp for event in self.events}
 
     def counts(self) -> Iterator[tuple[str, str, int]]:
         """Topic, ``u`` or ``d``, and how many events."""
-        deleted = Counter(event.partition.topic for event in self.events if event.deleted)
+        total, deleted = (self.load.topics, self.load.removed) if self.load is not None else self._counted()
+        for topic, count in total.items():
+            if count > deleted.get(topic, 0):
+                yield topic, "u", count - deleted.get(topic, 0)
+        for topic, count in deleted.items():
+            yield topic, "d", count
+
+    def _counted(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
         total: Counter[str] = Counter()
         for partition, count in Counter(map(_PARTITION, self.events)).items():
             total[partition.topic] += count
-        for topic, count in total.items():
-            if count > deleted[topic]:
-                yield topic, "u", count - deleted[topic]
-        for topic, count in deleted.items():
-            yield topic, "d", count
+        return total, Counter(event.partition.topic for event in self.events if event.deleted)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from pycdc.events import Partition
+from pycdc.events import Field, LaneRow, Partition
 from pycdc.model import NOWHERE, Batch, Lsn, Position
 
 
@@ -133,6 +133,35 @@ class Claims(Protocol):
 
     def release(self, partitions: Sequence[Partition]) -> None:
         """They are somebody else's now: nothing of them may be committed."""
+
+
+class Lane(Protocol):
+    """The short way of a topic's rows of one schema: from columns to what the sink writes, with no `Event` between.
+
+    Asked by the source's own thread while the sink works. It never decides: what it does not take goes the plain way.
+    """
+
+    @property
+    def take(self) -> tuple[str, ...]:
+        """The fields that it wants, those of the key first; one may occur twice."""
+
+    @property
+    def key(self) -> tuple[Field, ...]:
+        """Those of the key: numbers and texts."""
+
+    def load(self, rows: list[LaneRow], removals: int) -> Any:
+        """Rows in the order of their records, of which so many are removals. Raises Unfit."""
+
+
+class Lanes(Protocol):
+    """The lanes of a sink, which change with its tables."""
+
+    def lane(self, topic: str, fields: tuple[Field, ...]) -> Lane | None:
+        """For rows that have just these fields; the same object for the same, as long as it holds."""
+
+
+class Unfit(Exception):
+    """Something of a batch does not fit its lane, whatever it is: the batch goes the plain way."""
 
 
 Record = dict[str, Any]

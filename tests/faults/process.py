@@ -29,6 +29,7 @@ from pycdc.connectors.postgres.replication import ReplicationStream
 from pycdc.offsets.kafka import KafkaOffsetStore
 from pycdc.serialization.debezium import Serializer
 from pycdc.sinks.kafka.producer import KafkaSink
+from pycdc.sinks.postgres.lane import LaneWriter
 from pycdc.sinks.postgres.sink import PostgresSink
 
 BEFORE, AFTER = "before", "after"
@@ -71,9 +72,15 @@ REVERSE_POINTS: dict[str, tuple[Any, str, str]] = {
     "after the group knows": (KafkaConnector, "acknowledge", AFTER),
 }
 
+LANE_POINTS: dict[str, tuple[Any, str, str]] = {
+    "after a lane's rows, before the commit": (LaneWriter, "_done", AFTER),
+    "after a lane's commit": (LaneWriter, "write", AFTER),
+}
+
 
 def arm(point: str, count: int) -> None:
-    owner, name, when = (POINTS | SNAPSHOT_POINTS | SIGNAL_POINTS | REVERSE_POINTS)[point]
+    points = POINTS | SNAPSHOT_POINTS | SIGNAL_POINTS | REVERSE_POINTS | LANE_POINTS
+    owner, name, when = points[point]
     original: Callable[..., Any] = getattr(owner, name)
     passed = 0
 

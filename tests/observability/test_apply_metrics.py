@@ -9,7 +9,7 @@ from tests.observability.test_metrics import samples
 
 
 def test_what_became_of_events_is_counted() -> None:
-    progress = Progress(transactions=3)
+    progress = Progress(transactions=3, laned=8)
     progress.applied["public.items", "upsert"] += 7
     progress.retried["DeadlockDetected"] += 2
     progress.parked["Unwritable"] += 1
@@ -19,6 +19,7 @@ def test_what_became_of_events_is_counted() -> None:
     progress.halted["items"] = "the registry does not know schema 7"
     found = samples(progress)
     assert found["pycdc_transactions_total",] == 3
+    assert found["pycdc_laned_events_total",] == 8
     assert found["pycdc_applied_rows_total", "public.items", "upsert"] == 7
     assert found["pycdc_transaction_retries_total", "DeadlockDetected"] == 2
     assert found["pycdc_parked_total", "Unwritable"] == 1

@@ -97,6 +97,7 @@ class Progress:
     partitions      those that this process has, and how far it is in each
     applying        seconds of a transaction, its commit included
     committing      seconds of its commit alone
+    laned           events that went by a lane
     """
 
     state: str = "starting"
@@ -132,6 +133,7 @@ class Progress:
     partitions: dict[Partition, PartitionPlace] = field(default_factory=dict)
     applying: Durations = field(default_factory=Durations)
     committing: Durations = field(default_factory=Durations)
+    laned: int = 0
 
     def delivered(self, batch: Carried) -> None:
         """Count a batch that the sink took."""

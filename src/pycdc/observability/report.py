@@ -42,6 +42,7 @@ def _applied(progress: Progress) -> dict[str, Any]:
     """Of the way back."""
     return {
         "transactions": progress.transactions or None,
+        "laned": progress.laned or None,
         "applied": _nested(progress.applied.copy()),
         "retried": dict(progress.retried) or None,
         "parked": dict(progress.parked) or None,

@@ -18,12 +18,16 @@ A, B = Partition("t", 0), Partition("t", 1)
 class Record:
     """A message, as far as it is looked at."""
 
-    def __init__(self, size: int = 0, value: bytes = b"{}") -> None:
+    def __init__(self, size: int = 0, value: bytes = b"{}", offset: int = 0) -> None:
         self._size = size
+        self._offset = offset
         self._value = value
 
     def __len__(self) -> int:
         return self._size
+
+    def offset(self) -> int:
+        return self._offset
 
     def timestamp(self) -> tuple[int, int]:
         return 1, 17
@@ -57,9 +61,15 @@ def test_a_batch_has_so_many_bytes_at_most_unless_one_message_alone_has_more(
 
 def fetched(count: int, turns: Counter[Partition]) -> Fetched:
     """`count` records of each of two partitions, read from offset 5 on with gaps."""
-    record: Any = Record(value=b'{"id": 1}')
-    places = [(record, partition, 5 + 2 * number) for number in range(count) for partition in (A, B)]
-    return Fetched(places, {A: 5, B: 4}, turns)
+
+    def record(offset: int) -> Any:
+        return Record(value=b'{"id": 1}', offset=offset)
+
+    made = Fetched(turns)
+    for number in range(count):
+        for partition, start in ((A, 5), (B, 4)):
+            made.add(partition, start, [record(5 + 2 * number)])
+    return made
 
 
 @pytest.mark.parametrize("count", [1, MANY])

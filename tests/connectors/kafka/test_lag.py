@@ -31,7 +31,7 @@ def test_a_partition_is_behind_by_the_records_to_its_end() -> None:
     progress = Progress()
     lag = Lag(Watermarks(items0=10, items1=5), progress)
     lag.claimed({ZERO: 0, ONE: 5})
-    lag.read([event(ZERO, age=30)])
+    lag.read({ZERO: event(ZERO, age=30).timestamp})
     lag.applied({ZERO: 4})
     lag.idle()
     assert progress.partitions[ZERO].behind == 6

@@ -27,7 +27,7 @@ _SIGNED: Final = [(number >> 1) ^ -(number & 1) for number in range(128)]
 
 def compile_reader(schema: Any, fields: Sequence[str] | None = None) -> Read:
     """The reader of a parsed schema. With `fields`, which are the first ones of a record, only these, as a tuple."""
-    compiler = _Compiler()
+    compiler = AvroCompiler()
     target = compiler.function(schema) if fields is None else compiler.beginning(schema, len(fields))
     return compile_function(target, "\n".join(compiler.source) + "\n", compiler.names)
 
@@ -54,7 +54,7 @@ def longer(data: bytes, place: int, first: int) -> tuple[int, int]:
     raise ValueError("a number of more than ten bytes")
 
 
-class _Compiler:
+class AvroCompiler:
     """Lines of source, the names that they use, and the functions of named types, which may refer to themselves."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class _Compiler:
         return [*self._plain(kind, target), *self._converted(schema, target)]
 
     def _converted(self, schema: Any, target: str) -> list[str]:
-        convert = _logical(schema)
+        convert = logical(schema)
         if convert is None:
             return []
         name = self._new("convert")
@@ -120,18 +120,20 @@ class _Compiler:
                 "n = d[p]",
                 "p += 1",
                 "if n > 127:",
-                "    n, p = longer(d, p, n)",
+                "    m = d[p]",
+                "    if m > 127: n, p = longer(d, p, n)",
+                "    else: n, p = n - 128 + (m << 7), p + 1",
                 f"    {target} = (n >> 1) ^ -(n & 1)",
                 f"else: {target} = SIGNED[n]",
             ]
         if kind in _FLOATS:
             return [f"{target} = {kind}_at(d, p)[0]", f"p += {_FLOATS[kind].size}"]
         decode = {"string": ".decode()", "bytes": ""}[kind]
-        return [*_NUMBER, "q = p + (n >> 1)", f"{target} = d[p:q]{decode}", "p = q"]
+        return [*NUMBER, "q = p + (n >> 1)", f"{target} = d[p:q]{decode}", "p = q"]
 
     def _union(self, branches: list[Any], target: str) -> list[str]:
         """The values first, and null last: most values are not null."""
-        lines = ["n = d[p]", "p += 1"] if len(branches) < 64 else list(_NUMBER)
+        lines = ["n = d[p]", "p += 1"] if len(branches) < 64 else list(NUMBER)
         word = "if"
         for index, branch in sorted(enumerate(branches), key=lambda each: each[1] == "null"):
             lines += [f"{word} n == {2 * index}:", *("    " + line for line in self._value(branch, target))]
@@ -152,7 +154,7 @@ class _Compiler:
             f"    if {left} == 0: break",
             f"    if {left} < 0:",
             f"        {left} = -{left}",
-            *("        " + line for line in _NUMBER),
+            *("        " + line for line in NUMBER),
             f"    if {left} > len(d): raise ValueError('more items than bytes')",
             f"    for _ in range({left}):",
             *("        " + line for line in body),
@@ -172,7 +174,7 @@ class _Compiler:
     def _enum(self, schema: Any) -> list[str]:
         symbols = self._new("symbols")
         self.names[symbols] = tuple(schema["symbols"])
-        return [*_NUMBER, f"value = {symbols}[n >> 1]"]
+        return [*NUMBER, f"value = {symbols}[n >> 1]"]
 
     def _fixed(self, schema: Any) -> list[str]:
         return [f"value = d[p:p + {schema['size']}]", f"p += {schema['size']}"]
@@ -186,10 +188,10 @@ class _Compiler:
         return [*lines, f"value = {{{', '.join(items)}}}"]
 
 
-_NUMBER: Final = ("n = d[p]", "p += 1", "if n > 127: n, p = longer(d, p, n)")
+NUMBER: Final = ("n = d[p]", "p += 1", "if n > 127: n, p = longer(d, p, n)")
 
 
-def _logical(schema: dict[str, Any]) -> Callable[[Any], Any] | None:
+def logical(schema: dict[str, Any]) -> Callable[[Any], Any] | None:
     """What becomes of a value of a logical type, or of one that Kafka Connect or Debezium named."""
     logical = schema.get("logicalType")
     if logical == "decimal":

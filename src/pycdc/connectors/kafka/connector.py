@@ -21,6 +21,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from typing import Final, Protocol, TypeVar
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -28,13 +29,14 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Me
 from pycdc.config import Config
 from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.kafka.faults import LastTrouble, refused_option, unreadable
-from pycdc.connectors.kafka.fetched import MANY, Fetched, Place, portions
+from pycdc.connectors.kafka.fetched import MANY, Fetched, portions
 from pycdc.connectors.kafka.hearing import Hearing
 from pycdc.connectors.kafka.lag import Lag
+from pycdc.connectors.kafka.lane_reader import LaneReader
 from pycdc.connectors.kafka.settings import consumer_settings
 from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady, PycdcError
 from pycdc.events import Applied, EventBatch, Offsets, Partition
-from pycdc.interfaces import Claims
+from pycdc.interfaces import Claims, Lanes
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.patterns import expression
@@ -60,7 +62,10 @@ class Schemas(Protocol):
 
 
 class KafkaConnector:
-    """A `Source` of `EventBatch`. `registry` is closed with it; None: no record is read as Avro."""
+    """A `Source` of `EventBatch`. `registry` is closed with it; None: no record is read as Avro.
+
+    `lanes` are the sink's, where it has any.
+    """
 
     def __init__(
         self,
@@ -68,6 +73,7 @@ class KafkaConnector:
         claims: Claims,
         registry: Schemas | None,
         progress: Progress | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         source = config.source.kafka
         assert source is not None
@@ -75,6 +81,7 @@ class KafkaConnector:
         self._claims = claims
         self._registry = registry
         self._decoder = Decoder(None if registry is None else registry.text_for, source.format)
+        self._lanes = None if lanes is None else LaneReader(self._decoder, lanes)
         self._progress = progress or Progress()
         self._next: dict[Partition, int] = {}
         self._held: dict[Partition, float] = {}
@@ -182,30 +189,36 @@ class KafkaConnector:
 
     def _fetched(self, messages: list[Message]) -> Fetched:
         """Take note of what was read."""
-        places: list[Place] = []
-        starts: dict[Partition, int] = {}
-        following = self._next
-        for message in messages:
-            error, offset = message.error(), message.offset()
-            if error is not None:
-                self._check(error, _partition(message), offset)
-                continue
-            partition = self._partitions.get((message.topic(), message.partition()))
-            # Fetched before the partition changed hands, was held or began anew.
-            if partition is None or partition in self._held or offset < following[partition]:
-                continue
-            if partition not in starts:
-                starts[partition] = following[partition]
-            places.append((message, partition, offset))
-            following[partition] = offset + 1
-        return Fetched(places, starts, self._turns)
+        fetched = Fetched(self._turns, self._lanes)
+        errors = [message.error() for message in messages]
+        if not [error for error in errors if error is not None]:  # comparing one with None is an error of its own
+            self._take(messages, fetched)
+            return fetched
+        for message, error in zip(messages, errors, strict=True):
+            if error is None:
+                self._take([message], fetched)
+            else:
+                self._check(error, _partition(message), message.offset())
+        return fetched
+
+    def _take(self, messages: list[Message], fetched: Fetched) -> None:
+        """Records come in runs of a partition."""
+        first = 0
+        for spot, run in groupby([(message.topic(), message.partition()) for message in messages]):
+            last = first + len(list(run))
+            partition = self._partitions.get(spot)
+            # Else fetched before the partition changed hands or was held.
+            if partition is not None and partition not in self._held:
+                # So that those stay out which were fetched before it began anew.
+                self._next[partition] = fetched.add(partition, self._next[partition], messages[first:last])
+            first = last
 
     def _batch(self, fetched: Fetched) -> EventBatch | None:
         batch = fetched.batch(self._decoder, self._turns)
         if batch is None:
             self._lag.idle()
         else:
-            self._lag.read(batch.events)
+            self._lag.read(batch.newest())
         return batch
 
     def _check(self, error: KafkaError, partition: Partition, offset: int | None) -> None:

@@ -22,7 +22,7 @@ from pycdc.events import Event, Partition
 _JSON: Final = json.JSONDecoder(parse_float=Decimal)
 """`json.loads` makes one for each call that has a `parse_float`."""
 _MAGIC: Final = 0
-_HEADER: Final = 5
+HEADER: Final = 5
 _ROWS: Final = ("before", "after")
 _UPSERTS: Final = frozenset("cru")
 _DEBEZIUM_EXTRA: Final = "__"
@@ -37,6 +37,7 @@ class _Schema(NamedTuple):
     """`rows` reads no further than before and after of Debezium's envelope; None for what is none. `whole` checks that
     nothing is left behind the value."""
 
+    parsed: Any
     whole: Callable[[bytes], Any]
     rows: Read | None
 
@@ -69,7 +70,7 @@ class Decoder:
             if value is None:
                 event.deleted = True
                 return event
-            schema = self._schemas.get(value[:_HEADER]) or self._schema_of(value)
+            schema = self._schemas.get(value[:HEADER]) or self._schema_of(value)
             if schema is None:
                 self._fill(event, self._json(value))
             elif schema.rows is None:
@@ -116,7 +117,7 @@ class Decoder:
 
     def _key(self, data: bytes) -> Any:
         """Keys of business events are often plain text, which is no mistake."""
-        schema = self._schemas.get(data[:_HEADER]) or self._schema_of(data)
+        schema = self._schemas.get(data[:HEADER]) or self._schema_of(data)
         if schema is not None:
             return schema.whole(data)
         try:
@@ -124,26 +125,32 @@ class Decoder:
         except Malformed:
             return data.decode("utf-8", "replace")
 
-    def _is_avro(self, data: bytes) -> bool:
+    def known(self, prefix: bytes) -> Any:
+        """The parsed schema of records that begin with these five bytes; None before the first of them was read."""
+        schema = self._schemas.get(prefix)
+        return None if schema is None else schema.parsed
+
+    def is_avro(self, data: bytes) -> bool:
+        """Whether it is read as Avro; what is not never fails as a key."""
         if self._form == "auto":
-            return self._schema_text is not None and len(data) >= _HEADER and data[0] == _MAGIC
+            return self._schema_text is not None and len(data) >= HEADER and data[0] == _MAGIC
         return self._form == "avro"
 
     def _schema_of(self, data: bytes) -> _Schema | None:
         """The schema that a record names for the first time; None for what is not Avro."""
-        if not self._is_avro(data):
+        if not self.is_avro(data):
             return None
-        if len(data) < _HEADER or data[0] != _MAGIC:
+        if len(data) < HEADER or data[0] != _MAGIC:
             raise Malformed("the record is not in Confluent's wire format: no zero byte and schema id")
         assert self._schema_text is not None
-        number = int.from_bytes(data[1:_HEADER], "big")
+        number = int.from_bytes(data[1:HEADER], "big")
         text = self._schema_text(number)
         try:
             parsed = fastavro.parse_schema(json.loads(text))
         except Exception as error:
             raise Malformed(f"schema {number} of the registry is no Avro schema ({type(error).__name__})") from None
-        rows = compile_reader(parsed, _ROWS) if _is_envelope(parsed) else None
-        return self._schemas.setdefault(data[:_HEADER], _Schema(partial(_whole, compile_reader(parsed)), rows))
+        rows = compile_reader(parsed, _ROWS) if is_envelope(parsed) else None
+        return self._schemas.setdefault(data[:HEADER], _Schema(parsed, partial(_whole, compile_reader(parsed)), rows))
 
     def _json(self, data: bytes) -> Any:
         try:
@@ -155,7 +162,7 @@ class Decoder:
         return value
 
 
-def _is_envelope(schema: Any) -> bool:
+def is_envelope(schema: Any) -> bool:
     fields = [field["name"] for field in schema["fields"]] if isinstance(schema, dict) and "fields" in schema else []
     return tuple(fields[:2]) == _ROWS and "op" in fields
 
@@ -169,7 +176,7 @@ def _whole(read: Read, data: bytes) -> Any:
 
 def _read(read: Read, data: bytes) -> tuple[Any, int]:
     try:
-        value, end = read(data, _HEADER)
+        value, end = read(data, HEADER)
     except Exception as error:
         # Truncated or foreign bytes fail in whatever way they like: IndexError, UnicodeDecodeError …
         raise Malformed(f"the Avro record cannot be read with its schema ({type(error).__name__})") from None

@@ -8,47 +8,130 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future
-from typing import Final
+from itertools import islice
+from operator import lt
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Message
 
 from pycdc.connectors.kafka.decoding import Decoder
-from pycdc.events import Event, EventBatch, Offsets, Partition
+from pycdc.connectors.kafka.lane_reader import LaneReader
+from pycdc.events import Event, EventBatch, Load, Offsets, Partition
+from pycdc.interfaces import Unfit
+from pycdc.origins import read_headers
 
 MANY: Final = 200
-"""Records from which on a batch is decoded ahead."""
+"""Records from which on a batch is decoded ahead, and by lanes where it fits them."""
 
-Place = tuple[Message, Partition, int]
-"""A record, where it is from, and its offset."""
+
+class Places(NamedTuple):
+    """Records, where each is from, and its offset."""
+
+    messages: list[Message]
+    partitions: list[Partition]
+    offsets: list[int]
+
+    def lasts(self) -> dict[Partition, int]:
+        """The place of each partition's last record."""
+        first = self.partitions[0]
+        if self.partitions.count(first) == len(self.partitions):
+            return {first: len(self.partitions) - 1}
+        return {partition: place for place, partition in enumerate(self.partitions)}
 
 
 class Fetched:
-    """`starts` are the offsets that each partition was read to before; `turns` count how often it began anew: one that
-    did so meanwhile is left out of the batch."""
+    """`turns` count how often each partition began anew: one that did so meanwhile is left out of the batch."""
 
-    def __init__(self, places: list[Place], starts: dict[Partition, int], turns: Mapping[Partition, int]) -> None:
-        self._places = places
-        self._starts = starts
-        self._turns = {partition: turns[partition] for partition in starts}
-        self._events: Future[list[Event]] | None = None
+    def __init__(self, turns: Mapping[Partition, int], lanes: LaneReader | None = None) -> None:
+        self._places = Places([], [], [])
+        self._starts: dict[Partition, int] = {}
+        self._now = turns
+        self._turns: dict[Partition, int] = {}
+        self._lanes = lanes
+        self._ahead: Future[Load | list[Event]] | None = None
+
+    def add(self, partition: Partition, start: int, messages: list[Message]) -> int:
+        """Take what is at `start` or behind it, in ascending order; returns the offset to go on at."""
+        offsets = [message.offset() or 0 for message in messages]
+        if offsets[0] < start or not all(map(lt, offsets, islice(offsets, 1, None))):
+            messages, offsets = _ascending(messages, offsets, start)
+        if not offsets:
+            return start
+        self._starts.setdefault(partition, start)
+        self._turns.setdefault(partition, self._now[partition])
+        self._places.messages.extend(messages)
+        self._places.partitions.extend([partition] * len(messages))
+        self._places.offsets.extend(offsets)
+        return offsets[-1] + 1
 
     def decode_ahead(self, decoder: Decoder, executor: Executor) -> None:
-        if len(self._places) >= MANY:
-            self._events = executor.submit(_decoded, decoder, self._places)
+        if len(self._places.messages) >= MANY:
+            self._ahead = executor.submit(_ahead, decoder, self._lanes, self._places)
 
     def batch(self, decoder: Decoder, turns: Mapping[Partition, int]) -> EventBatch | None:
         """None where nothing is left. Raises PycdcError where the registry cannot be asked."""
-        events = _decoded(decoder, self._places) if self._events is None else self._events.result()
+        made = _decoded(decoder, self._places) if self._ahead is None else self._ahead.result()
         stale = {partition for partition, turn in self._turns.items() if turns.get(partition) != turn}
+        if isinstance(made, Load) and not stale:
+            offsets = self._places.offsets
+            return self._of({partition: offsets[last] + 1 for partition, last in self._places.lasts().items()}, made)
+        events = made.events() if isinstance(made, Load) else made
         if stale:
             events = [event for event in events if event.partition not in stale]
         if not events:
             return None
-        ends = {event.partition: event.offset + 1 for event in events}
-        return EventBatch(events, Offsets(ends), starts={partition: self._starts[partition] for partition in ends})
+        return self._of({event.partition: event.offset + 1 for event in events}, events)
+
+    def _of(self, ends: dict[Partition, int], made: Load | list[Event]) -> EventBatch:
+        starts = {partition: self._starts[partition] for partition in ends}
+        if isinstance(made, Load):
+            return EventBatch(position=Offsets(ends), starts=starts, load=made)
+        return EventBatch(made, Offsets(ends), starts=starts)
 
 
-def _decoded(decoder: Decoder, places: list[Place]) -> list[Event]:
+def _ascending(messages: list[Message], offsets: list[int], start: int) -> tuple[list[Message], list[int]]:
+    """Without those that lie before `start`, or before what came already."""
+    taken: tuple[list[Message], list[int]] = [], []
+    for message, offset in zip(messages, offsets, strict=True):
+        if offset >= start:
+            taken[0].append(message)
+            taken[1].append(offset)
+            start = offset + 1
+    return taken
+
+
+def _ahead(decoder: Decoder, lanes: LaneReader | None, places: Places) -> Load | list[Event]:
+    try:
+        if lanes is not None:
+            return _loaded(decoder, lanes, places)
+    except Unfit:
+        pass  # the plain way takes everything
+    return _decoded(decoder, places)
+
+
+def _loaded(decoder: Decoder, lanes: LaneReader, places: Places) -> Load:
+    """Raises Unfit."""
+    messages = places.messages
+    headers: Any = [message.headers() for message in messages]
+    if any(headers) and any(read_headers(own) is not None for own in headers if own):
+        raise Unfit  # a mark holds for a transaction: such are taken apart
+    lasts = places.lasts()
+    parts, counts, removed = [], {}, {}
+    for topic in dict.fromkeys(partition.topic for partition in lasts):
+        own = messages
+        if len(lasts) > 1:
+            spots = zip(messages, places.partitions, strict=True)
+            own = [message for message, partition in spots if partition.topic == topic]
+        part, removals = lanes.part(topic, [one.key() for one in own], [one.value() for one in own])
+        parts.append(part)
+        counts[topic] = len(own)
+        if removals:
+            removed[topic] = removals
+    newest = {partition: messages[last].timestamp()[1] for partition, last in lasts.items()}
+    return Load(parts, len(messages), counts, removed, newest, lambda: _decoded(decoder, places))
+
+
+def _decoded(decoder: Decoder, places: Places) -> list[Event]:
     event = decoder.event
     return [
         event(
@@ -59,7 +142,7 @@ def _decoded(decoder: Decoder, places: list[Place]) -> list[Event]:
             message.value(),
             tuple(message.headers() or ()),
         )
-        for message, partition, offset in places
+        for message, partition, offset in zip(*places, strict=True)
     ]
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from confluent_kafka import TopicPartition
 
-from pycdc.events import Event, Partition
+from pycdc.events import Partition
 from pycdc.observability.progress import PartitionPlace, Progress
 
 _EVERY: Final = 1.0
@@ -51,8 +51,9 @@ class Lag:
             for known in (self._applied, self._newest, self._tails, self._progress.partitions):
                 known.pop(partition, None)
 
-    def read(self, events: Iterable[Event]) -> None:
-        self._newest.update({event.partition: event.timestamp for event in events})
+    def read(self, newest: Mapping[Partition, int]) -> None:
+        """`newest` are the timestamps of the last records."""
+        self._newest.update(newest)
 
     def end(self, partition: Partition, read: int, end: int) -> None:
         """The end of the partition was reached at `end`; `read` is the offset behind its last record."""

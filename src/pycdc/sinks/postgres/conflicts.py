@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -47,6 +47,17 @@ from pycdc.sinks.postgres.values import Unwritable, array_of
 from pycdc.sinks.postgres.writes import Group, Shape, Write, groups_of
 
 log = get_logger()
+
+
+class AtOnce(NamedTuple):
+    """A statement, and its parameters behind those of the columns.
+
+    `complete`: where it has written fewer rows than it was given, `execute` has to see why.
+    """
+
+    query: bytes
+    own: tuple[Any, ...]
+    complete: bool
 
 
 class Conflicts:
@@ -102,6 +113,17 @@ class Conflicts:
         except (Unwritable, Undecided) as error:
             raise Refused(str(error)) from None
         tally.applied[str(table), operation] += len(group.writes) - undone
+
+    def at_once(self, shape: Shape) -> AtOnce | None:
+        """How writes of `shape` are done that nothing has to be asked of one by one; None where something has."""
+        policy = self._policies[shape.table]
+        guard = policy.guard(shape)
+        if policy.prepares or (guard is None and shape.operation == "update"):
+            return None
+        if guard is None:
+            return AtOnce(statement(shape), (), complete=False)
+        own = self._writer(policy) if guard.kind == "origin" else ()
+        return AtOnce(statement(shape, guard), own, complete=guard.reports)
 
     # What the database or a rule refused.
 

@@ -179,9 +179,13 @@ class Ledger:
 
     def advance(self, connection: Connection, offsets: Mapping[Partition, int]) -> None:
         """Move the offsets, locking them until the transaction ends. Raises SinkFenced."""
+        self.advancing(connection, offsets)()
+
+    def advancing(self, connection: Connection, offsets: Mapping[Partition, int]) -> Callable[[], None]:
+        """The same in a pipeline: what is returned raises, once the statement's answer is there."""
         held = {partition: self._held.get(partition) for partition in offsets}
         ours = [(partition, place) for partition, place in held.items() if place is not None]
-        moved = 0
+        cursor = None
         if len(ours) == len(offsets):
             parameters: list[Any] = [
                 [partition.topic for partition, _ in ours],
@@ -190,12 +194,16 @@ class Ledger:
                 [place.epoch for _, place in ours],
                 [offsets[partition] for partition, _ in ours],
             ]
-            moved = connection.execute(self._sql(_ADVANCE), (*parameters, self._pipeline), prepare=True).rowcount
-        if moved != len(offsets):
-            raise SinkFenced(
-                f"another process of {self._pipeline} has taken over {', '.join(map(str, sorted(offsets)))}",
-                hint="nothing was written twice; start this process again, and it takes its share",
-            )
+            cursor = connection.execute(self._sql(_ADVANCE), (*parameters, self._pipeline), prepare=True)
+
+        def check() -> None:
+            if cursor is None or cursor.rowcount != len(offsets):
+                raise SinkFenced(
+                    f"another process of {self._pipeline} has taken over {', '.join(map(str, sorted(offsets)))}",
+                    hint="nothing was written twice; start this process again, and it takes its share",
+                )
+
+        return check
 
     def require(self, starts: Mapping[Partition, int]) -> None:
         """Raises DeliveryError where a partition was read from elsewhere than where it is applied to."""

@@ -28,7 +28,7 @@ class PlainRoute:
         self.key = {column: route.key.get(column, column) for column in key_columns(route, table)}
         self.assigned = {} if route.set is None and route.operation == "delta" else route.set
         self.constants = {c: text for c, text in self._texts(route.constants, None).items() if c not in self.key}
-        self._unavailable = (unavailable, unavailable.encode(), [unavailable])
+        self.unavailable = (unavailable, unavailable.encode(), [unavailable])
         self._when = [(look_up(path), str(value)) for path, value in route.when.items()]
         self._key_looks = {column: look_up(path) for column, path in self.key.items()}
         self._looks = None if self.assigned is None else {c: look_up(path) for c, path in self.assigned.items()}
@@ -96,7 +96,7 @@ class PlainRoute:
         told = {
             column: text_of(value, columns[column])
             for column, value in fields.items()
-            if value is not ABSENT and value not in self._unavailable
+            if value is not ABSENT and value not in self.unavailable
             if not (column in self.key or column in self.constants or columns[column].generated)
         }
         return {**told, **self.constants}

@@ -76,6 +76,13 @@ class Router:
         plain = next((route.plain for route in self._by_topic.get(topic, ())), None)
         return (0, 0) if plain is None else (plain.table.rank, plain.order)
 
+    def only(self, topic: str) -> PlainRoute | None:
+        """The one route that takes all events of a topic, as long as no user's function has a say."""
+        routes = [route for route in self._routes if route.plain.takes_topic(topic)]
+        if self._functions is not None or len(routes) != 1 or not routes[0].always or routes[0].plain.route.function:
+            return None
+        return routes[0].plain
+
     def _of(self, topic: str) -> list[_CompiledRoute]:
         found = [route for route in self._routes if route.plain.takes_topic(topic)]
         if not found:

@@ -33,6 +33,7 @@ from pycdc.observability.progress import Progress
 from pycdc.sinks.postgres.bisection import Bisection
 from pycdc.sinks.postgres.cuts import Cuts, offsets_behind
 from pycdc.sinks.postgres.inbox import Inbox
+from pycdc.sinks.postgres.lane import LaneMap, LaneWriter
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.passages import Passages, Portion
@@ -60,7 +61,8 @@ _PULSE: Final = 10.0
 class PostgresSink:
     """A `Target` for `EventBatch`. After an exception it is dead. `ledger` outlives it, and holds what is claimed.
 
-    So does `known`, what was known of the tables: one that changed since halts, and is no error of the start.
+    So does `known`, what was known of the tables: one that changed since halts, and is no error of the start. `lanes`
+    are those that the source is given.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class PostgresSink:
         progress: Progress | None = None,
         known: KnownTables | None = None,
         functions: Functions | None = None,
+        lanes: LaneMap | None = None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -97,6 +100,9 @@ class PostgresSink:
         except BaseException:
             self._connection.close()
             raise
+        self._lanes = lanes or LaneMap()
+        self._lane_writer = LaneWriter(self._connection, ledger, self._progress, has_origin=self._has_origin)
+        self._lanes.fit(self._targets)
         log.debug("marks its transactions", origin=origin)
 
     def write(self, batch: EventBatch) -> None:
@@ -109,9 +115,8 @@ class PostgresSink:
             batches, self._batches = self._batches, []
             for batch in batches[:1]:
                 self._ledger.require(batch.starts)
-            events = [event for batch in batches for event in batch.events]
             self._targets.look_again(self._connection)
-            cuts = self._apply_all(events)
+            cuts = Cuts() if self._went_by_lanes(batches) else self._apply_all(_events(batches))
             self._heard_at = time.monotonic()
             if cuts.error is not None:
                 raise cuts.error
@@ -152,6 +157,13 @@ class PostgresSink:
             raise
 
     # From batches to transactions.
+
+    def _went_by_lanes(self, batches: list[EventBatch]) -> bool:
+        """Whether all of it is applied; else none of it is."""
+        if len(batches) != 1 or batches[0].load is None or self._inbox is not None or len(batches[0]) > self._most:
+            return False
+        self._lanes.fit(self._targets)
+        return self._lane_writer.write(batches[0], self._targets)
 
     def _apply_all(self, events: list[Event]) -> Cuts:
         """In one transaction, if it is not too long and all came the same way."""
@@ -286,6 +298,12 @@ class PostgresSink:
                 raise drift(error, group.shape) or error from None
         # Not before the end: a savepoint takes back what was done of it.
         self._tally.add(done)
+
+
+def _events(batches: list[EventBatch]) -> list[Event]:
+    for batch in batches:
+        batch.decode()
+    return [event for batch in batches for event in batch.events]
 
 
 class TookTooLong(Exception):

@@ -55,6 +55,14 @@ def statement(shape: Shape, guard: Guard = FREE) -> bytes:
     return build(shape, guard).as_string(None).encode()
 
 
+@lru_cache(maxsize=1024)
+def rows_of_keys(shape: Shape) -> bytes:
+    """How many rows there are. Parameters: the columns' of the key."""
+    keys = unnested([shape.table.columns[name] for name in shape.key])
+    query = sql.SQL("SELECT count(*) FROM {} AS t JOIN {} ON {}")
+    return query.format(shape.table.identifier, keys, same_key(shape)).as_string(None).encode()
+
+
 def _insert(shape: Shape, guard: Guard) -> sql.Composed:
     names = [*shape.key, *shape.set]
     out = sql.SQL("INSERT INTO {} AS t ({}){} SELECT {} FROM {}").format(

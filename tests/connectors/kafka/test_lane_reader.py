@@ -1,0 +1,204 @@
+"""A lane's rows are those that the decoder sees, or there are none."""
+
+from __future__ import annotations
+
+import io
+import json
+from decimal import Decimal
+from typing import Any
+
+import fastavro
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pycdc.connectors.kafka.decoding import Decoder
+from pycdc.connectors.kafka.lane_reader import LaneReader, field_of
+from pycdc.events import Field, Partition, Removal
+from pycdc.interfaces import Unfit
+from tests.connectors.kafka.test_avro_reader import schemas
+
+KEY = {"type": "record", "name": "Key", "fields": [{"name": "id", "type": "long"}]}
+CODE = {"type": "record", "name": "Key", "fields": [{"name": "id", "type": "string"}]}
+
+
+class AllFields:
+    """A lane that takes every field as it comes, and keeps what it is given."""
+
+    def __init__(self, fields: tuple[Field, ...], key: str = "id") -> None:
+        self.key = tuple(field for field in fields if field.name == key)
+        self.take = (key, *(field.name for field in fields if field.name != key))
+        self.fields = {field.name: field for field in fields}
+
+    def load(self, rows: list[Any], removals: int) -> Any:
+        return rows
+
+
+class Lanes:
+    def __init__(self, key: str = "id") -> None:
+        self._known: dict[Any, AllFields] = {}
+        self._key = key
+
+    def lane(self, topic: str, fields: tuple[Field, ...]) -> AllFields:
+        return self._known.setdefault(fields, AllFields(fields, self._key))
+
+
+def wire(number: int, schema: Any, datum: Any) -> bytes:
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(schema), datum)
+    return b"\0" + number.to_bytes(4, "big") + out.getvalue()
+
+
+def reader(*texts: Any, key: str = "id") -> tuple[Decoder, LaneReader]:
+    """Schemas have the numbers of their places, and were met before."""
+    decoder = Decoder(lambda number: json.dumps(texts[number]))
+    for number in range(len(texts)):
+        decoder.event(Partition("t", 0), 0, 0, None, b"\0" + number.to_bytes(4, "big"))
+    return decoder, LaneReader(decoder, Lanes(key))
+
+
+def record(*fields: tuple[str, Any], name: str = "Row") -> dict[str, Any]:
+    return {"type": "record", "name": name, "fields": [{"name": one, "type": kind} for one, kind in fields]}
+
+
+def envelope(row: dict[str, Any]) -> dict[str, Any]:
+    source = record(("db", "string"), ("lsn", ["null", "long"]), name="Source")
+    extra = (("source", source), ("op", "string"), ("tags", {"type": "array", "items": "string"}))
+    return record(("before", ["null", row]), ("after", ["null", row["name"]]), *extra, name="Envelope")
+
+
+def value_of(field: Field, value: Any) -> Any:
+    """What a decoder makes of what a lane reads."""
+    if value is None or field.kind in ("number", "any"):
+        return value
+    return value.decode() if field.kind == "text" else Decimal(value).scaleb(-field.scale)
+
+
+@given(st.data(), st.lists(schemas, max_size=6), st.booleans())
+def test_rows_are_those_that_the_decoder_sees(data: st.DataObject, kinds: list[Any], enveloped: bool) -> None:
+    row = record(("id", "long"), *((f"f{number}", kind) for number, (kind, _) in enumerate(kinds)))
+    values = [
+        {"id": data.draw(st.integers(-(2**63), 2**63 - 1))}
+        | {f"f{number}": data.draw(strategy) for number, (_, strategy) in enumerate(kinds)}
+        for _ in range(3)
+    ]
+    schema = envelope(row) if enveloped else row
+    told = {"source": {"db": "shop", "lsn": 2**40}, "op": "u", "tags": ["a", "b"]}
+    given_ = [{"before": values[0], "after": value, **told} for value in values] if enveloped else values
+    decoder, lanes = reader(KEY, schema)
+    keys = [wire(0, KEY, {"id": value["id"]}) for value in values]
+    records = [wire(1, schema, one) for one in given_]
+    rows, removals = lanes.part("t", list(keys), list(records))
+    lane = lanes._lanes.lane("t", lanes._schemas[records[0][:5]].fields)
+    assert removals == 0
+    for key, one, found in zip(keys, records, rows, strict=True):
+        event = decoder.event(Partition("t", 0), 0, 0, key, one)
+        assert event.row is not None
+        fields = [lane.fields[name] for name in lane.take]  # type: ignore[union-attr]
+        seen = {field.name: value_of(field, value) for field, value in zip(fields, found, strict=True)}
+        # NaN is itself by its text only.
+        assert repr(sorted(seen.items())) == repr(sorted(event.row.items()))
+
+
+@given(st.data(), st.lists(schemas, max_size=4))
+def test_a_delete_tells_its_key_whatever_else_it_tells(data: st.DataObject, kinds: list[Any]) -> None:
+    row = record(*((f"f{number}", kind) for number, (kind, _) in enumerate(kinds)), ("id", "long"))
+    before = {"id": 7} | {f"f{number}": data.draw(strategy) for number, (_, strategy) in enumerate(kinds)}
+    schema = envelope(row)
+    datum = {"before": before, "after": None, "source": {"db": "ü" * 70, "lsn": -1}, "op": "d", "tags": ["x"]}
+    _, lanes = reader(KEY, schema)
+    key = wire(0, KEY, {"id": 7})
+    part, removals = lanes.part("t", [key, key], [wire(1, schema, datum), None])
+    assert (part, removals) == ([Removal((7,), False), Removal((7,), True)], 2)
+
+
+ROW = record(("id", "long"), ("name", ["null", "string"]), ("__deleted", ["null", "string"]))
+ENVELOPE = envelope(record(("id", "long"), ("name", ["null", "string"])))
+GOOD = wire(1, ROW, {"id": 300, "name": "cup", "__deleted": "false"})
+WHOLE = {"before": None, "after": {"id": 300, "name": "cup"}, "source": {"db": "d", "lsn": 1}, "op": "c", "tags": []}
+CHANGED = wire(2, ENVELOPE, WHOLE)
+GONE = {**WHOLE, "before": {"id": 300, "name": None}, "after": None, "op": "d"}
+OWN = wire(0, KEY, {"id": 300})
+
+
+def test_a_flat_row_that_is_marked_as_deleted_is_a_removal() -> None:
+    _, lanes = reader(KEY, ROW)
+    gone = wire(1, ROW, {"id": 300, "name": None, "__deleted": "true"})
+    assert lanes.part("t", [OWN, OWN], [GOOD, gone]) == ([(300, b"cup"), Removal((300,), False)], 1)
+
+
+UNFIT: dict[str, tuple[bytes | None, bytes | None]] = {
+    "nothing but a tombstone": (OWN, None),
+    "another schema": (OWN, b"\0\0\0\0\3" + GOOD[5:]),
+    "a schema never met": (OWN, b"\0\0\0\0\x63" + GOOD[5:]),
+    "cut in a number": (OWN, GOOD[:6]),
+    "cut in a text": (OWN, GOOD[:10]),
+    "bytes behind a flat row": (OWN, GOOD + b"\0"),
+    "no such branch": (OWN, GOOD[:7] + b"\6" + GOOD[8:]),
+    "an envelope cut in its row": (OWN, CHANGED[:11]),
+    "a truncate": (OWN, wire(2, ENVELOPE, {**GONE, "op": "t"})),
+    "a delete without the row": (OWN, wire(2, ENVELOPE, {**GONE, "before": None})),
+    "bytes behind a delete": (OWN, wire(2, ENVELOPE, GONE) + b"\0"),
+    "a delete cut": (OWN, wire(2, ENVELOPE, GONE)[:-1]),
+    "JSON": (OWN, b'{"id": 300}'),
+    "a key cut": (OWN[:-1], GOOD),
+    "bytes behind a key": (OWN + b"\0", GOOD),
+    "a key whose schema was never met": (b"\0\0\0\0\x63\2", GOOD),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_what_is_not_plain_is_left_to_the_decoder(name: str) -> None:
+    _, lanes = reader(KEY, ROW, ENVELOPE)
+    key, value = UNFIT[name]
+    good = CHANGED if value is not None and value[:5] == CHANGED[:5] else GOOD
+    lanes.part("t", [OWN], [good])
+    with pytest.raises(Unfit):
+        lanes.part("t", [key], [value])
+    if value is not None:
+        with pytest.raises(Unfit):
+            lanes.part("t", [OWN, key], [good, value])
+
+
+def test_keys_that_are_no_avro_are_no_hindrance_and_tell_no_tombstone() -> None:
+    _, lanes = reader(KEY, ROW)
+    assert lanes.part("t", [b"plain", None], [GOOD, GOOD])[1] == 0
+    with pytest.raises(Unfit):
+        lanes.part("t", [b"plain", b"plain"], [GOOD, None])
+    with pytest.raises(Unfit):
+        lanes.part("t", [b"plain", OWN[:-1]], [GOOD, GOOD])
+
+
+def test_a_key_of_another_type_than_the_rows_tells_no_tombstone() -> None:
+    _, lanes = reader(CODE, ROW)
+    key = wire(0, CODE, {"id": "300"})
+    assert lanes.part("t", [key], [GOOD])[1] == 0
+    with pytest.raises(Unfit):
+        lanes.part("t", [key, key], [GOOD, None])
+
+
+def test_a_row_with_fields_like_an_envelopes_has_no_lane() -> None:
+    schema = record(("id", "long"), ("op", "string"), ("after", "string"))
+    _, lanes = reader(KEY, schema)
+    with pytest.raises(Unfit):
+        lanes.part("t", [OWN], [wire(1, schema, {"id": 1, "op": "c", "after": "x"})])
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("int", Field("f", "number")),
+        (["null", "long"], Field("f", "number")),
+        ("string", Field("f", "text")),
+        ({"type": "string", "connect.name": "io.debezium.time.ZonedTimestamp"}, Field("f", "text")),
+        ({"type": "int", "connect.name": "io.debezium.time.Date"}, Field("f")),
+        ({"type": "string", "logicalType": "uuid"}, Field("f")),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}, Field("f", "decimal", 2)),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": -2}, Field("f")),
+        (["null", "int", "string"], Field("f")),
+        ("boolean", Field("f")),
+        ("bytes", Field("f")),
+    ],
+)
+def test_a_field_is_read_raw_only_where_its_type_leaves_no_question(kind: Any, expected: Field) -> None:
+    assert field_of({"name": "f", "type": kind}) == expected
