@@ -6,7 +6,7 @@ with each batch, and is stored together with the position.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,13 +14,18 @@ from pycdc.connectors.postgres.keyset import Key
 
 INITIAL: Final = ""
 """The request of readings that nobody asked for by a signal."""
+ADDED: Final = "added"
+"""That of tables that joined a pipeline that has begun."""
+RESYNC: Final = "resync"
+"""That of tables whose changes the publication left out for a while."""
 
 
 @dataclass(slots=True, eq=False)
 class Reading:
     """A table still to be read: behind the key `after`, where that is known, and under the condition `where`.
 
-    `rows` were delivered so far. `request` is the id of the signal that asked.
+    `rows` were delivered so far. `request` is the id of the signal that asked. `since` is the transaction before which
+    the table was not published: what older ones wrote to it must have ended before it is read.
     """
 
     schema: str
@@ -29,6 +34,7 @@ class Reading:
     rows: int = 0
     where: str | None = field(default=None, repr=False)
     request: str = INITIAL
+    since: int | None = None
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -73,6 +79,30 @@ class Backlog:
         self._documents |= {reading: _document(reading) for reading in readings}
         self._changed()
 
+    def expect(self, readings: Iterable[Reading], *, anew: Container[str]) -> list[Reading]:
+        """Add those that are not there yet; return them. A request of `anew` takes the place of what is there."""
+        added = []
+        for reading in readings:
+            same = [r for r in self if (r.schema, r.name, r.where) == (reading.schema, reading.name, reading.where)]
+            if same and reading.request not in anew:
+                continue
+            for old in same:
+                del self._documents[old]
+            self._documents[reading] = _document(reading)
+            added.append(reading)
+        self._changed()
+        return added
+
+    def postpone(self, reading: Reading) -> None:
+        """Read the others first."""
+        self._documents[reading] = self._documents.pop(reading)
+
+    def settle(self, reading: Reading) -> None:
+        """Older transactions are over."""
+        reading.since = None
+        self._documents[reading] = _document(reading)
+        self._changed()
+
     def advance(self, reading: Reading, after: Key | None, rows: int) -> None:
         """`rows` more were delivered; `after` is the key of the last of them."""
         reading.after = after
@@ -109,6 +139,8 @@ def _document(reading: Reading) -> dict[str, Any]:
         document["where"] = reading.where
     if reading.ad_hoc:
         document["request"] = reading.request
+    if reading.since is not None:
+        document["since"] = reading.since
     return document
 
 
@@ -122,4 +154,5 @@ def _reading(document: Mapping[str, Any]) -> Reading:
         document.get("rows", 0),
         document.get("where"),
         document.get("request", INITIAL),
+        document.get("since"),
     )

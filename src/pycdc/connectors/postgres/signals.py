@@ -26,7 +26,7 @@ from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.model import Lsn
 
 PREFIX: Final = "pycdc.snapshot"
-Action = Literal["snapshot", "pause", "resume", "cancel"]
+Action = Literal["snapshot", "pause", "resume", "cancel", "apply"]
 _EMIT: Final = "SELECT pg_logical_emit_message(true, %s, %s)::text"
 _FLUSH: Final = "SET synchronous_commit = local"
 """Only flushed WAL is sent; what standbys have of it does not matter."""
@@ -34,7 +34,8 @@ _FLUSH: Final = "SET synchronous_commit = local"
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """`tables` are patterns as in source.postgres.tables. Without any, cancelling means all that signals asked for."""
+    """`tables` are patterns as in source.postgres.tables. Without any, cancelling means all that signals asked for.
+    apply: take in what matches the configuration now."""
 
     action: Action
     tables: tuple[str, ...] = ()
