@@ -155,7 +155,8 @@ class PostgresConnector:
                 pinned = PinnedSnapshot(self._config, self._catalog, self._relations, self._progress, snapshot)
                 yield from pinned.batches(self._read_once(tables))
                 self._backlog.add(pinned.unseen)
-        yield Batch(position=Position(begin), urgent=True, snapshot=self._backlog.state)
+        state, members = self._backlog.state, self._watch.state
+        yield Batch(position=Position(begin), urgent=True, snapshot=state, membership=members)
         return begin
 
     def _left_to_read(self, start: Checkpoint | None, decision: Decision, tables: list[TableRef]) -> Backlog:

@@ -17,6 +17,8 @@ from pycdc.connectors.postgres.identifiers import quoted
 from pycdc.connectors.postgres.observation import Candidate, Observation, Published
 from pycdc.patterns import qualified
 
+START_OVER: Final = "what was written meanwhile is lost to the slot: start over with `pycdc teardown`, then `pycdc run`"
+_NO_IDENTITY: Final = "has no replica identity: once it is published, UPDATE and DELETE on it fail"
 _WORDS: Final = {"i": "insert", "u": "update", "d": "delete", "t": "truncate"}
 
 
@@ -82,11 +84,13 @@ def patterns(source: PostgresSource) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A table that matches and cannot be captured yet. `remedy` is SQL, or words for what no SQL does."""
+    """A table that matches and cannot be captured yet, and the SQL that helps. `by_owner`: it is for the owner of
+    publication or table to run, and would be run here if this role were that."""
 
     table: Candidate
     reason: str
     remedy: str
+    by_owner: bool = False
 
     def __str__(self) -> str:
         return f"{self.table} {self.reason}"
@@ -94,11 +98,12 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Captured tables whose changes the publication left out for a while, or leaves out now."""
+    """Captured tables whose changes the publication left out for a while, or leaves out now. `repairable`: reading
+    them again helps. What was written while there was no publication at all cannot be decoded any more."""
 
     fact: str
     tables: tuple[Candidate, ...]
-    lost: str = "what was written to them meanwhile is lost to the slot"
+    repairable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ class Plan:
     left_out: tuple[LeftOut, ...] = ()
     withdraw: tuple[TableRef, ...] = ()
     drift: tuple[Drift, ...] = ()
-    narrowed: tuple[LeftOutOperation, ...] = ()
+    narrowed: tuple[Narrowed, ...] = ()
 
     @property
     def drifted(self) -> tuple[Candidate, ...]:
@@ -126,7 +131,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOutOperation:
+class Narrowed:
     """An option of the publication that changed for the worse, and the SQL that changes it back."""
 
     fact: str
@@ -147,7 +152,7 @@ def plan(observation: Observation, known: Membership | None, source: PostgresSou
         tuple(found for found in joining if not found.grants and found.ref.root not in captured),
         tuple(joining),
         tuple(left_out),
-        _surplus(observation),
+        _surplus(observation) if source.manage_publication else (),
         tuple(drift),
         _narrowed(published, known, name),
     )
@@ -175,9 +180,9 @@ def _drift(observation: Observation, known: Membership | None, name: str) -> lis
     captured, published = observation.captured, observation.publication
     members = [captured[oid] for oid in known.grants if oid in captured]
     if published is None:
-        return [Drift(f"publication {name} was dropped", tuple(members))]
+        return [Drift(f"publication {name} was dropped", tuple(members), repairable=False)]
     if published.oid != known.publication:
-        return [Drift(f"publication {name} was dropped and made anew", tuple(members))]
+        return [Drift(f"publication {name} was dropped and made anew", tuple(members), repairable=False)]
     still = published.grants
     cut = [found for found in members if not known.grants[found.ref.oid] & (found.grants | still)]
     gone = [found for found in cut if not found.grants]
@@ -195,7 +200,7 @@ def _drift(observation: Observation, known: Membership | None, name: str) -> lis
     return [Drift(f"{fact} {_named(tables)}", tuple(tables)) for fact, tables in facts if tables]
 
 
-def _narrowed(published: Published | None, known: Membership | None, name: str) -> tuple[LeftOutOperation, ...]:
+def _narrowed(published: Published | None, known: Membership | None, name: str) -> tuple[Narrowed, ...]:
     if published is None or known is None:
         return ()
     found = []
@@ -204,11 +209,11 @@ def _narrowed(published: Published | None, known: Membership | None, name: str) 
         words = " and ".join(_WORDS[letter] for letter in "iudt" if letter in lost)
         every = ", ".join(_WORDS[letter] for letter in "iudt" if letter in known.operations | published.operations)
         remedy = f"ALTER PUBLICATION {quoted(name)} SET (publish = '{every}')"
-        found.append(LeftOutOperation(f"publication {name} no longer publishes {words}", remedy))
+        found.append(Narrowed(f"publication {name} no longer publishes {words}", remedy))
     if published.via_root != known.via_root:
         before = str(known.via_root).lower()
         remedy = f"ALTER PUBLICATION {quoted(name)} SET (publish_via_partition_root = {before})"
-        found.append(LeftOutOperation(f"publication {name} publishes partitions under other names than before", remedy))
+        found.append(Narrowed(f"publication {name} publishes partitions under other names than before", remedy))
     return tuple(found)
 
 
@@ -230,30 +235,31 @@ def _hindered(
     out = []
     for found in strangers:
         below = found.ref.root in captured
-        hindrance = None if below or found.grants else _cannot_be_published(found, published, source, name)
-        hindrance = hindrance or (None if source.snapshot == "never" else _cannot_be_read(found))
-        if hindrance is not None:
+        if not below and not found.grants:
+            if reason := _belongs_to_others(found, published, source, name):
+                statement = f"ALTER PUBLICATION {quoted(name)} ADD TABLE {_only(found)}"
+                out.append(LeftOut(found, reason, statement, by_owner=True))
+                continue
+            if _would_fail(found, published, source):
+                out.append(LeftOut(found, _NO_IDENTITY, _alter(found, "REPLICA IDENTITY FULL")))
+                continue
+        if source.snapshot != "never" and (hindrance := _cannot_be_read(found)) is not None:
             out.append(LeftOut(found, *hindrance))
     return out
 
 
-def _cannot_be_published(
-    found: Candidate, published: Published | None, source: PostgresSource, name: str
-) -> tuple[str, str] | None:
-    statement = f"ALTER PUBLICATION {quoted(name)} ADD TABLE {_only(found)}"
+def _belongs_to_others(found: Candidate, published: Published | None, source: PostgresSource, name: str) -> str:
     if not source.manage_publication:
-        return "is not published, and manage_publication is off", statement
+        return "is not published, and manage_publication is off"
     if published is not None and not published.owned:
-        return f"is not published, and publication {name} belongs to {published.owner}", statement
-    if not found.owned:
-        return "is not published, and only its owner may do that", statement
-    writes = {"u", "d"} if published is None else published.operations & {"u", "d"}
-    if not found.updatable and writes and not named_in_full(found.ref, source):
-        return (
-            "has no replica identity: once it is published, UPDATE and DELETE on it fail",
-            _alter(found, "REPLICA IDENTITY FULL"),
-        )
-    return None
+        return f"is not published, and publication {name} belongs to {published.owner}"
+    return "" if found.owned else "is not published, and only its owner may do that"
+
+
+def _would_fail(found: Candidate, published: Published | None, source: PostgresSource) -> bool:
+    """Whether publishing it would make the application's UPDATE and DELETE fail, and nobody named it on purpose."""
+    writes = published is None or bool(published.operations & {"u", "d"})
+    return writes and not found.updatable and not named_in_full(found.ref, source)
 
 
 def _cannot_be_read(found: Candidate) -> tuple[str, str] | None:

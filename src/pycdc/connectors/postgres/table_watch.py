@@ -8,19 +8,26 @@ first chunk waits until those are over.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from pycdc.config import Config
 from pycdc.connectors.postgres.admin import Admin, add_tables_sql, create_publication_sql, missing_tables
 from pycdc.connectors.postgres.backlog import ADDED, RESYNC, Reading
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import TableRef
-from pycdc.connectors.postgres.membership import LeftOut, Membership, Plan, named_in_full, plan, record
+from pycdc.connectors.postgres.membership import START_OVER, LeftOut, Membership, Plan, named_in_full, plan, record
 from pycdc.connectors.postgres.observation import Candidate, Observation, has_rows_of_its_maker, observe
 from pycdc.connectors.postgres.publication_change import change_tables, current_transaction
 from pycdc.errors import EnvironmentNotReady, PositionGap
 from pycdc.observability.logger import get_logger
 
 log = get_logger()
+
+_READ_AGAIN: Final = (
+    "what was left out meanwhile is lost to the slot: `pycdc apply` puts the publication right, so that the tables are "
+    "read again when the pipeline is started (rows deleted meanwhile stay with the consumers); or start over with "
+    "`pycdc teardown`"
+)
 
 
 class TableWatch:
@@ -122,18 +129,14 @@ class TableWatch:
         for changed in todo.narrowed:
             raise PositionGap(
                 changed.fact,
-                hint=f"let its owner run: {changed.remedy}; what it left out meanwhile is lost to the slot: "
-                "`pycdc snapshot` reads tables again",
+                hint=_READ_AGAIN,
             )
         helpless = [found for found in todo.left_out if found.table in todo.drifted]
         for drift in todo.drift:
+            if not drift.repairable:
+                raise PositionGap(drift.fact, hint=START_OVER)
             if self._source.publication_drift == "stop" or helpless:
-                raise PositionGap(
-                    drift.fact,
-                    hint=f"{drift.lost}: stop the pipeline and run `pycdc apply`, so that these tables are published "
-                    "and read again (rows deleted meanwhile stay with the consumers), or start over with "
-                    "`pycdc teardown`, or take them out of source.postgres.tables",
-                )
+                raise PositionGap(drift.fact, hint=_READ_AGAIN)
         for found in todo.left_out:
             table = found.table
             if starting and table.logged and not table.grants and named_in_full(table.ref, self._source):
@@ -158,9 +161,8 @@ class TableWatch:
             withdraw = []
         if not publish and not withdraw:
             return before
-        via_root = self._source.via_partition_root
         if published is None:
-            self._admin.create_publication(self._name, publish, via_partition_root=via_root)
+            self._admin.create_publication(self._name, publish, via_partition_root=self._source.via_partition_root)
         else:
             change_tables(self._dsn, self._name, add=publish, drop=withdraw)
         return self._observe()
