@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import pycdc
-from pycdc.model import Batch, Op
+from pycdc.model import Batch
 from tests.cli.conftest import Invoke
 from tests.running import Running
 
@@ -69,11 +69,15 @@ def rows() -> list[tuple[str, str, int]]:
 def begun(document: dict[str, Any]) -> None:
     """Run the pipeline until it streams and has stored that."""
     with Running(document) as running:
-        running.until(lambda: running.pipeline.progress.checkpoints > 1 and running.pipeline.progress.state == "streaming")
+        running.until(
+            lambda: running.pipeline.progress.checkpoints > 1 and running.pipeline.progress.state == "streaming"
+        )
 
 
 def published(dsn: str) -> set[str]:
-    return {name for (name,) in execute(dsn, "SELECT tablename FROM pg_publication_tables WHERE pubname = 'pycdc_shop'")}
+    return {
+        name for (name,) in execute(dsn, "SELECT tablename FROM pg_publication_tables WHERE pubname = 'pycdc_shop'")
+    }
 
 
 @pytest.mark.pg("newest")
