@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from pycdc.connectors.postgres.signals import Signal, send
 from tests.reading import Read, Reader
 from tests.test_end_to_end import ORDERS, Shop
 
@@ -45,16 +46,17 @@ def table_now(shop: Shop) -> dict[int, Any]:
 def test_a_topic_holds_a_table_that_was_made_and_written_to_before_anybody_captured_it(
     shop: Shop, topics: Reader
 ) -> None:
-    with shop.run(source={"publication_check": 0.2, "snapshot_chunk": 40}) as pipeline:
+    with shop.run(source={"tables_added": "ignore", "snapshot_chunk": 40}) as pipeline:
         pipeline.until_streaming()
         shop.execute("CREATE TABLE refunds (id int PRIMARY KEY, v int)")
         old = psycopg.connect(shop.dsn)
         old.execute("INSERT INTO refunds SELECT i, 0 FROM generate_series(1, 100) i")
+        send(shop.dsn, pipeline.pipeline.config.slot, [Signal("apply")])
         pipeline.until(lambda: shop.execute("SELECT 1 FROM pg_publication_tables WHERE tablename = 'refunds'"))
         old.execute("UPDATE refunds SET v = 1 WHERE id % 3 = 0; DELETE FROM refunds WHERE id % 10 = 0")
-        shop.execute("INSERT INTO refunds SELECT i, 0 FROM generate_series(101, 200) i")
         old.commit()
         old.close()
+        shop.execute("INSERT INTO refunds SELECT i, 0 FROM generate_series(101, 200) i")
         shop.execute("UPDATE refunds SET v = v + 1 WHERE id % 7 = 0")
         pipeline.until(lambda: last_states(topics.read(shop.topic("public.refunds"))) == table_now(shop))
     read = [

@@ -132,13 +132,13 @@ CREATE TABLE logs (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
 CREATE TABLE logs_0 PARTITION OF logs FOR VALUES FROM (0) TO (10);
 INSERT INTO logs VALUES (1, 0);
 """
+ALONE = "CREATE TABLE logs_1 (id int PRIMARY KEY, v int)"
+FILLED = "INSERT INTO logs_1 VALUES (10, 0), (11, 0)"
+ATTACHED = "ALTER TABLE logs ATTACH PARTITION logs_1 FOR VALUES FROM (10) TO (20)"
 MADE = {
-    "made as a partition": "CREATE TABLE logs_1 PARTITION OF logs FOR VALUES FROM (10) TO (20)",
-    "attached": "CREATE TABLE logs_1 (id int PRIMARY KEY, v int); INSERT INTO logs_1 VALUES (10, 0), (11, 0);"
-    "ALTER TABLE logs ATTACH PARTITION logs_1 FOR VALUES FROM (10) TO (20)",
-    "attached in one transaction": "BEGIN; CREATE TABLE logs_1 (id int PRIMARY KEY, v int);"
-    "INSERT INTO logs_1 VALUES (10, 0), (11, 0);"
-    "ALTER TABLE logs ATTACH PARTITION logs_1 FOR VALUES FROM (10) TO (20); COMMIT",
+    "made as a partition": ["CREATE TABLE logs_1 PARTITION OF logs FOR VALUES FROM (10) TO (20)"],
+    "attached": [ALONE, FILLED, ATTACHED],
+    "attached in one transaction": [f"BEGIN; {ALONE}; {FILLED}; {ATTACHED}; COMMIT"],
 }
 
 
@@ -152,7 +152,8 @@ def test_a_partition_that_comes_brings_its_rows_along(database: str, via_root: b
     pipeline = _streaming(database, via_root)
 
     def story() -> Story:
-        execute(database, MADE[made])
+        for statement in MADE[made]:
+            execute(database, statement)
         execute(database, "INSERT INTO logs VALUES (12, 0)")
         yield from until(lambda: pipeline.stored is not None and len(pipeline.stored.membership["tables"]) == 4)
         yield from until(lambda: pipeline.nothing_left)

@@ -1,8 +1,8 @@
 """Tables into and out of a publication while a stream is read.
 
 Postgres decides for each change by the publication as it was when the change was written, also within a transaction:
-of one that was open when a table was added, the stream has what the table saw afterwards. A table that is taken out
-loses nothing of what was written before.
+of one that was open when a table was added, the stream has what the table saw afterwards, and what it saw before only
+by chance. A table that is taken out loses nothing of what was written before.
 """
 
 from __future__ import annotations
