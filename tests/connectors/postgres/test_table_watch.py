@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 
-from pycdc.errors import EnvironmentNotReady
+from pycdc.errors import EnvironmentNotReady, PositionGap
 from pycdc.model import Op
 from tests.connectors.postgres.reading import Pipeline, config_for, execute, write_last
 from tests.connectors.postgres.test_backfill import replayed, table_now
@@ -214,8 +215,6 @@ def test_a_table_that_came_while_the_pipeline_was_stopped_is_read_when_it_starts
 
 @pytest.mark.pg("newest")
 def test_a_checkpoint_from_before_there_was_a_record_takes_what_is_published_for_captured(database: str) -> None:
-    from dataclasses import replace
-
     pipeline = streaming(database, "CREATE TABLE known (id int PRIMARY KEY); INSERT INTO known VALUES (1);")
     assert pipeline.stored is not None
     pipeline.stored = replace(pipeline.stored, membership={})
@@ -223,6 +222,16 @@ def test_a_checkpoint_from_before_there_was_a_record_takes_what_is_published_for
     tell(pipeline, until(lambda: has_joined(pipeline, database, "late")))
     assert ids(pipeline, "late", Op.READ) == [1]
     assert not of(pipeline, "known")
+
+
+@pytest.mark.pg("newest")
+def test_without_a_record_a_publication_that_is_gone_is_a_gap_too(database: str) -> None:
+    pipeline = streaming(database)
+    assert pipeline.stored is not None
+    pipeline.stored = replace(pipeline.stored, membership={})
+    execute(database, "DROP PUBLICATION pycdc_backfill")
+    with pytest.raises(PositionGap, match="does not exist any more"):
+        tell(pipeline, until(lambda: False))
 
 
 @pytest.mark.pg("newest")

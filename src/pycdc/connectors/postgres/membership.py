@@ -8,7 +8,7 @@ was stopped sees both when it starts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pycdc.config import PostgresSource
@@ -48,6 +48,10 @@ class Membership:
             {int(oid): part for oid, part in state.get("parts", {}).items()},
             (tuple(tables), tuple(exclude)),
         )
+
+    def with_those_of(self, other: Membership) -> Membership:
+        """The tables of both."""
+        return replace(self, grants={**self.grants, **other.grants}, parts={**self.parts, **other.parts})
 
     @property
     def state(self) -> dict[str, Any]:

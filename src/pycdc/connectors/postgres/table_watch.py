@@ -49,7 +49,7 @@ class TableWatch:
         """Publish all that is configured, for a pipeline that begins: its rows are read anyway, or not wanted."""
         self._publish_all()
         observation = self._observe()
-        self._remember(observation, observation.captured)
+        self._remember(record(observation, observation.captured, self._source))
 
     def resume(self, known: dict[str, object]) -> list[Reading]:
         """Put right what happened since the checkpoint that has the record `known`. Raises PositionGap."""
@@ -95,6 +95,8 @@ class TableWatch:
 
     def _put_right(self, *, follow: bool, starting: bool) -> list[Reading]:
         before, known = self._observe(), self._known
+        if before.publication is None and known is None:
+            raise PositionGap(f"publication {self._name} does not exist any more", hint=START_OVER)
         todo = plan(before, known, self._source, self._name)
         self._refuse(todo, starting=starting)
         for found in todo.drift:
@@ -106,18 +108,12 @@ class TableWatch:
         captured = after.captured
         joined = [captured[found.ref.oid] for found in wanted if found.ref.oid in captured]
         joined = [found for found in joined if found.grants]
-        stay = self._staying(before, todo, known)
+        stay = _staying(before, todo, known)
         self._tell_of_changes(after, joined, stay)
         readings = self._readings(joined, after, drifted)
-        if joined or known is None or stay != known.grants.keys() or after is not before:
-            self._remember(after, stay | {found.ref.oid for found in joined})
+        kept = record(before, stay, self._source)
+        self._remember(kept.with_those_of(record(after, (found.ref.oid for found in joined), self._source)))
         return readings
-
-    def _staying(self, now: Observation, todo: Plan, known: Membership | None) -> set[int]:
-        captured, joining = now.captured, {found.ref.oid for found in todo.joining}
-        if known is None:
-            return {oid for oid, found in captured.items() if found.grants} - joining
-        return {oid for oid in known.grants if oid in captured} - joining
 
     def _follows(self, found: Candidate, drifted: set[int], *, follow: bool) -> bool:
         if follow or found.ref.oid in drifted or self._source.tables_added == "follow":
@@ -127,10 +123,7 @@ class TableWatch:
 
     def _refuse(self, todo: Plan, *, starting: bool) -> None:
         for changed in todo.narrowed:
-            raise PositionGap(
-                changed.fact,
-                hint=_READ_AGAIN,
-            )
+            raise PositionGap(changed.fact, hint=_READ_AGAIN)
         helpless = [found for found in todo.left_out if found.table in todo.drifted]
         for drift in todo.drift:
             if not drift.repairable:
@@ -161,16 +154,12 @@ class TableWatch:
             withdraw = []
         if not publish and not withdraw:
             return before
-        if published is None:
-            self._admin.create_publication(self._name, publish, via_partition_root=self._source.via_partition_root)
-        else:
-            change_tables(self._dsn, self._name, add=publish, drop=withdraw)
+        change_tables(self._dsn, self._name, add=publish, drop=withdraw)
         return self._observe()
 
-    def _remember(self, observation: Observation, oids: Iterable[int]) -> None:
-        self._known = record(observation, oids, self._source)
-        self._names = {oid: str(found) for oid, found in observation.captured.items()}
-        self.state = self._known.state
+    def _remember(self, known: Membership) -> None:
+        if known != self._known:
+            self._known, self.state = known, known.state
 
     def _tell_of_changes(self, now: Observation, joined: Sequence[Candidate], stay: set[int]) -> None:
         gone = [] if self._known is None else sorted(self._known.grants.keys() - now.captured.keys())
@@ -180,7 +169,7 @@ class TableWatch:
         for oid in stay & self._names.keys():
             if (name := str(now.captured.get(oid, self._names[oid]))) != self._names[oid]:
                 log.info("a captured table has another name, and another topic", before=self._names[oid], now=name)
-                self._names[oid] = name
+        self._names = {oid: str(found) for oid, found in now.captured.items()}
         if joined:
             log.info("tables joined", tables=[str(found) for found in joined], read=self._source.snapshot != "never")
 
@@ -221,6 +210,14 @@ class TableWatch:
         cannot, unless the same transaction filled it before."""
         known = self._known is not None and found.ref.oid in self._known.grants
         return again or known or found.attached or has_rows_of_its_maker(self._catalog, found.ref)
+
+
+def _staying(now: Observation, todo: Plan, known: Membership | None) -> set[int]:
+    """The tables that go on being captured, by OID. What was published when there was no record counts as captured."""
+    captured = now.captured
+    members = {oid for oid, found in captured.items() if found.grants} if known is None else set(known.grants)
+    elsewhere = {found.ref.oid for found in todo.joining} | {found.table.ref.oid for found in todo.left_out}
+    return (members & captured.keys()) - elsewhere
 
 
 def _unpublished(name: str, tables: Sequence[TableRef], remedy: str) -> EnvironmentNotReady:
