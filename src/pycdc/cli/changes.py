@@ -118,6 +118,8 @@ def changes_of(config: Config, catalog: Catalog, slot: SlotFacts | None, checkpo
     observation = observe(catalog, config.publication, source.tables, source.exclude_tables)
     known = None if checkpoint is None else Membership.of_state(checkpoint.membership)
     todo = plan(observation, known, source, config.publication)
+    signals = config.signals.schema_and_table
+    todo = replace(todo, withdraw=tuple(ref for ref in todo.withdraw if (ref.schema, ref.name) != signals))
     return Changes(config, observation, slot, checkpoint, known, todo)
 
 

@@ -25,7 +25,8 @@ class Reading:
     """A table still to be read: behind the key `after`, where that is known, and under the condition `where`.
 
     `rows` were delivered so far. `request` is the id of the signal that asked. `since` is the transaction before which
-    the table was not published: what older ones wrote to it must have ended before it is read.
+    the table was not published: what older ones wrote to it must have ended before it is read. `by` names the table's
+    identity and the order that `after` is a place in; None where nobody noted it.
     """
 
     schema: str
@@ -35,6 +36,7 @@ class Reading:
     where: str | None = field(default=None, repr=False)
     request: str = INITIAL
     since: int | None = None
+    by: str | None = None
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -110,6 +112,12 @@ class Backlog:
         self._documents[reading] = _document(reading)
         self._changed()
 
+    def restart(self, reading: Reading) -> None:
+        """Read the table from its beginning: what was delivered of it says nothing of the rest."""
+        reading.after, reading.rows = None, 0
+        self._documents[reading] = _document(reading)
+        self._changed()
+
     def finish(self, reading: Reading) -> None:
         del self._documents[reading]
         self._changed()
@@ -133,6 +141,8 @@ def _document(reading: Reading) -> dict[str, Any]:
     if reading.after is not None:
         # Texts of a database in SQL_ASCII need not be UTF-8.
         document["after"] = [text.decode("utf-8", "surrogateescape") for text in reading.after]
+        if reading.by is not None:
+            document["by"] = reading.by
     if reading.rows:
         document["rows"] = reading.rows
     if reading.where is not None:
@@ -155,4 +165,5 @@ def _reading(document: Mapping[str, Any]) -> Reading:
         document.get("where"),
         document.get("request", INITIAL),
         document.get("since"),
+        document.get("by"),
     )

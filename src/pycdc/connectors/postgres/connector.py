@@ -204,6 +204,7 @@ class PostgresConnector:
             messages=source.messages,
             foreign=partial(names_any, source.skip_origins),
             by_table=source.skip_scope == "tables",
+            signals=self._config.signals.schema_and_table,
         )
         log.info("streaming", slot=self._config.slot, start=str(begin))
         position = begin

@@ -18,6 +18,7 @@ from pycdc.connectors.postgres.facts import TableRef
 from pycdc.connectors.postgres.membership import START_OVER, LeftOut, Membership, Plan, named_in_full, plan, record
 from pycdc.connectors.postgres.observation import Candidate, Observation, has_rows_of_its_maker, observe
 from pycdc.connectors.postgres.publication_change import change_tables, current_transaction
+from pycdc.connectors.postgres.signal_table import with_signal_table
 from pycdc.errors import EnvironmentNotReady, PositionGap
 from pycdc.observability.logger import get_logger
 
@@ -47,7 +48,7 @@ class TableWatch:
 
     def first(self) -> None:
         """Publish all that is configured, for a pipeline that begins: its rows are read anyway, or not wanted."""
-        self._publish_all()
+        self._publish(self._catalog.tables(self._source.tables, self._source.exclude_tables))
         observation = self._observe()
         self._remember(record(observation, observation.captured, self._source))
 
@@ -55,7 +56,9 @@ class TableWatch:
         """Put right what happened since the checkpoint that has the record `known`. Raises PositionGap."""
         self._known = Membership.of_state(known)
         self.state = known
-        return self._put_right(follow=False, starting=True)
+        readings = self._put_right(follow=False, starting=True)
+        self._publish([])
+        return readings
 
     def look(self, *, follow: bool = False) -> list[Reading]:
         """Compare now; return the rows to read. `follow` takes in what matches, whatever `tables_added` says."""
@@ -66,9 +69,12 @@ class TableWatch:
 
     # -- a pipeline that begins
 
-    def _publish_all(self) -> None:
+    def _publish(self, chosen: list[TableRef]) -> None:
+        """Publish these and the signal table, where there is one."""
         source, name = self._source, self._name
-        tables = self._catalog.tables(source.tables, source.exclude_tables)
+        tables = with_signal_table(self._config, self._catalog, chosen)
+        if not tables:
+            return
         present = self._catalog.publication(name)
         missing = tables if present is None else missing_tables(tables, present)
         if source.manage_publication:
