@@ -494,7 +494,7 @@ def test_a_role_that_may_only_replicate_and_read_is_enough(orders: Shop) -> None
                 pipeline.until_streaming()
                 orders.execute("INSERT INTO orders VALUES (2)")
                 assert [record.key["id"] for record in orders.await_rows(pipeline, 2)] == [1, 2]
-            with orders.run(source={**source, "publication": "another", "slot": "another"}) as pipeline:
+            with orders.run(source={**source, "publication": "another"}, name=f"{orders.name}_2") as pipeline:
                 refused = pipeline.failure()
             assert isinstance(refused, EnvironmentNotReady)
             assert 'CREATE PUBLICATION "another"' in refused.hint

@@ -187,7 +187,8 @@ class PostgresSource(Model):
     publication: str | None = None
     """Publication; default `pycdc_{name}`."""
     manage_publication: bool = True
-    """Create the publication and add tables to it. With false, `pycdc doctor` prints the SQL for an owner to run."""
+    """Create the publication, add tables to it and take out those that left this configuration. With false, `pycdc
+    doctor` and `pycdc apply` print the SQL for an owner to run."""
     via_partition_root: bool = False
     """Publish partitions under their root table (publish_via_partition_root) when creating the publication."""
     snapshot: Literal["initial", "never", "only", "when_needed"] = "initial"
@@ -223,6 +224,15 @@ class PostgresSource(Model):
     """Changes that are handed to the sink at once, at most."""
     max_batch_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
     """The same in bytes; one change that is larger is a batch of its own."""
+    publication_check: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds between two comparisons of the database's tables and the publication with this configuration."""
+    tables_added: Literal["follow", "ignore"] = "follow"
+    """What is done about a table that was not captured before and now matches. follow: it is added to the publication,
+    and its rows are read while the stream goes on. ignore: it waits for `pycdc apply`."""
+    publication_drift: Literal["stop", "resync"] = "stop"
+    """What is done about a captured table that somebody took out of the publication, or of which it publishes other
+    rows or columns than before. stop: an error with the remedy. resync: the table is published again and read as a
+    whole; rows deleted in between stay with the consumers."""
 
     _dsn_encoded = field_validator("dsn")(_encoded)
 

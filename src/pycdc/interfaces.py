@@ -17,7 +17,8 @@ class Checkpoint:
     A position is only meaningful on the system, timeline, database and slot that it was read from; `source` holds
     those, and a connector refuses a checkpoint of another one. `last_commit` makes events after a restart carry the
     same ``sequence`` as before it. `snapshot_done`: streaming began, so that the position means something. `snapshot`
-    is what is still to be read, as JSON values; it holds keys of rows.
+    is what is still to be read, as JSON values; it holds keys of rows. `membership` is how the captured tables were
+    published, by which the next start sees what happened to them meanwhile.
     """
 
     position: Position
@@ -25,6 +26,7 @@ class Checkpoint:
     source: dict[str, Any] = field(default_factory=dict)
     snapshot_done: bool = True
     snapshot: dict[str, Any] = field(default_factory=dict, repr=False)
+    membership: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Carried(Protocol):

@@ -330,8 +330,8 @@ class Batch:
     `position` is None while nothing new is complete (the middle of a long transaction); an idle source yields empty
     batches whose position still moves. `last_commit` is the end LSN of the last transaction that had changes.
     `whole`: the batch does not end within a transaction.
-    `urgent`: the position is to be stored before the next batch is asked for. `snapshot_done` and `snapshot` go into
-    the checkpoint. `encoded` comes behind the runs, and only where the pipeline has workers.
+    `urgent`: the position is to be stored before the next batch is asked for. `snapshot_done`, `snapshot` and
+    `membership` go into the checkpoint. `encoded` comes behind the runs, and only where the pipeline has workers.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -342,6 +342,7 @@ class Batch:
     urgent: bool = False
     snapshot_done: bool = True
     snapshot: dict[str, Any] = field(default_factory=dict, repr=False)
+    membership: dict[str, Any] = field(default_factory=dict, repr=False)
     encoded: list[Encoded] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Change]:

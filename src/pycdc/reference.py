@@ -69,6 +69,7 @@ input. `pycdc --debug COMMAND` shows tracebacks and logs what happens inside.
 | 1 | failed while running |
 | 2 | bad configuration or usage; nothing was started |
 | 3 | the environment is not ready: a server lacks something, or going on would lose rows |
+| 4 | `pycdc apply --check`: something is to be changed |
 | 130 | interrupted at once (a second signal) or declined |
 
 Errors go to standard error as `error: …` and `try: …`. Results go to standard output, as JSON with `--json`. Colours

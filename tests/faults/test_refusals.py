@@ -97,13 +97,10 @@ def test_when_needed_starts_over_with_a_snapshot_instead(rig: Rig, stopped: Path
     assert expected.keys() <= state
 
 
-def test_a_table_that_leaves_the_publication_ends_the_stream(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pycdc.connectors.postgres import connector
-
-    monkeypatch.setattr(connector, "_WATCH", 0.2)
+def test_a_table_that_leaves_the_publication_ends_the_stream(database: str) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("CREATE TABLE items (id int PRIMARY KEY)")
-        changes = pycdc.capture(database, ["items"], idle=True)
+        changes = pycdc.capture(database, ["items"], idle=True, publication_check=0.2)
         assert next(changes) is None
         connection.execute("ALTER PUBLICATION pycdc_capture DROP TABLE items")
         with pytest.raises(pycdc.PositionGap, match=r"no longer publishes public\.items"):

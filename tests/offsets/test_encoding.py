@@ -53,6 +53,15 @@ def test_a_snapshot_under_way_is_a_version_of_its_own() -> None:
     assert load(data).snapshot == reading
 
 
+def test_a_record_of_the_captured_tables_is_a_version_of_its_own() -> None:
+    """One that does not know it would forget it, and take a table that left the publication for a new one."""
+    membership = {"publication": 16400, "tables": {"16384": [16401]}}
+    data = dump(replace(at(0x16B374D848), membership=membership, snapshot={"tables": [{"table": ["public", "a"]}]}))
+    assert data.startswith(b'{"version":3,')
+    assert load(data).membership == membership
+    assert load(data).snapshot
+
+
 def test_a_flipped_bit_is_noticed_wherever_it_is() -> None:
     data = dump(at(0x16B374D848))
     for place in range(len(data)):
@@ -85,7 +94,7 @@ def test_a_position_edited_by_hand_is_refused() -> None:
 
 
 def test_a_newer_version_is_told_apart_from_damage() -> None:
-    newer = json.dumps({"version": 3, "shape": "unknown"}).encode()
-    with pytest.raises(CheckpointCorrupt, match="version 3") as caught:
+    newer = json.dumps({"version": 4, "shape": "unknown"}).encode()
+    with pytest.raises(CheckpointCorrupt, match="version 4") as caught:
         load(newer)
     assert "newer" in caught.value.hint

@@ -1,7 +1,8 @@
 """The `pycdc` command: which commands there are, and what happens to errors.
 
-Exit codes: 0 fine, 1 failed while running, 2 bad configuration or usage, 3 the environment is not ready, 130
-interrupted. An error is a fact and a hint on standard error; a traceback only with ``--debug``.
+Exit codes: 0 fine, 1 failed while running, 2 bad configuration or usage, 3 the environment is not ready, 4 changes are
+pending (`apply --check`), 130 interrupted. An error is a fact and a hint on standard error; a traceback only with
+``--debug``.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ COMMANDS: Final = {
     "run": "pycdc.cli.run:run",
     "status": "pycdc.cli.status:status",
     "snapshot": "pycdc.cli.snapshot:snapshot",
+    "apply": "pycdc.cli.apply:apply",
     "lag": "pycdc.cli.lag:lag",
     "conflicts": "pycdc.cli.conflicts:conflicts",
     "sequences": "pycdc.cli.sequences:sequences",

@@ -11,9 +11,10 @@ import click
 
 from pycdc.build import signal_client
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
+from pycdc.cli.changes import changes_of
 from pycdc.cli.checks import signals
 from pycdc.cli.checks.kafka import topic_findings
-from pycdc.cli.checks.publication import publication_findings
+from pycdc.cli.checks.publication import drift_findings, publication_findings
 from pycdc.cli.checks.routes import source_findings, target_findings
 from pycdc.cli.checks.server import clock_finding, headroom_findings, replication_finding, server_findings
 from pycdc.cli.checks.slot import slot_findings, start_finding
@@ -265,3 +266,4 @@ def _position(config: Config, catalog: Catalog, source: Source, *, brokers_answe
         yield from_error(error, "offsets")
         return
     yield start_finding(config, checkpoint, compared(config, catalog, source.server, source.slot, checkpoint))
+    yield from drift_findings(changes_of(config, catalog, source.slot, checkpoint).plan)

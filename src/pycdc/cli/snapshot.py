@@ -79,7 +79,8 @@ def _status(config: Config, *, as_json: bool) -> None:
         click.echo("paused")
     for table in found:
         estimated = "?" if table["estimated"] is None else number(table["estimated"])
-        click.echo(f"  {table['table']}  {number(table['rows'])} of about {estimated} rows")
+        waits = ", waits for transactions that wrote before it was published" if table["waits"] else ""
+        click.echo(f"  {table['table']}  {number(table['rows'])} of about {estimated} rows{waits}")
 
 
 def paused(checkpoint: Checkpoint | None) -> bool:
@@ -97,6 +98,7 @@ def still_to_read(
             "rows": reading.get("rows", 0),
             "estimated": (estimates or {}).get(tuple(reading["table"])),
             "request": reading.get("request"),
+            "waits": "since" in reading,
         }
         for reading in readings
     ]

@@ -14,8 +14,9 @@ from pycdc.errors import CheckpointCorrupt, PycdcError, SinkFenced
 from pycdc.interfaces import Checkpoint
 from pycdc.model import Lsn, Position
 
-VERSION: Final = 2
-"""Of a checkpoint with a snapshot under way; all others are written as version 1, which older ones read too."""
+VERSION: Final = 3
+"""Of a checkpoint that remembers how its tables were published. One that does not, but has a snapshot under way, is
+version 2, all others are version 1: older ones read what they understand."""
 _HINT: Final = (
     "restore the stored checkpoint from a backup, or clear it with `pycdc teardown` and take a new snapshot; "
     "do not edit it by hand"
@@ -33,7 +34,9 @@ def dump(checkpoint: Checkpoint) -> bytes:
     }
     version = 1
     if checkpoint.snapshot:
-        version, document["snapshot"] = VERSION, checkpoint.snapshot
+        version, document["snapshot"] = 2, checkpoint.snapshot
+    if checkpoint.membership:
+        version, document["membership"] = VERSION, checkpoint.membership
     body = _json(document)
     return f'{{"version":{version},"crc32":"{zlib.crc32(body.encode()):08x}","checkpoint":{body}}}\n'.encode()
 
@@ -82,6 +85,7 @@ def _checkpoint(document: dict[str, Any]) -> Checkpoint:
         source=document["source"],
         snapshot_done=document["snapshot_done"],
         snapshot=document.get("snapshot", {}),
+        membership=document.get("membership", {}),
     )
 
 

@@ -10,6 +10,7 @@ from pycdc.config import Config
 from pycdc.connectors.postgres.admin import add_tables_sql, create_publication_sql, missing_tables
 from pycdc.connectors.postgres.facts import PublicationFacts, TableRef
 from pycdc.connectors.postgres.identifiers import quoted
+from pycdc.connectors.postgres.membership import Plan
 from pycdc.connectors.postgres.survey import RoleFacts, TableRights
 
 PUBLICATION = "source.postgres.publication"
@@ -39,6 +40,18 @@ def publication_findings(
             path="source.postgres.via_partition_root",
             fix=f"ALTER PUBLICATION {quoted(present.name)} SET (publish_via_partition_root = {wanted});",
         )
+
+
+def drift_findings(found: Plan) -> Iterator[Finding]:
+    """What somebody changed about the publication since the pipeline stored its position."""
+    for drift in found.drift:
+        fix = "pycdc apply" if drift.repairable else "pycdc teardown, then pycdc run"
+        yield failed(drift.fact, "what was written meanwhile is lost to the slot", path=PUBLICATION, fix=fix)
+    for narrowed in found.narrowed:
+        yield failed(narrowed.fact, "such changes were missed", path=PUBLICATION, fix="pycdc apply")
+    for left in found.left_out:
+        if not left.table.logged:
+            yield warning(str(left), path="source.postgres.tables", fix=f"{left.remedy};")
 
 
 def _absent(config: Config, tables: Sequence[TableRef], role: RoleFacts, rights: Mapping[int, TableRights]) -> Finding:
@@ -79,7 +92,9 @@ def _contents(
                 fix=f"{statement}\n-- run by the owner",
             )
         else:
-            yield warning(f"{names} will be added to the publication", "rows from before that come only by a snapshot")
+            waits = config.capture.tables_added == "ignore"
+            then = "pycdc apply adds them" if waits else "a pipeline that has begun reads their rows too"
+            yield warning(f"{names} {'not in' if waits else 'will be added to'} the publication", then)
     else:
         yield ok("all tables are published", plural(len(tables), "table"))
     wanted = {str(table) for table in tables}

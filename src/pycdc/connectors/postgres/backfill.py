@@ -14,11 +14,12 @@ from uuid import uuid4
 from pycdc.config import Config
 from pycdc.connectors.postgres import signals
 from pycdc.connectors.postgres.assembler import Assembler, Note
-from pycdc.connectors.postgres.backlog import Backlog, Reading
+from pycdc.connectors.postgres.backlog import RESYNC, Backlog, Reading
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.chunks import ChunkReader, some
 from pycdc.connectors.postgres.desk import Outcome, SignalDesk
 from pycdc.connectors.postgres.facts import CopySource, TableRef
+from pycdc.connectors.postgres.observation import older_writers
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.snapshot import Part
 from pycdc.connectors.postgres.window import Window
@@ -31,6 +32,8 @@ log = get_logger()
 
 _PAUSE: Final = 0.05
 """Seconds until the next try, where a lock was held or a delivered transaction could not be seen yet."""
+_WAIT: Final = 0.5
+"""Seconds between looks at transactions that are to end before a table is read."""
 _ROWS: Final = 4096
 """Rows in a batch."""
 _BYTES: Final = 16 * 1024 * 1024
@@ -38,7 +41,8 @@ _BYTES: Final = 16 * 1024 * 1024
 
 
 class Backfill:
-    """One for each stream. `choose` makes readings of the tables that a signal's patterns name."""
+    """One for each stream. `choose` makes readings of the tables that a signal's patterns name, `look` of those that
+    join the pipeline now."""
 
     def __init__(
         self,
@@ -48,12 +52,13 @@ class Backfill:
         backlog: Backlog,
         progress: Progress,
         choose: Callable[[signals.Signal], list[Reading]],
+        look: Callable[[], list[Reading]],
     ) -> None:
         self._config = config
         self._catalog = catalog
         self._relations = relations
         self._progress = progress
-        self._desk = SignalDesk(config, catalog, backlog, progress, choose)
+        self._desk = SignalDesk(config, catalog, backlog, progress, choose, look)
         self._rows = config.capture.snapshot_chunk
         self._reader = ChunkReader(
             config.capture.dsn.get_secret_value(),
@@ -66,6 +71,7 @@ class Backfill:
         self._whole_table_placed = False
         self._not_before = 0.0
         self._shown: dict[Reading, TableSnapshot] = {}
+        self._awaited: set[Reading] = set()
         self.backlog = backlog
         self._show(list(backlog))
 
@@ -91,11 +97,31 @@ class Backfill:
             log.warning("a table is gone before its snapshot", table=str(reading))
             self._finish(reading)
             return
+        if self._waits(reading, ref):
+            self._not_before = time.monotonic() + _WAIT
+            return
         self._not_before = 0.0 if self._open(reading, ref, assembler) else time.monotonic() + _PAUSE
 
     def _ref(self, reading: Reading) -> TableRef | None:
         found = self._catalog.tables([str(reading)])
         return next((ref for ref in found if (ref.schema, ref.name) == (reading.schema, reading.name)), None)
+
+    def _waits(self, reading: Reading, ref: TableRef) -> bool:
+        """Whether a transaction wrote to the table before it was published, and goes on: the stream does not have all
+        of it, so the chunk that has must not be read before it ended."""
+        if reading.since is None:
+            return False
+        writers = older_writers(self._catalog, ref.oid, reading.since)
+        if not writers:
+            self.backlog.settle(reading)
+            return False
+        if reading not in self._awaited:
+            self._awaited.add(reading)
+            log.warning(
+                "reading a table waits for older transactions that write to it", table=str(reading), pids=writers
+            )
+        self.backlog.postpone(reading)
+        return True
 
     def _open(self, reading: Reading, ref: TableRef, assembler: Assembler) -> bool:
         visibility = self._reader.begin(ref)
@@ -265,6 +291,11 @@ class Backfill:
             log.info("cancelled the snapshot of a table", table=str(gone), rows=gone.rows)
 
     # -- progress
+
+    def take(self, readings: list[Reading]) -> None:
+        """Read these too, each once: a table that is on the list already stays where it is, but for one that has to
+        begin anew."""
+        self._show(self.backlog.expect(readings, anew=(RESYNC,)))
 
     def _show(self, readings: list[Reading]) -> None:
         if not readings:

@@ -6,7 +6,7 @@ physical order. The state is JSON: a copy of it goes with each batch, and is sto
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -15,6 +15,10 @@ from pycdc.connectors.postgres.physical import Delivered
 
 INITIAL: Final = ""
 """The request of readings that nobody asked for by a signal."""
+ADDED: Final = "added"
+"""That of tables that joined a pipeline that has begun."""
+RESYNC: Final = "resync"
+"""That of tables whose changes the publication left out for a while."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,8 +26,9 @@ class Reading:
     """A table still to be read: behind the key `after`, where that is known, without what was `delivered` in physical
     order, and under the condition `where`.
 
-    `rows` were delivered so far. `request` is the id of the signal that asked. `by` names the table's identity and the
-    order that `after` is a place in; None where nobody noted it.
+    `rows` were delivered so far. `request` is the id of the signal that asked. `since` is the transaction before which
+    the table was not published: what older ones wrote to it must have ended before it is read. `by` names the table's
+    identity and the order that `after` is a place in; None where nobody noted it.
     """
 
     schema: str
@@ -32,6 +37,7 @@ class Reading:
     rows: int = 0
     where: str | None = field(default=None, repr=False)
     request: str = INITIAL
+    since: int | None = None
     by: str | None = None
     delivered: Delivered | None = None
 
@@ -76,6 +82,30 @@ class Backlog:
 
     def add(self, readings: Iterable[Reading]) -> None:
         self._documents |= {reading: _document(reading) for reading in readings}
+        self._changed()
+
+    def expect(self, readings: Iterable[Reading], *, anew: Container[str]) -> list[Reading]:
+        """Add those that are not there yet; return them. A request of `anew` takes the place of what is there."""
+        added = []
+        for reading in readings:
+            same = [r for r in self if (r.schema, r.name, r.where) == (reading.schema, reading.name, reading.where)]
+            if same and reading.request not in anew:
+                continue
+            for old in same:
+                del self._documents[old]
+            self._documents[reading] = _document(reading)
+            added.append(reading)
+        self._changed()
+        return added
+
+    def postpone(self, reading: Reading) -> None:
+        """Read the others first."""
+        self._documents[reading] = self._documents.pop(reading)
+
+    def settle(self, reading: Reading) -> None:
+        """Older transactions are over."""
+        reading.since = None
+        self._documents[reading] = _document(reading)
         self._changed()
 
     def advance(self, reading: Reading, after: Key | None, rows: int) -> None:
@@ -129,6 +159,8 @@ def _document(reading: Reading) -> dict[str, Any]:
         document["where"] = reading.where
     if reading.ad_hoc:
         document["request"] = reading.request
+    if reading.since is not None:
+        document["since"] = reading.since
     return document
 
 
@@ -142,6 +174,7 @@ def _reading(document: Mapping[str, Any]) -> Reading:
         document.get("rows", 0),
         document.get("where"),
         document.get("request", INITIAL),
+        document.get("since"),
         document.get("by"),
         None if delivered is None else Delivered(**delivered),
     )

@@ -145,6 +145,10 @@ class Catalog:
     ) -> None:
         self.close()
 
+    def ask(self, query: str, **parameters: Any) -> list[_Row]:
+        """The rows of any query, as dicts, for those who have questions of their own."""
+        return self._rows(query, **parameters)
+
     def _rows(self, query: str, **parameters: Any) -> list[_Row]:
         fresh = self._connection is None
         try:
@@ -220,7 +224,7 @@ class Catalog:
     def tables(self, patterns: Sequence[str], exclude: Sequence[str] = ()) -> list[TableRef]:
         """Permanent tables, partitioned tables and partitions that match, by schema and name; system schemas never,
         and pycdc's own tables only where a pattern names them."""
-        rows = self._rows(_TABLES, patterns=[*map(_like, patterns)], exclude=[*map(_like, exclude)])
+        rows = self._rows(_TABLES, patterns=[*map(like, patterns)], exclude=[*map(like, exclude)])
         return [TableRef(**row) for row in rows if spares_own(patterns, row["schema"], row["name"])]
 
     def partition_root(self, oid: int) -> tuple[str, str] | None:
@@ -325,7 +329,8 @@ def parse_history(content: bytes | str) -> dict[int, Lsn]:
     return {int(timeline): Lsn.parse(lsn) for timeline, lsn, *_ in fields}
 
 
-def _like(pattern: str) -> str:
+def like(pattern: str) -> str:
+    """A pattern of the configuration for LIKE."""
     return re.sub(r"([\\%_])", r"\\\1", qualified(pattern)).replace("*", "%")
 
 

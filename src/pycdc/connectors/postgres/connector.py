@@ -18,23 +18,18 @@ from functools import partial
 from typing import Any
 
 from pycdc.config import Config
-from pycdc.connectors.postgres.admin import (
-    Admin,
-    add_tables_sql,
-    create_publication_sql,
-    missing_tables,
-)
+from pycdc.connectors.postgres.admin import Admin
 from pycdc.connectors.postgres.assembler import Assembler
 from pycdc.connectors.postgres.backfill import Backfill
-from pycdc.connectors.postgres.backlog import Backlog, Reading
+from pycdc.connectors.postgres.backlog import RESYNC, Backlog, Reading
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import TableRef
 from pycdc.connectors.postgres.identity import Decision, Start, check_start, source_identity
 from pycdc.connectors.postgres.pinned import PinnedSnapshot
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.replication import ReplicationStream
-from pycdc.connectors.postgres.signal_table import with_signal_table
 from pycdc.connectors.postgres.signals import Signal
+from pycdc.connectors.postgres.table_watch import TableWatch
 from pycdc.connectors.postgres.workers import Workers
 from pycdc.errors import EnvironmentNotReady, OtherSource, PositionGap
 from pycdc.interfaces import Checkpoint
@@ -47,8 +42,6 @@ log = get_logger()
 
 _POLL = 0.1
 """Seconds without data after which the pipeline gets its turn."""
-_WATCH = 30.0
-"""Seconds between looks at the publication."""
 
 
 class PostgresConnector:
@@ -73,24 +66,31 @@ class PostgresConnector:
         self._backlog = Backlog()
         self._backfill: Backfill | None = None
         self._pinned: PinnedSnapshot | None = None
+        self._watch = TableWatch(config, self._catalog, self._admin)
+        self._recorded: dict[str, Any] = {}
 
     def batches(self, start: Checkpoint | None) -> Iterator[Batch | None]:
         """See `Connector.batches`. A transaction that was half yielded when the connection broke is yielded again."""
         tables = self._tables()
-        self._ensure_publication(with_signal_table(self._config, self._catalog, tables))
         decision = self._decide(start)
+        joined = self._take_in(start, decision)
         begin, last_commit = decision.lsn, NOWHERE if start is None else start.last_commit
         self._backlog = self._left_to_read(start, decision, tables)
+        self._backlog.expect(joined, anew=(RESYNC,))
+        self._recorded = start.membership if start is not None and decision.start is Start.RESUME else {}
         if decision.start is Start.CREATE:
             yield Batch(position=Position(NOWHERE), urgent=True, snapshot_done=False)
         if decision.start is not Start.RESUME:
             begin = yield from self._begin(tables, decision)
         if self._source.snapshot != "only" or len(self._backlog):
-            yield from self._stream_from(begin, last_commit, tables)
+            yield from self._stream_from(begin, last_commit)
 
     def checkpoint(self, batch: Batch) -> Checkpoint:
         assert batch.position is not None
-        return Checkpoint(batch.position, batch.last_commit, self._identity, batch.snapshot_done, batch.snapshot)
+        self._recorded = batch.membership or self._recorded
+        return Checkpoint(
+            batch.position, batch.last_commit, self._identity, batch.snapshot_done, batch.snapshot, self._recorded
+        )
 
     def acknowledge(self, checkpoint: Checkpoint) -> None:
         if self._stream is not None:
@@ -117,54 +117,12 @@ class PostgresConnector:
             )
         return tables
 
-    def _ensure_publication(self, tables: list[TableRef]) -> None:
-        name, via_root = self._config.publication, self._source.via_partition_root
-        present = self._catalog.publication(name)
-        if self._source.manage_publication:
-            self._warn_of_failing_writes(tables if present is None else missing_tables(tables, present))
-            added = self._admin.ensure_publication(name, tables, present, via_partition_root=via_root)
-            if added and present is not None:
-                log.warning(
-                    "added tables to the publication; the rows that they hold already are not read",
-                    publication=name,
-                    tables=[str(table) for table in added],
-                )
-            return
-        missing = tables if present is None else missing_tables(tables, present)
-        if missing:
-            remedy = (
-                create_publication_sql(name, tables, via_partition_root=via_root)
-                if present is None
-                else add_tables_sql(name, missing)
-            )
-            raise EnvironmentNotReady(
-                f"publication {name} does not publish {', '.join(map(str, missing))}",
-                hint=f"let its owner run: {remedy};",
-            )
-
-    def _warn_of_failing_writes(self, tables: list[TableRef]) -> None:
-        """Publishing a table without a replica identity makes the application's UPDATE and DELETE on it fail."""
-        facts = [self._catalog.table_facts(ref.oid) for ref in tables]
-        failing = [f"{found.schema}.{found.name}" for found in facts if found is not None and not found.updatable]
-        if failing:
-            log.warning(
-                "publishing tables without a replica identity: UPDATE and DELETE on them fail from now on; "
-                "ALTER TABLE … REPLICA IDENTITY FULL, or take them out of source.postgres.tables",
-                tables=failing,
-            )
-
-    def _check_publication(self, tables: list[TableRef]) -> None:
-        """Notice what nobody tells a stream: a table that left the publication is silent, not an error."""
-        present = self._catalog.publication(self._config.publication)
-        still_there = {ref.oid for ref in self._catalog.tables(self._source.tables, self._source.exclude_tables)}
-        gone = [ref for ref in tables if ref.oid in still_there]
-        gone = gone if present is None else missing_tables(gone, present)
-        if gone:
-            raise PositionGap(
-                f"publication {self._config.publication} no longer publishes {', '.join(map(str, gone))}",
-                hint="what was written to them since is lost to the slot: add them again, then start over with "
-                "`pycdc teardown` and run, or take them out of source.postgres.tables",
-            )
+    def _take_in(self, start: Checkpoint | None, decision: Decision) -> list[Reading]:
+        """Publish what is captured; return what joined since the checkpoint, whose rows are to be read."""
+        if start is None or decision.start is not Start.RESUME:
+            self._watch.first()
+            return []
+        return self._watch.resume(start.membership)
 
     def _decide(self, start: Checkpoint | None) -> Decision:
         """Compare what is stored with slot and server; `when_needed` turns a gap into a new beginning."""
@@ -204,7 +162,8 @@ class PostgresConnector:
                 )
                 yield from pinned.batches(self._read_once(tables))
                 self._backlog.add(pinned.unseen)
-        yield Batch(position=Position(begin), urgent=True, snapshot=self._backlog.state)
+        state, members = self._backlog.state, self._watch.state
+        yield Batch(position=Position(begin), urgent=True, snapshot=state, membership=members)
         return begin
 
     def _left_to_read(self, start: Checkpoint | None, decision: Decision, tables: list[TableRef]) -> Backlog:
@@ -234,7 +193,7 @@ class PostgresConnector:
 
     # Stream.
 
-    def _stream_from(self, begin: Lsn, last_commit: Lsn, tables: list[TableRef]) -> Iterator[Batch | None]:
+    def _stream_from(self, begin: Lsn, last_commit: Lsn) -> Iterator[Batch | None]:
         source = self._source
         stream = self._stream = ReplicationStream(
             self._dsn,
@@ -256,9 +215,15 @@ class PostgresConnector:
         )
         log.info("streaming", slot=self._config.slot, start=str(begin))
         position = begin
-        heartbeat, watch = _Timer(self._config.envelope.heartbeat_interval / 4), _Timer(_WATCH)
+        heartbeat, watch = _Timer(self._config.envelope.heartbeat_interval / 4), _Timer(source.publication_check)
         backfill = self._backfill = Backfill(
-            self._config, self._catalog, self._relations, self._backlog, self._progress, self._chosen
+            self._config,
+            self._catalog,
+            self._relations,
+            self._backlog,
+            self._progress,
+            self._chosen,
+            partial(self._watch.look, follow=True),
         )
         self._progress.state = "streaming"
         while True:
@@ -269,8 +234,8 @@ class PostgresConnector:
             elif assembler.idle and heartbeat.due():
                 batch.position = Position(position)
             if watch.due():
-                self._check_publication(tables)
-            batch.snapshot = self._backlog.state
+                backfill.take(self._watch.look())
+            batch.snapshot, batch.membership = self._backlog.state, self._watch.state
             if backfill.waiting or assembler.notes:
                 notes, assembler.notes = assembler.notes, []
                 yield from backfill.place(batch, notes)

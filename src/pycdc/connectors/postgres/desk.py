@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pycdc.config import Config
 from pycdc.connectors.postgres import debezium_signals, signals
 from pycdc.connectors.postgres.assembler import Note
-from pycdc.connectors.postgres.backlog import Backlog, Reading
+from pycdc.connectors.postgres.backlog import RESYNC, Backlog, Reading
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.debezium_signals import DebeziumSignal, Request, Unusable
 from pycdc.connectors.postgres.facts import TableRef
@@ -34,7 +34,8 @@ class Outcome(NamedTuple):
 
 
 class SignalDesk:
-    """Obeys the signals of a stream. `choose` makes readings of the tables that a signal's patterns name."""
+    """Obeys the signals of a stream. `choose` makes readings of the tables that a signal's patterns name, `look` of
+    those that join the pipeline now."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class SignalDesk:
         backlog: Backlog,
         progress: Progress,
         choose: Callable[[Signal], list[Reading]],
+        look: Callable[[], list[Reading]],
     ) -> None:
         self._config = config
         self._dsn = config.capture.dsn.get_secret_value()
@@ -50,6 +52,7 @@ class SignalDesk:
         self._backlog = backlog
         self._progress = progress
         self._choose = choose
+        self._look = look
 
     def inserted(self, note: Note) -> Outcome:
         """Obey a row of the signal table."""
@@ -76,6 +79,8 @@ class SignalDesk:
         if signal.action in ("pause", "resume"):
             self._backlog.pause(signal.action == "pause")
             return Outcome()
+        if signal.action == "apply":
+            return Outcome(added=self._backlog.expect(self._look(), anew=(RESYNC,)))
         chosen = self._choose(signal)
         if signal.action == "snapshot":
             if not chosen:

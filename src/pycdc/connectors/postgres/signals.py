@@ -29,7 +29,7 @@ from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.model import Lsn
 
 PREFIX: Final = "pycdc.snapshot"
-Action = Literal["snapshot", "pause", "resume", "cancel"]
+Action = Literal["snapshot", "pause", "resume", "cancel", "apply"]
 _DEBEZIUM: Final = "debezium"
 _EMIT: Final = "SELECT pg_logical_emit_message(true, %s, %s)::text"
 _FLUSH: Final = "SET synchronous_commit = local"
@@ -38,7 +38,8 @@ _FLUSH: Final = "SET synchronous_commit = local"
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """`tables` are patterns as in source.postgres.tables. Without any, cancelling means all that signals asked for."""
+    """`tables` are patterns as in source.postgres.tables. Without any, cancelling means all that signals asked for.
+    apply: take in what matches the configuration now."""
 
     action: Action
     tables: tuple[str, ...] = ()

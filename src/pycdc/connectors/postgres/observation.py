@@ -1,0 +1,195 @@
+"""Which tables there are and how the publication publishes them, as one look at the catalogs finds it.
+
+A *grant* is the catalog row by which a publication publishes a table: one of pg_publication_rel (of the table or of a
+table that it is a partition of), of pg_publication_namespace, or the publication itself where it has all tables. It
+has an OID of its own, and a table that is taken out and put back gets another one: so a gap is seen afterwards too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pycdc.connectors.postgres.catalog import Catalog, like
+from pycdc.connectors.postgres.facts import TableRef
+from pycdc.connectors.postgres.identifiers import quoted
+from pycdc.patterns import spares_own
+
+_NAMESPACES_SINCE: Final = 150_000
+"""Publications have schemas, row filters and column lists since Postgres 15."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A table that the configuration's patterns name.
+
+    `part` is a digest of its row filter and column list, empty where all is published. `attached`: it, or what it
+    belongs to, became a partition after it was made. `updatable`, `owned` and so on as in `TableFacts`, `TableRights`.
+    """
+
+    ref: TableRef
+    logged: bool = True
+    updatable: bool = True
+    reachable: bool = True
+    selectable: bool = True
+    row_security: bool = False
+    owned: bool = True
+    grants: frozenset[int] = frozenset()
+    part: str = ""
+    attached: bool = False
+
+    def __str__(self) -> str:
+        return str(self.ref)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A publication. `operations` are the first letters of insert, update, delete, truncate; `grants` are all there
+    are, `listed` the tables that stand in it by name, by the OIDs of their grants."""
+
+    oid: int
+    operations: frozenset[str]
+    via_root: bool
+    owner: str
+    owned: bool
+    grants: frozenset[int]
+    listed: Mapping[int, TableRef]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """`publication` is None where it does not exist."""
+
+    publication: Published | None
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def captured(self) -> dict[int, Candidate]:
+        """What can be captured, by OID."""
+        return {found.ref.oid: found for found in self.candidates if found.logged}
+
+
+def observe(catalog: Catalog, publication: str, patterns: Sequence[str], exclude: Sequence[str]) -> Observation:
+    """Two queries, however many tables there are. Patterns are as in the configuration."""
+    schemas = catalog.version >= _NAMESPACES_SINCE
+    found = catalog.ask(_publication_query(schemas=schemas), name=publication)
+    likes = {"patterns": [*map(like, patterns)], "exclude": [*map(like, exclude)]}
+    rows = catalog.ask(_candidates_query(schemas=schemas), name=publication, **likes)
+    candidates = (_candidate(row) for row in rows if spares_own(patterns, row["schema"], row["name"]))
+    return Observation(_published(found[0]) if found else None, tuple(candidates))
+
+
+def has_rows_of_its_maker(catalog: Catalog, ref: TableRef) -> bool:
+    """Whether the transaction that made a table also wrote rows into it."""
+    table = quoted(ref.schema, ref.name).replace("%", "%%")
+    query = f"SELECT EXISTS (SELECT FROM {table} WHERE xmin = (SELECT {_MAKER})) AS found"  # noqa: S608
+    return bool(catalog.ask(query, oid=ref.oid)[0]["found"])
+
+
+def older_writers(catalog: Catalog, oid: int, since: int) -> list[int]:
+    """The sessions (0 for a prepared transaction) that wrote into a table before the transaction `since`, and go on."""
+    return [row["pid"] for row in catalog.ask(_OLDER_WRITERS, oid=oid, since=since)]
+
+
+_MAKER: Final = "t.xmin FROM pg_class c JOIN pg_type t ON t.oid = c.reltype WHERE c.oid = %(oid)s::int8::oid"
+
+_OLDER_WRITERS: Final = """
+SELECT DISTINCT coalesce(held.pid, 0) AS pid
+  FROM pg_locks held JOIN pg_locks own USING (virtualtransaction)
+ WHERE held.locktype = 'relation' AND held.granted AND held.mode ~ '^(RowExclusive|ShareRow|Exclusive|AccessExclusive)'
+   AND held.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+   AND held.relation IN (SELECT %(oid)s::int8::oid UNION SELECT relid FROM pg_partition_tree(%(oid)s::int8::oid))
+   AND own.locktype = 'transactionid' AND own.granted AND own.mode = 'ExclusiveLock'
+   -- Transaction ids here have 32 bits and go round.
+   AND (%(since)s::int8 - own.transactionid::text::int8) & 4294967295 BETWEEN 1 AND 2147483647
+"""
+
+
+def _published(row: dict[str, Any]) -> Published:
+    listed = {
+        grant: TableRef(oid, schema, name, kind)
+        for grant, oid, schema, name, kind in zip(
+            row["listed"], row["oids"], row["schemas"], row["names"], row["kinds"], strict=True
+        )
+    }
+    return Published(
+        row["oid"],
+        frozenset(letter for letter in "iudt" if row[letter]),
+        row["via_root"],
+        row["owner"],
+        row["owned"],
+        _oids(row["grants"]),
+        listed,
+    )
+
+
+def _candidate(row: dict[str, Any]) -> Candidate:
+    ref = TableRef(*(row[name] for name in ("oid", "schema", "name", "kind", "rows_estimate", "root")))
+    facts = ("logged", "updatable", "reachable", "selectable", "row_security", "owned")
+    return Candidate(
+        ref,
+        **{name: row[name] for name in facts},
+        grants=_oids(row["grants"]),
+        part=row["part"] or "",
+        attached=row["attached"],
+    )
+
+
+def _oids(values: Iterable[int]) -> frozenset[int]:
+    return frozenset(values)
+
+
+def _publication_query(*, schemas: bool) -> str:
+    in_schemas = " || ARRAY(SELECT s.oid::int8 FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)"
+    return f"""
+SELECT p.oid::int8 AS oid, p.pubinsert AS i, p.pubupdate AS u, p.pubdelete AS d, p.pubtruncate AS t,
+       p.pubviaroot AS via_root, r.rolname::text AS owner, pg_has_role(p.pubowner, 'USAGE') AS owned,
+       l.listed, l.oids, l.schemas, l.names, l.kinds,
+       l.listed || CASE WHEN p.puballtables THEN ARRAY[p.oid::int8] ELSE '{{}}' END{in_schemas * schemas} AS grants
+  FROM pg_publication p JOIN pg_roles r ON r.oid = p.pubowner,
+       LATERAL (SELECT coalesce(array_agg(m.oid::int8), '{{}}') AS listed,
+                       coalesce(array_agg(c.oid::int8), '{{}}') AS oids,
+                       coalesce(array_agg(n.nspname::text), '{{}}') AS schemas,
+                       coalesce(array_agg(c.relname::text), '{{}}') AS names,
+                       coalesce(array_agg(c.relkind::text), '{{}}') AS kinds
+                  FROM pg_publication_rel m JOIN pg_class c ON c.oid = m.prrelid
+                       JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE m.prpubid = p.oid) l
+ WHERE p.pubname = %(name)s
+"""  # noqa: S608 - the pieces are the constants above
+
+
+def _candidates_query(*, schemas: bool) -> str:
+    in_schemas = """
+             UNION ALL SELECT s.oid::int8 FROM pg_publication_namespace s JOIN p ON s.pnpubid = p.oid
+              WHERE s.pnnspid IN (SELECT k.relnamespace FROM pg_class k WHERE k.oid = ANY (up.oids))"""
+    part = """(
+       SELECT string_agg(left(md5(concat_ws('|', m.prattrs::text, m.prqual::text)), 8), '' ORDER BY m.prrelid)
+         FROM pg_publication_rel m JOIN p ON m.prpubid = p.oid
+        WHERE m.prrelid = ANY (up.oids) AND (m.prattrs IS NOT NULL OR m.prqual IS NOT NULL))"""
+    return f"""
+WITH p AS (SELECT oid, puballtables FROM pg_publication WHERE pubname = %(name)s)
+SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
+       CASE WHEN c.reltuples >= 0 THEN c.reltuples::int8 END AS rows_estimate, root.oid::int8 AS root,
+       c.relpersistence = 'p' AS logged,
+       c.relreplident IN ('f', 'i') OR c.relreplident = 'd'
+           AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS updatable,
+       has_schema_privilege(n.oid, 'USAGE') AS reachable, has_table_privilege(c.oid, 'SELECT') AS selectable,
+       row_security_active(c.oid) AS row_security, pg_has_role(c.relowner, 'USAGE') AS owned,
+       ARRAY(SELECT m.oid::int8 FROM pg_publication_rel m JOIN p ON m.prpubid = p.oid WHERE m.prrelid = ANY (up.oids)
+             UNION ALL SELECT p.oid::int8 FROM p WHERE p.puballtables{in_schemas * schemas}) AS grants,
+       {part if schemas else "NULL"} AS part,
+       EXISTS (SELECT FROM pg_inherits h JOIN pg_class k ON k.oid = h.inhrelid JOIN pg_type t ON t.oid = k.reltype
+                WHERE c.relispartition AND h.inhrelid = ANY (up.oids) AND h.xmin <> t.xmin) AS attached
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+       LEFT JOIN pg_class root ON c.relispartition AND root.oid = pg_partition_root(c.oid)
+       LEFT JOIN pg_namespace above ON above.oid = root.relnamespace,
+       LATERAL (SELECT ARRAY(SELECT a.relid::oid FROM pg_partition_ancestors(c.oid) a) || c.oid) AS up (oids),
+       LATERAL (VALUES (ARRAY[n.nspname || '.' || c.relname, above.nspname || '.' || root.relname])) AS v (names)
+ WHERE c.relkind IN ('r', 'p') AND c.relpersistence IN ('p', 'u')
+   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+   AND EXISTS (SELECT FROM unnest(v.names) name WHERE name LIKE ANY (%(patterns)s))
+   AND NOT EXISTS (SELECT FROM unnest(v.names) name WHERE name LIKE ANY (%(exclude)s))
+ ORDER BY 2, 3
+"""  # noqa: S608
