@@ -1,4 +1,8 @@
-"""From configuration to objects: the only module that knows concrete classes."""
+"""From configuration to objects: the only module that knows concrete classes.
+
+Those that read Kafka and write into Postgres are imported where they are made: a capture starts a tenth of a second
+sooner without them.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, KafkaSource, PostgresOffsets, Registry
-from pycdc.connectors.kafka.connector import KafkaConnector
-from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.errors import ConfigError
@@ -19,10 +21,8 @@ from pycdc.events import Applied, EventBatch
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
 from pycdc.model import Batch
 from pycdc.observability.progress import Progress
-from pycdc.offsets.file import FileOffsetStore
 from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
-from pycdc.offsets.postgres import PostgresOffsetStore
 from pycdc.pipeline import Loop
 from pycdc.serialization.avro import AvroForm, registered
 from pycdc.serialization.debezium import Serializer
@@ -34,13 +34,12 @@ from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
 from pycdc.sinks.kafka.settings import client_settings
 from pycdc.sinks.kafka.topics import TopicAdmin
 from pycdc.sinks.null import NullSink
-from pycdc.sinks.postgres.ledger import Ledger
-from pycdc.sinks.postgres.preview import Preview, preview
-from pycdc.sinks.postgres.replay import Replay
-from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
-from pycdc.sinks.postgres.targets import KnownTables
 from pycdc.transforms.capture import CaptureTransforms, TransformingSink
-from pycdc.transforms.reverse import ReverseFunctions
+
+if TYPE_CHECKING:
+    from pycdc.connectors.kafka.decoding import Decoder
+    from pycdc.sinks.postgres.preview import Preview
+    from pycdc.sinks.postgres.replay import Replay
 
 
 def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
@@ -70,6 +69,12 @@ def _capture_loop(config: Config, progress: Progress) -> Loop[Batch, Checkpoint]
 
 def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applied]:
     """From topics into tables. The ledger ties both ends: the source claims partitions, the sink moves offsets."""
+    from pycdc.connectors.kafka.connector import KafkaConnector
+    from pycdc.sinks.postgres.ledger import Ledger
+    from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
+    from pycdc.sinks.postgres.targets import KnownTables
+    from pycdc.transforms.reverse import ReverseFunctions
+
     source, sink = config.source.kafka, config.sink.postgres
     assert source is not None
     assert sink is not None
@@ -88,6 +93,9 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
 @contextmanager
 def build_replay(config: Config) -> Iterator[Replay]:
     """What was parked, and may be applied. Raises ConfigError where the pipeline does not write into Postgres."""
+    from pycdc.sinks.postgres.replay import Replay
+    from pycdc.transforms.reverse import ReverseFunctions
+
     source, sink = config.source.kafka, config.sink.postgres
     if source is None or sink is None:
         raise ConfigError(
@@ -120,10 +128,14 @@ def build_offsets(config: Config) -> OffsetStore:
 
 
 def _file_offsets(chosen: FileOffsets) -> OffsetStore:
+    from pycdc.offsets.file import FileOffsetStore
+
     return FileOffsetStore(chosen.path)
 
 
 def _postgres_offsets(config: Config, chosen: PostgresOffsets) -> OffsetStore:
+    from pycdc.offsets.postgres import PostgresOffsetStore
+
     dsn = (chosen.dsn or config.capture.dsn).get_secret_value()
     return PostgresOffsetStore(dsn, config.name, table=chosen.table)
 
@@ -208,6 +220,9 @@ def _registry(settings: Registry | None) -> SchemaRegistry | None:
 
 def build_preview(config: Config) -> AbstractContextManager[Preview]:
     """What the sink would do with events."""
+    from pycdc.sinks.postgres.preview import preview
+    from pycdc.transforms.reverse import ReverseFunctions
+
     assert config.sink.postgres is not None
     return preview(config.sink.postgres, config.name, ReverseFunctions(config) or None)
 
@@ -215,6 +230,8 @@ def build_preview(config: Config) -> AbstractContextManager[Preview]:
 @contextmanager
 def build_decoder(source: KafkaSource) -> Iterator[Decoder]:
     """Reads records as the pipeline does."""
+    from pycdc.connectors.kafka.decoding import Decoder
+
     with ExitStack() as opened:
         registry = _registry(source.registry)
         if registry is not None:
