@@ -69,6 +69,8 @@ def measure(
     cases = [(SHAPES[shapes[0]], operation) for operation in operations]
     cases += [(SHAPES[name], "insert") for name in shapes[1:]]
     found: list[Figure] = []
+    if "debezium" in engines:
+        debezium.warm_up(rig)
     for shape, operation in cases:
         results = replay_all(rig, shape, operation, rows, runs, per_transaction, engines)
         found += _figures(f"{shape.name}, {operation}s" if operation != "mixed" else f"{shape.name}, mixed", results)

@@ -5,8 +5,8 @@ sent again in their order before anything else. The first record that cannot be 
 sink: later records of the same keys must not overtake it. The pipeline then rewinds to the stored checkpoint and builds
 a new sink, so whatever is in doubt is sent again.
 
-Speed or delay: a batch behind which more is waiting lingers for company (`linger.ms`), which saves the brokers requests.
-A `prompt` one is flushed, because librdkafka lets nothing linger during a flush, and its settings cannot be changed.
+Speed or delay: a batch behind which more is waiting lingers for company (`linger.ms`), which saves requests. A `prompt`
+one is flushed: librdkafka lets nothing linger meanwhile, and its settings cannot be changed while it runs.
 
 Facts about librdkafka 2.16 that this rests on (tests/sinks/kafka pins them):
 
