@@ -201,7 +201,7 @@ def test_an_interrupted_run_goes_on_with_its_own_options_and_does_nothing_twice(
 ) -> None:
     bench("--only", "idle,start", "--runs", "3", without="start")
     assert measured(tmp_path) == {"idle": 3.0}
-    figures.save([Result("idle", [replace(RATE, pycdc=99.0)], {}, {})], tmp_path)
+    figures.save([Result("idle", [replace(RATE, pycdc=99.0)], {}, {})], folder=tmp_path)
     assert bench("--resume") is None
     assert measured(tmp_path) == {"idle": 99.0, "start": 3.0}
 

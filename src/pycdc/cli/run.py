@@ -195,9 +195,10 @@ def _leaving_nothing_behind(config: Config) -> Iterator[None]:
 def _refuse_to_do_harm(config: Config, catalog: Catalog) -> None:
     """A trial must not break the application: without a replica identity, UPDATE fails on a published table."""
     options = config.capture
-    for table in catalog.tables(options.tables, options.exclude_tables):
-        facts = catalog.table_facts(table.oid)
-        if facts is not None and not facts.updatable:
+    tables = catalog.tables(options.tables, options.exclude_tables)
+    found = catalog.facts_of([table.oid for table in tables])
+    for table in tables:
+        if table.oid in found and not found[table.oid].updatable:
             raise EnvironmentNotReady(
                 f"{table} has no replica identity: while it is published, UPDATE and DELETE on it fail",
                 hint=f"give it a primary key, or: ALTER TABLE {quoted(table.schema, table.name)} REPLICA IDENTITY FULL",

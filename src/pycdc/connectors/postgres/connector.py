@@ -140,8 +140,8 @@ class PostgresConnector:
 
     def _warn_of_failing_writes(self, tables: list[TableRef]) -> None:
         """Publishing a table without a replica identity makes the application's UPDATE and DELETE on it fail."""
-        facts = [self._catalog.table_facts(ref.oid) for ref in tables]
-        failing = [f"{found.schema}.{found.name}" for found in facts if found is not None and not found.updatable]
+        facts = self._catalog.facts_of([ref.oid for ref in tables])
+        failing = [f"{found.schema}.{found.name}" for found in facts.values() if not found.updatable]
         if failing:
             log.warning(
                 "publishing tables without a replica identity: UPDATE and DELETE on them fail from now on; "
