@@ -174,9 +174,8 @@ class Watermarks:
 
     def __init__(self, brokers: str, topics: Sequence[str]) -> None:
         self._topics = topics
-        self._consumer = Consumer(
-            {"bootstrap.servers": brokers, "group.id": "watermarks", "enable.auto.commit": False, "log_level": 3}
-        )
+        self._settings = {"bootstrap.servers": brokers, "group.id": "watermarks", "log_level": 3}
+        self._consumer = Consumer(self._settings)
 
     def total(self) -> int:
         """Over all partitions of one each; 0 for a topic that is not there yet."""
@@ -186,6 +185,9 @@ class Watermarks:
         try:
             return int(self._consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10, cached=False)[1])
         except KafkaException:
+            # After a broker that was stopped for a while this client may go on saying that the partition has no leader.
+            self.close()
+            self._consumer = Consumer(self._settings)
             return 0
 
     def close(self) -> None:
