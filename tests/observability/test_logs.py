@@ -95,6 +95,7 @@ def test_nothing_that_any_reader_takes_for_a_line_end_is_written_as_it_is(
         ("0/16B3748", "0/16B3748"),
         ("a=b", '"a=b"'),
         ('say "no"', '"say \\"no\\""'),
+        ('5"', '"5\\""'),
         ("C:\\data", '"C:\\\\data"'),
         ("Größe", "Größe"),
     ],

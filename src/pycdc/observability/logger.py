@@ -44,8 +44,7 @@ class Logger:
             return
         shown = " ".join([event, *(f"{name}={value}" for name, value in fields.items())])
         extra = {EVENT: event, **fields}
-        # As an argument: a per cent sign in the text is no format.
-        self._logger.log(level, "%s", shown, exc_info=exc_info, extra=extra, stacklevel=_TO_THE_CALLER)
+        self._logger.log(level, shown, exc_info=exc_info, extra=extra, stacklevel=_TO_THE_CALLER)
 
 
 def get_logger(name: str = "pycdc") -> Logger:
