@@ -32,10 +32,16 @@ def capture(
     }
 
 
+_COMPILED = "import pycdc.cli.run, pycdc.connectors.kafka.connector, pycdc.sinks.postgres.sink"
+
+
 def environment(rig: Rig) -> dict[str, str]:
-    """With compiled modules, as every installation has them."""
-    path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    return {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(rig.folder / "bytecode")}
+    """With compiled modules, as every installation has them: compiling takes time and memory."""
+    path, bytecode = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]), rig.folder / "bytecode"
+    variables = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(bytecode)}
+    if not bytecode.exists():
+        subprocess.run([sys.executable, "-c", _COMPILED], check=True, env={**os.environ, **variables})
+    return variables
 
 
 def back(rig: Rig, name: str, topic: str, dsn: str) -> dict[str, Any]:
