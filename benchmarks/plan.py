@@ -16,6 +16,8 @@ from benchmarks.workload import SHAPES
 
 FEW = 3
 """Runs of what has no target of its own, at most."""
+LEAST = 20_000
+"""Rows: fewer are over before a clock has started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Options:
         return min(FEW, self.runs)
 
     def rows(self, count: int) -> int:
-        return max(1000, int(count * self.scale))
+        return max(LEAST, int(count * self.scale))
 
     def engines(self, *peers: str, alone: tuple[str, ...] = ()) -> tuple[str, ...]:
         """pycdc, the peers if they take part, and what needs no peer's programs."""
