@@ -22,7 +22,7 @@ from pycdc.config import DEBEZIUM, Compatibility, HashRule, TableRule, Values
 from pycdc.errors import ConversionError, ProtocolError, PycdcError
 from pycdc.model import UNCHANGED, Column, PgType, Table
 from pycdc.rows.compiler import SURPRISE
-from pycdc.rows.encoder import Parts, RowEncoder
+from pycdc.rows.encoder import Parts, RowEncoder, UnexpectedNull
 from pycdc.rows.plan import Field, Plan, plan_table
 from pycdc.rows.schema import Schema, avro_schema
 from pycdc.rows.tuples import ROW, Text, merge_unchanged
@@ -136,7 +136,7 @@ def outcome(work: Callable[[], Any]) -> Any:
     """What `work` returns, or the error that it ends with."""
     try:
         return work()
-    except PycdcError as error:
+    except (PycdcError, UnexpectedNull) as error:
         return type(error), str(error)
 
 
@@ -154,6 +154,7 @@ def collected(encode: Callable[..., None], frames: list[bytes], parts: Parts = P
 
 
 def twin_record(encoder: RowEncoder, row: list[Text], suffix: bytes) -> dict[str, Any]:
+    encoder.require_values(row)
     key = b"KEY" + encoder.key(row) if encoder.keyed else None
     return {"key": key, "value": b"HEAD" + encoder.row(row) + suffix}
 

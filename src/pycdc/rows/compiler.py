@@ -183,11 +183,17 @@ def _tuple_column(plan: Plan, layout: _Layout, index: int, *, old: bool = False)
         lines += ["t = b[p]", "if t == 116:", "    n = u32(b, p + 1)[0]"]
     lines += ["    v = b[p + 5 : (p := p + 5 + n)]"]
     lines += [f"    {variable} = {_expression(variable, field)}" for variable, field in made]
-    lines += ["elif t == 110:", "    p += 1"]
-    lines += [f"    {variable} = null_{variable}" for variable, _ in made]
+    lines += ["elif t == 110:", "    p += 1", *_null(made)]
     lines += ["elif t == 117:", "    p += 1"]
     lines += [f"    {line}" for variable, field in made for line in _unsent(plan, layout, variable, field, old=old)]
     return [*lines, "else:", "    raise ValueError"]
+
+
+def _null(made: tuple[tuple[str, Field], ...]) -> list[str]:
+    """What becomes of a NULL, which only a row from before the column was NOT NULL has where it is."""
+    if any(field.required for _, field in made):
+        return ["    raise ValueError"]
+    return [f"    {variable} = null_{variable}" for variable, _ in made]
 
 
 def _unsent(plan: Plan, layout: _Layout, variable: str, field: Field, *, old: bool) -> list[str]:
@@ -230,7 +236,7 @@ def _line_column(plan: Plan, index: int, made: tuple[tuple[str, Field], ...]) ->
         f"# {plan.table.columns[index].name!r}",
         f"v = v{index}",
         "if v is None:",
-        *[f"    {variable} = null_{variable}" for variable, _ in made],
+        *_null(made),
         "else:",
         "    n = len(v)",
         *[f"    {variable} = {_expression(variable, field)}" for variable, field in made],

@@ -12,7 +12,8 @@ from typing import Any
 
 from pycdc.config import Config
 from pycdc.model import Batch, Op, Routing, Run, Table
-from pycdc.rows.encoder import OnNull, Record, RowEncoder
+from pycdc.rows.encoder import OnNull, Record, RowEncoder, UnexpectedNull
+from pycdc.rows.images import loosened
 from pycdc.rows.plan import plan_table
 from pycdc.rows.schema import Schema
 from pycdc.serialization import envelope
@@ -22,23 +23,27 @@ from pycdc.serialization.form import Form, Target
 from pycdc.serialization.headers import Header, key_text
 from pycdc.serialization.names import field_name, routed, topic_name
 from pycdc.serialization.outbox import Router
+from pycdc.serialization.parking import Parking, Place, Prepare
 from pycdc.serialization.provenance import Block, Moment, Origin, source_datum
 
 Group = tuple[str, list[Record]]
-_Place = tuple[Table, bool, Routing | None]
-"""A table version, whether a snapshot read it, and where a transform sends it."""
 NEW_KEY, OLD_KEY, KNOWN = "__debezium.newkey", "__debezium.oldkey", "__pycdc.before"
 
 
 class Serializer:
-    """Turns batches into groups of records by topic. Order within a topic is commit order."""
+    """Turns batches into groups of records by topic. Order within a topic is commit order. With `parking`, rows whose
+    schema the registry refuses are set apart."""
 
-    def __init__(self, config: Config, database: str, form: Form, on_null: OnNull) -> None:
+    def __init__(
+        self, config: Config, database: str, form: Form, on_null: OnNull, parking: Parking | None = None
+    ) -> None:
         self._config = config
         self._origin = Origin(config.name, database)
         self._form = form
         self._on_null = on_null
-        self._targets: dict[_Place, Target] = {}
+        self._parking = parking
+        self._targets: dict[Place, Target] = {}
+        self._loosened: dict[Table, Table] = {}
         self._special: dict[str, Any] = {}
         self._skip = frozenset(Op(letter) for letter in config.envelope.skip)
         self._blocks = config.envelope.transaction_metadata
@@ -62,24 +67,38 @@ class Serializer:
             if run.table is None:
                 self._tableless(run, moment, groups, out)
                 continue
-            if self._router is not None and not _dead(run.routing) and self._router.takes(run.table):
-                self._route(self._router, run, run.table, groups, out)
-                continue
-            target = self._target(run, run.table)
+            self._rows(run, run.table, moment, groups, out)
+        if batch.position is not None:
+            self._heartbeat(moment, out)
+        return [group for group in out if group[1]]
+
+    def _rows(self, run: Run, table: Table, moment: Moment, groups: dict[str, list[Record]], out: list[Group]) -> None:
+        """Records of a run of rows, or of a truncate."""
+        written = self._loosened.get(table, table) if self._loosened else table
+        try:
+            if self._router is not None and not _dead(run.routing) and self._router.takes(table):
+                self._route(self._router, run, written, groups, out)
+                return
+            target = self._target(run, written)
             records = groups.get(target.topic)
             if records is None:
                 records = groups[target.topic] = []
                 out.append((target.topic, records))
-            if (
-                self._slow
-                or run.routing is not None
-                or run.transaction.came is not None
-                or not self._form.rows(run, target, self._origin, moment, records)
-            ):
-                self._events(run, target, moment, groups, out)
-        if batch.position is not None:
-            self._heartbeat(moment, out)
-        return [group for group in out if group[1]]
+            if not (self._slow or run.routing is not None or run.transaction.came is not None or target.parked):
+                before = len(records)
+                try:
+                    if self._form.rows(run, target, self._origin, moment, records):
+                        return
+                except UnexpectedNull:
+                    # Whoever makes single events knows at which one.
+                    del records[before:]
+            self._events(run, target, moment, groups, out)
+        except UnexpectedNull as found:
+            # The table as it was when the rows were written, until the next version of it comes.
+            for old in [old for old in self._loosened if old.oid == table.oid]:
+                del self._loosened[old]
+            self._loosened[table] = loosened(written, found.columns)
+            self._rows(_from(run, found.index), table, moment, groups, out)
 
     def topics(self) -> Sequence[str]:
         """Topics of the tables seen so far."""
@@ -91,14 +110,28 @@ class Serializer:
             routing = None if routing.topic is None else Routing(routing.topic, dead=routing.dead)
         place = (table, run.op is Op.READ, routing)
         target = self._targets.get(place)
-        return target if target is not None else self._new_target(place)
+        return target if target is not None else self._admitted(place)
+
+    def _admitted(self, place: Place) -> Target:
+        """The target of a table version that is new, or was refused the last time."""
+        prepare = self._form.prepare
+        if self._parking is None:
+            target = self._new_target(place, prepare)
+        else:
+            target = self._parking.target(place, self._new_target, prepare)
+        # An older version of the table no longer comes; keep the map as large as the number of live tables.
+        for old in [old for old in self._targets if _outdated(old, place)]:
+            del self._targets[old]
+        if not target.parked:
+            self._targets[place] = target
+        return target
 
     def _encoder(self, table: Table, *, snapshot: bool, flat: bool = False) -> RowEncoder:
         config = self._config
         plan = plan_table(table, config.rules, config.values, config.compatibility, snapshot=snapshot)
         return RowEncoder(plan, self._on_null, flat=flat)
 
-    def _new_target(self, place: _Place) -> Target:
+    def _new_target(self, place: Place, prepare: Prepare) -> Target:
         table, snapshot, routing = place
         name, adjust = self._config.name, self._config.envelope.adjust_names
         dead = _dead(routing)
@@ -114,12 +147,7 @@ class Serializer:
         value = envelope.envelope_schema(plan, name, adjust=adjust) if flat is None else flat.schema(plan, name)
         # Dead letters of all tables share a topic, and no registry takes their schemas for versions of one.
         subject = topic_name(f"{topic}.{table}") if dead else topic
-        target = Target(topic, encoder, key, value, self._form.prepare(subject, key, value), flat)
-        # An older version of the table no longer comes; keep the map as large as the number of live tables.
-        for old in [old for old in self._targets if _outdated(old, place)]:
-            del self._targets[old]
-        self._targets[place] = target
-        return target
+        return Target(topic, encoder, key, value, prepare(subject, key, value), flat)
 
     def _events(
         self, run: Run, target: Target, moment: Moment, groups: dict[str, list[Record]], out: list[Group]
@@ -132,6 +160,8 @@ class Serializer:
                 continue
             record = self._form.event(event, run, target, self._origin, moment, block)
             headers = self._headers(event, target) + _of_run(run)
+            if target.parked and self._parking is not None:
+                headers += self._parking.headers(run, event, target)
             records = [record]
             if self._tombstone_follows(event) and not _dead(run.routing):
                 records.append({"key": record["key"], "value": None})
@@ -174,13 +204,17 @@ class Serializer:
 
     def _route(self, router: Router, run: Run, table: Table, groups: dict[str, list[Record]], out: list[Group]) -> None:
         """Rows of an outbox table: each a record with headers, to a topic of its own."""
-        context, added = self._context(), _of_run(run)
-        for topic, record in router.records(run, table):
-            record["headers"] = context + record["headers"] + added
-            _append_apart(topic, [record], groups, out)
-        if self._blocks:
+        context, added, done = self._context(), _of_run(run), len(run.frames)
+        try:
+            for topic, record in router.records(run, table):
+                record["headers"] = context + record["headers"] + added
+                _append_apart(topic, [record], groups, out)
+        except UnexpectedNull as found:
+            done = found.index - run.index
+            raise
+        finally:
             # Events of a transaction are counted as the source has them.
-            for _ in run.frames:
+            for _ in range(done if self._blocks else 0):
                 self._block(run, str(table))
 
     def _block(self, run: Run, table: str) -> Block | None:
@@ -248,10 +282,16 @@ class Serializer:
         out.append((topic, [self._form.datums(self._special[topic], key, value)]))
 
 
-def _outdated(old: _Place, new: _Place) -> bool:
+def _outdated(old: Place, new: Place) -> bool:
     """Whether `old` is another version of the table; what a transform failed at stands beside what it made."""
     same_table = old[0].oid == new[0].oid and old[1] == new[1]
     return same_table and old[0] is not new[0] and _dead(old[2]) == _dead(new[2])
+
+
+def _from(run: Run, index: int) -> Run:
+    """What is left of the run from that change of its transaction on."""
+    frames = run.frames[index - run.index :]
+    return Run(run.op, run.table, run.transaction, index, frames, run.marker, run.message, run.routing)
 
 
 def _dead(routing: Routing | None) -> bool:

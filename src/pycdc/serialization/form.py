@@ -11,13 +11,14 @@ from pycdc.rows.plan import Plan
 from pycdc.rows.schema import Schema
 from pycdc.serialization.events import Event
 from pycdc.serialization.flatten import Flattening
+from pycdc.serialization.headers import Header
 from pycdc.serialization.provenance import Block, Moment, Origin
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
     """Where the rows of one table version go, and how. `form` is what the form prepared for it; `flat`: what becomes
-    of rows without an envelope."""
+    of rows without an envelope. `parked`: headers that say why they do not go to the topic that they are meant for."""
 
     topic: str
     encoder: RowEncoder
@@ -25,6 +26,7 @@ class Target:
     value_schema: Schema
     form: Any
     flat: Flattening | None = None
+    parked: tuple[Header, ...] = ()
 
     @property
     def plan(self) -> Plan:
