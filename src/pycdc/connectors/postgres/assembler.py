@@ -32,11 +32,13 @@ _RECENT: Final = 4096
 
 
 class Note(NamedTuple):
-    """A signal or mark of `signals`, before the batch's run of that number."""
+    """A signal or mark of `signals`, before the batch's run of that number; or the frame of a row that was `inserted`
+    into the signal table."""
 
     run: int
     content: bytes
     lsn: Lsn
+    inserted: bool = False
 
 
 class Assembler:
@@ -44,8 +46,9 @@ class Assembler:
 
     `relation` turns a Relation message into a table version, None for a table whose rows are not delivered.
     `foreign` says of a pipeline's name whether its writes are dropped; `by_table`: only those to the tables that its
-    mark names. `messages`: deliver logical messages. `notes` collects what is meant for the connector, whose business
-    it is to take them out; `recent` has the ids of the last transactions that were read.
+    mark names. `messages`: deliver logical messages. `signals` is schema and name of the signal table. `notes` collects
+    what is meant for the connector, whose business it is to take them out; `recent` has the ids of the last
+    transactions that were read.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Assembler:
         messages: bool = True,
         foreign: Callable[[str], bool] = lambda pipeline: False,
         by_table: bool = False,
+        signals: tuple[str, str] | None = None,
     ) -> None:
         self._relation = relation
         self._tables: dict[bytes, Table | None] = {}
@@ -66,6 +70,8 @@ class Assembler:
         self._messages = messages
         self._foreign = foreign
         self._by_table = by_table
+        self._signals = signals
+        self._signal_oids: set[bytes] = set()
         self._left_out: frozenset[str] = frozenset()
         self._transaction: Transaction | None = None
         self._delivered = False
@@ -75,6 +81,7 @@ class Assembler:
         self._frames: list[bytes] = []
         self._run: Run | None = None
         self._noted = False
+        self._signalling = False
         self.last_commit = last_commit
         self.notes: list[Note] = []
         self.recent: deque[int] = deque(maxlen=_RECENT)
@@ -111,6 +118,7 @@ class Assembler:
         except KeyError:
             raise ProtocolError(f"row of relation {int.from_bytes(oid, 'big')}, which was not described") from None
         self._head, self._frames = frame[_HEAD], [frame]
+        self._signalling = op is Op.CREATE and not self._skipping and oid in self._signal_oids
         if table is None or self._skipping or (self._left_out and str(table) in self._left_out):
             self._run = None
             return
@@ -131,6 +139,12 @@ class Assembler:
                 counts = self._transaction.counts
                 if counts is not None:
                     counts[str(run.table)] = counts.get(str(run.table), 0) + count
+        if self._signalling:
+            self._noted, self._signalling = True, False
+            self.notes += [
+                Note(len(batch.runs), frame, Lsn(int.from_bytes(frame[1:9], "big")), inserted=True)
+                for frame in self._frames
+            ]
         self._head, self._frames, self._run = _NO_RUN, [], None
 
     def _control(self, letter: int, frame: bytes, batch: Batch) -> None:
@@ -140,7 +154,7 @@ class Assembler:
         elif isinstance(message, pgoutput.Commit):
             self._commit(message, batch)
         elif isinstance(message, pgoutput.Relation):
-            self._tables[message.oid.to_bytes(4, "big")] = self._relation(message)
+            self._described(message)
         elif isinstance(message, pgoutput.Truncate):
             self._truncate(message, frame, batch)
         elif isinstance(message, pgoutput.Message):
@@ -152,6 +166,13 @@ class Assembler:
                 self._marked(None if pipeline is None else Mark(pipeline, Passage(pipeline, 1)))
         elif not isinstance(message, pgoutput.Type):
             raise ProtocolError(f"message {chr(letter)!r} although neither streaming nor two_phase was asked for")
+
+    def _described(self, message: pgoutput.Relation) -> None:
+        oid = message.oid.to_bytes(4, "big")
+        self._tables[oid] = self._relation(message)
+        self._signal_oids.discard(oid)
+        if (message.namespace, message.name) == self._signals:
+            self._signal_oids.add(oid)
 
     def _begin(self, message: pgoutput.Begin, batch: Batch) -> None:
         if self._transaction is not None:
