@@ -108,7 +108,7 @@ def replay(rig: Rig, one: str, dsn: str, slot: str, case: str, rows: int, record
             "cpu_us": inside["cpu_us_per_event"],
             "peak_rss_mb": inside["peak_rss_mb"],
         }
-    name = f"{slot}.{case}".replace(" ", "_")
+    name = f"{slot}_{case}".replace(" ", "_")
     topic = rig.kafka.create_topic(f"{name}.public.orders")
     marks = Watermarks(rig.kafka.bootstrap, [topic])
     with _running(rig, one, name, dsn, slot) as running:
