@@ -110,11 +110,13 @@ SCENARIOS: dict[str, Scenario] = {
         ),
     ),
     "snapshot": Scenario(
-        2.5,
+        3.0,
         lambda rig, to: snapshot.measure(
-            rig, rows=to.rows(500_000), runs=to.runs, engines=to.engines("debezium", alone=("copy",))
+            rig, rows=to.rows(500_000), runs=to.runs, engines=to.engines("debezium", alone=("pycdc-2", "copy"))
         ),
-        lambda rig, to: snapshot.measure(rig, rows=50_000, runs=1, engines=to.engines("debezium", alone=("copy",))),
+        lambda rig, to: snapshot.measure(
+            rig, rows=50_000, runs=1, engines=to.engines("debezium", alone=("pycdc-2", "copy"))
+        ),
     ),
     "reverse": Scenario(
         4.5,

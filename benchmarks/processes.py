@@ -30,6 +30,11 @@ class Observed:
     def rss_mb(self) -> float:
         return self._kilobytes("VmRSS") / 1024
 
+    def children(self) -> list[Observed]:
+        """The processes that it started and that run now."""
+        found = [task.read_text().split() for task in self._folder.glob("task/*/children")]
+        return [Observed(int(pid)) for pids in found for pid in pids]
+
     def _kilobytes(self, name: str) -> int:
         found = re.search(rf"^{name}:\s+(\d+) kB", (self._folder / "status").read_text(), re.M)
         if found is None:

@@ -1,9 +1,11 @@
-"""The first snapshot: rows a second into Kafka with one reader, beside Debezium with one thread and psql's COPY.
+"""The first snapshot: rows a second into Kafka with one reader and with workers, beside Debezium and psql's COPY.
 
-    python -m benchmarks.snapshot [--rows 2000000] [--runs 5] [--engines pycdc,debezium,copy]
+    python -m benchmarks.snapshot [--rows 2000000] [--runs 5] [--engines pycdc,pycdc-2,debezium,copy]
+                                  [--keys growing|random]
 
-The clock runs from the record at 40 % of the topic to the one at 99 %, for both: at the end of a snapshot Debezium
-holds its last row back for a while, which says nothing about its rate.
+`pycdc-2` has two workers. Random keys lie in the table in no order, as UUIDs do. The clock runs from the record at
+40 % of the topic to the one at 99 %, for all: at the end of a snapshot Debezium holds its last row back for a while,
+which says nothing about its rate.
 """
 
 from __future__ import annotations
@@ -12,18 +14,30 @@ import argparse
 import subprocess
 import time
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal
 
-from benchmarks import figures
+from benchmarks import figures, meanwhile
 from benchmarks.figures import Figure, Result, median, note
 from benchmarks.peers import debezium
+from benchmarks.percentiles import Samples
 from benchmarks.pipelines import Pipeline, capture
+from benchmarks.processes import Observed
 from benchmarks.rig import Engine, Rig, Watermarks, execute, program, wait_until
 from benchmarks.workload import NARROW, prepare
 
 SCENARIO = "snapshot"
 WARM, END = 0.4, 0.99
 _POLL = 0.01
+WORKERS = {"pycdc": 1, "pycdc-2": 2, "pycdc-4": 4, "pycdc-8": 8}
+ENGINES = ("pycdc", "pycdc-2", "debezium", "copy")
+KEYS = {"growing": "i", "random": "i * 48271 % 2147483647"}
+"""The second is a permutation, by Lehmer's generator."""
+MEASURED: tuple[tuple[str, str, str, Literal["more", "less"]], ...] = (
+    ("rows_per_second", "rows into Kafka", "rows/s", "more"),
+    ("cpu_us", "CPU of its processes a row", "µs", "less"),
+    ("peak_rss_mb", "peak memory", "MB", "less"),
+    ("worker_rss_mb", "peak memory of a worker", "MB", "less"),
+)
 TUNING = {**debezium.TUNED, "snapshot.fetch.size": "10240", "snapshot.max.threads": "1"}
 
 
@@ -31,44 +45,51 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--engines", default="pycdc,debezium,copy")
+    parser.add_argument("--engines", default=",".join(ENGINES))
+    parser.add_argument("--keys", choices=KEYS, default="growing")
     arguments = parser.parse_args()
     with Rig() as rig:
         engines = tuple(arguments.engines.split(","))
-        result = measure(rig, rows=arguments.rows, runs=arguments.runs, engines=engines)
+        result = measure(rig, rows=arguments.rows, runs=arguments.runs, engines=engines, keys=arguments.keys)
     figures.show(result)
 
 
-def measure(rig: Rig, *, rows: int, runs: int, engines: tuple[str, ...] = ("pycdc", "debezium", "copy")) -> Result:
+def measure(rig: Rig, *, rows: int, runs: int, engines: tuple[str, ...] = ENGINES, keys: str = "growing") -> Result:
     dsn = rig.database()
-    prepare(dsn, NARROW, [], filled=rows)
+    prepare(dsn, NARROW, [])
+    fill = NARROW.insert.replace("SELECT i,", f"SELECT {KEYS[keys]},") % {"first": 1, "last": rows}
+    execute(dsn, fill, "VACUUM ANALYZE orders")
     results: dict[str, list[dict[str, float]]] = {one: [] for one in engines}
     for run in range(runs):
         for one in engines if run % 2 == 0 else reversed(engines):
             results[one].append(_run(rig, one, dsn, rows, run))
             note(f"snapshot, run {run + 1} of {runs}: {one} {results[one][-1]}")
-    settings: dict[str, Any] = {"rows": rows, "runs": runs}
+    lags = [meanwhile.lag(rig, dsn, rows, run) for run in range(runs)] if "pycdc" in engines else []
+    settings: dict[str, Any] = {"rows": rows, "runs": runs, "keys": keys}
     if "debezium" in engines:
         settings[debezium.NAME] = debezium.described(TUNING)
-    return Result(SCENARIO, _figures(results), rig.versions(), settings)
+    return Result(SCENARIO, _figures(results) + _lag_figures(lags), rig.versions(), settings)
 
 
 def _run(rig: Rig, one: str, dsn: str, rows: int, run: int) -> dict[str, float]:
     if one == "copy":
         return {"rows_per_second": round(rows / _copy(dsn))}
-    name = f"{rig.name}_snap_{one}_{run}"
+    name = f"{rig.name}_snap_{one.replace('-', '_')}_{run}"
     topic = rig.kafka.create_topic(f"{name}.public.orders")
     marks = Watermarks(rig.kafka.bootstrap, [topic])
     with _running(rig, one, name, dsn) as running:
         warm = wait_until(running, lambda: marks.total() >= rows * WARM, "the warm-up", pause=_POLL)
-        cpu, already = running.observed.cpu_seconds(), marks.total()
+        cpu, already = _cpu(running.observed), marks.total()
         end = wait_until(running, lambda: marks.total() >= rows * END, "the end", pause=_POLL)
         read = marks.total() - already
+        workers = running.observed.children() if one in WORKERS else []
         found = {
             "rows_per_second": round(read / (end - warm)),
-            "cpu_us": round((running.observed.cpu_seconds() - cpu) / read * 1e6, 2),
+            "cpu_us": round((_cpu(running.observed) - cpu) / read * 1e6, 2),
             "peak_rss_mb": round(running.observed.peak_rss_mb()),
         }
+        if workers:
+            found["worker_rss_mb"] = round(max(worker.peak_rss_mb() for worker in workers))
     marks.close()
     execute(
         dsn,
@@ -78,9 +99,14 @@ def _run(rig: Rig, one: str, dsn: str, rows: int, run: int) -> dict[str, float]:
     return found
 
 
+def _cpu(observed: Observed) -> float:
+    return observed.cpu_seconds() + sum(child.cpu_seconds() for child in observed.children())
+
+
 def _running(rig: Rig, one: str, name: str, dsn: str) -> AbstractContextManager[Engine]:
-    if one == "pycdc":
-        return Pipeline(rig, capture(rig, name, dsn, slot=name, source={"snapshot": "initial"}))
+    if one in WORKERS:
+        source = {"snapshot": "initial", "workers": WORKERS[one]}
+        return Pipeline(rig, capture(rig, name, dsn, slot=name, source=source))
     return debezium.postgres_source(rig, name, dsn, slot=name, tuning=TUNING, snapshot="initial")
 
 
@@ -92,21 +118,35 @@ def _copy(dsn: str) -> float:
 
 
 def _figures(results: dict[str, list[dict[str, float]]]) -> list[Figure]:
+    def values(one: str, key: str) -> list[float]:
+        return [run[key] for run in results.get(one, []) if key in run]
+
     out = []
-    for key, name, unit, better in (
-        ("rows_per_second", "rows into Kafka", "rows/s", "more"),
-        ("cpu_us", "CPU of the process a row", "µs", "less"),
-        ("peak_rss_mb", "peak memory", "MB", "less"),
-    ):
-        values = {one: [run[key] for run in runs if key in run] for one, runs in results.items()}
-        goal: dict[str, Any] = {"better": better, "peer_name": debezium.NAME if "debezium" in results else ""}
-        if key == "rows_per_second":
-            goal |= {"target": "≥ 2× Debezium", "limit": 2.0, "compare": "at least", "of_ratio": True}
-        mine, theirs = median(values.get("pycdc", [])), median(values.get("debezium", []))
-        out.append(Figure(f"snapshot: {name}", unit, mine, theirs, runs=values, **goal))
-        if key == "rows_per_second" and values.get("copy"):
-            copied = median(values["copy"])
-            out.append(Figure("snapshot: beside psql", unit, mine, copied, peer_name="psql COPY to /dev/null"))
+    theirs = debezium.NAME if "debezium" in results else ""
+    for one, suffix, limit in (("pycdc", "", 2.0), ("pycdc-2", ", two workers", 2.5)):
+        for key, name, unit, better in MEASURED:
+            mine, peer = median(values(one, key)), median(values("debezium", key))
+            if mine is None:
+                continue
+            goal: dict[str, Any] = {"better": better, "peer_name": theirs}
+            if key == "rows_per_second":
+                goal |= {"target": f"≥ {limit:g}× Debezium", "limit": limit, "compare": "at least", "of_ratio": True}
+            runs = {engine: values(engine, key) for engine in results}
+            out.append(Figure(f"snapshot: {name}{suffix}", unit, mine, peer, runs=runs, **goal))
+        copied = median(values("copy", "rows_per_second"))
+        mine = median(values(one, "rows_per_second"))
+        if copied is not None and mine is not None:
+            beside = "psql COPY to /dev/null"
+            out.append(Figure(f"snapshot: beside psql{suffix}", "rows/s", mine, copied, peer_name=beside))
+    return out
+
+
+def _lag_figures(samples: list[Samples]) -> list[Figure]:
+    out = []
+    for level in (50.0, 99.0):
+        runs = {"pycdc": [one.at(level) * 1000 for one in samples]}
+        name = f"snapshot in chunks: lag of the stream meanwhile, p{level:g}"
+        out.append(Figure(name, "ms", median(runs["pycdc"]), better="less", runs=runs))
     return out
 
 

@@ -13,9 +13,12 @@ import pytest
 
 from pycdc.config import Config, TableRule
 from pycdc.connectors.postgres.connector import PostgresConnector
+from pycdc.connectors.postgres.workers import Workers
+from pycdc.encoding import Planner, read
 from pycdc.loading import validate
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
+from pycdc.processes import Processes
 from tests.recording import Recorded, RecordingSink
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -43,12 +46,12 @@ def execute(dsn: str, script: str) -> None:
             connection.execute(statement.encode())
 
 
-def config_for(dsn: str, name: str, snapshot: str, **options: Any) -> Config:
+def config_for(dsn: str, name: str, snapshot: str, *, workers: int = 1, **options: Any) -> Config:
     return validate(
         {
             "name": name,
-            "source": {"postgres": {"dsn": dsn, "snapshot": snapshot}},
-            "sink": {"console": {}},
+            "source": {"postgres": {"dsn": dsn, "snapshot": snapshot, "workers": workers}},
+            "sink": {"null": {}},
             "compatibility": "debezium",
             **options,
         }
@@ -59,7 +62,13 @@ def record_until(config: Config, dsn: str, script: str | None, end: Any) -> list
     """Run the engine, then the script, until `end` holds of the records."""
     offsets = MemoryOffsetStore()
     sink = RecordingSink(config, offsets)
-    loop = Loop(lambda: PostgresConnector(config), lambda: sink, offsets, config.checkpoint, config.retries)
+    workers = None
+    if config.capture.workers > 1:
+        count = config.capture.workers
+        workers = Workers(count, lambda: Processes(count), Planner(config, sink.schemas, keeps=True), read)
+    loop = Loop(
+        lambda: PostgresConnector(config, None, workers), lambda: sink, offsets, config.checkpoint, config.retries
+    )
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -148,12 +157,13 @@ def test_streamed_changes_equal_the_recording(contrib_database: str) -> None:
     assert_equal(ours, golden("stream"))
 
 
-def test_a_snapshot_equals_the_recording(contrib_database: str) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_snapshot_equals_the_recording(contrib_database: str, workers: int) -> None:
     execute(contrib_database, "types.sql")
     execute(contrib_database, "snap.sql")
     theirs = golden("snapshot")
     ours = record_until(
-        config_for(contrib_database, "shop", "only"),
+        config_for(contrib_database, "shop", "only", workers=workers),
         contrib_database,
         None,
         lambda records: len(records) >= len(theirs),

@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "pycdc"
 
 LAYERS = (
-    ("errors", "origins", "patterns", "version"),
+    ("errors", "origins", "patterns", "processes", "version"),
     ("model",),
     ("events",),
     ("interfaces", "config"),
@@ -20,7 +20,7 @@ LAYERS = (
     ("rows",),
     ("connectors", "transforms", "serialization", "sinks", "offsets", "testing"),
     ("checkpoint",),
-    ("pipeline",),
+    ("pipeline", "encoding"),
     ("build", "verify", "loading", "lag"),
     ("library",),
     ("demo",),

@@ -10,6 +10,7 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, KafkaSource, PostgresOffsets, Registry
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
+from pycdc.connectors.postgres.workers import Workers
+from pycdc.encoding import Planner, read, strict
 from pycdc.errors import ConfigError
 from pycdc.events import Applied, EventBatch
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
@@ -25,7 +28,9 @@ from pycdc.observability.progress import Progress
 from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
-from pycdc.serialization.avro import AvroForm, registered
+from pycdc.processes import Processes
+from pycdc.rows.schema import Schema
+from pycdc.serialization.avro import AvroForm, Part, registered
 from pycdc.serialization.compatibility import Levels
 from pycdc.serialization.debezium import Serializer
 from pycdc.serialization.form import Form
@@ -114,7 +119,7 @@ def build_replay(config: Config) -> Iterator[Replay]:
 
 
 def build_source(config: Config, progress: Progress) -> Connector:
-    connector = PostgresConnector(config, progress)
+    connector = PostgresConnector(config, progress, build_workers(config))
     topic = config.signals.topic
     if topic is None:
         return connector
@@ -135,6 +140,28 @@ def signal_client(config: Config) -> dict[str, Any]:
     if sink is None or chosen.brokers is not None:
         return own
     return {**client_settings(sink), **own, "bootstrap.servers": sink.brokers}
+
+
+def build_workers(config: Config) -> Workers | None:
+    """Who reads the rows that exist, where it is not the pipeline itself."""
+    source = config.capture
+    if not source.parallel:
+        return None
+    if source.executor is None:
+        executor: Callable[[], Executor] = partial(Processes, source.workers)
+    else:
+        executor = _import(source.executor, "source.postgres.executor")
+    planner = Planner(config, partial(_schema_id, config), keeps=source.executor is None)
+    return Workers(source.workers, executor, planner, read)
+
+
+def _schema_id(config: Config, topic: str, part: Part, schema: Schema) -> int:
+    """For a snapshot's workers, once for each table. Raises SchemaIncompatible, whatever is to follow from that."""
+    kafka = config.sink.kafka
+    if kafka is None or kafka.registry is None:
+        return 1
+    with closing(SchemaRegistry(strict(kafka.registry))) as registry:
+        return registered(registry.id_for, registry.subject)(topic, part, schema)
 
 
 def build_offsets(config: Config) -> OffsetStore:

@@ -198,6 +198,11 @@ class PostgresSource(Model):
     chunks: short transactions while the stream goes on, as after a restart and for `pycdc snapshot`."""
     snapshot_chunk: Annotated[int, Field(ge=1)] = 20_000
     """Rows of a chunk, at most."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that read and encode the rows of a pinned snapshot. 1: the pipeline's own."""
+    executor: str | None = None
+    """Where they run instead: `package.module:name` of what makes a `concurrent.futures.Executor`, called without
+    arguments; a cluster's, say. `workers` is how many ranges it reads at the same time."""
     skip_origins: list[str] = ["*"]
     """Names of pycdc pipelines whose writes into this database are not captured: what the reverse direction wrote must
     not go back. `*` matches any characters; an empty list captures their writes too."""
@@ -227,6 +232,18 @@ class PostgresSource(Model):
         if value is not None and not re.fullmatch(r"[a-z0-9_]{1,63}", value):
             raise Refused("is no legal name", "use lower-case letters, digits and underscores, 63 at most")
         return value
+
+    @field_validator("executor")
+    @classmethod
+    def _importable(cls, value: str | None) -> str | None:
+        if value is not None and not _FUNCTION.fullmatch(value):
+            raise Refused("is no path to a function", "write it as `package.module:name`")
+        return value
+
+    @property
+    def parallel(self) -> bool:
+        """Whether rows of a snapshot are encoded by others than the pipeline itself."""
+        return self.workers > 1 or self.executor is not None
 
 
 class Topics(Model):
@@ -1057,6 +1074,16 @@ class Config(Model):
             raise Refused(
                 f"has {', '.join(unused)}, which has no meaning where the source is Kafka",
                 "remove it: offsets are stored with the rows, and columns are chosen by sink.postgres.routes",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _workers_fit(self) -> Config:
+        source = self.source.postgres
+        if source is not None and source.parallel and self.sink.kafka is None and self.sink.null is None:
+            raise Refused(
+                "has workers, which hand back records, and a sink that takes rows",
+                "remove source.postgres.workers and executor, or write to kafka",
             )
         return self
 

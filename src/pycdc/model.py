@@ -314,6 +314,15 @@ class Change:
         return f"Change({self.op.value} {self.table} at {self.position})"
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Rows of a snapshot that a worker has made records of: `groups` as a serialiser makes them, of `rows` rows."""
+
+    table: Table
+    rows: int
+    groups: list[tuple[str, list[dict[str, Any]]]] = field(repr=False)
+
+
 @dataclass(slots=True)
 class Batch:
     """Runs in commit order, and the position that is safe to store once all of them are durable.
@@ -323,7 +332,7 @@ class Batch:
     `whole`: the batch does not end within a transaction.
     `prompt`: nothing more was there to be read, so a sink should not wait for company before it sends this.
     `urgent`: the position is to be stored before the next batch is asked for. `snapshot_done` and `snapshot` go into
-    the checkpoint.
+    the checkpoint. `encoded` comes behind the runs, and only where the pipeline has workers.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -335,6 +344,7 @@ class Batch:
     urgent: bool = False
     snapshot_done: bool = True
     snapshot: dict[str, Any] = field(default_factory=dict, repr=False)
+    encoded: list[Encoded] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Change]:
         for run in self.runs:
@@ -348,3 +358,5 @@ class Batch:
         for run in self.runs:
             if run.op is not Op.BEGIN and run.op is not Op.END:
                 yield str(run.table) if run.table is not None else "message", run.op.value, len(run.frames)
+        for rows in self.encoded:
+            yield str(rows.table), Op.READ.value, rows.rows

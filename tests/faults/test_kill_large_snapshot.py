@@ -89,12 +89,14 @@ def run_until_killed(config: Path, replay: Replay, records: int) -> None:
 
 
 @pytest.mark.pg("newest")
-@pytest.mark.parametrize("method", ["pinned", "chunks"])
-def test_a_snapshot_killed_at_random_moments_goes_on_and_the_topic_equals_the_table(rig: Rig, method: str) -> None:
+@pytest.mark.parametrize(("method", "workers"), [("pinned", 1), ("pinned", 2), ("chunks", 1)])
+def test_a_snapshot_killed_at_random_moments_goes_on_and_the_topic_equals_the_table(
+    rig: Rig, method: str, workers: int
+) -> None:
     rig.execute("ALTER TABLE items ADD pad text NOT NULL DEFAULT repeat('x', 40)")
     rig.execute(f"INSERT INTO items SELECT i, 0 FROM generate_series(901, {ROWS}) AS i")
     rig.execute("ANALYZE items")
-    config = rig.config(source={"snapshot_method": method}, checkpoint={"interval": 0.2})
+    config = rig.config(source={"snapshot_method": method, "workers": workers}, checkpoint={"interval": 0.2})
     replay = Replay(rig)
     with Writer(rig.dsn, pause=0.02):
         for kill in range(KILLS):

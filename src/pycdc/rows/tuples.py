@@ -55,6 +55,7 @@ def split_tuple(data: bytes, start: int = 0) -> tuple[list[Text], int]:
     return columns, place
 
 
+_NULL: Final = rb"\N"
 _ESCAPE: Final = re.compile(rb"\\(x[0-9A-Fa-f]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
 _LETTER: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
@@ -73,11 +74,16 @@ def _unescape(match: re.Match[bytes]) -> bytes:
 def split_line(line: bytes) -> list[bytes | None]:
     """The columns of a line of COPY text (without its newline)."""
     columns: list[bytes | None] = list(line.split(b"\t"))
-    if b"\\" in line:
+    escapes = line.count(b"\\")
+    # Most are NULLs, and those that are can be counted and found without a look at each column.
+    place = -1
+    for _ in range(columns.count(_NULL) if escapes else 0):
+        place = columns.index(_NULL, place + 1)
+        columns[place] = None
+        escapes -= 1
+    if escapes:
         for index, column in enumerate(columns):
-            if column == rb"\N":
-                columns[index] = None
-            elif column is not None and b"\\" in column:
+            if column is not None and b"\\" in column:
                 columns[index] = _ESCAPE.sub(_unescape, column)
     return columns
 

@@ -68,6 +68,8 @@ class Serializer:
                 self._tableless(run, moment, groups, out)
                 continue
             self._rows(run, run.table, moment, groups, out)
+        for rows in batch.encoded:
+            out += rows.groups
         if batch.position is not None:
             self._heartbeat(moment, out)
         return [group for group in out if group[1]]
@@ -99,6 +101,11 @@ class Serializer:
                 del self._loosened[old]
             self._loosened[table] = loosened(written, found.columns)
             self._rows(_from(run, found.index), table, moment, groups, out)
+
+    def prepare(self, table: Table) -> None:
+        """Do at once what the first row that a snapshot reads of `table` would make necessary: ask for ids, say."""
+        if self._router is None or not self._router.takes(table):
+            self._admitted((table, True, None))
 
     def topics(self) -> Sequence[str]:
         """Topics of the tables seen so far."""

@@ -15,6 +15,7 @@ from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import CopySource
 from pycdc.connectors.postgres.snapshot import copy_rows
 from pycdc.errors import ConnectionLost, ConversionError, EnvironmentNotReady
+from tests.reading import wait_for
 
 
 @pytest.fixture
@@ -104,6 +105,8 @@ def test_a_snapshot_that_is_gone_is_a_lost_connection(source: psycopg.Connection
     source.execute("CREATE TABLE t (id int)")
     with Admin(database).create_slot_with_snapshot(f"{source.info.dbname}_slot") as snapshot:
         pass
+    # The session that held it ends a moment after its connection was closed.
+    wait_for(lambda: source.execute("SELECT count(*) FROM pg_ls_dir('pg_snapshots')").fetchone() == (0,))
     with pytest.raises(ConnectionLost, match="snapshot is gone"):
         rows(database, CopySource("public", "t", ("id",)), snapshot.name)
 

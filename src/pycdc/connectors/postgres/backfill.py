@@ -108,6 +108,9 @@ class Backfill:
         if unseen:
             self._reader.end()
             return False
+        if reading.delivered is not None and not self._reader.still_there(ref, reading.delivered):
+            log.info("a table was rewritten since its snapshot, and is read again", table=str(reading))
+            self.backlog.delivered(reading, None, 0)
         number = uuid4().hex
         lsn = self._reader.mark(number)
         generated = self._config.compatibility.generated_columns == "snapshot"
@@ -149,7 +152,7 @@ class Backfill:
     def _read_chunk(self, window: Window, source: CopySource) -> None:
         reading = window.reading
         # One more than is delivered tells whether there are more.
-        part = Part(reading.after, self._rows + 1, reading.where)
+        part = Part(reading.after, self._rows + 1, reading.where, reading.delivered)
         lines, cut = some(self._reader.lines(source, part), _BYTES)
         self._reader.end()
         window.last = not cut and len(lines) <= self._rows

@@ -1,16 +1,17 @@
 """What a snapshot still has to read. Part of every checkpoint, so that a killed snapshot goes on where it was.
 
-A reading is a table, or the rest of one behind the key that was delivered last. The state is JSON: a copy of it goes
-with each batch, and is stored together with the position.
+A reading is a table, or the rest of one: behind the key that was delivered last, without what was delivered in
+physical order. The state is JSON: a copy of it goes with each batch, and is stored together with the position.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from pycdc.connectors.postgres.keyset import Key
+from pycdc.connectors.postgres.physical import Delivered
 
 INITIAL: Final = ""
 """The request of readings that nobody asked for by a signal."""
@@ -18,7 +19,8 @@ INITIAL: Final = ""
 
 @dataclass(slots=True, eq=False)
 class Reading:
-    """A table still to be read: behind the key `after`, where that is known, and under the condition `where`.
+    """A table still to be read: behind the key `after`, where that is known, without what was `delivered` in physical
+    order, and under the condition `where`.
 
     `rows` were delivered so far. `request` is the id of the signal that asked. `by` names the table's identity and the
     order that `after` is a place in; None where nobody noted it.
@@ -31,6 +33,7 @@ class Reading:
     where: str | None = field(default=None, repr=False)
     request: str = INITIAL
     by: str | None = None
+    delivered: Delivered | None = None
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -82,9 +85,14 @@ class Backlog:
         self._documents[reading] = _document(reading)
         self._changed()
 
+    def delivered(self, reading: Reading, delivered: Delivered | None, rows: int) -> None:
+        """`rows` more were delivered, in physical order; None takes back what was known of that order."""
+        reading.delivered = delivered
+        self.advance(reading, reading.after, rows)
+
     def restart(self, reading: Reading) -> None:
         """Read the table from its beginning: what was delivered of it says nothing of the rest."""
-        reading.after, reading.rows = None, 0
+        reading.after, reading.delivered, reading.rows = None, None, 0
         self._documents[reading] = _document(reading)
         self._changed()
 
@@ -113,6 +121,8 @@ def _document(reading: Reading) -> dict[str, Any]:
         document["after"] = [text.decode("utf-8", "surrogateescape") for text in reading.after]
         if reading.by is not None:
             document["by"] = reading.by
+    if reading.delivered is not None:
+        document["delivered"] = asdict(reading.delivered)
     if reading.rows:
         document["rows"] = reading.rows
     if reading.where is not None:
@@ -124,7 +134,7 @@ def _document(reading: Reading) -> dict[str, Any]:
 
 def _reading(document: Mapping[str, Any]) -> Reading:
     schema, name = document["table"]
-    after = document.get("after")
+    after, delivered = document.get("after"), document.get("delivered")
     return Reading(
         schema,
         name,
@@ -133,4 +143,5 @@ def _reading(document: Mapping[str, Any]) -> Reading:
         document.get("where"),
         document.get("request", INITIAL),
         document.get("by"),
+        None if delivered is None else Delivered(**delivered),
     )

@@ -17,6 +17,7 @@ from psycopg import sql
 
 from pycdc.connectors.postgres import signals
 from pycdc.connectors.postgres.facts import CopySource, TableRef
+from pycdc.connectors.postgres.physical import Delivered, heap_of
 from pycdc.connectors.postgres.session import Connection, connect, leave_text_raw, translate
 from pycdc.connectors.postgres.snapshot import READING, Part, copied_lines, copy_command
 from pycdc.connectors.postgres.visibility import Visibility
@@ -65,6 +66,14 @@ class ChunkReader:
         if self.raw_text:
             leave_text_raw(connection)
         return connection
+
+    def still_there(self, ref: TableRef, delivered: Delivered) -> bool:
+        """Whether the table has the files that `delivered` speaks of. The transaction begun keeps it so."""
+        assert self._reader is not None
+        try:
+            return heap_of(self._reader, ref).files == delivered.files
+        except psycopg.Error as error:
+            raise translate(error, READING) from None
 
     def mark(self, chunk: str) -> Lsn:
         """Write the mark of a chunk into the WAL; return its place."""

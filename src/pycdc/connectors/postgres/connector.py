@@ -35,6 +35,7 @@ from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.replication import ReplicationStream
 from pycdc.connectors.postgres.signal_table import with_signal_table
 from pycdc.connectors.postgres.signals import Signal
+from pycdc.connectors.postgres.workers import Workers
 from pycdc.errors import EnvironmentNotReady, OtherSource, PositionGap
 from pycdc.interfaces import Checkpoint
 from pycdc.model import NOWHERE, Batch, Lsn, Position
@@ -55,8 +56,9 @@ _WATCH = 30.0
 class PostgresConnector:
     """A `Connector` for one database, slot and publication."""
 
-    def __init__(self, config: Config, progress: Progress | None = None) -> None:
+    def __init__(self, config: Config, progress: Progress | None = None, workers: Workers | None = None) -> None:
         self._config = config
+        self._workers = workers
         self._source = config.capture
         self._dsn = self._source.dsn.get_secret_value()
         self._progress = progress or Progress()
@@ -72,6 +74,7 @@ class PostgresConnector:
         self._stream: ReplicationStream | None = None
         self._backlog = Backlog()
         self._backfill: Backfill | None = None
+        self._pinned: PinnedSnapshot | None = None
 
     def batches(self, start: Checkpoint | None) -> Iterator[Batch | None]:
         """See `Connector.batches`. A transaction that was half yielded when the connection broke is yielded again."""
@@ -101,6 +104,8 @@ class PostgresConnector:
             self._stream = None
         if self._backfill is not None:
             self._backfill.close()
+        if self._pinned is not None:
+            self._pinned.close()
         self._catalog.close()
 
     # Preparation.
@@ -196,7 +201,9 @@ class PostgresConnector:
         else:
             with self._admin.create_slot_with_snapshot(self._config.slot, failover=self._source.failover) as snapshot:
                 begin = snapshot.slot.consistent_point
-                pinned = PinnedSnapshot(self._config, self._catalog, self._relations, self._progress, snapshot)
+                pinned = self._pinned = PinnedSnapshot(
+                    self._config, self._catalog, self._relations, self._progress, snapshot, self._workers
+                )
                 yield from pinned.batches(self._read_once(tables))
                 self._backlog.add(pinned.unseen)
         yield Batch(position=Position(begin), urgent=True, snapshot=self._backlog.state)

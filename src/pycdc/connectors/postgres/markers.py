@@ -34,6 +34,14 @@ class SnapshotMarkers:
         self._held = (table, lines[-1], self._in_table)
         return out
 
+    def around(self, table: Table, head: bytes, rows: int, tail: bytes | None) -> list[Run]:
+        """The runs that come before `rows` rows, all of them "true", which stand between `head` and `tail`."""
+        out = self.runs(table, [head])
+        if tail is not None:
+            out += self.runs(table, [tail])
+            self._count += rows
+        return out
+
     def finish(self) -> Run | None:
         """The last row of all, None if there were no rows."""
         return None if self._held is None else self._release("last")

@@ -1,13 +1,17 @@
 """The first snapshot: every table as it was at the slot's consistent point, by readers pinned to one exported snapshot.
 
-Tables with a key are read in its order, so that a snapshot that is interrupted can go on behind the last key that was
-stored. What it left is then read in chunks (`backfill`): the exported snapshot ended with its session.
+Tables are read in physical order, range of blocks after range, by this process or by workers. What was delivered is
+known at each range's beginning, so that a snapshot that is interrupted can leave it out. The rest is then read in
+chunks (`backfill`): the exported snapshot ended with its session.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
 
 from pycdc.config import Config
 from pycdc.connectors.postgres.admin import ExportedSnapshot
@@ -16,78 +20,257 @@ from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import CopySource, TableRef
 from pycdc.connectors.postgres.keyset import Key
 from pycdc.connectors.postgres.markers import SnapshotMarkers
+from pycdc.connectors.postgres.physical import Delivered, Heap, Range
 from pycdc.connectors.postgres.relations import Relations
-from pycdc.connectors.postgres.snapshot import Part, Rewritten, copy_rows
-from pycdc.model import NOWHERE, Batch, Position, Run, Table, Transaction
+from pycdc.connectors.postgres.snapshot import Part, Rewritten, SnapshotReader
+from pycdc.connectors.postgres.workers import Chunk, Crew, Task, Workers, unpacked
+from pycdc.errors import SchemaIncompatible
+from pycdc.model import NOWHERE, Batch, Encoded, Position, Run, Table, Transaction
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress, TableSnapshot
 
 log = get_logger()
+
+_BLOCK: Final = 8192
+_LARGEST: Final = 4096
+"""Blocks of a range, at most."""
+_PING: Final = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """A table that is being read. `reader` keeps it as it is. `blocks` is how many the next range has."""
+
+    table: Table
+    source: CopySource
+    reading: Reading
+    progress: TableSnapshot
+    reader: SnapshotReader
+    heap: Heap
+    oldest: int
+    blocks: int
+    plan: bytes = field(default=b"", repr=False)
+
+    def __str__(self) -> str:
+        return str(self.table)
+
+    def ranges(self) -> Iterator[Range]:
+        first = 0
+        while first < self.heap.blocks:
+            end = min(first + self.blocks, self.heap.blocks)
+            yield Range(first, end)
+            first = end
+
+    def delivered(self, block: int) -> Delivered:
+        return Delivered(block, self.oldest, self.heap.files)
 
 
 class PinnedSnapshot:
     """Made for one snapshot. A batch's position is nowhere; its index counts, so that progress is stored."""
 
     def __init__(
-        self, config: Config, catalog: Catalog, relations: Relations, progress: Progress, snapshot: ExportedSnapshot
+        self,
+        config: Config,
+        catalog: Catalog,
+        relations: Relations,
+        progress: Progress,
+        snapshot: ExportedSnapshot,
+        workers: Workers | None = None,
     ) -> None:
         self._config = config
         self._catalog = catalog
         self._relations = relations
         self._progress = progress
         self._snapshot = snapshot
-        self._markers = SnapshotMarkers(Transaction(None, snapshot.slot.consistent_point, time.time_ns() // 1000))
+        self._workers = workers
+        self._crew = None if workers is None else Crew(workers)
+        self._database = "" if workers is None else catalog.server().database
+        self._moment = Transaction(None, snapshot.slot.consistent_point, time.time_ns() // 1000)
+        self._markers = SnapshotMarkers(self._moment)
         self._backlog = Backlog()
         self._batches = 0
+        self._open: list[_Open] = []
+        self._next_ping = 0.0
         self.unseen: list[Reading] = []
         """What the snapshot cannot see, because it was rewritten since: to be read in chunks."""
 
-    def batches(self, tables: list[TableRef]) -> Iterator[Batch]:
+    def batches(self, tables: list[TableRef]) -> Iterator[Batch | None]:
+        """Every row once; None where workers have nothing ready."""
         self._progress.state = "snapshot"
         self._progress.snapshot = [TableSnapshot(str(ref), estimated=ref.rows_estimate or 0) for ref in tables]
         readings = [Reading(ref.schema, ref.name) for ref in tables]
         self._backlog.add(readings)
-        for ref, reading, progress in zip(tables, readings, self._progress.snapshot, strict=True):
-            yield from self._table(ref, reading, progress)
+        opened = map(self._opened, tables, readings, self._progress.snapshot)
+        try:
+            yield from self._one_by_one(opened) if self._crew is None else self._by_workers(opened, self._crew)
+        finally:
+            self.close()
         last = self._markers.finish()
         if last is not None:
             yield Batch([last], size=len(last))
 
-    def _table(self, ref: TableRef, reading: Reading, progress: TableSnapshot) -> Iterator[Batch]:
+    def close(self) -> None:
+        """End the workers, and let go of tables. Idempotent."""
+        if self._crew is not None:
+            self._crew.close()
+        while self._open:
+            self._open.pop().reader.close()
+
+    # -- tables
+
+    def _opened(self, ref: TableRef, reading: Reading, progress: TableSnapshot) -> _Open | None:
+        """None for a table that cannot be read now."""
         generated = self._config.compatibility.generated_columns == "snapshot"
         source = self._catalog.columns_for_copy(ref.oid, self._config.publication, generated=generated)
         table = None if source is None else self._relations.from_catalog(ref.oid, source.columns)
         if source is None or table is None:
             log.warning("a table is gone before its snapshot", table=str(ref))
-            return
+            return None
         log.info("snapshot of a table", table=str(table), rows_estimated=ref.rows_estimate)
+        raw_text = self._config.values.encoding_errors == "replace"
+        reader = SnapshotReader(self._config.capture.dsn.get_secret_value(), self._snapshot.name, raw_text=raw_text)
         try:
-            yield from self._rows(table, source, reading, progress)
-        except Rewritten:
+            reader.hold(source)
+            heap, oldest = reader.extent(ref)
+        except BaseException as error:
+            reader.close()
+            if not isinstance(error, Rewritten):
+                raise
             log.info("a table was rewritten or truncated, and is read in chunks", table=str(table))
             self.unseen.append(reading)
-            return
-        progress.finished = True
-        log.info("read a table", table=str(table), rows=progress.done)
+            return None
+        opened = _Open(table, source, reading, progress, reader, heap, oldest, self._first_blocks())
+        self._open.append(opened)
+        return opened
 
-    def _rows(self, table: Table, source: CopySource, reading: Reading, progress: TableSnapshot) -> Iterator[Batch]:
-        dsn, limit = self._config.capture.dsn.get_secret_value(), self._config.capture.max_batch_bytes
-        raw_text = self._config.values.encoding_errors == "replace"
+    def _first_blocks(self) -> int:
+        """As many as a crash may repeat; for a worker fewer, until it is known how much larger its records are."""
+        blocks = self._config.capture.max_batch_bytes // _BLOCK
+        return max(1, min(_LARGEST, blocks // 8 if self._crew is not None else blocks))
+
+    def _close(self, opened: _Open) -> None:
+        self._open.remove(opened)
+        opened.reader.close()
+        opened.progress.finished = True
+        log.info("read a table", table=str(opened), rows=opened.progress.done)
+
+    # -- by this process
+
+    def _one_by_one(self, tables: Iterator[_Open | None]) -> Iterator[Batch]:
+        for opened in tables:
+            if opened is not None:
+                yield from self._alone(opened)
+                self._close(opened)
+
+    def _alone(self, opened: _Open) -> Iterator[Batch]:
+        return self._in_blocks(opened) if opened.heap.ordinary else self._by_key(opened)
+
+    def _in_blocks(self, opened: _Open) -> Iterator[Batch]:
+        for part in opened.ranges():
+            before = opened.progress.done
+            for lines in self._lines(opened, part):
+                runs = self._markers.runs(opened.table, lines)
+                opened.progress.read(len(lines))
+                self._delivered(opened, part, before)
+                yield self._batch(runs)
+
+    def _by_key(self, opened: _Open) -> Iterator[Batch]:
+        """What has no blocks of rows is read in the key's order, where it has a key."""
+        reading, progress, keyset = opened.reading, opened.progress, opened.source.keyset
         held: Key | None = None
-        for lines in copy_rows(dsn, self._snapshot.name, source, Part(), max_bytes=limit, raw_text=raw_text):
-            runs = self._markers.runs(table, lines)
+        for lines in self._lines(opened, Part()):
+            runs = self._markers.runs(opened.table, lines)
             progress.read(len(lines))
             self._forget_before(reading)
-            if source.keyset is not None:
+            if keyset is not None:
                 # The newest row is not in the runs yet.
-                after = source.keyset.of_line(lines[-2]) if len(lines) > 1 else held
+                after = keyset.of_line(lines[-2]) if len(lines) > 1 else held
                 self._backlog.advance(reading, after, progress.done - 1 - reading.rows)
-                held = source.keyset.of_line(lines[-1])
+                held = keyset.of_line(lines[-1])
             yield self._batch(runs)
-            self._snapshot.ping()
+
+    def _lines(self, opened: _Open, part: Part | Range) -> Iterator[list[bytes]]:
+        return opened.reader.lines(opened.source, part, max_bytes=self._config.capture.max_batch_bytes)
+
+    # -- by workers
+
+    def _by_workers(self, tables: Iterator[_Open | None], crew: Crew) -> Iterator[Batch | None]:
+        for result in crew.results(self._jobs(tables)):
+            self._ping()
+            if result is None:
+                yield None
+                continue
+            opened, task, chunk = result
+            if task is not None and chunk is not None:
+                yield from self._chunk(opened, task, chunk)
+                continue
+            if not opened.plan:
+                yield from self._alone(opened)
+            self._close(opened)
+
+    def _jobs(self, tables: Iterator[_Open | None]) -> Iterator[tuple[_Open, Task | None]]:
+        """The ranges of each table, and its end."""
+        for opened in tables:
+            if opened is None:
+                continue
+            opened.plan = self._plan(opened)
+            for part in opened.ranges() if opened.plan else ():
+                yield opened, Task(opened.plan, self._snapshot.name, part)
+            yield opened, None
+
+    def _plan(self, opened: _Open) -> bytes:
+        """Empty for a table that workers cannot read."""
+        assert self._workers is not None
+        if not opened.heap.ordinary:
+            return b""
+        try:
+            return self._workers.plan(opened.table, opened.source, self._moment, self._database)
+        except SchemaIncompatible:
+            # What is to become of its rows is the sink's business.
+            return b""
+
+    def _chunk(self, opened: _Open, task: Task, chunk: Chunk) -> Iterator[Batch]:
+        self._count(chunk)
+        self._fit(opened, task, chunk)
+        if chunk.head is None:
+            return
+        between = sum(rows for rows, _ in chunk.records)
+        runs = self._markers.around(opened.table, chunk.head, between, chunk.tail)
+        self._delivered(opened, task.range, opened.progress.done)
+        opened.progress.read(chunk.rows)
+        yield self._batch(runs)
+        for rows, data in chunk.records:
+            batch = self._batch([])
+            batch.encoded = [Encoded(opened.table, rows, unpacked(data))]
+            batch.size = rows
+            yield batch
+
+    def _count(self, chunk: Chunk) -> None:
+        self._progress.nulled = dict(Counter(self._progress.nulled) + Counter(chunk.nulled))
+        self._progress.dead_letters = dict(Counter(self._progress.dead_letters) + Counter(chunk.dead_letters))
+
+    def _fit(self, opened: _Open, task: Task, chunk: Chunk) -> None:
+        """Next time as many blocks as make half of what a worker may return."""
+        blocks = task.range.end - task.range.first
+        share = chunk.size / (self._config.capture.max_batch_bytes / 2)
+        wanted = round(blocks / share) if share > 1 / 4 else blocks * 4
+        opened.blocks = max(1, min(_LARGEST, wanted if chunk.done else blocks // 2))
+
+    # -- both
+
+    def _delivered(self, opened: _Open, part: Range, rows: int) -> None:
+        """All that lies before the range was delivered with the batch at hand; `rows` are that. The range's own last
+        row is not certain before the next one begins."""
+        reading = opened.reading
+        self._forget_before(reading)
+        if opened.source.keyset is not None and part.first and not part.skip:
+            known = reading.delivered
+            if known is None or known.block != part.first:
+                self._backlog.delivered(reading, opened.delivered(part.first), rows - reading.rows)
 
     def _batch(self, runs: list[Run]) -> Batch:
         self._batches += 1
+        self._ping()
         return Batch(
             runs,
             Position(NOWHERE, self._batches),
@@ -95,6 +278,17 @@ class PinnedSnapshot:
             snapshot_done=False,
             snapshot=self._backlog.state,
         )
+
+    def _ping(self) -> None:
+        now = time.monotonic()
+        if now < self._next_ping:
+            return
+        self._next_ping = now + _PING
+        self._snapshot.ping()
+        for opened in self._open:
+            # Without a plan it is at work itself.
+            if opened.plan:
+                opened.reader.ping()
 
     def _forget_before(self, reading: Reading) -> None:
         """The tables before this one are read, to their last row."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,10 +15,11 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import ExecStatus
 
-from pycdc.connectors.postgres.facts import CopySource
+from pycdc.connectors.postgres.facts import CopySource, TableRef
 from pycdc.connectors.postgres.keyset import Key
+from pycdc.connectors.postgres.physical import Delivered, Heap, Range, heap_of, oldest_unseen
 from pycdc.connectors.postgres.session import Connection, Meaning, connect, leave_text_raw, translate
-from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady
+from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady, PycdcError
 
 _POLL_MS: Final = 100
 _GONE: Final = Meaning(ConnectionLost, "take the snapshot again", "the exported snapshot is gone")
@@ -37,6 +39,10 @@ FROM family f LEFT JOIN pg_class c ON c.oid = f.oid"""
 """pg_class is read as of the snapshot, pg_relation_filenode() tells the present."""
 
 
+_SETTINGS: Final = "SELECT set_config('row_security', 'off', false), set_config('enable_tidscan', 'on', false)"
+"""Without the latter, each range of blocks would be looked for in the whole table."""
+
+
 class Rewritten(Exception):
     """The table was truncated, rewritten or made anew since the snapshot was exported, which sees none of its rows now.
 
@@ -46,28 +52,41 @@ class Rewritten(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows of a table by the order of its key: those behind `after`, `limit` of them at most, that fulfil `where`."""
+    """Rows of a table by the order of its key: those behind `after`, `limit` of them at most, that fulfil `where` and
+    were not `delivered` already."""
 
     after: Key | None = field(default=None, repr=False)
     limit: int | None = None
     where: str | None = field(default=None, repr=False)
+    delivered: Delivered | None = None
+
+    def conditions(self, source: CopySource) -> list[sql.Composable]:
+        out: list[sql.Composable] = [] if self.where is None else [written(self.where)]
+        if self.after is not None and source.keyset is not None:
+            out.append(source.keyset.behind(self.after))
+        return out if self.delivered is None else [*out, self.delivered.others()]
+
+    def ending(self, source: CopySource) -> sql.Composable:
+        order = sql.SQL("") if source.keyset is None else sql.SQL(" ORDER BY ") + source.keyset.order()
+        return order if self.limit is None else order + sql.SQL(" LIMIT {}").format(sql.Literal(self.limit))
 
 
-def copy_command(source: CopySource, part: Part | None = None) -> sql.Composed:
+def written(condition: str) -> sql.Composable:
+    """What pg_get_expr or an operator wrote is SQL: there is nothing to quote. It may end in a comment."""
+    return sql.SQL("({}\n)").format(sql.SQL(condition))
+
+
+def copy_command(source: CopySource, part: Part | Range | None = None) -> sql.Composed:
     """COPY of the publication's columns and rows. A table without columns still yields one empty line a row."""
     columns = sql.SQL(", ").join(map(sql.Identifier, source.columns))
     query = sql.SQL("SELECT {} FROM {}").format(columns, table_name(source))
-    # What pg_get_expr or an operator wrote is SQL: there is nothing to quote. It may end in a comment.
-    written = [source.row_filter, None if part is None else part.where]
-    conditions = [sql.SQL("({}\n)").format(sql.SQL(text)) for text in written if text is not None]
-    if part is not None and part.after is not None and source.keyset is not None:
-        conditions.append(source.keyset.behind(part.after))
+    conditions = [] if source.row_filter is None else [written(source.row_filter)]
+    if part is not None:
+        conditions += part.conditions(source)
     if conditions:
         query += sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions)
-    if part is not None and source.keyset is not None:
-        query += sql.SQL(" ORDER BY ") + source.keyset.order()
-    if part is not None and part.limit is not None:
-        query += sql.SQL(" LIMIT {}").format(sql.Literal(part.limit))
+    if part is not None:
+        query += part.ending(source)
     return sql.SQL("COPY ({}) TO STDOUT").format(query)
 
 
@@ -76,39 +95,112 @@ def table_name(source: CopySource) -> sql.Composed:
     return sql.SQL("{}{}").format(sql.SQL(only), sql.Identifier(source.schema, source.name))
 
 
+class SnapshotReader:
+    """Reads rows as of one snapshot, on a connection of its own, and sees the same until `close`.
+
+    `snapshot` is the name under which it was exported; None begins one of the present. Rows that row level security
+    would hide are an error, since the stream does not hide them. `raw_text`: see `leave_text_raw`. Raises
+    ConnectionLost where the snapshot is gone.
+    """
+
+    def __init__(self, dsn: str, snapshot: str | None, *, raw_text: bool = False) -> None:
+        self._raw_text = raw_text
+        self._connection = connect(dsn)
+        try:
+            self._connection.execute(_SETTINGS)
+            self.begin(snapshot)
+        except psycopg.Error as error:
+            self.close()
+            raise translate(error, READING) from None
+        except PycdcError:
+            self.close()
+            raise
+
+    def begin(self, snapshot: str | None) -> None:
+        """Begin a transaction. The constructor has begun one."""
+        try:
+            self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            if snapshot is not None:
+                self._connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+        except psycopg.Error as error:
+            raise translate(error, _AT_IMPORT) from None
+
+    def hold(self, source: CopySource) -> None:
+        """Keep the table and its partitions as they are until the end. Raises Rewritten where it is too late."""
+        try:
+            # Planning locks.
+            self._connection.execute(sql.SQL("SELECT FROM {} LIMIT 0").format(table_name(source)))
+            name = sql.Identifier(source.schema, source.name).as_string(self._connection)
+            if self._connection.execute(_LIKE_THEN, (name,)).fetchone() != (True,):
+                raise Rewritten
+        except psycopg.Error as error:
+            raise translate(error, READING) from None
+
+    def extent(self, ref: TableRef) -> tuple[Heap, int]:
+        """Where the rows of a table that is held are, and the oldest transaction that is not seen."""
+        try:
+            return heap_of(self._connection, ref), oldest_unseen(self._connection)
+        except psycopg.Error as error:
+            raise translate(error) from None
+
+    def lines(
+        self,
+        source: CopySource,
+        part: Part | Range | None = None,
+        *,
+        max_rows: int = 4096,
+        max_bytes: int = 4 * 1024 * 1024,
+    ) -> Iterator[list[bytes]]:
+        """Yield lines of COPY text, newline removed, at most `max_rows` or about `max_bytes` at once.
+
+        Without `part` it is all rows, in the order that is cheapest. Raises EnvironmentNotReady where the table may
+        not be read. A reader whose lines were not read to the end can only be closed, which cancels the COPY.
+        """
+        try:
+            command = copy_command(source, part).as_bytes(None)
+            if self._raw_text:
+                leave_text_raw(self._connection)
+            yield from copied_lines(self._connection, command, max_rows, max_bytes)
+        except psycopg.Error as error:
+            raise translate(error, READING) from None
+
+    def end(self) -> None:
+        """End the transaction, which lets go of its tables. Raises ConnectionLost."""
+        try:
+            self._connection.execute("ROLLBACK")
+        except psycopg.Error as error:
+            raise translate(error) from None
+
+    def ping(self) -> None:
+        """Keep firewalls from forgetting the connection. Raises ConnectionLost."""
+        try:
+            self._connection.execute("SELECT 1")
+        except psycopg.Error as error:
+            raise translate(error) from None
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._connection.close()
+
+
 def copy_rows(
     dsn: str,
     snapshot: str | None,
     source: CopySource,
-    part: Part | None = None,
+    part: Part | Range | None = None,
     *,
     max_rows: int = 4096,
     max_bytes: int = 4 * 1024 * 1024,
     raw_text: bool = False,
 ) -> Iterator[list[bytes]]:
-    """Yield chunks of lines of COPY text, newline removed, of at most `max_rows` lines or about `max_bytes`.
+    """The lines of one table, by a `SnapshotReader` of their own. Raises Rewritten before anything was yielded.
 
-    Without `part` it is all rows, in the order that is cheapest.
-
-    `snapshot` is the name under which a snapshot was exported; None reads the present. Rows that row level security
-    would hide are an error, since the stream does not hide them. `raw_text`: see `leave_text_raw`. Raises
-    ConnectionLost where the snapshot is gone, EnvironmentNotReady where the table may not be read, Rewritten before
-    anything was yielded. Closing the iterator cancels the COPY.
+    Closing the iterator cancels the COPY.
     """
-    connection = connect(dsn)
-    try:
-        _begin(connection, snapshot)
+    with closing(SnapshotReader(dsn, snapshot, raw_text=raw_text)) as reader:
         if snapshot is not None:
-            _require_its_rows(connection, source)
-        command = copy_command(source, part).as_bytes(connection)
-        if raw_text:
-            leave_text_raw(connection)
-        yield from copied_lines(connection, command, max_rows, max_bytes)
-        connection.execute("COMMIT")
-    except psycopg.Error as error:
-        raise translate(error, READING) from None
-    finally:
-        connection.close()
+            reader.hold(source)
+        yield from reader.lines(source, part, max_rows=max_rows, max_bytes=max_bytes)
 
 
 def check_condition(dsn: str, schema: str, name: str, where: str) -> None:
@@ -125,25 +217,6 @@ def check_condition(dsn: str, schema: str, name: str, where: str) -> None:
                 f"the condition does not fit {schema}.{name} (SQLSTATE {error.sqlstate}): {error.diag.message_primary}",
                 hint="write what may follow WHERE; functions and types that are not built in need their schema",
             ) from None
-
-
-def _begin(connection: Connection, snapshot: str | None) -> None:
-    connection.execute("SET row_security = off")
-    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    if snapshot is None:
-        return
-    try:
-        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
-    except psycopg.Error as error:
-        raise translate(error, _AT_IMPORT) from None
-
-
-def _require_its_rows(connection: Connection, source: CopySource) -> None:
-    # Planning locks the table and its partitions until the transaction ends: from here on it stays as it is.
-    connection.execute(sql.SQL("SELECT FROM {} LIMIT 0").format(table_name(source)))
-    name = sql.Identifier(source.schema, source.name).as_string(connection)
-    if connection.execute(_LIKE_THEN, (name,)).fetchone() != (True,):
-        raise Rewritten
 
 
 def copied_lines(connection: Connection, command: bytes, max_rows: int, max_bytes: int) -> Iterator[list[bytes]]:
