@@ -72,6 +72,13 @@ class Result:
         return [asdict(one) | {"ratio": rounded(one.ratio), "met": one.met} | shared for one in self.figures]
 
 
+def together(first: Result, second: Result) -> Result:
+    """One scenario measured in two ways: the settings of the second are told where they differ."""
+    other = {name: value for name, value in second.settings.items() if first.settings.get(name) != value}
+    settings = {**first.settings, **({"other cases": other} if other else {})}
+    return Result(first.scenario, [*first.figures, *second.figures], second.versions, settings, machine=first.machine)
+
+
 def save(results: Iterable[Result], folder: Path = RESULTS) -> Path:
     """Put the figures into latest.json in place of those that earlier runs of the same scenarios left there."""
     folder.mkdir(exist_ok=True)

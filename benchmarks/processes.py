@@ -23,6 +23,10 @@ class Observed:
     def peak_rss_mb(self) -> float:
         return self._kilobytes("VmHWM") / 1024
 
+    def forget_peak(self) -> None:
+        """Begin anew with what it has now: a process may serve several runs."""
+        (self._folder / "clear_refs").write_text("5")
+
     def rss_mb(self) -> float:
         return self._kilobytes("VmRSS") / 1024
 

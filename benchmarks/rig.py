@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 import psycopg
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -27,13 +27,26 @@ POSTGRES = {"shared_buffers": "1GB", "max_wal_size": "20GB", "checkpoint_timeout
 """So that no checkpoint and no vacuum falls into one run and not into another."""
 
 
-class Rig:
-    """Postgres, Kafka and a registry, for as long as it is entered."""
+class Closable(Protocol):
+    def close(self) -> None: ...
 
-    def __init__(self, postgres: int = 15) -> None:
+
+Kept = TypeVar("Kept", bound=Closable)
+
+
+class Rig:
+    """Postgres, Kafka and a registry, and what else is kept running, for as long as it is entered.
+
+    `warm`: whether JVMs run for a while before they are measured.
+    """
+
+    def __init__(self, postgres: int = 15, *, warm: bool = True) -> None:
         self._version = postgres
+        self.warm = warm
         self.folder = temporary_folder("bench")
-        self.name = f"b{uuid.uuid4().hex[:6]}"
+        self.name = _name()
+        self._kept: dict[str, Closable] = {}
+        self._databases: list[str] = []
 
     def __enter__(self) -> Rig:
         return self
@@ -41,6 +54,7 @@ class Rig:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end_kept()
         for name in ("registry", "kafka", "postgres"):
             if name in self.__dict__:
                 self.__dict__[name].close()
@@ -61,9 +75,32 @@ class Rig:
     def registry(self) -> RegistryAddress:
         return registry.launch()
 
+    def kept(self, name: str, start: Callable[[], Kept]) -> Kept:
+        """What `start` starts when it is first asked for, and again after `end_kept`: a JVM that is warm by then."""
+        if name not in self._kept:
+            self._kept[name] = start()
+        return cast(Kept, self._kept[name])
+
+    def end_kept(self) -> None:
+        while self._kept:
+            self._kept.popitem()[1].close()
+
+    def clear(self) -> None:
+        """Drop databases and topics, and take another name: what one scenario leaves must not slow the next."""
+        for dsn in self._databases:
+            self.postgres.drop_database(dsn)
+        self._databases.clear()
+        if "kafka" in self.__dict__:
+            admin = self.kafka.admin()
+            topics = [name for name in admin.list_topics(timeout=30).topics if not name.startswith("__")]
+            for deleted in admin.delete_topics(topics).values() if topics else ():
+                deleted.result(60)
+        self.name = _name()
+
     def database(self, script: str = "") -> str:
         """A new database after `script`; its DSN."""
         dsn = self.postgres.create_database()
+        self._databases.append(dsn)
         if script:
             execute(dsn, script)
         return dsn
@@ -75,6 +112,11 @@ class Rig:
         if "registry" in self.__dict__:
             found["registry"] = f"Apicurio {registry.VERSION}"
         return found
+
+
+def _name() -> str:
+    """Slots and topics begin with it."""
+    return f"b{uuid.uuid4().hex[:6]}"
 
 
 def execute(dsn: str, *statements: str) -> None:
@@ -132,9 +174,8 @@ class Watermarks:
 
     def __init__(self, brokers: str, topics: Sequence[str]) -> None:
         self._topics = topics
-        self._consumer = Consumer(
-            {"bootstrap.servers": brokers, "group.id": "watermarks", "enable.auto.commit": False, "log_level": 3}
-        )
+        self._settings = {"bootstrap.servers": brokers, "group.id": "watermarks", "log_level": 3}
+        self._consumer = Consumer(self._settings)
 
     def total(self) -> int:
         """Over all partitions of one each; 0 for a topic that is not there yet."""
@@ -144,6 +185,9 @@ class Watermarks:
         try:
             return int(self._consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10, cached=False)[1])
         except KafkaException:
+            # After a broker that was stopped for a while this client may go on saying that the partition has no leader.
+            self.close()
+            self._consumer = Consumer(self._settings)
             return 0
 
     def close(self) -> None:

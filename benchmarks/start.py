@@ -10,6 +10,7 @@ the interpreter and the imports are in it. The very first start, which makes the
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import psycopg
 
 from benchmarks import figures
 from benchmarks.figures import Figure, Result, median, note
-from benchmarks.pipelines import ROOT, Pipeline, capture
+from benchmarks.pipelines import ROOT, Pipeline, capture, environment
 from benchmarks.rig import Rig, Watermarks, wait_until
 from benchmarks.workload import PUBLICATION, make_slots
 
@@ -45,7 +46,7 @@ def measure(rig: Rig, *, tables: int, runs: int) -> Result:
     first, *others = (_start(rig, name, dsn, marks, run) for run in range(runs + 1))
     seconds, cpu = [one for one, _ in others], [one for _, one in others]
     marks.close()
-    imports = [import_milliseconds() for _ in range(max(5, runs))]
+    imports = [import_milliseconds(rig) for _ in range(max(5, runs))]
     found = [
         Figure(
             f"`pycdc run` to the first event, {tables} tables",
@@ -94,9 +95,10 @@ def make_tables(dsn: str, tables: int) -> None:
         connection.execute(f"CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES".encode())
 
 
-def import_milliseconds() -> float:
+def import_milliseconds(rig: Rig) -> float:
     """Of a fresh interpreter; the files are in the system's cache from the second time on."""
-    done = subprocess.run([sys.executable, "-c", _IMPORT], check=True, capture_output=True, text=True, cwd=ROOT)
+    command, variables = [sys.executable, "-c", _IMPORT], {**os.environ, **environment(rig)}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=variables)
     return float(done.stdout)
 
 

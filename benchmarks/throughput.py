@@ -69,6 +69,8 @@ def measure(
     cases = [(SHAPES[shapes[0]], operation) for operation in operations]
     cases += [(SHAPES[name], "insert") for name in shapes[1:]]
     found: list[Figure] = []
+    if "debezium" in engines:
+        debezium.warm_up(rig)
     for shape, operation in cases:
         results = replay_all(rig, shape, operation, rows, runs, per_transaction, engines)
         found += _figures(f"{shape.name}, {operation}s" if operation != "mixed" else f"{shape.name}, mixed", results)
@@ -106,7 +108,7 @@ def replay(rig: Rig, one: str, dsn: str, slot: str, case: str, rows: int, record
             "cpu_us": inside["cpu_us_per_event"],
             "peak_rss_mb": inside["peak_rss_mb"],
         }
-    name = f"{slot}.{case}".replace(" ", "_")
+    name = f"{slot}_{case}".replace(" ", "_")
     topic = rig.kafka.create_topic(f"{name}.public.orders")
     marks = Watermarks(rig.kafka.bootstrap, [topic])
     with _running(rig, one, name, dsn, slot) as running:

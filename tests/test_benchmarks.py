@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import benchmarks.__main__ as command
 import pytest
-from benchmarks import figures, report
+from benchmarks import figures, journal, report
 from benchmarks.charts import bars, curves
 from benchmarks.figures import Figure, Result
 from benchmarks.percentiles import Samples
+from benchmarks.plan import SCENARIOS, Options, Scenario
 from benchmarks.workload import SHAPES
 
 RATE = Figure(
@@ -122,3 +128,108 @@ def test_the_page_of_the_project_has_both_marks() -> None:
 def test_statements_of_a_shape_fit_its_table(name: str) -> None:
     shape = SHAPES[name]
     assert shape.insert.count("%(first)s") == shape.update.count("%(first)s") == shape.delete.count("%(first)s") == 1
+
+
+# -- a run of all of them
+
+
+class Servers:
+    """In place of a Rig: counts how often servers were started and cleared."""
+
+    started = 0
+    cleared = 0
+
+    def __init__(self, **more: object) -> None:
+        type(self).started += 1
+
+    def __enter__(self) -> Servers:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def clear(self) -> None:
+        type(self).cleared += 1
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str | int | None]:
+    """Run `python -m benchmarks` with two scenarios, of which those named in `broken` fail; what it exits with."""
+    broken: set[str] = set()
+
+    def scenario(name: str) -> Scenario:
+        def measure(rig: object, options: Options) -> Result:
+            if name in broken:
+                raise ChildProcessError(name)
+            return Result(name, [replace(RATE, pycdc=float(options.runs))], {}, {})
+
+        return Scenario(1.0, measure, measure)
+
+    monkeypatch.setattr(Servers, "started", 0)
+    monkeypatch.setattr(command, "Rig", Servers)
+    monkeypatch.setattr(command, "SCENARIOS", {name: scenario(name) for name in ("idle", "start")})
+    monkeypatch.setattr(command.figures, "save", partial(figures.save, folder=tmp_path))
+    monkeypatch.setattr(command.report, "main", lambda: None)
+    monkeypatch.setattr(journal, "RESULTS", tmp_path)
+
+    def run(*arguments: str, without: str = "") -> str | int | None:
+        broken.clear()
+        broken.add(without)
+        monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
+        try:
+            command.main()
+        except SystemExit as end:
+            return end.code
+        return None
+
+    return run
+
+
+def measured(folder: Path) -> dict[str, float]:
+    return {row["scenario"]: row["pycdc"] for row in figures.load(folder)}
+
+
+def test_figures_are_saved_after_each_scenario_and_a_failure_does_not_end_the_run(
+    bench: Callable[..., str | int | None], tmp_path: Path
+) -> None:
+    assert "idle" in str(bench("--only", "idle,start", without="idle"))
+    assert measured(tmp_path) == {"start": 5.0}
+    assert Servers.started == 2, "after a failure the servers are made anew"
+
+
+def test_an_interrupted_run_goes_on_with_its_own_options_and_does_nothing_twice(
+    bench: Callable[..., str | int | None], tmp_path: Path
+) -> None:
+    bench("--only", "idle,start", "--runs", "3", without="start")
+    assert measured(tmp_path) == {"idle": 3.0}
+    figures.save([Result("idle", [replace(RATE, pycdc=99.0)], {}, {})], folder=tmp_path)
+    assert bench("--resume") is None
+    assert measured(tmp_path) == {"idle": 99.0, "start": 3.0}
+
+
+def test_there_is_nothing_to_resume_after_a_run_that_came_to_its_end(
+    bench: Callable[..., str | int | None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench("--only", "idle,start") is None
+    assert bench("--resume") == 2
+    assert "no run was interrupted" in capsys.readouterr().err
+
+
+def test_a_quick_run_saves_nothing_and_leaves_an_interrupted_one_alone(
+    bench: Callable[..., str | int | None], tmp_path: Path
+) -> None:
+    bench("--only", "idle,start", without="idle")
+    before = {path: path.read_text() for path in tmp_path.iterdir()}
+    assert bench("--quick", "--only", "idle,start") is None
+    assert {path: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def test_all_of_it_is_planned_within_forty_minutes() -> None:
+    assert sum(scenario.minutes for scenario in SCENARIOS.values()) <= 40
+    assert set(SCENARIOS) == set(report.ORDER)
+
+
+def test_two_measurements_of_a_scenario_are_one_result_with_the_settings_of_both() -> None:
+    one = Result("latency", [LATE], {}, {"runs": 5, "seconds": 6}, command="c", machine="m")
+    both = figures.together(one, Result("latency", [RATE], {}, {"runs": 3, "seconds": 6}, command="c", machine="m"))
+    assert (both.scenario, both.figures) == ("latency", [LATE, RATE])
+    assert both.settings == {"runs": 5, "seconds": 6, "other cases": {"runs": 3}}

@@ -12,7 +12,6 @@ from typing import Any
 
 import psycopg
 import pytest
-import structlog
 from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from confluent_kafka.schema_registry import SchemaRegistryClient
@@ -234,7 +233,6 @@ def command_logging() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
 
 
 @newest

@@ -62,5 +62,12 @@ def test_the_engine_loads_nothing_that_it_does_not_use() -> None:
     assert not UNUSED & loaded("from pycdc.build import build_loop")
 
 
+def test_a_capture_does_not_start_with_what_only_others_need() -> None:
+    terminal, way_back = {"rich"}, {"pycdc.connectors.kafka.connector", "pycdc.sinks.postgres.sink", "fastavro"}
+    found = loaded("import pycdc.cli.run")
+    assert not (terminal | way_back | {"structlog", "prometheus_client"}) & found
+    assert {"psycopg", "confluent_kafka"} <= found
+
+
 def test_the_command_loads_no_driver_to_tell_its_version() -> None:
     assert not DRIVERS & loaded("from pycdc.cli.app import main")

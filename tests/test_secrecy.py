@@ -22,7 +22,6 @@ from typing import Any
 
 import psycopg
 import pytest
-import structlog
 from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient, NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -47,7 +46,6 @@ def vault(database: str, kafka: Any, registry: Any, topic_prefix: str, tmp_path:
     # The commands configure logging for their process, which is ours.
     logging.getLogger().handlers[:] = handlers
     logging.getLogger().setLevel(level)
-    structlog.reset_defaults()
 
 
 # -- ways to fail; each says what must be heard of it, so that a scenario that misses its error is noticed

@@ -1,21 +1,22 @@
-"""Kafka Connect, standalone, with one connector: a process like the other servers."""
+"""Kafka Connect, standalone, with one connector at a time: a process like the other servers."""
 
 from __future__ import annotations
 
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.services import maven
 from tests.services.process import ServerProcess, free_port
 
 from benchmarks.peers import jars
 from benchmarks.processes import Observed
-from benchmarks.rig import Rig
+from benchmarks.rig import Rig, wait_for
 
 HEAP = "2g"
+START_SECONDS = 120.0
 _LOG4J = """
 status = error
 appender.out.type = Console
@@ -27,19 +28,15 @@ rootLogger.appenderRef.out.ref = out
 """
 
 
-class Connect:
-    """A worker with the connector of `settings`, from entering to leaving the context."""
+class Worker:
+    """A process that connectors run in, one after another. `warm` is for its users to set."""
 
-    def __init__(
-        self, rig: Rig, name: str, settings: Mapping[str, str], *, plugins: Path, version: str, **worker: str
-    ) -> None:
-        self._name = name
+    def __init__(self, rig: Rig, *, plugins: Path, version: str) -> None:
+        self.warm = False
         self._port = free_port()
-        folder = rig.folder / f"connect-{name}"
+        folder = rig.folder / f"connect-{version}-{self._port}"
         folder.mkdir()
-        own = {**_worker(rig, folder, plugins, self._port), **worker}
-        _write(folder / "worker.properties", own)
-        _write(folder / "connector.properties", {"name": name, "tasks.max": "1", **settings})
+        _write(folder / "worker.properties", _worker(rig, folder, plugins, self._port))
         (folder / "log4j2.properties").write_text(_LOG4J)
         self._process = ServerProcess(
             [
@@ -51,24 +48,64 @@ class Connect:
                 f"{jars.worker(version)}/*",
                 "org.apache.kafka.connect.cli.ConnectStandalone",
                 "worker.properties",
-                "connector.properties",
             ],
             log=folder / "output.log",
             cwd=folder,
         )
-
-    def __enter__(self) -> Connect:
         self._process.start()
         self.observed = Observed(self._process.pid)
+        wait_for(self._answers, "Kafka Connect answers", START_SECONDS, 0.1)
+
+    def close(self) -> None:
+        self._process.close()
+
+    def check(self) -> None:
+        if not self._process.running:
+            raise ChildProcessError(f"Kafka Connect has ended:\n{self._process.log_text()[-3000:]}")
+
+    def ask(self, method: str, path: str, body: Mapping[str, str] | None = None) -> Any:
+        """The answer, None where it is empty. Raises URLError."""
+        url = f"http://127.0.0.1:{self._port}/connectors{path}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+        with urllib.request.urlopen(request, timeout=START_SECONDS) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def _answers(self) -> bool:
+        self.check()
+        try:
+            self.ask("GET", "")
+        except OSError:
+            return False
+        return True
+
+
+def worker(rig: Rig, *, plugins: Path, version: str) -> Worker:
+    """The worker of this version, started when it is first asked for."""
+    return rig.kept(f"connect-{version}", lambda: Worker(rig, plugins=plugins, version=version))
+
+
+class Connect:
+    """A connector in the worker of its version, from entering to leaving the context."""
+
+    def __init__(self, rig: Rig, name: str, settings: Mapping[str, str], *, plugins: Path, version: str) -> None:
+        self._name = name
+        self._settings = {"name": name, "tasks.max": "1", **settings}
+        self._worker = worker(rig, plugins=plugins, version=version)
+
+    def __enter__(self) -> Connect:
+        self.observed = self._worker.observed
+        self.observed.forget_peak()
+        self._worker.ask("PUT", f"/{self._name}/config", self._settings)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._process.close()
+        # It answers when the task has ended, and the slot is free.
+        self._worker.ask("DELETE", f"/{self._name}")
 
     def check(self) -> bool:
         """False, for conditions that are waited for; raises where the worker or its task has ended."""
-        if not self._process.running:
-            raise ChildProcessError(f"Kafka Connect has ended:\n{self._process.log_text()[-3000:]}")
+        self._worker.check()
         failure = self._failure()
         if failure:
             raise ChildProcessError(f"the connector has failed:\n{failure}")
@@ -76,9 +113,8 @@ class Connect:
 
     def _failure(self) -> str | None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/connectors/{self._name}/status") as answer:
-                status = json.load(answer)
-        except (urllib.error.URLError, OSError):
+            status = self._worker.ask("GET", f"/{self._name}/status")
+        except OSError:
             return None  # it is still starting
         parts = [status["connector"], *status["tasks"]]
         return next((part.get("trace", "")[:3000] for part in parts if part["state"] == "FAILED"), None)

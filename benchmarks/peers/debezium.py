@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from psycopg.conninfo import conninfo_to_dict
 
+from benchmarks.figures import note
 from benchmarks.peers import jars
-from benchmarks.peers.connect import HEAP, Connect
-from benchmarks.rig import Rig
+from benchmarks.peers.connect import HEAP, Connect, worker
+from benchmarks.rig import Rig, Watermarks, wait_until
+from benchmarks.workload import NARROW, prepare, write
 
 NAME = f"Debezium {jars.DEBEZIUM}"
 TUNED = {
@@ -23,6 +25,8 @@ TUNED = {
 QUICK = {**TUNED, "poll.interval.ms": "1", "producer.override.linger.ms": "0"}
 """For latency: its default looks every 500 ms."""
 DEFAULTS: dict[str, str] = {}
+WARM_ROWS = 200_000
+_CONNECT = "4.3.0"
 
 
 def postgres_source(
@@ -55,9 +59,26 @@ def postgres_source(
         "status.update.interval.ms": "1000",
         **tuning,
     }
-    return Connect(rig, name, settings, plugins=jars.source_plugins(), version="4.3.0")
+    return Connect(rig, name, settings, plugins=jars.source_plugins(), version=_CONNECT)
 
 
 def described(tuning: dict[str, str] = TUNED) -> dict[str, str]:
     """The settings that are printed beside its figures."""
     return {"heap": HEAP, "converter": f"Confluent Avro {jars.CONVERTER}", **tuning}
+
+
+def warm_up(rig: Rig) -> None:
+    """Replay rows that nobody measures, once for each JVM: the first ones wait for its compilers."""
+    shared = worker(rig, plugins=jars.source_plugins(), version=_CONNECT)
+    if shared.warm or not rig.warm:
+        return
+    note(f"warming {NAME} up with {WARM_ROWS:,} rows")
+    dsn, name = rig.database(), f"{rig.name}_warm"
+    prepare(dsn, NARROW, [name])
+    write(dsn, NARROW.insert, WARM_ROWS)
+    marks = Watermarks(rig.kafka.bootstrap, [rig.kafka.create_topic(f"{name}.public.orders")])
+    with postgres_source(rig, name, dsn, slot=name) as running:
+        wait_until(running, lambda: marks.total() >= WARM_ROWS, "the warm-up", pause=0.05)
+    marks.close()
+    rig.postgres.drop_database(dsn)
+    shared.warm = True

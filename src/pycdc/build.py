@@ -1,4 +1,8 @@
-"""From configuration to objects: the only module that knows concrete classes."""
+"""From configuration to objects: the only module that knows concrete classes.
+
+Those that read Kafka and write into Postgres are imported where they are made: a capture starts a tenth of a second
+sooner without them.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, KafkaSource, PostgresOffsets, Registry
-from pycdc.connectors.kafka.connector import KafkaConnector
-from pycdc.connectors.kafka.decoding import Decoder
-from pycdc.connectors.kafka.signal_topic import ListeningConnector, SignalTopic
-from pycdc.connectors.postgres import signals
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.workers import Workers
@@ -25,10 +25,8 @@ from pycdc.events import Applied, EventBatch
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
 from pycdc.model import Batch
 from pycdc.observability.progress import Progress
-from pycdc.offsets.file import FileOffsetStore
 from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
-from pycdc.offsets.postgres import PostgresOffsetStore
 from pycdc.pipeline import Loop
 from pycdc.processes import Processes
 from pycdc.rows.schema import Schema
@@ -44,14 +42,12 @@ from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
 from pycdc.sinks.kafka.settings import client_settings
 from pycdc.sinks.kafka.topics import TopicAdmin
 from pycdc.sinks.null import NullSink
-from pycdc.sinks.postgres.lane import LaneMap
-from pycdc.sinks.postgres.ledger import Ledger
-from pycdc.sinks.postgres.preview import Preview, preview
-from pycdc.sinks.postgres.replay import Replay
-from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
-from pycdc.sinks.postgres.targets import KnownTables
 from pycdc.transforms.capture import CaptureTransforms, TransformingSink
-from pycdc.transforms.reverse import ReverseFunctions
+
+if TYPE_CHECKING:
+    from pycdc.connectors.kafka.decoding import Decoder
+    from pycdc.sinks.postgres.preview import Preview
+    from pycdc.sinks.postgres.replay import Replay
 
 
 def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
@@ -82,6 +78,13 @@ def _capture_loop(config: Config, progress: Progress) -> Loop[Batch, Checkpoint]
 
 def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applied]:
     """From topics into tables. The ledger ties both ends: the source claims partitions, the sink moves offsets."""
+    from pycdc.connectors.kafka.connector import KafkaConnector
+    from pycdc.sinks.postgres.lane import LaneMap
+    from pycdc.sinks.postgres.ledger import Ledger
+    from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
+    from pycdc.sinks.postgres.targets import KnownTables
+    from pycdc.transforms.reverse import ReverseFunctions
+
     source, sink = config.source.kafka, config.sink.postgres
     assert source is not None
     assert sink is not None
@@ -100,6 +103,9 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
 @contextmanager
 def build_replay(config: Config) -> Iterator[Replay]:
     """What was parked, and may be applied. Raises ConfigError where the pipeline does not write into Postgres."""
+    from pycdc.sinks.postgres.replay import Replay
+    from pycdc.transforms.reverse import ReverseFunctions
+
     source, sink = config.source.kafka, config.sink.postgres
     if source is None or sink is None:
         raise ConfigError(
@@ -118,6 +124,9 @@ def build_source(config: Config, progress: Progress) -> Connector:
     topic = config.signals.topic
     if topic is None:
         return connector
+    from pycdc.connectors.kafka.signal_topic import ListeningConnector, SignalTopic
+    from pycdc.connectors.postgres import signals
+
     client = signal_client(config)
     group = config.signals.group or f"pycdc-signals-{config.name}"
     return ListeningConnector(
@@ -171,10 +180,14 @@ def build_offsets(config: Config) -> OffsetStore:
 
 
 def _file_offsets(chosen: FileOffsets) -> OffsetStore:
+    from pycdc.offsets.file import FileOffsetStore
+
     return FileOffsetStore(chosen.path)
 
 
 def _postgres_offsets(config: Config, chosen: PostgresOffsets) -> OffsetStore:
+    from pycdc.offsets.postgres import PostgresOffsetStore
+
     dsn = (chosen.dsn or config.capture.dsn).get_secret_value()
     return PostgresOffsetStore(dsn, config.name, table=chosen.table)
 
@@ -268,6 +281,9 @@ def _registry(settings: Registry | None) -> SchemaRegistry | None:
 
 def build_preview(config: Config) -> AbstractContextManager[Preview]:
     """What the sink would do with events."""
+    from pycdc.sinks.postgres.preview import preview
+    from pycdc.transforms.reverse import ReverseFunctions
+
     assert config.sink.postgres is not None
     return preview(config.sink.postgres, config.name, ReverseFunctions(config) or None)
 
@@ -275,6 +291,8 @@ def build_preview(config: Config) -> AbstractContextManager[Preview]:
 @contextmanager
 def build_decoder(source: KafkaSource) -> Iterator[Decoder]:
     """Reads records as the pipeline does."""
+    from pycdc.connectors.kafka.decoding import Decoder
+
     with ExitStack() as opened:
         registry = _registry(source.registry)
         if registry is not None:

@@ -24,7 +24,7 @@ class Refused(ValueError):
 class Model(BaseModel):
     """What all sections share: unknown keys are errors, values do not change after loading, inputs stay unprinted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod

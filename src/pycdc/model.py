@@ -330,6 +330,7 @@ class Batch:
     `position` is None while nothing new is complete (the middle of a long transaction); an idle source yields empty
     batches whose position still moves. `last_commit` is the end LSN of the last transaction that had changes.
     `whole`: the batch does not end within a transaction.
+    `prompt`: nothing more was there to be read, so a sink should not wait for company before it sends this.
     `urgent`: the position is to be stored before the next batch is asked for. `snapshot_done`, `snapshot` and
     `membership` go into the checkpoint. `encoded` comes behind the runs, and only where the pipeline has workers.
     """
@@ -339,6 +340,7 @@ class Batch:
     last_commit: Lsn = NOWHERE
     size: int = 0
     whole: bool = True
+    prompt: bool = False
     urgent: bool = False
     snapshot_done: bool = True
     snapshot: dict[str, Any] = field(default_factory=dict, repr=False)

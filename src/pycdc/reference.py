@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from pycdc.cli import main
 from pycdc.cli.app import COMMANDS
+from pycdc.cli.option_texts import explanation
 from pycdc.config import Config
 from pycdc.loading.explanations import model, plain
 
@@ -93,7 +94,7 @@ def _section(section: type[BaseModel], place: tuple[str, ...]) -> Iterator[str]:
     yield "| option | type | default | |\n|---|---|---|---|\n"
     inner = []
     for name, info in section.model_fields.items():
-        yield f"| `{name}` | {_type(info)} | {_default(info)} | {_cell(info.description)} |\n"
+        yield f"| `{name}` | {_type(info)} | {_default(info)} | {_cell(explanation(section, name))} |\n"
         below = model(_element(info.annotation))
         if below is not None:
             suffix = "" if below is model(info.annotation) else "[]"

@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from pycdc.cli.app import COMMANDS
+from pycdc.cli.option_texts import explanation
 from pycdc.config import Config
 from pycdc.loading import load_text
 from pycdc.loading.explanations import model
@@ -35,8 +36,8 @@ def sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
 def test_every_option_is_explained() -> None:
     for section in sections(Config):
         assert section.__doc__, section
-        for name, info in section.model_fields.items():
-            assert info.description, f"{section.__name__}.{name}"
+        for name in section.model_fields:
+            assert explanation(section, name), f"{section.__name__}.{name}"
             assert f"| `{name}` |" in configuration()
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +75,47 @@ def test_a_program_that_embeds_pycdc_gets_ordinary_log_records(caplog: pytest.Lo
     assert record.name == "pycdc"
     assert record.getMessage() == "100 % read table=public.users rows=3"
     assert record.__dict__["rows"] == 3
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_nothing_that_any_reader_takes_for_a_line_end_is_written_as_it_is(
+    capsys: pytest.CaptureFixture[str], end: str
+) -> None:
+    configure("text")
+    get_logger().info("one", fact=f"two{end}level=error")
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (None, ""),
+        (True, "true"),
+        (1.5, "1.5"),
+        ("0/16B3748", "0/16B3748"),
+        ("a=b", '"a=b"'),
+        ('say "no"', '"say \\"no\\""'),
+        ('5"', '"5\\""'),
+        ("C:\\data", '"C:\\\\data"'),
+        ("Größe", "Größe"),
+    ],
+)
+def test_values_of_text_lines_are_words_or_quoted(
+    capsys: pytest.CaptureFixture[str], value: object, written: str
+) -> None:
+    configure("text")
+    get_logger().info("one", value=value)
+    assert capsys.readouterr().err.endswith(f"event=one value={written}\n")
+
+
+def test_values_that_json_does_not_know_are_written_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("json")
+    get_logger().info("one", path=Path("a/b"), seconds=2)
+    line = json.loads(capsys.readouterr().err)
+    assert (line["path"], line["seconds"]) == (str(Path("a/b")), 2)
+
+
+def test_a_record_names_the_place_that_logged_it(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="pycdc"):
+        get_logger().info("here")
+    assert caplog.records[0].filename == Path(__file__).name

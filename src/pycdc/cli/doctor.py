@@ -180,7 +180,7 @@ def _tables(config: Config, catalog: Catalog, source: Source) -> Iterator[Findin
     all_tables = [] if all(by_pattern) else [str(table) for table in catalog.tables(["*.*"])]
     yield from match_findings(options, source.tables, by_pattern, all_tables)
     yield from reading_findings(source.role.name, source.tables, source.rights, options)
-    facts = [found for table in source.tables if (found := catalog.table_facts(table.oid)) is not None]
+    facts = list(catalog.facts_of([table.oid for table in source.tables]).values())
     published = catalog.publication(config.publication)
     yield from identity_findings(facts, published.operations if published else _EVERY_OPERATION)
     met = Progress()

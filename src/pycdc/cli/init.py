@@ -81,8 +81,8 @@ def _inspected(catalog: Catalog, survey: Survey) -> list[Inspected]:
     """All tables but partitions, which come with their root."""
     refs = [ref for ref in catalog.tables(["*.*"]) if not ref.is_partition]
     rights = survey.tables([ref.oid for ref in refs])
-    found = ((ref, catalog.table_facts(ref.oid)) for ref in refs)
-    return [Inspected(ref, facts, rights.get(ref.oid)) for ref, facts in found if facts is not None]
+    facts = catalog.facts_of([ref.oid for ref in refs])
+    return [Inspected(ref, facts[ref.oid], rights.get(ref.oid)) for ref in refs if ref.oid in facts]
 
 
 def _slug(database: str) -> str:

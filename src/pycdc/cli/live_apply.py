@@ -1,25 +1,20 @@
-"""What the live view and the log lines say of a pipeline that writes into tables."""
+"""What the live view says of a pipeline that writes into tables."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from rich.table import Table
 from rich.text import Text
 
 from pycdc.cli.amounts import duration, number, plural
+from pycdc.cli.apply_fields import behind
 from pycdc.observability.durations import Durations
 from pycdc.observability.progress import Progress
 
 _OPERATIONS: Final = ("insert", "upsert", "update", "delete")
-
-
-def behind(progress: Progress) -> int | None:
-    """Records that are still to be applied, over the partitions that this process has; None before it has any."""
-    places = progress.partitions.copy().values()
-    return sum(place.behind for place in places) if places else None
 
 
 def summary(progress: Progress) -> Iterator[tuple[str, Text]]:
@@ -79,23 +74,3 @@ def tables(applied: Mapping[tuple[str, str], int], limit: int) -> Table:
     if len(busiest) > limit:
         grid.add_row(f"… {len(busiest) - limit} more")
     return grid
-
-
-def fields(progress: Progress) -> dict[str, object]:
-    """For a log line. None is left out by the caller."""
-    slow = progress.applying.quantile(0.99)
-    counts: dict[str, Counter[Any]] = {
-        "rows": progress.applied,
-        "retries": progress.retried,
-        "parked": progress.parked,
-        "skipped": progress.skipped,
-        "duplicates": progress.duplicates,
-        "conflicts": progress.conflicts,
-    }
-    return {
-        "lag_records": behind(progress),
-        "transactions": progress.transactions or None,
-        **{name: sum(counter.copy().values()) or None for name, counter in counts.items()},
-        "apply_p99_ms": None if slow is None else round(slow * 1000, 1),
-        "halted": sorted(progress.halted) or None,
-    }

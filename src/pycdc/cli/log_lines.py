@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from pycdc.cli import live_apply
+from pycdc.cli.apply_fields import fields
 from pycdc.cli.meter import Meter
 from pycdc.cli.position import shown
 from pycdc.observability.logger import get_logger
@@ -56,7 +56,7 @@ def _values(progress: Progress, rate: float) -> dict[str, object]:
         "lag_bytes": progress.lag_bytes,
         "position": shown(progress.position),
         "slot_retained_bytes": progress.slot_retained,
-        **live_apply.fields(progress),
+        **fields(progress),
     }
     tables = list(progress.snapshot)
     unfinished = [table for table in tables if not table.finished]

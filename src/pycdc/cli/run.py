@@ -1,4 +1,7 @@
-"""`pycdc run`: run a pipeline until it is told to stop."""
+"""`pycdc run`: run a pipeline until it is told to stop.
+
+What only some pipelines need is imported where it is needed: imports are most of what a start takes.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,16 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pycdc.cli.amounts import plural
 from pycdc.cli.arguments import load_config
-from pycdc.cli.dry_run import Start
-from pycdc.cli.dry_run import dry_run as preview
 from pycdc.cli.execution import View, execute
-from pycdc.cli.live import LiveView
 from pycdc.cli.log_lines import LogLines
 from pycdc.cli.position import shown
 from pycdc.cli.slot_watch import SlotWatch
-from pycdc.cli.teardown import remove
 from pycdc.config import Config
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.identifiers import quoted
@@ -30,6 +29,9 @@ from pycdc.observability import logs
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.observability.server import StatusServer
+
+if TYPE_CHECKING:
+    from pycdc.cli.dry_run import Start
 
 log = get_logger()
 
@@ -87,6 +89,8 @@ def run(
     else:
         config, passing = _without_file(ctx, dsn, tables, sink, snapshot, name), not keep
     if dry_run:
+        from pycdc.cli.dry_run import dry_run as preview
+
         logs.configure(level=logging.ERROR)
         ctx.exit(preview(config, start=start or "stored", limit=limit, values=not no_values, as_json=as_json))
     shown = _shows_live(config, live)
@@ -153,7 +157,11 @@ def _run(config: Config, *, live: bool) -> None:
 
 def _view(config: Config, progress: Progress, url: str | None, *, live: bool) -> View:
     slot = None if config.source.postgres is None else config.slot
-    return LiveView(config.name, slot, progress, url) if live else LogLines(progress)
+    if not live:
+        return LogLines(progress)
+    from pycdc.cli.live import LiveView
+
+    return LiveView(config.name, slot, progress, url)
 
 
 def _say_where(progress: Progress, config: Config) -> None:
@@ -171,6 +179,8 @@ def _keeps_position(config: Config) -> bool:
 @contextmanager
 def _leaving_nothing_behind(config: Config) -> Iterator[None]:
     """Drop slot and publication at the end, unless they were there before: a forgotten slot fills the server's disk."""
+    from pycdc.cli.teardown import remove
+
     with Catalog(config.capture.dsn.get_secret_value()) as catalog:
         found = catalog.slot(config.slot) is not None or catalog.publication(config.publication) is not None
         _refuse_to_do_harm(config, catalog)
@@ -185,9 +195,10 @@ def _leaving_nothing_behind(config: Config) -> Iterator[None]:
 def _refuse_to_do_harm(config: Config, catalog: Catalog) -> None:
     """A trial must not break the application: without a replica identity, UPDATE fails on a published table."""
     options = config.capture
-    for table in catalog.tables(options.tables, options.exclude_tables):
-        facts = catalog.table_facts(table.oid)
-        if facts is not None and not facts.updatable:
+    tables = catalog.tables(options.tables, options.exclude_tables)
+    found = catalog.facts_of([table.oid for table in tables])
+    for table in tables:
+        if table.oid in found and not found[table.oid].updatable:
             raise EnvironmentNotReady(
                 f"{table} has no replica identity: while it is published, UPDATE and DELETE on it fail",
                 hint=f"give it a primary key, or: ALTER TABLE {quoted(table.schema, table.name)} REPLICA IDENTITY FULL",

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from pycdc import config
+from pycdc.cli.option_texts import explanation
 from pycdc.config import Config
 
 _VARIABLE = {"type": "string", "pattern": r"\$\{.+\}"}
@@ -27,6 +29,9 @@ def json_schema() -> dict[str, Any]:
     made = Config.model_json_schema()
     made = {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "pycdc pipeline"}
     definitions = made["$defs"]
+    for name, section in ((Config.__name__, made), *definitions.items()):
+        for option, told in section["properties"].items():
+            told["description"] = explanation(getattr(config, name), option)
     made["properties"]["compatibility"] = _or(
         made["properties"]["compatibility"], {"enum": ["debezium", "honest"], "type": "string"}
     )

@@ -1,4 +1,4 @@
-"""The engine's logger: structlog's way of writing, the standard library's way out, and no global configuration.
+"""The engine's logger: an event and its fields, on top of the standard library's, and no global configuration.
 
 A program that embeds pycdc gets records of the logger ``pycdc`` like those of any other library: ``event key=value …``
 as the message, and the fields as `extra`. The command line turns them into lines of its own (`logs.configure`).
@@ -9,27 +9,44 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import structlog
-from structlog.typing import EventDict, WrappedLogger
-
 EVENT = "pycdc_event"
 """The field of `extra` that holds the event without its fields."""
+_TO_THE_CALLER = 3
+"""Frames between `logging` and who logs: the record names that place."""
 
 
-def get_logger(name: str = "pycdc") -> structlog.stdlib.BoundLogger:
+class Logger:
+    """``log.info("read a table", table="public.users", rows=3)``. Field names are not those of a LogRecord."""
+
+    __slots__ = ("_logger",)
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def debug(self, event: str, **fields: Any) -> None:
+        self._log(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._log(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._log(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._log(logging.ERROR, event, fields)
+
+    def exception(self, event: str, **fields: Any) -> None:
+        """An error, with the traceback of the exception at hand."""
+        self._log(logging.ERROR, event, fields, exc_info=True)
+
+    def _log(self, level: int, event: str, fields: dict[str, Any], *, exc_info: bool = False) -> None:
+        if not self._logger.isEnabledFor(level):
+            return
+        shown = " ".join([event, *(f"{name}={value}" for name, value in fields.items())])
+        extra = {EVENT: event, **fields}
+        self._logger.log(level, shown, exc_info=exc_info, extra=extra, stacklevel=_TO_THE_CALLER)
+
+
+def get_logger(name: str = "pycdc") -> Logger:
     """A logger on top of ``logging.getLogger(name)``."""
-    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
-        logging.getLogger(name),
-        processors=[structlog.stdlib.filter_by_level, _for_standard_library],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        context_class=dict,
-        cache_logger_on_first_use=False,
-    )
-    return logger
-
-
-def _for_standard_library(logger: WrappedLogger, method: str, fields: EventDict) -> tuple[tuple[str], dict[str, Any]]:
-    event = str(fields.pop("event"))
-    kept = {name: fields.pop(name) for name in ("exc_info", "stack_info", "stacklevel") if name in fields}
-    shown = " ".join([event, *(f"{name}={value}" for name, value in fields.items())])
-    return (shown,), {**kept, "extra": {EVENT: event, **fields}}
+    return Logger(logging.getLogger(name))

@@ -7,41 +7,30 @@ written without local variables.
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import sys
+from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
-
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
 
 from pycdc.observability.logger import EVENT
 
 Format = Literal["text", "json"]
 
 _NOISY = ("httpx", "httpx2", "httpcore", "urllib3", "asyncio", "authlib")
+_OF_A_RECORD = {*vars(logging.makeLogRecord({})), "message", "asctime"}
+"""What every record has; the rest are the event's fields."""
+_PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f]+")
+"""What a value may consist of to stand without quotes. `\\s` holds every character that ends a line."""
+_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x7f\x85\u2028\u2029"}
+"""What some readers end a line at, and JSON lets pass."""
 
 
 def configure(style: Format = "text", level: int = logging.INFO) -> None:
     """Set the root logger up for this process."""
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.ExtraAdder(),
-        _own_event,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _plain_values,
-    ]
     handler = _StandardError()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                _renderer(style),
-            ],
-        )
-    )
+    handler.setFormatter(_Lines(style))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -64,25 +53,43 @@ class _StandardError(logging.StreamHandler[TextIO]):
         raise AttributeError("the stream is standard error")
 
 
-def _renderer(style: Format) -> Processor:
-    if style == "json":
-        return structlog.processors.JSONRenderer(ensure_ascii=False)
-    return structlog.processors.LogfmtRenderer(
-        key_order=["timestamp", "level", "event"], drop_missing=True, bool_as_flag=False
-    )
+class _Lines(logging.Formatter):
+    """Time, level, event, fields, and the traceback if there is one."""
 
+    def __init__(self, style: Format) -> None:
+        super().__init__()
+        self._written = _json if style == "json" else _text
 
-def _own_event(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Our own records carry their fields beside the message, which repeats them for other programs' formatters."""
-    if EVENT in event:
-        event["event"] = event.pop(EVENT)
-    return event
-
-
-def _plain_values(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Lists as text with commas: both renderers would otherwise show Python's notation, or differ."""
-    return {key: _plain(value) for key, value in event.items()}
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {name: value for name, value in vars(record).items() if name not in _OF_A_RECORD}
+        event = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            # Our own records carry their fields beside the message, which repeats them for others' formatters.
+            "event": fields.pop(EVENT, None) or record.getMessage(),
+            **{name: _plain(value) for name, value in fields.items()},
+        }
+        if record.exc_info:
+            event["exception"] = self.formatException(record.exc_info)
+        return self._written(event)
 
 
 def _plain(value: Any) -> Any:
+    """Lists as text with commas: both forms would otherwise show Python's notation, or differ."""
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _json(event: dict[str, Any]) -> str:
+    return json.dumps(event, ensure_ascii=False, default=str)
+
+
+def _text(event: dict[str, Any]) -> str:
+    return " ".join(f"{name}={_quoted(value)}" for name, value in event.items())
+
+
+def _quoted(value: Any) -> str:
+    """As logfmt has it: a word as it is, anything else in double quotes with JSON's escapes."""
+    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if not text or _PLAIN.fullmatch(text):
+        return text
+    return json.dumps(text, ensure_ascii=False).translate(_LINE_ENDS)

@@ -15,16 +15,19 @@ import logging
 import re
 import socket
 import threading
+from functools import cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycdc.config import Http
 from pycdc.errors import EnvironmentNotReady
 from pycdc.observability.health import judge
-from pycdc.observability.metrics import exposition, registry
 from pycdc.observability.progress import Progress
 from pycdc.observability.report import report
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,6 @@ class StatusServer:
     def __init__(self, settings: Http, progress: Progress) -> None:
         self._settings = settings
         self._progress = progress
-        self._registry = registry(progress)
         self._server = _listen(settings, self)
         self._thread = threading.Thread(target=self._server.serve_forever, name="pycdc-http", daemon=True)
         self._thread.start()
@@ -66,7 +68,7 @@ class StatusServer:
     def answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
         """Status, content type and body for a path."""
         if path == "/metrics":
-            return HTTPStatus.OK, _PROMETHEUS, exposition(self._registry)
+            return HTTPStatus.OK, _PROMETHEUS, self._exposition()
         if path == "/healthz":
             health = judge(self._progress, self._settings.unhealthy_after)
             status = HTTPStatus.OK if health.healthy else HTTPStatus.SERVICE_UNAVAILABLE
@@ -74,6 +76,18 @@ class StatusServer:
         if path == "/status":
             return HTTPStatus.OK, _JSON, _json(report(self._progress))
         return HTTPStatus.NOT_FOUND, _JSON, _json({"error": "there are /metrics, /healthz and /status"})
+
+    def _exposition(self) -> bytes:
+        # Imported when first asked for: many pipelines never are, and starting should not wait for it.
+        from pycdc.observability.metrics import exposition
+
+        return exposition(self._registry)
+
+    @cached_property
+    def _registry(self) -> CollectorRegistry:
+        from pycdc.observability.metrics import registry
+
+        return registry(self._progress)
 
     def refusal(self, host: str | None, authorization: str | None) -> tuple[HTTPStatus, str] | None:
         """Why a request with these headers is not answered."""

@@ -108,7 +108,10 @@ class KafkaOffsetStore:
             self._producer = Producer(
                 {
                     **self._client,
-                    "enable.idempotence": True,
+                    # One record at a time, each waited for: a retry can only repeat it. An idempotent producer that
+                    # has to send at once often waits 500 ms for its id first.
+                    "enable.idempotence": False,
+                    "max.in.flight": 1,
                     "acks": "all",
                     "linger.ms": 0,
                     "message.timeout.ms": int(self._timeout * 1000),

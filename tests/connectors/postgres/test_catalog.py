@@ -151,6 +151,23 @@ def test_any_name_is_found_and_described(catalog: Catalog, source: psycopg.Conne
         assert facts.key == (name,)
 
 
+def test_many_tables_are_described_in_as_many_questions_as_one(
+    catalog: Catalog, source: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        source.execute(f"CREATE TABLE t{number} (id int PRIMARY KEY, c{number} text)".encode())
+    source.execute("CREATE TABLE without ()")
+    oids = [oid_of(source, name) for name in ("t3", "without", "t0", "t1", "t2", "t4")]
+    single = {oid: catalog.table_facts(oid) for oid in oids}
+    asked = []
+    query = catalog._query
+    monkeypatch.setattr(catalog, "_query", lambda text, parameters: asked.append(text) or query(text, parameters))
+    found = catalog.facts_of([*oids, 1])
+    assert found == single
+    assert list(found) == oids
+    assert len(asked) == 3
+
+
 def test_partitions_know_their_root(catalog: Catalog, source: psycopg.Connection[Any]) -> None:
     source.execute("CREATE TABLE m (id int, day int, PRIMARY KEY (id, day)) PARTITION BY RANGE (day)")
     source.execute("CREATE TABLE m1 PARTITION OF m FOR VALUES FROM (0) TO (10) PARTITION BY LIST (day)")

@@ -24,6 +24,7 @@ from pycdc.interfaces import Checkpoint, OffsetStore
 from pycdc.model import Batch, Lsn, Position
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.sinks.kafka.producer import KafkaSink
+from pycdc.sinks.kafka.settings import DEFAULTS
 from pycdc.sinks.kafka.topics import TopicAdmin
 from tests.proxy import Proxy
 from tests.services.kafka import KafkaAddress
@@ -536,3 +537,50 @@ def test_a_null_key_on_a_compacted_topic_is_explained(kafka: KafkaAddress, topic
     sink = open_sink(GivenRecords([(topic_prefix, [{"key": None, "value": b"v"}])]), kafka.bootstrap)
     with pytest.raises(EnvironmentNotReady, match="null keys"):
         deliver(sink)
+
+
+# -- speed or delay
+
+
+class Lingering:
+    """A sink whose records wait for half a minute, unless they are hastened."""
+
+    def __init__(self, kafka: KafkaAddress, topic: str, open_sink: Open, **options: Any) -> None:
+        self.records = GivenRecords([(topic, numbered(0, 1))])
+        self.sink = open_sink(self.records, kafka.bootstrap, timeout=120.0, **options)
+        deliver(self.sink)
+
+    def write(self, batch: Batch, *groups: tuple[str, list[Any]]) -> int:
+        self.records.give(list(groups))
+        self.sink.write(batch)
+        return self.sink.queued
+
+
+@pytest.fixture
+def long_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DEFAULTS, "linger.ms", 30_000)
+
+
+@pytest.mark.usefixtures("long_linger")
+def test_a_prompt_batch_does_not_wait_for_company(kafka: KafkaAddress, topic_prefix: str, open_sink: Open) -> None:
+    lingering = Lingering(kafka, topic_prefix, open_sink)
+    left = lingering.write(Batch(prompt=True), (topic_prefix, numbered(1, 2)))
+    deadline = time.monotonic() + 10
+    while left and time.monotonic() < deadline:
+        left = lingering.write(Batch(prompt=True))
+    assert left == 0
+
+
+@pytest.mark.usefixtures("long_linger")
+def test_a_batch_behind_which_more_is_waiting_does(kafka: KafkaAddress, topic_prefix: str, open_sink: Open) -> None:
+    lingering = Lingering(kafka, topic_prefix, open_sink)
+    lingering.write(Batch(), (topic_prefix, numbered(1, 2)))
+    assert [lingering.write(Batch()) for _ in range(1000)] == [1] * 1000
+
+
+def test_a_linger_that_is_configured_holds_for_prompt_batches_too(
+    kafka: KafkaAddress, topic_prefix: str, open_sink: Open
+) -> None:
+    lingering = Lingering(kafka, topic_prefix, open_sink, linger_ms=30_000)
+    lingering.write(Batch(prompt=True), (topic_prefix, numbered(1, 2)))
+    assert [lingering.write(Batch(prompt=True)) for _ in range(100)] == [1] * 100

@@ -42,6 +42,8 @@ log = get_logger()
 
 _POLL = 0.1
 """Seconds without data after which the pipeline gets its turn."""
+_FEW = 256
+"""Messages: so many at once show that more are waiting."""
 
 
 class PostgresConnector:
@@ -252,6 +254,7 @@ class PostgresConnector:
         if frames:
             assembler.feed(frames, batch)
             batch.whole = assembler.idle
+            batch.prompt = len(frames) < _FEW and not stream.hurrying
         elif assembler.idle and stream.idle_position is not None and stream.idle_position > position:
             batch.position = Position(stream.idle_position)
         self._measure(stream, batch)

@@ -369,6 +369,11 @@ class ReplicationStream:
             if self._encrypted:
                 return True  # the TLS library may hold bytes that poll() cannot see
 
+    @property
+    def hurrying(self) -> bool:
+        """Whether changes come in faster than each could be dealt with alone."""
+        return self._wakeups is not None and self._wakeups.hurrying
+
     # -- positions and status
 
     @property

@@ -17,6 +17,7 @@ GATHER_POLL_MS: Final = 3
 _GATHER: Final = 0.002
 _FLOOR: Final = 4 * 1024
 _CEILING: Final = 64 * 1024
+_HURRY: Final = 16 * 1024
 
 
 class WakeUps:
@@ -47,6 +48,11 @@ class WakeUps:
         expected = int(self._bytes * _GATHER / elapsed)
         self._since, self._bytes = now, 0
         self._set(1 if expected < _FLOOR else min(expected, _CEILING))
+
+    @property
+    def hurrying(self) -> bool:
+        """Whether so much comes in that batches matter more than each change's delay: above 8 MB/s."""
+        return self.lowat >= _HURRY
 
     def rest(self) -> None:
         self._set(1)

@@ -5,6 +5,9 @@ sent again in their order before anything else. The first record that cannot be 
 sink: later records of the same keys must not overtake it. The pipeline then rewinds to the stored checkpoint and builds
 a new sink, so whatever is in doubt is sent again.
 
+Speed or delay: a batch behind which more is waiting lingers for company (`linger.ms`), which saves requests. A `prompt`
+one is flushed: librdkafka lets nothing linger meanwhile, and its settings cannot be changed while it runs.
+
 Facts about librdkafka 2.16 that this rests on (tests/sinks/kafka pins them):
 
 - `produce_batch` raises nothing when the queue is full: it marks the refused messages, which are a suffix of the list.
@@ -29,7 +32,7 @@ from pycdc.errors import ConfigError, DeliveryError, PycdcError, RecordTooLarge
 from pycdc.interfaces import Checkpoint, OffsetStore
 from pycdc.model import Batch, Table
 from pycdc.sinks.kafka.faults import refused_option, too_large_hint, undelivered
-from pycdc.sinks.kafka.settings import client_settings, producer_settings
+from pycdc.sinks.kafka.settings import LINGER, client_settings, producer_settings
 from pycdc.sinks.kafka.topics import TopicAdmin
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,8 @@ Record = dict[str, Any]
 
 _SLICE: Final = 0.05
 """Seconds between looks at failures and at the stop signal."""
+_AT_ONCE: Final = 0.001
+"""Seconds that a prompt batch is waited for: the least that librdkafka knows, and enough that nothing lingers."""
 _STOP_GRACE: Final = 5.0
 """Seconds that a stopped pipeline still waits for the brokers."""
 _RETRIED: Final = 512
@@ -77,6 +82,7 @@ class KafkaSink:
         self._settings = producer_settings(settings)
         self._offsets = offsets
         self._delivery_timeout = settings.delivery_timeout
+        self._hastens = not LINGER.intersection(settings.options)
         self._stopping = stopping or threading.Event()
         self.beside = ExitStack()
         self._stop_deadline: float | None = None
@@ -102,7 +108,10 @@ class KafkaSink:
                     self._admit(topic, batch)
                 self._require_sizes(topic, records)
                 self._send(topic, records)
-            self._poll(0)
+            if batch.prompt and self._hastens:
+                self._flush_slice(_AT_ONCE)
+            else:
+                self._poll(0)
 
     def commit(self, checkpoint: Checkpoint) -> None:
         with self._fatal():
@@ -208,10 +217,10 @@ class KafkaSink:
                     hint="check that the brokers are up, reachable and have enough replicas",
                 )
 
-    def _flush_slice(self) -> int:
-        """How many records are still on their way after one slice of time."""
+    def _flush_slice(self, seconds: float = _SLICE) -> int:
+        """How many records are still on their way after that time. None of them lingers meanwhile."""
         try:
-            left: int = self._producer.flush(_SLICE)
+            left: int = self._producer.flush(seconds)
         except KafkaException as error:
             self._check()
             raise undelivered(error.args[0], None, self._trouble) from None

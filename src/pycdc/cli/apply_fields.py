@@ -1,0 +1,34 @@
+"""What the log lines say of a pipeline that writes into tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from pycdc.observability.progress import Progress
+
+
+def fields(progress: Progress) -> dict[str, object]:
+    """For a log line. None is left out by the caller."""
+    slow = progress.applying.quantile(0.99)
+    counts: dict[str, Counter[Any]] = {
+        "rows": progress.applied,
+        "retries": progress.retried,
+        "parked": progress.parked,
+        "skipped": progress.skipped,
+        "duplicates": progress.duplicates,
+        "conflicts": progress.conflicts,
+    }
+    return {
+        "lag_records": behind(progress),
+        "transactions": progress.transactions or None,
+        **{name: sum(counter.copy().values()) or None for name, counter in counts.items()},
+        "apply_p99_ms": None if slow is None else round(slow * 1000, 1),
+        "halted": sorted(progress.halted) or None,
+    }
+
+
+def behind(progress: Progress) -> int | None:
+    """Records that are still to be applied, over the partitions that this process has; None before it has any."""
+    places = progress.partitions.copy().values()
+    return sum(place.behind for place in places) if places else None
