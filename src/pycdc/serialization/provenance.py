@@ -61,7 +61,11 @@ def block_datum(block: Block | None) -> dict[str, Any] | None:
 
 def sequence_head(run: Run) -> bytes:
     """``source.sequence`` up to the row's own LSN, which `"]` follows."""
-    previous = run.transaction.previous_end if run.op is not Op.READ else 0
+    return sequence_before(run.transaction.previous_end if run.op is not Op.READ else 0)
+
+
+def sequence_before(previous: int) -> bytes:
+    """``source.sequence`` behind the transaction that ended at `previous`, 0 if there was none."""
     return b'["%d","' % previous if previous else b'[null,"'
 
 

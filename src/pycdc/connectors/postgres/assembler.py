@@ -157,14 +157,15 @@ class Assembler:
         """What is not a row."""
         try:
             if frame[HEADER] == pgoutput.BEGIN:
-                return self._begin(*_begin(frame))
-            if frame[HEADER] == pgoutput.COMMIT:
+                self._begin(*_begin(frame))
+            elif frame[HEADER] == pgoutput.COMMIT:
                 flags, commit_lsn, end_lsn, _ = _commit(frame)
-                if not flags:
-                    return self._commit(commit_lsn, end_lsn, batch)
+                self._commit(flags, commit_lsn, end_lsn, batch)
+            else:
+                self._decoded(frame, batch)
         except (StructError, IndexError):
-            pass  # `decode` says what is wrong with it
-        self._decoded(frame, batch)
+            pgoutput.decode(frame, HEADER)  # says what is wrong with it
+            raise
 
     def _decoded(self, frame: bytes, batch: Batch) -> None:
         message = pgoutput.decode(frame, HEADER)
@@ -209,7 +210,9 @@ class Assembler:
             self._skipping = not (self._by_table and mark.tables)
             self._left_out = mark.tables if self._by_table else frozenset()
 
-    def _commit(self, commit_lsn: int, end_lsn: int, batch: Batch) -> None:
+    def _commit(self, flags: int, commit_lsn: int, end_lsn: int, batch: Batch) -> None:
+        if flags:
+            raise ProtocolError(f"commit flags {flags:#04x} are not 0")
         transaction = self._transaction
         if transaction is None or transaction.commit_lsn != commit_lsn:
             raise ProtocolError("commit of another transaction than the one begun")
