@@ -5,7 +5,7 @@ import traceback
 import pytest
 
 from pycdc.config import Compatibility, Values
-from pycdc.model import Column, PgType, Table
+from pycdc.model import Column, Op, PgType, Run, Table, Transaction
 from pycdc.rows._codegen import compile_function, identifier
 from pycdc.rows.encoder import Parts, RowEncoder
 from pycdc.rows.plan import plan_table
@@ -46,6 +46,7 @@ def test_no_name_of_a_column_or_a_table_gets_out_of_its_comment(name: str) -> No
     encoder = RowEncoder(plan_table(table, [], Values(), Compatibility()), lambda table, column: None)
     parts = Parts(b"", b"", b"", b"", b"", b"")
     out: list[dict[str, bytes]] = []
-    encoder.inserts([xlog(insert(1, [b"x"]))], parts, out.append)
+    run = Run(Op.CREATE, table, Transaction(1, 1, 0), 0, [xlog(insert(1, [b"x"]), start=1 << 20)])
+    encoder.inserts([(run, (b"", b"", b"", b""))], b"", b"", b"", b"", b"", out.append, None)
     encoder.reads([b"x"], parts, out.append)
     assert [record["key"] for record in out] == [b"\x02x", b"\x02x"]
