@@ -27,6 +27,20 @@ _SOME_LENGTH: Final = [b"\x02" + length for length in _LENGTH]
 _SEQUENCE: Final = [b"\x02" + unsigned((n + 2) << 1) for n in range(64)]
 """Before ``source.sequence``, by its length up to the end of the row's LSN."""
 _NEVER: Final = b""
+_NAMES: Final[dict[str, object]] = {
+    "u32": Struct(">I").unpack_from,
+    "tag_and_length": Struct(">BI").unpack_from,
+    "lsn_at": Struct(">Q").unpack_from,
+    "join": b"".join,
+    "unsigned": unsigned,
+    "CONTINUED": CONTINUED,
+    "LENGTH": _LENGTH,
+    "SOME_LENGTH": _SOME_LENGTH,
+    "SURPRISE": SURPRISE,
+    "split_line": split_line,
+    "SEQUENCE": _SEQUENCE,
+}
+"""What is the same for all plans, one object each: see `shared_function`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +75,7 @@ def namespace(plan: Plan) -> dict[str, object]:
     # A key that the old row does not hold is an error, which the twin raises.
     keyed = full or all(field.column.identity for field in plan.key)
     names: dict[str, object] = {
-        "u32": Struct(">I").unpack_from,
-        "tag_and_length": Struct(">BI").unpack_from,
-        "lsn_at": Struct(">Q").unpack_from,
-        "join": b"".join,
-        "unsigned": unsigned,
-        "CONTINUED": CONTINUED,
-        "LENGTH": _LENGTH,
-        "SOME_LENGTH": _SOME_LENGTH,
-        "SURPRISE": SURPRISE,
-        "split_line": split_line,
-        "SEQUENCE": _SEQUENCE,
+        **_NAMES,
         "NEW": b"N" + count,
         "FULL": b"O" + count,
         "OLD": (b"O" if full else b"K") + count if keyed else _NEVER,

@@ -16,7 +16,7 @@ from typing import Any
 
 from pycdc.errors import ConversionError, ProtocolError
 from pycdc.model import UNCHANGED, Run
-from pycdc.rows._codegen import compile_function, identifier
+from pycdc.rows._codegen import identifier, shared_function
 from pycdc.rows.avro import unsigned
 from pycdc.rows.codecs.codec import Unrepresentable
 from pycdc.rows.compiler import delete_source, full_update_source, insert_source, line_source, namespace
@@ -112,7 +112,7 @@ class RowEncoder:
 
     def _compiled(self, what: str, source: Callable[[Plan, str], str]) -> Callable[..., None]:
         name = f"{what}_{identifier(str(self.plan.table))}"
-        return compile_function(name, source(self.plan, name), self._names)
+        return shared_function(name, partial(source, self.plan), self._names)
 
     # The plain twin.
 
