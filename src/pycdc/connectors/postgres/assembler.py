@@ -30,7 +30,8 @@ HEADER: Final = 25
 """Bytes of XLogData before the message: 'w', start LSN, end LSN, send time."""
 _HEAD: Final = slice(HEADER, HEADER + 5)
 _ROW_OPS: Final = {pgoutput.INSERT: Op.CREATE, pgoutput.UPDATE: Op.UPDATE, pgoutput.DELETE: Op.DELETE}
-_NO_RUN: Final = b""
+_NO_RUN: Final = None
+"""Not bytes: an empty message has an empty head."""
 _RECENT: Final = 4096
 _begin = Struct(f">{HEADER + 1}xQqI").unpack
 _commit = Struct(f">{HEADER + 1}xBQQq").unpack
@@ -78,7 +79,7 @@ class Assembler:
         self._delivered = False
         self._skipping = False
         self._announced = False
-        self._head = _NO_RUN
+        self._head: bytes | None = _NO_RUN
         self._frames: list[bytes] = []
         self._run: Run | None = None
         self._noted = False
