@@ -11,7 +11,7 @@ SECONDS ?= 20
 CHAOS_SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test check format unit demo demo-two-way docs chaos chaos-handoff bench bench-quick clean
+.PHONY: help venv servers test check format unit demo demo-two-way docs chaos chaos-handoff chaos-snapshot bench bench-quick clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -46,6 +46,9 @@ docs: venv ## Write the generated pages anew: configuration, command line, types
 
 chaos-handoff: venv servers ## 1,000 hand-overs from snapshot to stream under 32 writers
 	PYCDC_HANDOVERS=1000 PYCDC_HANDOVER_WRITERS=32 $(PYTEST) tests/faults/test_handover.py $(PYTEST_ARGS)
+
+chaos-snapshot: venv servers ## The snapshot of 10,000,000 rows, killed three times: topic and table are compared
+	PYCDC_SNAPSHOT_ROWS=10000000 PYCDC_SNAPSHOT_KILLS=3 $(PYTEST) -s tests/faults/test_kill_large_snapshot.py $(PYTEST_ARGS)
 
 chaos: venv servers ## The way back killed, frozen and in a loop for minutes, all of it on every Postgres: CHAOS_SECONDS=300
 	PYCDC_TEST_EVERY_POSTGRES=1 PYCDC_LOOP_WRITES=100000 PYCDC_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PYTEST) \

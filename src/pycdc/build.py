@@ -25,9 +25,11 @@ from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.offsets.postgres import PostgresOffsetStore
 from pycdc.pipeline import Loop
 from pycdc.serialization.avro import AvroForm, registered
+from pycdc.serialization.compatibility import Levels
 from pycdc.serialization.debezium import Serializer
 from pycdc.serialization.form import Form
 from pycdc.serialization.json_form import JsonForm
+from pycdc.serialization.parking import Parking
 from pycdc.serialization.registry import SchemaRegistry
 from pycdc.sinks.console import ConsoleSink
 from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
@@ -51,10 +53,11 @@ def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
 def _capture_loop(config: Config, progress: Progress) -> Loop[Batch, Checkpoint]:
     offsets = build_offsets(config)
     stopping = threading.Event()
+    levels = Levels()
     transforms = CaptureTransforms(config, progress) if config.transforms else None
 
     def sink() -> Sink:
-        made = build_sink(config, offsets, progress, stopping)
+        made = build_sink(config, offsets, progress, stopping, levels)
         return made if transforms is None else TransformingSink(made, transforms)
 
     return Loop(
@@ -144,13 +147,18 @@ def _kafka_offsets(config: Config, chosen: KafkaOffsets, kafka: KafkaSink | None
 
 
 def build_sink(
-    config: Config, offsets: OffsetStore, progress: Progress, stopping: threading.Event | None = None
+    config: Config,
+    offsets: OffsetStore,
+    progress: Progress,
+    stopping: threading.Event | None = None,
+    levels: Levels | None = None,
 ) -> Sink:
+    """`levels` is what earlier sinks owe to the registry."""
     chosen = config.sink
     if chosen.kafka is not None:
         with ExitStack() as opened:
-            form = _form(chosen.kafka, opened)
-            serializer = build_serializer(config, form, progress)
+            form, parking = _form(config, chosen.kafka, opened, progress, levels)
+            serializer = build_serializer(config, form, progress, parking)
             sink = KafkaProducerSink(serializer, chosen.kafka, offsets, stopping=stopping)
             sink.beside = opened.pop_all()
             return sink
@@ -183,23 +191,27 @@ class StoringSink:
         self._offsets.store(checkpoint)
 
 
-def build_serializer(config: Config, form: Form, progress: Progress) -> Serializer:
+def build_serializer(config: Config, form: Form, progress: Progress, parking: Parking | None = None) -> Serializer:
     catalog = Catalog(config.capture.dsn.get_secret_value())
     try:
         database = catalog.server().database
     finally:
         catalog.close()
-    return Serializer(config, database, form, progress.became_null)
+    return Serializer(config, database, form, progress.became_null, parking)
 
 
-def _form(kafka: KafkaSink, opened: ExitStack) -> Form:
-    """The form of the records. What it keeps open is pushed on `opened`."""
+def _form(
+    config: Config, kafka: KafkaSink, opened: ExitStack, progress: Progress, levels: Levels | None
+) -> tuple[Form, Parking | None]:
+    """The form of the records, and what sets those apart that it cannot write. What they keep open is pushed on
+    `opened`."""
     if kafka.format != "avro":
-        return JsonForm(schemas=kafka.format == "json_schema")
-    registry = _registry(kafka.registry)
-    assert registry is not None
-    opened.enter_context(closing(registry))
-    return AvroForm(registered(registry.id_for, registry.subject))
+        return JsonForm(schemas=kafka.format == "json_schema"), None
+    assert kafka.registry is not None
+    registry = opened.enter_context(closing(SchemaRegistry(kafka.registry, levels)))
+    parks = kafka.registry.on_incompatible == "park"
+    parking = Parking(config.dead_letters, registry.id_for, progress) if parks else None
+    return AvroForm(registered(registry.id_for, registry.subject)), parking
 
 
 def _registry(settings: Registry | None) -> SchemaRegistry | None:

@@ -263,6 +263,19 @@ class Registry(Model):
     """Subject name strategy."""
     timeout: Annotated[float, Field(gt=0)] = 30.0
     """Seconds that faults of the registry may last before the pipeline rewinds."""
+    on_incompatible: Literal["stop", "park", "new_subject_version_none"] = "stop"
+    """A table's new schema that the registry refuses. stop: end the pipeline, with the difference; park: send the
+    table's rows to the topic `<name>.dead-letter` until the registry takes it; new_subject_version_none: register it
+    with the subject's compatibility set to NONE, and put the level back."""
+
+    @model_validator(mode="after")
+    def _may_register(self) -> Registry:
+        if self.on_incompatible != "stop" and not self.register_schemas:
+            raise Refused(
+                f"has on_incompatible: {self.on_incompatible}, which registers schemas, and register_schemas: false",
+                "set `on_incompatible: stop`, or let it register",
+            )
+        return self
 
 
 _SECRET_OPTION = re.compile(

@@ -87,7 +87,13 @@ class TransformError(PycdcError):
 
 
 class SchemaIncompatible(PycdcError):
+    """`subject` is the registry's, where the schema was refused."""
+
     code = "schema-incompatible"
+
+    def __init__(self, fact: str, *, hint: str = "", subject: str = "") -> None:
+        super().__init__(fact, hint=hint)
+        self.subject = subject
 
 
 class DeliveryError(PycdcError):

@@ -46,6 +46,13 @@ def test_the_last_error_is_shown_as_it_is() -> None:
     assert "rewinds     3" in text
 
 
+def test_tables_whose_rows_are_parked_are_shown() -> None:
+    progress = Progress(state="streaming", refused={"public.users": "why"}, parked_rows={"public.users": 1234})
+    assert "public.users: 1,234 rows, schema refused" in drawn(progress)
+    progress.refused.clear()
+    assert "public.users: 1,234 rows, taken again" in drawn(progress)
+
+
 def test_a_snapshot_is_shown_by_table() -> None:
     progress = Progress(state="snapshot", position=Position(NOWHERE))
     progress.snapshot = [

@@ -125,8 +125,8 @@ class Rig:
         self.name = name
         self.items = f"{name}.public.items"
         self.reader = Reader(brokers, registry)
-        self._brokers = brokers
-        self._registry = registry
+        self.brokers = brokers
+        self.registry = registry
         self.folder = folder
         self._processes: list[Process] = []
 
@@ -137,7 +137,7 @@ class Rig:
 
     def config(self, *, dsn: str | None = None, brokers: str | None = None, **sections: Any) -> Path:
         source = {"dsn": dsn or self.dsn, **sections.pop("source", {})}
-        kafka = {"brokers": brokers or self._brokers, "registry": self._registry, **sections.pop("kafka", {})}
+        kafka = {"brokers": brokers or self.brokers, "registry": self.registry, **sections.pop("kafka", {})}
         document = {
             "name": self.name,
             "source": {"postgres": source},
@@ -169,19 +169,19 @@ class Rig:
         seen = len(self.records())
         wait_for(lambda: len(self.records()) >= seen + count, timeout)
 
-    def finish(self) -> dict[int, int]:
+    def finish(self, timeout: float = 60.0) -> dict[int, int]:
         """Write a last row, wait until it came by the stream; return the table as it is.
 
         The first may come by a snapshot, before changes that are older than it; the second cannot.
         """
-        self._mark()
-        return self._mark()
+        self._mark(timeout)
+        return self._mark(timeout)
 
-    def _mark(self) -> dict[int, int]:
+    def _mark(self, timeout: float) -> dict[int, int]:
         number = self.execute("INSERT INTO finish DEFAULT VALUES RETURNING id")[0][0]
         expected = dict(self.execute("SELECT id, v FROM items"))
         topic = f"{self.name}.public.finish"
-        wait_for(lambda: any(r.value and r.value["after"]["id"] == number for r in self.reader.read(topic)))
+        wait_for(lambda: any(r.value and r.value["after"]["id"] == number for r in self.reader.read(topic)), timeout)
         return expected
 
 

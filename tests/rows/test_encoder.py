@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from pycdc.config import DEBEZIUM, Compatibility, HashRule, TableRule, Values
 from pycdc.errors import ConversionError, ProtocolError, PycdcError
 from pycdc.model import UNCHANGED, Column, Op, PgType, Run, Table, Transaction
-from pycdc.rows.encoder import Parts, RowEncoder
+from pycdc.rows.encoder import Parts, RowEncoder, UnexpectedNull
 from pycdc.rows.plan import Field, Plan, plan_table
 from pycdc.rows.schema import Schema, avro_schema
 from pycdc.rows.tuples import ROW, Text
@@ -139,7 +139,7 @@ def outcome(work: Callable[[], Any]) -> Any:
     """What `work` returns, or the error that it ends with."""
     try:
         return work()
-    except PycdcError as error:
+    except (PycdcError, UnexpectedNull) as error:
         return type(error), str(error)
 
 
@@ -194,6 +194,7 @@ def snapshot(encoder: RowEncoder, lines: list[bytes]) -> Records:
 
 
 def twin_record(encoder: RowEncoder, row: list[Text], suffix: bytes) -> dict[str, Any]:
+    encoder.require_values(row)
     key = b"KEY" + encoder.key(row) if encoder.keyed else None
     return {"key": key, "value": b"HEAD" + encoder.row(row) + suffix}
 

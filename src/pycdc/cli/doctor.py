@@ -220,8 +220,10 @@ def _kafka(config: Config, source: Source | None) -> Iterator[Finding]:
 
 def _topics(config: Config, tables: list[TableRef]) -> list[str]:
     """Those of the tables, and that of the dead letters."""
-    letters = {config.dead_letters} if any(one.on_error == "dead_letter" for one in config.transforms) else set()
-    return sorted(letters.union(topics_of(config, tables)))
+    registry = None if config.sink.kafka is None else config.sink.kafka.registry
+    parks = registry is not None and registry.on_incompatible == "park"
+    fails = any(one.on_error == "dead_letter" for one in config.transforms)
+    return sorted({*topics_of(config, tables), *([config.dead_letters] if parks or fails else [])})
 
 
 def _registry(registry: Registry | None, path: str) -> Iterator[Finding]:

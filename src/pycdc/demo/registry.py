@@ -141,6 +141,14 @@ class Subjects:
             self._levels[subject] = level
         return {"compatibility": level}
 
+    def drop_level(self, body: Any, subject: str) -> dict[str, str]:
+        with self._lock:
+            if subject not in self._levels:
+                raise _RefusedError(
+                    404, 40408, f"Subject '{subject}' does not have subject-level compatibility configured"
+                )
+            return {"compatibilityLevel": self._levels.pop(subject)}
+
     def mode(self, body: Any, subject: str = "") -> dict[str, str]:
         with self._lock:
             return {"mode": self._mode_of(subject)}
@@ -221,6 +229,7 @@ def _routes(subjects: Subjects) -> list[tuple[str, re.Pattern[str], Answer]]:
         ("GET", "/config/{}", subjects.level),
         ("PUT", "/config", subjects.set_level),
         ("PUT", "/config/{}", subjects.set_level),
+        ("DELETE", "/config/{}", subjects.drop_level),
         ("GET", "/mode", subjects.mode),
         ("GET", "/mode/{}", subjects.mode),
         ("PUT", "/mode", subjects.set_mode),

@@ -21,11 +21,13 @@ from pycdc.observability.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`reasons` are empty where all is well. `halted`: topics that wait for a table, which no restart would mend."""
+    """`reasons` are empty where all is well. What no restart would mend: `halted`, topics that wait for a table, and
+    `refused`, tables whose rows are parked because the registry refuses their schema."""
 
     state: str
     reasons: tuple[str, ...] = ()
     halted: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool:
@@ -33,14 +35,17 @@ class Health:
 
     def as_json(self) -> dict[str, Any]:
         told = {"healthy": self.healthy, "state": self.state, "reasons": list(self.reasons)}
-        return {**told, "halted": dict(self.halted)} if self.halted else told
+        amiss = {"halted": dict(self.halted), "refused_schemas": dict(self.refused)}
+        return told | {name: what for name, what in amiss.items() if what}
 
 
 def judge(progress: Progress, unhealthy_after: float, now: float | None = None) -> Health:
     """`unhealthy_after` is in seconds, `now` on the monotonic clock."""
     now = time.monotonic() if now is None else now
     state = progress.state
-    return Health(state, tuple(_reasons(progress, state, unhealthy_after, now)), progress.halted.copy())
+    return Health(
+        state, tuple(_reasons(progress, state, unhealthy_after, now)), progress.halted.copy(), progress.refused.copy()
+    )
 
 
 def _reasons(progress: Progress, state: str, limit: float, now: float) -> list[str]:

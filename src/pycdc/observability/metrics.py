@@ -78,6 +78,14 @@ class PipelineCollector(Collector):
         for table, count in self._progress.dead_letters.copy().items():
             dead.add_metric([table], count)
         yield dead
+        parked = CounterMetricFamily(
+            "pycdc_parked_rows",
+            "Records sent to the dead letters because the registry refused their schema.",
+            labels=["table"],
+        )
+        for table, count in self._progress.parked_rows.copy().items():
+            parked.add_metric([table], count)
+        yield parked
         unknown = CounterMetricFamily(
             "pycdc_unknown_type_columns",
             "Columns whose type has no codec, each time that a version of their table was met.",
@@ -109,6 +117,12 @@ class PipelineCollector(Collector):
         for name in STATES:
             state.add_metric([name], float(progress.state == name))
         yield state
+        refused = GaugeMetricFamily(
+            "pycdc_schema_refused", "1 for a table whose schema the registry refuses at present.", labels=["table"]
+        )
+        for table in list(progress.refused):
+            refused.add_metric([table], 1)
+        yield refused
         info = GaugeMetricFamily("pycdc_info", "Always 1.", labels=["version"])
         info.add_metric([__version__], 1)
         yield info

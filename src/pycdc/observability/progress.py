@@ -80,6 +80,8 @@ class Progress:
     last_delivery   monotonic time at which the sink last took a batch or was not needed
     slot_retained   bytes of WAL that the slot holds back, None where nobody measures it
     slot_state      the slot's wal_status (reserved, extended, unreserved, lost), None likewise
+    refused         tables whose schema the registry refuses at present, and how it differs from the one before
+    parked_rows     records of such tables, by table, that went to the dead letters instead
 
     Of the way back, where `tables` and `operations` count events by topic:
 
@@ -109,6 +111,8 @@ class Progress:
     operations: dict[tuple[str, str], int] = field(default_factory=dict)
     nulled: dict[tuple[str, str], int] = field(default_factory=dict)
     dead_letters: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    parked_rows: dict[str, int] = field(default_factory=dict)
     unknown_types: dict[tuple[str, str], int] = field(default_factory=dict)
     snapshot: list[TableSnapshot] = field(default_factory=list)
     last_error: str | None = None

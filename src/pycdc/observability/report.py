@@ -26,6 +26,8 @@ def report(progress: Progress) -> dict[str, Any]:
         "last_error": progress.last_error,
         "events_by_table": progress.tables.copy() or None,
         "dead_letters": progress.dead_letters.copy() or None,
+        "refused_schemas": progress.refused.copy() or None,
+        "parked_rows": progress.parked_rows.copy() or None,
         "snapshot": [
             {"table": one.table, "rows": one.done, "estimated": one.estimated, "finished": one.finished}
             for one in list(progress.snapshot)

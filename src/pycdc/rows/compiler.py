@@ -198,7 +198,7 @@ def full_update_source(plan: Plan, name: str, *, flat: bool = False) -> str:
 def delete_source(plan: Plan, name: str) -> str:
     """Source of the loop over deletes; `tombstones`: behind each a record of the key alone."""
     layout = _layout(plan)
-    rows = _expect("OLD", ROW - 1) + _tuple(plan, layout)
+    rows = _expect("OLD", ROW - 1) + _tuple(plan, layout, whole=plan.table.identity == "f")
     appends = [
         f"key = {_key_expression(layout)}",
         _record(layout, "key", _listed(layout.row) + "between, ", flat=False),
@@ -218,18 +218,19 @@ def _key_expression(layout: _Layout) -> str:
     return " + ".join(("key_head", *layout.key)) if layout.key else "None"
 
 
-def _tuple(plan: Plan, layout: _Layout, *, mark: str = "", old: str = "") -> list[str]:
+def _tuple(plan: Plan, layout: _Layout, *, mark: str = "", old: str = "", whole: bool = True) -> list[str]:
     """Reads the tuple at `p` into the layout's variables, `mark` before their names.
 
-    Fields that were not sent are taken from the variables marked `old`, if that is given.
+    Fields that were not sent are taken from the variables marked `old`, if that is given. A tuple that is not `whole`
+    holds the replica identity and NULLs.
     """
     lines = []
     for index in range(len(layout.columns)):
-        lines += _tuple_column(plan, layout, index, mark, old)
+        lines += _tuple_column(plan, layout, index, mark, old, whole=whole)
     return lines
 
 
-def _tuple_column(plan: Plan, layout: _Layout, index: int, mark: str, old: str) -> list[str]:
+def _tuple_column(plan: Plan, layout: _Layout, index: int, mark: str, old: str, *, whole: bool) -> list[str]:
     made = layout.columns[index]
     lines = [f"# {plan.table.columns[index].name!r}"]
     if not made:
@@ -250,11 +251,17 @@ def _tuple_column(plan: Plan, layout: _Layout, index: int, mark: str, old: str) 
         lines += ["t = b[p]", "if t == 116:", "    n = u32(b, p + 1)[0]"]
     lines += ["    v = b[p + 5 : (p := p + 5 + n)]"]
     lines += [f"    {mark}{variable} = {_expression(variable, field)}" for variable, field in made]
-    lines += ["elif t == 110:", "    p += 1"]
-    lines += [f"    {mark}{variable} = null_{variable}" for variable, _ in made]
+    lines += ["elif t == 110:", "    p += 1", *_null(made, mark, whole=whole)]
     lines += ["elif t == 117:", "    p += 1"]
     lines += [f"    {_unsent(layout, variable, field, mark, old)}" for variable, field in made]
     return [*lines, "else:", "    raise ValueError"]
+
+
+def _null(made: tuple[tuple[str, Field], ...], mark: str = "", *, whole: bool = True) -> list[str]:
+    """What becomes of a NULL. A whole row has one where the column is NOT NULL only if it is older than that."""
+    if whole and any(field.required for _, field in made):
+        return ["    raise ValueError"]
+    return [f"    {mark}{variable} = null_{variable}" for variable, _ in made]
 
 
 def _unsent(layout: _Layout, variable: str, field: Field, mark: str, old: str) -> str:
@@ -295,7 +302,7 @@ def _line_column(plan: Plan, index: int, made: tuple[tuple[str, Field], ...]) ->
         f"# {plan.table.columns[index].name!r}",
         f"v = v{index}",
         "if v is None:",
-        *[f"    {variable} = null_{variable}" for variable, _ in made],
+        *_null(made),
         "else:",
         "    n = len(v)",
         *[f"    {variable} = {_expression(variable, field)}" for variable, field in made],

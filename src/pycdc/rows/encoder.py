@@ -76,6 +76,18 @@ class Parts:
         return b"".join((self.start(len(text)), text, b'"]', self.middle, unsigned(lsn << 1), self.tail))
 
 
+class UnexpectedNull(Exception):
+    """A whole row has NULL where the catalog, which may be ahead of the row, says NOT NULL: it was written before.
+    `columns` are their names, `index` is the row's place in its transaction once `events` has told it, and `run` the
+    run of which it is."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        super().__init__(f"NULL in {', '.join(columns)}")
+        self.columns = columns
+        self.index = -1
+        self.run: Run | None = None
+
+
 class RowEncoder:
     """Encodes the rows of one plan. `on_null` hears of values that became NULL under the policy. `flat`: what stands
     behind a row is any `Parts.suffix`, not the envelope's."""
@@ -84,6 +96,7 @@ class RowEncoder:
         self.plan = plan
         self._on_null = on_null
         self._columns = len(plan.table.columns)
+        self._required = {field.index: field.column.name for field in (*plan.fields, *plan.key) if field.required}
         self.keyed = bool(plan.key)
         self._flat = flat
         self._names = {**namespace(plan), "slow_read": self.slow_read}
@@ -146,6 +159,13 @@ class RowEncoder:
                     hint=f"ALTER TABLE {self.plan.table} REPLICA IDENTITY FULL, or choose other columns under "
                     "rules[].key",
                 )
+
+    def require_values(self, columns: Sequence[Text]) -> None:
+        """Raise UnexpectedNull for a whole row of an older table than this one."""
+        if None in columns:
+            lacking = [name for index, name in self._required.items() if columns[index] is None]
+            if lacking:
+                raise UnexpectedNull(lacking)
 
     def require_key(self, *, partial: bool) -> None:
         """Refuse an old row that does not hold the message key: its record would name another row."""
@@ -222,5 +242,6 @@ class RowEncoder:
 
     def slow_read(self, line: bytes, parts: Parts, append: Append) -> None:
         columns = self.line(line)
+        self.require_values(columns)
         key = parts.key_head + self.key(columns) if self.keyed else None
         append({"key": key, "value": parts.head + self.row(columns) + parts.tail})

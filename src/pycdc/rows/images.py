@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from pycdc.config import Compatibility, Values
 from pycdc.errors import ConversionError, ProtocolError
-from pycdc.model import UNCHANGED, Change, Column, Op, Row
+from pycdc.model import UNCHANGED, Change, Column, Op, Row, Table
 from pycdc.rows.codecs import codec_for
 from pycdc.rows.tuples import ROW, Text, merge_unchanged, split_line, split_tuple
 
 _KEY, _OLD = 0x4B, 0x4F  # 'K', 'O': what kind of old tuple a message holds
 # Where text that is not UTF-8 is to stop the pipeline, Postgres does not even send it.
 _PLAIN = Values(encoding_errors="replace")
+
+
+def loosened(table: Table, names: Sequence[str]) -> Table:
+    """The table with these columns nullable, as they were when rows with NULL were written."""
+    columns = tuple(replace(one, nullable=one.nullable or one.name in names) for one in table.columns)
+    return replace(table, columns=columns, images=Images(columns))
 
 
 class Images:

@@ -41,6 +41,11 @@ class Field:
     unavailable: bytes
     unavailable_datum: Datum
 
+    @property
+    def required(self) -> bool:
+        """Whole rows hold a value."""
+        return not (self.column.nullable or self.codec.always_null)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:

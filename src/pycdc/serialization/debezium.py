@@ -12,7 +12,8 @@ from typing import Any
 
 from pycdc.config import Config
 from pycdc.model import Batch, Op, Routing, Run, Table, Transaction
-from pycdc.rows.encoder import Append, OnNull, RowEncoder
+from pycdc.rows.encoder import Append, OnNull, RowEncoder, UnexpectedNull
+from pycdc.rows.images import loosened
 from pycdc.rows.plan import Plan, plan_table
 from pycdc.rows.schema import Schema
 from pycdc.serialization import envelope
@@ -23,22 +24,26 @@ from pycdc.serialization.headers import Header, key_text
 from pycdc.serialization.lanes import Group, Lane, Lanes
 from pycdc.serialization.names import field_name, routed, topic_name
 from pycdc.serialization.outbox import Router
+from pycdc.serialization.parking import Parking, Place, Prepare
 from pycdc.serialization.provenance import Block, Moment, Origin, source_datum
 
-_Place = tuple[Table, bool, Routing | None]
-"""A table version, whether a snapshot read it, and where a transform sends it."""
 NEW_KEY, OLD_KEY, KNOWN = "__debezium.newkey", "__debezium.oldkey", "__pycdc.before"
 
 
 class Serializer:
-    """Turns batches into groups of records by topic. Order within a topic is commit order."""
+    """Turns batches into groups of records by topic. Order within a topic is commit order. With `parking`, rows whose
+    schema the registry refuses are set apart."""
 
-    def __init__(self, config: Config, database: str, form: Form, on_null: OnNull) -> None:
+    def __init__(
+        self, config: Config, database: str, form: Form, on_null: OnNull, parking: Parking | None = None
+    ) -> None:
         self._config = config
         self._origin = Origin(config.name, database)
         self._form = form
         self._on_null = on_null
-        self._targets: dict[_Place, Target] = {}
+        self._targets: dict[Place, Target] = {}
+        self._parking = parking
+        self._loosened: dict[Table, Table] = {}
         self._newest: dict[tuple[int, bool, bool], Table] = {}
         self._special: dict[str, Any] = {}
         self._skip = frozenset(Op(letter) for letter in config.envelope.skip)
@@ -84,7 +89,7 @@ class Serializer:
             elif run.table is None:
                 self._tableless(run)
             elif self._router is not None and not _dead(run.routing) and self._router.takes(run.table):
-                self._route(self._router, run, run.table)
+                self._routed(self._router, run, run.table)
             else:
                 lane = self._begin(run, run.table, stamp)
                 if alike and run.routing is None and not self._slow:
@@ -94,12 +99,13 @@ class Serializer:
 
     def _begin(self, run: Run, table: Table, stamp: Any) -> Lane:
         """The topic's lane, where what was gathered is written and this run is the first of what is to be."""
-        target = self._target(run, table)
+        target = self._target(run, self._written_as(table))
         lane = self._lane(target.topic)
         lane.target, lane.table, lane.op, lane.runs = target, table, run.op, [(run, stamp)]
         lane.headers = target.delete_headers if run.op is Op.DELETE else target.headers
         if run.routing is not None or run.transaction.came is not None:
             lane.headers = [*(lane.headers or ()), *_of_run(run)] or None
+        lane.into(headed=lane.headers is not None)
         return lane
 
     def _lane(self, topic: str) -> Lane:
@@ -115,11 +121,27 @@ class Serializer:
         if not runs or target is None:
             return
         self._written = lane
-        if not self._slow and self._form.rows(runs, target, self._origin, self._moment, lane.start(), self._surprise):
+        try:
+            if not self._slow and not target.parked and self._compiled(runs, target, lane):
+                return
+            for run, _ in runs:
+                self._events(run, target, lane)
+        except UnexpectedNull as found:
+            self._loosen(target, found, runs)
+
+    def _compiled(self, runs: list[tuple[Run, Any]], target: Target, lane: Lane) -> bool:
+        """Whether that could be done; rows of a snapshot are taken back where one is older than its table."""
+        try:
+            done = self._form.rows(runs, target, self._origin, self._moment, lane.start(), self._surprise)
+        except UnexpectedNull as found:
+            if found.run is not None:
+                lane.finish()
+                raise
+            lane.undo()
+            return False
+        if done:
             lane.finish()
-            return
-        for run, _ in runs:
-            self._events(run, target, lane)
+        return done
 
     def _surprise(self, run: Run, frame: bytes) -> Append:
         """A frame that compiled code does not write."""
@@ -127,8 +149,34 @@ class Serializer:
         assert lane.target is not None
         lane.finish()
         one = Run(run.op, run.table, run.transaction, run.index, [frame], run.marker, None, run.routing)
-        self._events(one, lane.target, lane)
+        try:
+            self._events(one, lane.target, lane)
+        except UnexpectedNull as found:
+            found.run = run
+            # Of two frames that are the same, the first has met this first.
+            found.index = run.index + next(place for place, other in enumerate(run.frames) if other is frame)
+            lane.start()
+            raise
         return lane.start()
+
+    def _written_as(self, table: Table) -> Table:
+        """The table as it was when its rows were written."""
+        return self._loosened.get(table, table) if self._loosened else table
+
+    def _loosen(self, target: Target, found: UnexpectedNull, runs: list[tuple[Run, Any]]) -> None:
+        """Write what is left with the table as it was then, which holds until the next version of it comes."""
+        broken = found.run
+        assert broken is not None
+        assert broken.table is not None
+        self._loosen_table(broken.table, target.plan.table, found)
+        at = next(place for place, (run, _) in enumerate(runs) if run is broken)
+        for run, stamp in [(_from(broken, found.index), runs[at][1]), *runs[at + 1 :]]:
+            self._write(self._begin(run, broken.table, stamp))
+
+    def _loosen_table(self, table: Table, written: Table, found: UnexpectedNull) -> None:
+        for old in [old for old in self._loosened if old.oid == table.oid]:
+            del self._loosened[old]
+        self._loosened[table] = loosened(written, found.columns)
 
     def topics(self) -> Sequence[str]:
         """Topics of the tables seen so far."""
@@ -140,14 +188,32 @@ class Serializer:
             routing = None if routing.topic is None else Routing(routing.topic, dead=routing.dead)
         place = (table, run.op is Op.READ, routing)
         target = self._targets.get(place)
-        return target if target is not None else self._new_target(place)
+        return target if target is not None else self._admitted(place)
+
+    def _admitted(self, place: Place) -> Target:
+        """The target of a table version that is new, or was refused the last time."""
+        prepare = self._form.prepare
+        if self._parking is None:
+            target = self._new_target(place, prepare)
+        else:
+            target = self._parking.target(place, self._new_target, prepare)
+        # An older version of the table no longer comes; keep the map as large as the number of live tables.
+        table, snapshot, dead = place[0], place[1], _dead(place[2])
+        newest = self._newest.setdefault((table.oid, snapshot, dead), table)
+        if newest is not table:
+            self._newest[table.oid, snapshot, dead] = table
+            for old in [old for old in self._targets if _version(old) == (newest, snapshot, dead)]:
+                del self._targets[old]
+        if not target.parked:
+            self._targets[place] = target
+        return target
 
     def _encoder(self, table: Table, *, snapshot: bool, flat: bool = False) -> RowEncoder:
         config = self._config
         plan = plan_table(table, config.rules, config.values, config.compatibility, snapshot=snapshot)
         return RowEncoder(plan, self._on_null, flat=flat)
 
-    def _new_target(self, place: _Place) -> Target:
+    def _new_target(self, place: Place, prepare: Prepare) -> Target:
         table, snapshot, routing = place
         name, adjust = self._config.name, self._config.envelope.adjust_names
         dead = _dead(routing)
@@ -163,22 +229,21 @@ class Serializer:
         value = envelope.envelope_schema(plan, name, adjust=adjust) if flat is None else flat.schema(plan, name)
         # Dead letters of all tables share a topic, and no registry takes their schemas for versions of one.
         subject = topic_name(f"{topic}.{table}") if dead else topic
-        form = self._form.prepare(subject, key, value)
+        form = prepare(subject, key, value)
         tombstones = self._config.envelope.tombstones and not dead and (flat is None or flat.followed_by_tombstone)
         known, context = self._known(plan, partial=table.identity != "f"), self._context()
         headers, delete_headers = context or None, known + context or None
-        target = Target(topic, encoder, key, value, form, flat, tombstones, headers, delete_headers)
-        # An older version of the table no longer comes; keep the map as large as the number of live tables.
-        newest = self._newest.setdefault((table.oid, snapshot, dead), table)
-        if newest is not table:
-            self._newest[table.oid, snapshot, dead] = table
-            for old in [old for old in self._targets if _version(old) == (newest, snapshot, dead)]:
-                del self._targets[old]
-        self._targets[place] = target
-        return target
+        return Target(topic, encoder, key, value, form, flat, tombstones, headers, delete_headers)
 
     def _events(self, run: Run, target: Target, lane: Lane) -> None:
-        """The plain way: record by record."""
+        """The plain way: record by record. Raises UnexpectedNull, with the run."""
+        try:
+            self._each_event(run, target, lane)
+        except UnexpectedNull as found:
+            found.run = run
+            raise
+
+    def _each_event(self, run: Run, target: Target, lane: Lane) -> None:
         table, moment = str(run.table), self._moment
         for full in events(run, target.encoder):
             block = self._block(run, table) if self._blocks else None
@@ -187,6 +252,8 @@ class Serializer:
                 continue
             record = self._form.event(event, run, target, self._origin, moment, block)
             headers = self._headers(event, target) + _of_run(run)
+            if target.parked and self._parking is not None:
+                headers += self._parking.headers(run, event, target)
             records = [record]
             if event.op is Op.DELETE and target.tombstones:
                 records.append({"key": record["key"], "value": None})
@@ -225,15 +292,27 @@ class Serializer:
             ("__debezium.context.connectorName", self._origin.connector.encode()),
         ]
 
+    def _routed(self, router: Router, run: Run, table: Table) -> None:
+        written = self._written_as(table)
+        try:
+            self._route(router, run, written)
+        except UnexpectedNull as found:
+            self._loosen_table(table, written, found)
+            self._routed(router, _from(run, found.index), table)
+
     def _route(self, router: Router, run: Run, table: Table) -> None:
         """Rows of an outbox table: each a record with headers, to a topic of its own."""
-        context, added = self._context(), _of_run(run)
-        for topic, record in router.records(run, table):
-            record["headers"] = context + record["headers"] + added
-            self._lane(topic).into(headed=True).append(record)
-        if self._blocks:
+        context, added, done = self._context(), _of_run(run), len(run.frames)
+        try:
+            for topic, record in router.records(run, table):
+                record["headers"] = context + record["headers"] + added
+                self._lane(topic).into(headed=True).append(record)
+        except UnexpectedNull as found:
+            done = found.index - run.index
+            raise
+        finally:
             # Events of a transaction are counted as the source has them.
-            for _ in run.frames:
+            for _ in range(done if self._blocks else 0):
                 self._block(run, str(table))
 
     def _block(self, run: Run, table: str) -> Block | None:
@@ -300,7 +379,13 @@ class Serializer:
         self._lane(topic).alone(record)
 
 
-def _version(place: _Place) -> tuple[Table, bool, bool]:
+def _from(run: Run, index: int) -> Run:
+    """What is left of the run from that change of its transaction on."""
+    frames = run.frames[index - run.index :]
+    return Run(run.op, run.table, run.transaction, index, frames, run.marker, run.message, run.routing)
+
+
+def _version(place: Place) -> tuple[Table, bool, bool]:
     """What a transform failed at stands beside what it made."""
     return place[0], place[1], _dead(place[2])
 
@@ -311,6 +396,5 @@ def _dead(routing: Routing | None) -> bool:
 
 def _of_run(run: Run) -> list[Header]:
     """Of changes that pycdc wrote into the database, who carried them, and how often; and what a transform added."""
-    came = run.transaction.came
-    way = [] if came is None else came.headers()
+    way = [] if run.transaction.came is None else run.transaction.came.headers()
     return way if run.routing is None else [*way, *run.routing.headers]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pycdc.errors import ProtocolError
 from pycdc.model import Op, Run
-from pycdc.rows.encoder import RowEncoder
+from pycdc.rows.encoder import RowEncoder, UnexpectedNull
 from pycdc.rows.images import identity_row
 from pycdc.rows.tuples import ROW, Text, merge_unchanged
 
@@ -37,27 +37,33 @@ class Event:
 
 
 def events(run: Run, encoder: RowEncoder) -> Iterator[Event]:
-    """The events of a run of rows or of a truncate, in order."""
-    for index, frame in enumerate(run.frames, run.index):
-        if run.op is Op.READ:
-            columns = encoder.line(frame)
-            yield Event(run.op, run.transaction.commit_lsn, index, columns, None, columns)
-            continue
-        if len(frame) < ROW:
-            raise ProtocolError(f"row message of {encoder.plan.table} ends before its tuple")
-        lsn = int.from_bytes(frame[1:9], "big")
-        if run.op is Op.CREATE:
-            new = _whole(encoder, frame, ROW, _NEW)
-            yield Event(run.op, lsn, index, new, None, new)
-        elif run.op is Op.UPDATE:
-            yield from _update(encoder, frame, lsn, index)
-        elif run.op is Op.DELETE:
-            kind = frame[ROW - 1]
-            old = _whole(encoder, frame, ROW, _OLD if kind == _OLD else _KEY)
-            encoder.require_key(partial=kind == _KEY)
-            yield Event(run.op, lsn, index, old, old, None, partial=kind == _KEY)
-        elif run.op is Op.TRUNCATE:
-            yield Event(run.op, lsn, index, None, None, None)
+    """The events of a run of rows or of a truncate, in order. Raises UnexpectedNull, with the row's index."""
+    index = run.index
+    try:
+        for index, frame in enumerate(run.frames, run.index):
+            if run.op is Op.READ:
+                columns = encoder.line(frame)
+                encoder.require_values(columns)
+                yield Event(run.op, run.transaction.commit_lsn, index, columns, None, columns)
+                continue
+            if len(frame) < ROW:
+                raise ProtocolError(f"row message of {encoder.plan.table} ends before its tuple")
+            lsn = int.from_bytes(frame[1:9], "big")
+            if run.op is Op.CREATE:
+                new = _whole(encoder, frame, ROW, _NEW)
+                yield Event(run.op, lsn, index, new, None, new)
+            elif run.op is Op.UPDATE:
+                yield from _update(encoder, frame, lsn, index)
+            elif run.op is Op.DELETE:
+                kind = frame[ROW - 1]
+                old = _whole(encoder, frame, ROW, _OLD if kind == _OLD else _KEY)
+                encoder.require_key(partial=kind == _KEY)
+                yield Event(run.op, lsn, index, old, old, None, partial=kind == _KEY)
+            elif run.op is Op.TRUNCATE:
+                yield Event(run.op, lsn, index, None, None, None)
+    except UnexpectedNull as found:
+        found.index = index
+        raise
 
 
 def _whole(encoder: RowEncoder, frame: bytes, start: int, kind: int) -> list[Text]:
@@ -67,6 +73,8 @@ def _whole(encoder: RowEncoder, frame: bytes, start: int, kind: int) -> list[Tex
     columns, end = encoder.columns(frame, start)
     if end != len(frame):
         raise ProtocolError(f"row message of {encoder.plan.table} has {len(frame) - end} bytes too many")
+    if kind != _KEY:
+        encoder.require_values(columns)
     return columns
 
 
@@ -79,6 +87,8 @@ def _update(encoder: RowEncoder, frame: bytes, lsn: int, index: int) -> Iterator
     old, end = encoder.columns(frame, ROW)
     sent = _whole(encoder, frame, end + 1, _NEW)
     partial = kind == _KEY
+    if not partial:
+        encoder.require_values(old)
     new = merge_unchanged(sent, identity_row(encoder.plan.table.columns, old) if partial else old)
     encoder.require_key(partial=partial)
     if encoder.keyed and encoder.key(old) != encoder.key(new):

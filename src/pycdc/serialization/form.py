@@ -19,7 +19,8 @@ from pycdc.serialization.provenance import Block, Moment, Origin
 class Target:
     """Where the rows of one table version go, and how. `form` is what the form prepared for it; `flat`: what becomes
     of rows without an envelope. `tombstones`: each delete is followed by a null value. `headers`
-    and `delete_headers` stand on all records, None for none."""
+    and `delete_headers` stand on all records, None for none. `parked`: headers that say why they do not go to the topic
+    that they are meant for."""
 
     topic: str
     encoder: RowEncoder
@@ -30,6 +31,7 @@ class Target:
     tombstones: bool = True
     headers: list[Header] | None = None
     delete_headers: list[Header] | None = None
+    parked: tuple[Header, ...] = ()
 
     @property
     def plan(self) -> Plan:

@@ -54,6 +54,10 @@ class Lane:
         self._mark = len(records)
         return records.append
 
+    def undo(self) -> None:
+        """Forget what was written since `start`."""
+        del self._records[self._mark :]
+
     def finish(self) -> None:
         """Give what was written since `start` its headers."""
         if self.headers is not None:

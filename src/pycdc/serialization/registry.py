@@ -29,6 +29,7 @@ from pycdc.errors import (
     SchemaIncompatible,
     UnknownSchema,
 )
+from pycdc.serialization.compatibility import Levels
 from pycdc.serialization.registry_client import PASSING, RegistryAnswer, RegistryAway, RegistryClient
 from pycdc.serialization.schema_diff import differences
 
@@ -39,13 +40,18 @@ _MAX_ID: Final = 2**31 - 1
 """The wire format has four bytes for the id, and Java reads them as a signed integer."""
 _MAX_PAUSE: Final = 5.0
 _NOT_FOUND: Final = 404
+_CONFLICT: Final = 409
 
 
 class SchemaRegistry:
-    """Thread-safe. Faults that may pass are tried again for `timeout` seconds, then they are ConnectionLost."""
+    """Thread-safe. Faults that may pass are tried again for `timeout` seconds, then they are ConnectionLost.
 
-    def __init__(self, settings: config.Registry) -> None:
+    `levels` remembers what is owed to subjects whose level was lifted; it should outlive this object.
+    """
+
+    def __init__(self, settings: config.Registry, levels: Levels | None = None) -> None:
         self._settings = settings
+        self._levels = Levels() if levels is None else levels
         self._ids: dict[tuple[str, str], int] = {}
         self._texts: dict[int, str] = {}
         self._lock = threading.Lock()
@@ -94,12 +100,42 @@ class SchemaRegistry:
     def _ask(self, subject: str, text: str) -> int:
         ask = self._client.register if self._settings.register_schemas else self._client.look_up
         try:
+            self._call(lambda: self._levels.put_back(self._client))
             answer = self._call(lambda: ask(subject, text))
         except RegistryAnswer as error:
-            raise self._refused(error, subject, text) from None
+            refusal = self._refused(error, subject, text)
+            if error.status != _CONFLICT or self._settings.on_incompatible != "new_subject_version_none":
+                raise refusal from None
+            answer = self._forced(subject, text, refusal)
         schema_id = self._plausible(answer, subject)
         self._require_same(schema_id, text, subject)
         return schema_id
+
+    def _forced(self, subject: str, text: str, refusal: PycdcError) -> object:
+        """The id of a schema that was refused, registered while the subject's level is NONE."""
+        try:
+            level = self._call(lambda: self._levels.lift(self._client, subject))
+            log.warning("%s\n  registering it all the same; the level before: %s", refusal.fact, level or "none")
+            try:
+                return self._call(lambda: self._client.register(subject, text))
+            finally:
+                self._put_back(subject)
+        except RegistryAnswer as error:
+            if error.status != _CONFLICT:
+                raise self._refused(error, subject, text) from None
+            raise SchemaIncompatible(
+                f"{refusal.fact}\n  and refuses it with the subject's level NONE too",
+                hint="a rule for all subjects holds in this registry whatever a subject's own level is (Apicurio): "
+                "set the level of subjects instead of the global one",
+                subject=subject,
+            ) from None
+
+    def _put_back(self, subject: str) -> None:
+        try:
+            self._call(lambda: self._levels.put_back(self._client))
+        except (RegistryAnswer, PycdcError):
+            log.error("the compatibility level of %s at %s is still NONE: set it back", subject, self._url)
+            raise
 
     def _plausible(self, answer: object, subject: str) -> int:
         if type(answer) is not int or not 0 < answer <= _MAX_ID:
@@ -171,13 +207,14 @@ class SchemaRegistry:
                 hint="check `registry.username` and `registry.password`, and the user's right to read and write "
                 "the subject",
             )
-        if status == 409 and text is not None:
+        if status == _CONFLICT and text is not None:
             return self._incompatible(subject, text)
         if status == 422:
             return SchemaIncompatible(
                 f"the registry at {self._url} finds the schema of {subject} invalid (code {error.code})",
                 hint="names that Avro does not allow are the usual cause, a schema or table that begins with a digit "
                 "too: `envelope.adjust_names: strict` makes them legal",
+                subject=subject,
             )
         if status == _NOT_FOUND and not self._settings.register_schemas:
             log.debug("the schema of %s that is wanted: %s", subject, text)
@@ -198,7 +235,9 @@ class SchemaRegistry:
             f"the registry at {self._url} refuses the new schema of {subject}; against the latest version:{listed}",
             hint="change the table in steps that consumers can follow (new columns nullable or with a default, no "
             f"change of type), or allow it: curl -X PUT -H 'Content-Type: application/json' -d '{body}' "
-            f"{self._url}/config/{quote(subject, safe='')}",
+            f"{self._url}/config/{quote(subject, safe='')}, or choose `registry.on_incompatible`: "
+            "new_subject_version_none to let it through, park to set the table's rows aside",
+            subject=subject,
         )
 
     def _changes(self, subject: str, text: str) -> list[str]:

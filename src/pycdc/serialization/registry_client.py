@@ -75,6 +75,17 @@ class RegistryClient:
         """The text of the subject's latest version."""
         return _member(self._ask("GET", f"/subjects/{_quoted(subject)}/versions/latest"), "schema")
 
+    def level(self, subject: str) -> Any:
+        """The subject's own compatibility level. Apicurio says NONE where there is none, Confluent 404."""
+        return _member(self._ask("GET", f"/config/{_quoted(subject)}"), "compatibilityLevel")
+
+    def set_level(self, subject: str, level: str) -> None:
+        self._ask("PUT", f"/config/{_quoted(subject)}", {"compatibility": level})
+
+    def drop_level(self, subject: str) -> None:
+        """Leave the subject to the level that holds for all."""
+        self._ask("DELETE", f"/config/{_quoted(subject)}")
+
     def subjects(self) -> Any:
         return self._ask("GET", "/subjects")
 

@@ -123,7 +123,8 @@ def _key(columns: tuple[Column, ...], identity: str, facts: TableFacts | None) -
     flagged = tuple(column.name for column in columns if column.identity)
     if facts is None or not facts.key or not names.issuperset(facts.key):
         return flagged if identity in "di" else ()
-    # Under DEFAULT the flags are the primary key's as of the row; the catalog only adds its order.
-    if identity != "d" or not flagged or set(facts.key) == set(flagged):
+    # Under DEFAULT the flags are the primary key's as of the row; the catalog only adds its order, or a unique index
+    # where there is no primary key, then as now.
+    if identity != "d" or set(facts.key) == set(flagged) or not (flagged or facts.has_primary_key):
         return facts.key
     return flagged if identity in "di" else ()
