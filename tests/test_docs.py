@@ -193,6 +193,7 @@ def test_every_metric_is_documented() -> None:
     progress = Progress(lag_seconds=0.0, lag_bytes=0, slot_retained=0, last_message=1.0)
     progress.operations["public.t", "c"] = progress.nulled["public.t", "c"] = 1
     progress.unknown_type("public.t", "geometry")
+    progress.signal("table", "refused")
     progress.dead_letters["public.t"] = progress.parked_rows["public.t"] = 1
     progress.refused["public.t"] = "why"
     table = TableSnapshot("public.t", estimated=1000)

@@ -249,6 +249,62 @@ FAMILIES: dict[str, list[Of]] = {
         Of("address_of_domain", ["(Main,1)"]),
     ],
 }
+FAMILIES["seldom seen"] = [
+    Of("int8multirange", ["{}", "{[1,3),[5,9223372036854775807)}"]),
+    Of("nummultirange", ["{[1.10,2.20],(3,)}"]),
+    Of("datemultirange", ["{[2020-01-01,2020-02-29],[2021-01-01,infinity)}"]),
+    Of("tsmultirange", ['{["0044-03-15 BC",2020-01-01)}']),
+    Of("xid", ["0", "4294967295"]),
+    Of("cid", ["7"]),
+    Of("int2vector", ["1 -2 3", ""]),
+    Of("tid", ["(0,1)", "(4294967295,65535)"]),
+    Of("pg_snapshot", ["10:20:10,14,15"]),
+    Of("txid_snapshot", ["10:20:10,14,15"]),
+    Of("aclitem", ["=r/postgres"]),
+    Of("refcursor", ["my cursor", ""]),
+    Of("regtype", ["integer", "odd.mood_table"]),
+    Of("regproc", ["pg_catalog.now"]),
+    Of("regprocedure", ["pg_catalog.abs(bigint)"]),
+    Of("regoper", ["pg_catalog.||/"]),
+    Of("regoperator", ["pg_catalog.+(integer,integer)"]),
+    Of("regnamespace", ["odd"]),
+    Of("regrole", ["postgres"]),
+    Of("regconfig", ["english"]),
+    Of("regdictionary", ["simple"]),
+    Of("regcollation", ['pg_catalog."C"']),
+]
+
+
+def _array_of(column: Of) -> Of:
+    """An array of all the values that were picked of a type, and NULL where Debezium's schema has room for it."""
+    items = ['"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in column.picked]
+    return Of(
+        f"{column.type}[]",
+        [
+            "{"
+            + (";" if column.type == "box" else ",").join([*items, *([] if column.type == "tsvector" else ["NULL"])])
+            + "}"
+        ],
+    )
+
+
+_ARRAYS = {of.type for family in FAMILIES.values() for of in family if of.type.endswith("[]")}
+FAMILIES["arrays of the rest"] = [
+    _array_of(of)
+    for name in ("numbers", "texts", "times", "networks and shapes", "ranges", "seldom seen")
+    for of in FAMILIES[name]
+    if "(" not in of.type and f"{of.type}[]" not in _ARRAYS
+]
+NOT_OF_USERS = {
+    "gtsvector",
+    "pg_brin_bloom_summary",
+    "pg_brin_minmax_multi_summary",
+    "pg_dependencies",
+    "pg_mcv_list",
+    "pg_ndistinct",
+    "pg_node_tree",
+}
+"""Types whose values only the server makes."""
 CONTRIB: list[Of] = [
     Of("xml", ["<a>é</a>", "<a/>text", ""]),
     Of("citext", ["", "GrÜße"], texts.TEXTS, "{c}::text"),
@@ -262,6 +318,7 @@ CONTRIB: list[Of] = [
     Of("hstore[]", ['{"\\"a\\"=>\\"1\\"",NULL}']),
     Of("citext[]", ["{A,NULL}"]),
     Of("ltree[]", ["{Top.Science,a}"]),
+    Of("xml[]", ['{"<a b=\\"1\\"/>",text,NULL}']),
 ]
 VECTORS: list[Of] = [
     Of("vector(3)", ["[1,2.5,-0]"]),
@@ -518,6 +575,21 @@ def test_the_role_that_captures_would_print_values_otherwise(capture: Capture) -
             "SELECT date '2020-02-29' || ' ' || interval '1 day 2 hours' || ' ' || '\\x00'::bytea::text"
         ).fetchone()
     assert row == ("29.02.2020 1 2:00:00 \\000",)
+
+
+def test_every_type_that_the_server_has_and_its_array_is_among_these(capture: Capture) -> None:
+    tested = {of.type.replace("[][]", "[]") for family in (*FAMILIES.values(), CONTRIB) for of in family}
+    found = {
+        oid for (oid,) in capture.admin.execute("SELECT to_regtype(t)::oid FROM unnest(%s::text[]) t", [sorted(tested)])
+    }
+    missing = capture.admin.execute(
+        "SELECT format_type(t.oid, NULL) FROM pg_type t WHERE t.typnamespace = 'pg_catalog'::regnamespace "
+        "AND t.typtype IN ('b', 'r', 'm') AND NOT t.typname = ANY (%(ours)s) AND NOT t.oid = ANY (%(found)s) "
+        "AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid AND e.typtype IN ('c', 'p')) "
+        "AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid AND e.typname = ANY (%(ours)s)) ORDER BY 1",
+        {"ours": sorted(NOT_OF_USERS), "found": sorted(oid for oid in found if oid is not None)},
+    ).fetchall()
+    assert [name for (name,) in missing] == []
 
 
 @pytest.mark.parametrize("family", FAMILIES)

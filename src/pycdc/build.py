@@ -7,11 +7,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from functools import partial
 from typing import Any
 
 from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, KafkaSource, PostgresOffsets, Registry
 from pycdc.connectors.kafka.connector import KafkaConnector
 from pycdc.connectors.kafka.decoding import Decoder
+from pycdc.connectors.kafka.signal_topic import ListeningConnector, SignalTopic
+from pycdc.connectors.postgres import signals
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.errors import ConfigError
@@ -105,7 +108,24 @@ def build_replay(config: Config) -> Iterator[Replay]:
 
 
 def build_source(config: Config, progress: Progress) -> Connector:
-    return PostgresConnector(config, progress)
+    connector = PostgresConnector(config, progress)
+    topic = config.signals.topic
+    if topic is None:
+        return connector
+    client = signal_client(config)
+    group = config.signals.group or f"pycdc-signals-{config.name}"
+    return ListeningConnector(
+        connector, SignalTopic(client, topic, config.name, group, partial(signals.pass_on, config), progress)
+    )
+
+
+def signal_client(config: Config) -> dict[str, Any]:
+    """librdkafka's settings for the signal topic: the sink's, where it is of the same brokers. Holds secrets."""
+    chosen, sink = config.signals, config.sink.kafka
+    own = client_settings(KafkaSink(brokers=chosen.brokers or "", format="json", options=chosen.options))
+    if sink is None or chosen.brokers is not None:
+        return own
+    return {**client_settings(sink), **own, "bootstrap.servers": sink.brokers}
 
 
 def build_offsets(config: Config) -> OffsetStore:

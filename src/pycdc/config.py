@@ -286,6 +286,15 @@ _SECRET_OPTION = re.compile(
 Options = Annotated[dict[str, str | int | float | bool | SecretStr], Field(repr=False)]
 
 
+def _kept_secret(options: Any) -> Any:
+    if not isinstance(options, dict):
+        return options
+    return {
+        name: SecretStr(value) if isinstance(value, str) and _SECRET_OPTION.search(str(name)) else value
+        for name, value in options.items()
+    }
+
+
 class KafkaClient(Model):
     """Brokers and registry."""
 
@@ -297,15 +306,7 @@ class KafkaClient(Model):
     """librdkafka settings, passed on as they are (`security.protocol`, `sasl.*`, `ssl.*` …). Passwords and keys
     among them are kept secret."""
 
-    @field_validator("options", mode="before")
-    @classmethod
-    def _secret_options(cls, options: Any) -> Any:
-        if not isinstance(options, dict):
-            return options
-        return {
-            name: SecretStr(value) if isinstance(value, str) and _SECRET_OPTION.search(str(name)) else value
-            for name, value in options.items()
-        }
+    _secret_options = field_validator("options", mode="before")(_kept_secret)
 
     @model_validator(mode="before")
     @classmethod
@@ -955,7 +956,44 @@ class Transform(Model):
 
 _ABOUT_TABLES: Final = {"tables", "columns", "drop", "on_error"}
 
-_ABOUT_CAPTURE = {"compatibility", "values", "rules", "envelope", "flatten", "outbox", "offsets"}
+_ABOUT_CAPTURE = {"compatibility", "values", "rules", "envelope", "flatten", "outbox", "offsets", "signals"}
+
+
+class Signals(Model):
+    """Where Debezium's signals come from: to read tables again, to pause, resume or stop that, to write into the log.
+
+    Whoever may write there may have this pipeline's role run a snapshot's filter, in a read-only transaction.
+    """
+
+    table: str | None = None
+    """The signal table, `schema.table`: what is inserted into its columns id, type and data is a signal. Its rows are
+    delivered only where `source.postgres.tables` names it too."""
+    topic: str | None = None
+    """The signal topic: its messages whose key is the pipeline's name."""
+    brokers: str | None = None
+    """Those of the signal topic. Default: the sink's."""
+    options: Options = {}
+    """librdkafka settings of the connection to them (`security.protocol`, `sasl.*`, `ssl.*` …). Where the brokers are
+    the sink's, its own hold too."""
+    group: str | None = None
+    """Consumer group that keeps the topic's offset. Default `pycdc-signals-{name}`."""
+
+    _secret_options = field_validator("options", mode="before")(_kept_secret)
+
+    @field_validator("table")
+    @classmethod
+    def _one_table(cls, value: str | None) -> str | None:
+        if value is not None and ("*" in value or value.count(".") > 1 or not all(value.split("."))):
+            raise Refused("is not the name of one table", "write it as `schema.table`")
+        return value
+
+    @property
+    def schema_and_table(self) -> tuple[str, str] | None:
+        """The table by schema and name; a name alone is in `public`."""
+        if self.table is None:
+            return None
+        schema, dot, name = self.table.partition(".")
+        return (schema, name) if dot else ("public", schema)
 
 
 class Config(Model):
@@ -981,6 +1019,8 @@ class Config(Model):
     """Rows without an envelope. Default: with it."""
     outbox: Outbox | None = None
     """Events from an outbox table. Default: its rows are like those of other tables."""
+    signals: Signals = Signals()
+    """Where Debezium's signals come from. Default: nowhere; `pycdc snapshot` needs none."""
     offsets: Offsets | None = None
     """Where the position is stored. Default: with a Kafka sink a topic of the same cluster, otherwise nowhere, and each
     start begins with what the slot holds."""
@@ -1037,6 +1077,12 @@ class Config(Model):
                     "has a transform with on_error: dead_letter, and no Kafka to send dead letters to",
                     "set `on_error: stop`, or let the function return None for what it cannot do",
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _signals_from_somewhere(self) -> Config:
+        if self.signals.topic is not None and self.signals.brokers is None and self.sink.kafka is None:
+            raise Refused("has a signal topic without brokers, and the sink is not Kafka", "set signals.brokers")
         return self
 
     @property

@@ -18,6 +18,8 @@ from typing import Any
 
 import pycdc
 from pycdc.connectors.kafka.connector import KafkaConnector
+from pycdc.connectors.kafka.signal_topic import SignalTopic
+from pycdc.connectors.postgres import signals
 from pycdc.connectors.postgres.admin import Admin
 from pycdc.connectors.postgres.backfill import Backfill
 from pycdc.connectors.postgres.backlog import Backlog
@@ -56,6 +58,12 @@ SNAPSHOT_POINTS: dict[str, tuple[Any, str, str]] = {
     "after progress was stored": (KafkaOffsetStore, "store", AFTER),
 }
 
+SIGNAL_POINTS: dict[str, tuple[Any, str, str]] = {
+    "before a signal is passed on": (signals, "pass_on", BEFORE),
+    "after a signal was passed on": (SignalTopic, "_hear", AFTER),
+    "after its offset was committed": (SignalTopic, "_commit", AFTER),
+}
+
 REVERSE_POINTS: dict[str, tuple[Any, str, str]] = {
     "before the rows are written": (PostgresSink, "_run", BEFORE),
     "after the rows, before the commit": (PostgresSink, "_run", AFTER),
@@ -65,7 +73,7 @@ REVERSE_POINTS: dict[str, tuple[Any, str, str]] = {
 
 
 def arm(point: str, count: int) -> None:
-    owner, name, when = (POINTS | SNAPSHOT_POINTS | REVERSE_POINTS)[point]
+    owner, name, when = (POINTS | SNAPSHOT_POINTS | SIGNAL_POINTS | REVERSE_POINTS)[point]
     original: Callable[..., Any] = getattr(owner, name)
     passed = 0
 

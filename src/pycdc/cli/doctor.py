@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 
 import click
 
+from pycdc.build import signal_client
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
+from pycdc.cli.checks import signals
 from pycdc.cli.checks.kafka import topic_findings
 from pycdc.cli.checks.publication import publication_findings
 from pycdc.cli.checks.routes import source_findings, target_findings
@@ -19,10 +21,11 @@ from pycdc.cli.checks.tables import identity_findings, match_findings, reading_f
 from pycdc.cli.checks.transforms import function_findings, pattern_findings, reshaping
 from pycdc.cli.findings import Finding, Status, from_error, ok, show, warning
 from pycdc.cli.position import compared, stored_position
-from pycdc.config import Config, PostgresSink, Registry
+from pycdc.config import Config, PostgresSink, Registry, Topics
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import ServerFacts, SlotFacts, TableFacts, TableRef
 from pycdc.connectors.postgres.relations import Relations
+from pycdc.connectors.postgres.signal_table import signal_table
 from pycdc.connectors.postgres.survey import RoleFacts, Survey, TableRights
 from pycdc.errors import PycdcError
 from pycdc.lag.topics import topics_of
@@ -118,6 +121,9 @@ def _diagnose_capture(config: Config) -> Iterator[Finding]:
             yield from _group("tables", _tables(config, catalog, source))
             yield from _group("transforms", pattern_findings(config, source.tables))
             yield from _group("publication", _publication(config, catalog, source))
+            survey = Survey(config.capture.dsn.get_secret_value())
+            yield from _group("signals", signals.table_findings(config, catalog, survey))
+        yield from _group("signals", signals.topic_findings(config, lambda: _signal_survey(config)))
         brokers_answer = True
         for finding in _group("kafka", _kafka(config, source)):
             brokers_answer = brokers_answer and finding.path != "sink.kafka.brokers"
@@ -197,7 +203,16 @@ def _plan_errors(config: Config, relations: Relations, facts: list[TableFacts]) 
 
 def _publication(config: Config, catalog: Catalog, source: Source) -> Iterator[Finding]:
     present = catalog.publication(config.publication)
-    yield from publication_findings(config, present, source.tables, source.role, source.rights)
+    signalling = signal_table(config, catalog)
+    tables, rights = source.tables, source.rights
+    if signalling is not None and signalling not in tables:
+        tables = [*tables, signalling]
+        rights = rights | Survey(config.capture.dsn.get_secret_value()).tables([signalling.oid])
+    yield from publication_findings(config, present, tables, source.role, rights)
+
+
+def _signal_survey(config: Config) -> TopicSurvey:
+    return TopicSurvey(signal_client(config), Topics())
 
 
 def _kafka(config: Config, source: Source | None) -> Iterator[Finding]:

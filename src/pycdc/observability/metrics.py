@@ -138,4 +138,9 @@ class PipelineCollector(Collector):
             done.add_metric([table.table], table.done)
             estimated.add_metric([table.table], table.estimated)
             finished.add_metric([table.table], float(table.finished))
-        yield from (done, estimated, finished, left)
+        signals = CounterMetricFamily(
+            "pycdc_signals", "Signals by channel, obeyed or refused.", labels=["channel", "outcome"]
+        )
+        for labels, count in self._progress.signals.copy().items():
+            signals.add_metric(labels, count)
+        yield from (done, estimated, finished, left, signals)

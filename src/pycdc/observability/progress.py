@@ -80,6 +80,7 @@ class Progress:
     last_delivery   monotonic time at which the sink last took a batch or was not needed
     slot_retained   bytes of WAL that the slot holds back, None where nobody measures it
     slot_state      the slot's wal_status (reserved, extended, unreserved, lost), None likewise
+    signals         that came, by channel (command, table, topic) and whether they were obeyed
     refused         tables whose schema the registry refuses at present, and how it differs from the one before
     parked_rows     records of such tables, by table, that went to the dead letters instead
 
@@ -114,6 +115,7 @@ class Progress:
     refused: dict[str, str] = field(default_factory=dict)
     parked_rows: dict[str, int] = field(default_factory=dict)
     unknown_types: dict[tuple[str, str], int] = field(default_factory=dict)
+    signals: Counter[tuple[str, str]] = field(default_factory=Counter)
     snapshot: list[TableSnapshot] = field(default_factory=list)
     last_error: str | None = None
     last_message: float = 0.0
@@ -147,6 +149,10 @@ class Progress:
     def became_null(self, table: str, column: str) -> None:
         """Count a value that has no representation and was written as NULL."""
         self.nulled[table, column] = self.nulled.get((table, column), 0) + 1
+
+    def signal(self, channel: str, outcome: str) -> None:
+        """Count a signal that came by the command, the table or the topic, and was obeyed or refused."""
+        self.signals[channel, outcome] += 1
 
     def dead_letter(self, table: str) -> None:
         """Count a change that a transform failed at."""

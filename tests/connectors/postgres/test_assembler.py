@@ -317,3 +317,32 @@ def test_changes_are_counted_by_table_and_operation_over_all_runs() -> None:
         ("public.t", "d", 1),
         ("public.t", "t", 1),
     ]
+
+
+def test_rows_inserted_into_the_signal_table_are_notes_between_the_runs_and_nothing_of_it_is_delivered() -> None:
+    """Those only: neither what is updated there, nor what came before the start, nor what the way back wrote."""
+    assembler = Assembler(
+        table_of, Lsn(50), marks=True, signals=("public", "ignored"), foreign=lambda pipeline: pipeline == "back"
+    )
+    written = [IGNORED, frames.insert(3, [b"1"]), frames.update(3, [b"2"]), frames.insert(3, [b"3"])]
+    feed(assembler, frames.begin(40), *written, frames.commit(40, 50))
+    feed(assembler, frames.begin(60), MARK, *written, frames.commit(60, 70))
+    assert assembler.notes == []
+    alone = feed(assembler, frames.begin(80), *written, frames.commit(80, 90))
+    assert alone.runs == [], "a transaction of signals alone is not announced"
+    assert [(note.run, note.content[-1:], note.inserted) for note in assembler.notes] == [
+        (0, b"1", True),
+        (0, b"3", True),
+    ]
+    assembler.notes.clear()
+    both = feed(assembler, frames.begin(100), TABLE, frames.insert(1, [b"1"]), *written[1:], frames.insert(1, [b"4"]))
+    both_end = feed(assembler, frames.insert(3, [b"5"]), frames.commit(100, 110))
+    assert [run.op for run in (*both.runs, *both_end.runs)] == [Op.BEGIN, Op.CREATE, Op.CREATE, Op.END]
+    assert [(note.run, note.content[-1:]) for note in assembler.notes] == [(2, b"1"), (2, b"3"), (0, b"5")]
+
+
+def test_a_signal_table_that_is_captured_is_delivered_and_noted() -> None:
+    assembler = Assembler(table_of, Lsn(0), signals=("public", "t"))
+    batch = feed(assembler, frames.begin(80), TABLE, *[frames.insert(1, [b"%d" % n]) for n in range(3)])
+    assert len(batch) == 3
+    assert [(note.run, note.content[-1:]) for note in assembler.notes] == [(1, b"0"), (1, b"1"), (1, b"2")]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pycdc.connectors.postgres import signals
+from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.connectors.postgres.debezium_signals import DebeziumSignal
+from pycdc.connectors.postgres.facts import SlotFacts
 from pycdc.connectors.postgres.signals import Signal, ask
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.model import Op
@@ -114,3 +119,30 @@ def test_wishes_that_nobody_could_fulfil_are_refused_at_once(database: str, pipe
     other = config_for(database, slot="never_made")
     with pytest.raises(EnvironmentNotReady, match="slot never_made does not exist"):
         ask(other, Signal("snapshot", ("orders",)))
+
+
+def test_who_asks_while_the_slot_is_being_made_is_told_so(
+    database: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What commits before a slot's consistent point is never decoded: the wish would be lost."""
+    slot = Catalog.slot
+
+    def unfinished(self: Catalog, name: str) -> SlotFacts | None:
+        found = slot(self, name)
+        return None if found is None else replace(found, confirmed_flush=None)
+
+    monkeypatch.setattr(Catalog, "slot", unfinished)
+    with pytest.raises(EnvironmentNotReady, match="still being made"):
+        ask(pipeline.config, Signal("snapshot", ("orders",)))
+    with pytest.raises(EnvironmentNotReady, match="still being made"):
+        signals.pass_on(pipeline.config, DebeziumSignal("topic-0-7", "pause-snapshot", "{}", "topic"))
+
+
+def test_what_a_stranger_writes_under_our_prefix_stops_nothing(database: str, pipeline: Pipeline) -> None:
+    for content in (
+        "repeat('[', 100000)",
+        """'{"signal": "{}", "hmac": "\\ud800"}'""",
+        """'{"signal": "\\ud800", "hmac": ""}'""",
+    ):
+        execute(database, f"SELECT pg_logical_emit_message(true, 'pycdc.snapshot', {content})")
+    assert pipeline.run(write_last(database))

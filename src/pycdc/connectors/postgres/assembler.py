@@ -39,11 +39,13 @@ _commit = Struct(f">{HEADER + 1}xBQQq").unpack
 
 
 class Note(NamedTuple):
-    """A signal or mark of `signals`, before the batch's run of that number."""
+    """A signal or mark of `signals`, before the batch's run of that number; or the frame of a row that was `inserted`
+    into the signal table."""
 
     run: int
     content: bytes
     lsn: Lsn
+    inserted: bool = False
 
 
 class Assembler:
@@ -51,8 +53,9 @@ class Assembler:
 
     `relation` turns a Relation message into a table version, None for a table whose rows are not delivered.
     `foreign` says of a pipeline's name whether its writes are dropped; `by_table`: only those to the tables that its
-    mark names. `messages`: deliver logical messages. `notes` collects what is meant for the connector, whose business
-    it is to take them out; `recent` has the ids of the last transactions that were read.
+    mark names. `messages`: deliver logical messages. `signals` is schema and name of the signal table. `notes` collects
+    what is meant for the connector, whose business it is to take them out; `recent` has the ids of the last
+    transactions that were read.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Assembler:
         messages: bool = True,
         foreign: Callable[[str], bool] = lambda pipeline: False,
         by_table: bool = False,
+        signals: tuple[str, str] | None = None,
     ) -> None:
         self._relation = relation
         self._tables: dict[bytes, Table | None] = {}
@@ -74,6 +78,8 @@ class Assembler:
         self._messages = messages
         self._foreign = foreign
         self._by_table = by_table
+        self._signals = signals
+        self._signal_oids: set[bytes] = set()
         self._left_out: frozenset[str] = frozenset()
         self._transaction: Transaction | None = None
         self._delivered = False
@@ -85,6 +91,7 @@ class Assembler:
         self._noted = False
         self._last_commit = int(last_commit)
         self._committed = 0
+        self._signalling = False
         self.notes: list[Note] = []
         self.recent: deque[int] = deque(maxlen=_RECENT)
 
@@ -134,6 +141,7 @@ class Assembler:
         if transaction is None:
             raise ProtocolError("row outside of a transaction")
         self._head, self._frames = kind, [frame]
+        self._signalling = op is Op.CREATE and not self._skipping and kind[1:] in self._signal_oids
         if table is None or self._skipping or (self._left_out and str(table) in self._left_out):
             self._run = None
             return
@@ -152,6 +160,12 @@ class Assembler:
             if transaction.counts is not None:
                 table = str(run.table)
                 transaction.counts[table] = transaction.counts.get(table, 0) + count
+        if self._signalling:
+            self._noted, self._signalling = True, False
+            self.notes += [
+                Note(len(batch.runs), frame, Lsn(int.from_bytes(frame[1:9], "big")), inserted=True)
+                for frame in self._frames
+            ]
         self._head, self._frames, self._run = _NO_RUN, [], None
 
     def _control(self, frame: bytes, batch: Batch) -> None:
@@ -171,8 +185,7 @@ class Assembler:
     def _decoded(self, frame: bytes, batch: Batch) -> None:
         message = pgoutput.decode(frame, HEADER)
         if isinstance(message, pgoutput.Relation):
-            self._tables[message.oid.to_bytes(4, "big")] = self._relation(message)
-            self._kinds.clear()
+            self._relation_described(message)
         elif isinstance(message, pgoutput.Truncate):
             self._truncate(message, frame, batch)
         elif isinstance(message, pgoutput.Message):
@@ -185,6 +198,14 @@ class Assembler:
         elif not isinstance(message, pgoutput.Type):
             letter = chr(frame[HEADER])
             raise ProtocolError(f"message {letter!r} although neither streaming nor two_phase was asked for")
+
+    def _relation_described(self, message: pgoutput.Relation) -> None:
+        oid = message.oid.to_bytes(4, "big")
+        self._tables[oid] = self._relation(message)
+        self._kinds.clear()
+        self._signal_oids.discard(oid)
+        if (message.namespace, message.name) == self._signals:
+            self._signal_oids.add(oid)
 
     def _begin(self, final_lsn: int, commit_time: int, xid: int) -> None:
         if self._transaction is not None:

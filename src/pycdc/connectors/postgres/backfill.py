@@ -17,6 +17,7 @@ from pycdc.connectors.postgres.assembler import Assembler, Note
 from pycdc.connectors.postgres.backlog import Backlog, Reading
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.chunks import ChunkReader, some
+from pycdc.connectors.postgres.desk import Outcome, SignalDesk
 from pycdc.connectors.postgres.facts import CopySource, TableRef
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.snapshot import Part
@@ -49,14 +50,16 @@ class Backfill:
         choose: Callable[[signals.Signal], list[Reading]],
     ) -> None:
         self._config = config
-        self._dsn = config.capture.dsn.get_secret_value()
         self._catalog = catalog
         self._relations = relations
         self._progress = progress
-        self._choose = choose
+        self._desk = SignalDesk(config, catalog, backlog, progress, choose)
         self._rows = config.capture.snapshot_chunk
         self._reader = ChunkReader(
-            self._dsn, config.slot, config.values.encoding_errors == "replace", config.capture.max_batch_bytes
+            config.capture.dsn.get_secret_value(),
+            config.slot,
+            config.values.encoding_errors == "replace",
+            config.capture.max_batch_bytes,
         )
         self._window: Window | None = None
         self._source: CopySource | None = None
@@ -114,6 +117,7 @@ class Backfill:
             self._reader.end()
             return False
         moment = Transaction(None, lsn, time.time_ns() // 1000)
+        self._restart_unless_in_place(reading, ref, source)
         self._source = source
         self._window = Window(number, reading, table, visibility, moment, [], last=True)
         self._whole_table_placed = False
@@ -124,6 +128,15 @@ class Backfill:
                 self._window = None
                 self._give_up(reading, error)
         return True
+
+    def _restart_unless_in_place(self, reading: Reading, ref: TableRef, source: CopySource) -> None:
+        """A key that was delivered is a place in the table that it is of, and in the order of its key."""
+        by = None if source.keyset is None else f"{ref.oid}: {source.keyset.order_name}"
+        if reading.after is not None and reading.by is not None and reading.by != by:
+            log.warning("a table or its key was changed while it was read; it is read again", table=str(reading))
+            self.backlog.restart(reading)
+            self._show([reading])
+        reading.by = by
 
     def _give_up(self, reading: Reading, error: PycdcError) -> None:
         """A wish that cannot be fulfilled, such as a condition that divides by zero, must not stop the stream."""
@@ -180,11 +193,14 @@ class Backfill:
         return run.table.oid == window.table.oid and window.visibility.sees(run.transaction.xid)
 
     def _note(self, note: Note, runs: list[Run]) -> Iterator[Batch]:
+        if note.inserted:
+            self._follow(self._desk.inserted(note))
+            return
         document = signals.content(note.content)
         if self._window is not None and document.get("chunk") == self._window.id:
             yield from self._at_mark(self._window, runs)
         elif "signal" in document:
-            self._obey(document)
+            self._follow(self._desk.sent(document, note))
 
     def _at_mark(self, window: Window, runs: list[Run]) -> Iterator[Batch]:
         source, reading = self._source, window.reading
@@ -239,25 +255,10 @@ class Backfill:
 
     # -- signals
 
-    def _obey(self, document: dict[str, object]) -> None:
-        signal = signals.verified(document, self._config.slot, self._dsn)
-        if signal is None:
-            log.debug("a signal is not for this pipeline, or not signed by its configuration")
-            return
-        log.info("a signal came", action=signal.action, id=signal.id, tables=list(signal.tables))
-        if signal.action in ("pause", "resume"):
-            self.backlog.pause(signal.action == "pause")
-            return
-        chosen = self._choose(signal)
-        if signal.action == "snapshot":
-            self.backlog.add(chosen)
-            self._show(chosen)
-            if not chosen:
-                log.warning("a signal names no captured table", id=signal.id, tables=list(signal.tables))
-            return
-        named = {(reading.schema, reading.name) for reading in chosen}
-        for gone in self.backlog.cancel(r for r in self.backlog if not signal.tables or (r.schema, r.name) in named):
-            self._shown.pop(gone)
+    def _follow(self, outcome: Outcome) -> None:
+        self._show(list(outcome.added))
+        for gone in outcome.gone:
+            self._shown.pop(gone, None)
             log.info("cancelled the snapshot of a table", table=str(gone), rows=gone.rows)
 
     # -- progress

@@ -20,7 +20,8 @@ INITIAL: Final = ""
 class Reading:
     """A table still to be read: behind the key `after`, where that is known, and under the condition `where`.
 
-    `rows` were delivered so far. `request` is the id of the signal that asked.
+    `rows` were delivered so far. `request` is the id of the signal that asked. `by` names the table's identity and the
+    order that `after` is a place in; None where nobody noted it.
     """
 
     schema: str
@@ -29,6 +30,7 @@ class Reading:
     rows: int = 0
     where: str | None = field(default=None, repr=False)
     request: str = INITIAL
+    by: str | None = None
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -80,6 +82,12 @@ class Backlog:
         self._documents[reading] = _document(reading)
         self._changed()
 
+    def restart(self, reading: Reading) -> None:
+        """Read the table from its beginning: what was delivered of it says nothing of the rest."""
+        reading.after, reading.rows = None, 0
+        self._documents[reading] = _document(reading)
+        self._changed()
+
     def finish(self, reading: Reading) -> None:
         del self._documents[reading]
         self._changed()
@@ -103,6 +111,8 @@ def _document(reading: Reading) -> dict[str, Any]:
     if reading.after is not None:
         # Texts of a database in SQL_ASCII need not be UTF-8.
         document["after"] = [text.decode("utf-8", "surrogateescape") for text in reading.after]
+        if reading.by is not None:
+            document["by"] = reading.by
     if reading.rows:
         document["rows"] = reading.rows
     if reading.where is not None:
@@ -122,4 +132,5 @@ def _reading(document: Mapping[str, Any]) -> Reading:
         document.get("rows", 0),
         document.get("where"),
         document.get("request", INITIAL),
+        document.get("by"),
     )

@@ -33,6 +33,7 @@ from pycdc.connectors.postgres.identity import Decision, Start, check_start, sou
 from pycdc.connectors.postgres.pinned import PinnedSnapshot
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.replication import ReplicationStream
+from pycdc.connectors.postgres.signal_table import with_signal_table
 from pycdc.connectors.postgres.signals import Signal
 from pycdc.errors import EnvironmentNotReady, OtherSource, PositionGap
 from pycdc.interfaces import Checkpoint
@@ -73,7 +74,7 @@ class PostgresConnector:
     def batches(self, start: Checkpoint | None) -> Iterator[Batch | None]:
         """See `Connector.batches`. A transaction that was half yielded when the connection broke is yielded again."""
         tables = self._tables()
-        self._ensure_publication(tables)
+        self._ensure_publication(with_signal_table(self._config, self._catalog, tables))
         decision = self._decide(start)
         begin, last_commit = decision.lsn, NOWHERE if start is None else start.last_commit
         self._backlog = self._left_to_read(start, decision, tables)
@@ -244,6 +245,7 @@ class PostgresConnector:
             messages=source.messages,
             foreign=partial(names_any, source.skip_origins),
             by_table=source.skip_scope == "tables",
+            signals=self._config.signals.schema_and_table,
         )
         log.info("streaming", slot=self._config.slot, start=str(begin))
         position = begin

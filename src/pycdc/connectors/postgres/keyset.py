@@ -20,14 +20,16 @@ Key = tuple[bytes, ...]
 
 COLUMNS: Final = """
 WITH RECURSIVE resolved AS (
-    SELECT a.attname AS name, t.oid, t.typtype, t.typbasetype
+    SELECT a.attname AS name, t.oid, t.typtype, t.typbasetype, a.attcollation
       FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
      WHERE a.attrelid = %(oid)s::int8::oid AND a.attname = ANY (%(names)s)
      UNION ALL
-    SELECT r.name, t.oid, t.typtype, t.typbasetype FROM resolved r JOIN pg_type t ON t.oid = r.typbasetype
+    SELECT r.name, t.oid, t.typtype, t.typbasetype, r.attcollation
+      FROM resolved r JOIN pg_type t ON t.oid = r.typbasetype
      WHERE r.typtype = 'd')
 SELECT r.name, tn.nspname AS type_schema, t.typname AS type,
-       COALESCE(op.schema, 'pg_catalog') AS operator_schema, COALESCE(op.name, '>') AS operator
+       COALESCE(op.schema, 'pg_catalog') AS operator_schema, COALESCE(op.name, '>') AS operator,
+       r.attcollation::int8 AS collation
   FROM resolved r JOIN pg_type t ON t.oid = r.oid JOIN pg_namespace tn ON tn.oid = t.typnamespace
        LEFT JOIN LATERAL (
            SELECT n.nspname AS schema, o.oprname AS name
@@ -49,6 +51,7 @@ class KeyColumn:
     type: str
     operator_schema: str = "pg_catalog"
     operator: str = ">"
+    collation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,13 @@ class Keyset:
 
     columns: tuple[KeyColumn, ...]
     places: tuple[int, ...]
+
+    @property
+    def order_name(self) -> str:
+        """A name for the order of the rows: where it differs, a key says nothing of what lies behind it."""
+        return ", ".join(
+            f"{column.name} {column.type_schema}.{column.type} {column.collation}" for column in self.columns
+        )
 
     def of_line(self, line: bytes) -> Key:
         """The key of a line of COPY text."""

@@ -3,6 +3,7 @@
 Anybody who may connect to a database may write such messages, so they carry an HMAC by the password of the source's
 dsn: sender and pipeline have the same configuration. A condition of a snapshot is SQL that the pipeline's role runs.
 The same prefix carries the marks by which a pipeline knows again where it read a chunk of rows; these are its own.
+What comes by a signal topic is passed on in the same way, and so has its place in the stream too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from psycopg import conninfo
 
 from pycdc.config import Config
 from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.connectors.postgres.debezium_signals import DebeziumSignal
+from pycdc.connectors.postgres.facts import SlotFacts
 from pycdc.connectors.postgres.session import connect, translate
 from pycdc.connectors.postgres.snapshot import check_condition
 from pycdc.errors import ConfigError, EnvironmentNotReady
@@ -27,6 +30,7 @@ from pycdc.model import Lsn
 
 PREFIX: Final = "pycdc.snapshot"
 Action = Literal["snapshot", "pause", "resume", "cancel"]
+_DEBEZIUM: Final = "debezium"
 _EMIT: Final = "SELECT pg_logical_emit_message(true, %s, %s)::text"
 _FLUSH: Final = "SET synchronous_commit = local"
 """Only flushed WAL is sent; what standbys have of it does not matter."""
@@ -42,28 +46,27 @@ class Signal:
     id: str = field(default_factory=lambda: uuid4().hex)
 
 
-def sign(signal: Signal, slot: str, dsn: str) -> str:
+def sign(signal: Signal | DebeziumSignal, slot: str, dsn: str) -> str:
     """The content of the message for the pipeline that reads `slot`."""
-    body = json.dumps(
-        {
-            "slot": slot,
-            "id": signal.id,
-            "action": signal.action,
-            "tables": list(signal.tables),
-            "where": signal.where,
-        }
-    )
+    said: dict[str, Any] = {"slot": slot, "id": signal.id}
+    if isinstance(signal, Signal):
+        said |= {"action": signal.action, "tables": list(signal.tables), "where": signal.where}
+    else:
+        said |= {"action": _DEBEZIUM, "type": signal.type, "data": signal.data}
+    body = json.dumps(said)
     return json.dumps({"signal": body, "hmac": _digest(body, dsn)})
 
 
-def verified(document: dict[str, Any], slot: str, dsn: str) -> Signal | None:
+def verified(document: dict[str, Any], slot: str, dsn: str) -> Signal | DebeziumSignal | None:
     """The signal for the reader of `slot`; None for another's, and for what was not signed by our configuration."""
     body, digest = document.get("signal"), document.get("hmac")
     if not isinstance(body, str) or not isinstance(digest, str):
         return None
-    if not hmac.compare_digest(digest.encode(), _digest(body, dsn).encode()):
+    if not hmac.compare_digest(_bytes(digest), _bytes(_digest(body, dsn))):
         return None
     content = json.loads(body)
+    if content["slot"] == slot and content["action"] == _DEBEZIUM:
+        return DebeziumSignal(content["id"], content["type"], content["data"], "topic")
     if content["slot"] != slot or content["action"] not in get_args(Action):
         return None
     return Signal(content["action"], tuple(content["tables"]), content["where"], content["id"])
@@ -77,12 +80,12 @@ def content(data: bytes) -> dict[str, Any]:
     """What a message with our prefix says; nothing where it is none of ours."""
     try:
         document = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 
 
-def send(dsn: str, slot: str, signals: Sequence[Signal]) -> Lsn:
+def send(dsn: str, slot: str, signals: Sequence[Signal | DebeziumSignal]) -> Lsn:
     """Write the signals into the WAL; return where. The pipeline need not run. Raises PycdcError."""
     with connect(dsn) as connection:
         try:
@@ -115,14 +118,37 @@ def ask(config: Config, signal: Signal) -> bool:
                 raise ConfigError(f"{pattern} is not a captured table", hint="name one of source.postgres.tables")
             if signal.where is not None:
                 check_condition(dsn, named[0].schema, named[0].name, signal.where)
-    if slot is None:
-        raise EnvironmentNotReady(f"slot {config.slot} does not exist", hint="start the pipeline: `pycdc run`")
+    active = _require_hearing(config.slot, slot).active_pid
     send(dsn, config.slot, [signal])
-    return slot.active_pid is not None
+    return active is not None
+
+
+def pass_on(config: Config, signal: DebeziumSignal) -> None:
+    """Give a signal of the topic its place in the stream. Raises PycdcError where nobody would ever hear it."""
+    dsn = config.capture.dsn.get_secret_value()
+    with Catalog(dsn) as catalog:
+        _require_hearing(config.slot, catalog.slot(config.slot))
+    send(dsn, config.slot, [signal])
+
+
+def _require_hearing(name: str, slot: SlotFacts | None) -> SlotFacts:
+    """What commits before a slot has its consistent point is never decoded."""
+    if slot is None:
+        raise EnvironmentNotReady(f"slot {name} does not exist", hint="start the pipeline: `pycdc run`")
+    if slot.confirmed_flush is None:
+        raise EnvironmentNotReady(
+            f"slot {name} is still being made", hint="wait until the transactions that it waits for have ended"
+        )
+    return slot
 
 
 def _digest(body: str, dsn: str) -> str:
     parameters = conninfo.conninfo_to_dict(dsn)
     # Without a password everybody who is let in by the same rule of pg_hba.conf may sign.
     secret = str(parameters.get("password") or parameters.get("user") or "")
-    return hmac.new(b"pycdc.snapshot\0" + secret.encode(), body.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(b"pycdc.snapshot\0" + secret.encode(), _bytes(body), hashlib.sha256).hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    """Of any text that JSON can spell, also of what is no Unicode."""
+    return text.encode("utf-8", "surrogatepass")

@@ -119,6 +119,8 @@ def check_condition(dsn: str, schema: str, name: str, where: str) -> None:
             connection.execute("SET default_transaction_read_only = on")
             connection.execute(query)
         except psycopg.Error as error:
+            if translate(error).retry:
+                raise translate(error) from None
             raise ConfigError(
                 f"the condition does not fit {schema}.{name} (SQLSTATE {error.sqlstate}): {error.diag.message_primary}",
                 hint="write what may follow WHERE; functions and types that are not built in need their schema",

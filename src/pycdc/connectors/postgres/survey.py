@@ -67,6 +67,10 @@ class Survey:
     def role(self) -> RoleFacts:
         return RoleFacts(**self._rows(_ROLE)[0])
 
+    def open_to_all(self, oid: int) -> bool:
+        """Whether PUBLIC, and so every role, may insert into a table."""
+        return bool(self._rows("SELECT has_table_privilege('public', %s::int8::oid, 'INSERT') AS may", [oid])[0]["may"])
+
     def clock_ahead(self) -> float:
         """Seconds that the server's clock is ahead of ours; uncertain by the time of a round trip."""
         connection = connect(self._dsn)
