@@ -1,10 +1,11 @@
 """Whether speed depends on how many tables there are, how large transactions are, and how wide rows are.
 
-    python -m benchmarks.growth [--rows 500000] [--runs 3] [--series tables,transactions,columns,bytes] [--sink null]
+    python -m benchmarks.growth [--rows 500000] [--runs 3] [--series tables,turns,transactions,…] [--sink null]
 
-Tables: the same rows spread over 1 to 1,000 tables, transactions of 100 rows taking turns. Transactions: 10 to
-1,000,000 rows each. Columns: 8, 30 and 100 of them. Bytes: one text column of 100 B to 10 kB. pycdc alone, by default
-into a sink that serialises and throws away, so that the broker is not what grows.
+Tables: the same rows spread over 1 to 1,000 tables, transactions of 100 rows taking turns. Turns: transactions of 1,000
+rows, in which each row is another table's than the one before. Transactions: 10 to 1,000,000 rows each; singles: one
+row, which brings a Begin and a Commit of its own. Columns: 8, 30 and 100 of them. Bytes: one text column of 100 B to
+10 kB. pycdc alone, by default into a sink that serialises and throws away, so that the broker is not what grows.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TABLES = (1, 10, 100, 1000)
 TRANSACTIONS = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
 COLUMNS = (8, 30, 100)
 BYTES = (100, 1_000, 10_000)
-SERIES = ("tables", "transactions", "columns", "bytes")
+SERIES = ("tables", "turns", "transactions", "singles", "columns", "bytes")
 WARM = 0.2
 
 
@@ -49,6 +50,14 @@ def measure(rig: Rig, *, rows: int, runs: int, series: tuple[str, ...] = SERIES,
         # Every table has to be met before the clock starts: the first sight of one costs a look into the catalog.
         "tables": lambda: _flat(
             "tables", [(n, _rates(rig, _spread(rig, n, rows, runs), rows, sink)) for n in TABLES if 500 * n <= rows]
+        ),
+        "turns": lambda: _flat(
+            "tables, a row each in turn",
+            [(n, _rates(rig, _in_turn(rig, n, rows, runs), rows, sink)) for n in TABLES if 500 * n <= rows],
+        ),
+        "singles": lambda: _times(
+            "time an event of a transaction of one row takes, against one of 1,000",
+            [(n, _rates(rig, _written(rig, NARROW, rows // 4, runs, n), rows // 4, sink)) for n in (1000, 1)],
         ),
         "transactions": lambda: _flat(
             "rows a transaction",
@@ -77,16 +86,33 @@ def _written(rig: Rig, shape: Shape, rows: int, runs: int, per_transaction: int)
 
 
 def _spread(rig: Rig, tables: int, rows: int, runs: int) -> tuple[str, list[str]]:
-    dsn, slots = rig.database(), _slots(rig, f"tables_{tables}", runs)
+    dsn, slots = _tables(rig, f"tables_{tables}", tables, runs)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for turn, first in enumerate(range(1, rows + 1, 100)):
+            statement = NARROW.insert.replace("orders", f"orders_{turn % tables}")
+            connection.execute(statement.encode(), {"first": first, "last": min(rows, first + 99)})
+    return dsn, slots
+
+
+def _in_turn(rig: Rig, tables: int, rows: int, runs: int) -> tuple[str, list[str]]:
+    dsn, slots = _tables(rig, f"turns_{tables}", tables, runs)
+    insert = NARROW.insert.replace("orders", "%1$I").replace("%(first)s", "%2$s").replace("%(last)s", "%2$s")
+    body = f"FOR i IN first..last LOOP EXECUTE format($f${insert}$f$, 'orders_' || i % {tables}, i)"
+    turn = f"CREATE PROCEDURE turn(first bigint, last bigint) LANGUAGE plpgsql AS $$BEGIN {body}; END LOOP; END$$"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(turn.encode())
+    write(dsn, "CALL turn(%(first)s, %(last)s)", rows)
+    return dsn, slots
+
+
+def _tables(rig: Rig, name: str, tables: int, runs: int) -> tuple[str, list[str]]:
+    """A database with so many tables like `orders`, and slots."""
+    dsn, slots = rig.database(), _slots(rig, name, runs)
     with psycopg.connect(dsn, autocommit=True) as connection:
         for number in range(tables):
             connection.execute(NARROW.table.replace("orders", f"orders_{number}").encode())
         connection.execute(f"CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES".encode())
     make_slots(dsn, slots)
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        for turn, first in enumerate(range(1, rows + 1, 100)):
-            statement = NARROW.insert.replace("orders", f"orders_{turn % tables}")
-            connection.execute(statement.encode(), {"first": first, "last": min(rows, first + 99)})
     return dsn, slots
 
 
@@ -128,16 +154,20 @@ def _flat(what: str, measured: list[tuple[int, list[float]]]) -> Figure:
 
 def _linear(what: str, measured: list[tuple[int, list[float]]]) -> Figure:
     """Time an event should grow no faster than the row."""
+    factor = measured[-1][0] / measured[0][0]
+    goal = {"target": f"≤ {factor:.3g} (linear)", "limit": round(factor, 2), "compare": "at most"}
+    return _times(f"time an event grows by, for {factor:.3g} times the {what}", measured, **goal)
+
+
+def _times(name: str, measured: list[tuple[int, list[float]]], **goal: Any) -> Figure:
+    """The last against the first."""
     medians = [(float(n), statistics.median(rates)) for n, rates in measured]
-    (narrow, fast), (broad, slow) = medians[0], medians[-1]
     return Figure(
-        f"time an event grows by, for {broad / narrow:.3g} times the {what}",
+        name,
         "times",
-        round(fast / slow, 2),
+        round(medians[0][1] / medians[-1][1], 2),
         better="less",
-        target=f"≤ {broad / narrow:.3g} (linear)",
-        limit=round(broad / narrow, 2),
-        compare="at most",
+        **goal,
         runs={f"{n:,}": rates for n, rates in measured},
         points={"events/s": medians},
         notes=", ".join(f"{n:,.0f}: {rate:,.0f}/s" for n, rate in medians),

@@ -356,8 +356,12 @@ class Batch:
 
     def counts(self) -> Iterator[tuple[str, str, int]]:
         """Table (or ``message``), operation, and how many changes; a pair may come several times."""
+        counted: dict[tuple[Table | None, Op], int] = {}
         for run in self.runs:
-            if run.op is not Op.BEGIN and run.op is not Op.END:
-                yield str(run.table) if run.table is not None else "message", run.op.value, len(run.frames)
+            kind = run.table, run.op
+            counted[kind] = counted.get(kind, 0) + len(run.frames)
+        for (table, op), count in counted.items():
+            if op is not Op.BEGIN and op is not Op.END:
+                yield str(table) if table is not None else "message", op.value, count
         for rows in self.encoded:
             yield str(rows.table), Op.READ.value, rows.rows

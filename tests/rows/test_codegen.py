@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 
 import pytest
 
 from pycdc.config import Compatibility, Values
-from pycdc.model import Column, PgType, Table
-from pycdc.rows._codegen import compile_function, identifier
+from pycdc.model import Column, Op, PgType, Run, Table, Transaction
+from pycdc.rows._codegen import compile_function, identifier, shared_function
 from pycdc.rows.encoder import Parts, RowEncoder
 from pycdc.rows.plan import plan_table
 from tests.connectors.postgres.frames import insert, xlog
@@ -31,6 +32,35 @@ def test_functions_of_one_name_keep_their_own_source() -> None:
         assert f"raise KeyError('no {number}')" in "".join(traceback.format_exception(error.value))
 
 
+def add(name: str) -> str:
+    return f"def {name}(x):\n    return x + step  # unless other\n"
+
+
+def test_whoever_would_get_the_same_function_shares_one() -> None:
+    first = shared_function("first", add, {"step": 1})
+    assert shared_function("second", add, {"step": 1, "unused": 2}) is first
+    assert first.__name__ == "first"
+
+
+def test_functions_that_see_other_values_are_not_shared() -> None:
+    one, other = ([], [])
+    made = [shared_function("add", add, {"step": step}) for step in (b"a", b"b", one, other, 7)]
+    assert len(set(made)) == 5
+    assert [made[0](b""), made[1](b""), made[4](1)] == [b"a", b"b", 8]
+
+
+def test_tables_of_one_shape_share_their_loop_and_those_of_another_do_not() -> None:
+    def loop(*columns: Column, identity: str = "d") -> object:
+        table = Table(1, "public", "t", columns, ("a",), identity)
+        return RowEncoder(plan_table(table, [], Values(), Compatibility()), lambda table, column: None).inserts
+
+    a = Column("a", PgType(0, "int4"), nullable=False, identity=True)
+    b = Column("b", PgType(0, "numeric", (10 << 16 | 2) + 4))
+    assert loop(a, b) is loop(a, b, identity="f")
+    others = [loop(a, replace(b, **change)) for change in ({"nullable": False}, {"name": "c"}, {"default": "1.50"})]
+    assert len({loop(a, b), *others}) == 4
+
+
 @pytest.mark.parametrize(
     ("text", "name"), [("public.orders", "public_orders"), ("Odd Schema.Ta-ble.ü", "Odd_Schema_Ta_ble__")]
 )
@@ -46,6 +76,7 @@ def test_no_name_of_a_column_or_a_table_gets_out_of_its_comment(name: str) -> No
     encoder = RowEncoder(plan_table(table, [], Values(), Compatibility()), lambda table, column: None)
     parts = Parts(b"", b"", b"", b"", b"", b"")
     out: list[dict[str, bytes]] = []
-    encoder.inserts([xlog(insert(1, [b"x"]))], parts, out.append)
+    run = Run(Op.CREATE, table, Transaction(1, 1, 0), 0, [xlog(insert(1, [b"x"]), start=1 << 20)])
+    encoder.inserts([(run, (b"", b"", b"", b""))], b"", b"", b"", b"", b"", out.append, None)
     encoder.reads([b"x"], parts, out.append)
     assert [record["key"] for record in out] == [b"\x02x", b"\x02x"]

@@ -67,14 +67,29 @@ class Decoded:
     headers: list[tuple[str, bytes]]
 
 
-class Recorder:
-    """A serialiser into Avro; `asked` is what its form asked the registry for."""
+class PlainForm(AvroForm):
+    """The plain twin of the compiled loops."""
 
-    def __init__(self, **options: Any) -> None:
+    def rows(self, *_: Any) -> bool:
+        return False
+
+
+def by_topic(groups: list[tuple[str, list[dict[str, Any]]]]) -> dict[str, list[dict[str, Any]]]:
+    """Records in the order of each topic."""
+    out: dict[str, list[dict[str, Any]]] = {}
+    for topic, records in groups:
+        out.setdefault(topic, []).extend(records)
+    return out
+
+
+class Recorder:
+    """A serialiser into Avro; `asked` is what its form asked the registry for. `plain`: record by record."""
+
+    def __init__(self, *, plain: bool = False, **options: Any) -> None:
         self.schemas = Schemas()
         self.asked: list[tuple[str, str, str | None]] = []
         self.nulls: list[tuple[str, str]] = []
-        form = AvroForm(self._id)
+        form = PlainForm(self._id) if plain else AvroForm(self._id)
         self.serializer = Serializer(configured(**options), "db", form, lambda *where: self.nulls.append(where))
 
     def _id(self, topic: str, part: str, schema: Schema) -> int:

@@ -15,7 +15,20 @@ from pycdc.rows.tuples import Text
 from pycdc.serialization import debezium
 from pycdc.serialization.avro import registered, wire_prefix
 from tests.connectors.postgres import frames
-from tests.serialization.runs import COMMIT, FULL, ID, LOG, TIME, USERS, Recorder, column, inserts, run, transaction
+from tests.serialization.runs import (
+    COMMIT,
+    FULL,
+    ID,
+    LOG,
+    TIME,
+    USERS,
+    Recorder,
+    by_topic,
+    column,
+    inserts,
+    run,
+    transaction,
+)
 
 NOW = 1_795_250_256_078_123_456
 
@@ -26,16 +39,14 @@ def _standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def same_either_way(*runs: Run, **options: Any) -> list[dict[str, Any]]:
-    """The records of the runs, written the fast way, after a comparison with the slow one (which headers enforce)."""
-    fast = Recorder(**options)
-    slow = Recorder(**{**options, "envelope": {"context_headers": True}})
-    written, expected = ([r for _, group in it.groups(*runs) for r in group] for it in (fast, slow))
-    assert all("headers" in record for record in expected)
-    assert [(r["key"], r["value"]) for r in written] == [(r["key"], r["value"]) for r in expected]
-    for topic, records in fast.groups(*runs):
+    """The records of the runs, written the fast way, after a comparison with the plain one."""
+    fast, slow = Recorder(**options), Recorder(plain=True, **options)
+    written, expected = (by_topic(it.groups(*runs)) for it in (fast, slow))
+    assert written == expected
+    for topic, records in written.items():
         for record in records:
             fast.decoded(topic, record)
-    return written
+    return [record for records in written.values() for record in records]
 
 
 TEXTS: st.SearchStrategy[Text] = st.none() | st.text(max_size=20).map(str.encode)
@@ -100,13 +111,13 @@ DECIMAL = Table(
 
 def test_a_value_without_a_form_is_counted_once_either_way() -> None:
     row: list[Text] = [b"1", b"NaN"]
-    for envelope in ({}, {"context_headers": True}):
+    for plain in (False, True):
         for made in (
             inserts(DECIMAL, row),
             run(Op.READ, DECIMAL, b"1\tNaN"),
             run(Op.UPDATE, DECIMAL, frames.update(5, row, [b"1", b"1"], b"O")),
         ):
-            recorder = Recorder(compatibility={"unrepresentable": "null"}, envelope=envelope)
+            recorder = Recorder(compatibility={"unrepresentable": "null"}, plain=plain)
             [record] = recorder.records(made)
             assert record.value["after"] == {"id": 1, "amount": None}
             assert recorder.nulls == [("public.prices", "amount")]

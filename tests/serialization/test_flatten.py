@@ -44,7 +44,7 @@ class Slow:
     """A form that has no fast way."""
 
     def __init__(self, form: Form) -> None:
-        self.prepare, self.event, self.datums = form.prepare, form.event, form.datums
+        self.prepare, self.stamp, self.event, self.datums = form.prepare, form.stamp, form.event, form.datums
 
     def rows(self, *_: Any) -> bool:
         return False

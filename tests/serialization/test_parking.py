@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import fastavro
@@ -88,12 +89,12 @@ def test_rows_under_a_refused_schema_go_to_the_dead_letters_and_all_others_go_on
     made = rig.made(
         rig.serializer(), rows(ITEMS, b"1"), rows(RETYPED, b"x", b"y"), inserts(OTHER, [b"7"]), rows(RETYPED, b"z")
     )
-    assert made == [
-        ("shop.public.items", {"id": 1, "n": 1}),
+    assert sorted(made, key=itemgetter(0)) == [
         (LETTERS, {"id": 1, "n": "x"}),
         (LETTERS, {"id": 2, "n": "y"}),
-        ("shop.public.other", {"id": 7}),
         (LETTERS, {"id": 1, "n": "z"}),
+        ("shop.public.items", {"id": 1, "n": 1}),
+        ("shop.public.other", {"id": 7}),
     ]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pycdc.cli import collector
 from pycdc.cli.amounts import plural
 from pycdc.cli.arguments import load_config
 from pycdc.cli.execution import View, execute
@@ -144,6 +145,7 @@ def _shows_live(config: Config, wanted: bool | None) -> bool:
 
 def _run(config: Config, *, live: bool) -> None:
     pipeline = Pipeline(config)
+    collector.spare()
     progress = pipeline.progress
     with ExitStack() as stack:
         url = stack.enter_context(StatusServer(config.http, progress)).url if config.http.enabled else None

@@ -2,8 +2,10 @@
 
 A generated function walks one frame per iteration, column by column, with the offset in `p`, the text's length in `n`,
 its bytes in `v`, and each encoded field in a variable of its own. At a surprise the row goes to the plain twin
-(``slow_insert``, ``slow_read``), outside of the handler, so that no exception about a value becomes the context of the
-error that the twin raises.
+(``slow``, ``slow_read``), outside of the handler, so that no exception about a value becomes the context of the error
+that the twin raises.
+
+Functions over streamed rows take many runs at once, because small transactions make small runs.
 """
 
 from __future__ import annotations
@@ -22,6 +24,23 @@ from pycdc.rows.tuples import ROW, split_line
 SURPRISE: Final = (ValueError, LookupError, StructError, OverflowError, TypeError)
 _LENGTH: Final = [SHORT[n << 1] for n in range(len(SHORT) >> 1)]
 _SOME_LENGTH: Final = [b"\x02" + length for length in _LENGTH]
+_SEQUENCE: Final = [b"\x02" + unsigned((n + 2) << 1) for n in range(64)]
+"""Before ``source.sequence``, by its length up to the end of the row's LSN."""
+_NEVER: Final = b""
+_NAMES: Final[dict[str, object]] = {
+    "u32": Struct(">I").unpack_from,
+    "tag_and_length": Struct(">BI").unpack_from,
+    "lsn_at": Struct(">Q").unpack_from,
+    "join": b"".join,
+    "unsigned": unsigned,
+    "CONTINUED": CONTINUED,
+    "LENGTH": _LENGTH,
+    "SOME_LENGTH": _SOME_LENGTH,
+    "SURPRISE": SURPRISE,
+    "split_line": split_line,
+    "SEQUENCE": _SEQUENCE,
+}
+"""What is the same for all plans, one object each: see `shared_function`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +69,16 @@ def _layout(plan: Plan) -> _Layout:
 
 
 def namespace(plan: Plan) -> dict[str, object]:
-    """The names that a plan's functions use, but for ``slow_insert`` and ``slow_read``, which take a row over."""
+    """The names that a plan's functions use, but for ``slow_read``, which takes a row over."""
+    count = len(plan.table.columns).to_bytes(2, "big")
+    full = plan.table.identity == "f"
+    # A key that the old row does not hold is an error, which the twin raises.
+    keyed = full or all(field.column.identity for field in plan.key)
     names: dict[str, object] = {
-        "u32": Struct(">I").unpack_from,
-        "tag_and_length": Struct(">BI").unpack_from,
-        "lsn_at": Struct(">Q").unpack_from,
-        "join": b"".join,
-        "unsigned": unsigned,
-        "CONTINUED": CONTINUED,
-        "LENGTH": _LENGTH,
-        "SOME_LENGTH": _SOME_LENGTH,
-        "SURPRISE": SURPRISE,
-        "split_line": split_line,
-        "SHAPE": b"N" + len(plan.table.columns).to_bytes(2, "big"),
-        "COUNT": len(plan.table.columns).to_bytes(2, "big"),
+        **_NAMES,
+        "NEW": b"N" + count,
+        "FULL": b"O" + count,
+        "OLD": (b"O" if full else b"K") + count if keyed else _NEVER,
     }
     for variable, field in chain.from_iterable(_layout(plan).columns):
         names[f"encode_{variable}"] = field.codec.encode
@@ -92,77 +107,130 @@ def _listed(variables: Sequence[str]) -> str:
     return "".join(f"{variable}, " for variable in variables)
 
 
-_SUFFIX: Final = (
+ARGUMENTS: Final = "runs, head, between, key_head, table, tail, append, slow"
+"""Of a function over streamed rows.
+
+runs      with the stamps of their transactions
+head      before a row: wire prefix and the branches of ``before`` and ``after``
+between   behind the old row, where there is one
+key_head  wire prefix of the key
+table     the table's names within ``source``
+tail      behind ``source.lsn``
+append    takes a record
+slow      takes a run and a frame of it that is a surprise, and returns another `append` for what comes behind it
+"""
+_PER_RUN: Final = (
+    "        source, sequence, times, xid = stamp",
+    "        middle = times + table + xid",
+    "        digits = -1",
+)
+_PER_ROW: Final = (
     "            lsn = lsn_at(b, 1)[0]",
     "            text = b'%d' % lsn",
     "            if len(text) != digits:",
     "                digits = len(text)",
-    "                start = parts.start(digits)",
+    "                start = source + SEQUENCE[len(sequence) + digits] + sequence",
     "            if lsn >> 13 != high:",
     "                if lsn < 8192:",
     "                    raise ValueError  # its varint has no second byte",
     "                high = lsn >> 13",
     "                high_bytes = unsigned(high) + tail",
 )
-"""The envelope's `Parts.suffix` without a call, but for its last expressions."""
+_SUFFIX: Final = "start, text, b'\"]', middle, CONTINUED[lsn << 1 & 0x3FFF], high_bytes"
+"""The envelope's `Parts.suffix` without a call."""
 
 
-def tuple_source(plan: Plan, name: str, *, flat: bool = False) -> str:
-    """Source of the loop over insert frames (and update frames without an old tuple). `flat`: any suffix will do."""
-    layout = _layout(plan)
-    suffix = "start, text, b'\"]', middle, CONTINUED[lsn << 1 & 0x3FFF], high_bytes"
-    if flat:
-        suffix = "suffix(lsn_at(b, 1)[0])"
+def _loop(name: str, rows: list[str], appends: list[str], *, flat: bool, more: str = "") -> str:
+    """A function over the frames of many runs. `flat`: what stands behind a row is any `Parts.suffix`."""
     lines = [
-        f"def {name}(frames, parts, append):",
-        "    head, key_head, suffix, tail, middle = parts.head, parts.key_head, parts.suffix, parts.tail, parts.middle",
-        "    digits = high = -1",
-        "    for b in frames:",
-        "        try:",
-        f"            if b[{ROW - 1}:{ROW + 2}] != SHAPE:",
-        "                raise ValueError",
-        f"            p = {ROW + 2}",
-    ]
-    for index in range(len(layout.columns)):
-        lines += [f"            {line}" for line in _tuple_column(plan, layout, index)]
-    lines += [
+        f"def {name}({ARGUMENTS}{more}):",
+        "    high = -1",
+        "    for run, stamp in runs:",
+        *(("        suffix = stamp.suffix",) if flat else _PER_RUN),
+        "        for b in run.frames:",
+        "          try:",
+        *[f"            {line}" for line in rows],
         "            if p != len(b):",
         "                raise ValueError",
-        *(() if flat else _SUFFIX),
-        f"            append({{'key': {_key_expression(layout)}, "
-        f"'value': join((head, {_listed(layout.row)}{suffix}))}})",
+        *(() if flat else _PER_ROW),
+        *[f"            {line}" for line in appends],
         "            continue",
-        "        except SURPRISE:",
+        "          except SURPRISE:",
         "            pass",
-        "        slow_insert(b, parts, append)",
+        "          append = slow(run, b)",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _record(layout: _Layout, key: str, rows: str, *, flat: bool) -> str:
+    suffix = "suffix(lsn_at(b, 1)[0])" if flat else _SUFFIX
+    return f"append({{'key': {key}, 'value': join((head, {rows}{suffix}))}})"
+
+
+def insert_source(plan: Plan, name: str, *, flat: bool = False) -> str:
+    """Source of the loop over inserts, and updates without an old row."""
+    layout = _layout(plan)
+    rows = _expect("NEW", ROW - 1) + _tuple(plan, layout)
+    append = _record(layout, _key_expression(layout), _listed(layout.row), flat=flat)
+    return _loop(name, rows, [append], flat=flat)
+
+
+def full_update_source(plan: Plan, name: str, *, flat: bool = False) -> str:
+    """Source of the loop over updates under REPLICA IDENTITY FULL. One that changes the key is a surprise.
+
+    Values that were not sent are taken from the old row.
+    """
+    layout = _layout(plan)
+    rows = [
+        *_expect("FULL", ROW - 1),
+        *_tuple(plan, layout, mark="o"),
+        *_expect("NEW", "p"),
+        *_tuple(plan, layout, old="o"),
+    ]
+    if layout.key:
+        old = " or ".join(f"{variable} != o{variable}" for variable in layout.key)
+        rows += [f"if {old}:", "    raise ValueError"]
+    before = "" if flat else _listed([f"o{variable}" for variable in layout.row]) + "between, "
+    append = _record(layout, _key_expression(layout), before + _listed(layout.row), flat=flat)
+    return _loop(name, rows, [append], flat=flat)
+
+
+def delete_source(plan: Plan, name: str) -> str:
+    """Source of the loop over deletes; `tombstones`: behind each a record of the key alone."""
+    layout = _layout(plan)
+    rows = _expect("OLD", ROW - 1) + _tuple(plan, layout, whole=plan.table.identity == "f")
+    appends = [
+        f"key = {_key_expression(layout)}",
+        _record(layout, "key", _listed(layout.row) + "between, ", flat=False),
+        "if tombstones:",
+        "    append({'key': key, 'value': None})",
+    ]
+    return _loop(name, rows, appends, flat=False, more=", tombstones")
+
+
+def _expect(shape: str, at: int | str) -> list[str]:
+    """Kind and number of columns of the tuple that begins at `at`."""
+    end = f"{at} + 3" if isinstance(at, str) else at + 3
+    return [f"if b[{at}:{end}] != {shape}:", "    raise ValueError", f"p = {end}"]
 
 
 def _key_expression(layout: _Layout) -> str:
     return " + ".join(("key_head", *layout.key)) if layout.key else "None"
 
 
-def fields_source(plan: Plan, name: str) -> str:
-    """Source of the function that encodes the tuple at `p`: its fields, its key, and the offset behind it.
+def _tuple(plan: Plan, layout: _Layout, *, mark: str = "", old: str = "", whole: bool = True) -> list[str]:
+    """Reads the tuple at `p` into the layout's variables, `mark` before their names.
 
-    Fields that were not sent are taken from `old`, the fields of the full old row, where there is one.
+    Fields that were not sent are taken from the variables marked `old`, if that is given. A tuple that is not `whole`
+    holds the replica identity and NULLs.
     """
-    layout = _layout(plan)
-    lines = [
-        f"def {name}(b, p, old):",
-        "    if b[p : p + 2] != COUNT:",
-        "        raise ValueError",
-        "    p += 2",
-    ]
+    lines = []
     for index in range(len(layout.columns)):
-        lines += [f"    {line}" for line in _tuple_column(plan, layout, index, old=True)]
-    key = " + ".join(layout.key) or "b''"
-    lines.append(f"    return ({_listed(layout.row)}), {key}, p")
-    return "\n".join(lines) + "\n"
+        lines += _tuple_column(plan, layout, index, mark, old, whole=whole)
+    return lines
 
 
-def _tuple_column(plan: Plan, layout: _Layout, index: int, *, old: bool = False) -> list[str]:
+def _tuple_column(plan: Plan, layout: _Layout, index: int, mark: str, old: str, *, whole: bool) -> list[str]:
     made = layout.columns[index]
     lines = [f"# {plan.table.columns[index].name!r}"]
     if not made:
@@ -182,29 +250,27 @@ def _tuple_column(plan: Plan, layout: _Layout, index: int, *, old: bool = False)
     else:
         lines += ["t = b[p]", "if t == 116:", "    n = u32(b, p + 1)[0]"]
     lines += ["    v = b[p + 5 : (p := p + 5 + n)]"]
-    lines += [f"    {variable} = {_expression(variable, field)}" for variable, field in made]
-    lines += ["elif t == 110:", "    p += 1", *_null(made)]
+    lines += [f"    {mark}{variable} = {_expression(variable, field)}" for variable, field in made]
+    lines += ["elif t == 110:", "    p += 1", *_null(made, mark, whole=whole)]
     lines += ["elif t == 117:", "    p += 1"]
-    lines += [f"    {line}" for variable, field in made for line in _unsent(plan, layout, variable, field, old=old)]
+    lines += [f"    {_unsent(layout, variable, field, mark, old)}" for variable, field in made]
     return [*lines, "else:", "    raise ValueError"]
 
 
-def _null(made: tuple[tuple[str, Field], ...]) -> list[str]:
-    """What becomes of a NULL, which only a row from before the column was NOT NULL has where it is."""
-    if any(field.required for _, field in made):
+def _null(made: tuple[tuple[str, Field], ...], mark: str = "", *, whole: bool = True) -> list[str]:
+    """What becomes of a NULL. A whole row has one where the column is NOT NULL only if it is older than that."""
+    if whole and any(field.required for _, field in made):
         return ["    raise ValueError"]
-    return [f"    {variable} = null_{variable}" for variable, _ in made]
+    return [f"    {mark}{variable} = null_{variable}" for variable, _ in made]
 
 
-def _unsent(plan: Plan, layout: _Layout, variable: str, field: Field, *, old: bool) -> list[str]:
+def _unsent(layout: _Layout, variable: str, field: Field, mark: str, old: str) -> str:
     """What becomes of a field that was not sent; a key needs its value."""
-    absent = f"{'null' if field.codec.always_null else 'unavailable'}_{variable}"
-    if not old or variable not in layout.row:
-        return ["raise ValueError"] if variable in layout.key else [f"{variable} = {absent}"]
-    before = f"old[{layout.row.index(variable)}]"
+    if old:
+        return f"{variable} = {old}{variable}"
     if variable in layout.key:
-        return ["if old is None:", "    raise ValueError", f"{variable} = {before}"]
-    return [f"{variable} = {absent} if old is None else {before}"]
+        return "raise ValueError"
+    return f"{mark}{variable} = {'null' if field.codec.always_null else 'unavailable'}_{variable}"
 
 
 def line_source(plan: Plan, name: str) -> str:

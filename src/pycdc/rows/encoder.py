@@ -10,18 +10,18 @@ on the row's LSN. What they mean is serialization's business; `Parts` carries th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from struct import Struct
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 from pycdc.errors import ConversionError, ProtocolError
-from pycdc.model import UNCHANGED
-from pycdc.rows._codegen import compile_function, identifier
+from pycdc.model import UNCHANGED, Run
+from pycdc.rows._codegen import identifier, shared_function
 from pycdc.rows.avro import unsigned
 from pycdc.rows.codecs.codec import Unrepresentable
-from pycdc.rows.compiler import fields_source, line_source, namespace, tuple_source
+from pycdc.rows.compiler import delete_source, full_update_source, insert_source, line_source, namespace
 from pycdc.rows.plan import Field, Plan
-from pycdc.rows.tuples import ROW, Text, split_line, split_tuple
+from pycdc.rows.tuples import Text, split_line, split_tuple
 
 Record = dict[str, Any]
 """``key`` and ``value`` (bytes or None), as Producer.produce_batch takes them; ``headers`` where there are any."""
@@ -29,10 +29,13 @@ Append = Callable[[Record], None]
 OnNull = Callable[[str, str], None]
 """Called with table and column when a value without a representation became NULL."""
 
-Encoded = tuple[bytes, ...]
-"""A row's fields as Avro, one by one."""
-
-_lsn = Struct(">Q").unpack_from
+Slow = Callable[[Run, bytes], Append]
+"""Writes a frame of a run that compiled code could not, and returns where the records behind it go."""
+Stamped = Iterable[tuple[Run, Any]]
+"""Runs, and what the records of each one's transaction share: see `Stamp`."""
+Stamp = tuple[bytes, bytes, bytes, bytes]
+"""Avro bytes from the row to ``source.sequence``; its text up to the row's own LSN; from there to the table's name;
+from that to ``lsn``. Where records have no envelope, `Parts` take its place."""
 
 
 class Parts:
@@ -75,12 +78,14 @@ class Parts:
 
 class UnexpectedNull(Exception):
     """A whole row has NULL where the catalog, which may be ahead of the row, says NOT NULL: it was written before.
-    `columns` are their names, `index` is the row's place in its transaction once `events` has told it."""
+    `columns` are their names, `index` is the row's place in its transaction once `events` has told it, and `run` the
+    run of which it is."""
 
     def __init__(self, columns: Sequence[str]) -> None:
         super().__init__(f"NULL in {', '.join(columns)}")
         self.columns = columns
         self.index = -1
+        self.run: Run | None = None
 
 
 class RowEncoder:
@@ -93,17 +98,34 @@ class RowEncoder:
         self._columns = len(plan.table.columns)
         self._required = {field.index: field.column.name for field in (*plan.fields, *plan.key) if field.required}
         self.keyed = bool(plan.key)
-        name = identifier(str(plan.table))
-        names = {**namespace(plan), "slow_insert": self.slow_insert, "slow_read": self.slow_read}
-        self.inserts: Callable[[list[bytes], Parts, Append], None] = compile_function(
-            f"insert_{name}", tuple_source(plan, f"insert_{name}", flat=flat), names
-        )
-        self.reads: Callable[[list[bytes], Parts, Append], None] = compile_function(
-            f"read_{name}", line_source(plan, f"read_{name}"), names
-        )
-        self.tuple: Callable[[bytes, int, Encoded | None], tuple[Encoded, bytes, int]] = compile_function(
-            f"tuple_{name}", fields_source(plan, f"tuple_{name}"), names
-        )
+        self._flat = flat
+        self._names = {**namespace(plan), "slow_read": self.slow_read}
+
+    # Compiled when the first such row comes. See `compiler.ARGUMENTS`.
+
+    @cached_property
+    def inserts(self) -> Callable[..., None]:
+        """Writes inserts, and updates without an old row."""
+        return self._compiled("insert", partial(insert_source, flat=self._flat))
+
+    @cached_property
+    def full_updates(self) -> Callable[..., None]:
+        """Writes updates under REPLICA IDENTITY FULL."""
+        return self._compiled("update", partial(full_update_source, flat=self._flat))
+
+    @cached_property
+    def deletes(self) -> Callable[..., None]:
+        """Writes deletes, by the envelope; a further argument says whether tombstones follow."""
+        return self._compiled("delete", delete_source)
+
+    @cached_property
+    def reads(self) -> Callable[[list[bytes], Parts, Append], None]:
+        """Writes lines of COPY text."""
+        return self._compiled("read", line_source)
+
+    def _compiled(self, what: str, source: Callable[[Plan, str], str]) -> Callable[..., None]:
+        name = f"{what}_{identifier(str(self.plan.table))}"
+        return shared_function(name, partial(source, self.plan), self._names)
 
     # The plain twin.
 
@@ -217,14 +239,6 @@ class RowEncoder:
             f"as Postgres writes it ({type(exc).__name__})",
             hint="report this with the column's type and the server's version; exclude the column to go on",
         )
-
-    def slow_insert(self, frame: bytes, parts: Parts, append: Append) -> None:
-        columns, end = self.columns(frame, ROW)
-        if frame[ROW - 1] != 0x4E or end != len(frame):
-            raise ProtocolError(f"row message of {self.plan.table} is malformed") from None
-        self.require_values(columns)
-        key = parts.key_head + self.key(columns) if self.keyed else None
-        append({"key": key, "value": parts.head + self.row(columns) + parts.suffix(_lsn(frame, 1)[0])})
 
     def slow_read(self, line: bytes, parts: Parts, append: Append) -> None:
         columns = self.line(line)

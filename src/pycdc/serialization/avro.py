@@ -1,6 +1,6 @@
 """Debezium's envelope as Avro in Confluent's wire format: a zero byte, four bytes of schema id, the binary.
 
-The bytes around a row are built once per run; compiled code of `rows` puts the row between them.
+The bytes around rows are built once for many; compiled code of `rows` puts the rows between them.
 """
 
 from __future__ import annotations
@@ -10,28 +10,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pycdc.model import Op, Run, Table, Transaction
-from pycdc.rows.avro import long, sized, unsigned, writer
-from pycdc.rows.compiler import SURPRISE
-from pycdc.rows.encoder import Parts, Record
+from pycdc.rows.avro import long, sized, writer
+from pycdc.rows.encoder import Append, Parts, Record, Slow, Stamp
 from pycdc.rows.schema import Schema, avro_text
-from pycdc.rows.tuples import ROW
 from pycdc.serialization.events import Event
 from pycdc.serialization.form import Target
 from pycdc.serialization.provenance import Block, Moment, Origin, sequence_head
-
-_NULL, _SOME = b"\x00", b"\x02"
-_NEW, _OLD = b"NO"
-_NO_MARKER = _NULL + sized(b"false")
-_KIND = 30
-_FAST = frozenset((Op.CREATE, Op.UPDATE, Op.READ))
+from pycdc.serialization.stamps import NULL, SOME, Stamps, opening, plain_stamp
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Wire prefixes, and writers for records that are not rows."""
+    """Wire prefixes, and writers for records that are not rows. `new_head` and `old_head` go on to the branch of
+    ``after`` alone, and of ``before``."""
 
     key_head: bytes
     value_head: bytes
+    new_head: bytes
+    old_head: bytes
     write_key: Callable[[Any], bytes] | None
     write_value: Callable[[Any], bytes]
 
@@ -49,59 +45,63 @@ class AvroForm:
     def __init__(self, schema_id: RegisterId) -> None:
         self._schema_id = schema_id
         self._around: tuple[Run, Op, Moment, Parts] | None = None
-        self._fixed: dict[tuple[str, str], _Fixed] = {}
+        self._names: dict[tuple[str, str], bytes] = {}
+        self._stamps: Stamps | None = None
         self._moment: Moment | None = None
         self._ends: dict[Op, bytes] = {}
 
     def prepare(self, topic: str, key: Schema | None, value: Schema) -> Prepared:
+        key_head = b"" if key is None else wire_prefix(self._schema_id(topic, "key", key))
+        head = wire_prefix(self._schema_id(topic, "value", value))
         return Prepared(
-            b"" if key is None else wire_prefix(self._schema_id(topic, "key", key)),
-            wire_prefix(self._schema_id(topic, "value", value)),
+            key_head,
+            head,
+            head + NULL + SOME,
+            head + SOME,
             None if key is None else writer(key),
             writer(value),
         )
 
-    def rows(self, run: Run, target: Target, origin: Origin, moment: Moment, out: list[Record]) -> bool:
-        op = run.op
-        prepared: Prepared = target.form
-        if op is Op.UPDATE and any(frame[_KIND : _KIND + 1] != b"N" for frame in run.frames):
-            return self._full_updates(run, target, origin, moment, out)
-        if op not in _FAST:
-            return False
-        head = prepared.value_head if target.flat is not None else prepared.value_head + _NULL + _SOME
-        parts = self._surroundings(target, head, run, op, origin, moment, None)
+    def stamp(self, transaction: Transaction, origin: Origin) -> Stamp:
+        if self._stamps is None:
+            self._stamps = Stamps(origin)
+        return self._stamps.of(transaction)
+
+    def rows(
+        self, runs: list[tuple[Run, Any]], target: Target, origin: Origin, moment: Moment, append: Append, slow: Slow
+    ) -> bool:
+        first = runs[0][0]
+        op, flat, encoder = first.op, target.flat, target.encoder
         if op is Op.READ:
-            lsn = run.transaction.commit_lsn
-            flat = Parts(head, prepared.key_head, b"", b"", b"", parts.suffix(lsn))
-            target.encoder.reads(run.frames, flat, out.append)
+            for run, _ in runs:
+                self._reads(run, target, origin, moment, append)
+            return True
+        if op is Op.TRUNCATE or (flat is not None and op is Op.DELETE):
+            return False
+        prepared: Prepared = target.form
+        key_head = prepared.key_head
+        if flat is not None:
+            head, around = prepared.value_head, (b"", b"")
+            runs = [(run, flat.parts(head, key_head, run, op, origin, moment, None)) for run, _ in runs]
         else:
-            target.encoder.inserts(run.frames, parts, out.append)
+            around = (self._of_table(encoder.plan.table), self._tail(first.transaction, None, op, moment))
+        if op is Op.DELETE:
+            encoder.deletes(runs, prepared.old_head, NULL, key_head, *around, append, slow, target.tombstones)
+        elif op is Op.UPDATE and encoder.plan.table.identity == "f":
+            head = prepared.value_head if flat is not None else prepared.old_head
+            encoder.full_updates(runs, head, SOME, key_head, *around, append, slow)
+        else:
+            head = prepared.value_head if flat is not None else prepared.new_head
+            encoder.inserts(runs, head, b"", key_head, *around, append, slow)
         return True
 
-    def _full_updates(self, run: Run, target: Target, origin: Origin, moment: Moment, out: list[Record]) -> bool:
-        """Updates under REPLICA IDENTITY FULL whose keys did not change. False at the first that is anything else."""
+    def _reads(self, run: Run, target: Target, origin: Origin, moment: Moment, append: Append) -> None:
+        """All rows of a snapshot have one LSN, so what stands behind them is the same."""
         prepared: Prepared = target.form
-        parts = self._surroundings(target, prepared.value_head, run, run.op, origin, moment, None)
-        flat = target.flat is not None
-        encode, keyed, head, key_head = target.encoder.tuple, target.encoder.keyed, parts.head, parts.key_head
-        records: list[Record] = []
-        try:
-            for frame in run.frames:
-                if frame[_KIND] != _OLD:
-                    return False
-                old, old_key, place = encode(frame, ROW, None)
-                if frame[place] != _NEW:
-                    return False
-                new, new_key, end = encode(frame, place + 1, old)
-                if end != len(frame) or old_key != new_key:
-                    return False
-                suffix = parts.suffix(int.from_bytes(frame[1:9], "big"))
-                value = b"".join((head, *new, suffix) if flat else (head, _SOME, *old, _SOME, *new, suffix))
-                records.append({"key": key_head + new_key if keyed else None, "value": value})
-        except SURPRISE:
-            return False
-        out += records
-        return True
+        head = prepared.value_head if target.flat is not None else prepared.new_head
+        parts = self._surroundings(target, head, run, run.op, origin, moment, None)
+        tail = parts.suffix(run.transaction.commit_lsn)
+        target.encoder.reads(run.frames, Parts(head, prepared.key_head, b"", b"", b"", tail), append)
 
     def event(
         self, event: Event, run: Run, target: Target, origin: Origin, moment: Moment, block: Block | None
@@ -113,8 +113,8 @@ class AvroForm:
             row = event.before if event.after is None else event.after
             value = None if row is None else parts.head + encoder.row(row) + parts.suffix(event.lsn)
             return {"key": key, "value": value}
-        before = _NULL if event.before is None else _SOME + encoder.row(event.before)
-        after = _NULL if event.after is None else _SOME + encoder.row(event.after)
+        before = NULL if event.before is None else SOME + encoder.row(event.before)
+        after = NULL if event.after is None else SOME + encoder.row(event.after)
         return {"key": key, "value": b"".join((parts.head, before, after, parts.suffix(event.lsn)))}
 
     def _parts(self, target: Target, run: Run, op: Op, origin: Origin, moment: Moment, block: Block | None) -> Parts:
@@ -130,29 +130,32 @@ class AvroForm:
         self, target: Target, head: bytes, run: Run, op: Op, origin: Origin, moment: Moment, block: Block | None
     ) -> Parts:
         """The bytes around the rows of a run: the envelope's, in the order of ``Envelope`` and ``Source``, or those of
-        flattened records.
-
-        Small transactions are made of this, so what does not change between them is kept.
-        """
+        flattened records."""
         if target.flat is not None:
             return target.flat.parts(head, target.form.key_head, run, op, origin, moment, block)
-        table = target.plan.table
-        name = (table.schema, table.name)
-        fixed = self._fixed.get(name) or self._fixed.setdefault(name, _fixed(table, origin))
         transaction = run.transaction
-        time, xid = transaction.commit_time, transaction.xid
-        # The marker's union begins with the enum, whose default is "false".
-        marker = _NO_MARKER if run.marker is None else _NULL + sized(run.marker.encode())
-        source = fixed.opening + long(time // 1000) + marker + fixed.database
-        xid_bytes = _NULL if xid is None else _SOME + unsigned(xid << 1)
-        middle = b"".join((_SOME, long(time), _SOME, long(time * 1000), fixed.table, xid_bytes, _SOME))
+        source, _, times, xid = plain_stamp(transaction, origin)
+        if run.marker is not None:
+            source = opening(origin) + long(transaction.commit_time // 1000) + NULL + sized(run.marker.encode())
+            source += sized(origin.database.encode())
+        middle = times + self._of_table(target.plan.table) + xid
+        tail = self._tail(transaction, block, op, moment)
+        return Parts(head, target.form.key_head, source, sequence_head(run), middle, tail)
+
+    def _of_table(self, table: Table) -> bytes:
+        """The names within ``source``."""
+        name = (table.schema, table.name)
+        known = self._names.get(name)
+        if known is None:
+            known = self._names[name] = sized(table.schema.encode()) + sized(table.name.encode())
+        return known
+
+    def _tail(self, transaction: Transaction, block: Block | None, op: Op, moment: Moment) -> bytes:
         if block is not None or transaction.origin is not None:
-            end = _end(transaction, block, op, moment)
-        else:
-            if self._moment is not moment:
-                self._moment, self._ends = moment, {}
-            end = self._ends.get(op) or self._ends.setdefault(op, _end(transaction, None, op, moment))
-        return Parts(head, target.form.key_head, source, sequence_head(run), middle, end)
+            return _end(transaction, block, op, moment)
+        if self._moment is not moment:
+            self._moment, self._ends = moment, {}
+        return self._ends.get(op) or self._ends.setdefault(op, _end(transaction, None, op, moment))
 
     def datums(self, prepared: Prepared, key: Any, value: Any) -> Record:
         write_key = prepared.write_key
@@ -162,43 +165,26 @@ class AvroForm:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Fixed:
-    """Bytes of ``Source`` that are the same for every row of a table."""
-
-    opening: bytes
-    database: bytes
-    table: bytes
-
-
-def _fixed(table: Table, origin: Origin) -> _Fixed:
-    return _Fixed(
-        sized(origin.version.encode()) + sized(origin.connector.encode()) + sized(origin.name.encode()),
-        sized(origin.database.encode()),
-        sized(table.schema.encode()) + sized(table.name.encode()),
-    )
-
-
 def _end(transaction: Transaction, block: Block | None, op: Op, moment: Moment) -> bytes:
     """What follows ``source.lsn``."""
     return b"".join(
         (
-            _NULL,
-            _NULL if transaction.origin is None else _SOME + sized(transaction.origin.encode()),
+            NULL,
+            NULL if transaction.origin is None else SOME + sized(transaction.origin.encode()),
             _optional_long(transaction.origin_lsn),
-            _NULL
+            NULL
             if block is None
-            else _SOME + sized(block.id.encode()) + long(block.total_order) + long(block.data_collection_order),
+            else SOME + sized(block.id.encode()) + long(block.total_order) + long(block.data_collection_order),
             sized(op.value.encode()),
-            _SOME + long(moment.ms),
-            _SOME + long(moment.us),
-            _SOME + long(moment.ns),
+            SOME + long(moment.ms),
+            SOME + long(moment.us),
+            SOME + long(moment.ns),
         )
     )
 
 
 def _optional_long(value: int | None) -> bytes:
-    return _NULL if value is None else _SOME + long(value)
+    return NULL if value is None else SOME + long(value)
 
 
 def registered(id_for: Callable[[str, str], int], subject: Callable[[str, str, Part], str]) -> RegisterId:

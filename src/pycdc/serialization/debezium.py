@@ -11,22 +11,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from pycdc.config import Config
-from pycdc.model import Batch, Op, Routing, Run, Table
-from pycdc.rows.encoder import OnNull, Record, RowEncoder, UnexpectedNull
+from pycdc.model import Batch, Op, Routing, Run, Table, Transaction
+from pycdc.rows.encoder import Append, OnNull, RowEncoder, UnexpectedNull
 from pycdc.rows.images import loosened
-from pycdc.rows.plan import plan_table
+from pycdc.rows.plan import Plan, plan_table
 from pycdc.rows.schema import Schema
 from pycdc.serialization import envelope
 from pycdc.serialization.events import Event, events
 from pycdc.serialization.flatten import Flattening
 from pycdc.serialization.form import Form, Target
 from pycdc.serialization.headers import Header, key_text
+from pycdc.serialization.lanes import Group, Lane, Lanes
 from pycdc.serialization.names import field_name, routed, topic_name
 from pycdc.serialization.outbox import Router
 from pycdc.serialization.parking import Parking, Place, Prepare
-from pycdc.serialization.provenance import Block, Moment, Origin, source_datum
+from pycdc.serialization.provenance import Block, Moment, Origin, context_headers, source_datum
 
-Group = tuple[str, list[Record]]
 NEW_KEY, OLD_KEY, KNOWN = "__debezium.newkey", "__debezium.oldkey", "__pycdc.before"
 
 
@@ -39,11 +39,13 @@ class Serializer:
     ) -> None:
         self._config = config
         self._origin = Origin(config.name, database)
+        self._context = context_headers(self._origin) if config.envelope.context_headers else []
         self._form = form
         self._on_null = on_null
-        self._parking = parking
         self._targets: dict[Place, Target] = {}
+        self._parking = parking
         self._loosened: dict[Table, Table] = {}
+        self._newest: dict[tuple[int, bool, bool], Table] = {}
         self._special: dict[str, Any] = {}
         self._skip = frozenset(Op(letter) for letter in config.envelope.skip)
         self._blocks = config.envelope.transaction_metadata
@@ -51,56 +53,133 @@ class Serializer:
         self._flat = None if config.flatten is None else Flattening(config.flatten, adjust=adjust)
         self._router = None if config.outbox is None else Router(config.outbox, config, form, self._encoder)
         self._added_headers = self._flat is not None and self._flat.has_headers
-        self._slow = self._blocks or config.envelope.context_headers or self._added_headers
+        self._slow = self._blocks or self._added_headers
+        self._moment = Moment(0)
+        self._lanes = Lanes()
+        self._written = Lane("", [])
         self._orders: dict[str, int] = {}
         self._next_heartbeat = 0.0
 
     def serialize(self, batch: Batch) -> list[Group]:
         """The batch's records. Groups with headers stand apart from those without, so that the latter can be sent
         in one call; groups of one topic are in order."""
-        moment = Moment.now()
-        groups: dict[str, list[Record]] = {}
-        out: list[Group] = []
-        for run in batch.runs:
-            if run.op in self._skip:
-                continue
-            if run.table is None:
-                self._tableless(run, moment, groups, out)
-                continue
-            self._rows(run, run.table, moment, groups, out)
+        self._moment = moment = Moment.now()
+        lanes = self._lanes = Lanes()
+        self._gather(batch.runs)
+        for lane in lanes:
+            self._write(lane)
         for rows in batch.encoded:
-            out += rows.groups
+            lanes.groups += rows.groups
         if batch.position is not None:
-            self._heartbeat(moment, out)
-        return [group for group in out if group[1]]
+            self._heartbeat(moment)
+        return [group for group in lanes.groups if group[1]]
 
-    def _rows(self, run: Run, table: Table, moment: Moment, groups: dict[str, list[Record]], out: list[Group]) -> None:
-        """Records of a run of rows, or of a truncate."""
-        written = self._loosened.get(table, table) if self._loosened else table
+    def _gather(self, runs: list[Run]) -> None:
+        """Add runs to what their topics gather; what does not go on with that is put where it belongs."""
+        gathering: dict[Table | None, Lane] = {}
+        transaction: Transaction | None = None
+        stamp, alike = None, False
+        for run in runs:
+            if run.transaction is not transaction:
+                transaction = run.transaction
+                stamp = self._form.stamp(transaction, self._origin)
+                alike = transaction.came is None and transaction.origin is None
+            lane = gathering.get(run.table)
+            if lane is not None and lane.op is run.op and lane.table is run.table and alike and run.routing is None:
+                lane.runs.append((run, stamp))
+            elif run.op in self._skip:
+                continue
+            elif run.table is None:
+                self._tableless(run)
+            elif self._router is not None and not _dead(run.routing) and self._router.takes(run.table):
+                self._routed(self._router, run, run.table)
+            else:
+                lane = self._begin(run, run.table, stamp)
+                if alike and run.routing is None and not self._slow:
+                    gathering[run.table] = lane
+                else:
+                    self._write(lane)
+
+    def _begin(self, run: Run, table: Table, stamp: Any) -> Lane:
+        """The topic's lane, where what was gathered is written and this run is the first of what is to be."""
+        target = self._target(run, self._written_as(table))
+        lane = self._lane(target.topic)
+        lane.target, lane.table, lane.op, lane.runs = target, table, run.op, [(run, stamp)]
+        lane.headers = target.delete_headers if run.op is Op.DELETE else target.headers
+        if run.routing is not None or run.transaction.came is not None:
+            lane.headers = [*(lane.headers or ()), *_of_run(run)] or None
+        lane.into(headed=lane.headers is not None)
+        return lane
+
+    def _lane(self, topic: str) -> Lane:
+        """The topic's, with nothing gathered."""
+        lane = self._lanes.of(topic)
+        self._write(lane)
+        return lane
+
+    def _write(self, lane: Lane) -> None:
+        """Write what is gathered."""
+        runs, target = lane.runs, lane.target
+        lane.runs, lane.op = [], None
+        if not runs or target is None:
+            return
+        self._written = lane
         try:
-            if self._router is not None and not _dead(run.routing) and self._router.takes(table):
-                self._route(self._router, run, written, groups, out)
+            if not self._slow and not target.parked and self._compiled(runs, target, lane):
                 return
-            target = self._target(run, written)
-            records = groups.get(target.topic)
-            if records is None:
-                records = groups[target.topic] = []
-                out.append((target.topic, records))
-            if not (self._slow or run.routing is not None or run.transaction.came is not None or target.parked):
-                before = len(records)
-                try:
-                    if self._form.rows(run, target, self._origin, moment, records):
-                        return
-                except UnexpectedNull:
-                    # Whoever makes single events knows at which one.
-                    del records[before:]
-            self._events(run, target, moment, groups, out)
+            for run, _ in runs:
+                self._events(run, target, lane)
         except UnexpectedNull as found:
-            # The table as it was when the rows were written, until the next version of it comes.
-            for old in [old for old in self._loosened if old.oid == table.oid]:
-                del self._loosened[old]
-            self._loosened[table] = loosened(written, found.columns)
-            self._rows(_from(run, found.index), table, moment, groups, out)
+            self._loosen(target, found, runs)
+
+    def _compiled(self, runs: list[tuple[Run, Any]], target: Target, lane: Lane) -> bool:
+        """Whether that could be done; rows of a snapshot are taken back where one is older than its table."""
+        try:
+            done = self._form.rows(runs, target, self._origin, self._moment, lane.start(), self._surprise)
+        except UnexpectedNull as found:
+            if found.run is not None:
+                lane.finish()
+                raise
+            lane.undo()
+            return False
+        if done:
+            lane.finish()
+        return done
+
+    def _surprise(self, run: Run, frame: bytes) -> Append:
+        """A frame that compiled code does not write."""
+        lane = self._written
+        assert lane.target is not None
+        lane.finish()
+        one = Run(run.op, run.table, run.transaction, run.index, [frame], run.marker, None, run.routing)
+        try:
+            self._events(one, lane.target, lane)
+        except UnexpectedNull as found:
+            found.run = run
+            # Of two frames that are the same, the first has met this first.
+            found.index = run.index + next(place for place, other in enumerate(run.frames) if other is frame)
+            lane.start()
+            raise
+        return lane.start()
+
+    def _written_as(self, table: Table) -> Table:
+        """The table as it was when its rows were written."""
+        return self._loosened.get(table, table) if self._loosened else table
+
+    def _loosen(self, target: Target, found: UnexpectedNull, runs: list[tuple[Run, Any]]) -> None:
+        """Write what is left with the table as it was then, which holds until the next version of it comes."""
+        broken = found.run
+        assert broken is not None
+        assert broken.table is not None
+        self._loosen_table(broken.table, target.plan.table, found)
+        at = next(place for place, (run, _) in enumerate(runs) if run is broken)
+        for run, stamp in [(_from(broken, found.index), runs[at][1]), *runs[at + 1 :]]:
+            self._write(self._begin(run, broken.table, stamp))
+
+    def _loosen_table(self, table: Table, written: Table, found: UnexpectedNull) -> None:
+        for old in [old for old in self._loosened if old.oid == table.oid]:
+            del self._loosened[old]
+        self._loosened[table] = loosened(written, found.columns)
 
     def prepare(self, table: Table) -> None:
         """Do at once what the first row that a snapshot reads of `table` would make necessary: ask for ids, say."""
@@ -127,8 +206,12 @@ class Serializer:
         else:
             target = self._parking.target(place, self._new_target, prepare)
         # An older version of the table no longer comes; keep the map as large as the number of live tables.
-        for old in [old for old in self._targets if _outdated(old, place)]:
-            del self._targets[old]
+        table, snapshot, dead = place[0], place[1], _dead(place[2])
+        newest = self._newest.setdefault((table.oid, snapshot, dead), table)
+        if newest is not table:
+            self._newest[table.oid, snapshot, dead] = table
+            for old in [old for old in self._targets if _version(old) == (newest, snapshot, dead)]:
+                del self._targets[old]
         if not target.parked:
             self._targets[place] = target
         return target
@@ -154,12 +237,22 @@ class Serializer:
         value = envelope.envelope_schema(plan, name, adjust=adjust) if flat is None else flat.schema(plan, name)
         # Dead letters of all tables share a topic, and no registry takes their schemas for versions of one.
         subject = topic_name(f"{topic}.{table}") if dead else topic
-        return Target(topic, encoder, key, value, prepare(subject, key, value), flat)
+        form = prepare(subject, key, value)
+        tombstones = self._config.envelope.tombstones and not dead and (flat is None or flat.followed_by_tombstone)
+        known, context = self._known(plan, partial=table.identity != "f"), self._context
+        headers, delete_headers = context or None, known + context or None
+        return Target(topic, encoder, key, value, form, flat, tombstones, headers, delete_headers)
 
-    def _events(
-        self, run: Run, target: Target, moment: Moment, groups: dict[str, list[Record]], out: list[Group]
-    ) -> None:
-        table = str(run.table)
+    def _events(self, run: Run, target: Target, lane: Lane) -> None:
+        """The plain way: record by record. Raises UnexpectedNull, with the run."""
+        try:
+            self._each_event(run, target, lane)
+        except UnexpectedNull as found:
+            found.run = run
+            raise
+
+    def _each_event(self, run: Run, target: Target, lane: Lane) -> None:
+        table, moment = str(run.table), self._moment
         for full in events(run, target.encoder):
             block = self._block(run, table) if self._blocks else None
             event = full if target.flat is None else target.flat.reduced(full)
@@ -170,23 +263,17 @@ class Serializer:
             if target.parked and self._parking is not None:
                 headers += self._parking.headers(run, event, target)
             records = [record]
-            if self._tombstone_follows(event) and not _dead(run.routing):
+            if event.op is Op.DELETE and target.tombstones:
                 records.append({"key": record["key"], "value": None})
-            if not headers and not self._added_headers:
-                groups[target.topic].extend(records)
-                continue
-            for item in records:
-                item["headers"] = headers
+            headed = bool(headers) or self._added_headers
+            if headed:
+                for item in records:
+                    item["headers"] = headers
             if target.flat is not None and self._added_headers:
                 record["headers"] = headers + target.flat.headers(event, run, self._origin, moment, block)
                 for item in records[1:]:
                     item["headers"] = headers + target.flat.tombstone_headers()
-            _append_apart(target.topic, records, groups, out)
-
-    def _tombstone_follows(self, event: Event) -> bool:
-        if event.op is not Op.DELETE or not self._config.envelope.tombstones:
-            return False
-        return self._flat is None or self._flat.followed_by_tombstone
+            lane.into(headed=headed).extend(records)
 
     def _headers(self, event: Event, target: Target) -> list[Header]:
         headers: list[Header] = []
@@ -194,28 +281,31 @@ class Serializer:
         if event.other_key is not None and target.key_schema is not None:
             name = NEW_KEY if event.op is Op.DELETE else OLD_KEY
             headers.append((name, key_text(target.key_schema, encoder.key_datums(event.other_key))))
-        if event.partial and target.plan.unknown_when_old and self._config.compatibility.unknown_before == "marked":
-            adjust = self._config.envelope.adjust_names
-            known = [field_name(field.name, adjust=adjust) for field in target.plan.fields if field.column.identity]
-            headers.append((KNOWN, ",".join(known).encode()))
-        return headers + self._context()
+        return headers + self._known(target.plan, partial=event.partial) + self._context
 
-    def _context(self) -> list[Header]:
-        if not self._config.envelope.context_headers:
+    def _known(self, plan: Plan, *, partial: bool) -> list[Header]:
+        """What an old row that holds the replica identity only really tells."""
+        if not partial or not plan.unknown_when_old or self._config.compatibility.unknown_before != "marked":
             return []
-        return [
-            ("__debezium.context.connectorLogicalName", self._origin.name.encode()),
-            ("__debezium.context.taskId", b"0"),
-            ("__debezium.context.connectorName", self._origin.connector.encode()),
-        ]
+        adjust = self._config.envelope.adjust_names
+        known = [field_name(field.name, adjust=adjust) for field in plan.fields if field.column.identity]
+        return [(KNOWN, ",".join(known).encode())]
 
-    def _route(self, router: Router, run: Run, table: Table, groups: dict[str, list[Record]], out: list[Group]) -> None:
+    def _routed(self, router: Router, run: Run, table: Table) -> None:
+        written = self._written_as(table)
+        try:
+            self._route(router, run, written)
+        except UnexpectedNull as found:
+            self._loosen_table(table, written, found)
+            self._routed(router, _from(run, found.index), table)
+
+    def _route(self, router: Router, run: Run, table: Table) -> None:
         """Rows of an outbox table: each a record with headers, to a topic of its own."""
-        context, added, done = self._context(), _of_run(run), len(run.frames)
+        context, added, done = self._context, _of_run(run), len(run.frames)
         try:
             for topic, record in router.records(run, table):
                 record["headers"] = context + record["headers"] + added
-                _append_apart(topic, [record], groups, out)
+                self._lane(topic).into(headed=True).append(record)
         except UnexpectedNull as found:
             done = found.index - run.index
             raise
@@ -236,25 +326,25 @@ class Serializer:
         order = self._orders[table] = self._orders.get(table, 0) + 1
         return Block(f"{transaction.xid}:{transaction.commit_lsn:d}", total, order)
 
-    def _tableless(self, run: Run, moment: Moment, groups: dict[str, list[Record]], out: list[Group]) -> None:
+    def _tableless(self, run: Run) -> None:
         name = self._config.name
         if run.op is Op.MESSAGE and run.message is not None:
             key = {"prefix": run.message.prefix}
             value = {
                 "op": "m",
-                "ts_ms": moment.ms,
+                "ts_ms": self._moment.ms,
                 "source": source_datum(run, self._origin, run.message.lsn),
                 "transaction": None,
                 "message": {"prefix": run.message.prefix, "content": run.message.content},
             }
-            self._append(f"{name}.message", envelope.MESSAGE_KEY, envelope.MESSAGE_VALUE, key, value, out)
+            self._append(f"{name}.message", envelope.MESSAGE_KEY, envelope.MESSAGE_VALUE, key, value)
         elif run.op is Op.BEGIN:
             self._orders = {}
-            self._boundary("BEGIN", run, None, out)
+            self._boundary("BEGIN", run, None)
         elif run.op is Op.END:
-            self._boundary("END", run, self._orders, out)
+            self._boundary("END", run, self._orders)
 
-    def _boundary(self, status: str, run: Run, orders: dict[str, int] | None, out: list[Group]) -> None:
+    def _boundary(self, status: str, run: Run, orders: dict[str, int] | None) -> None:
         transaction = run.transaction
         identity = f"{transaction.xid}:{transaction.commit_lsn:d}"
         counts = None
@@ -268,9 +358,9 @@ class Serializer:
             "ts_ms": transaction.commit_time // 1000,
         }
         topic = f"{self._config.name}.transaction"
-        self._append(topic, envelope.TRANSACTION_KEY, envelope.TRANSACTION_VALUE, {"id": identity}, value, out)
+        self._append(topic, envelope.TRANSACTION_KEY, envelope.TRANSACTION_VALUE, {"id": identity}, value)
 
-    def _heartbeat(self, moment: Moment, out: list[Group]) -> None:
+    def _heartbeat(self, moment: Moment) -> None:
         interval = self._config.envelope.heartbeat_interval
         now = time.monotonic()
         if not interval or now < self._next_heartbeat:
@@ -278,21 +368,14 @@ class Serializer:
         self._next_heartbeat = now + interval
         topic = f"__debezium-heartbeat.{self._config.name}"
         key, value = {"serverName": self._config.name}, {"ts_ms": moment.ms}
-        self._append(topic, envelope.HEARTBEAT_KEY, envelope.HEARTBEAT_VALUE, key, value, out)
+        self._append(topic, envelope.HEARTBEAT_KEY, envelope.HEARTBEAT_VALUE, key, value)
 
-    def _append(
-        self, topic: str, key_schema: Schema, value_schema: Schema, key: Any, value: Any, out: list[Group]
-    ) -> None:
+    def _append(self, topic: str, key_schema: Schema, value_schema: Schema, key: Any, value: Any) -> None:
         topic = topic_name(topic)
         if topic not in self._special:
             self._special[topic] = self._form.prepare(topic, key_schema, value_schema)
-        out.append((topic, [self._form.datums(self._special[topic], key, value)]))
-
-
-def _outdated(old: Place, new: Place) -> bool:
-    """Whether `old` is another version of the table; what a transform failed at stands beside what it made."""
-    same_table = old[0].oid == new[0].oid and old[1] == new[1]
-    return same_table and old[0] is not new[0] and _dead(old[2]) == _dead(new[2])
+        record = self._form.datums(self._special[topic], key, value)
+        self._lane(topic).alone(record)
 
 
 def _from(run: Run, index: int) -> Run:
@@ -301,20 +384,16 @@ def _from(run: Run, index: int) -> Run:
     return Run(run.op, run.table, run.transaction, index, frames, run.marker, run.message, run.routing)
 
 
+def _version(place: Place) -> tuple[Table, bool, bool]:
+    """What a transform failed at stands beside what it made."""
+    return place[0], place[1], _dead(place[2])
+
+
 def _dead(routing: Routing | None) -> bool:
     return routing is not None and routing.dead
 
 
 def _of_run(run: Run) -> list[Header]:
     """Of changes that pycdc wrote into the database, who carried them, and how often; and what a transform added."""
-    came = run.transaction.came
-    way = [] if came is None else came.headers()
+    way = [] if run.transaction.came is None else run.transaction.came.headers()
     return way if run.routing is None else [*way, *run.routing.headers]
-
-
-def _append_apart(topic: str, records: list[Record], groups: dict[str, list[Record]], out: list[Group]) -> None:
-    """Records with headers, and a new group for those of the same topic that follow."""
-    out.append((topic, records))
-    if topic in groups:
-        groups[topic] = []
-        out.append((topic, groups[topic]))

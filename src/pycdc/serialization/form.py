@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pycdc.model import Run
-from pycdc.rows.encoder import Record, RowEncoder
+from pycdc.model import Run, Transaction
+from pycdc.rows.encoder import Append, Record, RowEncoder, Slow
 from pycdc.rows.plan import Plan
 from pycdc.rows.schema import Schema
 from pycdc.serialization.events import Event
@@ -18,7 +18,9 @@ from pycdc.serialization.provenance import Block, Moment, Origin
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
     """Where the rows of one table version go, and how. `form` is what the form prepared for it; `flat`: what becomes
-    of rows without an envelope. `parked`: headers that say why they do not go to the topic that they are meant for."""
+    of rows without an envelope. `tombstones`: each delete is followed by a null value. `headers`
+    and `delete_headers` stand on all records, None for none. `parked`: headers that say why they do not go to the topic
+    that they are meant for."""
 
     topic: str
     encoder: RowEncoder
@@ -26,6 +28,9 @@ class Target:
     value_schema: Schema
     form: Any
     flat: Flattening | None = None
+    tombstones: bool = True
+    headers: list[Header] | None = None
+    delete_headers: list[Header] | None = None
     parked: tuple[Header, ...] = ()
 
     @property
@@ -39,8 +44,14 @@ class Form(Protocol):
     def prepare(self, topic: str, key: Schema | None, value: Schema) -> Any:
         """What the form needs per table version, ids for instance. The only place that may ask a registry."""
 
-    def rows(self, run: Run, target: Target, origin: Origin, moment: Moment, out: list[Record]) -> bool:
-        """Write a whole run the fast way; False, having written nothing, where only `event` can."""
+    def stamp(self, transaction: Transaction, origin: Origin) -> Any:
+        """What all records of a transaction share, for `rows`."""
+
+    def rows(
+        self, runs: list[tuple[Run, Any]], target: Target, origin: Origin, moment: Moment, append: Append, slow: Slow
+    ) -> bool:
+        """Write runs of one operation, with the stamps of their transactions, the fast way; False, having written
+        nothing, where only `event` can. `slow` is given each frame that is a surprise."""
 
     def event(
         self, event: Event, run: Run, target: Target, origin: Origin, moment: Moment, block: Block | None

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pycdc.model import Run
-from pycdc.rows.encoder import Record
+from pycdc.model import Run, Transaction
+from pycdc.rows.encoder import Append, Record, Slow
 from pycdc.rows.schema import Schema, connect_json, json_datum
 from pycdc.serialization.events import Event
 from pycdc.serialization.form import Target
@@ -31,7 +31,12 @@ class JsonForm:
     def prepare(self, topic: str, key: Schema | None, value: Schema) -> Prepared:
         return Prepared(key, value, None if key is None else connect_json(key), connect_json(value))
 
-    def rows(self, run: Run, target: Target, origin: Origin, moment: Moment, out: list[Record]) -> bool:
+    def stamp(self, transaction: Transaction, origin: Origin) -> None:
+        return None
+
+    def rows(
+        self, runs: list[tuple[Run, Any]], target: Target, origin: Origin, moment: Moment, append: Append, slow: Slow
+    ) -> bool:
         return False
 
     def event(

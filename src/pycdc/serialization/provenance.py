@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pycdc.model import Op, Run
+from pycdc.serialization.headers import Header
 from pycdc.version import __version__
 
 
@@ -18,6 +19,15 @@ class Origin:
     database: str
     version: str = __version__
     connector: str = "postgresql"
+
+
+def context_headers(origin: Origin) -> list[Header]:
+    """The same for every record, where they are asked for."""
+    return [
+        ("__debezium.context.connectorLogicalName", origin.name.encode()),
+        ("__debezium.context.taskId", b"0"),
+        ("__debezium.context.connectorName", origin.connector.encode()),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +71,11 @@ def block_datum(block: Block | None) -> dict[str, Any] | None:
 
 def sequence_head(run: Run) -> bytes:
     """``source.sequence`` up to the row's own LSN, which `"]` follows."""
-    previous = run.transaction.previous_end if run.op is not Op.READ else 0
+    return sequence_before(run.transaction.previous_end if run.op is not Op.READ else 0)
+
+
+def sequence_before(previous: int) -> bytes:
+    """``source.sequence`` behind the transaction that ended at `previous`, 0 if there was none."""
     return b'["%d","' % previous if previous else b'[null,"'
 
 

@@ -265,6 +265,60 @@ def test_a_sequence_that_the_protocol_forbids_is_refused(payloads: list[bytes]) 
         feed(Assembler(table_of, Lsn(0)), *payloads)
 
 
+def test_a_row_belongs_to_the_version_of_its_table_that_was_described_last() -> None:
+    wider = frames.relation(1, "t", [("id", 23, True), ("more", 23, False)])
+    batch = feed(
+        Assembler(table_of, Lsn(0)),
+        frames.begin(100),
+        TABLE,
+        frames.insert(1, [b"1"]),
+        wider,
+        frames.insert(1, [b"1", b"2"]),
+        frames.commit(100, 110),
+    )
+    assert [len(run.table.columns) for run in batch.runs if run.table is not None] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("message", "fact"),
+    [
+        (frames.begin(100)[:-1], "ends before its last field"),
+        (frames.begin(100) + b"x", "bytes too many"),
+        (frames.commit(100, 110)[:-1], "ends before its last field"),
+        (frames.commit(100, 110) + b"x", "bytes too many"),
+        (b"C\x01" + frames.commit(100, 110)[2:], "commit flags 0x01"),
+        (b"", "empty message"),
+    ],
+)
+def test_a_malformed_begin_or_commit_is_a_protocol_error(message: bytes, fact: str) -> None:
+    assembler = Assembler(table_of, Lsn(0))
+    if message[:1] == b"C":
+        feed(assembler, frames.begin(100))
+    with pytest.raises(ProtocolError, match=fact):
+        feed(assembler, message)
+
+
+def test_changes_are_counted_by_table_and_operation_over_all_runs() -> None:
+    batch = feed(
+        Assembler(table_of, Lsn(0), marks=True),
+        frames.begin(100),
+        TABLE,
+        OTHER,
+        *[frames.insert(1 + n % 2, [b"1"]) for n in range(5)],
+        frames.delete(1, [b"1"]),
+        frames.truncate(1),
+        frames.message("note", b""),
+        frames.commit(100, 110),
+    )
+    assert sorted(batch.counts()) == [
+        ("message", "m", 1),
+        ("public.other", "c", 2),
+        ("public.t", "c", 3),
+        ("public.t", "d", 1),
+        ("public.t", "t", 1),
+    ]
+
+
 def test_rows_inserted_into_the_signal_table_are_notes_between_the_runs_and_nothing_of_it_is_delivered() -> None:
     """Those only: neither what is updated there, nor what came before the start, nor what the way back wrote."""
     assembler = Assembler(

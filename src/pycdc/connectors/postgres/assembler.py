@@ -1,7 +1,8 @@
 """From XLogData frames to runs: transactions are followed, rows stay bytes.
 
 Strategy: consecutive row messages with the same letter and relation (five bytes, compared in one slice) join the run
-that is being filled; everything else takes the slow branch. A transaction counts as already delivered iff its commit
+that is being filled; another table's row, a Begin or a Commit costs about a microsecond, because small transactions are
+made of these; everything else goes through `pgoutput.decode`. A transaction counts as already delivered iff its commit
 LSN lies before the start position, never by the LSN of a row.
 
 What the reverse direction wrote carries a mark and must not go back: an origin, which follows Begin, or a transactional
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from struct import Struct
+from struct import error as StructError
 from typing import Final, NamedTuple
 
 from pycdc.connectors.postgres import pgoutput
@@ -27,8 +30,12 @@ HEADER: Final = 25
 """Bytes of XLogData before the message: 'w', start LSN, end LSN, send time."""
 _HEAD: Final = slice(HEADER, HEADER + 5)
 _ROW_OPS: Final = {pgoutput.INSERT: Op.CREATE, pgoutput.UPDATE: Op.UPDATE, pgoutput.DELETE: Op.DELETE}
-_NO_RUN: Final = b""
+_NO_RUN: Final = None
+"""Not bytes: an empty message has an empty head."""
 _RECENT: Final = 4096
+_begin = Struct(f">{HEADER + 1}xQqI").unpack
+_commit = Struct(f">{HEADER + 1}xBQQq").unpack
+"""As `pgoutput.decode` reads them, of frames of the right length only."""
 
 
 class Note(NamedTuple):
@@ -65,6 +72,7 @@ class Assembler:
     ) -> None:
         self._relation = relation
         self._tables: dict[bytes, Table | None] = {}
+        self._kinds: dict[bytes, tuple[Op, Table | None]] = {}
         self._start = start
         self._marks = marks
         self._messages = messages
@@ -77,12 +85,13 @@ class Assembler:
         self._delivered = False
         self._skipping = False
         self._announced = False
-        self._head = _NO_RUN
+        self._head: bytes | None = _NO_RUN
         self._frames: list[bytes] = []
         self._run: Run | None = None
         self._noted = False
+        self._last_commit = int(last_commit)
+        self._committed = 0
         self._signalling = False
-        self.last_commit = last_commit
         self.notes: list[Note] = []
         self.recent: deque[int] = deque(maxlen=_RECENT)
 
@@ -91,54 +100,66 @@ class Assembler:
         """No transaction is half read."""
         return self._transaction is None
 
+    @property
+    def last_commit(self) -> Lsn:
+        """The end LSN of the last transaction that had changes."""
+        return Lsn(self._last_commit)
+
     def feed(self, frames: list[bytes], batch: Batch) -> None:
         """Append the frames' changes to `batch` and move its position to the last commit among them."""
-        head, run = self._head, self._frames
+        head, run, kinds = self._head, self._frames, self._kinds
+        self._committed = 0
         for frame in frames:
-            if frame[_HEAD] == head:
+            kind = frame[_HEAD]
+            if kind == head:
                 run.append(frame)
                 continue
-            self._end_run(batch)
-            letter = frame[HEADER]
-            op = _ROW_OPS.get(letter)
-            if op is None:
-                self._control(letter, frame, batch)
+            if head:
+                self._end_run(batch)
+            known = kinds.get(kind)
+            if known is not None:
+                self._start_run(known[0], known[1], kind, frame, batch)
+            elif not kind or kind[0] not in _ROW_OPS:
+                self._control(frame, batch)
             else:
-                self._start_run(op, frame, batch)
+                kinds[kind] = known = self._described(kind)
+                self._start_run(*known, kind, frame, batch)
             head, run = self._head, self._frames
-        self._end_run(batch, keep=True)
+        self._end_run(batch)
+        if self._committed:
+            batch.position = Position(Lsn(self._committed))
+            batch.last_commit = self.last_commit
 
-    def _start_run(self, op: Op, frame: bytes, batch: Batch) -> None:
+    def _described(self, kind: bytes) -> tuple[Op, Table | None]:
+        oid = kind[1:]
+        if oid not in self._tables:
+            raise ProtocolError(f"row of relation {int.from_bytes(oid, 'big')}, which was not described")
+        return _ROW_OPS[kind[0]], self._tables[oid]
+
+    def _start_run(self, op: Op, table: Table | None, kind: bytes, frame: bytes, batch: Batch) -> None:
         transaction = self._transaction
         if transaction is None:
             raise ProtocolError("row outside of a transaction")
-        oid = frame[HEADER + 1 : HEADER + 5]
-        try:
-            table = self._tables[oid]
-        except KeyError:
-            raise ProtocolError(f"row of relation {int.from_bytes(oid, 'big')}, which was not described") from None
-        self._head, self._frames = frame[_HEAD], [frame]
-        self._signalling = op is Op.CREATE and not self._skipping and oid in self._signal_oids
+        self._head, self._frames = kind, [frame]
+        self._signalling = op is Op.CREATE and not self._skipping and kind[1:] in self._signal_oids
         if table is None or self._skipping or (self._left_out and str(table) in self._left_out):
             self._run = None
             return
-        self._announce(batch)
+        if not self._announced:
+            self._announce(batch)
         self._run = Run(op, table, transaction, transaction.changes, self._frames)
         batch.runs.append(self._run)
 
-    def _end_run(self, batch: Batch, *, keep: bool = False) -> None:
-        """Account for the run being filled. With `keep` the next frame may go on with the same kind in a new run."""
-        if not self._head:
-            return
-        run = self._run
-        if run is not None and self._transaction is not None:
+    def _end_run(self, batch: Batch) -> None:
+        """Account for the run being filled. The next frame of its kind begins a new one."""
+        run, transaction = self._run, self._transaction
+        if run is not None and transaction is not None:
             count = len(self._frames)
-            self._transaction.changes += count
+            transaction.changes += count
             batch.size += count
-            if self._marks and run.table is not None:
-                counts = self._transaction.counts
-                if counts is not None:
-                    counts[str(run.table)] = counts.get(str(run.table), 0) + count
+            if transaction.counts is not None:
+                table = str(run.table)
+                transaction.counts[table] = transaction.counts.get(table, 0) + count
         if self._signalling:
             self._noted, self._signalling = True, False
             self.notes += [
@@ -147,14 +168,24 @@ class Assembler:
             ]
         self._head, self._frames, self._run = _NO_RUN, [], None
 
-    def _control(self, letter: int, frame: bytes, batch: Batch) -> None:
+    def _control(self, frame: bytes, batch: Batch) -> None:
+        """What is not a row."""
+        try:
+            if frame[HEADER] == pgoutput.BEGIN:
+                self._begin(*_begin(frame))
+            elif frame[HEADER] == pgoutput.COMMIT:
+                flags, commit_lsn, end_lsn, _ = _commit(frame)
+                self._commit(flags, commit_lsn, end_lsn, batch)
+            else:
+                self._decoded(frame, batch)
+        except (StructError, IndexError):
+            pgoutput.decode(frame, HEADER)  # says what is wrong with it
+            raise
+
+    def _decoded(self, frame: bytes, batch: Batch) -> None:
         message = pgoutput.decode(frame, HEADER)
-        if isinstance(message, pgoutput.Begin):
-            self._begin(message, batch)
-        elif isinstance(message, pgoutput.Commit):
-            self._commit(message, batch)
-        elif isinstance(message, pgoutput.Relation):
-            self._described(message)
+        if isinstance(message, pgoutput.Relation):
+            self._relation_described(message)
         elif isinstance(message, pgoutput.Truncate):
             self._truncate(message, frame, batch)
         elif isinstance(message, pgoutput.Message):
@@ -165,22 +196,22 @@ class Assembler:
                 pipeline = pipeline_of_origin(message.name)
                 self._marked(None if pipeline is None else Mark(pipeline, Passage(pipeline, 1)))
         elif not isinstance(message, pgoutput.Type):
-            raise ProtocolError(f"message {chr(letter)!r} although neither streaming nor two_phase was asked for")
+            letter = chr(frame[HEADER])
+            raise ProtocolError(f"message {letter!r} although neither streaming nor two_phase was asked for")
 
-    def _described(self, message: pgoutput.Relation) -> None:
+    def _relation_described(self, message: pgoutput.Relation) -> None:
         oid = message.oid.to_bytes(4, "big")
         self._tables[oid] = self._relation(message)
+        self._kinds.clear()
         self._signal_oids.discard(oid)
         if (message.namespace, message.name) == self._signals:
             self._signal_oids.add(oid)
 
-    def _begin(self, message: pgoutput.Begin, batch: Batch) -> None:
+    def _begin(self, final_lsn: int, commit_time: int, xid: int) -> None:
         if self._transaction is not None:
             raise ProtocolError("begin within a transaction")
-        self._transaction = Transaction(
-            message.xid, message.final_lsn, message.commit_time + POSTGRES_EPOCH, self.last_commit
-        )
-        self._delivered = self._skipping = message.final_lsn < self._start
+        self._transaction = Transaction(xid, final_lsn, commit_time + POSTGRES_EPOCH, self._last_commit)
+        self._delivered = self._skipping = final_lsn < self._start
         self._announced = not self._marks
         if self._marks:
             self._transaction.counts = {}
@@ -201,23 +232,26 @@ class Assembler:
             self._skipping = not (self._by_table and mark.tables)
             self._left_out = mark.tables if self._by_table else frozenset()
 
-    def _commit(self, message: pgoutput.Commit, batch: Batch) -> None:
+    def _commit(self, flags: int, commit_lsn: int, end_lsn: int, batch: Batch) -> None:
+        if flags:
+            raise ProtocolError(f"commit flags {flags:#04x} are not 0")
         transaction = self._transaction
-        if transaction is None or transaction.commit_lsn != message.commit_lsn:
+        if transaction is None or transaction.commit_lsn != commit_lsn:
             raise ProtocolError("commit of another transaction than the one begun")
-        transaction.end_lsn = message.end_lsn
+        transaction.end_lsn = end_lsn
         if transaction.xid is not None:
             self.recent.append(transaction.xid)
         if not self._delivered:
             if transaction.changes:
-                self.last_commit = Lsn(message.end_lsn)
+                self._last_commit = end_lsn
             if self._marks and not self._skipping and not (self._noted and not transaction.changes):
                 self._announce(batch)
                 batch.runs.append(Run(Op.END, None, transaction, transaction.changes, []))
-            batch.position = Position(Lsn(message.end_lsn))
-            batch.last_commit = self.last_commit
-        self._transaction, self._skipping, self._delivered, self._left_out = None, False, False, frozenset()
-        self._noted = False
+            self._committed = end_lsn
+        self._transaction = None
+        self._skipping = self._delivered = self._noted = False
+        if self._left_out:
+            self._left_out = frozenset()
 
     def _truncate(self, message: pgoutput.Truncate, frame: bytes, batch: Batch) -> None:
         if self._transaction is None:
@@ -255,6 +289,6 @@ class Assembler:
             if message.lsn < self._start or not self._messages:
                 return
             sent = int.from_bytes(frame[17:HEADER], "big", signed=True) + POSTGRES_EPOCH
-            alone = Transaction(None, message.lsn, sent, self.last_commit)
+            alone = Transaction(None, message.lsn, sent, self._last_commit)
             batch.runs.append(Run(Op.MESSAGE, None, alone, 0, [frame], message=logical))
         batch.size += 1

@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from operator import itemgetter
 from typing import Any, Final, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -41,6 +42,7 @@ Record = dict[str, Any]
 """``key`` and ``value`` (bytes or None), and perhaps ``headers`` (list of name and bytes or None), ``partition`` and
 ``timestamp`` (milliseconds since the Unix epoch)."""
 
+_value = itemgetter("value")
 _SLICE: Final = 0.05
 """Seconds between looks at failures and at the stop signal."""
 _AT_ONCE: Final = 0.001
@@ -88,6 +90,7 @@ class KafkaSink:
         self._stop_deadline: float | None = None
         self._compressed = str(self._settings["compression.type"]) != "none"
         self._limits: dict[str, int] = {}
+        self._bounds: dict[str, int] = {}
         self._tables: dict[str, Table] = {}
         self._failure: PycdcError | None = None
         self._trouble = ""
@@ -306,9 +309,8 @@ class KafkaSink:
         self._producer = self._connect()
 
     def _require_sizes(self, topic: str, records: list[Record]) -> None:
-        values = [record["value"] for record in records]
-        bound = max(map(len, filter(None, values)), default=0)
-        limit = self._limit(topic)
+        bound = max(map(len, filter(None, map(_value, records))), default=0)
+        limit = self._bounds.get(topic) or self._bounds.setdefault(topic, self._limit(topic))
         # Keys and headers are small: looking at each only near the limit keeps the usual case at one C loop.
         if bound * 2 < limit:
             return
