@@ -80,12 +80,21 @@ class Run:
     def running(self) -> bool:
         return self._process.poll() is None
 
+    def peaks(self) -> list[int]:
+        """The most memory that the process and its workers have had, each, in MB."""
+        pid = self._process.pid
+        threads = Path(f"/proc/{pid}/task").glob("*/children")
+        started = [number for thread in threads for number in thread.read_text().split()]
+        states = [Path(f"/proc/{number}/status").read_text() for number in (pid, *started)]
+        return [int(state.partition("VmHWM:")[2].split()[0]) // 1024 for state in states]
+
 
 def run_until_killed(config: Path, replay: Replay, records: int) -> None:
     victim = Run(config)
     wait_for(lambda: replay.high() > records or not victim.running(), TIMEOUT)
+    peaks = victim.peaks()
     assert victim.end(signal.SIGKILL) == -signal.SIGKILL, "it had ended by itself"
-    print(f"killed at {replay.high()} records, due at {records}")
+    print(f"killed at {replay.high()} records, due at {records}; MB at most {peaks}")
 
 
 @pytest.mark.pg("newest")
@@ -104,6 +113,7 @@ def test_a_snapshot_killed_at_random_moments_goes_on_and_the_topic_equals_the_ta
         heir = Run(config)
         wait_for(lambda: replay.high() >= ROWS, TIMEOUT)
     expected = rig.finish(TIMEOUT)
+    print(f"MB at most {heir.peaks()}")
     assert heir.end(signal.SIGTERM) == 0
     replay.run()
     replay.close()
