@@ -8,7 +8,6 @@ configuration and the values of a table that has a column of every type family.
 from __future__ import annotations
 
 import json
-import logging
 import signal
 import threading
 import traceback
@@ -39,13 +38,9 @@ from tests.vault import SECRETS, Vault, leaks
 
 @pytest.fixture
 def vault(database: str, kafka: Any, registry: Any, topic_prefix: str, tmp_path: Path) -> Iterator[Vault]:
-    handlers, level = list(logging.getLogger().handlers), logging.getLogger().level
     vault = Vault(database, kafka.bootstrap, registry.url, topic_prefix, tmp_path)
     yield vault
     vault.close()
-    # The commands configure logging for their process, which is ours.
-    logging.getLogger().handlers[:] = handlers
-    logging.getLogger().setLevel(level)
 
 
 # -- ways to fail; each says what must be heard of it, so that a scenario that misses its error is noticed
