@@ -218,14 +218,17 @@ def deliver_with_rewinds(
 def test_a_broker_that_is_killed_and_comes_back_costs_no_record(
     kafka: KafkaAddress, topic_prefix: str, open_sink: Open
 ) -> None:
+    back = threading.Timer(4.0, kafka.start)
+
     def disturb(done: int) -> None:
-        if done == 4000:
+        if done == 4000 and not back.ident:
             kafka.kill()
-            threading.Timer(4.0, kafka.start).start()
+            back.start()
 
     rewinds = deliver_with_rewinds(
         lambda serializer: open_sink(serializer, kafka.bootstrap, timeout=2.0), topic_prefix, 10_000, 1000, disturb
     )
+    back.join()
     assert rewinds >= 1
     assert_nothing_lost(kafka, topic_prefix, 10_000)
 
@@ -234,14 +237,17 @@ def test_a_broker_that_is_killed_and_comes_back_costs_no_record(
 def test_a_broker_that_stops_answering_for_a_while_costs_no_record(
     kafka: KafkaAddress, topic_prefix: str, open_sink: Open
 ) -> None:
+    back = threading.Timer(4.0, kafka.resume)
+
     def disturb(done: int) -> None:
-        if done == 4000:
+        if done == 4000 and not back.ident:
             kafka.pause()
-            threading.Timer(4.0, kafka.resume).start()
+            back.start()
 
     rewinds = deliver_with_rewinds(
         lambda serializer: open_sink(serializer, kafka.bootstrap, timeout=2.0), topic_prefix, 10_000, 1000, disturb
     )
+    back.join()
     assert rewinds >= 1
     assert_nothing_lost(kafka, topic_prefix, 10_000)
 
