@@ -24,8 +24,8 @@ from tests.faults.harness import ROOT, Rig
 from tests.reading import Read, wait_for
 from tests.services.kafka import KafkaAddress
 
-ROWS = int(os.environ.get("PYCDC_KILL_ROWS", "50000"))
-KILLS = int(os.environ.get("PYCDC_KILLS", "6"))
+ROWS = int(os.environ.get("PYCDC_KILL_ROWS", "100000"))
+KILLS = int(os.environ.get("PYCDC_KILLS", "4"))
 SMALL = 3000
 
 TABLES = f"""
@@ -207,7 +207,7 @@ def test_topics_equal_tables_whenever_the_command_is_killed(
     choose = random.Random(method)
     with writing(rig.dsn) as writer:
         for _ in range(KILLS):
-            before, wanted = ends.total(), choose.randint(1, ROWS // (KILLS + 2))
+            before, wanted = ends.total(), choose.randint(1, ROWS // (3 * KILLS))
             command = start(config)
             wait_for(lambda: ends.total() >= before + wanted or not command.alive(), 120)  # noqa: B023
             assert command.end(signal.SIGKILL) == -signal.SIGKILL, command.log.read_text()
