@@ -102,6 +102,26 @@ def test_a_refused_connection_names_its_remedy(words: str, remedy: str) -> None:
     assert remedy in ours.hint
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "the database system is starting up",
+        "the database system is shutting down",
+        "the database system is in recovery mode",
+        "the database system is not yet accepting connections",
+        "the database system is not accepting connections",
+        'too many connections for database "shop"',
+        'too many connections for role "cdc"',
+        "sorry, too many clients already",
+    ],
+)
+def test_a_server_that_has_no_room_or_is_not_ready_yet_is_tried_again(words: str) -> None:
+    at = 'connection failed: connection to server at "db", port 5432 failed: FATAL:  '
+    ours = translate(psycopg.OperationalError(at + words))
+    assert type(ours) is ConnectionLost
+    assert ours.retry
+
+
 def test_a_value_too_long_for_the_server_is_explained() -> None:
     ours = translate(raised("XX000", "invalid memory alloc request size 1073741825"))
     assert type(ours) is ConversionError

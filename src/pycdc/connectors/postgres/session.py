@@ -141,6 +141,9 @@ _BY_STATE: Final[dict[str, Meaning]] = {
 """By SQLSTATE, or by its first two characters."""
 
 _BY_WORDS: Final[tuple[tuple[str, Meaning], ...]] = (
+    # Starting up, shutting down, in recovery, not yet accepting connections: before the words about a database.
+    ("the database system is ", _BY_STATE["57"]),
+    ("too many connections for ", _BY_STATE["53300"]),
     (
         "no pg_hba.conf entry",
         Meaning(EnvironmentNotReady, "add a line for this database, user and address to pg_hba.conf, and reload"),
@@ -154,7 +157,8 @@ _BY_WORDS: Final[tuple[tuple[str, Meaning], ...]] = (
     ("does not support SSL", Meaning(EnvironmentNotReady, "turn on ssl at the server, or change sslmode in the dsn")),
     ("certificate", Meaning(EnvironmentNotReady, "check sslrootcert, sslcert and sslkey in the dsn")),
 )
-"""libpq tells no SQLSTATE where connecting fails; what matches none of these words is retried."""
+"""libpq tells no SQLSTATE where connecting fails; what matches none of these words is retried, and the first
+that matches counts."""
 
 _TOO_LONG: Final = Meaning(
     ConversionError,
