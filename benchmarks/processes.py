@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -19,6 +20,15 @@ class Observed:
         """Of all its threads, user and system."""
         fields = (self._folder / "stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICK
+
+    def family_cpu_seconds(self) -> float:
+        """With the processes that it started, whether they still run or it has seen them end."""
+        fields = (self._folder / "stat").read_text().rpartition(")")[2].split()
+        seconds = sum(map(int, fields[11:15])) / _TICK
+        for child in self.children():
+            with contextlib.suppress(OSError):
+                seconds += child.cpu_seconds()
+        return seconds
 
     def peak_rss_mb(self) -> float:
         return self._kilobytes("VmHWM") / 1024

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Literal
 
 from benchmarks import figures, meanwhile
@@ -21,7 +21,6 @@ from benchmarks.figures import Figure, Result, median, note
 from benchmarks.peers import debezium
 from benchmarks.percentiles import Samples
 from benchmarks.pipelines import Pipeline, capture
-from benchmarks.processes import Observed
 from benchmarks.rig import Engine, Rig, Watermarks, execute, program, wait_until
 from benchmarks.workload import NARROW, prepare
 
@@ -79,17 +78,25 @@ def _run(rig: Rig, one: str, dsn: str, rows: int, run: int) -> dict[str, float]:
     marks = Watermarks(rig.kafka.bootstrap, [topic])
     with _running(rig, one, name, dsn) as running:
         warm = wait_until(running, lambda: marks.total() >= rows * WARM, "the warm-up", pause=_POLL)
-        cpu, already = _cpu(running.observed), marks.total()
-        end = wait_until(running, lambda: marks.total() >= rows * END, "the end", pause=_POLL)
+        cpu, already = running.observed.family_cpu_seconds(), marks.total()
+        largest = 0.0
+
+        def ended() -> bool:
+            nonlocal largest
+            for worker in running.observed.children() if one in WORKERS else []:
+                with suppress(OSError):  # it ended just now
+                    largest = max(largest, worker.peak_rss_mb())
+            return marks.total() >= rows * END
+
+        end = wait_until(running, ended, "the end", pause=_POLL)
         read = marks.total() - already
-        workers = running.observed.children() if one in WORKERS else []
         found = {
             "rows_per_second": round(read / (end - warm)),
-            "cpu_us": round((_cpu(running.observed) - cpu) / read * 1e6, 2),
+            "cpu_us": round((running.observed.family_cpu_seconds() - cpu) / read * 1e6, 2),
             "peak_rss_mb": round(running.observed.peak_rss_mb()),
         }
-        if workers:
-            found["worker_rss_mb"] = round(max(worker.peak_rss_mb() for worker in workers))
+        if largest:
+            found["worker_rss_mb"] = round(largest)
     marks.close()
     execute(
         dsn,
@@ -97,10 +104,6 @@ def _run(rig: Rig, one: str, dsn: str, rows: int, run: int) -> dict[str, float]:
         f"SELECT pg_drop_replication_slot('{name}')",
     )
     return found
-
-
-def _cpu(observed: Observed) -> float:
-    return observed.cpu_seconds() + sum(child.cpu_seconds() for child in observed.children())
 
 
 def _running(rig: Rig, one: str, name: str, dsn: str) -> AbstractContextManager[Engine]:
