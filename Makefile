@@ -54,7 +54,7 @@ chaos: venv servers ## The way back killed, frozen and in a loop for minutes, al
 	PYCDC_TEST_EVERY_POSTGRES=1 PYCDC_LOOP_WRITES=100000 PYCDC_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PYTEST) \
 		tests/reverse tests/sinks/postgres $(PYTEST_ARGS)
 
-bench: venv servers ## All benchmarks beside their peers, 40 minutes: BENCH_ARGS='--only latency --without-peers', '--resume'
+bench: venv servers ## All benchmarks beside their peers, half an hour: BENCH_ARGS='--only latency --without-peers', '--resume'
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 bench-quick: venv servers ## The same small, in minutes: whether they work, not what they find
