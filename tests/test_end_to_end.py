@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -225,18 +224,7 @@ def test_a_column_added_while_streaming_makes_a_version_and_rows_carry_their_own
     assert orders.versions(f"{orders.topic('public.orders')}-value") == [1, 2]
 
 
-@pytest.fixture
-def command_logging() -> Iterator[None]:
-    """Commands configure logging for their process, which is ours."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
 @newest
-@pytest.mark.usefixtures("command_logging")
 def test_an_incompatible_schema_stops_with_the_difference_and_nothing_is_lost(orders: Shop, tmp_path: Path) -> None:
     subject = f"{orders.topic('public.orders')}-value"
     with orders.run() as pipeline:

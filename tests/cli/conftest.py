@@ -1,9 +1,8 @@
-"""Commands configure logging for their process; here they share ours."""
+"""Commands, run in this process."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,6 @@ from click.testing import CliRunner, Result
 from pycdc.cli import main
 
 Invoke = Callable[..., Result]
-
-
-@pytest.fixture(autouse=True)
-def _logging_restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture(autouse=True)
