@@ -12,6 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "pycdc"
 
 LAYERS = (
+    ("printable",),
     ("errors", "origins", "patterns", "processes", "version"),
     ("model",),
     ("events",),

@@ -19,11 +19,14 @@
     └── CheckpointCorrupt      the stored position cannot be trusted
 
 The message is a fact in lower case, the hint an imperative. Neither ever holds a row's values or a secret.
+Both may tell names that strangers gave, and so are made printable: one line each, unless `printable.lines` built them.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+from pycdc.printable import printable
 
 
 class PycdcError(Exception):
@@ -34,9 +37,9 @@ class PycdcError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, fact: str, *, hint: str = "") -> None:
-        super().__init__(fact)
-        self.fact = fact
-        self.hint = hint
+        self.fact = printable(fact)
+        self.hint = printable(hint)
+        super().__init__(self.fact)
 
     def __str__(self) -> str:
         return f"{self.fact}\n  try: {self.hint}" if self.hint else self.fact

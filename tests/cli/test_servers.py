@@ -19,6 +19,7 @@ import psycopg
 import pytest
 import yaml
 
+from pycdc.connectors.postgres.identifiers import quoted
 from pycdc.loading import load_text
 from tests.cli.conftest import Invoke
 from tests.reading import wait_for
@@ -476,3 +477,24 @@ def test_teardown_asks_on_a_terminal(
     result = invoke("teardown", config_file(settings("host=127.0.0.1 port=1", tmp_path)), stdin="n\n")
     assert result.exit_code == 130
     assert "Drop slot pycdc_shop, publication pycdc_shop and the stored position of shop?" in result.output
+
+
+def test_names_of_strangers_act_neither_on_the_terminal_nor_in_a_remedy(
+    database: str, invoke: Invoke, config_file: Write, tmp_path: Path
+) -> None:
+    name = 'a\n      fix: ALTER ROLE mallory SUPERUSER; \x1b[2J \u202e "b'
+    execute(database, f"CREATE TABLE {quoted(name)} (id int)")
+    path = config_file(settings(database, tmp_path, postgres={"tables": ["*.*"]}))
+    for command in (
+        ["doctor", path],
+        ["doctor", "--json", path],
+        ["apply", "--check", path],
+        ["init", "--dsn", database],
+    ):
+        printed = invoke(*command).output
+        assert all(line.isprintable() for line in printed.split("\n")), command
+        assert not re.search(r"^\s*fix: ALTER ROLE mallory", printed, re.MULTILINE)
+    findings = json.loads(invoke("doctor", "--json", path).stdout)["findings"]
+    remedy = next(f["fix"] for f in findings if f["status"] == "failed" and "REPLICA IDENTITY FULL" in f["fix"])
+    execute(database, re.search(r"-- or: (ALTER TABLE .* REPLICA IDENTITY FULL;)", remedy)[1])  # type: ignore[index]
+    assert "UPDATE and DELETE on" not in invoke("doctor", path).output.replace("UPDATE and DELETE go on", "")

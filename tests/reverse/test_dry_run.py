@@ -134,3 +134,17 @@ def test_users_functions_are_called_and_what_they_fail_at_is_told(rig: Rig) -> N
     assert first["statements"][0]["parameters"] == ['{"1"}', '{"CUP"}']
     assert "fails_at_two failed (KeyError" in second["problem"]
     assert "canary" not in result.output
+
+
+def test_a_field_name_is_no_command_of_psql(rig: Rig) -> None:
+    rig.kafka.create_topic(rig.topic)
+    hostile = {"id": 2, "name": "\x1b]0;owned\x07\r\n\\! touch owned"}
+    rig.produce([(1, {"id": 1, "x\n\\! touch owned\r\\q": 5}), (2, hostile)])
+    result = dry_run(rig, document=rig.document(sink={"on_error": "park"}))
+    printed = result.stdout.split("\n")
+    assert [line for line in printed if line.lstrip().startswith("\\")] == []
+    assert all(line.isprintable() for line in printed)
+    with psycopg.connect(rig.dsn) as connection:
+        connection.execute(result.stdout.replace("ROLLBACK;", "").encode())
+        assert connection.execute("SELECT name FROM items").fetchall() == [(hostile["name"],)]
+        connection.rollback()

@@ -19,6 +19,7 @@ import click
 
 from pycdc.errors import PycdcError
 from pycdc.observability import logs
+from pycdc.printable import printable
 from pycdc.version import __version__
 
 COMMANDS: Final = {
@@ -96,9 +97,9 @@ def _told(error: Exception) -> int:
 
 
 def print_error(fact: str, hint: str) -> None:
-    click.echo(f"{click.style('error', fg='red', bold=True)}: {fact}", err=True)
+    click.echo(f"{click.style('error', fg='red', bold=True)}: {printable(fact)}", err=True)
     if hint:
-        click.echo(f"{click.style('try', fg='yellow')}: {hint}", err=True)
+        click.echo(f"{click.style('try', fg='yellow')}: {printable(hint)}", err=True)
 
 
 @click.group("pycdc", cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

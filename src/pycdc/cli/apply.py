@@ -13,6 +13,7 @@ from pycdc.cli.changes import Changes, as_dict, carry_out, find, topics
 from pycdc.connectors.postgres.observation import Candidate
 from pycdc.errors import ConfigError
 from pycdc.observability import logs
+from pycdc.printable import printable, sql_printable
 
 PENDING = 4
 
@@ -49,7 +50,7 @@ def apply(ctx: click.Context, path: str, yes: bool, check: bool, as_json: bool) 
         print_json(as_dict(found, applied=True))
         return
     for line in done:
-        click.echo(f"done: {line}")
+        click.echo(printable(f"done: {line}"))
 
 
 def _ask(ctx: click.Context) -> None:
@@ -61,22 +62,22 @@ def _ask(ctx: click.Context) -> None:
 def _show(changes: Changes) -> None:
     found = changes.plan
     for fact in (*(drift.fact for drift in found.drift), *(narrowed.fact for narrowed in found.narrowed)):
-        click.secho(f"! {fact}", fg="red")
+        click.secho(printable(f"! {fact}"), fg="red")
     for table, again in changes.to_read:
-        click.secho(f"+ {table}: {_rows(changes, table, again=again)}", fg="green")
+        click.secho(printable(f"+ {table}: {_rows(changes, table, again=again)}"), fg="green")
     if changes.config.capture.snapshot == "never":
         for table in found.joining:
-            click.secho(f"+ {table}: changes from now on; snapshot is never", fg="green")
+            click.secho(printable(f"+ {table}: changes from now on; snapshot is never"), fg="green")
     for ref in found.withdraw:
         later = ", when the pipeline is started with this configuration" * (ref in changes.withdrawn_later)
-        click.secho(f"- {ref}: leaves the publication{later}; its topic stays", fg="yellow")
+        click.secho(printable(f"- {ref}: leaves the publication{later}; its topic stays"), fg="yellow")
     for left in found.left_out:
-        click.echo(f"  {left}; try: {left.remedy};")
+        click.echo(printable(f"  {left}; try: {left.remedy};"))
     if not changes.pending:
         click.echo("nothing to change")
         return
     for statement in changes.statements:
-        click.echo(f"  {statement};")
+        click.echo(f"  {sql_printable(statement)};")
 
 
 def _rows(changes: Changes, table: Candidate, *, again: bool) -> str:

@@ -14,6 +14,7 @@ from pycdc.config import Config, KafkaSource, PostgresSink
 from pycdc.connectors.kafka.survey import Member, Span, TopicSurvey
 from pycdc.errors import PositionGap, PycdcError
 from pycdc.events import Partition
+from pycdc.printable import printable
 from pycdc.sinks.postgres.books import Books, StoredOffset, read_books
 
 T = TypeVar("T")
@@ -150,11 +151,12 @@ def show(config: Config, found: Found) -> None:
     click.echo(
         f"{click.style(config.name, bold=True)}: {click.style(running, fg='green' if found.members else 'yellow')}"
     )
-    width = max((len(str(place.partition)) for place in found.places), default=0)
-    for place in found.places:
-        click.echo(f"  {place.partition!s:<{width}}  {_told(place, source.start)}")
+    names = [printable(str(place.partition)) for place in found.places]
+    width = max(map(len, names), default=0)
+    for name, place in zip(names, found.places, strict=True):
+        click.echo(f"  {name:<{width}}  {_told(place, source.start)}")
     for label, value in _rows(found):
-        click.echo(f"  {label:<16} {value}")
+        click.echo(printable(f"  {label:<16} {value}"))
     for problem in found.problems():
         click.secho(f"  problem          {problem.fact}", fg="red")
         click.echo(f"  try              {problem.hint}")

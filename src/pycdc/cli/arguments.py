@@ -12,6 +12,7 @@ import click
 
 from pycdc.config import Config
 from pycdc.loading import beside, load, load_text
+from pycdc.printable import json_printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,4 +34,4 @@ def load_config(path: str) -> Config:
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json_printable(json.dumps(value, indent=2, ensure_ascii=False)))

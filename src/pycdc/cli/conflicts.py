@@ -15,6 +15,7 @@ from pycdc.cli.arguments import config_argument, load_config
 from pycdc.errors import ApplyError
 from pycdc.events import Partition
 from pycdc.observability import logs
+from pycdc.printable import json_printable, printable
 from pycdc.sinks.postgres.conflict import Kind
 from pycdc.sinks.postgres.conflict_archive import Place, key_bytes, key_text
 from pycdc.sinks.postgres.conflict_log import as_json
@@ -47,13 +48,13 @@ def list_(path: str, unresolved: bool, table: str | None, kind: str | None, limi
         return
     for row in found:
         state = row["resolution"] or row["decision"]
-        click.echo(f"{row['id']:>6}  {_time(row['detected_at'])}  {row['kind']:<22} {state:<9} {_row(row)}")
+        click.echo(printable(f"{row['id']:>6}  {_time(row['detected_at'])}  {row['kind']:<22} {state:<9} {_row(row)}"))
     if not found:
         click.echo("no conflicts")
     if parked:
         click.secho(f"{len(parked)} parked event{'s' * (len(parked) > 1)}", bold=True)
     for row in parked:
-        click.echo(f"  {_place(row)}  key {row['key']}  {row['error']} {row['sqlstate'] or ''}".rstrip())
+        click.echo(printable(f"  {_place(row)}  key {row['key']}  {row['error']} {row['sqlstate'] or ''}".rstrip()))
 
 
 @conflicts.command()
@@ -69,12 +70,12 @@ def show(path: str, number: int, to_json: bool) -> None:
     if to_json:
         _print(found)
         return
-    click.secho(f"{found['kind']} {_row(found)}", bold=True)
+    click.secho(printable(f"{found['kind']} {_row(found)}"), bold=True)
     for name in ("decision", "resolution", "detected_at", "event_time", "current_committed_at", "current_origin"):
-        click.echo(f"  {name:<21} {_text(found[name])}")
-    click.echo(f"  {'record':<21} {_place(found)}")
+        click.echo(printable(f"  {name:<21} {_text(found[name])}"))
+    click.echo(printable(f"  {'record':<21} {_place(found)}"))
     for line in _columns(found):
-        click.echo(line)
+        click.echo(printable(line))
 
 
 @conflicts.command()
@@ -153,7 +154,7 @@ def _tell(done: list[Replayed], *, to_json: bool, said: str) -> None:
     for each in [] if to_json else done:
         events = f"{each.applied} event{'s' * (each.applied != 1)}"
         line = f"{each.waiting.partition} key {key_text(each.waiting.key)}: applied {events}"
-        click.echo(f"{line}, {each.left} left: {each.reason}" if each.left else line)
+        click.echo(printable(f"{line}, {each.left} left: {each.reason}" if each.left else line))
     if not done and not to_json:
         click.echo(said)
     if any(each.left for each in done):
@@ -205,7 +206,7 @@ def _time(value: datetime) -> str:
 
 def _print(value: Any) -> None:
     """Numbers keep their digits."""
-    click.echo(as_json(_plain(value)))
+    click.echo(json_printable(as_json(_plain(value)) or "null"))
 
 
 def _plain(value: Any) -> Any:

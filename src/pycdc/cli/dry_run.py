@@ -19,6 +19,7 @@ from pycdc.connectors.kafka.reading import read_events
 from pycdc.connectors.kafka.survey import Span
 from pycdc.errors import ConfigError
 from pycdc.events import Event, Partition
+from pycdc.printable import json_printable, printable, sql_printable
 from pycdc.sinks.postgres.preview import Planned, Statement
 
 Start = Literal["stored", "earliest"]
@@ -83,16 +84,18 @@ class _Sql:
         click.echo(_HEADER)
 
     def show(self, planned: Planned) -> None:
-        click.echo(f"-- {planned.event}{_remark(planned)}")
+        click.echo(printable(f"-- {planned.event}{_remark(planned)}"))
         for statement in planned.statements:
             name = self._prepared(statement)
-            click.echo(f"EXECUTE {name}({', '.join(statement.literals()) if self._values else '…'});")
+            click.echo(
+                f"EXECUTE {name}({', '.join(map(sql_printable, statement.literals())) if self._values else '…'});"
+            )
 
     def _prepared(self, statement: Statement) -> str:
         name = self._names.get(statement.text)
         if name is None:
             name = self._names[statement.text] = f"pycdc_{len(self._names) + 1}"
-            click.echo(f"PREPARE {name} AS {statement.text};")
+            click.echo(f"PREPARE {name} AS {sql_printable(statement.text)};")
         return name
 
     def end(self, counts: Counter[str]) -> None:
@@ -137,4 +140,4 @@ class _Json:
         return {**told, "parameters": list(statement.parameters)} if self._values else told
 
     def _print(self, line: dict[str, Any]) -> None:
-        click.echo(json.dumps(line, ensure_ascii=False))
+        click.echo(json_printable(json.dumps(line, ensure_ascii=False)))

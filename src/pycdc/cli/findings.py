@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from pycdc.errors import PycdcError
+from pycdc.printable import printable
 
 
 class Status(StrEnum):
@@ -21,7 +22,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`title` says what holds or does not, `path` the option it comes from, `fix` the SQL or command that mends it."""
+    """`title` says what holds or does not, `path` the option it comes from, `fix` the SQL or command that mends it.
+
+    All are printable, and one line each; a fix of several is made by `pycdc.printable.lines`.
+    """
 
     status: Status
     title: str
@@ -29,6 +33,10 @@ class Finding:
     path: str = ""
     fix: str = ""
     group: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("title", "detail", "path", "fix"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -11,13 +11,14 @@ import click
 
 from pycdc.cli.amounts import number, size
 from pycdc.cli.init_reverse import print_reverse
-from pycdc.cli.yaml_text import comment, scalar
+from pycdc.cli.yaml_text import scalar
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import ServerFacts, TableFacts, TableRef
 from pycdc.connectors.postgres.identifiers import quoted
 from pycdc.connectors.postgres.survey import Survey, TableRights
 from pycdc.errors import EnvironmentNotReady
 from pycdc.observability import logs
+from pycdc.printable import printable
 
 _IDENTITIES = {"f": "full row", "n": "nothing", "i": "index"}
 """Replica identities that are worth a word."""
@@ -63,7 +64,7 @@ def init(
             hint=f"give tables a primary key, or: {_identity_sql(tables[0])}",
         )
     for warning in _warnings(server, tables):
-        click.echo(f"{click.style('warning', fg='yellow')}: {warning}", err=True)
+        click.echo(f"{click.style('warning', fg='yellow')}: {printable(warning)}", err=True)
     click.echo("\n".join(_lines(name or _slug(server.database), brokers, registry, server, tables)))
 
 
@@ -110,7 +111,7 @@ def _warnings(server: ServerFacts, tables: list[Inspected]) -> Iterator[str]:
 
 def _lines(name: str, brokers: str, registry: str, server: ServerFacts, tables: list[Inspected]) -> Iterator[str]:
     version = f"{server.version // 10_000}.{server.version % 10_000}"
-    yield f"# A pipeline from database {comment(server.database)} on Postgres {version} to Kafka."
+    yield f"# A pipeline from database {printable(server.database)} on Postgres {version} to Kafka."
     yield "#"
     yield "#   export PYCDC_DSN='host=… dbname=… user=… password=…'"
     yield f"#   pycdc doctor {name}.yaml     what is missing, and how to mend it"
@@ -157,7 +158,7 @@ def _table_lines(tables: list[Inspected]) -> Iterator[str]:
 
 
 def _described(table: Inspected) -> str:
-    key = f"key {comment(', '.join(table.facts.key))}" if table.facts.key else "no key"
+    key = f"key {printable(', '.join(table.facts.key))}" if table.facts.key else "no key"
     rows = "never analysed" if table.ref.rows_estimate is None else f"~{number(table.ref.rows_estimate)} rows"
     parts = [key, rows]
     if table.rights is not None and table.rights.size is not None:

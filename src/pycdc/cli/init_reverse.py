@@ -10,12 +10,13 @@ import click
 from pycdc.build import build_decoder
 from pycdc.cli.amounts import plural
 from pycdc.cli.route_proposals import Proposal, Sample, propose, sample
-from pycdc.cli.yaml_text import comment, scalar
+from pycdc.cli.yaml_text import scalar
 from pycdc.config import KafkaSource, Registry
 from pycdc.connectors.kafka.reading import read_events
 from pycdc.connectors.kafka.survey import Span, TopicSurvey
 from pycdc.errors import EnvironmentNotReady
 from pycdc.events import Event
+from pycdc.printable import printable
 from pycdc.sinks.postgres.survey import all_tables
 
 _NEWEST: Final = 50
@@ -38,7 +39,7 @@ def print_reverse(dsn: str, name: str, brokers: str, registry: str | None, topic
         )
     for found in samples:
         for warning in _warnings(found, proposals[found.topic]):
-            click.echo(f"{click.style('warning', fg='yellow')}: {warning}", err=True)
+            click.echo(f"{click.style('warning', fg='yellow')}: {printable(warning)}", err=True)
     click.echo("\n".join(_lines(name, brokers, registry, samples, proposals)))
 
 
@@ -116,7 +117,7 @@ def _route(proposal: Proposal) -> Iterator[str]:
     yield f"        key: {_mapping(proposal.key)}"
     yield f"        set: {_mapping(proposal.assigned)}"
     if proposal.unused:
-        yield f"        # without a column: {comment(', '.join(proposal.unused))}"
+        yield f"        # without a column: {printable(', '.join(proposal.unused))}"
 
 
 def _mapping(pairs: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from pycdc.cli.amounts import duration, number, size
 from pycdc.cli.meter import Meter
 from pycdc.cli.position import shown
 from pycdc.observability.progress import Progress, TableSnapshot
+from pycdc.printable import printable
 
 _STATE_STYLES = {"streaming": "green", "snapshot": "cyan", "retrying": "red", "stopping": "yellow"}
 _ROWS_BESIDE_TABLES = 14
@@ -86,13 +87,13 @@ def _summary(progress: Progress, slot: str | None, rate: float, url: str | None)
     for table, count in progress.parked_rows.copy().items():
         refused = table in progress.refused
         told = f"{table}: {number(count)} rows, {'schema refused' if refused else 'taken again'}"
-        grid.add_row("parked", Text(told, style="red" if refused else "dim"))
+        grid.add_row("parked", Text(printable(told), style="red" if refused else "dim"))
     if slot is not None:
         grid.add_row("slot", Text(_slot(progress, slot)))
     if progress.reconnects:
         grid.add_row("rewinds", number(progress.reconnects))
     if progress.last_error:
-        grid.add_row("last error", Text(progress.last_error, style="red"))
+        grid.add_row("last error", Text(printable(progress.last_error), style="red"))
     if url is not None:
         grid.add_row("metrics", f"{url}/metrics")
     return grid
@@ -116,7 +117,7 @@ def _tables(counts: dict[str, int], limit: int) -> Table:
     grid.add_column("events", justify="right")
     busiest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     for table, count in busiest[:limit]:
-        grid.add_row(Text(table), number(count))
+        grid.add_row(Text(printable(table)), number(count))
     if len(busiest) > limit:
         grid.add_row(f"… {len(busiest) - limit} more", number(sum(count for _, count in busiest[limit:])))
     return grid
@@ -137,7 +138,7 @@ def _snapshot(tables: list[TableSnapshot], limit: int) -> Table:
         estimated = number(table.estimated) if table.estimated else "?"
         rate = "" if table.rate is None or table.finished else number(table.rate)
         left = "" if table.seconds_left is None else duration(table.seconds_left)
-        grid.add_row(Text(table.table), number(table.done), estimated, rate, left, _bar(table))
+        grid.add_row(Text(printable(table.table)), number(table.done), estimated, rate, left, _bar(table))
     if len(tables) > len(visible):
         grid.add_row(f"… {len(tables) - len(visible)} more", "", "", "", "", "")
     return grid

@@ -13,6 +13,7 @@ from pycdc.cli.amounts import duration, number, plural
 from pycdc.cli.apply_fields import behind
 from pycdc.observability.durations import Durations
 from pycdc.observability.progress import Progress
+from pycdc.printable import printable
 
 _OPERATIONS: Final = ("insert", "upsert", "update", "delete")
 
@@ -30,7 +31,7 @@ def summary(progress: Progress) -> Iterator[tuple[str, Text]]:
         )
     for name, counts in (("retries", progress.retried), ("parked", progress.parked)):
         if counts:
-            yield name, Text(_by_reason(counts.copy()), style="yellow")
+            yield name, Text(printable(_by_reason(counts.copy())), style="yellow")
     if progress.skipped:
         yield "skipped", Text(number(sum(progress.skipped.copy().values())))
     if progress.duplicates:
@@ -38,7 +39,7 @@ def summary(progress: Progress) -> Iterator[tuple[str, Text]]:
     if progress.conflicts:
         yield "conflicts", Text(_by_reason(_decisions(progress)), style="yellow")
     for topic, reason in progress.halted.copy().items():
-        yield "halted", Text(f"{topic}: {reason}", style="red")
+        yield "halted", Text(printable(f"{topic}: {reason}"), style="red")
 
 
 def _quantiles(durations: Durations) -> str:
@@ -70,7 +71,7 @@ def tables(applied: Mapping[tuple[str, str], int], limit: int) -> Table:
         grid.add_column(name, justify="right")
     busiest = sorted(totals, key=lambda table: (-totals[table], table))
     for table in busiest[:limit]:
-        grid.add_row(Text(table), *(number(applied.get((table, name), 0)) for name in shown))
+        grid.add_row(Text(printable(table)), *(number(applied.get((table, name), 0)) for name in shown))
     if len(busiest) > limit:
         grid.add_row(f"… {len(busiest) - limit} more")
     return grid

@@ -13,6 +13,7 @@ from pycdc.cli.apply_status import sections
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
 from pycdc.errors import ConfigError
 from pycdc.observability import logs
+from pycdc.printable import printable
 from pycdc.sinks.postgres.sequences import ColumnSequence, advance_sequences, read_sequences
 
 
@@ -60,9 +61,9 @@ def _as_dict(one: ColumnSequence) -> dict[str, Any]:
 
 def _show(found: Sequence[ColumnSequence], changed: Sequence[ColumnSequence]) -> None:
     for one in found:
-        click.echo(f"{one.sequence_name} fills {one.table_name}.{one.column}: {_told(one)}")
+        click.echo(f"{printable(f'{one.sequence_name} fills {one.table_name}.{one.column}')}: {_told(one)}")
     for name in dict.fromkeys(one.sequence_name for one in changed):
-        click.echo(f"set {name}")
+        click.echo(printable(f"set {name}"))
     behind = [one for one in found if one.behind]
     if not found:
         click.echo("no table of the routes has a sequence")

@@ -15,6 +15,7 @@ from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.signals import Action, Signal, ask
 from pycdc.interfaces import Checkpoint
 from pycdc.observability import logs
+from pycdc.printable import printable
 
 
 @click.command()
@@ -80,7 +81,7 @@ def _status(config: Config, *, as_json: bool) -> None:
     for table in found:
         estimated = "?" if table["estimated"] is None else number(table["estimated"])
         waits = ", waits for transactions that wrote before it was published" if table["waits"] else ""
-        click.echo(f"  {table['table']}  {number(table['rows'])} of about {estimated} rows{waits}")
+        click.echo(printable(f"  {table['table']}  {number(table['rows'])} of about {estimated} rows{waits}"))
 
 
 def paused(checkpoint: Checkpoint | None) -> bool:

@@ -19,6 +19,7 @@ from pycdc.connectors.postgres.facts import ReplicationLag, ServerFacts, SlotFac
 from pycdc.errors import PycdcError
 from pycdc.interfaces import Checkpoint
 from pycdc.observability import logs
+from pycdc.printable import printable
 
 
 @click.command()
@@ -137,7 +138,7 @@ def _show(config: Config, found: Found) -> None:
     rows.append(("server", values["server_lsn"]))
     rows.append(("lag", "unknown" if found.lag is None else size(found.lag.bytes)))
     for label, value in rows:
-        click.echo(f"  {label:<16} {value}")
+        click.echo(printable(f"  {label:<16} {value}"))
     if found.problem is not None:
         click.secho(f"  problem          {found.problem.fact}", fg="red")
         click.echo(f"  try              {found.problem.hint}")

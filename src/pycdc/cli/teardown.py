@@ -19,6 +19,7 @@ from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.survey import Survey
 from pycdc.errors import EnvironmentNotReady, PycdcError, SlotActive
 from pycdc.observability import logs
+from pycdc.printable import printable
 
 _END_SECONDS = 15.0
 _PAUSE = 0.1
@@ -46,18 +47,18 @@ def teardown(path: str, yes: bool, force: bool) -> None:
     if not yes:
         _ask(f"Drop slot {config.slot}, publication {config.publication} and the stored position of {config.name}?")
     for line in remove(config, force=force):
-        click.echo(line)
+        click.echo(printable(line))
 
 
 def _of_reverse(config: Config, *, yes: bool, force: bool) -> None:
     if force:
         raise click.UsageError("--force is about slots, and this pipeline has none", click.get_current_context())
     for line in apply_teardown.plan(config):
-        click.echo(f"to be removed: {line}", err=True)
+        click.echo(printable(f"to be removed: {line}"), err=True)
     if not yes:
         _ask(f"Remove all that {config.name} keeps?")
     for line in apply_teardown.remove(config):
-        click.echo(line)
+        click.echo(printable(line))
 
 
 def _ask(question: str) -> None:

@@ -20,6 +20,7 @@ from pycdc.errors import ConfigError
 from pycdc.loading.document import Place, Problem, compose, shown
 from pycdc.loading.explanations import explain
 from pycdc.loading.variables import expand
+from pycdc.printable import Lines
 
 _TEXT = re.compile(r"\s*\{|.*\n", re.DOTALL)
 
@@ -34,7 +35,7 @@ class InvalidConfig(ConfigError):
             super().__init__(f"{where}{_line(only, ', line ')}: {only}", hint=only.remedy)
             return
         listed = "".join(f"\n  {_line(one, 'line ', ': ')}{one}\n      try: {one.remedy}" for one in self.problems)
-        super().__init__(f"{where} has {len(self.problems)} errors:{listed}")
+        super().__init__(Lines(f"{where} has {len(self.problems)} errors:{listed}"))
 
 
 def _line(problem: Problem, before: str, after: str = "") -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from pycdc.printable import printable
+
 EVENT = "pycdc_event"
 """The field of `extra` that holds the event without its fields."""
 _TO_THE_CALLER = 3
@@ -42,7 +44,7 @@ class Logger:
     def _log(self, level: int, event: str, fields: dict[str, Any], *, exc_info: bool = False) -> None:
         if not self._logger.isEnabledFor(level):
             return
-        shown = " ".join([event, *(f"{name}={value}" for name, value in fields.items())])
+        shown = printable(" ".join([event, *(f"{name}={value}" for name, value in fields.items())]))
         extra = {EVENT: event, **fields}
         self._logger.log(level, shown, exc_info=exc_info, extra=extra, stacklevel=_TO_THE_CALLER)
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 from pycdc.observability.logger import EVENT
+from pycdc.printable import json_printable
 
 Format = Literal["text", "json"]
 
@@ -23,8 +24,6 @@ _OF_A_RECORD = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 """What every record has; the rest are the event's fields."""
 _PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f]+")
 """What a value may consist of to stand without quotes. `\\s` holds every character that ends a line."""
-_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x7f\x85\u2028\u2029"}
-"""What some readers end a line at, and JSON lets pass."""
 
 
 def configure(style: Format = "text", level: int = logging.INFO) -> None:
@@ -80,7 +79,7 @@ def _plain(value: Any) -> Any:
 
 
 def _json(event: dict[str, Any]) -> str:
-    return json.dumps(event, ensure_ascii=False, default=str)
+    return json_printable(json.dumps(event, ensure_ascii=False, default=str))
 
 
 def _text(event: dict[str, Any]) -> str:
@@ -90,6 +89,6 @@ def _text(event: dict[str, Any]) -> str:
 def _quoted(value: Any) -> str:
     """As logfmt has it: a word as it is, anything else in double quotes with JSON's escapes."""
     text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    if not text or _PLAIN.fullmatch(text):
+    if not text or (_PLAIN.fullmatch(text) and text.isprintable()):
         return text
-    return json.dumps(text, ensure_ascii=False).translate(_LINE_ENDS)
+    return json_printable(json.dumps(text, ensure_ascii=False))

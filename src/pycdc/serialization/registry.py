@@ -27,6 +27,7 @@ from pycdc.errors import (
     SchemaIncompatible,
     UnknownSchema,
 )
+from pycdc.printable import lines
 from pycdc.serialization.compatibility import Levels
 from pycdc.serialization.registry_client import PASSING, RegistryAnswer, RegistryAway, RegistryClient
 from pycdc.serialization.schema_diff import differences
@@ -122,7 +123,7 @@ class SchemaRegistry:
             if error.status != _CONFLICT:
                 raise self._refused(error, subject, text) from None
             raise SchemaIncompatible(
-                f"{refusal.fact}\n  and refuses it with the subject's level NONE too",
+                lines(refusal.fact, "  and refuses it with the subject's level NONE too"),
                 hint="a rule for all subjects holds in this registry whatever a subject's own level is (Apicurio): "
                 "set the level of subjects instead of the global one",
                 subject=subject,
@@ -227,10 +228,11 @@ class SchemaRegistry:
 
     def _incompatible(self, subject: str, text: str) -> SchemaIncompatible:
         changes = self._changes(subject, text)
-        listed = "".join(f"\n    {change}" for change in changes) or " (the registry does not show the latest version)"
+        fact = f"the registry at {self._url} refuses the new schema of {subject}; against the latest version:"
+        listed = [f"    {change}" for change in changes]
         body = json.dumps({"compatibility": "NONE"})
         return SchemaIncompatible(
-            f"the registry at {self._url} refuses the new schema of {subject}; against the latest version:{listed}",
+            lines(fact, *listed) if listed else f"{fact} (the registry does not show the latest version)",
             hint="change the table in steps that consumers can follow (new columns nullable or with a default, no "
             f"change of type), or allow it: curl -X PUT -H 'Content-Type: application/json' -d '{body}' "
             f"{self._url}/config/{quote(subject, safe='')}, or choose `registry.on_incompatible`: "

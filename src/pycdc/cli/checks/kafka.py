@@ -8,6 +8,7 @@ from pycdc.cli.amounts import plural
 from pycdc.cli.findings import Finding, failed, from_error, ok
 from pycdc.config import KafkaSink
 from pycdc.errors import PycdcError
+from pycdc.printable import lines
 from pycdc.sinks.kafka.survey import Cluster
 
 TOPICS = "sink.kafka.topics"
@@ -32,7 +33,7 @@ def topic_findings(
         yield failed(
             f"{plural(len(missing), 'topic')} missing, and topics.create is off",
             path=f"{TOPICS}.create",
-            fix="\n".join(commands[topic] for topic in missing),
+            fix=lines(*(commands[topic] for topic in missing)),
         )
         return
     for error in {error.fact: error for error in refusals.values()}.values():

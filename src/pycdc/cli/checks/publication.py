@@ -12,6 +12,7 @@ from pycdc.connectors.postgres.facts import PublicationFacts, TableRef
 from pycdc.connectors.postgres.identifiers import quoted
 from pycdc.connectors.postgres.membership import Plan
 from pycdc.connectors.postgres.survey import RoleFacts, TableRights
+from pycdc.printable import lines
 
 PUBLICATION = "source.postgres.publication"
 MANAGED = "source.postgres.manage_publication"
@@ -63,7 +64,7 @@ def _absent(config: Config, tables: Sequence[TableRef], role: RoleFacts, rights:
         return failed(
             f"publication {name} does not exist, and role {role.name} may not create it",
             path=MANAGED,
-            fix=f"GRANT CREATE ON DATABASE … TO {quoted(role.name)};\n-- or let an owner run:\n{statement}",
+            fix=lines(f"GRANT CREATE ON DATABASE … TO {quoted(role.name)};", "-- or let an owner run:", statement),
         )
     foreign = _not_owned(tables, rights)
     if foreign:
@@ -71,7 +72,7 @@ def _absent(config: Config, tables: Sequence[TableRef], role: RoleFacts, rights:
             f"publication {name} does not exist, and role {role.name} does not own {_some(foreign)}",
             "only owners may publish a table",
             path=MANAGED,
-            fix=f"{statement}\n-- run by an owner or superuser",
+            fix=lines(statement, "-- run by an owner or superuser"),
         )
     return ok(f"publication {name} will be created", plural(len(tables), "table"))
 
@@ -89,7 +90,7 @@ def _contents(
             yield failed(
                 f"{names} missing in the publication, and this role may not add them",
                 path=PUBLICATION,
-                fix=f"{statement}\n-- run by the owner",
+                fix=lines(statement, "-- run by the owner"),
             )
         else:
             waits = config.capture.tables_added == "ignore"

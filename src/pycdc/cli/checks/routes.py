@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pycdc.cli.findings import Finding, failed, ok, warning
 from pycdc.config import KafkaSource, PostgresSink
 from pycdc.connectors.kafka.survey import matching_topics
+from pycdc.connectors.postgres.identifiers import quoted
 from pycdc.patterns import names_any
 from pycdc.sinks.postgres.conflict_survey import ConflictFacts
 from pycdc.sinks.postgres.survey import RouteFacts, TargetFacts
@@ -63,7 +64,7 @@ def _route(route: RouteFacts, role: str) -> Iterator[Finding]:
         yield failed(fact, path=path, fix=remedy)
     if route.lacking:
         rights = ", ".join(route.lacking)
-        fix = f"GRANT {rights} ON {route.table} TO {role};"
+        fix = f"GRANT {rights} ON {route.table} TO {quoted(role)};"
         yield failed(f"role {role} lacks {rights} on {route.table}", path=path, fix=fix)
     if not route.wrong and not route.lacking:
         yield ok(f"{route.topic} to {route.table}")

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pycdc.cli.amounts import duration
 from pycdc.cli.findings import Finding, failed, ok, warning
 from pycdc.connectors.postgres.facts import ServerFacts, SlotFacts
+from pycdc.connectors.postgres.identifiers import quoted
 from pycdc.connectors.postgres.survey import RoleFacts
 from pycdc.errors import PycdcError
+from pycdc.printable import lines
 
 DSN = "source.postgres.dsn"
 _NEWEST_TESTED = 18
@@ -28,7 +30,7 @@ def server_findings(server: ServerFacts) -> Iterator[Finding]:
         yield failed(
             f"wal_level is {server.wal_level}, and must be logical",
             path=DSN,
-            fix="ALTER SYSTEM SET wal_level = 'logical';\n-- then restart the server",
+            fix=lines("ALTER SYSTEM SET wal_level = 'logical';", "-- then restart the server"),
         )
     if server.in_recovery and major < 16:
         yield failed("the server is a standby", "those decode only since Postgres 16", path=DSN, fix="use the primary")
@@ -53,8 +55,10 @@ def headroom_findings(server: ServerFacts, role: RoleFacts, slot: SlotFacts | No
         yield failed(
             f"all {server.max_replication_slots} replication slots are in use",
             path="source.postgres.slot",
-            fix=f"ALTER SYSTEM SET max_replication_slots = {server.max_replication_slots + 5};\n"
-            "-- then restart the server; or drop a slot that nobody needs (pg_replication_slots lists them)",
+            fix=lines(
+                f"ALTER SYSTEM SET max_replication_slots = {server.max_replication_slots + 5};",
+                "-- then restart the server; or drop a slot that nobody needs (pg_replication_slots lists them)",
+            ),
         )
     free = server.max_wal_senders - role.used_wal_senders
     if (slot is not None and slot.active_pid is not None) or free > 0:
@@ -63,7 +67,9 @@ def headroom_findings(server: ServerFacts, role: RoleFacts, slot: SlotFacts | No
         yield failed(
             f"all {server.max_wal_senders} WAL senders are in use",
             path=DSN,
-            fix=f"ALTER SYSTEM SET max_wal_senders = {server.max_wal_senders + 5};\n-- then restart the server",
+            fix=lines(
+                f"ALTER SYSTEM SET max_wal_senders = {server.max_wal_senders + 5};", "-- then restart the server"
+            ),
         )
 
 
@@ -72,7 +78,8 @@ def replication_finding(role: RoleFacts, refusal: PycdcError | None) -> Finding:
         return ok(f"role {role.name} may replicate")
     fix = refusal.hint
     if "REPLICATION" in fix:
-        fix = f'ALTER ROLE "{role.name}" REPLICATION;\n-- on Amazon RDS: GRANT rds_replication TO "{role.name}";'
+        name = quoted(role.name)
+        fix = lines(f"ALTER ROLE {name} REPLICATION;", f"-- on Amazon RDS: GRANT rds_replication TO {name};")
     return failed(f"role {role.name} cannot open a replication connection", refusal.fact, path=DSN, fix=fix)
 
 

@@ -12,6 +12,7 @@ from pycdc.connectors.postgres.facts import TableFacts, TableRef
 from pycdc.connectors.postgres.identifiers import quoted
 from pycdc.connectors.postgres.survey import TableRights
 from pycdc.errors import PycdcError
+from pycdc.printable import lines
 
 TABLES = "source.postgres.tables"
 _IDENTITY_WORDS = {"d": "the primary key, and there is none", "n": "NOTHING"}
@@ -91,7 +92,7 @@ def identity_findings(facts: Iterable[TableFacts], operations: frozenset[str]) -
                     f"{name} has no key: its records will have null keys",
                     "no order by key, no compaction",
                     path="rules[].key",
-                    fix=f"rules:\n  - tables: {name}\n    key: [ … ]",
+                    fix=lines("rules:", f"  - tables: {name}", "    key: [ … ]"),
                 )
             continue
         bad += 1
@@ -100,9 +101,11 @@ def identity_findings(facts: Iterable[TableFacts], operations: frozenset[str]) -
             f"UPDATE and DELETE on {name} fail in the application once it is published",
             f"its replica identity is {_IDENTITY_WORDS.get(table.identity, table.identity)}",
             path=TABLES,
-            fix=f"ALTER TABLE {target} ADD PRIMARY KEY (…);\n"
-            f"-- or: ALTER TABLE {target} REPLICA IDENTITY FULL;\n"
-            f"-- or leave it out: source.postgres.exclude_tables: [{name}]",
+            fix=lines(
+                f"ALTER TABLE {target} ADD PRIMARY KEY (…);",
+                f"-- or: ALTER TABLE {target} REPLICA IDENTITY FULL;",
+                f"-- or leave it out: source.postgres.exclude_tables: [{name}]",
+            ),
         )
     if good and not bad:
         yield ok("UPDATE and DELETE go on working: each table has a replica identity")

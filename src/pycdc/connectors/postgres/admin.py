@@ -20,6 +20,7 @@ from psycopg import sql
 
 from pycdc.connectors.postgres import walsender
 from pycdc.connectors.postgres.facts import PublicationFacts, TableRef
+from pycdc.connectors.postgres.identifiers import quoted
 from pycdc.connectors.postgres.session import Connection, connect, translate
 from pycdc.errors import ConnectionLost, EnvironmentNotReady
 from pycdc.model import Lsn
@@ -103,7 +104,7 @@ def create_publication_sql(name: str, tables: Sequence[TableRef], *, via_partiti
 
     A partition is not listed where its root is, which publishes it and those to come.
     """
-    parts = [f"CREATE PUBLICATION {_quoted(name)}"]
+    parts = [f"CREATE PUBLICATION {quoted(name)}"]
     if listed := _topmost(tables):
         parts.append(f"FOR TABLE {_listed(listed)}")
     if via_partition_root:
@@ -112,7 +113,7 @@ def create_publication_sql(name: str, tables: Sequence[TableRef], *, via_partiti
 
 
 def add_tables_sql(name: str, tables: Sequence[TableRef]) -> str:
-    return f"ALTER PUBLICATION {_quoted(name)} ADD TABLE {_listed(tables)}"
+    return f"ALTER PUBLICATION {quoted(name)} ADD TABLE {_listed(tables)}"
 
 
 def create_slot_sql(name: str, *, failover: bool = False) -> str:
@@ -125,11 +126,7 @@ def drop_slot_sql(name: str) -> str:
 
 
 def drop_publication_sql(name: str) -> str:
-    return f"DROP PUBLICATION IF EXISTS {_quoted(name)}"
-
-
-def _quoted(name: str) -> str:
-    return sql.Identifier(name).as_string(None)
+    return f"DROP PUBLICATION IF EXISTS {quoted(name)}"
 
 
 def _string(text: str) -> str:
@@ -137,10 +134,7 @@ def _string(text: str) -> str:
 
 
 def _listed(tables: Sequence[TableRef]) -> str:
-    return ", ".join(
-        ("" if table.kind == "p" else "ONLY ") + sql.Identifier(table.schema, table.name).as_string(None)
-        for table in tables
-    )
+    return ", ".join(("" if table.kind == "p" else "ONLY ") + quoted(table.schema, table.name) for table in tables)
 
 
 # -- running them

@@ -20,6 +20,7 @@ from pycdc.config import PostgresSink
 from pycdc.errors import DeliveryError, EnvironmentNotReady, SinkFenced
 from pycdc.events import Event, Partition
 from pycdc.origins import MESSAGE_PREFIX, Passage, mark
+from pycdc.printable import Lines, lines
 from pycdc.sinks.postgres import inbox
 from pycdc.sinks.postgres.conflict_log import CREATE as CREATE_CONFLICTS
 from pycdc.sinks.postgres.conflict_log import TABLES as CONFLICT_TABLES
@@ -251,7 +252,7 @@ class Ledger:
             raise EnvironmentNotReady(
                 f"tables of pycdc's own ({', '.join(self._needed)}) are not in schema {self._schema}, and the role may "
                 "not make them",
-                hint=f"let an owner run:\n{self.create_sql(connection)}",
+                hint=lines("let an owner run:", self.create_sql(connection)),
             ) from None
 
     def tables_exist(self, connection: Connection) -> bool:
@@ -259,14 +260,14 @@ class Ledger:
         row = connection.execute(_EXISTS, (names,)).fetchone()
         return row is not None and bool(row[0])
 
-    def create_sql(self, connection: Connection) -> str:
+    def create_sql(self, connection: Connection) -> Lines:
         """What an owner runs, with the grants."""
         role = sql.Identifier(connection.info.user)
         grants = sql.SQL(
             "GRANT USAGE ON SCHEMA {schema} TO {role};\nGRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {role};"
         ).format(role=role, tables=sql.SQL(", ").join(map(self._own, self._needed)), **self._names)
         made = [self._sql(statement).as_string(connection) + ";" for statement in self._create]
-        return "\n".join([*made, grants.as_string(connection)])
+        return Lines("\n".join([*made, grants.as_string(connection)]))
 
     def _own(self, table: str) -> sql.Identifier:
         return sql.Identifier(self._schema, table)
