@@ -278,8 +278,8 @@ def test_a_missing_right_looks_as_operations_shows_it(messages: dict[str, str]) 
 
 
 def test_the_limits_of_versions_are_those_of_the_code() -> None:
-    from pycdc.connectors.postgres import session
+    from pycdc.postgres import client
 
-    oldest = session.OLDEST_VERSION // 10_000
+    oldest = client.OLDEST_VERSION // 10_000
     assert f"Postgres {oldest} to 18" in text_of("docs/operations.md")
     assert f"Postgres {oldest} to 18" in (PostgresSource.__doc__ or "")

@@ -18,7 +18,7 @@ LAYERS = (
     ("events",),
     ("interfaces", "config"),
     ("observability",),
-    ("rows",),
+    ("rows", "postgres"),
     ("connectors", "transforms", "serialization", "sinks", "offsets", "testing"),
     ("checkpoint",),
     ("pipeline", "encoding"),
@@ -34,7 +34,7 @@ BESIDE = {("sinks", "serialization")}
 """A sink may use serialization."""
 
 HOMES = {
-    "psycopg": ("connectors.postgres", "sinks.postgres", "offsets.postgres", "verify", "demo"),
+    "psycopg": ("postgres", "connectors.postgres", "sinks.postgres", "offsets.postgres", "verify", "demo"),
     "confluent_kafka": (
         "connectors.kafka",
         "sinks.kafka",

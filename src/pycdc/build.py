@@ -56,8 +56,8 @@ def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
 
 
 def _capture_loop(config: Config, progress: Progress) -> Loop[Batch, Checkpoint]:
-    offsets = build_offsets(config)
     stopping = threading.Event()
+    offsets = build_offsets(config, stopping)
     levels = Levels()
     transforms = CaptureTransforms(config, progress) if config.transforms else None
 
@@ -89,14 +89,16 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
     assert source is not None
     assert sink is not None
     ledger, known, lanes = Ledger.of(sink, config.name), KnownTables(), LaneMap()
-    functions = ReverseFunctions(config) or None
+    functions, stopping = ReverseFunctions(config) or None, threading.Event()
+    ledger.stopping = stopping
     return Loop(
         lambda: KafkaConnector(config, ledger, _registry(source.registry), progress, lanes),
-        lambda: PostgresApplySink(sink, config.name, ledger, progress, known, functions, lanes),
+        lambda: PostgresApplySink(sink, config.name, ledger, progress, known, functions, lanes, stopping),
         ledger,
         config.checkpoint,
         config.retries,
         progress,
+        stopping,
     )
 
 
@@ -165,7 +167,7 @@ def _schema_id(config: Config, topic: str, part: Part, schema: Schema) -> int:
         return registered(registry.id_for, registry.subject)(topic, part, schema)
 
 
-def build_offsets(config: Config) -> OffsetStore:
+def build_offsets(config: Config, stopping: threading.Event | None = None) -> OffsetStore:
     """The store named under `offsets`; without one the sink decides: Kafka's is a topic, others keep nothing."""
     kafka = config.sink.kafka
     chosen = config.offsets
@@ -174,7 +176,7 @@ def build_offsets(config: Config) -> OffsetStore:
     if chosen.file is not None:
         return _file_offsets(chosen.file)
     if chosen.postgres is not None:
-        return _postgres_offsets(config, chosen.postgres)
+        return _postgres_offsets(config, chosen.postgres, stopping)
     assert chosen.kafka is not None
     return _kafka_offsets(config, chosen.kafka, kafka)
 
@@ -185,11 +187,11 @@ def _file_offsets(chosen: FileOffsets) -> OffsetStore:
     return FileOffsetStore(chosen.path)
 
 
-def _postgres_offsets(config: Config, chosen: PostgresOffsets) -> OffsetStore:
+def _postgres_offsets(config: Config, chosen: PostgresOffsets, stopping: threading.Event | None) -> OffsetStore:
     from pycdc.offsets.postgres import PostgresOffsetStore
 
     dsn = (chosen.dsn or config.capture.dsn).get_secret_value()
-    return PostgresOffsetStore(dsn, config.name, table=chosen.table)
+    return PostgresOffsetStore(dsn, config.name, chosen.table, stopping)
 
 
 def _kafka_offsets(config: Config, chosen: KafkaOffsets, kafka: KafkaSink | None) -> OffsetStore:

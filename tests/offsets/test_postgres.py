@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 
 import psycopg
@@ -8,6 +10,8 @@ import pytest
 from pycdc.errors import CheckpointCorrupt, ConnectionLost, EnvironmentNotReady, SinkFenced
 from pycdc.offsets.postgres import PostgresOffsetStore
 from tests.offsets.contract import OffsetStoreContract, OpenStore, at
+from tests.proxy import Proxy
+from tests.services.postgres import PostgresServer
 
 pytestmark = pytest.mark.pg("newest")
 
@@ -123,3 +127,41 @@ def test_a_server_that_is_not_there_is_a_lost_connection_and_keeps_the_password(
     with pytest.raises(ConnectionLost) as caught:
         store.load()
     assert "canary-secret" not in str(caught.value) + repr(caught.value)
+
+
+def test_a_silent_database_is_given_up_soon_and_at_once_where_the_pipeline_stops(
+    database: str, postgres: PostgresServer, postgres_proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pycdc.offsets.postgres._SECONDS", 0.5)
+    monkeypatch.setattr("pycdc.postgres.client.STOP_GRACE", 0.2)
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+    stopping = threading.Event()
+    store = PostgresOffsetStore(postgres.dsn(str(name), port=postgres_proxy.port), "shop", stopping=stopping)
+    store.store(at(1))
+    postgres_proxy.blackhole()
+    with pytest.raises(ConnectionLost, match="no answer within"):
+        store.store(at(2))
+    postgres_proxy.heal()
+    store.store(at(2))
+    monkeypatch.setattr("pycdc.offsets.postgres._SECONDS", 60.0)
+    store.close()
+    store.store(at(3))
+    postgres_proxy.blackhole()
+    stopping.set()
+    began = time.monotonic()
+    with pytest.raises(ConnectionLost, match="stopped"):
+        store.store(at(4))
+    assert time.monotonic() - began < 30
+    store.close()
+
+
+def test_a_row_that_somebody_locks_is_given_up_in_time(
+    database: str, connection: psycopg.Connection, store: PostgresOffsetStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pycdc.offsets.postgres._SECONDS", 1.0)
+    store.store(at(1))
+    with connection.transaction():
+        connection.execute("SELECT 1 FROM pycdc_offsets FOR UPDATE")
+        with pytest.raises(ConnectionLost):
+            store.store(at(2))
+    store.store(at(2))

@@ -6,18 +6,25 @@ each store writes a little WAL, which the slot reads and drops unless the table 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any, Final, LiteralString, TypeVar
 
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady, PycdcError
+from pycdc.errors import ConnectionLost, EnvironmentNotReady, PycdcError
 from pycdc.interfaces import Checkpoint
 from pycdc.offsets.encoding import dump, load, went_backward
+from pycdc.postgres import client
+from pycdc.postgres.faults import Meaning, translate
 
 T = TypeVar("T")
+
+_SECONDS: Final = 10.0
+"""What a call may take: a row is read or written. Then the database counts as away."""
+_REMEDY: Final = "check `offsets.postgres.dsn` and that the server runs"
 
 _EXISTS: Final = "SELECT to_regclass(%s) IS NOT NULL"
 _CREATE: Final = """CREATE TABLE IF NOT EXISTS {table} (
@@ -42,9 +49,15 @@ WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
 
 
 class PostgresOffsetStore:
-    """Row `name` of `table` (``schema.table`` or just ``table``), which the first `store` creates."""
+    """Row `name` of `table` (``schema.table`` or just ``table``), which the first `store` creates.
 
-    def __init__(self, dsn: str, name: str, table: str = "pycdc_offsets") -> None:
+    No call lasts long once `stopping` is set.
+    """
+
+    def __init__(
+        self, dsn: str, name: str, table: str = "pycdc_offsets", stopping: threading.Event | None = None
+    ) -> None:
+        self._stopping = stopping
         self._dsn = dsn
         self._name = name
         self._shown = table
@@ -93,39 +106,45 @@ class PostgresOffsetStore:
     def _run(self, work: Callable[[psycopg.Connection[Any]], T]) -> T:
         """Do `work` on the connection, opening it where needed. A broken one is dropped: the next call gets another."""
         try:
-            if self._connection is None or self._connection.closed:
-                self._connection = psycopg.connect(self._dsn, autocommit=True, application_name="pycdc-offsets")
-                self._connection.execute(_DURABLE)
-            return work(self._connection)
+            return work(self._ready())
         except psycopg.Error as error:
             if error.sqlstate is None or isinstance(error, psycopg.OperationalError):
                 self.close()
             raise self._failed(error) from None
 
+    def _ready(self) -> psycopg.Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = client.connect(
+                self._dsn,
+                "offsets.postgres.dsn",
+                seconds=_SECONDS,
+                stopping=self._stopping,
+                defaults={"fallback_application_name": "pycdc-offsets"},
+                autocommit=True,
+            )
+            self._connection.execute(_DURABLE)
+            # A little less than the client's own limit, so that the server lets go of what the statement holds.
+            self._connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{_SECONDS * 800:.0f}",))
+        return self._connection
+
     def _failed(self, error: psycopg.Error) -> PycdcError:
-        """What the error means. DETAIL holds values, and what libpq says of a malformed DSN holds its password."""
-        if isinstance(error, psycopg.errors.InsufficientPrivilege):
-            return EnvironmentNotReady(
-                f"the role may not use the offset table {self._shown}: {error.diag.message_primary}",
-                hint=f"have its owner create {self._shown} and run "
-                f"GRANT SELECT, INSERT, UPDATE, DELETE ON {self._shown} TO the role",
-            )
-        if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
-            return ConfigError(
-                "the dsn of the offsets is not a connection string that libpq understands",
-                hint="write `host=… dbname=… user=…` or `postgresql://user@host/database` under offsets.postgres.dsn",
-            )
-        if error.sqlstate is None or isinstance(error, psycopg.OperationalError):
-            return ConnectionLost(
-                f"the database of the offset table {self._shown} is out of reach: {_first_line(error)}",
-                hint="check `offsets.postgres.dsn` and that the server runs",
-            )
-        return EnvironmentNotReady(
-            f"the database refuses to use the offset table {self._shown}: {error.diag.message_primary} "
-            f"(SQLSTATE {error.sqlstate})",
-            hint=f"drop {self._shown} and let pycdc create it, or name another one under offsets.postgres.table",
+        where = f"the database of the offset table {self._shown}"
+        return translate(error, self._special, where=where, remedy=_REMEDY)
+
+    @property
+    def _special(self) -> Mapping[str, Meaning]:
+        """What the table adds to the meaning of errors. DETAIL holds values, the primary message none."""
+        lacking = Meaning(
+            EnvironmentNotReady,
+            f"have its owner create {self._shown} and run GRANT SELECT, INSERT, UPDATE, DELETE ON {self._shown} TO "
+            "the role",
         )
-
-
-def _first_line(error: psycopg.Error) -> str:
-    return (error.diag.message_primary or str(error)).partition("\n")[0]
+        strange = Meaning(
+            EnvironmentNotReady,
+            f"drop {self._shown} and let pycdc create it, or name another one under offsets.postgres.table",
+        )
+        return {
+            "42501": lacking,
+            "55P03": Meaning(ConnectionLost, ""),
+            **dict.fromkeys(("22", "23", "42", "42704", "42P01", "55"), strange),
+        }

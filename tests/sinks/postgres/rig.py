@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -38,12 +39,18 @@ class Rig:
         cursor = self.connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
 
-    def process(self, *routes: dict[str, Any], known: KnownTables | None = None, **options: Any) -> Process:
+    def process(
+        self,
+        *routes: dict[str, Any],
+        known: KnownTables | None = None,
+        stopping: threading.Event | None = None,
+        **options: Any,
+    ) -> Process:
         routes = routes or ({"topic": "items", "table": "items"},)
         settings = Settings.model_validate({"dsn": self.dsn, "routes": routes, **options})
         progress = Progress()
         ledger = Ledger(self.dsn, "back", has_inbox=settings.inbox is not None)
-        sink = PostgresSink(settings, "back", ledger, progress, known)
+        sink = PostgresSink(settings, "back", ledger, progress, known, stopping=stopping)
         self._made += [sink, ledger]
         topics = sorted({route["topic"] for route in routes if "*" not in route["topic"]})
         return Process(self, sink, ledger, progress, topics)

@@ -16,9 +16,13 @@ from confluent_kafka import Message
 
 from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.kafka.lane_reader import LaneReader
+from pycdc.errors import PycdcError
 from pycdc.events import Event, EventBatch, Load, Offsets, Partition
 from pycdc.interfaces import Unfit
+from pycdc.observability.logger import get_logger
 from pycdc.origins import read_headers
+
+log = get_logger()
 
 MANY: Final = 200
 """Records from which on a batch is decoded ahead, and by lanes where it fits them."""
@@ -106,6 +110,10 @@ def _ahead(decoder: Decoder, lanes: LaneReader | None, places: Places) -> Load |
             return _loaded(decoder, lanes, places)
     except Unfit:
         pass  # the plain way takes everything
+    except PycdcError:
+        raise
+    except Exception as error:
+        log.debug("a batch is decoded the plain way", reason=type(error).__name__)
     return _decoded(decoder, places)
 
 
@@ -132,18 +140,22 @@ def _loaded(decoder: Decoder, lanes: LaneReader, places: Places) -> Load:
 
 
 def _decoded(decoder: Decoder, places: Places) -> list[Event]:
-    event = decoder.event
-    return [
-        event(
-            partition,
-            offset,
-            message.timestamp()[1],
-            message.key(),
-            message.value(),
-            tuple(message.headers() or ()),
-        )
-        for message, partition, offset in zip(*places, strict=True)
-    ]
+    return [decoded(decoder, *place) for place in zip(*places, strict=True)]
+
+
+def decoded(decoder: Decoder, message: Message, partition: Partition, offset: int) -> Event:
+    """The record as an event, whatever it holds. Raises PycdcError where the registry cannot be asked."""
+    _, timestamp = message.timestamp()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    try:
+        headers = tuple(message.headers() or ())
+        return decoder.event(partition, offset, timestamp, message.key(), message.value(), headers)
+    except (PycdcError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        problem = f"the record cannot be decoded ({type(error).__name__})"
+        raw = {"raw_key": message.key(), "raw_value": message.value()}
+        return Event(partition, offset, timestamp, headers=headers, problem=problem, **raw)
 
 
 def portions(messages: list[Message], most: int) -> Iterator[list[Message]]:

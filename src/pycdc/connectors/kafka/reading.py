@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from pycdc import config
 from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.kafka.faults import LastTrouble, unreadable
+from pycdc.connectors.kafka.fetched import decoded
 from pycdc.connectors.kafka.settings import consumer_settings
 from pycdc.connectors.kafka.survey import Span
 from pycdc.errors import ConnectionLost
@@ -61,9 +62,7 @@ def _event(message: Message, decoder: Decoder, open_ends: dict[Partition, int]) 
         end = open_ends.pop(partition, 0)
         if offset >= end:
             return None
-    _, timestamp = message.timestamp()
-    headers: Any = tuple(message.headers() or ())
-    return decoder.event(partition, offset, timestamp, message.key(), message.value(), headers)
+    return decoded(decoder, message, partition, offset)
 
 
 def _away(trouble: LastTrouble, brokers: str) -> ConnectionLost:

@@ -10,7 +10,8 @@ from psycopg import sql
 from pycdc.config import PostgresSink
 from pycdc.errors import EnvironmentNotReady
 from pycdc.events import Partition
-from pycdc.sinks.postgres.session import connect, translate
+from pycdc.sinks.postgres.faults import translate
+from pycdc.sinks.postgres.session import connect
 
 _OFFSETS: Final = "SELECT topic, partition, next_offset FROM {} WHERE pipeline = %s"
 

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import psycopg
-
 from pycdc.events import Partition
+from pycdc.sinks.postgres.faults import Fault, fault
 from pycdc.sinks.postgres.ledger import Identity
-from pycdc.sinks.postgres.refusals import Refused
-from pycdc.sinks.postgres.session import Connection, Fault, fault
+from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.verdicts import Refusal, Routed, Verdicts, orphaned
 
 
 class Bisection:
-    """Of one attempt. `run` writes the rows of events."""
+    """Of one attempt. `run` writes the rows of events. `lasting`: see `fault`."""
 
-    def __init__(self, connection: Connection, run: Callable[[list[Routed]], None], verdicts: Verdicts) -> None:
+    def __init__(
+        self, connection: Connection, run: Callable[[list[Routed]], None], verdicts: Verdicts, *, lasting: bool = False
+    ) -> None:
         self._connection = connection
+        self._lasting = lasting
         self._run = run
         self._verdicts = verdicts
         self._applied = 0
@@ -49,8 +50,8 @@ class Bisection:
                 self._run(events)
                 self._connection.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
             self._applied += len(events)
-        except (psycopg.Error, Refused) as error:
-            if isinstance(error, psycopg.Error) and fault(error) is not Fault.ROW:
+        except Exception as error:
+            if fault(error, self._connection, lasting=self._lasting) is not Fault.ROW:
                 raise
             if len(events) == 1:
                 self._refused(events[0], error)

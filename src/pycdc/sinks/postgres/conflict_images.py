@@ -9,6 +9,7 @@ from psycopg import sql
 
 from pycdc.errors import ApplyError
 from pycdc.sinks.postgres.conflict_log import as_json
+from pycdc.sinks.postgres.names import Identifier, Literal
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetTable
 
@@ -51,12 +52,12 @@ def _write(
         connection.execute(sql.SQL(_DELETE).format(**names), keys)
         return
     pairs = sql.SQL(", ").join(
-        sql.SQL("{0} = (jsonb_populate_record(t, %s::jsonb)).{0}").format(sql.Identifier(name)) for name in values
+        sql.SQL("{0} = (jsonb_populate_record(t, %s::jsonb)).{0}").format(Identifier(name)) for name in values
     )
     updated = connection.execute(sql.SQL(_UPDATE).format(pairs=pairs, **names), [as_json(values)] * len(values) + keys)
     if updated.rowcount == 0:
         columns = sql.SQL(", ").join(
-            sql.Identifier(name) for name in whole if name in table.columns and not table.columns[name].generated
+            Identifier(name) for name in whole if name in table.columns and not table.columns[name].generated
         )
         connection.execute(sql.SQL(_INSERT).format(columns=columns, **names), [as_json(whole)])
 
@@ -64,7 +65,7 @@ def _write(
 def _same_key(table: TargetTable, key: Mapping[str, Any]) -> sql.Composed:
     return sql.SQL(" AND ").join(
         sql.SQL("t.{} = (%s::jsonb ->> {})::{}").format(
-            sql.Identifier(name), sql.Literal(name), sql.Identifier(*table.columns[name].type)
+            Identifier(name), Literal(name), Identifier(*table.columns[name].type)
         )
         for name in key
     )

@@ -127,7 +127,7 @@ class Conflicts:
 
     # What the database or a rule refused.
 
-    def met(self, writes: list[Write], error: psycopg.Error | Refused) -> Conflict | None:
+    def met(self, writes: list[Write], error: Exception) -> Conflict | None:
         """The conflict that kept an event, which is all of `writes`, from being applied; None if it was none."""
         if isinstance(error, Refused):
             return error.conflict
@@ -144,7 +144,7 @@ class Conflicts:
         """Whether the event gives way. It cannot win against another row's unique key."""
         return met.kind in UNIQUE and self._rule(met).default == "monolith_wins"
 
-    def parks(self, met: Conflict, error: psycopg.Error | Refused) -> bool:
+    def parks(self, met: Conflict, error: Exception) -> bool:
         """Whether the event is parked even where errors stop the pipeline."""
         return isinstance(error, Parked) or (met.kind in UNIQUE and self._rule(met).default == "park")
 

@@ -11,6 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 from psycopg import sql
 
+from pycdc.sinks.postgres.names import Identifier
 from pycdc.sinks.postgres.tables import TargetColumn
 
 
@@ -57,5 +58,5 @@ def condition(guard: Guard, column: TargetColumn | None, incoming: sql.Composabl
         return sql.SQL(_BEFORE)
     assert column is not None
     return sql.SQL("coalesce(t.{} {} {}, true)").format(
-        sql.Identifier(column.name), sql.SQL("<=" if removes else "<"), incoming
+        Identifier(column.name), sql.SQL("<=" if removes else "<"), incoming
     )

@@ -46,7 +46,8 @@ class Inbox:
 
     def id_of(self, event: Event) -> str | None:
         value = self._look(event, event.before if event.deleted else event.row)
-        return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+        told = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+        return told if told is not None and _storable(told) else None
 
     def problem(self, event: Event) -> str | None:
         """Why the event cannot be told from another. A null value has no fields, and deleting twice does no harm."""
@@ -72,3 +73,7 @@ class Inbox:
 
     def _sql(self, text: LiteralString) -> sql.Composed:
         return sql.SQL(text).format(**self._names)
+
+
+def _storable(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -22,11 +22,12 @@ from pycdc.interfaces import Unfit
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.sinks.postgres.conflicts import AtOnce, Conflicts
+from pycdc.sinks.postgres.faults import described
 from pycdc.sinks.postgres.lane_columns import Array, array_for, constant
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.route import PlainRoute
 from pycdc.sinks.postgres.routing import Router
-from pycdc.sinks.postgres.session import Connection, described
+from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.statements import rows_of_keys
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.targets import Targets
@@ -253,8 +254,8 @@ class LaneWriter:
                 return False
             applied = time.monotonic()
             self._connection.commit()
-        except psycopg.Error as error:
-            if error.sqlstate is None or self._connection.closed:
+        except (psycopg.Error, ValueError) as error:
+            if self._connection.closed:
                 raise  # nobody knows what became of it
             self._connection.rollback()
             log.debug("a batch goes the plain way", reason=described(error))

@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, LiteralString, NamedTuple
 
@@ -24,7 +25,8 @@ from pycdc.printable import Lines, lines
 from pycdc.sinks.postgres import inbox
 from pycdc.sinks.postgres.conflict_log import CREATE as CREATE_CONFLICTS
 from pycdc.sinks.postgres.conflict_log import TABLES as CONFLICT_TABLES
-from pycdc.sinks.postgres.session import Connection, connect, translate
+from pycdc.sinks.postgres.faults import translate
+from pycdc.sinks.postgres.session import Connection, connect
 from pycdc.sinks.postgres.tables import split_name
 
 Identity = tuple[str, bytes]
@@ -109,6 +111,7 @@ class Ledger:
         self._connection: Connection | None = None
         self._held: dict[Partition, Held] = {}
         self.blocked: frozenset[Identity] = frozenset()
+        self.stopping: threading.Event | None = None
 
     @classmethod
     def of(cls, settings: PostgresSink, pipeline: str) -> Ledger:
@@ -222,10 +225,10 @@ class Ledger:
             self._held[partition] = self._held[partition]._replace(expected=offset)
 
     def park(self, connection: Connection, event: Event, error: str, sqlstate: str | None, detail: str) -> None:
-        names = [name for name, _ in event.headers]
+        names = [_storable(name) for name, _ in event.headers]
         values = [value for _, value in event.headers]
         place = (self._pipeline, event.partition.topic, event.partition.number, event.offset)
-        parameters = (*place, event.raw_key, event.raw_value, names, values, error, sqlstate, detail)
+        parameters = (*place, event.raw_key, event.raw_value, names, values, error, sqlstate, _storable(detail))
         connection.execute(self._sql(_PARK), parameters)
 
     def parked(self, connection: Connection) -> frozenset[Identity]:
@@ -277,6 +280,11 @@ class Ledger:
 
     def _ready(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._dsn)
+            self._connection = connect(self._dsn, stopping=self.stopping)
             self.ensure_tables(self._connection)
         return self._connection
+
+
+def _storable(text: str) -> str:
+    """What Postgres takes of a stranger's text: parking must never fail."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pycdc.sinks.postgres.conflict import Conflict
 
 
+class Unfinished(Exception):
+    """Ends an attempt at a transaction, and is no row's fault."""
+
+
 class Refused(Exception):
     """`detail` says why, without values. `conflict`: what it was, where it was one."""
 

@@ -23,11 +23,12 @@ from pycdc.sinks.postgres.conflict_archive import ConflictArchive, Place
 from pycdc.sinks.postgres.conflict_images import write_image
 from pycdc.sinks.postgres.conflict_setup import set_up_conflicts
 from pycdc.sinks.postgres.conflicts import Conflicts
+from pycdc.sinks.postgres.faults import Fault, described, fault, translate
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.refusals import Refused
 from pycdc.sinks.postgres.routing import Functions, Router
-from pycdc.sinks.postgres.session import Fault, connect, described, fault, translate
+from pycdc.sinks.postgres.session import connect
 from pycdc.sinks.postgres.statements import parameters, statement
 from pycdc.sinks.postgres.tables import TargetTable, read_tables
 from pycdc.sinks.postgres.tally import Tally
@@ -227,8 +228,8 @@ class Replay:
             return str(error)
         except Refused as error:
             return error.detail
-        except psycopg.Error as error:
-            if fault(error) is not Fault.ROW:
+        except Exception as error:
+            if fault(error, self._connection, lasting=True) is not Fault.ROW:
                 raise
             return described(error)
         return event.problem

@@ -17,6 +17,7 @@ reads the stored offsets, which also answers the question whether a commit whose
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -32,14 +33,15 @@ from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.sinks.postgres.bisection import Bisection
 from pycdc.sinks.postgres.cuts import Cuts, offsets_behind
+from pycdc.sinks.postgres.faults import Fault, fault, translate
 from pycdc.sinks.postgres.inbox import Inbox
 from pycdc.sinks.postgres.lane import LaneMap, LaneWriter
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.passages import Passages, Portion
-from pycdc.sinks.postgres.refusals import Refused
+from pycdc.sinks.postgres.refusals import Unfinished
 from pycdc.sinks.postgres.routing import Functions
-from pycdc.sinks.postgres.session import Fault, connect, fault, translate
+from pycdc.sinks.postgres.session import connect
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.targets import LOOK_AGAIN, Drifted, KnownTables, Targets, drift
 from pycdc.sinks.postgres.values import Unwritable
@@ -52,6 +54,8 @@ _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 1.0
 _MOST: Final = 1_000_000
 """Events in a transaction, as long as none took too long."""
+_SLOW_ATTEMPTS: Final = 3
+"""How often an event may take too long, alone in its transaction, before it counts as refused."""
 _TURN: Final = 60.0
 """Seconds that a batch may take; the rest of it is read again, so that the consumer group hears of this process."""
 _PULSE: Final = 10.0
@@ -62,7 +66,7 @@ class PostgresSink:
     """A `Target` for `EventBatch`. After an exception it is dead. `ledger` outlives it, and holds what is claimed.
 
     So does `known`, what was known of the tables: one that changed since halts, and is no error of the start. `lanes`
-    are those that the source is given.
+    are those that the source is given. `stopping`: no statement lasts long once it is set.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class PostgresSink:
         known: KnownTables | None = None,
         functions: Functions | None = None,
         lanes: LaneMap | None = None,
+        stopping: threading.Event | None = None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -84,15 +89,18 @@ class PostgresSink:
         self._patience = Patience(settings.wait_for_parents)
         self._passages = Passages(settings.loops, pipeline)
         self._inbox = Inbox(settings.inbox, pipeline, settings.bookkeeping) if settings.inbox else None
-        self._most, self._deadline = _MOST, 0.0
+        self._known = known or KnownTables()
+        self._stopping = stopping or threading.Event()
+        self._deadline = 0.0
         self._heard_at = time.monotonic()
-        self._connection = connect(settings.dsn.get_secret_value(), settings.max_transaction_seconds)
+        dsn = settings.dsn.get_secret_value()
+        self._connection = connect(dsn, settings.max_transaction_seconds, stopping=stopping)
         try:
             ledger.ensure_tables(self._connection)
             origin = set_up_origin(self._connection, pipeline)
             self._has_origin = origin is not None
             self._targets = Targets(
-                self._connection, settings, pipeline, origin, self._progress, known or KnownTables(), functions
+                self._connection, settings, pipeline, origin, self._progress, self._known, functions
             )
         except psycopg.Error as error:
             self._connection.close()
@@ -156,6 +164,11 @@ class PostgresSink:
             self.close()
             raise
 
+    @property
+    def _most(self) -> int:
+        """Events in a transaction."""
+        return _MOST if self._known.most is None else self._known.most
+
     # From batches to transactions.
 
     def _went_by_lanes(self, batches: list[EventBatch]) -> bool:
@@ -173,11 +186,13 @@ class PostgresSink:
             portion = waiting.popleft()
             try:
                 self._apply(portion, cuts)
-                self._most = max(self._most, 2 * len(portion.events))
+                self._known.most = max(self._most, 2 * len(portion.events))
             except TookTooLong:
                 self._connection.rollback()
-                self._most = len(portion.events) // 2
-                if not self._most:
+                self._known.most = max(1, len(portion.events) // 2)
+                if len(portion.events) == 1:
+                    place = (portion.events[0].partition, portion.events[0].offset)
+                    self._known.slow = {place: self._known.slow.get(place, 0) + 1}
                     raise ConnectionLost(
                         f"{portion.events[0]} takes longer than {self._settings.max_transaction_seconds:g} s to apply",
                         hint="look for slow triggers and missing indexes, or raise "
@@ -190,40 +205,43 @@ class PostgresSink:
         return cuts
 
     def _apply(self, portion: Portion, cuts: Cuts) -> None:
-        bisect, attempt, changed, began = False, 0, set[str](), time.monotonic()
+        attempts = _Attempts(self._settings.max_attempts, self._progress)
+        changed = set[str]()
         while True:
             try:
-                if self._transaction(portion, cuts, bisect=bisect):
+                events = self._routed(portion, cuts)
+                if any(routed.problem for routed in events) and self._fits_now(attempts):
+                    continue
+                if self._transaction(portion, events, cuts, attempts):
                     return
             except Drifted as drifted:
                 self._connection.rollback()
                 self._targets.adapt(self._connection, drifted, again=str(drifted.table) in changed)
                 changed.add(str(drifted.table))
-            except (psycopg.Error, Refused) as error:
-                kind = Fault.ROW if isinstance(error, Refused) else fault(error)
-                if isinstance(error, psycopg.Error) and (kind is Fault.OTHER or self._connection.closed):
+            except Exception as error:
+                kind = fault(error, self._connection, lasting=attempts.used_up)
+                if kind is Fault.OTHER or (kind is Fault.ROW and attempts.bisect):
                     raise
                 if kind is Fault.SLOW:
                     raise TookTooLong from None
                 self._connection.rollback()
                 if kind is Fault.ROW:
-                    if bisect:
-                        raise
-                    bisect = True
-                    continue
-                attempt += 1
-                self._progress.retried[type(error).__name__] += 1
-                if attempt >= self._settings.max_attempts or time.monotonic() - began > _TURN:
-                    raise ConnectionLost(
-                        f"{attempt} attempts met deadlocks, locks or serialization failures",
-                        hint="look at pg_stat_activity for who holds locks on the tables of the routes",
-                    ) from None
-                _pause(attempt)
+                    attempts.bisect = not self._fits_now(attempts)
+                elif self._stopping.is_set():
+                    raise ConnectionLost("the pipeline was stopped while a transaction was tried again") from None
+                else:
+                    attempts.again(error)
 
-    def _transaction(self, portion: Portion, cuts: Cuts, *, bisect: bool) -> bool:
+    def _fits_now(self, attempts: _Attempts) -> bool:
+        """Whether a table has changed since it was read: then a row that was refused may be taken now."""
+        if attempts.looked:
+            return False
+        attempts.looked = True
+        return self._targets.changed(self._connection)
+
+    def _transaction(self, portion: Portion, events: list[Routed], cuts: Cuts, attempts: _Attempts) -> bool:
         """False where an event was met that cuts its partition: nothing was done, and it is to be tried again."""
         connection, ledger = self._connection, self._ledger
-        events = self._routed(portion, cuts)
         ends = offsets_behind(portion.events)
         offsets = ledger.moving(cuts.limit(ends))
         if not offsets:
@@ -239,8 +257,8 @@ class PostgresSink:
         events = verdicts.admitted(self._new(events))  # step 3
         left_out = (portion.events[place] for place in portion.refused)
         self._tally.skipped.update((event.partition.topic, "loop") for event in left_out if cuts.spares(event))
-        if bisect:
-            Bisection(connection, self._run, verdicts).apply(events)  # step 4
+        if attempts.bisect:
+            Bisection(connection, self._run, verdicts, lasting=attempts.used_up).apply(events)  # step 4
         elif cuts.changes == known:
             self._run(events)
         if cuts.changes != known:
@@ -258,15 +276,33 @@ class PostgresSink:
         """The events that are taken, those of parents' topics before others."""
         router, out = self._targets.router, []
         for event in self._taken(portion, cuts):
-            problem = event.problem or (self._inbox.problem(event) if self._inbox is not None else None)
+            problem = event.problem or self._poison(event)
             try:
-                out.append(Routed(event, [] if problem else router.writes(event), problem))
+                writes = [] if problem else router.writes(event)
             except Unwritable as error:
-                out.append(Routed(event, [], str(error)))
+                writes, problem = [], str(error)
+            except Exception as error:
+                if fault(error, self._connection) is not Fault.ROW:
+                    raise
+                writes, problem = [], f"its values cannot be made a row's ({type(error).__name__})"
+            if self._targets.halts and self._targets.halts_at(
+                event.partition.topic, [write.shape.table for write in writes]
+            ):
+                cuts.add(event, pause=LOOK_AGAIN)
+            if cuts.spares(event):
+                out.append(Routed(event, writes, problem))
         ranks = {topic: router.rank(topic) for topic in {routed.event.partition.topic for routed in out}}
         if len(ranks) > 1:
             out.sort(key=lambda routed: ranks[routed.event.partition.topic])
         return out
+
+    def _poison(self, event: Event) -> str | None:
+        if self._inbox is not None and (problem := self._inbox.problem(event)) is not None:
+            return problem
+        times = self._known.slow.get((event.partition, event.offset), 0)
+        if times < _SLOW_ATTEMPTS or self._settings.on_error == "stop":
+            return None
+        return f"alone, it took longer than {self._settings.max_transaction_seconds:g} s, {times} times"
 
     def _taken(self, portion: Portion, cuts: Cuts) -> list[Event]:
         for event in portion.events if self._targets.halts else ():
@@ -306,8 +342,36 @@ def _events(batches: list[EventBatch]) -> list[Event]:
     return [event for batch in batches for event in batch.events]
 
 
-class TookTooLong(Exception):
+class TookTooLong(Unfinished):
     """A transaction has used up its time."""
+
+
+class _Attempts:
+    """Those at one portion. `looked`: whether the catalog was read again; `bisect`: a row is known to be refused."""
+
+    def __init__(self, most: int, progress: Progress) -> None:
+        self._most = most
+        self._progress = progress
+        self._count = 0
+        self._began = time.monotonic()
+        self.looked = False
+        self.bisect = False
+
+    @property
+    def used_up(self) -> bool:
+        return self._count + 1 >= self._most or time.monotonic() - self._began > _TURN
+
+    def again(self, error: Exception) -> None:
+        """Wait a moment. Raises ConnectionLost after the last attempt."""
+        last = self.used_up
+        self._count += 1
+        self._progress.retried[type(error).__name__] += 1
+        if last:
+            raise ConnectionLost(
+                f"{self._count} attempts met deadlocks, locks or serialization failures",
+                hint="look at pg_stat_activity for who holds locks on the tables of the routes",
+            ) from None
+        _pause(self._count)
 
 
 def _pause(attempt: int) -> None:

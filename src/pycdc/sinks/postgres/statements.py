@@ -14,6 +14,7 @@ from functools import lru_cache
 from psycopg import sql
 
 from pycdc.sinks.postgres.guards import FREE, Guard, condition
+from pycdc.sinks.postgres.names import Identifier
 from pycdc.sinks.postgres.refusals import RowMissing
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetColumn
@@ -81,15 +82,13 @@ def _insert(shape: Shape, guard: Guard) -> sql.Composed:
 
 def _otherwise(shape: Shape, guard: Guard) -> sql.Composable:
     """What happens to a row that is there."""
-    pairs = [
-        sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in shape.set if name not in guard.spared
-    ]
+    pairs = [sql.SQL("{0} = excluded.{0}").format(Identifier(name)) for name in shape.set if name not in guard.spared]
     if not pairs or guard.kind == "absent":
         return sql.SQL("DO NOTHING")
     out = sql.SQL("DO UPDATE SET {}").format(sql.SQL(", ").join(pairs))
     if guard.kind == "none":
         return out
-    incoming = sql.SQL("excluded.{}").format(sql.Identifier(guard.column))
+    incoming = sql.SQL("excluded.{}").format(Identifier(guard.column))
     column = shape.table.columns.get(guard.column)
     return sql.SQL("{} WHERE {}").format(out, condition(guard, column, incoming, removes=False))
 
@@ -97,16 +96,16 @@ def _otherwise(shape: Shape, guard: Guard) -> sql.Composable:
 def _update(shape: Shape, guard: Guard) -> sql.Composed:
     keys, sets = len(shape.key), len(shape.set)
     pairs = [
-        sql.SQL("{} = {}").format(sql.Identifier(name), _cast(shape, name, keys + number))
+        sql.SQL("{} = {}").format(Identifier(name), _cast(shape, name, keys + number))
         for number, name in enumerate(shape.set)
         if name not in guard.spared
     ]
     pairs += [
-        sql.SQL("{0} = t.{0} + {1}").format(sql.Identifier(name), _cast(shape, name, keys + sets + number))
+        sql.SQL("{0} = t.{0} + {1}").format(Identifier(name), _cast(shape, name, keys + sets + number))
         for number, name in enumerate(shape.add)
     ]
     if not pairs:  # nothing to write, but the row must be there
-        name = sql.Identifier(shape.key[0])
+        name = Identifier(shape.key[0])
         pairs = [sql.SQL("{0} = t.{0}").format(name)]
     out = sql.SQL("UPDATE {} AS t SET {} FROM {} WHERE {}").format(
         shape.table.identifier, sql.SQL(", ").join(pairs), _rows(shape, guard), same_key(shape)
@@ -124,7 +123,7 @@ def _delete(shape: Shape, guard: Guard) -> sql.Composed:
 def _guarded(out: sql.Composed, shape: Shape, guard: Guard) -> sql.Composed:
     if guard.kind != "none":
         column = shape.table.columns.get(guard.column)
-        kind = sql.Identifier(*column.type) if column is not None else sql.SQL("")
+        kind = Identifier(*column.type) if column is not None else sql.SQL("")
         incoming = sql.SQL("u.g::{}").format(kind)
         met = condition(guard, column, incoming, removes=shape.operation == "delete")
         out = sql.SQL("{} AND {}").format(out, met)
@@ -146,9 +145,9 @@ def unnested(columns: list[TargetColumn], beside: tuple[str, ...] = (), *, count
     kinds = [_array_type(each) for each in columns] + [("pg_catalog", "text")] * len(beside)
     names = [*(f"c{number}" for number in range(len(columns))), *beside, *(("n",) if counted else ())]
     return sql.SQL("unnest({}){} AS u({})").format(
-        sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.Identifier(*kind)) for kind in kinds),
+        sql.SQL(", ").join(sql.SQL("%s::{}[]").format(Identifier(*kind)) for kind in kinds),
         sql.SQL(" WITH ORDINALITY" if counted else ""),
-        sql.SQL(", ").join(map(sql.Identifier, names)),
+        sql.SQL(", ").join(map(Identifier, names)),
     )
 
 
@@ -158,20 +157,20 @@ def _array_type(column: TargetColumn) -> tuple[str, str]:
 
 def _cast(shape: Shape, name: str, number: int) -> sql.Composable:
     column = shape.table.columns[name]
-    place = sql.SQL("u.{}").format(sql.Identifier(f"c{number}"))
-    return place if column.has_array else sql.SQL("{}::{}").format(place, sql.Identifier(*column.type))
+    place = sql.SQL("u.{}").format(Identifier(f"c{number}"))
+    return place if column.has_array else sql.SQL("{}::{}").format(place, Identifier(*column.type))
 
 
 def same_key(shape: Shape) -> sql.Composed:
     return sql.SQL(" AND ").join(
-        sql.SQL("t.{} = {}").format(sql.Identifier(name), _cast(shape, name, number))
+        sql.SQL("t.{} = {}").format(Identifier(name), _cast(shape, name, number))
         for number, name in enumerate(shape.key)
     )
 
 
 def _names(names: list[str] | tuple[str, ...]) -> sql.Composed:
-    return sql.SQL(", ").join(map(sql.Identifier, names))
+    return sql.SQL(", ").join(map(Identifier, names))
 
 
 def key_texts(shape: Shape) -> sql.Composed:
-    return sql.SQL(", ").join(sql.SQL("t.{}::pg_catalog.text").format(sql.Identifier(name)) for name in shape.key)
+    return sql.SQL(", ").join(sql.SQL("t.{}::pg_catalog.text").format(Identifier(name)) for name in shape.key)

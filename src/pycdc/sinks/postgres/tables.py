@@ -11,6 +11,7 @@ from psycopg import sql
 
 from pycdc.config import Route
 from pycdc.errors import EnvironmentNotReady
+from pycdc.sinks.postgres.names import Identifier
 from pycdc.sinks.postgres.session import Connection
 
 _TABLE: Final = "SELECT to_regclass(%s)::oid"
@@ -67,8 +68,8 @@ class TargetTable:
         return f"{self.schema}.{self.name}"
 
     @property
-    def identifier(self) -> sql.Identifier:
-        return sql.Identifier(self.schema, self.name)
+    def identifier(self) -> Identifier:
+        return Identifier(self.schema, self.name)
 
     @cached_property
     def required(self) -> frozenset[str]:

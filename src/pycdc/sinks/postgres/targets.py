@@ -8,21 +8,24 @@ halted table is looked at again from time to time, and goes on by itself once it
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
 import psycopg
 
 from pycdc.config import PostgresSink as Settings
 from pycdc.config import Route
+from pycdc.events import Partition
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.patterns import names_any
 from pycdc.sinks.postgres.conflict_setup import set_up_conflicts
+from pycdc.sinks.postgres.faults import described
 from pycdc.sinks.postgres.order import read_order
+from pycdc.sinks.postgres.refusals import Unfinished
 from pycdc.sinks.postgres.routing import Functions, Router
-from pycdc.sinks.postgres.session import Connection, described
+from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetTable, mismatches, read_tables, tables_now
 from pycdc.sinks.postgres.writes import Shape
 
@@ -34,7 +37,7 @@ _CHANGED: Final = ("42703", "42P01", "42P10", "42704", "42804", "42846", "42883"
 """A column, table, unique index, type, cast, operator or schema is another, or a plan is of before the change."""
 
 
-class Drifted(Exception):
+class Drifted(Unfinished):
     """A statement does not fit `table` any more. `column` is one that every new row has to give now."""
 
     def __init__(self, table: TargetTable, error: psycopg.Error, column: str | None) -> None:
@@ -44,21 +47,35 @@ class Drifted(Exception):
 
 
 def drift(error: psycopg.Error, shape: Shape) -> Drifted | None:
-    """What `error`, met by a statement of `shape`, says of its table; None: it is about rows, or something else."""
+    """What `error`, met by a statement of `shape`, says of its table; None: it is about rows, or something else.
+
+    What a trigger or function met says nothing of the statement.
+    """
     if error.sqlstate == "23502":
         column = error.diag.column_name or ""
         known = {*shape.key, *shape.set, *shape.table.required}
         changed = error.diag.table_name == shape.table.name and column not in known
         return Drifted(shape.table, error, column) if changed else None
-    return Drifted(shape.table, error, None) if error.sqlstate in _CHANGED else None
+    return Drifted(shape.table, error, None) if error.sqlstate in _CHANGED and not error.diag.context else None
+
+
+def _shape(table: TargetTable) -> list[object]:
+    """What of a table is in its statements."""
+    return [getattr(table, one.name) for one in fields(table) if one.name != "rank"]
 
 
 @dataclass(slots=True)
 class KnownTables:
-    """What outlives a sink: `tables` by the routes' names as they last fitted, and columns that had to be given."""
+    """What outlives a sink: `tables` by the routes' names as they last fitted, and columns that had to be given.
+
+    `slow` counts how often the event at an offset took too long although it was alone; `most` are the events of a
+    transaction, None: as many as come.
+    """
 
     tables: dict[str, TargetTable] = field(default_factory=dict)
     demands: dict[str, str] = field(default_factory=dict)
+    slow: dict[tuple[Partition, int], int] = field(default_factory=dict)
+    most: int | None = None
 
 
 class Targets:
@@ -100,6 +117,25 @@ class Targets:
         if reason is not None:
             self._progress.halted[topic] = reason
         return reason
+
+    def halts_at(self, topic: str, tables: Iterable[TargetTable]) -> bool:
+        """Whether one of `tables`, which an event of `topic` writes, halts: a function may route it by another."""
+        reason = next((self._halted[name] for name in map(self._route_name, tables) if name in self._halted), None)
+        if reason is not None:
+            self._progress.halted[topic] = reason
+        return reason is not None
+
+    def _route_name(self, table: TargetTable) -> str:
+        return next((name for name, known in self._tables.items() if str(known) == str(table)), "")
+
+    def changed(self, connection: Connection) -> bool:
+        """Read the catalog where a row was refused, which may only fit the table as it is now. Whether that helps."""
+        found = tables_now(connection, self._settings.routes)
+        if all(now is not None and _shape(now) == _shape(self._tables[name]) for name, now in found.items()):
+            return False
+        before = {name: _shape(table) for name, table in self._tables.items()}, dict(self._halted)
+        self._read(connection, before[1])
+        return before != ({name: _shape(table) for name, table in self._tables.items()}, self._halted)
 
     def adapt(self, connection: Connection, drifted: Drifted, *, again: bool) -> None:
         """Read the catalog, and halt what does not fit. `again`: it did not help before, whatever the catalog says."""

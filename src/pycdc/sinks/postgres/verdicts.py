@@ -23,15 +23,17 @@ from pycdc.observability.logger import get_logger
 from pycdc.sinks.postgres.conflict import Decision, Settled
 from pycdc.sinks.postgres.conflicts import Conflicts
 from pycdc.sinks.postgres.cuts import Cuts
+from pycdc.sinks.postgres.faults import described
 from pycdc.sinks.postgres.ledger import Identity, Ledger
 from pycdc.sinks.postgres.refusals import Refused
-from pycdc.sinks.postgres.session import Connection, described
+from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.writes import Write
 
 log = get_logger()
 
-Refusal = psycopg.Error | Refused
+Refusal = Exception
+"""`Refused`, the database's error, or Python's at a value that cannot be sent there."""
 
 _PARENT_PAUSE: Final = 1.0
 """Seconds after which an event that waits for its parent is tried again."""
@@ -149,9 +151,11 @@ class Verdicts:
             return None
         if isinstance(error, Refused):
             self._park(event, error.reason, None, error.detail, error.detail, self._refused)
-        else:
-            words = error.diag.message_primary or ""
+        elif isinstance(error, psycopg.Error):
+            words = error.diag.message_primary or described(error)
             self._park(event, type(error).__name__, error.sqlstate, words, described(error), self._refused)
+        else:
+            self._park(event, type(error).__name__, None, described(error), described(error), self._refused)
         if met is not None:
             self._conflicts.tell(self._connection, [Settled(met, event, Decision.PARKED)], self._tally)
         return None

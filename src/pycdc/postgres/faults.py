@@ -1,0 +1,180 @@
+"""What the errors of Postgres and libpq mean: one table for everybody who talks to a server.
+
+Rules:
+
+1. A fault of the configuration (TLS, user, database, privileges) is final, with its remedy; an outage is waited for.
+2. Without a SQLSTATE, an error is an outage where the connection broke, or where connecting failed for none of the
+   reasons that trying again cannot mend. What the driver refuses to send is none.
+3. Only the primary message is taken over, and not that of a data exception: DETAIL and CONTEXT may hold values too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import psycopg
+
+from pycdc.errors import (
+    ConfigError,
+    ConnectionLost,
+    ConversionError,
+    EnvironmentNotReady,
+    PositionGap,
+    PycdcError,
+    SlotActive,
+)
+
+
+class Meaning(NamedTuple):
+    """What an error is to us. `fact` takes the place of the server's words where those do not help."""
+
+    kind: type[PycdcError]
+    hint: str
+    fact: str = ""
+
+
+_NOT_UTF8: Final = Meaning(
+    ConversionError,
+    "mend the text at the source; for a database in SQL_ASCII, values.encoding_errors: replace goes on without it",
+    "a row holds text that is not UTF-8",
+)
+_OF_A_VALUE: Final = Meaning(
+    ConversionError,
+    "the server's log names the value: correct it, or the publication's row filter that cannot take it",
+    "the server cannot process a value of a row",
+)
+"""Class 22, whose messages quote the value."""
+_BY_STATE: Final[dict[str, Meaning]] = {
+    "08": Meaning(ConnectionLost, ""),
+    "22": _OF_A_VALUE,
+    "22021": _NOT_UTF8,
+    "25006": Meaning(ConnectionLost, "the server takes no writes: name the primary in the dsn"),
+    "25P03": Meaning(ConnectionLost, ""),
+    "25P04": Meaning(ConnectionLost, ""),
+    "28": Meaning(EnvironmentNotReady, "check user and password in the dsn, and the server's pg_hba.conf"),
+    "3D000": Meaning(EnvironmentNotReady, "check the database's name in the dsn"),
+    "40": Meaning(ConnectionLost, ""),
+    "42501": Meaning(EnvironmentNotReady, "grant the role what it lacks: `pycdc doctor` prints the statements"),
+    "42704": Meaning(EnvironmentNotReady, "create it: `pycdc doctor` prints the statements"),
+    "42P01": Meaning(EnvironmentNotReady, "check the table's name, or remove it from the configuration"),
+    "53300": Meaning(ConnectionLost, "raise max_connections or max_wal_senders, or close other connections"),
+    "53400": Meaning(EnvironmentNotReady, "raise max_replication_slots (needs a restart), or drop slots not in use"),
+    "53": Meaning(ConnectionLost, "free the resource that the server ran out of"),
+    "55006": Meaning(SlotActive, "stop the other session, or choose another slot"),
+    "55P03": Meaning(ConnectionLost, ""),
+    "57": Meaning(ConnectionLost, ""),
+    "58P01": Meaning(PositionGap, "drop the slot and take a new snapshot"),
+}
+"""By SQLSTATE, or by its first two characters. A caller's `special` goes before."""
+
+_TLS: Final = Meaning(
+    EnvironmentNotReady, "check sslmode, sslrootcert, sslcert and sslkey in the dsn, and the server's certificate"
+)
+_NO_OPTION: Final = Meaning(ConfigError, "correct the option in the dsn; libpq's manual lists the values it takes")
+
+_BY_WORDS: Final[tuple[tuple[str, Meaning], ...]] = (
+    # Starting up, shutting down, in recovery, not yet accepting connections: before the words about a database.
+    ("the database system is ", _BY_STATE["57"]),
+    ("too many connections for ", _BY_STATE["53300"]),
+    (
+        "no pg_hba.conf entry",
+        Meaning(EnvironmentNotReady, "add a line for this database, user and address to pg_hba.conf, and reload"),
+    ),
+    ("authentication failed", _BY_STATE["28"]),
+    ("no password supplied", _BY_STATE["28"]),
+    ("superuser or replication role", Meaning(EnvironmentNotReady, "ALTER ROLE … REPLICATION")),
+    ("permission denied to start WAL sender", Meaning(EnvironmentNotReady, "ALTER ROLE … REPLICATION")),
+    ("role ", _BY_STATE["28"]),
+    ("permission denied for database", Meaning(EnvironmentNotReady, "GRANT CONNECT ON DATABASE … TO the role")),
+    ("database ", _BY_STATE["3D000"]),
+    ("certificate", _TLS),
+)
+"""What a server says that ends the connection; the first that matches counts, and what matches none is retried."""
+
+_BY_LIBPQ: Final[tuple[tuple[re.Pattern[str], Meaning], ...]] = (
+    # A peer that went away in the middle of a handshake or of a session.
+    (re.compile(r"SSL SYSCALL|unexpected eof|SSL connection has been closed"), _BY_STATE["08"]),
+    (
+        re.compile(r"does not support SSL"),
+        Meaning(EnvironmentNotReady, "turn on ssl at the server, or change sslmode in the dsn"),
+    ),
+    (re.compile(r"certificate|private key|SSL error|SSL context|GSSAPI|GSS |channel binding"), _TLS),
+    (re.compile(r"no password supplied|password retrieved from file"), _BY_STATE["28"]),
+)
+"""What libpq itself says where connecting fails. It tells no SQLSTATE."""
+
+_OF_OPTIONS: Final = re.compile(r"connection is bad: (?!connection to server|could not connect)|could not match \d+")
+"""libpq did not even try."""
+
+_TOO_LONG: Final = Meaning(
+    ConversionError,
+    "shorten the value, drop the slot and take a new snapshot; exclude tables that hold such values",
+    "a row holds a value whose text is longer than the 1 GB that Postgres can send (bytea beyond 512 MB)",
+)
+_WAL_LEVEL: Final = Meaning(EnvironmentNotReady, "ALTER SYSTEM SET wal_level = 'logical', then restart the server")
+_LOST: Final = Meaning(ConnectionLost, "")
+
+
+def translate(
+    error: psycopg.Error, special: Mapping[str, Meaning] | None = None, *, where: str = "", remedy: str = ""
+) -> PycdcError:
+    """The pycdc error for a driver's error.
+
+    `special` goes before the table, by SQLSTATE. `where` begins the message: whose server it is. `remedy` stands where
+    the table has none.
+    """
+    state = error.sqlstate
+    words = words_of(error)
+    meaning = _meaning(error, state, words, special or {})
+    suffix = f" (SQLSTATE {state})" if state and (not meaning.fact or meaning is _OF_A_VALUE) else ""
+    fact = (meaning.fact or words) + suffix
+    return meaning.kind(f"{where}: {fact}" if where else fact, hint=meaning.hint or remedy)
+
+
+def words_of(error: psycopg.Error) -> str:
+    """One line of what the server or libpq says."""
+    if error.diag.message_primary:
+        return error.diag.message_primary
+    if error.sqlstate is None and not isinstance(error, _OF_CONNECTIONS):
+        return f"the driver does not send a statement ({type(error).__name__})"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0]
+
+
+_OF_CONNECTIONS: Final = (psycopg.OperationalError, psycopg.InterfaceError)
+_ATTEMPT: Final = re.compile(r"^(?:- host: .*?: )?connection .*failed: |^connection to server .*: |^- host", re.M)
+
+
+def _meaning(error: psycopg.Error, state: str | None, words: str, special: Mapping[str, Meaning]) -> Meaning:
+    if state is None:
+        if not isinstance(error, _OF_CONNECTIONS):
+            return Meaning(EnvironmentNotReady, "report this with the log: nothing of the statement was done")
+        return _of_connecting(str(error).strip())
+    if state == "XX000" and "invalid memory alloc request size" in words:
+        return _TOO_LONG
+    if state == "55000" and "wal_level" in words:
+        return _WAL_LEVEL
+    for table in (special, _BY_STATE):
+        meaning = table.get(state) or table.get(state[:2])
+        if meaning:
+            return meaning
+    return Meaning(EnvironmentNotReady, "look for the cause in the server's log")
+
+
+def _of_connecting(text: str) -> Meaning:
+    """Of several hosts that were tried, all have to be beyond hope."""
+    lines = [line.strip() for line in text.splitlines()]
+    tried = [line for line in lines if _ATTEMPT.match(line)] or lines[:1]
+    found = [_of_words(line) for line in tried]
+    return next((meaning for meaning in found if meaning.kind is ConnectionLost), found[0] if found else _LOST)
+
+
+def _of_words(words: str) -> Meaning:
+    if _OF_OPTIONS.match(words):
+        return _NO_OPTION
+    if "FATAL" in words:
+        return next((meaning for fragment, meaning in _BY_WORDS if fragment in words), _LOST)
+    said = words.rpartition("failed: ")[2]
+    return next((meaning for pattern, meaning in _BY_LIBPQ if pattern.search(said)), _LOST)
