@@ -2,7 +2,8 @@
 
 Constraints that wait for the commit are checked at the end of each savepoint, so that what would be found by the commit
 is found here, and has a name. An orphan may only have come too early within the batch (a child before its parent, a
-parent's delete before its child's): those are tried again behind the others, as long as that helps.
+parent's delete before its child's): those are tried again behind the others, as long as that helps. So is what met in a
+trigger that something is missing: where other rows of the table pass, it is the row's fault, else the table's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pycdc.events import Partition
 from pycdc.sinks.postgres.faults import Fault, fault
 from pycdc.sinks.postgres.ledger import Identity
 from pycdc.sinks.postgres.session import Connection
+from pycdc.sinks.postgres.tables import TargetTable
+from pycdc.sinks.postgres.targets import Drifted
 from pycdc.sinks.postgres.verdicts import Refusal, Routed, Verdicts, orphaned
 
 
@@ -30,11 +33,13 @@ class Bisection:
         self._later: list[Routed] = []
         self._orphans: list[tuple[Routed, Refusal]] = []
         self._behind: set[Partition | Identity] = set()
+        self._drifted: list[tuple[Routed, Drifted]] = []
+        self._written: set[TargetTable] = set()
 
     def apply(self, events: list[Routed]) -> None:
         """Write what can be written; give the others up."""
         while events:
-            self._applied, self._later, self._orphans, self._behind = 0, [], [], set()
+            self._applied, self._later, self._orphans, self._behind, self._drifted = 0, [], [], set(), []
             self._halves(events)
             if not self._applied:
                 self._give_orphans_up()
@@ -50,8 +55,10 @@ class Bisection:
                 self._run(events)
                 self._connection.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
             self._applied += len(events)
+            self._written.update(write.shape.table for routed in events for write in routed.writes)
         except Exception as error:
-            if fault(error, self._connection, lasting=self._lasting) is not Fault.ROW:
+            drifted = isinstance(error, Drifted) and error.inside
+            if not drifted and fault(error, self._connection, lasting=self._lasting) is not Fault.ROW:
                 raise
             if len(events) == 1:
                 self._refused(events[0], error)
@@ -71,6 +78,12 @@ class Bisection:
 
     def _refused(self, routed: Routed, error: Refusal) -> None:
         event = routed.event
+        if isinstance(error, Drifted):
+            self._later.append(routed)
+            self._drifted.append((routed, error))
+            if event.identity is not None:
+                self._behind.add(event.identity)
+            return
         if not orphaned(error):
             rest = self._verdicts.give_up(routed, error)
             if rest is not None:
@@ -86,5 +99,9 @@ class Bisection:
         """Nothing was applied since they were found: nothing will help them in this transaction."""
         for routed, error in self._orphans:
             self._verdicts.give_up(routed, error)
-        given_up = {id(routed) for routed, _ in self._orphans}
+        for routed, drifted in self._drifted:
+            if drifted.table not in self._written:
+                raise drifted  # no row passes its trigger: that is the table's fault
+            self._verdicts.give_up(routed, drifted.error)
+        given_up = {id(routed) for routed, _ in (*self._orphans, *self._drifted)}
         self._later = [routed for routed in self._later if id(routed) not in given_up]

@@ -59,18 +59,23 @@ def fault(error: Exception, connection: Connection[object], *, lasting: bool = F
         return Fault.OTHER if isinstance(error, _NO_VALUES) else Fault.ROW
     if connection.closed:
         return Fault.OTHER
-    state, raised = error.sqlstate, error.diag.source_function in _RAISING
+    state = error.sqlstate
     if state is None:
         return Fault.ROW  # the driver did not send it
     if state in _AGAIN:
-        return Fault.ROW if raised and lasting else Fault.AGAIN
+        return Fault.ROW if lasting and raised(error) else Fault.AGAIN
     if state == _SLOW:
-        return Fault.ROW if raised else Fault.SLOW
+        return Fault.ROW if raised(error) else Fault.SLOW
     if _in(state, _OUTAGES):
         return Fault.OTHER
-    if raised or error.diag.context or error.diag.source_function == _POLICY:
+    if raised(error) or error.diag.context or error.diag.source_function == _POLICY:
         return Fault.ROW
     return Fault.OTHER if _in(state, _OF_STATEMENTS) else Fault.ROW
+
+
+def raised(error: psycopg.Error) -> bool:
+    """Whether a user's code asked for it."""
+    return error.diag.source_function in _RAISING
 
 
 def _in(state: str, codes: tuple[str, ...]) -> bool:

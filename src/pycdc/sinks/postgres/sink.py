@@ -216,6 +216,9 @@ class PostgresSink:
                     return
             except Drifted as drifted:
                 self._connection.rollback()
+                if drifted.inside and not attempts.bisect:
+                    attempts.bisect = True
+                    continue
                 self._targets.adapt(self._connection, drifted, again=str(drifted.table) in changed)
                 changed.add(str(drifted.table))
             except Exception as error:

@@ -21,7 +21,7 @@ from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.patterns import names_any
 from pycdc.sinks.postgres.conflict_setup import set_up_conflicts
-from pycdc.sinks.postgres.faults import described
+from pycdc.sinks.postgres.faults import described, raised
 from pycdc.sinks.postgres.order import read_order
 from pycdc.sinks.postgres.refusals import Unfinished
 from pycdc.sinks.postgres.routing import Functions, Router
@@ -38,25 +38,26 @@ _CHANGED: Final = ("42703", "42P01", "42P10", "42704", "42804", "42846", "42883"
 
 
 class Drifted(Unfinished):
-    """A statement does not fit `table` any more. `column` is one that every new row has to give now."""
+    """A statement does not fit `table` any more. `column` is one that every new row has to give now.
+
+    `inside`: a trigger or function met it, so that it may be of some rows only.
+    """
 
     def __init__(self, table: TargetTable, error: psycopg.Error, column: str | None) -> None:
         self.table = table
+        self.inside = bool(error.diag.context)
         self.error = error
         self.column = column
 
 
 def drift(error: psycopg.Error, shape: Shape) -> Drifted | None:
-    """What `error`, met by a statement of `shape`, says of its table; None: it is about rows, or something else.
-
-    What a trigger or function met says nothing of the statement.
-    """
+    """What `error`, met by a statement of `shape`, says of its table; None: it is about rows, or something else."""
     if error.sqlstate == "23502":
         column = error.diag.column_name or ""
         known = {*shape.key, *shape.set, *shape.table.required}
         changed = error.diag.table_name == shape.table.name and column not in known
         return Drifted(shape.table, error, column) if changed else None
-    return Drifted(shape.table, error, None) if error.sqlstate in _CHANGED and not error.diag.context else None
+    return Drifted(shape.table, error, None) if error.sqlstate in _CHANGED and not raised(error) else None
 
 
 def _shape(table: TargetTable) -> list[object]:
