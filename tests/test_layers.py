@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "pycdc"
 
 LAYERS = (
     ("printable",),
-    ("errors", "origins", "patterns", "processes", "version"),
+    ("absences", "errors", "origins", "patterns", "processes", "version"),
     ("model",),
     ("events",),
     ("interfaces", "config"),

@@ -77,6 +77,6 @@ def test_no_name_of_a_column_or_a_table_gets_out_of_its_comment(name: str) -> No
     parts = Parts(b"", b"", b"", b"", b"", b"")
     out: list[dict[str, bytes]] = []
     run = Run(Op.CREATE, table, Transaction(1, 1, 0), 0, [xlog(insert(1, [b"x"]), start=1 << 20)])
-    encoder.inserts([(run, (b"", b"", b"", b""))], b"", b"", b"", b"", b"", out.append, None)
+    encoder.inserts([(run, (b"", b"", b"", b""))], b"", b"", b"", b"", b"", out.append, None, None)
     encoder.reads([b"x"], parts, out.append)
     assert [record["key"] for record in out] == [b"\x02x", b"\x02x"]

@@ -173,14 +173,19 @@ def plainly(encoder: RowEncoder, run: Run) -> Records:
     return out
 
 
-def looped(encoder: RowEncoder, loop: Callable[..., None], *runs: Run, more: tuple[bool, ...] = ()) -> Records:
+def looped(encoder: RowEncoder, loop: Callable[..., None], *runs: Run, more: tuple[Any, ...] = ()) -> Records:
     out: Records = []
 
     def slow(run: Run, frame: bytes) -> Callable[[dict[str, Any]], None]:
         out.extend(plainly(encoder, run_of(run.op, encoder, [frame])))
         return out.append
 
+    def lacking(mask: int, record: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+        out.append(record)
+        return out.append
+
     stamped = [(run, STAMP) for run in runs]
+    more = (lacking,) if loop is encoder.inserts else more
     loop(stamped, b"HEAD", BETWEEN, b"KEY", b"TABLE", b"TAIL", out.append, slow, *more)
     return out
 
@@ -273,25 +278,27 @@ def test_a_loop_does_not_leave_to_the_twin_what_is_usual() -> None:
         raise AssertionError("a usual row went to the plain twin")
 
     full = encoder_for(ID, column("note"), key=("id",), identity="f")
+    unsent = encoder_for(ID, column("note"), key=("id",))
     row, absent = [b"7", b"a note"], [b"7", None]
     out: Records = []
     around = (b"HEAD", BETWEEN, b"KEY", b"TABLE", b"TAIL", out.append, surprised)
     for encoder, loop, frame, more in (
-        (orders(), orders().inserts, insert(1, ORDER), ()),
-        (orders(), orders().inserts, update(1, ORDER), ()),
+        (orders(), orders().inserts, insert(1, ORDER), (None,)),
+        (orders(), orders().inserts, update(1, ORDER), (None,)),
+        (unsent, unsent.inserts, update(1, [b"7", UNCHANGED]), (lambda mask, record: out.append(record),)),
         (orders(), orders().deletes, delete(1, [b"7", None, None, None, None]), (False,)),
         (full, full.full_updates, update(1, [b"7", UNCHANGED], row, b"O"), ()),
         (full, full.deletes, delete(1, absent, b"O"), (True,)),
     ):
         loop([(run_of(Op.UPDATE, encoder, [xlog(frame, start=LSN)]), STAMP)], *around, *more)
-    assert len(out) == 6
+    assert len(out) == 7
 
 
 def test_each_run_has_the_stamp_of_its_own_transaction() -> None:
     other = (b"OTHER", b'["77","', b"LATER", b"NEXT")
     out: Records = []
     runs = [(run_of(Op.CREATE, orders(), [framed(ORDER)]), stamp) for stamp in (STAMP, other, STAMP)]
-    orders().inserts(runs, b"HEAD", b"", b"KEY", b"TABLE", b"TAIL", out.append, None)
+    orders().inserts(runs, b"HEAD", b"", b"KEY", b"TABLE", b"TAIL", out.append, None, None)
     parts = Parts(b"HEAD", b"KEY", other[0], other[1], b"LATER" + b"TABLE" + b"NEXT", b"TAIL")
     suffixes = [PARTS.suffix(LSN), parts.suffix(LSN), PARTS.suffix(LSN)]
     assert out == [twin_record(orders(), ORDER, suffix) for suffix in suffixes]

@@ -338,6 +338,37 @@ def test_a_value_that_was_not_sent_and_is_nowhere_has_debezium_s_placeholder() -
     assert record.value["after"]["name"] == "?"
 
 
+NOT_SENT = Table(5, "public", "doc", (ID, column("we ird"), column("vec", "vector"), column("n", "numeric")), ("id",))
+LACKING = run(Op.UPDATE, NOT_SENT, frames.update(5, [b"1", b"x", UNCHANGED, UNCHANGED]))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("options", [{}, {"flatten": {}}, {"compatibility": "debezium"}])
+def test_a_header_names_the_fields_whose_values_were_not_sent(plain: bool, options: dict[str, Any]) -> None:
+    whole = run(Op.UPDATE, NOT_SENT, frames.update(5, [b"1", b"x", b"[1]", b"2"]))
+    known = {**options, "values": {"unknown_types": "text"}}
+    records = Recorder(plain=plain, **known).records(whole, LACKING, whole)
+    assert [record.headers for record in records] == [[], [("__pycdc.unavailable", b"vec,n")], []]
+
+
+def test_the_header_of_what_was_not_sent_names_fields_as_the_record_does() -> None:
+    made = run(Op.UPDATE, NOT_SENT, frames.update(5, [b"1", UNCHANGED, b"[1]", UNCHANGED]))
+    rule = {"rename": {"n": "amount"}, "mask": {"we ird": 3}}
+    [record] = Recorder(rules=[rule], envelope={"context_headers": True}).records(made)
+    assert record.headers == [("__pycdc.unavailable", b"we_ird,amount"), *CONTEXT]
+    [record] = Recorder(rules=[{"exclude_columns": ["we ird", "n"]}]).records(made)
+    assert record.headers == []
+
+
+def test_a_change_of_the_key_tells_what_was_not_sent_on_the_create() -> None:
+    moved = frames.update(5, [b"2", b"x", UNCHANGED, b"3"], [b"1", None, None, None])
+    deleted, tombstone, created = Recorder(compatibility="debezium", values={"unknown_types": "text"}).records(
+        run(Op.UPDATE, NOT_SENT, moved)
+    )
+    assert [name for name, _ in deleted.headers + tombstone.headers] == ["__debezium.newkey", "__debezium.newkey"]
+    assert created.headers == [("__debezium.oldkey", b'{"id":1}'), ("__pycdc.unavailable", b"vec")]
+
+
 def test_a_delete_whose_old_row_lacks_the_message_key_is_refused_with_a_remedy() -> None:
     with pytest.raises(ConversionError, match=r"public\.users do not hold the message key") as error:
         Recorder(rules=[{"key": ["name"]}]).records(DELETE)

@@ -40,6 +40,8 @@ def frame(table: Table, op: Op, number: int, kind: int) -> bytes:
         )
     if kind == 0 or (table is LOG and kind < 3):
         return frames.update(oid, row)
+    if kind == 2 and table is not FULL:
+        return frames.update(oid, [row[0], UNCHANGED, *row[2:]])
     if kind == 3 and table is not LOG:
         return frames.update(oid, row, [b"%d" % (number + 1), *row[1:]], b"O" if table is FULL else b"K")
     return frames.update(oid, [row[0], UNCHANGED, *row[2:]], row, b"O") if table is FULL else frames.update(oid, row)

@@ -119,6 +119,10 @@ tail      behind ``source.lsn``
 append    takes a record
 slow      takes a run and a frame of it that is a surprise, and returns another `append` for what comes behind it
 """
+_NEVER_UNSENT: Final = {"bool", "int2", "int4", "int8", "oid", "float4", "float8", "uuid", "money"} | {
+    *("date", "time", "timetz", "timestamp", "timestamptz", "interval")
+}
+"""Types of a fixed length, which are never TOASTed: tables of nothing else do not ask. (Others are, or are rare.)"""
 _PER_RUN: Final = (
     "        source, sequence, times, xid = stamp",
     "        middle = times + table + xid",
@@ -168,11 +172,25 @@ def _record(layout: _Layout, key: str, rows: str, *, flat: bool) -> str:
 
 
 def insert_source(plan: Plan, name: str, *, flat: bool = False) -> str:
-    """Source of the loop over inserts, and updates without an old row."""
+    """Source of the loop over inserts, and updates without an old row.
+
+    `lacking` takes records of rows that were not sent whole, with the columns that were not as bits, and returns
+    another `append` for what comes behind.
+    """
     layout = _layout(plan)
-    rows = _expect("NEW", ROW - 1) + _tuple(plan, layout)
+    rows = _expect("NEW", ROW - 1) + _tuple(plan, layout, told=True)
     append = _record(layout, _key_expression(layout), _listed(layout.row), flat=flat)
-    return _loop(name, rows, [append], flat=flat)
+    if not any(_may_lack(plan, layout, index) for index in range(len(layout.columns))):
+        return _loop(name, rows, [append], flat=flat, more=", lacking")
+    appends = ["if unsent:", f"    append = lacking(unsent, {append[len('append(') : -1]})", "else:", f"    {append}"]
+    return _loop(name, ["unsent = 0", *rows], appends, flat=flat, more=", lacking")
+
+
+def _may_lack(plan: Plan, layout: _Layout, index: int) -> bool:
+    """Whether a column's value may be left out of a row that is sent, and compiled code takes it then."""
+    made = layout.columns[index]
+    of_key = any(variable in layout.key for variable, _ in made)
+    return bool(made) and not of_key and plan.table.columns[index].type.name not in _NEVER_UNSENT
 
 
 def full_update_source(plan: Plan, name: str, *, flat: bool = False) -> str:
@@ -218,19 +236,22 @@ def _key_expression(layout: _Layout) -> str:
     return " + ".join(("key_head", *layout.key)) if layout.key else "None"
 
 
-def _tuple(plan: Plan, layout: _Layout, *, mark: str = "", old: str = "", whole: bool = True) -> list[str]:
+def _tuple(
+    plan: Plan, layout: _Layout, *, mark: str = "", old: str = "", whole: bool = True, told: bool = False
+) -> list[str]:
     """Reads the tuple at `p` into the layout's variables, `mark` before their names.
 
-    Fields that were not sent are taken from the variables marked `old`, if that is given. A tuple that is not `whole`
-    holds the replica identity and NULLs.
+    Fields that were not sent are taken from the variables marked `old`, if that is given, or are `told` in `unsent`. A
+    tuple that is not `whole` holds the replica identity and NULLs.
     """
     lines = []
     for index in range(len(layout.columns)):
-        lines += _tuple_column(plan, layout, index, mark, old, whole=whole)
+        unsent = _unsent(plan, layout, index, mark, old, told=told)
+        lines += _tuple_column(plan, layout, index, mark, unsent, whole=whole)
     return lines
 
 
-def _tuple_column(plan: Plan, layout: _Layout, index: int, mark: str, old: str, *, whole: bool) -> list[str]:
+def _tuple_column(plan: Plan, layout: _Layout, index: int, mark: str, unsent: list[str], *, whole: bool) -> list[str]:
     made = layout.columns[index]
     lines = [f"# {plan.table.columns[index].name!r}"]
     if not made:
@@ -252,8 +273,7 @@ def _tuple_column(plan: Plan, layout: _Layout, index: int, mark: str, old: str, 
     lines += ["    v = b[p + 5 : (p := p + 5 + n)]"]
     lines += [f"    {mark}{variable} = {_expression(variable, field)}" for variable, field in made]
     lines += ["elif t == 110:", "    p += 1", *_null(made, mark, whole=whole)]
-    lines += ["elif t == 117:", "    p += 1"]
-    lines += [f"    {_unsent(layout, variable, field, mark, old)}" for variable, field in made]
+    lines += ["elif t == 117:", "    p += 1", *(f"    {line}" for line in unsent)]
     return [*lines, "else:", "    raise ValueError"]
 
 
@@ -264,13 +284,16 @@ def _null(made: tuple[tuple[str, Field], ...], mark: str = "", *, whole: bool = 
     return [f"    {mark}{variable} = null_{variable}" for variable, _ in made]
 
 
-def _unsent(layout: _Layout, variable: str, field: Field, mark: str, old: str) -> str:
-    """What becomes of a field that was not sent; a key needs its value."""
+def _unsent(plan: Plan, layout: _Layout, index: int, mark: str, old: str, *, told: bool) -> list[str]:
+    """What becomes of a column that was not sent; a key needs its value."""
+    made = layout.columns[index]
     if old:
-        return f"{variable} = {old}{variable}"
-    if variable in layout.key:
-        return "raise ValueError"
-    return f"{mark}{variable} = {'null' if field.codec.always_null else 'unavailable'}_{variable}"
+        return [f"{variable} = {old}{variable}" for variable, _ in made]
+    if any(variable in layout.key for variable, _ in made) or (told and not _may_lack(plan, layout, index)):
+        return ["raise ValueError"]
+    lines = [f"unsent |= {1 << index}"] if told else []
+    kinds = [(variable, "null" if field.codec.always_null else "unavailable") for variable, field in made]
+    return [*lines, *(f"{mark}{variable} = {kind}_{variable}" for variable, kind in kinds)]
 
 
 def line_source(plan: Plan, name: str) -> str:

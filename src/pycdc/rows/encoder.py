@@ -31,6 +31,8 @@ OnNull = Callable[[str, str], None]
 
 Slow = Callable[[Run, bytes], Append]
 """Writes a frame of a run that compiled code could not, and returns where the records behind it go."""
+Lacking = Callable[[int, Record], Append]
+"""Takes a record whose row was not sent whole, and its columns as bits; returns where those behind it go."""
 Stamped = Iterable[tuple[Run, Any]]
 """Runs, and what the records of each one's transaction share: see `Stamp`."""
 Stamp = tuple[bytes, bytes, bytes, bytes]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pycdc.model import Op, Run, Table, Transaction
 from pycdc.rows.avro import long, sized, writer
-from pycdc.rows.encoder import Append, Parts, Record, Slow, Stamp
+from pycdc.rows.encoder import Append, Lacking, Parts, Record, Slow, Stamp
 from pycdc.rows.schema import Schema, avro_text
 from pycdc.serialization.events import Event
 from pycdc.serialization.form import Target
@@ -68,7 +68,14 @@ class AvroForm:
         return self._stamps.of(transaction)
 
     def rows(
-        self, runs: list[tuple[Run, Any]], target: Target, origin: Origin, moment: Moment, append: Append, slow: Slow
+        self,
+        runs: list[tuple[Run, Any]],
+        target: Target,
+        origin: Origin,
+        moment: Moment,
+        append: Append,
+        slow: Slow,
+        lacking: Lacking,
     ) -> bool:
         first = runs[0][0]
         op, flat, encoder = first.op, target.flat, target.encoder
@@ -92,7 +99,7 @@ class AvroForm:
             encoder.full_updates(runs, head, SOME, key_head, *around, append, slow)
         else:
             head = prepared.value_head if flat is not None else prepared.new_head
-            encoder.inserts(runs, head, b"", key_head, *around, append, slow)
+            encoder.inserts(runs, head, b"", key_head, *around, append, slow, lacking)
         return True
 
     def _reads(self, run: Run, target: Target, origin: Origin, moment: Moment, append: Append) -> None:

@@ -12,22 +12,21 @@ from typing import Any
 
 from pycdc.config import Config
 from pycdc.model import Batch, Op, Routing, Run, Table, Transaction
-from pycdc.rows.encoder import Append, OnNull, RowEncoder, UnexpectedNull
+from pycdc.rows.encoder import Append, OnNull, Record, RowEncoder, UnexpectedNull
 from pycdc.rows.images import loosened
-from pycdc.rows.plan import Plan, plan_table
+from pycdc.rows.plan import plan_table
 from pycdc.rows.schema import Schema
 from pycdc.serialization import envelope
-from pycdc.serialization.events import Event, events
+from pycdc.serialization.events import events
 from pycdc.serialization.flatten import Flattening
 from pycdc.serialization.form import Form, Target
-from pycdc.serialization.headers import Header, key_text
+from pycdc.serialization.headers import Header
 from pycdc.serialization.lanes import Group, Lane, Lanes
-from pycdc.serialization.names import field_name, routed, topic_name
+from pycdc.serialization.names import routed, topic_name
 from pycdc.serialization.outbox import Router
 from pycdc.serialization.parking import Parking, Place, Prepare
 from pycdc.serialization.provenance import Block, Moment, Origin, context_headers, source_datum
-
-NEW_KEY, OLD_KEY, KNOWN = "__debezium.newkey", "__debezium.oldkey", "__pycdc.before"
+from pycdc.serialization.row_headers import RowHeaders
 
 
 class Serializer:
@@ -135,7 +134,9 @@ class Serializer:
     def _compiled(self, runs: list[tuple[Run, Any]], target: Target, lane: Lane) -> bool:
         """Whether that could be done; rows of a snapshot are taken back where one is older than its table."""
         try:
-            done = self._form.rows(runs, target, self._origin, self._moment, lane.start(), self._surprise)
+            done = self._form.rows(
+                runs, target, self._origin, self._moment, lane.start(), self._surprise, self._lacking
+            )
         except UnexpectedNull as found:
             if found.run is not None:
                 lane.finish()
@@ -160,6 +161,15 @@ class Serializer:
             found.index = run.index + next(place for place, other in enumerate(run.frames) if other is frame)
             lane.start()
             raise
+        return lane.start()
+
+    def _lacking(self, mask: int, record: Record) -> Append:
+        """A record of compiled code whose row was not sent whole: `mask` are its columns."""
+        lane = self._written
+        assert lane.target is not None
+        lane.finish()
+        record["headers"] = [*lane.target.row_headers.unsent(mask), *(lane.headers or ())]
+        lane.into(headed=True).append(record)
         return lane.start()
 
     def _written_as(self, table: Table) -> Table:
@@ -239,9 +249,9 @@ class Serializer:
         subject = topic_name(f"{topic}.{table}") if dead else topic
         form = prepare(subject, key, value)
         tombstones = self._config.envelope.tombstones and not dead and (flat is None or flat.followed_by_tombstone)
-        known, context = self._known(plan, partial=table.identity != "f"), self._context
-        headers, delete_headers = context or None, known + context or None
-        return Target(topic, encoder, key, value, form, flat, tombstones, headers, delete_headers)
+        of_rows, context = RowHeaders(encoder, key, adjust=adjust), self._context
+        headers, delete_headers = context or None, of_rows.known + context or None
+        return Target(topic, encoder, key, value, form, of_rows, flat, tombstones, headers, delete_headers)
 
     def _events(self, run: Run, target: Target, lane: Lane) -> None:
         """The plain way: record by record. Raises UnexpectedNull, with the run."""
@@ -259,7 +269,7 @@ class Serializer:
             if event is None:
                 continue
             record = self._form.event(event, run, target, self._origin, moment, block)
-            headers = self._headers(event, target) + _of_run(run)
+            headers = target.row_headers.of(event) + self._context + _of_run(run)
             if target.parked and self._parking is not None:
                 headers += self._parking.headers(run, event, target)
             records = [record]
@@ -274,22 +284,6 @@ class Serializer:
                 for item in records[1:]:
                     item["headers"] = headers + target.flat.tombstone_headers()
             lane.into(headed=headed).extend(records)
-
-    def _headers(self, event: Event, target: Target) -> list[Header]:
-        headers: list[Header] = []
-        encoder = target.encoder
-        if event.other_key is not None and target.key_schema is not None:
-            name = NEW_KEY if event.op is Op.DELETE else OLD_KEY
-            headers.append((name, key_text(target.key_schema, encoder.key_datums(event.other_key))))
-        return headers + self._known(target.plan, partial=event.partial) + self._context
-
-    def _known(self, plan: Plan, *, partial: bool) -> list[Header]:
-        """What an old row that holds the replica identity only really tells."""
-        if not partial or not plan.unknown_when_old or self._config.compatibility.unknown_before != "marked":
-            return []
-        adjust = self._config.envelope.adjust_names
-        known = [field_name(field.name, adjust=adjust) for field in plan.fields if field.column.identity]
-        return [(KNOWN, ",".join(known).encode())]
 
     def _routed(self, router: Router, run: Run, table: Table) -> None:
         written = self._written_as(table)

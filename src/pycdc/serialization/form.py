@@ -6,27 +6,29 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pycdc.model import Run, Transaction
-from pycdc.rows.encoder import Append, Record, RowEncoder, Slow
+from pycdc.rows.encoder import Append, Lacking, Record, RowEncoder, Slow
 from pycdc.rows.plan import Plan
 from pycdc.rows.schema import Schema
 from pycdc.serialization.events import Event
 from pycdc.serialization.flatten import Flattening
 from pycdc.serialization.headers import Header
 from pycdc.serialization.provenance import Block, Moment, Origin
+from pycdc.serialization.row_headers import RowHeaders
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
-    """Where the rows of one table version go, and how. `form` is what the form prepared for it; `flat`: what becomes
-    of rows without an envelope. `tombstones`: each delete is followed by a null value. `headers`
-    and `delete_headers` stand on all records, None for none. `parked`: headers that say why they do not go to the topic
-    that they are meant for."""
+    """Where the rows of one table version go, and how. `form` is what the form prepared for it; `row_headers` are
+    those of single rows; `flat`: what becomes of rows without an envelope. `tombstones`: each delete is followed by a
+    null value. `headers` and `delete_headers` stand on all records, None for none. `parked`: headers that say why they
+    do not go to the topic that they are meant for."""
 
     topic: str
     encoder: RowEncoder
     key_schema: Schema | None
     value_schema: Schema
     form: Any
+    row_headers: RowHeaders
     flat: Flattening | None = None
     tombstones: bool = True
     headers: list[Header] | None = None
@@ -48,10 +50,18 @@ class Form(Protocol):
         """What all records of a transaction share, for `rows`."""
 
     def rows(
-        self, runs: list[tuple[Run, Any]], target: Target, origin: Origin, moment: Moment, append: Append, slow: Slow
+        self,
+        runs: list[tuple[Run, Any]],
+        target: Target,
+        origin: Origin,
+        moment: Moment,
+        append: Append,
+        slow: Slow,
+        lacking: Lacking,
     ) -> bool:
         """Write runs of one operation, with the stamps of their transactions, the fast way; False, having written
-        nothing, where only `event` can. `slow` is given each frame that is a surprise."""
+        nothing, where only `event` can. `slow` is given each frame that is a surprise, `lacking` each record whose
+        row was not sent whole."""
 
     def event(
         self, event: Event, run: Run, target: Target, origin: Origin, moment: Moment, block: Block | None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pycdc.model import Run, Transaction
-from pycdc.rows.encoder import Append, Record, Slow
+from pycdc.rows.encoder import Append, Lacking, Record, Slow
 from pycdc.rows.schema import Schema, connect_json, json_datum
 from pycdc.serialization.events import Event
 from pycdc.serialization.form import Target
@@ -35,7 +35,14 @@ class JsonForm:
         return None
 
     def rows(
-        self, runs: list[tuple[Run, Any]], target: Target, origin: Origin, moment: Moment, append: Append, slow: Slow
+        self,
+        runs: list[tuple[Run, Any]],
+        target: Target,
+        origin: Origin,
+        moment: Moment,
+        append: Append,
+        slow: Slow,
+        lacking: Lacking,
     ) -> bool:
         return False
 

@@ -38,8 +38,10 @@ class Lane:
     def into(self, *, headed: bool) -> list[Record]:
         """Where the next records go: those with headers stand apart from those without."""
         if headed is not self._headed:
-            self._headed, self._records = headed, []
-            self._groups.append((self.topic, self._records))
+            if self._headed is None or self._records:
+                self._records = []
+                self._groups.append((self.topic, self._records))
+            self._headed = headed
         return self._records
 
     def alone(self, record: Record) -> None:

@@ -137,7 +137,8 @@ _LIMITS: Final = """\
 - **Types marked "any other"**, and arrays of money, name, interval, bit, varbit, xml, point, domains and the like are
   text or absent, by `values.unknown_types`.
 - **A TOASTed value that was not sent** is `values.unavailable` where the type holds text or bytes, and in arrays of
-  text, varchar, char(n), json, uuid, bytea, integer, bigint and date, as Debezium writes it; NULL for other types.
+  text, varchar, char(n), json, uuid, bytea, integer, bigint and date, as Debezium writes it; NULL, the default or zero
+  for other types. Whatever the type, the record's header `__pycdc.unavailable` names its field.
 """
 
 
