@@ -299,7 +299,7 @@ def build_decoder(source: KafkaSource) -> Iterator[Decoder]:
         registry = _registry(source.registry)
         if registry is not None:
             opened.enter_context(closing(registry))
-        yield Decoder(None if registry is None else registry.text_for, source.format)
+        yield Decoder(None if registry is None else registry.text_for, source.format, source.key_format, source.values)
 
 
 def _import(path: str, where: str) -> Callable[..., Any]:

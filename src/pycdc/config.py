@@ -352,6 +352,14 @@ class KafkaSource(KafkaClient):
     """Consumer group; default: the pipeline's name."""
     format: Literal["auto", "avro", "json"] = "auto"
     """avro: Confluent's wire format; json: an object, or Debezium's `schema` and `payload`; auto: by the first byte."""
+    key_format: Literal["auto", "avro", "json", "string", "bytes", "int", "long"] = "auto"
+    """What message keys are. avro and json as above; string: UTF-8; bytes: as they are; int, long: what Java's
+    IntegerSerializer and LongSerializer write; auto: Avro where the first byte is zero, JSON where it is an object,
+    else text. A key is read where a route needs it, and else may be anything."""
+    values: Values | None = None
+    """How the capture that wrote the records was told to write values: its own section `values`, where the records do
+    not tell. JSON without a schema tells neither dates from numbers nor bytes from texts; the table's columns then
+    stand for the source's, with their precision and scale. Default: what has more than one meaning is refused."""
     start: Literal["earliest", "latest"] = "earliest"
     """Where a partition begins that this pipeline has never read. Afterwards the database knows."""
     max_batch_events: Annotated[int, Field(ge=1)] = 2000

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from pycdc.model import Row
 
@@ -46,6 +46,58 @@ class Applied:
     held: Mapping[Partition, float] = field(default_factory=dict)
 
 
+_ADDED: Final = frozenset(
+    f"__{name}" for name in ("deleted", "op", "table", "db", "schema", "lsn", "ts_ms", "ts_us", "ts_ns", "txId")
+)
+
+
+def added_by_flattening(name: str) -> bool:
+    """Whether Debezium's flattening calls so what it adds to a row: nobody misses such a field without a column."""
+    return name[:2] == "__" and (name in _ADDED or name.startswith(("__source_", "__transaction_")))
+
+
+class Unwritable(ValueError):
+    """What a record says cannot be understood or written: a fault of that record alone, whatever it is made of.
+
+    The message names kinds and columns, never a value.
+    """
+
+
+class Document(str):
+    """The text of a JSON document, which a string is not that merely stands in one."""
+
+    __slots__ = ()
+
+
+class Bits(str):
+    """Bits whose number is that of the column they come from, whatever it was in the value."""
+
+    __slots__ = ()
+
+
+class Microseconds(str):
+    """An interval whose months, if there were any, went into its microseconds."""
+
+    __slots__ = ()
+
+
+class Forms(NamedTuple):
+    """What is known of the values of a record, beside what they look like.
+
+    `typed`: a schema came with them, and they are what it says; else they are JSON's. `captured`: JSON that a capture
+    wrote in Kafka Connect's way, and no application in its own. The others are options of `values`, as far as somebody
+    told them; `money_digits` belongs to `decimal`.
+    """
+
+    typed: bool
+    captured: bool = False
+    decimal: str | None = None
+    time: str | None = None
+    interval: str | None = None
+    binary: str | None = None
+    money_digits: int = 2
+
+
 @dataclass(slots=True)
 class Event:
     """One record, decoded. Its repr shows where it is, never what it holds.
@@ -55,6 +107,11 @@ class Event:
     decoded message key: usually a dict. `timestamp` is the record's, in milliseconds since the Unix epoch. `op` and
     `source` are those of an envelope, None where there is none; they are read when they are asked for, by `reread`.
     `problem` says why a record could not be decoded; then only its bytes (`raw_key`, `raw_value`) are there.
+
+    `forms` says what is known of the values, None for those that Python code made; `key_forms` the same of the key.
+    A decoder leaves `key` to `key_reader`, which is asked for it when somebody wants it, and may raise Unwritable: most
+    rows tell their keys themselves, and a key that nobody needs may be anything. `added` are fields of a flattened
+    record that are not the row's.
     """
 
     partition: Partition
@@ -70,6 +127,24 @@ class Event:
     problem: str | None = None
     envelope: Row | None = None
     reread: Callable[[bytes], Row] | None = None
+    added: Row | None = None
+    forms: Forms | None = None
+    key_forms: Forms | None = None
+    key_reader: Callable[[bytes], tuple[Any, Forms | None]] | None = None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            """Called for a slot that is empty, which is that of a key that nobody read yet."""
+            if name != "key" or self.key_reader is None:
+                raise AttributeError(name)
+            self.key, self.key_forms = self.key_reader(self.raw_key)
+            return self.key
+
+    def read_key_later(self, reader: Callable[[bytes], tuple[Any, Forms | None]]) -> None:
+        """The key is in `raw_key`."""
+        self.key_reader = reader
+        del self.key
 
     @property
     def op(self) -> str | None:
@@ -109,12 +184,13 @@ class Field(NamedTuple):
 
     number    an int
     text      the UTF-8 bytes of a text
+    document  the same of a JSON document
     decimal   an int, in units of 10 to the power of minus `scale`
     any       what a `Row` holds
     """
 
     name: str
-    kind: Literal["number", "text", "decimal", "any"] = "any"
+    kind: Literal["number", "text", "document", "decimal", "any"] = "any"
     scale: int = 0
 
 

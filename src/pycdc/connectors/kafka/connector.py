@@ -80,7 +80,9 @@ class KafkaConnector:
         self._source = source
         self._claims = claims
         self._registry = registry
-        self._decoder = Decoder(None if registry is None else registry.text_for, source.format)
+        self._decoder = Decoder(
+            None if registry is None else registry.text_for, source.format, source.key_format, source.values
+        )
         self._lanes = None if lanes is None else LaneReader(self._decoder, lanes)
         self._progress = progress or Progress()
         self._next: dict[Partition, int] = {}

@@ -7,29 +7,29 @@ raises.
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Callable
-from decimal import Decimal
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
-import fastavro
+from pycdc.config import Values
+from pycdc.connectors.kafka.avro_reader import BadField, Read, compile_reader
+from pycdc.connectors.kafka.avro_schema import BadSchema, parse_avro
+from pycdc.connectors.kafka.json_reader import BadJson, JsonReader
+from pycdc.connectors.kafka.keys import key_reader
+from pycdc.errors import PycdcError, UnknownSchema
+from pycdc.events import Event, Forms, Partition, Unwritable, added_by_flattening
 
-from pycdc.connectors.kafka.avro_reader import Read, compile_reader
-from pycdc.errors import UnknownSchema
-from pycdc.events import Event, Partition
-
-_JSON: Final = json.JSONDecoder(parse_float=Decimal)
-"""`json.loads` makes one for each call that has a `parse_float`."""
 _MAGIC: Final = 0
 HEADER: Final = 5
 _ROWS: Final = ("before", "after")
 _UPSERTS: Final = frozenset("cru")
-_DEBEZIUM_EXTRA: Final = "__"
-"""Fields that Debezium's flattening adds begin with it: ``__deleted``, ``__op``, ``__table`` …"""
+_MOST_SCHEMAS: Final = 10_000
+_LATER: Final = 5.0
+"""Seconds for which a registry is not asked again for a schema that it does not have."""
 
 
-class Malformed(ValueError):
+class Malformed(Unwritable):
     """The record cannot be decoded. The message holds none of its bytes."""
 
 
@@ -46,12 +46,31 @@ class Decoder:
     """`schema_text` turns a registry id into the schema's text; None where no registry is configured."""
 
     def __init__(
-        self, schema_text: Callable[[int], str] | None, form: Literal["auto", "avro", "json"] = "auto"
+        self,
+        schema_text: Callable[[int], str] | None,
+        form: Literal["auto", "avro", "json"] = "auto",
+        key_form: str = "auto",
+        values: Values | None = None,
     ) -> None:
         self._schema_text = schema_text
         self._form = form
+        self._key_form = key_form
+        self._json_reader = JsonReader()
+        told = (
+            ()
+            if values is None
+            else (values.decimal, values.time, values.interval, values.binary, values.money_fraction_digits)
+        )
+        self._typed = Forms(True, True, *told)
+        self._captured = Forms(False, True, *told)
+        self._plain = Forms(False, values is not None, *told)
         self._schemas: dict[bytes, _Schema] = {}
         """By the five bytes that records begin with."""
+        self._refused: dict[bytes, tuple[float, Malformed]] = {}
+        """Why there is none, and until when that is so."""
+        self._read_key = key_reader(
+            key_form, self._avro_key, self._json_reader, lambda typed: self._typed if typed else self._plain
+        )
 
     def event(
         self,
@@ -62,23 +81,30 @@ class Decoder:
         value: bytes | None,
         headers: tuple[tuple[str, bytes | None], ...] = (),
     ) -> Event:
-        """Raises PycdcError where the registry cannot be asked."""
+        """Raises PycdcError where the registry cannot be asked; whatever else goes wrong is the event's problem."""
         event = Event(partition, offset, timestamp, headers=headers, raw_key=key, raw_value=value)
+        if key is not None:
+            event.read_key_later(self._read_key)
         try:
-            if key is not None:
-                event.key = self._key(key)
             if value is None:
                 event.deleted = True
                 return event
             schema = self._schemas.get(value[:HEADER]) or self._schema_of(value)
             if schema is None:
-                self._fill(event, self._json(value))
+                self._fill_from_json(event, value)
             elif schema.rows is None:
+                event.forms = self._typed
                 self._fill(event, schema.whole(value))
             else:
+                event.forms = self._typed
                 self._fill_from_rows(event, schema, schema.rows, value)
-        except (Malformed, UnknownSchema) as error:
-            event.problem = str(error.args[0])
+        except Malformed as error:
+            event.problem = str(error)
+        except PycdcError:
+            raise
+        except Exception as error:
+            # Strangers' bytes may fail in a way that nobody thought of, and then too they are a record's fault.
+            event.problem = f"the record cannot be decoded ({type(error).__name__})"
         return event
 
     def _fill_from_rows(self, event: Event, schema: _Schema, rows: Read, data: bytes) -> None:
@@ -90,6 +116,14 @@ class Decoder:
         else:
             event.row, event.before, event.reread = after, before, schema.whole
 
+    def _fill_from_json(self, event: Event, data: bytes) -> None:
+        try:
+            value, typed = self._json_reader.read(data)
+        except (BadJson, BadField) as error:
+            raise Malformed(f"the record is not JSON: {error}" if isinstance(error, BadJson) else str(error)) from None
+        self._fill(event, value)
+        event.forms = self._typed if typed else self._captured if event.envelope is not None else self._plain
+
     def _fill(self, event: Event, value: Any) -> None:
         if value is None:
             event.deleted = True
@@ -99,8 +133,9 @@ class Decoder:
             self._fill_from_envelope(event, value)
         else:
             event.deleted = str(value.get("__deleted", "")).lower() == "true"
-            extra = [name for name in value if name.startswith(_DEBEZIUM_EXTRA)]
-            row = {name: item for name, item in value.items() if name not in extra} if extra else value
+            added = [name for name in value if added_by_flattening(name)]
+            row = {name: item for name, item in value.items() if name not in added} if added else value
+            event.added = {name: value[name] for name in added}
             event.row, event.before = (None, row) if event.deleted else (row, None)
 
     def _fill_from_envelope(self, event: Event, value: dict[str, Any]) -> None:
@@ -115,15 +150,12 @@ class Decoder:
         else:
             raise Malformed("the envelope's op is none of c, r, u and d, or the row is not there")
 
-    def _key(self, data: bytes) -> Any:
-        """Keys of business events are often plain text, which is no mistake."""
-        schema = self._schemas.get(data[:HEADER]) or self._schema_of(data)
-        if schema is not None:
-            return schema.whole(data)
+    def _avro_key(self, data: bytes) -> Any:
         try:
-            return self._json(data)
-        except Malformed:
-            return data.decode("utf-8", "replace")
+            schema = self._schemas.get(data[:HEADER]) or self._schema_of_avro(data)
+            return schema.whole(data)
+        except Malformed as error:
+            raise Malformed(f"of the key, {error}; if it is none, set source.kafka.key_format") from None
 
     def known(self, prefix: bytes) -> Any:
         """The parsed schema of records that begin with these five bytes; None before the first of them was read."""
@@ -131,35 +163,54 @@ class Decoder:
         return None if schema is None else schema.parsed
 
     def is_avro(self, data: bytes) -> bool:
-        """Whether it is read as Avro; what is not never fails as a key."""
+        """Whether a value is read as Avro."""
         if self._form == "auto":
             return self._schema_text is not None and len(data) >= HEADER and data[0] == _MAGIC
         return self._form == "avro"
 
+    def is_avro_key(self, data: bytes) -> bool:
+        return self._key_form == "avro" or (self._key_form == "auto" and data[:1] == b"\0")
+
     def _schema_of(self, data: bytes) -> _Schema | None:
         """The schema that a record names for the first time; None for what is not Avro."""
-        if not self.is_avro(data):
-            return None
-        if len(data) < HEADER or data[0] != _MAGIC:
-            raise Malformed("the record is not in Confluent's wire format: no zero byte and schema id")
-        assert self._schema_text is not None
-        number = int.from_bytes(data[1:HEADER], "big")
-        text = self._schema_text(number)
-        try:
-            parsed = fastavro.parse_schema(json.loads(text))
-        except Exception as error:
-            raise Malformed(f"schema {number} of the registry is no Avro schema ({type(error).__name__})") from None
-        rows = compile_reader(parsed, _ROWS) if is_envelope(parsed) else None
-        return self._schemas.setdefault(data[:HEADER], _Schema(parsed, partial(_whole, compile_reader(parsed)), rows))
+        return self._schema_of_avro(data) if self.is_avro(data) else None
 
-    def _json(self, data: bytes) -> Any:
+    def _schema_of_avro(self, data: bytes) -> _Schema:
+        if len(data) < HEADER or data[0] != _MAGIC or self._schema_text is None:
+            raise Malformed("the record is not in Confluent's wire format, or no registry is configured")
+        prefix = data[:HEADER]
+        until, refusal = self._refused.get(prefix, (0.0, None))
+        if refusal is not None and time.monotonic() < until:
+            raise refusal
         try:
-            value = _JSON.decode(data.decode())
-        except (ValueError, RecursionError):
-            raise Malformed("the record is not JSON") from None
-        if isinstance(value, dict) and value.keys() == {"schema", "payload"}:
-            return value["payload"]
-        return value
+            made = _schema(int.from_bytes(prefix[1:], "big"), self._schema_text)
+        except Malformed as error:
+            seconds = _LATER if isinstance(error.__cause__, UnknownSchema) else float("inf")
+            _bounded(self._refused)[prefix] = (time.monotonic() + seconds, error)
+            raise
+        _bounded(self._schemas)[prefix] = made
+        return made
+
+
+def _bounded(known: dict[bytes, Any]) -> dict[bytes, Any]:
+    """Whoever writes records chooses the ids in them."""
+    if len(known) >= _MOST_SCHEMAS:
+        known.clear()
+    return known
+
+
+def _schema(number: int, schema_text: Callable[[int], str]) -> _Schema:
+    try:
+        text = schema_text(number)
+    except UnknownSchema as error:
+        raise Malformed(error.fact) from error
+    try:
+        parsed = parse_avro(text)
+        rows = compile_reader(parsed, _ROWS) if is_envelope(parsed) else None
+        return _Schema(parsed, partial(_whole, compile_reader(parsed)), rows)
+    except Exception as error:
+        why = str(error) if isinstance(error, BadSchema) else type(error).__name__
+        raise Malformed(f"schema {number} of the registry is no Avro schema that is read here: {why}") from None
 
 
 def is_envelope(schema: Any) -> bool:
@@ -177,6 +228,8 @@ def _whole(read: Read, data: bytes) -> Any:
 def _read(read: Read, data: bytes) -> tuple[Any, int]:
     try:
         value, end = read(data, HEADER)
+    except BadField as error:
+        raise Malformed(str(error)) from None
     except Exception as error:
         # Truncated or foreign bytes fail in whatever way they like: IndexError, UnicodeDecodeError …
         raise Malformed(f"the Avro record cannot be read with its schema ({type(error).__name__})") from None

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from pycdc.connectors.kafka.avro_reader import NUMBER, AvroCompiler, logical
+from pycdc.connectors.kafka.avro_logical import logical
+from pycdc.connectors.kafka.avro_reader import NUMBER, AvroCompiler
 from pycdc.connectors.kafka.decoding import HEADER, Decoder, is_envelope
-from pycdc.events import Field, LaneRow, Removal
+from pycdc.errors import PycdcError
+from pycdc.events import Field, LaneRow, Removal, added_by_flattening
 from pycdc.interfaces import Lane, Lanes, Unfit
 from pycdc.observability.logger import get_logger
 from pycdc.rows._codegen import compile_function
@@ -25,7 +27,8 @@ ReadRows = Callable[[list[Bytes], Callable[[LaneRow | None], None]], int]
 ReadKeys = Callable[[list[Bytes]], list[tuple[Any, ...] | None]]
 
 _DELETED: Final = "__deleted"
-_EXTRA: Final = "__"
+_JSON: Final = "io.debezium.data.Json"
+_RAW: Final = ("text", "document")
 _KINDS: Final[dict[str, Literal["number", "text"]]] = {"int": "number", "long": "number", "string": "text"}
 
 
@@ -41,22 +44,26 @@ class LaneReader:
 
     def part(self, topic: str, keys: list[Bytes], values: list[Bytes]) -> tuple[Any, int]:
         """What the sink's lane makes of a topic's records, and how many of them are deletes. Raises Unfit."""
+        try:
+            return self._part(topic, keys, values)
+        except PycdcError:
+            raise
+        except Exception:
+            # Truncated or foreign bytes fail in whatever way they like; the twin says how.
+            raise Unfit from None
+
+    def _part(self, topic: str, keys: list[Bytes], values: list[Bytes]) -> tuple[Any, int]:
         prefix = next((value[:HEADER] for value in values if value is not None), None)
         schema = None if prefix is None else self._schemas.get(prefix) or self._schema(prefix)
         lane = None if schema is None else self._lanes.lane(topic, schema.fields)
         if prefix is None or schema is None or lane is None:
             raise Unfit
         rows: list[Any] = []
-        try:
-            removals = self._reading(topic, prefix, schema, lane)(values, rows.append)
-            told = self._told(keys, lane.key)
-            if removals:
-                rows = [
-                    Removal(_required(key), True) if row is None else row for row, key in zip(rows, told, strict=True)
-                ]
-        except Exception:
-            # Truncated or foreign bytes fail in whatever way they like; the twin says how.
-            raise Unfit from None
+        removals = self._reading(topic, prefix, schema, lane)(values, rows.append)
+        if removals and None in rows:
+            told = self._told([key for key, row in zip(keys, rows, strict=True) if row is None], lane.key)
+            tombstones = iter(told)
+            rows = [Removal(_required(next(tombstones)), True) if row is None else row for row in rows]
         return lane.load(rows, removals), removals
 
     def _reading(self, topic: str, prefix: bytes, schema: _Schema, lane: Lane) -> ReadRows:
@@ -70,18 +77,16 @@ class LaneReader:
         return None if parsed is None else self._schemas.setdefault(prefix, _schema_of(parsed))
 
     def _told(self, keys: list[Bytes], wanted: tuple[Field, ...]) -> Iterable[tuple[Any, ...] | None]:
-        """What each message key tells. All of them are read: one that cannot be is a problem of its record."""
-        first = next((key for key in keys if key is not None), None)
-        if first is None or not self._decoder.is_avro(first):
-            if any(key is not None and self._decoder.is_avro(key) for key in keys):
-                raise Unfit
-            return [None] * len(keys)
+        """What the message keys of tombstones tell; of other records nobody needs them."""
+        first = keys[0]
+        if first is None or not self._decoder.is_avro_key(first):
+            raise Unfit
         prefix = first[:HEADER]
         read = self._keys.get((prefix, wanted))
         if read is None:
             parsed = self._decoder.known(prefix)
             if parsed is None:
-                raise Unfit
+                raise Unfit  # the twin asks the registry
             read = self._keys[prefix, wanted] = _RowCompiler(prefix).keys(parsed, wanted)
         return read(keys)
 
@@ -90,7 +95,7 @@ def _compiled(prefix: bytes, schema: _Schema, lane: Lane) -> ReadRows:
     compiler = _RowCompiler(prefix)
     try:
         return compiler.envelope(schema, lane) if schema.envelope else compiler.flat(schema, lane)
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:
         log.debug("a schema has no lane", reason=type(error).__name__)
         return _none
 
@@ -117,7 +122,7 @@ def _schema_of(parsed: Any) -> _Schema:
     if not envelope and "op" in names and names & {"before", "after"}:
         raise Unfit
     row = _row_of(parsed) if envelope else parsed
-    fields = (field_of(field) for field in row["fields"] if envelope or not field["name"].startswith(_EXTRA))
+    fields = (field_of(field) for field in row["fields"] if envelope or not added_by_flattening(field["name"]))
     return _Schema(parsed, row, envelope, tuple(fields))
 
 
@@ -145,12 +150,18 @@ def field_of(field: Mapping[str, Any]) -> Field:
         others = [branch for branch in schema if branch != "null"]
         schema = others[0] if len(others) == 1 else None
     detailed = schema if isinstance(schema, dict) else {"type": schema}
-    kind, scale = detailed["type"], int(detailed.get("scale", 0))
-    if isinstance(kind, str) and kind in _KINDS and logical(detailed) is None:
+    kind, scale = detailed["type"], detailed.get("scale", 0)
+    if kind == "string" and detailed.get("connect.name") == _JSON and "logicalType" not in detailed:
+        return Field(field["name"], "document")
+    if isinstance(kind, str) and logical(detailed) is not None:
+        return Field(field["name"], "decimal", scale) if _is_decimal(detailed) else Field(field["name"])
+    if isinstance(kind, str) and kind in _KINDS:
         return Field(field["name"], _KINDS[kind])
-    if kind == "bytes" and detailed.get("logicalType") == "decimal" and scale >= 0:
-        return Field(field["name"], "decimal", scale)
     return Field(field["name"])
+
+
+def _is_decimal(schema: Mapping[str, Any]) -> bool:
+    return schema["type"] == "bytes" and schema.get("logicalType") == "decimal" and schema.get("scale", 0) >= 0
 
 
 def _required(key: tuple[Any, ...] | None) -> tuple[Any, ...]:
@@ -257,6 +268,7 @@ class _RowCompiler(AvroCompiler):
         lines: list[str] = []
         for field in record["fields"]:
             name = values[field["name"]] = self._new("f")
+            self._field = field["name"]
             lines += self._read_as(field_of(field).kind if field["name"] in taken else "any", field["type"], name)
         return values, lines
 
@@ -291,7 +303,7 @@ class _RowCompiler(AvroCompiler):
         return lines
 
     def _plain(self, kind: str, target: str) -> list[str]:
-        if kind == "string" and self._mode == "text":
+        if kind == "string" and self._mode in _RAW:
             return [*NUMBER, "q = p + (n >> 1)", f"{target} = d[p:q]", "p = q"]
         if kind in ("string", "bytes") and self._mode == "passed":
             return [*NUMBER, "p += n >> 1"]
@@ -300,7 +312,7 @@ class _RowCompiler(AvroCompiler):
         return super()._plain(kind, target)
 
     def _converted(self, schema: Any, target: str) -> list[str]:
-        if self._mode == "passed":
+        if self._mode == "passed" or self._mode in _RAW:
             return []
         if self._mode == "decimal":
             return [f"{target} = from_bytes({target}, 'big', signed=True)"]
@@ -311,6 +323,9 @@ class _RowCompiler(AvroCompiler):
 
     def _blocks(self, schema: Any, target: str) -> list[str]:
         return self._as_everywhere(super()._blocks, schema, target)
+
+    def _dispatched(self, branches: list[Any], target: str) -> list[str]:
+        return self._as_everywhere(super()._dispatched, branches, target)
 
     def _as_everywhere(self, compiled: Callable[[Any, str], list[str]], schema: Any, target: str) -> list[str]:
         """Types with a name have functions that are shared, and items of arrays and maps are wanted."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final
+from uuid import UUID
 
-from pycdc.events import Event
+from pycdc.events import Event, Forms, Unwritable
 
 
 class Absent(Enum):
@@ -32,15 +33,32 @@ def look_up(path: str) -> Look:
     if path in _RECORD:
         own = _RECORD[path]
         return lambda event, row: own(event)
+    if path[:2] == "__":
+        return lambda event, row: _beside(event, row, path)
     if not rest:
         return lambda event, row: ABSENT if row is None else row.get(path, ABSENT)
     return lambda event, row: _inside(row, path)
 
 
-def time_of(event: Event) -> str:
-    """The record's, as text that Postgres reads."""
-    return datetime.fromtimestamp(event.timestamp / 1000, UTC).isoformat()
+def forms_of(path: str, event: Event) -> Forms | None:
+    """What is known of the values under a path: those of headers and of the record itself are texts."""
+    if path[:1] != "$":
+        return event.forms
+    if path != "$key" and not path.startswith("$key."):
+        return None
+    return event.key_forms if event.key is not None else None
 
+
+def time_of(event: Event) -> str:
+    """The record's, as text that Postgres reads. Raises Unwritable for one that lies beyond its years."""
+    if not _FIRST <= event.timestamp <= _LAST:
+        raise Unwritable("the record's timestamp is no time that Postgres has")
+    return (_EPOCH + timedelta(milliseconds=event.timestamp)).isoformat()
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+_LAST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 _RECORD: Final[dict[str, Callable[[Event], Any]]] = {
     "$topic": lambda event: event.partition.topic,
@@ -61,9 +79,43 @@ def _inside(value: Any, path: str) -> Any:
     return value
 
 
+def _beside(event: Event, row: Mapping[str, Any] | None, name: str) -> Any:
+    """A field of the row, or one that flattening added to it."""
+    if row is not None and name in row:
+        return row[name]
+    return ABSENT if event.added is None else event.added.get(name, ABSENT)
+
+
 def _header(event: Event, name: str) -> Any:
+    """Text, or bytes where it is none."""
     found = [value for header, value in event.headers if header == name]
-    return ABSENT if not found else None if found[-1] is None else found[-1].decode("utf-8", "replace")
+    if not found or found[-1] is None:
+        return None if found else ABSENT
+    try:
+        return found[-1].decode()
+    except UnicodeDecodeError:
+        return found[-1]
+
+
+def identity_of(value: Any) -> str | None:
+    """A text that no other identity has; None for what is none: null, a truth value, a fraction, an object.
+
+    Texts and integers are themselves, bytes that are a text are that text, and others hex behind ``\\x``, so that
+    a text that begins so is hex too.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | bytes | UUID):
+        return None
+    text = value if isinstance(value, str | bytes) else str(value)
+    try:
+        data = text.encode() if isinstance(text, str) else text
+        shown = data.decode()
+    except UnicodeError:
+        shown = "\0"
+    return shown if "\0" not in shown and shown[:2] != "\\x" else "\\x" + _bytes(text).hex()
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
 
 
 def _present(value: Any) -> Any:

@@ -14,8 +14,8 @@ from typing import Final, LiteralString
 from psycopg import sql
 
 from pycdc.config import Inbox as Settings
-from pycdc.events import Event
-from pycdc.sinks.postgres.fields import look_up
+from pycdc.events import Event, Unwritable
+from pycdc.sinks.postgres.fields import identity_of, look_up
 from pycdc.sinks.postgres.session import Connection
 
 CREATE: Final[tuple[LiteralString, ...]] = (
@@ -45,14 +45,16 @@ class Inbox:
         self._names: Mapping[str, sql.Identifier] = {"inbox": sql.Identifier(schema, "inbox")}
 
     def id_of(self, event: Event) -> str | None:
-        value = self._look(event, event.before if event.deleted else event.row)
-        told = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
-        return told if told is not None and _storable(told) else None
+        """Raises Unwritable where it is in a key that cannot be read."""
+        return identity_of(self._look(event, event.before if event.deleted else event.row))
 
     def problem(self, event: Event) -> str | None:
         """Why the event cannot be told from another. A null value has no fields, and deleting twice does no harm."""
-        if self.id_of(event) is not None or event.raw_value is None:
-            return None
+        try:
+            if self.id_of(event) is not None or event.raw_value is None:
+                return None
+        except Unwritable as error:
+            return str(error)
         return f"the event has no id at {self._path}, which sink.postgres.inbox needs"
 
     def repeated(self, connection: Connection, events: list[Event]) -> set[int]:
@@ -73,7 +75,3 @@ class Inbox:
 
     def _sql(self, text: LiteralString) -> sql.Composed:
         return sql.SQL(text).format(**self._names)
-
-
-def _storable(text: str) -> bool:
-    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)

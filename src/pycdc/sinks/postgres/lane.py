@@ -171,7 +171,7 @@ def _assigned(plain: PlainRoute, fields: Mapping[str, Field]) -> dict[str, str]:
         if not fields.keys() <= columns.keys() | set(plain.key.values()):
             raise Unfit
         paths = {name: name for name in fields if name in columns}
-    if any(path not in fields and (path.startswith("$") or "." in path) for path in paths.values()):
+    if any(path not in fields and (path.startswith(("$", "__")) or "." in path) for path in paths.values()):
         raise Unfit
     return {
         column: path

@@ -5,23 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from pycdc.events import Field
+from pycdc.events import Document, Field, Forms
 from pycdc.interfaces import Unfit
+from pycdc.sinks.postgres.readings import reading
 from pycdc.sinks.postgres.tables import TargetColumn
-from pycdc.sinks.postgres.values import Unwritable, array_of, text_of
+from pycdc.sinks.postgres.times import TIMES
+from pycdc.sinks.postgres.values import JSON, Unwritable, array_of
 
 Array = Callable[[Sequence[Any]], str]
 """Raises Unfit for what has to be looked at by itself."""
 
 _TEXTS: Final = frozenset((str, type(None)))
+_TYPED: Final = reading(Forms(True))
+"""Lanes are of Avro. Where options have a say, `reading` refuses without them, and the batch goes the plain way."""
 
 
 def array_for(field: Field, column: TargetColumn, unavailable: Sequence[Any]) -> Array:
     """From values of `field` to an array for `column`. `unavailable` are the forms of a value that was not sent."""
     if field.kind == "number":
+        if not _TYPED.is_plain(column) and column.category != "N" and column.base not in JSON:
+            raise Unfit
         return _numbers
     if field.kind == "text":
-        return lambda values: _texts(values, unavailable[1])
+        if _TYPED.is_plain(column) or column.base == "timestamptz":
+            return lambda values: _texts(values, unavailable[1])
+        return lambda values: _decoded(values, str, column, unavailable[1])
+    if field.kind == "document":
+        if column.base in JSON or column.category == "S":
+            return lambda values: _texts(values, unavailable[1])
+        return lambda values: _decoded(values, Document, column, unavailable[1])
     if field.kind == "decimal" and column.base == "numeric":
         return lambda values: _decimals(values, field.scale)
     if field.kind == "decimal":
@@ -66,8 +78,27 @@ def _anything(values: Sequence[Any], column: TargetColumn, unavailable: Sequence
         text = array_of(values)
         if "\0" in text:
             raise Unfit
-        return text
+        if _TYPED.is_plain(column) or (column.base in TIMES and _is_local(text, len(values) - values.count(None))):
+            return text
+    return _each(values, column)
+
+
+def _is_local(text: str, count: int) -> bool:
+    """Whether dates and times in an array say no zone: `count` is how many are not null."""
+    return "+" not in text and "Z" not in text and text.count("-") <= 2 * count
+
+
+def _each(values: Sequence[Any], column: TargetColumn) -> str:
     try:
-        return array_of([text_of(value, column) for value in values])
+        return array_of([_TYPED.text(value, column) for value in values])
     except Unwritable:
+        raise Unfit from None
+
+
+def _decoded(values: Sequence[bytes | None], kind: type[str], column: TargetColumn, unavailable: bytes) -> str:
+    if unavailable in values:
+        raise Unfit
+    try:
+        return _each([None if value is None else kind(value.decode()) for value in values], column)
+    except UnicodeDecodeError:
         raise Unfit from None

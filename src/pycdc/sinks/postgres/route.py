@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from pycdc.config import Route
 from pycdc.events import Event
 from pycdc.patterns import names_any
-from pycdc.sinks.postgres.fields import ABSENT, Look, look_up, time_of
+from pycdc.sinks.postgres.fields import ABSENT, Look, forms_of, look_up, time_of
+from pycdc.sinks.postgres.readings import reading
 from pycdc.sinks.postgres.tables import TargetTable, key_columns
-from pycdc.sinks.postgres.values import Unwritable, text_of
+from pycdc.sinks.postgres.values import Unwritable, text_of, whole_or_not
 from pycdc.sinks.postgres.writes import Number, Operation, Write, shape_of
 
 
@@ -72,12 +73,13 @@ class PlainRoute:
         row = event.before if event.deleted else event.row
         out = {}
         for column, look in self._key_looks.items():
-            value = look(event, row)
+            value, forms = look(event, row), forms_of(self.key[column], event)
             if value is ABSENT:
                 value = look(event, event.key if isinstance(event.key, dict) else None)
-            if value is ABSENT and event.deleted and len(self.key) == 1 and not isinstance(event.key, dict | None):
-                value = event.key  # a tombstone whose key is one plain value
-            text = None if value is ABSENT else text_of(value, self.table.columns[column])
+                if value is ABSENT and event.deleted and len(self.key) == 1 and not isinstance(event.key, dict | None):
+                    value = event.key  # a tombstone whose key is one plain value
+                forms = event.key_forms
+            text = None if value is ABSENT else reading(forms).text(value, self.table.columns[column])
             if text is None:
                 raise Unwritable(f"the event does not tell the key column {column} of table {self.table}")
             out[column] = text
@@ -94,12 +96,15 @@ class PlainRoute:
         else:
             fields = {column: look(event, row) for column, look in self._looks.items()}
         told = {
-            column: text_of(value, columns[column])
+            column: reading(forms_of(self._path(column), event)).text(value, columns[column])
             for column, value in fields.items()
             if value is not ABSENT and value not in self.unavailable
             if not (column in self.key or column in self.constants or columns[column].generated)
         }
         return {**told, **self.constants}
+
+    def _path(self, column: str) -> str:
+        return column if self.assigned is None else self.assigned[column]
 
     def _amount(self, column: str, look: Look, event: Event) -> Number:
         value = look(event, event.row)
@@ -109,10 +114,9 @@ class PlainRoute:
             amount = Decimal(repr(value) if isinstance(value, float) else value)
             if not amount.is_finite():
                 raise ValueError
-        except (ValueError, TypeError, InvalidOperation):
+            return whole_or_not(amount)
+        except (ValueError, TypeError, ArithmeticError):
             raise Unwritable(f"the event has no number to add to column {column} of table {self.table}") from None
-        whole = amount.to_integral_value()
-        return int(whole) if amount == whole else amount
 
     def _texts(self, values: Mapping[str, Any], event: Event | None) -> dict[str, str | None]:
         out = {}

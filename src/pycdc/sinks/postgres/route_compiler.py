@@ -11,11 +11,13 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
-from pycdc.events import Event
+from pycdc.events import Event, Forms
 from pycdc.rows._codegen import compile_function
 from pycdc.sinks.postgres.fields import ABSENT, look_up
+from pycdc.sinks.postgres.readings import reading
 from pycdc.sinks.postgres.route import PlainRoute
 from pycdc.sinks.postgres.tables import TargetColumn
+from pycdc.sinks.postgres.times import USUAL
 from pycdc.sinks.postgres.values import text_of
 from pycdc.sinks.postgres.writes import Operation, Write, shape_of
 
@@ -25,8 +27,8 @@ _NUMBERS: Final = frozenset((int, Decimal))
 _COMPILED: Final[dict[str, Operation]] = {"insert": "insert", "upsert": "upsert", "update": "update"}
 
 
-def compile_route(plain: PlainRoute, fields: tuple[str, ...]) -> WriteOf:
-    """The function for rows that have just these fields in this order."""
+def compile_route(plain: PlainRoute, fields: tuple[str, ...], forms: Forms | None = None) -> WriteOf:
+    """The function for rows that have just these fields in this order, in values of these forms."""
     operation = _COMPILED.get(plain.route.operation)
     columns = plain.table.columns
     assigned = plain.assigned
@@ -36,19 +38,19 @@ def compile_route(plain: PlainRoute, fields: tuple[str, ...]) -> WriteOf:
         assigned = {name: name for name in fields if name in columns}
     if operation is None or not set(plain.key.values()) <= set(fields):
         return _by_twin(plain)
-    names: dict[str, object] = {"text": text_of, "plain": plain.write, "new": tuple.__new__, "Write": Write}
-    names["NUMBERS"] = _NUMBERS
+    names: dict[str, object] = {"plain": plain.write, "new": tuple.__new__, "Write": Write, "ABSENT": ABSENT}
+    names |= {"text": reading(forms).text, "own": text_of, "NUMBERS": _NUMBERS, "usual": USUAL}
     lines = ["def write(event, row):"]
     key: list[str] = []
     written: dict[str, str] = {}
     for column, path in plain.key.items():
-        key.append(_take(column, path, fields, columns[column], names, lines, len(key)))
+        key.append(_take(path, fields, columns[column], forms, names, lines))
         lines.append(f"    if {key[-1]} is None: return plain(event)")
     for column, path in assigned.items():
         if column in plain.key or column in plain.constants or columns[column].generated:
             continue
-        if path in fields or path.startswith("$") or "." in path:
-            written[column] = _take(column, path, fields, columns[column], names, lines, len(key) + len(written))
+        if path in fields or path.startswith(("$", "__")) or "." in path:
+            written[column] = _take(path, fields, columns[column], forms, names, lines)
     written |= {column: repr(value) for column, value in plain.constants.items()}
     must_exist = operation == "update" and plain.route.missing == "error"
     names["shape"] = shape_of(plain.table, operation, tuple(plain.key), tuple(written), (), must_exist, plain.order)
@@ -61,33 +63,39 @@ def _by_twin(plain: PlainRoute) -> WriteOf:
 
 
 def _take(
-    column: str,
     path: str,
     fields: tuple[str, ...],
     target: TargetColumn,
+    forms: Forms | None,
     names: dict[str, object],
     lines: list[str],
-    number: int,
 ) -> str:
     """Lines that put a column's text into a variable, whose name is returned."""
+    number = len(lines)
     names[f"column_{number}"] = target
     if path in fields:
         lines.append(f"    v = row[{path!r}]")
     else:
         names[f"look_{number}"] = look_up(path)
-        names["ABSENT"] = ABSENT
         lines.append(f"    v = look_{number}(event, row)")
         lines.append("    if v is ABSENT: return plain(event)")
-    lines.append(f"    t{number} = {_text(target)} else text(v, column_{number})")
+    if path.startswith("$key"):
+        lines.append("    return plain(event)")  # whose values may be of other forms
+    words = "own" if path.startswith("$") else "text"
+    lines.append(f"    t{number} = {_text(target, None if words == 'own' else forms)} else {words}(v, column_{number})")
     return f"t{number}"
 
 
-def _text(target: TargetColumn) -> str:
+def _text(target: TargetColumn, forms: Forms | None) -> str:
     if target.category == "N":
         return "str(v) if type(v) in NUMBERS"
     if target.category == "B":
         return '"true" if v is True else "false" if v is False'
-    return r'v if type(v) is str and "\0" not in v'
+    if target.base == "timestamptz":
+        return r'v if type(v) is str and v[4:5] == "-" and "\0" not in v'
+    if target.base == "timestamp":
+        return "v if type(v) is str and usual(v)"
+    return r'v if type(v) is str and "\0" not in v' if reading(forms).is_plain(target) else "None if v is None"
 
 
 def _tuple(items: list[str]) -> str:

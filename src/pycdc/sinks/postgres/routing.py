@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from pycdc.config import PostgresSink, Route
 from pycdc.errors import TransformError
-from pycdc.events import Event
+from pycdc.events import Event, Forms
 from pycdc.model import Row
 from pycdc.sinks.postgres.fields import ABSENT, look_up
 from pycdc.sinks.postgres.route import PlainRoute
@@ -55,12 +55,15 @@ class Router:
 
     def writes(self, event: Event) -> list[Write]:
         """Raises Unwritable where the event does not fit its route, or a function failed at it."""
-        if self._functions is None:
-            return self._routed(event)
         try:
+            if self._functions is None:
+                return self._routed(event)
             return [_of(event, write) for part in self._functions.parts(event) for write in self._routed(part)]
         except TransformError as error:
             raise Unwritable(error.fact) from None
+        except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
+            # A stranger's values may fail in a way that nobody thought of, and then too they are their record's fault.
+            raise error if isinstance(error, Unwritable) else Unwritable(_unforeseen(error)) from None
 
     def _routed(self, event: Event) -> list[Write]:
         topic = event.partition.topic
@@ -98,18 +101,22 @@ class _CompiledRoute:
         self.always = not route.when
         self._placeholder = unavailable.encode()
         self._functions: dict[tuple[str, ...], WriteOf] = {}
+        self._forms: Forms | None = None
+        """Of the rows that the functions are for: those of a topic are seldom of several."""
 
     def write(self, event: Event) -> Write | None:
         row, raw = event.row, event.raw_value
         if row is None or raw is None or self._placeholder in raw:
             return self.plain.write(event)
+        if event.forms is not self._forms:
+            self._functions, self._forms = {}, event.forms
         function = self._functions.get(tuple(row)) or self._function(tuple(row))
         return function(event, row)
 
     def _function(self, fields: tuple[str, ...]) -> WriteOf:
         if len(self._functions) >= _KINDS:
             return lambda event, row: self.plain.write(event)
-        return self._functions.setdefault(fields, compile_route(self.plain, fields))
+        return self._functions.setdefault(fields, compile_route(self.plain, fields, self._forms))
 
 
 class _RouteOfFunction(_CompiledRoute):
@@ -128,7 +135,7 @@ class _RouteOfFunction(_CompiledRoute):
         row = self._row(event)
         if row is None:
             return None
-        write = self._of_row.write(replace(event, row=self._whole(event, row)))
+        write = self._of_row.write(replace(event, row=self._whole(event, row), forms=None))
         return None if write is None else write._replace(event=event, first=event)
 
     def _whole(self, event: Event, row: Row) -> Row:
@@ -145,6 +152,10 @@ class _RouteOfFunction(_CompiledRoute):
             value = look(event, event.row)
             found[column] = look(event, of_key) if value is ABSENT else value
         return {**{column: value for column, value in found.items() if value is not ABSENT}, **row}
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"a value of the record fits no column ({type(error).__name__})"
 
 
 def _of(event: Event, write: Write) -> Write:

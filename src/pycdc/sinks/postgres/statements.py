@@ -152,12 +152,17 @@ def unnested(columns: list[TargetColumn], beside: tuple[str, ...] = (), *, count
 
 
 def _array_type(column: TargetColumn) -> tuple[str, str]:
+    """money travels as numeric, whose text and digits are the same in every locale of a server."""
+    if column.base == "money":
+        return "pg_catalog", "numeric"
     return column.type if column.has_array else ("pg_catalog", "text")
 
 
 def _cast(shape: Shape, name: str, number: int) -> sql.Composable:
     column = shape.table.columns[name]
     place = sql.SQL("u.{}").format(Identifier(f"c{number}"))
+    if column.base == "money":
+        return sql.SQL("{}::pg_catalog.money::{}").format(place, Identifier(*column.type))
     return place if column.has_array else sql.SQL("{}::{}").format(place, Identifier(*column.type))
 
 

@@ -15,15 +15,25 @@ from pycdc.sinks.postgres.names import Identifier
 from pycdc.sinks.postgres.session import Connection
 
 _TABLE: Final = "SELECT to_regclass(%s)::oid"
-_COLUMNS: Final = """SELECT a.attname, n.nspname, t.typname, coalesce(base.typcategory, t.typcategory),
-    coalesce(base.typname, t.typname), coalesce(element.typname, ''),
+_COLUMNS: Final = """SELECT a.attname, n.nspname, t.typname, base.typcategory, base.typname,
+    coalesce(element.typname, ''),
     a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL,
-    a.attidentity, a.attgenerated <> '', t.typarray <> 0 AND coalesce(base.typtype, t.typtype) <> 'c'
+    a.attidentity, a.attgenerated <> '', t.typarray <> 0 AND base.typtype <> 'c', base.modifier
 FROM pg_attribute a
 JOIN pg_type t ON t.oid = a.atttypid
 JOIN pg_namespace n ON n.oid = t.typnamespace
-LEFT JOIN pg_type base ON base.oid = nullif(t.typbasetype, 0)
-LEFT JOIN pg_type element ON element.oid = nullif(coalesce(base.typelem, t.typelem), 0)
+JOIN LATERAL (
+    WITH RECURSIVE beneath (oid, modifier) AS (
+        SELECT t.oid, a.atttypmod
+        UNION ALL SELECT d.typbasetype, greatest(b.modifier, d.typtypmod)
+        FROM beneath b JOIN pg_type d ON d.oid = b.oid WHERE d.typtype = 'd')
+    SELECT p.typname, p.typcategory, p.typtype, p.typelem, b.modifier
+    FROM beneath b JOIN pg_type p ON p.oid = b.oid WHERE p.typtype <> 'd') base ON true
+LEFT JOIN LATERAL (
+    WITH RECURSIVE beneath (oid) AS (
+        SELECT base.typelem UNION ALL SELECT d.typbasetype
+        FROM beneath b JOIN pg_type d ON d.oid = b.oid WHERE d.typtype = 'd')
+    SELECT p.typname FROM beneath b JOIN pg_type p ON p.oid = b.oid WHERE p.typtype <> 'd') element ON true
 WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum"""
 _UNIQUE: Final = """SELECT i.indisprimary, array_agg(a.attname ORDER BY k.n)
@@ -40,6 +50,7 @@ class TargetColumn:
 
     `category` is pg_type.typcategory, `base` the type's name beneath domains, `element` an array's element type.
     `required`: an insert must give it. `has_array`: there are arrays of its type, which unnest into one column.
+    `typmod` is the modifier all the same, that of the domain where there is one; -1: none.
     """
 
     name: str
@@ -51,6 +62,7 @@ class TargetColumn:
     identity: str
     generated: bool
     has_array: bool = True
+    typmod: int = -1
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,85 +1,153 @@
-"""Values of events as the text that Postgres' input functions read."""
+"""Values of Python as the text that Postgres' input functions read.
+
+What a text of a record means is not told here: see `readings`.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import re
+import secrets
+from base64 import b64encode
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import Any, Final
 from uuid import UUID
 
+from pycdc.events import Bits, Microseconds, Unwritable
+from pycdc.sinks.postgres.special_values import SPECIAL
 from pycdc.sinks.postgres.tables import TargetColumn
+from pycdc.sinks.postgres.times import TIMES, utc_text
 
-_JSON: Final = ("json", "jsonb")
+__all__ = ["EXACT", "JSON", "Unwritable", "array_of", "exact_sum", "json_text", "text_of", "whole_or_not"]
 
-
-class Unwritable(ValueError):
-    """A value that the column's type cannot hold. The message names kinds, never the value."""
+JSON: Final = ("json", "jsonb")
+EXACT: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+_BEFORE_POINT: Final = 131_072
+_BEHIND_POINT: Final = 16_383
+"""Digits that a numeric may have."""
+_SHORT: Final = 10_000
+"""Bits of an integer that Python prints."""
+_LISTS: Final = frozenset((*JSON, "vector", "halfvec"))
+"""Types of elements that are lists themselves."""
+_MONEY: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 
 
 def text_of(value: Any, column: TargetColumn) -> str | None:
-    """None is NULL. Raises Unwritable."""
+    """None is NULL. Raises Unwritable, and nothing else."""
     if value is None:
         return None
-    kind = type(value)
-    if kind is str:
-        if "\0" in value:
-            raise Unwritable(f"column {column.name}: Postgres stores no NUL character in text")
-        return str(value)
-    if kind is dict or kind is list:
-        return _composed(value, column)
-    return _scalar(value, column.base in _JSON, column)
+    try:
+        text = _text(value, column.base, column)
+        if "\0" in text:
+            raise Unwritable("Postgres stores no NUL character in text")
+    except Unwritable as error:
+        raise Unwritable(f"column {column.name} of type {column.base}: {error}") from None
+    except Exception as error:
+        kind, why = type(value).__name__, type(error).__name__
+        raise Unwritable(f"column {column.name} of type {column.base} takes no such {kind} ({why})") from None
+    return text
 
 
-def _composed(value: Any, column: TargetColumn) -> str:
-    if column.base in _JSON:
-        return _json(value)
+def _text(value: Any, base: str, column: TargetColumn) -> str:
+    """May raise anything."""
+    if base in JSON:
+        return str(value) if isinstance(value, str) else json_text(value)
+    special = SPECIAL.get(base)
+    if special is not None:
+        value = special(value)
+    if isinstance(value, str):
+        return _of_str(value, base)
     if isinstance(value, list) and column.category == "A":
         return array_of([_element(item, column) for item in value])
-    raise Unwritable(f"column {column.name} of type {column.base} takes no {type(value).__name__}")
+    return _scalar(value, base)
 
 
 def _element(value: Any, column: TargetColumn) -> Any:
     """An array's element: nested lists stay lists."""
-    if isinstance(value, list):
+    if isinstance(value, list) and column.element not in _LISTS:
         return [_element(item, column) for item in value]
-    if value is None or isinstance(value, str):
-        return value
-    if column.element in _JSON:
-        return _json(value)
-    return _scalar(value, False, column)
+    return None if value is None else _text(value, column.element, column)
 
 
-def _scalar(value: Any, is_json: bool, column: TargetColumn) -> str:
+def _of_str(value: str, base: str) -> str:
+    if base in TIMES:
+        return utc_text(value, base)
+    if base == "money" and _MONEY.fullmatch(value) is None:
+        raise Unwritable("no plain number, and what else it may be depends on the server's locale")
+    if base == "varbit" and isinstance(value, Bits):
+        raise Unwritable("the record does not tell how many bits the value has: make the column bit(n)")
+    if base == "interval" and isinstance(value, Microseconds):
+        raise Unwritable(
+            "the record does not tell months from hours: have the capture write `values.interval: string`, or say "
+            "`source.kafka.values: {interval: numeric}` to take hours for months"
+        )
+    return str(value)
+
+
+def _scalar(value: Any, base: str) -> str:
     if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | Decimal):
-        return str(value)
+        bits = base in ("bit", "varbit")
+        return ("1" if bits else "true") if value else "0" if bits else "false"
+    if isinstance(value, int):
+        return str(value) if value.bit_length() < _SHORT else str(_bounded(Decimal(value)))
+    if isinstance(value, Decimal):
+        return str(_bounded(value))
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else "NaN" if math.isnan(value) else f"{value:+f}inity"
     if isinstance(value, bytes | bytearray):
         return "\\x" + value.hex()
     if isinstance(value, datetime | date | time):
-        return value.isoformat()
+        return utc_text(value.isoformat(), base) if base in TIMES else value.isoformat()
     if isinstance(value, timedelta | UUID):
         return str(value)
-    if is_json:
-        return _json(value)
-    raise Unwritable(f"column {column.name} of type {column.base} takes no {type(value).__name__}")
+    raise Unwritable(f"it takes no {type(value).__name__}")
 
 
-def _json(value: Any) -> str:
-    try:
-        return json.dumps(value, default=_plain, ensure_ascii=False)
-    except (TypeError, ValueError):
-        raise Unwritable("a value cannot be written as JSON") from None
+def _bounded(number: Decimal) -> Decimal:
+    """A few bytes may mean as many digits as nobody has time for."""
+    if number.is_finite() and not (
+        number.adjusted() < _BEFORE_POINT and int(number.as_tuple().exponent) >= -_BEHIND_POINT
+    ):
+        raise Unwritable("a number with more digits than a numeric has")
+    return number
+
+
+def whole_or_not(number: Decimal) -> int | Decimal:
+    """A finite number, as an integer where it is a usual one. Raises Unwritable where it is out of bounds."""
+    whole = _bounded(number).to_integral_value()
+    return int(whole) if number == whole and number.adjusted() < 1_000 else number
+
+
+def exact_sum(first: int | Decimal, second: int | Decimal) -> int | Decimal:
+    """The default context rounds to 28 digits."""
+    return EXACT.add(first, second) if isinstance(first, Decimal) or isinstance(second, Decimal) else first + second
+
+
+_TOKEN: Final = f"pycdc-{secrets.token_hex(16)}:"
+_NUMBERS: Final = re.compile(f'"{_TOKEN}([^"]*)"')
+"""Python's writer of JSON has no way to write a number as it is: it goes as a text that nobody can foresee."""
+
+
+def json_text(value: Any) -> str:
+    """A document, with every digit of its numbers. May raise anything."""
+    text = json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False)
+    return _NUMBERS.sub(r"\1", text) if _TOKEN in text else text
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+        if not value.is_finite():
+            raise Unwritable("JSON has neither NaN nor infinity")
+        return f"{_TOKEN}{_bounded(value)}"
+    if isinstance(value, bytes | bytearray):
+        return b64encode(value).decode()
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta | UUID):
+        return str(value)
     raise TypeError
 
 

@@ -19,6 +19,7 @@ from typing import Final, Literal, NamedTuple
 
 from pycdc.events import Event
 from pycdc.sinks.postgres.tables import TargetTable
+from pycdc.sinks.postgres.values import exact_sum
 
 Operation = Literal["insert", "upsert", "update", "delete"]
 Number = int | Decimal
@@ -164,7 +165,7 @@ def _added(first: Write, second: Write) -> Write | None:
     merged = {**dict(zip(before.set, first.set, strict=True)), **dict(zip(after.set, second.set, strict=True))}
     added: dict[str, Number] = dict(zip(before.add, first.add, strict=True))
     for column, amount in zip(after.add, second.add, strict=True):
-        added[column] = added.get(column, 0) + amount
+        added[column] = exact_sum(added.get(column, 0), amount)
     return _made(first, second, merged, added)
 
 

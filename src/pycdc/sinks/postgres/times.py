@@ -1,0 +1,96 @@
+"""Texts of dates and times, so that Postgres reads what they say.
+
+Java's ISO years have a sign (``-0043``, ``+10000``) that Postgres does not read, and where a column has no zone it
+passes over an offset in silence: such a time is told in UTC, as all others are.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pycdc.events import Unwritable
+from pycdc.rows.codecs.civil import DAY, SCALE, civil_of, days_of, iso_time
+
+TIMES: Final = frozenset(("timestamp", "timestamptz", "date", "time", "timetz"))
+USUAL: Final = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,6})?").fullmatch
+"""A timestamp that says no more than its column holds."""
+_ISO: Final = re.compile(
+    r"(?:([+-]?\d{4,9})-(\d\d)-(\d\d))?(?:(?:^|[T ])(\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,12}))?)?)?"
+    r" ?(Z|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)?( BC)?",
+    re.IGNORECASE,
+)
+_ZONE_NAME: Final = re.compile(r"[A-Za-z_/]{3,}[\w/+:-]*$")
+_NO_ZONES: Final = frozenset(("infinity", "epoch", "today", "tomorrow", "yesterday", "now", "allballs"))
+_INFINITE_ISO: Final = {
+    "-5877611-06-21Z": "infinity",
+    "-5877611-06-22Z": "-infinity",
+    "+292278994-08-16Z": "infinity",
+    "+292269055-12-02Z": "-infinity",
+}
+"""What overflows leave of Debezium's infinite dates."""
+_INFINITE_MICROS: Final = 9_223_372_036_825_000_000
+
+
+def utc_text(text: str, base: str) -> str:
+    """`text` for a column of type `base`, one of TIMES. Raises Unwritable, without the column's name."""
+    found = _ISO.fullmatch(text) if text else None
+    if found is None:
+        return _foreign(text, base)
+    year, _, _, hour, *_, zone, era = found.groups()
+    signed = year is not None and not era and (year[0] in "+-" or int(year) == 0)
+    keeps_zone = base in ("timestamptz", "timetz")
+    if not signed and (zone is None or keeps_zone):
+        return text
+    if year is None:
+        return _time_of_day(found)
+    if text in _INFINITE_ISO:
+        return _INFINITE_ISO[text]
+    return _timestamp(found, base) if hour is not None else _date(_days(found))
+
+
+def _foreign(text: str, base: str) -> str:
+    """What is not ISO 8601 is Postgres' to read, but for a zone's name, which it would pass over."""
+    zone = _ZONE_NAME.search(text)
+    if zone is not None and base not in ("timestamptz", "timetz") and zone[0].lower() not in _NO_ZONES:
+        raise Unwritable("a time with the name of a zone, for a column without one")
+    return text
+
+
+def _days(found: re.Match[str]) -> int:
+    year = 1 - int(found[1]) if found[9] else int(found[1])
+    return days_of(year, int(found[2]), int(found[3]))
+
+
+def _micros(found: re.Match[str]) -> int:
+    """Of the day, in UTC: less than none and more than a day's too."""
+    _, _, _, hour, minute, second, fraction, zone, _ = found.groups()
+    micros = (int(hour) * 3600 + int(minute) * 60 + int(second or 0)) * 1_000_000
+    if fraction:
+        micros += int(fraction[:6]) * SCALE[len(fraction[:6])] + (fraction[6:7] >= "5")
+    if zone is None or zone in "Zz":
+        return micros
+    digits = zone[1:].replace(":", "")
+    east = int(digits[:2]) * 3600 + int(digits[2:4] or 0) * 60 + int(digits[4:6] or 0)
+    return micros - (east if zone[0] == "+" else -east) * 1_000_000
+
+
+def _time_of_day(found: re.Match[str]) -> str:
+    micros = _micros(found)
+    return iso_time(micros if micros == DAY else micros % DAY)
+
+
+def _timestamp(found: re.Match[str], base: str) -> str:
+    micros = _days(found) * DAY + _micros(found)
+    if abs(micros) >= _INFINITE_MICROS and base != "time":
+        return "infinity" if micros > 0 else "-infinity"
+    days, of_day = divmod(micros, DAY)
+    if base == "time":
+        return iso_time(of_day)
+    zone = "+00" if base in ("timestamptz", "timetz") and (found[8] is not None) else ""
+    return _date(days, "" if base == "date" else f" {iso_time(of_day)}{zone}")
+
+
+def _date(days: int, time: str = "") -> str:
+    year, month, day = civil_of(days)
+    return f"{year if year > 0 else 1 - year:04d}-{month:02d}-{day:02d}{time}{'' if year > 0 else ' BC'}"
