@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pycdc.events import Event
+from pycdc.events import Event, Unwritable
 from pycdc.sinks.postgres.tables import TargetTable
 
 _LEAST: Final = 0.5
@@ -50,9 +50,16 @@ def sample(topic: str, events: Sequence[Event]) -> Sample:
     """Tombstones and records that cannot be decoded say nothing."""
     rows = [row for event in events if (row := event.before if event.deleted else event.row)]
     fields = dict.fromkeys(path for row in rows for path in _paths(row))
-    keys = dict.fromkeys(path for event in events if isinstance(event.key, dict) for path in _paths(event.key))
+    keys = dict.fromkeys(path for event in events if isinstance(key := _key(event), dict) for path in _paths(key))
     kinds = {tuple(sorted(row)) for row in rows}
     return Sample(topic, len(rows), tuple(fields), tuple(keys), _told_table(events), len(kinds))
+
+
+def _key(event: Event) -> Any:
+    try:
+        return event.key
+    except Unwritable:
+        return None  # which a route may not need
 
 
 def propose(found: Sample, tables: Iterable[TargetTable]) -> Proposal | None:

@@ -171,16 +171,13 @@ def test_where_errors_stop_the_record_is_named_and_no_value(rig: Rig) -> None:
     assert rig.sql("SELECT id FROM items") == [(1,)]
 
 
-def test_strange_header_names_and_ids_of_the_inbox_park_their_record(rig: Rig) -> None:
+def test_strange_names_of_headers_park_their_record_and_any_bytes_are_an_id_of_the_inbox(rig: Rig) -> None:
     process = rig.process(on_error="park", inbox={})
     headers = [(("id", b"1"),), (("id", b"a\0b"),), (("id", b"3"), ("a\0b\ud800", b"x"))]
     values: list[Any] = [{"id": 1}, {"id": 2}, {"id": 3, "name": "far too long"}]
     assert process.feed(*(("items", v["id"], v, own) for v, own in zip(values, headers, strict=True))) is None
-    assert rig.sql("SELECT id FROM items") == [(1,)]
-    assert rig.sql('SELECT "offset", header_names FROM pycdc.parked ORDER BY 1') == [
-        (1, ["id"]),
-        (2, ["id", r"a\x00b\ud800"]),
-    ]
+    assert rig.sql("SELECT id FROM items") == [(1,), (2,)]
+    assert rig.sql('SELECT "offset", header_names FROM pycdc.parked') == [(2, ["id", r"a\x00b\ud800"])]
 
 
 def test_names_with_a_percent_sign_are_only_names(rig: Rig) -> None:

@@ -17,8 +17,9 @@ from pycdc.patterns import names_any
 from pycdc.sinks.postgres.conflict import Function, source_time, time_from
 from pycdc.sinks.postgres.fields import ABSENT, Look, look_up
 from pycdc.sinks.postgres.guards import Guard
+from pycdc.sinks.postgres.readings import reading
 from pycdc.sinks.postgres.tables import TargetTable
-from pycdc.sinks.postgres.values import Unwritable, text_of
+from pycdc.sinks.postgres.values import Unwritable
 from pycdc.sinks.postgres.writes import Shape, Write
 
 KNOWN: Final = "__pycdc.before"
@@ -120,7 +121,7 @@ class Policy:
             value = look(event, event.before)
             if value is ABSENT or (names is not None and column not in names) or self._was_not_sent(value):
                 continue
-            out[column] = text_of(value, self.table.columns[column])
+            out[column] = reading(event.forms).text(value, self.table.columns[column])
         return out
 
     def _was_not_sent(self, value: Any) -> bool:

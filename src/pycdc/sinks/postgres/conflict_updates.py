@@ -9,10 +9,10 @@ have changed by what came from the other side, so the last value less the first 
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from pycdc.sinks.postgres.conflict_policy import Policy
-from pycdc.sinks.postgres.values import Unwritable
+from pycdc.sinks.postgres.values import Unwritable, exact_sum, whole_or_not
 from pycdc.sinks.postgres.writes import Number, Write, shape_of
 
 _MADE = ("c", "r")
@@ -44,10 +44,6 @@ def as_change(policy: Policy, write: Write) -> Write:
 
 def _change(column: str, before: str | None, after: str | None) -> Number:
     try:
-        change = Decimal(after or "") - Decimal(before or "")
-    except InvalidOperation:
-        change = Decimal("NaN")
-    if not change.is_finite():
-        raise Unwritable(f"the event does not tell by how much column {column} changed, and delta adds that")
-    whole = change.to_integral_value()
-    return int(whole) if change == whole else change
+        return whole_or_not(exact_sum(Decimal(after or ""), Decimal(before or "").copy_negate()))
+    except (ArithmeticError, ValueError):
+        raise Unwritable(f"the event does not tell by how much column {column} changed, and delta adds that") from None

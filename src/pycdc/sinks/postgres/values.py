@@ -21,10 +21,10 @@ from pycdc.sinks.postgres.special_values import SPECIAL
 from pycdc.sinks.postgres.tables import TargetColumn
 from pycdc.sinks.postgres.times import TIMES, utc_text
 
-__all__ = ["EXACT", "JSON", "Unwritable", "array_of", "exact_sum", "json_text", "text_of", "whole_or_not"]
+__all__ = ["JSON", "Unwritable", "array_of", "exact_sum", "json_text", "text_of", "whole_or_not"]
 
 JSON: Final = ("json", "jsonb")
-EXACT: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+_EXACT: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _BEFORE_POINT: Final = 131_072
 _BEHIND_POINT: Final = 16_383
 """Digits that a numeric may have."""
@@ -115,15 +115,21 @@ def _bounded(number: Decimal) -> Decimal:
     return number
 
 
-def whole_or_not(number: Decimal) -> int | Decimal:
-    """A finite number, as an integer where it is a usual one. Raises Unwritable where it is out of bounds."""
+def whole_or_not(number: int | Decimal) -> int | Decimal:
+    """A number to add, as an integer where it is a usual one. Raises Unwritable where it is none, or out of bounds."""
+    if isinstance(number, int):
+        return number
+    if not number.is_finite():
+        raise Unwritable("no number")
     whole = _bounded(number).to_integral_value()
     return int(whole) if number == whole and number.adjusted() < 1_000 else number
 
 
 def exact_sum(first: int | Decimal, second: int | Decimal) -> int | Decimal:
-    """The default context rounds to 28 digits."""
-    return EXACT.add(first, second) if isinstance(first, Decimal) or isinstance(second, Decimal) else first + second
+    """All digits: the default context rounds to 28. Raises Unwritable."""
+    if isinstance(first, int) and isinstance(second, int):
+        return first + second
+    return _EXACT.add(_bounded(Decimal(first)), _bounded(Decimal(second)))
 
 
 _TOKEN: Final = f"pycdc-{secrets.token_hex(16)}:"
