@@ -10,7 +10,7 @@ from pycdc.interfaces import Unfit
 from pycdc.sinks.postgres.readings import reading
 from pycdc.sinks.postgres.tables import TargetColumn
 from pycdc.sinks.postgres.times import TIMES
-from pycdc.sinks.postgres.values import JSON, Unwritable, array_of
+from pycdc.sinks.postgres.values import JSON, Unwritable, array_of, text_of
 
 Array = Callable[[Sequence[Any]], str]
 """Raises Unfit for what has to be looked at by itself."""
@@ -89,8 +89,11 @@ def _is_local(text: str, count: int) -> bool:
 
 
 def _each(values: Sequence[Any], column: TargetColumn) -> str:
+    text = _TYPED.text if _TYPED.has_meaning(column) else text_of
     try:
-        return array_of([_TYPED.text(value, column) for value in values])
+        if column.base == "bytea":
+            return array_of(["\\x" + value.hex() if type(value) is bytes else text(value, column) for value in values])
+        return array_of([text(value, column) for value in values])
     except Unwritable:
         raise Unfit from None
 

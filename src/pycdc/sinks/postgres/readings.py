@@ -45,9 +45,13 @@ class Reading:
                 raise Unwritable(f"column {column.name} of type {column.base} takes no such {kind} ({why})") from None
         return text_of(value, column)
 
+    def has_meaning(self, column: TargetColumn) -> bool:
+        """Whether `text` differs from `text_of`."""
+        return (column.element if column.category == "A" else column.base) in self._meanings
+
     def is_plain(self, column: TargetColumn) -> bool:
         """Whether a text is the column's text."""
-        return column.base not in self._meanings and column.base not in TIMES and column.base != "money"
+        return not self.has_meaning(column) and column.base not in TIMES and column.base != "money"
 
 
 @lru_cache(maxsize=256)

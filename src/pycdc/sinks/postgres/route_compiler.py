@@ -11,14 +11,14 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
-from pycdc.events import Event, Forms
+from pycdc.events import Document, Event, Forms
 from pycdc.rows._codegen import compile_function
 from pycdc.sinks.postgres.fields import ABSENT, look_up
 from pycdc.sinks.postgres.readings import reading
 from pycdc.sinks.postgres.route import PlainRoute
 from pycdc.sinks.postgres.tables import TargetColumn
 from pycdc.sinks.postgres.times import USUAL
-from pycdc.sinks.postgres.values import text_of
+from pycdc.sinks.postgres.values import JSON, text_of
 from pycdc.sinks.postgres.writes import Operation, Write, shape_of
 
 WriteOf = Callable[[Event, dict[str, Any]], Write | None]
@@ -39,7 +39,7 @@ def compile_route(plain: PlainRoute, fields: tuple[str, ...], forms: Forms | Non
     if operation is None or not set(plain.key.values()) <= set(fields):
         return _by_twin(plain)
     names: dict[str, object] = {"plain": plain.write, "new": tuple.__new__, "Write": Write, "ABSENT": ABSENT}
-    names |= {"text": reading(forms).text, "own": text_of, "NUMBERS": _NUMBERS, "usual": USUAL}
+    names |= {"text": reading(forms).text, "own": text_of, "NUMBERS": _NUMBERS, "usual": USUAL, "Document": Document}
     lines = ["def write(event, row):"]
     key: list[str] = []
     written: dict[str, str] = {}
@@ -81,21 +81,33 @@ def _take(
         lines.append("    if v is ABSENT: return plain(event)")
     if path.startswith("$key"):
         lines.append("    return plain(event)")  # whose values may be of other forms
-    words = "own" if path.startswith("$") else "text"
-    lines.append(f"    t{number} = {_text(target, None if words == 'own' else forms)} else {words}(v, column_{number})")
+    told = None if path.startswith("$") else forms
+    words = "text" if reading(told).has_meaning(target) else "own"
+    lines.append(f"    t{number} = {_text(target, told)} else None if v is None else {words}(v, column_{number})")
     return f"t{number}"
 
 
 def _text(target: TargetColumn, forms: Forms | None) -> str:
+    """The short way of the values that come most, as the beginning of a conditional expression."""
     if target.category == "N":
-        return "str(v) if type(v) in NUMBERS"
+        return "str(v) if type(v) in NUMBERS else repr(v) if type(v) is float and v - v == 0"
     if target.category == "B":
         return '"true" if v is True else "false" if v is False'
-    if target.base == "timestamptz":
-        return r'v if type(v) is str and v[4:5] == "-" and "\0" not in v'
-    if target.base == "timestamp":
-        return "v if type(v) is str and usual(v)"
-    return r'v if type(v) is str and "\0" not in v' if reading(forms).is_plain(target) else "None if v is None"
+    known = _SHORT.get(target.base)
+    if known is not None:
+        return known
+    return _PLAIN if reading(forms).is_plain(target) else "None if v is None"
+
+
+_PLAIN: Final = r'v if type(v) is str and "\0" not in v'
+_SHORT: Final = {
+    "timestamptz": r'v if type(v) is str and v[4:5] == "-" and "\0" not in v',
+    "timestamp": "v if type(v) is str and usual(v)",
+    "date": "v if type(v) is str and len(v) == 10 and v[4] == '-'",
+    "bytea": r"'\\x' + v.hex() if type(v) is bytes",
+    **dict.fromkeys(JSON, r'v if type(v) is Document and "\0" not in v'),
+}
+"""By the type's name: what says the same whoever wrote it."""
 
 
 def _tuple(items: list[str]) -> str:

@@ -61,8 +61,16 @@ def _text(value: Any, base: str, column: TargetColumn) -> str:
     if isinstance(value, str):
         return _of_str(value, base)
     if isinstance(value, list) and column.category == "A":
-        return array_of([_element(item, column) for item in value])
+        return array_of(_elements(value, column))
     return _scalar(value, base)
+
+
+def _elements(items: list[Any], column: TargetColumn) -> list[Any]:
+    """Those of the usual types are their own texts, and in all of a column's values."""
+    kinds = set(map(type, items))
+    if column.element not in _OWN and kinds <= _USUAL:
+        return items if int not in kinds else [None if item is None else str(item) for item in items]
+    return [_element(item, column) for item in items]
 
 
 def _element(value: Any, column: TargetColumn) -> Any:
@@ -70,6 +78,11 @@ def _element(value: Any, column: TargetColumn) -> Any:
     if isinstance(value, list) and column.element not in _LISTS:
         return [_element(item, column) for item in value]
     return None if value is None else _text(value, column.element, column)
+
+
+_USUAL: Final = frozenset((int, str, type(None)))
+_OWN: Final = frozenset((*JSON, *SPECIAL, *TIMES, "money", "bit", "varbit", "interval"))
+"""Types whose texts or numbers have ways of their own."""
 
 
 def _of_str(value: str, base: str) -> str:
