@@ -597,6 +597,10 @@ class PostgresSink(Model):
     wait_for_parents: Annotated[float, Field(ge=0)] = 30.0
     """Seconds that a row may wait for the row that its foreign key names, which another topic brings. Its partition
     waits meanwhile. Then `on_error` decides."""
+    referential_actions: Literal["wait", "act"] = "wait"
+    """A delete of a row that rows of another topic's table name by ON DELETE CASCADE, SET NULL or SET DEFAULT. wait: it
+    waits (`wait_for_parents`) until events have removed or changed those rows, as those of Postgres do. act: the
+    database changes them; for sources whose events do not tell what their foreign keys did (MySQL)."""
     max_transaction_seconds: Annotated[float, Field(gt=0)] = 30.0
     """A statement that takes longer is cancelled, and the batch applied in smaller transactions."""
     inbox: Inbox | None = None

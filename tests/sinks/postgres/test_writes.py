@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from pycdc.events import Event, Partition
 from pycdc.sinks.postgres.statements import parameters, statement
-from pycdc.sinks.postgres.writes import Write, groups_of, shape_of
+from pycdc.sinks.postgres.tables import TargetTable
+from pycdc.sinks.postgres.ties import Ties
+from pycdc.sinks.postgres.writes import Write, groups_of, in_order, shape_of
 from tests.sinks.postgres.test_routing import ITEMS
 
 Rows = dict[str, dict[str, Any]]
@@ -19,9 +22,11 @@ Rows = dict[str, dict[str, Any]]
 EVENT = Event(Partition("items", 0), 7, 0)
 
 
-def write(operation: Any, key: int = 1, assigned: Any = None, add: Any = None, **more: Any) -> Write:
+def write(
+    operation: Any, key: int = 1, assigned: Any = None, add: Any = None, table: TargetTable = ITEMS, **more: Any
+) -> Write:
     assigned, add = assigned or {}, add or {}
-    shape = shape_of(ITEMS, operation, ("id",), tuple(assigned), tuple(add), **more)
+    shape = shape_of(table, operation, ("id",), tuple(assigned), tuple(add), **more)
     return Write(shape, (str(key),), tuple(assigned.values()), tuple(add.values()), EVENT, EVENT)
 
 
@@ -63,16 +68,58 @@ def test_a_delete_makes_what_came_before_it_needless_and_what_follows_comes_late
     ]
 
 
-def test_rows_of_a_statement_are_sorted_by_key_and_parents_come_first() -> None:
-    later = [write("upsert", key, {"name": "x"}, order=1) for key in (3, 1, 2)]
-    (group,) = groups_of(later)
+def places(*writes: Write) -> list[tuple[str, int]]:
+    return [(group.shape.operation, group.shape.order) for group in groups_of(writes)]
+
+
+def test_rows_of_a_statement_are_sorted_by_key() -> None:
+    (group,) = groups_of([write("upsert", key, {"name": "x"}, order=1) for key in (3, 1, 2)])
     assert [w.key for w in group.writes] == [("1",), ("2",), ("3",)]
-    parent, removal = write("upsert", 9, {"quantity": "1"}, order=0), write("delete", 8, order=0)
-    found = [
-        (g.shape.operation, g.shape.order) for g in groups_of([*later, removal, parent, write("delete", 7, order=1)])
+
+
+def test_parents_come_first_and_go_last_and_rows_that_no_other_names_go_before_all() -> None:
+    """So that no row is ever without its parent, and unique values are free as early as can be."""
+    parents, children = replace(ITEMS, ties=Ties(parent=True)), replace(ITEMS, rank=1)
+    made = [write("upsert", 1, order=1, table=children), write("upsert", 2, order=0, table=parents)]
+    gone = [write("delete", 3, order=0, table=parents), write("delete", 4, order=1, table=children)]
+    assert places(*made, *gone) == [("delete", 1), ("upsert", 0), ("upsert", 1), ("delete", 0)]
+
+
+def test_a_parent_goes_behind_all_that_is_done_to_other_rows() -> None:
+    parents, children = replace(ITEMS, ties=Ties(parent=True)), replace(ITEMS, rank=1)
+    steps = [
+        write("update", 1, add={"quantity": 1}, table=children, order=1),
+        write("update", 1, {"quantity": "7"}, table=children, order=1),
     ]
-    assert found[0] == ("upsert", 0)
-    assert found[-1][0] == "delete"
+    assert places(write("delete", 9, table=parents), *steps)[-1] == ("delete", 0)
+
+
+def test_a_parent_that_is_deleted_and_made_anew_is_one_write_that_leaves_nothing_of_what_was() -> None:
+    parents = replace(ITEMS, ties=Ties(parent=True))
+    (group,) = groups_of([write("delete", 1, table=parents), write("upsert", 1, {"name": "b"}, table=parents)])
+    assert (group.shape.operation, group.shape.anew) == ("upsert", True)
+    assert group.shape.reset == ("quantity", "doc", "tags", "deleted")
+    text = statement(group.shape).decode()
+    assert '"name" = excluded."name", "quantity" = excluded."quantity"' in text
+    assert [g.shape.operation for g in groups_of([*group.writes, write("delete", 1, table=parents)])] == ["delete"]
+
+
+def test_in_order_neighbours_of_one_shape_share_a_statement_until_a_row_comes_again() -> None:
+    made = [write("upsert", key, {"name": "x"}) for key in (3, 1, 3)]
+    found = in_order([*made, write("delete", 1), write("delete", 2)])
+    assert [(g.shape.operation, [w.key[0] for w in g.writes]) for g in found] == [
+        ("upsert", ["3", "1"]),
+        ("upsert", ["3"]),
+        ("delete", ["1", "2"]),
+    ]
+
+
+def test_a_column_that_is_reset_is_not_told_any_more_and_one_that_is_told_is_not_reset() -> None:
+    marked = write("upsert", assigned={"deleted": "true", "name": "a"})
+    (cleared,) = groups_of([marked, write("upsert", assigned={"name": "b"}, reset=("deleted",))])
+    assert (cleared.shape.set, cleared.shape.reset) == (("name",), ("deleted",))
+    (again,) = groups_of([*cleared.writes, write("update", assigned={"deleted": "true"})])
+    assert (again.shape.set, again.shape.reset) == (("name", "deleted"), ())
 
 
 def test_an_upsert_without_a_column_that_an_insert_needs_updates_a_row_that_must_be_there() -> None:

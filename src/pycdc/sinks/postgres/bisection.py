@@ -1,34 +1,50 @@
 """Finding the events that the database refuses: savepoints around halves, in order, until one stands alone.
 
 Constraints that wait for the commit are checked at the end of each savepoint, so that what would be found by the commit
-is found here, and has a name. An orphan may only have come too early within the batch (a child before its parent, a
-parent's delete before its child's): those are tried again behind the others, as long as that helps. So is what met in a
-trigger that something is missing: where other rows of the table pass, it is the row's fault, else the table's.
+is found here, and has a name. An event may only have come too early within the batch (a child before its parent, a
+parent's delete before its child's, a value that must be unique before another row has given it up): those are tried
+again behind the others, as long as that helps. So is what met in a trigger that something is missing: where other rows
+of the table pass, it is the row's fault, else the table's.
+
+Events that are about the same row, or share a key, stay together as long as their batch alone is to blame: what they do
+to it together may be possible where each of them is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Container, Iterator
 
 from pycdc.events import Partition
+from pycdc.sinks.postgres.arrangement import Manner, component_of
 from pycdc.sinks.postgres.faults import Fault, fault
+from pycdc.sinks.postgres.key_forms import exact
 from pycdc.sinks.postgres.ledger import Identity
+from pycdc.sinks.postgres.sequence import source_order
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.sinks.postgres.targets import Drifted
-from pycdc.sinks.postgres.verdicts import Refusal, Routed, Verdicts, orphaned
+from pycdc.sinks.postgres.verdicts import Refusal, Routed, Verdicts, early
+from pycdc.sinks.postgres.writes import Write
 
 
 class Bisection:
     """Of one attempt. `run` writes the rows of events. `lasting`: see `fault`."""
 
     def __init__(
-        self, connection: Connection, run: Callable[[list[Routed]], None], verdicts: Verdicts, *, lasting: bool = False
+        self,
+        connection: Connection,
+        run: Callable[[list[Routed], Manner], None],
+        verdicts: Verdicts,
+        *,
+        lasting: bool = False,
     ) -> None:
         self._connection = connection
         self._lasting = lasting
         self._run = run
         self._verdicts = verdicts
+        self._waiting: list[list[Routed]] = []
+        self._helps = False
         self._applied = 0
         self._later: list[Routed] = []
         self._orphans: list[tuple[Routed, Refusal]] = []
@@ -38,6 +54,33 @@ class Bisection:
 
     def apply(self, events: list[Routed]) -> None:
         """Write what can be written; give the others up."""
+        waiting, self._helps = independent(events), True
+        while waiting and self._helps:
+            self._helps, self._waiting = False, []
+            self._sets(waiting)
+            waiting = self._waiting
+        left = _in_order([routed for own in waiting for routed in own])
+        manners: tuple[Manner, ...] = ("vacating", "step by step")
+        if len(left) < 2 or all(self._attempt(left, manner) is not None for manner in manners):
+            self._one_by_one(left)
+
+    def _sets(self, sets: list[list[Routed]]) -> None:
+        """Halves of independent events. Those that came too early wait for the others."""
+        events = [routed for own in sets for routed in own]
+        error = self._attempt(events)
+        if error is None:
+            self._helps = True
+        elif len(sets) > 1:
+            middle = len(sets) // 2
+            self._sets(sets[:middle])
+            self._sets(sets[middle:])
+        elif early(error) or isinstance(error, Drifted):
+            self._waiting.append(sets[0])
+        else:
+            self._helps = True
+            self._one_by_one(sets[0])
+
+    def _one_by_one(self, events: list[Routed]) -> None:
         while events:
             self._applied, self._later, self._orphans, self._behind, self._drifted = 0, [], [], set(), []
             self._halves(events)
@@ -45,24 +88,32 @@ class Bisection:
                 self._give_orphans_up()
             events = self._later
 
-    def _halves(self, events: list[Routed]) -> None:
-        events = [routed for routed in events if self._goes(routed)]
-        if not events:
-            return
+    def _attempt(self, events: list[Routed], manner: Manner = "together") -> Refusal | None:
+        """What was wrong with one of them."""
+        events = [routed for routed in events if self._verdicts.cuts.spares(routed.event)]
         try:
             with self._connection.transaction():
                 self._connection.execute(b"SET CONSTRAINTS ALL DEFERRED")
-                self._run(events)
+                self._run(events, manner)
                 self._connection.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
-            self._applied += len(events)
-            self._written.update(write.shape.table for routed in events for write in routed.writes)
         except Exception as error:
             drifted = isinstance(error, Drifted) and error.inside
             if not drifted and fault(error, self._connection, lasting=self._lasting) is not Fault.ROW:
                 raise
-            if len(events) == 1:
-                self._refused(events[0], error)
-                return
+            return error
+        self._written.update(write.shape.table for routed in events for write in routed.writes)
+        return None
+
+    def _halves(self, events: list[Routed]) -> None:
+        events = [routed for routed in events if self._goes(routed)]
+        if not events:
+            return
+        error = self._attempt(events)
+        if error is None:
+            self._applied += len(events)
+        elif len(events) == 1:
+            self._refused(events[0], error)
+        else:
             middle = len(events) // 2
             self._halves(events[:middle])
             self._halves(events[middle:])
@@ -84,24 +135,66 @@ class Bisection:
             if event.identity is not None:
                 self._behind.add(event.identity)
             return
-        if not orphaned(error):
+        if not early(error):
             rest = self._verdicts.give_up(routed, error)
             if rest is not None:
                 self._halves([rest])
             return
         self._later.append(routed)
         self._orphans.append((routed, error))
-        behind = event.partition if self._verdicts.holds(event) else event.identity
+        behind = event.partition if self._verdicts.holds(event, error) else event.identity
         if behind is not None:
             self._behind.add(behind)
 
     def _give_orphans_up(self) -> None:
         """Nothing was applied since they were found: nothing will help them in this transaction."""
-        for routed, error in self._orphans:
-            self._verdicts.give_up(routed, error)
-        for routed, drifted in self._drifted:
+        for _, drifted in self._drifted:
             if drifted.table not in self._written:
                 raise drifted  # no row passes its trigger: that is the table's fault
-            self._verdicts.give_up(routed, drifted.error)
-        given_up = {id(routed) for routed, _ in (*self._orphans, *self._drifted)}
-        self._later = [routed for routed in self._later if id(routed) not in given_up]
+        refused = [*self._orphans, *((routed, drifted.error) for routed, drifted in self._drifted)]
+        rests = {id(routed): self._verdicts.give_up(routed, error) for routed, error in refused}
+        found = (rests.get(id(routed), routed) for routed in self._later)
+        self._later = [routed for routed in found if routed is not None]
+
+
+def independent(events: list[Routed]) -> list[list[Routed]]:
+    """Sets of events, each in order, between which the order is free: no row, no key and no tie in common."""
+    spaces = {write.shape.space for routed in events for write in routed.writes}
+    tables = Counter(table for table, _ in spaces)
+    tangled = {table for table, keys in tables.items() if keys > 1 or table.ties.in_order}
+    tangled |= {write.shape.table for routed in events for write in routed.writes if not _exact(write)}
+    leaders: dict[object, int] = {}
+    parents = list(range(len(events)))
+
+    def leader(number: int) -> int:
+        while parents[number] != number:
+            parents[number] = number = parents[parents[number]]
+        return number
+
+    for number, routed in enumerate(events):
+        for token in _tokens(routed, tangled):
+            other = leader(leaders.setdefault(token, number))
+            parents[leader(number)] = other
+    sets: dict[int, list[Routed]] = {}
+    for number, routed in enumerate(events):
+        sets.setdefault(leader(number), []).append(routed)
+    return list(sets.values())
+
+
+def _tokens(routed: Routed, tangled: Container[TargetTable]) -> Iterator[object]:
+    """What it is about, in names that other events about the same use too."""
+    if routed.event.identity is not None:
+        yield routed.event.identity
+    for write in routed.writes:
+        table = write.shape.table
+        yield component_of(table) if table in tangled else (write.shape.space, write.key)
+
+
+def _exact(write: Write) -> bool:
+    table, key = write.shape.space
+    return exact([table.columns[name] for name in key], [write.key])
+
+
+def _in_order(events: list[Routed]) -> list[Routed]:
+    order = source_order([routed.event for routed in events])
+    return events if order is None else [events[place] for place in order]

@@ -13,10 +13,10 @@ from pycdc.sinks.postgres.names import Identifier, Literal
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetTable
 
-_UPDATE = "UPDATE {table} AS t SET {pairs} WHERE {same_key}"
+_UPDATE = "UPDATE {table} AS {t} SET {pairs} WHERE {same_key}"
 _INSERT = """INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE
 SELECT {columns} FROM jsonb_populate_record(NULL::{table}, %s::jsonb)"""
-_DELETE = "DELETE FROM {table} AS t WHERE {same_key}"
+_DELETE = "DELETE FROM {table} AS {t} WHERE {same_key}"
 
 
 def write_image(connection: Connection, table: TargetTable, conflict: Mapping[str, Any], side: str) -> None:
@@ -46,13 +46,14 @@ def _write(
     whole: Mapping[str, Any],
 ) -> None:
     """`values` into the row, `whole` where there is none; None deletes it."""
-    names = {"table": table.identifier, "same_key": _same_key(table, key)}
+    names = {"table": table.identifier, "t": table.alias, "same_key": _same_key(table, key)}
     keys = [as_json(key)] * len(key)
     if values is None:
         connection.execute(sql.SQL(_DELETE).format(**names), keys)
         return
     pairs = sql.SQL(", ").join(
-        sql.SQL("{0} = (jsonb_populate_record(t, %s::jsonb)).{0}").format(Identifier(name)) for name in values
+        sql.SQL("{0} = (jsonb_populate_record({1}, %s::jsonb)).{0}").format(Identifier(name), table.alias)
+        for name in values
     )
     updated = connection.execute(sql.SQL(_UPDATE).format(pairs=pairs, **names), [as_json(values)] * len(values) + keys)
     if updated.rowcount == 0:
@@ -64,8 +65,8 @@ def _write(
 
 def _same_key(table: TargetTable, key: Mapping[str, Any]) -> sql.Composed:
     return sql.SQL(" AND ").join(
-        sql.SQL("t.{} = (%s::jsonb ->> {})::{}").format(
-            Identifier(name), Literal(name), Identifier(*table.columns[name].type)
+        sql.SQL("{}.{} = (%s::jsonb ->> {})::{}").format(
+            table.alias, Identifier(name), Literal(name), Identifier(*table.columns[name].type)
         )
         for name in key
     )

@@ -82,9 +82,9 @@ class Policy:
         """None where nothing can conflict: an upsert that writes new rows only, an insert that must be one."""
         if shape.operation == "insert":
             return Guard("absent", reports=True) if self.configured else None
-        if shape.operation == "upsert" and not set(shape.set) - self.spared:
+        if shape.operation == "upsert" and not (set(shape.set) - self.spared or shape.reset):
             return Guard(spared=self.spared) if shape.set else None
-        if shape.operation == "update" and not (shape.set or shape.add) and not shape.must_exist:
+        if not shape.does_something:
             return None
         kind = self._kind(shape)
         column = self.version_column if kind == "version" else ""

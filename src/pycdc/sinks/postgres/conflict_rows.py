@@ -37,17 +37,17 @@ class Found:
     knew: bool
 
 
-_LOCK: Final = "SELECT 1 FROM {rows} JOIN {table} AS t ON {same_key} ORDER BY u.n FOR UPDATE OF t"
-_READ: Final = """SELECT to_jsonb(t)::text, {writer},
-CASE WHEN t.xmin IS NULL THEN u.i::jsonb ELSE to_jsonb(jsonb_populate_record(t, u.i::jsonb)) END::text,
-CASE WHEN t.xmin IS NULL THEN u.g::jsonb ELSE to_jsonb(jsonb_populate_record(t, u.g::jsonb)) END::text,
-coalesce(jsonb_populate_record(t, u.g::jsonb) *= t, false), {keys}
-FROM {rows} LEFT JOIN {table} AS t ON {same_key}{joined} ORDER BY u.n"""
+_LOCK: Final = "SELECT 1 FROM {rows} JOIN {table} AS {t} ON {same_key} ORDER BY u.n FOR UPDATE OF {t}"
+_READ: Final = """SELECT to_jsonb({t})::text, {writer},
+CASE WHEN {t}.xmin IS NULL THEN u.i::jsonb ELSE to_jsonb(jsonb_populate_record({t}, u.i::jsonb)) END::text,
+CASE WHEN {t}.xmin IS NULL THEN u.g::jsonb ELSE to_jsonb(jsonb_populate_record({t}, u.g::jsonb)) END::text,
+coalesce(jsonb_populate_record({t}, u.g::jsonb) *= {t}, false), {keys}
+FROM {rows} LEFT JOIN {table} AS {t} ON {same_key}{joined} ORDER BY u.n"""
 _WRITER: Final = """o.timestamp, CASE o.roident WHEN 0 THEN '' ELSE coalesce(r.roname, o.roident::text) END,
 coalesce(starts_with(r.roname, %s::text) OR o.timestamp < %s::timestamptz, o.roident IS NULL)"""
 _NO_WRITER: Final = "NULL::timestamptz, NULL::text, %s::text IS NULL AND %s::timestamptz IS NULL"
 _JOINED: Final = """
-LEFT JOIN LATERAL pg_catalog.pg_xact_commit_timestamp_origin(t.xmin) AS o ON t.xmin IS NOT NULL
+LEFT JOIN LATERAL pg_catalog.pg_xact_commit_timestamp_origin({t}.xmin) AS o ON {t}.xmin IS NOT NULL
 LEFT JOIN pg_catalog.pg_replication_origin AS r ON r.roident = o.roident"""
 
 
@@ -74,7 +74,10 @@ def _assigned(write: Write) -> dict[str, str | None]:
 def _lock(shape: Shape) -> sql.Composed:
     columns = [shape.table.columns[name] for name in shape.key]
     return sql.SQL(_LOCK).format(
-        rows=unnested(columns, counted=True), table=shape.table.identifier, same_key=same_key(shape)
+        rows=unnested(columns, counted=True),
+        table=shape.table.identifier,
+        t=shape.table.alias,
+        same_key=same_key(shape),
     )
 
 
@@ -85,8 +88,9 @@ def _read(shape: Shape, *, by_origin: bool) -> sql.Composed:
         writer=sql.SQL(_WRITER if by_origin else _NO_WRITER),
         rows=unnested(columns, ("i", "g"), counted=True),
         table=shape.table.identifier,
+        t=shape.table.alias,
         same_key=same_key(shape),
-        joined=sql.SQL(_JOINED if by_origin else ""),
+        joined=sql.SQL(_JOINED if by_origin else "").format(t=shape.table.alias),
     )
 
 

@@ -26,9 +26,9 @@ def as_update(write: Write, without: Collection[str] = ()) -> Write | None:
 
 def _update(write: Write, values: Mapping[str, str | None]) -> Write | None:
     shape = write.shape
-    if not values and not shape.add:
+    if not values and not shape.add and not shape.reset:
         return None
-    told = shape_of(shape.table, "update", shape.key, tuple(values), shape.add, order=shape.order)
+    told = shape_of(shape.table, "update", shape.key, tuple(values), shape.add, order=shape.order, reset=shape.reset)
     return write._replace(shape=told, set=tuple(values.values()))
 
 

@@ -20,6 +20,7 @@ import psycopg
 from pycdc.config import ConflictRule
 from pycdc.observability.logger import get_logger
 from pycdc.origins import origin_prefix
+from pycdc.sinks.postgres.children import require_childless
 from pycdc.sinks.postgres.conflict import (
     UNIQUE,
     Conflict,
@@ -38,9 +39,9 @@ from pycdc.sinks.postgres.conflict_rows import Found, read_locked
 from pycdc.sinks.postgres.conflict_updates import as_change
 from pycdc.sinks.postgres.conflict_writes import as_insert, as_update, chosen
 from pycdc.sinks.postgres.guards import FREE, Guard
-from pycdc.sinks.postgres.refusals import Parked, Refused, RowMissing
+from pycdc.sinks.postgres.refusals import NotWritten, Parked, Refused, RowMissing
 from pycdc.sinks.postgres.session import Connection
-from pycdc.sinks.postgres.statements import execute, parameters, statement
+from pycdc.sinks.postgres.statements import count_rows, execute, parameters, spares_rows, statement
 from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.values import Unwritable, array_of
@@ -108,6 +109,11 @@ class Conflicts:
     def execute(self, connection: Connection, group: Group, tally: Tally) -> None:
         """Write `group`, and count in `tally`. Raises Refused where a write must not be passed over."""
         table, operation = group.shape.table, group.shape.operation
+        if group.between:
+            execute(connection, group)
+            return
+        if operation == "delete" and table.ties.waits:
+            require_childless(connection, group)
         try:
             undone = self._execute(connection, self._policies[table], group, tally)
         except (Unwritable, Undecided) as error:
@@ -124,6 +130,11 @@ class Conflicts:
             return AtOnce(statement(shape), (), complete=False)
         own = self._writer(policy) if guard.kind == "origin" else ()
         return AtOnce(statement(shape, guard), own, complete=guard.reports)
+
+    def overwrites(self, table: TargetTable) -> bool:
+        """Whether the event's row is written whatever is there."""
+        policy = self._policies[table]
+        return policy.rule.default == "service_wins" and not policy.rule.columns and not policy.prepares
 
     # What the database or a rule refused.
 
@@ -161,8 +172,10 @@ class Conflicts:
             return execute(connection, group)
         values = self._parameters(policy, group, guard)
         cursor = connection.execute(statement(shape, guard), values, prepare=True)
-        if cursor.rowcount == len(group.writes) or not guard.reports:
+        if cursor.rowcount == len(group.writes) or spares_rows(shape, guard):
             return 0
+        if not guard.reports:
+            raise NotWritten(str(shape.table), shape.table.reluctance)
         return self._settle(connection, policy, guard, _left(group, cursor), tally)
 
     def _parameters(self, policy: Policy, group: Group, guard: Guard) -> list[Any]:
@@ -235,8 +248,9 @@ class Conflicts:
             return None, as_insert(write)  # it was there a moment ago
         insert = self._inserts.get(_row(write))
         if policy.removes(write):
-            if write.event.raw_value is None or not policy.means_removal(write.first):
-                return None, None  # a tombstone says that there is no such row; or its batch would have made it
+            if write.event.raw_value is None or not policy.means_removal(write.first) or shape.table.ties.child:
+                # A tombstone says that there is no such row; its batch would have made it; or it went with its parent.
+                return None, None
             return Settled(_conflict(policy, found, Kind.DELETE_MISSING), write.event, Decision.IGNORED), None
         met = _conflict(policy, found, Kind.UPDATE_MISSING)
         if insert is None:
@@ -257,6 +271,9 @@ class Conflicts:
             query = statement(group.shape, Guard("absent") if inserts else FREE)
             done = connection.execute(query, parameters(group.shape, group.writes))
             if done.rowcount != len(group.writes):
+                # The rows of all but inserts are locked, so nobody else is to blame.
+                if not inserts or count_rows(connection, group) < len(group.writes):
+                    raise NotWritten(str(group.shape.table), group.shape.table.reluctance)
                 raise psycopg.errors.SerializationFailure("a row came or went in this moment")
 
     def tell(self, connection: Connection, settled: list[Settled], tally: Tally) -> None:

@@ -40,23 +40,25 @@ class Guard(NamedTuple):
 
 FREE: Final = Guard()
 
-_ORIGIN: Final = """(coalesce((pg_catalog.pg_xact_commit_timestamp_origin(t.xmin)).roident = ANY (ARRAY(
+_ORIGIN: Final = """(coalesce((pg_catalog.pg_xact_commit_timestamp_origin({0}.xmin)).roident = ANY (ARRAY(
 SELECT r.roident FROM pg_catalog.pg_replication_origin r WHERE starts_with(r.roname, %s::text))), true)
-OR pg_catalog.pg_xact_commit_timestamp(t.xmin) < %s::timestamptz)"""
+OR pg_catalog.pg_xact_commit_timestamp({0}.xmin) < %s::timestamptz)"""
 """A row that this transaction wrote itself has no commit timestamp yet, and passes. Parameters: what the names of the
 pipeline's origins begin with, and the time. The origins are read anew each time: another process may have made one."""
-_BEFORE: Final = "jsonb_populate_record(t, u.g::jsonb) *= t"
+_BEFORE: Final = "jsonb_populate_record({0}, u.g::jsonb) *= {0}"
 """Columns that the event does not name keep the row's values, those it names get the column's type and its precision;
 `*=` compares types that have no `=`."""
 
 
-def condition(guard: Guard, column: TargetColumn | None, incoming: sql.Composable, *, removes: bool) -> sql.Composable:
-    """What `t` must fulfil. `incoming` is the event's version."""
+def condition(
+    guard: Guard, row: sql.SQL, column: TargetColumn | None, incoming: sql.Composable, *, removes: bool
+) -> sql.Composable:
+    """What `row`, an alias, must fulfil. `incoming` is the event's version."""
     if guard.kind == "origin":
-        return sql.SQL(_ORIGIN)
+        return sql.SQL(_ORIGIN).format(row)
     if guard.kind == "before":
-        return sql.SQL(_BEFORE)
+        return sql.SQL(_BEFORE).format(row)
     assert column is not None
-    return sql.SQL("coalesce(t.{} {} {}, true)").format(
-        Identifier(column.name), sql.SQL("<=" if removes else "<"), incoming
+    return sql.SQL("coalesce({}.{} {} {}, true)").format(
+        row, Identifier(column.name), sql.SQL("<=" if removes else "<"), incoming
     )

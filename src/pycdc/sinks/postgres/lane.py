@@ -10,7 +10,7 @@ and the truth.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
@@ -23,15 +23,17 @@ from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.sinks.postgres.conflicts import AtOnce, Conflicts
 from pycdc.sinks.postgres.faults import described
+from pycdc.sinks.postgres.key_forms import all_match, form_of
 from pycdc.sinks.postgres.lane_columns import Array, array_for, constant
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.route import PlainRoute
 from pycdc.sinks.postgres.routing import Router
 from pycdc.sinks.postgres.session import Connection
-from pycdc.sinks.postgres.statements import rows_of_keys
+from pycdc.sinks.postgres.statements import rows_of_keys, spares_rows
+from pycdc.sinks.postgres.tables import TargetColumn
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.targets import Targets
-from pycdc.sinks.postgres.writes import Operation, Shape, shape_of
+from pycdc.sinks.postgres.writes import Operation, Shape, place_of, shape_of
 
 log = get_logger()
 
@@ -50,10 +52,13 @@ class Statement:
     missing: tuple[bool, ...] = ()
 
     @property
-    def place(self) -> tuple[bool, int, int]:
-        """Parents first, then deletes the other way round: see `writes`."""
-        rank, order = self.shape.table.rank, self.shape.order
-        return (True, -rank, -order) if self.shape.operation == "delete" else (False, rank, order)
+    def place(self) -> tuple[int, int, int]:
+        return place_of(self.shape)
+
+    @property
+    def writes_all(self) -> bool:
+        """Whether it must write as many rows as it has."""
+        return self.shape.operation in ("insert", "upsert") and not spares_rows(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +88,12 @@ class Plan:
             must_exist=operation == "update" and route.missing == "error",
             order=plain.order,
         )
+        self._forms = [_form(own, table.columns[name]) for name, own in zip(plain.key, self.key, strict=True)]
+        self._in_order = table.ties.in_order
         self._how = _at_once(conflicts, self.shape)
         self._removal = shape_of(table, "delete", tuple(plain.key), order=plain.order)
-        self._removing = _at_once(conflicts, self._removal) if route.deletion == "delete" else None
+        removes = route.deletion == "delete" and not table.ties.waits
+        self._removing = _at_once(conflicts, self._removal) if removes else None
         self.take = (*plain.key.values(), *assigned.values())
         columns = zip((*plain.key, *assigned), self.take, strict=True)
         self._arrays: list[Array] = [
@@ -120,15 +128,17 @@ class Plan:
             if key in removed or (self.shape.operation == "insert" and key in written):
                 raise Unfit
             written[key] = row
+        if self._in_order and (written or made):
+            raise Unfit
         return list(written.values()), removed
 
     def _writing(self, rows: list[LaneRow]) -> Statement:
         columns = list(zip(*rows, strict=True))
         keys = self._keys(columns)
         last = dict(zip(keys, rows, strict=True)) if len(set(keys)) < len(rows) else {}
-        if last and self.shape.operation == "insert":
+        if last and (self._in_order or self.shape.operation == "insert"):
             raise Unfit
-        ordered = self._ordered(last or keys)
+        ordered = keys if self._in_order else self._ordered(last or keys)
         if ordered != keys:
             of_key = last or dict(zip(keys, rows, strict=True))
             columns = list(zip(*[of_key[key] for key in ordered], strict=True))
@@ -140,6 +150,8 @@ class Plan:
         """One value, or several of them, of each row. Raises Unfit for null."""
         of_key = columns[: len(self.key)]
         if any(None in column for column in of_key):
+            raise Unfit
+        if any(form and not _all_of(form, column) for form, column in zip(self._forms, of_key, strict=True)):
             raise Unfit
         return list(of_key[0]) if len(of_key) == 1 else list(zip(*of_key, strict=True))
 
@@ -156,7 +168,9 @@ class Plan:
     def _deleting(self, removed: dict[tuple[Any, ...], bool]) -> Statement:
         if self._removing is None:
             raise Unfit
-        keys = self._ordered(removed if len(self.key) > 1 else [key for (key,) in removed])
+        self._keys(list(zip(*removed, strict=True)))
+        plain = list(removed) if len(self.key) > 1 else [key for (key,) in removed]
+        keys = plain if self._in_order else self._ordered(plain)
         rows = keys if len(self.key) > 1 else [(key,) for key in keys]
         columns = [array(column) for array, column in zip(self._arrays, zip(*rows, strict=True), strict=False)]
         missing = tuple(removed[row] for row in rows)
@@ -179,6 +193,24 @@ def _assigned(plain: PlainRoute, fields: Mapping[str, Field]) -> dict[str, str]:
         if path in fields
         if not (column in plain.key or column in plain.constants or columns[column].generated)
     }
+
+
+def _form(field: Field, column: TargetColumn) -> str:
+    """What the key's texts must look like to be equal only where the database says so. Raises Unfit.
+
+    Of numbers, no two texts are of the same one.
+    """
+    form = form_of(column)
+    if form is None:
+        raise Unfit
+    return "" if field.kind == "number" else form
+
+
+def _all_of(form: str, texts: Sequence[bytes]) -> bool:
+    try:
+        return all_match(form, [text.decode() for text in texts])
+    except UnicodeDecodeError:
+        raise Unfit from None
 
 
 def _text(value: int | bytes) -> bytes:
@@ -286,8 +318,10 @@ class LaneWriter:
 
     def _undone(self, statement: Statement, cursor: psycopg.Cursor[Any]) -> int | None:
         """How many rows were not written, and need not be; None where one of them has to be looked at."""
-        if not statement.how.complete or cursor.rowcount == statement.rows:
+        if cursor.rowcount == statement.rows:
             return 0
+        if not statement.how.complete:
+            return None if statement.writes_all else 0
         if not statement.missing:
             return None
         done = {number for (number,) in cursor}
@@ -303,9 +337,11 @@ class LaneWriter:
 
 
 def _statements(load: Load, targets: Targets) -> list[Statement] | None:
-    """In the order of `writes`; None where they are not of today's routes, or several topics write one table."""
+    """In the order of `writes`; None where they are not of today's routes, or need the order of their events."""
     parts: list[Part] = load.parts
     tables = {part.plan.shape.table for part in parts}
     if len(tables) < len(parts) or any(part.plan.router is not targets.router for part in parts):
+        return None
+    if len(parts) > 1 and any(table.ties.in_order for table in tables):
         return None
     return sorted((one for part in parts for one in part.statements), key=attrgetter("place"))

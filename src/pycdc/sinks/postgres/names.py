@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 from psycopg import abc, sql
 
 
@@ -17,3 +19,15 @@ class Literal(sql.Literal):
 
     def as_bytes(self, context: abc.AdaptContext | None = None) -> bytes:
         return super().as_bytes(context).replace(b"%", b"%%")
+
+
+def joined(columns: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(Identifier, columns))
+
+
+def alias_beside(columns: Collection[str]) -> sql.SQL:
+    """A table's alias that is no column's name: there, the alias alone would be the column, not the row."""
+    alias = "t"
+    while alias in columns:
+        alias += "_"
+    return sql.SQL(alias)

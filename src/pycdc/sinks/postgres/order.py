@@ -7,17 +7,23 @@ deferrable, and such constraints are deferred to the commit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from psycopg import sql
 
-from pycdc.config import Route
+from pycdc.config import PostgresSink, Route
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetTable
+from pycdc.sinks.postgres.ties import ForeignKey, ties_of
 
 _FOREIGN_KEYS: Final = b"""SELECT cn.nspname || '.' || child.relname, pn.nspname || '.' || parent.relname,
-    n.nspname, c.conname, c.condeferrable, c.condeferred
+    n.nspname, c.conname, c.condeferrable, c.condeferred,
+    array(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY AS k(number, place)
+        JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number ORDER BY k.place),
+    array(SELECT a.attname::text FROM unnest(c.confkey) WITH ORDINALITY AS k(number, place)
+        JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = k.number ORDER BY k.place),
+    c.confdeltype::text, c.confupdtype::text
 FROM pg_constraint c
 JOIN pg_namespace n ON n.oid = c.connamespace
 JOIN pg_class child ON child.oid = c.conrelid
@@ -27,25 +33,26 @@ JOIN pg_namespace pn ON pn.oid = parent.relnamespace
 WHERE c.contype = 'f' AND cn.nspname || '.' || child.relname = ANY(%(tables)s)
     AND pn.nspname || '.' || parent.relname = ANY(%(tables)s)
 ORDER BY c.conname"""
-
-
-@dataclass(frozen=True, slots=True)
-class ForeignKey:
-    """Tables by `str`, the constraint by schema and name, and what the catalog says of when it is checked."""
-
-    child: str
-    parent: str
-    constraint: tuple[str, str]
-    deferrable: bool
-    deferred: bool
+_DEFERRABLE: Final = b"""SELECT n.nspname, c.conname
+FROM pg_constraint c
+JOIN pg_namespace n ON n.oid = c.connamespace
+JOIN pg_class t ON t.oid = c.conrelid
+JOIN pg_namespace tn ON tn.oid = t.relnamespace
+WHERE c.contype IN ('u', 'x', 'p') AND c.condeferrable AND NOT c.condeferred
+    AND tn.nspname || '.' || t.relname = ANY(%s)
+ORDER BY 1, 2"""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`ranks` are by table, smaller ones are written first; `deferred` are constraints that no order keeps."""
+    """`ranks` are by table, smaller ones are written first; `deferred` are constraints that no order keeps.
+
+    So are unique ones that can be deferred: values may move between rows.
+    """
 
     ranks: Mapping[str, int]
     deferred: tuple[tuple[str, str], ...] = ()
+    keys: tuple[ForeignKey, ...] = ()
 
     def defer(self, connection: Connection) -> None:
         """For the transaction at hand."""
@@ -54,15 +61,36 @@ class Order:
             connection.execute(sql.SQL("SET CONSTRAINTS {} DEFERRED").format(names))
 
 
+def tied(
+    connection: Connection, settings: PostgresSink, tables: Mapping[str, TargetTable]
+) -> tuple[Order, dict[str, TargetTable]]:
+    """The order of `tables`, which are by the routes' names for them, and the same with their ranks and ties."""
+    order = read_order(connection, settings.routes, tables)
+    routes: dict[str, list[Route]] = {}
+    for route in settings.routes:
+        routes.setdefault(str(tables[route.table]), []).append(route)
+    acting = settings.referential_actions == "act"
+    unforeseen = {str(table) for table in tables.values() if not all(one.keeps_to_its_row for one in table.triggers)}
+    ties = ties_of(order.keys, routes, order.ranks, unforeseen=unforeseen, acting=acting)
+    own = {str(table): replace(table, rank=order.ranks[str(table)], ties=ties[str(table)]) for table in tables.values()}
+    return order, {name: own[str(table)] for name, table in tables.items()}
+
+
 def read_order(connection: Connection, routes: Sequence[Route], tables: Mapping[str, TargetTable]) -> Order:
     """`tables` by the routes' names for them."""
     names = [str(tables[route.table]) for route in routes]
     wanted = [str(table) for table in tables.values()]
-    found = [
-        ForeignKey(row[0], row[1], (row[2], row[3]), row[4], row[5])
-        for row in connection.execute(_FOREIGN_KEYS, {"tables": wanted})
+    order = order_of(names, foreign_keys(connection, wanted))
+    unique = [(str(schema), str(name)) for schema, name in connection.execute(_DEFERRABLE, (wanted,))]
+    return replace(order, deferred=(*order.deferred, *unique))
+
+
+def foreign_keys(connection: Connection, tables: Sequence[str]) -> list[ForeignKey]:
+    """Those between `tables`."""
+    return [
+        ForeignKey(row[0], row[1], (row[2], row[3]), row[4], row[5], tuple(row[6]), tuple(row[7]), row[8], row[9])
+        for row in connection.execute(_FOREIGN_KEYS, {"tables": list(tables)})
     ]
-    return order_of(names, found)
 
 
 def order_of(names: Sequence[str], keys: Sequence[ForeignKey]) -> Order:
@@ -75,7 +103,7 @@ def order_of(names: Sequence[str], keys: Sequence[ForeignKey]) -> Order:
         ranks[table] = len(ranks)
         waiting.remove(table)
     broken = [key for key in keys if ranks[key.child] <= ranks[key.parent] and key.deferrable and not key.deferred]
-    return Order(ranks, tuple(dict.fromkeys(key.constraint for key in broken)))
+    return Order(ranks, tuple(dict.fromkeys(key.constraint for key in broken)), tuple(keys))
 
 
 def _free(waiting: Sequence[str], keys: Sequence[ForeignKey]) -> str | None:

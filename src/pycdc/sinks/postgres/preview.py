@@ -61,7 +61,7 @@ class Preview:
             return self._refused(event, str(error))
         if event.problem:
             return self._refused(event, event.problem)
-        return Planned(event, tuple(_statement(group) for group in groups_of(writes) if _does_something(group)))
+        return Planned(event, tuple(_statement(group) for group in groups_of(writes) if group.shape.does_something))
 
     def _refused(self, event: Event, problem: str) -> Planned:
         if self._parks and event.identity is not None:
@@ -85,13 +85,8 @@ def _blocked(connection: Connection, ledger: Ledger) -> set[Identity]:
     return set(ledger.parked(connection)) if ledger.tables_exist(connection) else set()
 
 
-def _does_something(group: Group) -> bool:
-    shape = group.shape
-    return shape.operation != "update" or bool(shape.set or shape.add) or shape.must_exist
-
-
 def _statement(group: Group) -> Statement:
     shape = group.shape
     numbers = iter(range(1, 1 + len(shape.key) + len(shape.set) + len(shape.add)))
-    text = re.sub(r"%s(?=::)", lambda _: f"${next(numbers)}", statement(shape).decode())
+    text = re.sub("%[%s]", lambda found: "%" if found[0] == "%%" else f"${next(numbers)}", statement(shape).decode())
     return Statement(str(shape.table), shape.operation, text, tuple(parameters(shape, group.writes)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pycdc.sinks.postgres.conflict import Conflict
+from pycdc.sinks.postgres.ties import ACTIONS, ForeignKey
 
 
 class Unfinished(Exception):
@@ -27,6 +28,27 @@ class RowMissing(Refused):
 
     def __init__(self, conflict: Conflict | None = None) -> None:
         super().__init__("the row to be changed is not there", conflict)
+
+
+class NotWritten(Refused):
+    """A statement left a row alone that it should have written."""
+
+    reason = "NotWritten"
+
+    def __init__(self, table: str, why: str) -> None:
+        super().__init__(f"table {table} did not take the row: {why}")
+
+
+class ChildrenThere(Refused):
+    """Rows that are to be deleted are named by rows of another table, which its foreign key would change with them."""
+
+    reason = "ChildrenThere"
+
+    def __init__(self, key: ForeignKey) -> None:
+        super().__init__(
+            f"rows of table {key.child} still name the row, and {ACTIONS[key.on_delete]} of foreign key "
+            f"{key.constraint[1]} would change them although no event says so"
+        )
 
 
 class Parked(Refused):

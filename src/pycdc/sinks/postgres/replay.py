@@ -25,6 +25,7 @@ from pycdc.sinks.postgres.conflict_setup import set_up_conflicts
 from pycdc.sinks.postgres.conflicts import Conflicts
 from pycdc.sinks.postgres.faults import Fault, described, fault, translate
 from pycdc.sinks.postgres.ledger import Ledger
+from pycdc.sinks.postgres.order import tied
 from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.refusals import Refused
 from pycdc.sinks.postgres.routing import Functions, Router
@@ -117,7 +118,7 @@ class Replay:
         """What applying needs and looking does not."""
         if self._rules is None:
             with self._open():
-                tables = read_tables(self._connection, self._settings.routes)
+                _, tables = tied(self._connection, self._settings, read_tables(self._connection, self._settings.routes))
                 origin = set_up_origin(self._connection, self._pipeline)
                 made = set_up_conflicts(self._connection, self._settings, self._pipeline, tables, origin)
                 self._rules = _Rules(Router(self._settings, tables, functions=self._functions), tables, origin, made)

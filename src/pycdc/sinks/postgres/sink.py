@@ -31,6 +31,7 @@ from pycdc.errors import ConnectionLost, DeliveryError
 from pycdc.events import Applied, Event, EventBatch, Offsets
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
+from pycdc.sinks.postgres.arrangement import Manner, arranged
 from pycdc.sinks.postgres.bisection import Bisection
 from pycdc.sinks.postgres.cuts import Cuts, offsets_behind
 from pycdc.sinks.postgres.faults import Fault, fault, translate
@@ -46,7 +47,6 @@ from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.targets import LOOK_AGAIN, Drifted, KnownTables, Targets, drift
 from pycdc.sinks.postgres.values import Unwritable
 from pycdc.sinks.postgres.verdicts import Patience, Routed, Verdicts
-from pycdc.sinks.postgres.writes import groups_of
 
 log = get_logger()
 
@@ -325,10 +325,12 @@ class PostgresSink:
         self._tally.duplicates.update(events[place].event.partition.topic for place in repeated)
         return [routed for place, routed in enumerate(events) if place not in repeated]
 
-    def _run(self, events: list[Routed]) -> None:
+    def _run(self, events: list[Routed], manner: Manner = "together") -> None:
         done, conflicts = Tally(), self._targets.conflicts
         writes = [write for routed in events for write in routed.writes]
-        for group in groups_of(conflicts.prepared(self._connection, writes, done)):
+        for group in arranged(
+            self._connection, conflicts.prepared(self._connection, writes, done), manner, conflicts.overwrites
+        ):
             if time.monotonic() > self._deadline:
                 raise TookTooLong
             try:

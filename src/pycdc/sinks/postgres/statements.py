@@ -14,8 +14,9 @@ from functools import lru_cache
 from psycopg import sql
 
 from pycdc.sinks.postgres.guards import FREE, Guard, condition
-from pycdc.sinks.postgres.names import Identifier
-from pycdc.sinks.postgres.refusals import RowMissing
+from pycdc.sinks.postgres.key_forms import rewritten
+from pycdc.sinks.postgres.names import Identifier, joined
+from pycdc.sinks.postgres.refusals import NotWritten, RowMissing
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetColumn
 from pycdc.sinks.postgres.values import array_of
@@ -25,12 +26,16 @@ from pycdc.sinks.postgres.writes import Group, Shape, Write
 def execute(connection: Connection, group: Group) -> int:
     """Run it; return how many rows were not found. Raises RowMissing where that is an error."""
     shape = group.shape
-    if shape.operation == "update" and not (shape.set or shape.add) and not shape.must_exist:
+    if not shape.does_something:
         return 0
-    cursor = connection.execute(statement(shape), parameters(shape, group.writes), prepare=True)
-    lacking = len(group.writes) - max(0, cursor.rowcount)
-    if shape.operation != "update" or lacking <= 0:
+    values = parameters(shape, group.writes)
+    lacking = len(group.writes) - max(0, connection.execute(statement(shape), values, prepare=True).rowcount)
+    if lacking <= 0 or shape.operation == "delete" or spares_rows(shape):
         return 0
+    if shape.operation != "update":
+        raise NotWritten(str(shape.table), shape.table.reluctance)
+    if count_rows(connection, group) == len(group.writes):
+        raise NotWritten(str(shape.table), shape.table.reluctance)
     if shape.must_exist:
         raise RowMissing
     return lacking
@@ -56,25 +61,33 @@ def statement(shape: Shape, guard: Guard = FREE) -> bytes:
     return build(shape, guard).as_string(None).encode()
 
 
+def count_rows(connection: Connection, group: Group) -> int:
+    """How many of the group's rows there are."""
+    keys = [array_of(column) for column in zip(*(write.key for write in group.writes), strict=True)]
+    row = connection.execute(rows_of_keys(group.shape), keys, prepare=True).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 @lru_cache(maxsize=1024)
 def rows_of_keys(shape: Shape) -> bytes:
     """How many rows there are. Parameters: the columns' of the key."""
     keys = unnested([shape.table.columns[name] for name in shape.key])
-    query = sql.SQL("SELECT count(*) FROM {} AS t JOIN {} ON {}")
-    return query.format(shape.table.identifier, keys, same_key(shape)).as_string(None).encode()
+    query = sql.SQL("SELECT count(*) FROM {} AS {} JOIN {} ON {}")
+    return query.format(shape.table.identifier, shape.table.alias, keys, same_key(shape)).as_string(None).encode()
 
 
 def _insert(shape: Shape, guard: Guard) -> sql.Composed:
-    names = [*shape.key, *shape.set]
-    out = sql.SQL("INSERT INTO {} AS t ({}){} SELECT {} FROM {}").format(
+    columns = [*shape.key, *shape.set]
+    out = sql.SQL("INSERT INTO {} AS {} ({}){} SELECT {} FROM {}").format(
         shape.table.identifier,
-        _names(names),
+        shape.table.alias,
+        joined(columns),
         sql.SQL(" OVERRIDING SYSTEM VALUE") if shape.table.overriding else sql.SQL(""),
-        sql.SQL(", ").join(_cast(shape, name, number) for number, name in enumerate(names)),
+        sql.SQL(", ").join(_cast(shape, name, number) for number, name in enumerate(columns)),
         _rows(shape),
     )
     if shape.operation == "upsert" or guard.kind == "absent":
-        out = sql.SQL("{} ON CONFLICT ({}) {}").format(out, _names(shape.key), _otherwise(shape, guard))
+        out = sql.SQL("{} ON CONFLICT ({}) {}").format(out, joined(shape.key), _otherwise(shape, guard))
     if not guard.reports:
         return out
     return sql.SQL("{} RETURNING {}").format(out, key_texts(shape))
@@ -82,15 +95,37 @@ def _insert(shape: Shape, guard: Guard) -> sql.Composed:
 
 def _otherwise(shape: Shape, guard: Guard) -> sql.Composable:
     """What happens to a row that is there."""
-    pairs = [sql.SQL("{0} = excluded.{0}").format(Identifier(name)) for name in shape.set if name not in guard.spared]
-    if not pairs or guard.kind == "absent":
+    told = _overwritten(shape, guard)
+    if not told or guard.kind == "absent":
         return sql.SQL("DO NOTHING")
+    alias, incoming = shape.table.alias, sql.SQL("excluded.{}")
+    pairs = [sql.SQL("{0} = excluded.{0}").format(Identifier(name)) for name in told]
+    met = [_unchanged(alias, name, incoming.format(Identifier(name))) for name in shape.fixed]
+    if guard.kind != "none":
+        column = shape.table.columns.get(guard.column)
+        met.append(condition(guard, alias, column, incoming.format(Identifier(guard.column)), removes=False))
     out = sql.SQL("DO UPDATE SET {}").format(sql.SQL(", ").join(pairs))
-    if guard.kind == "none":
-        return out
-    incoming = sql.SQL("excluded.{}").format(Identifier(guard.column))
-    column = shape.table.columns.get(guard.column)
-    return sql.SQL("{} WHERE {}").format(out, condition(guard, column, incoming, removes=False))
+    return sql.SQL("{} WHERE {}").format(out, sql.SQL(" AND ").join(met)) if met else out
+
+
+def _overwritten(shape: Shape, guard: Guard) -> list[str]:
+    """The columns that an upsert writes into a row that is there."""
+    fixed = shape.fixed
+    told = [
+        name for name in (*shape.set, *shape.reset) if name not in fixed and (shape.anew or name not in guard.spared)
+    ]
+    whole = fixed and not told
+    keys = [name for name in shape.key if whole or rewritten(shape.table.columns[name])] if told or whole else []
+    return [*keys, *told]
+
+
+def _unchanged(alias: sql.SQL, name: str, incoming: sql.Composable) -> sql.Composable:
+    return sql.SQL("{}.{} IS NOT DISTINCT FROM {}").format(alias, Identifier(name), incoming)
+
+
+def spares_rows(shape: Shape, guard: Guard = FREE) -> bool:
+    """Whether a row that is there is left alone, so that fewer rows are written than are told."""
+    return shape.operation == "upsert" and not _overwritten(shape, guard)
 
 
 def _update(shape: Shape, guard: Guard) -> sql.Composed:
@@ -98,24 +133,29 @@ def _update(shape: Shape, guard: Guard) -> sql.Composed:
     pairs = [
         sql.SQL("{} = {}").format(Identifier(name), _cast(shape, name, keys + number))
         for number, name in enumerate(shape.set)
-        if name not in guard.spared
+        if name not in guard.spared and name not in shape.fixed
     ]
+    pairs += [sql.SQL("{} = DEFAULT").format(Identifier(name)) for name in shape.reset]
     pairs += [
-        sql.SQL("{0} = t.{0} + {1}").format(Identifier(name), _cast(shape, name, keys + sets + number))
+        sql.SQL("{0} = {1}.{0} + {2}").format(
+            Identifier(name), shape.table.alias, _cast(shape, name, keys + sets + number)
+        )
         for number, name in enumerate(shape.add)
     ]
     if not pairs:  # nothing to write, but the row must be there
-        name = Identifier(shape.key[0])
-        pairs = [sql.SQL("{0} = t.{0}").format(name)]
-    out = sql.SQL("UPDATE {} AS t SET {} FROM {} WHERE {}").format(
-        shape.table.identifier, sql.SQL(", ").join(pairs), _rows(shape, guard), same_key(shape)
+        pairs = [sql.SQL("{0} = {1}.{0}").format(Identifier(shape.key[0]), shape.table.alias)]
+    out = sql.SQL("UPDATE {} AS {} SET {} FROM {} WHERE {}").format(
+        shape.table.identifier, shape.table.alias, sql.SQL(", ").join(pairs), _rows(shape, guard), same_key(shape)
     )
+    for name in shape.fixed:
+        same = _unchanged(shape.table.alias, name, _cast(shape, name, keys + shape.set.index(name)))
+        out = sql.SQL("{} AND {}").format(out, same)
     return _guarded(out, shape, guard)
 
 
 def _delete(shape: Shape, guard: Guard) -> sql.Composed:
-    out = sql.SQL("DELETE FROM {} AS t USING {} WHERE {}").format(
-        shape.table.identifier, _rows(shape, guard), same_key(shape)
+    out = sql.SQL("DELETE FROM {} AS {} USING {} WHERE {}").format(
+        shape.table.identifier, shape.table.alias, _rows(shape, guard), same_key(shape)
     )
     return _guarded(out, shape, guard)
 
@@ -125,7 +165,7 @@ def _guarded(out: sql.Composed, shape: Shape, guard: Guard) -> sql.Composed:
         column = shape.table.columns.get(guard.column)
         kind = Identifier(*column.type) if column is not None else sql.SQL("")
         incoming = sql.SQL("u.g::{}").format(kind)
-        met = condition(guard, column, incoming, removes=shape.operation == "delete")
+        met = condition(guard, shape.table.alias, column, incoming, removes=shape.operation == "delete")
         out = sql.SQL("{} AND {}").format(out, met)
     return sql.SQL("{} RETURNING u.n").format(out) if guard.reports else out
 
@@ -143,11 +183,11 @@ def unnested(columns: list[TargetColumn], beside: tuple[str, ...] = (), *, count
     parser know the form with several arrays.
     """
     kinds = [_array_type(each) for each in columns] + [("pg_catalog", "text")] * len(beside)
-    names = [*(f"c{number}" for number in range(len(columns))), *beside, *(("n",) if counted else ())]
+    own = [*(f"c{number}" for number in range(len(columns))), *beside, *(("n",) if counted else ())]
     return sql.SQL("unnest({}){} AS u({})").format(
         sql.SQL(", ").join(sql.SQL("%s::{}[]").format(Identifier(*kind)) for kind in kinds),
         sql.SQL(" WITH ORDINALITY" if counted else ""),
-        sql.SQL(", ").join(map(Identifier, names)),
+        joined(own),
     )
 
 
@@ -166,16 +206,13 @@ def _cast(shape: Shape, name: str, number: int) -> sql.Composable:
     return place if column.has_array else sql.SQL("{}::{}").format(place, Identifier(*column.type))
 
 
-def same_key(shape: Shape) -> sql.Composed:
+def same_key(shape: Shape, alias: sql.SQL | None = None) -> sql.Composed:
     return sql.SQL(" AND ").join(
-        sql.SQL("t.{} = {}").format(Identifier(name), _cast(shape, name, number))
+        sql.SQL("{}.{} = {}").format(alias or shape.table.alias, Identifier(name), _cast(shape, name, number))
         for number, name in enumerate(shape.key)
     )
 
 
-def _names(names: list[str] | tuple[str, ...]) -> sql.Composed:
-    return sql.SQL(", ").join(map(Identifier, names))
-
-
 def key_texts(shape: Shape) -> sql.Composed:
-    return sql.SQL(", ").join(sql.SQL("t.{}::pg_catalog.text").format(Identifier(name)) for name in shape.key)
+    alias = shape.table.alias
+    return sql.SQL(", ").join(sql.SQL("{}.{}::pg_catalog.text").format(alias, Identifier(name)) for name in shape.key)

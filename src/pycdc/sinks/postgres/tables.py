@@ -11,14 +11,17 @@ from psycopg import sql
 
 from pycdc.config import Route
 from pycdc.errors import EnvironmentNotReady
-from pycdc.sinks.postgres.names import Identifier
+from pycdc.sinks.postgres.names import Identifier, alias_beside
 from pycdc.sinks.postgres.session import Connection
+from pycdc.sinks.postgres.ties import FREE, Ties
+from pycdc.sinks.postgres.triggers import TRIGGERS, Trigger
 
 _TABLE: Final = "SELECT to_regclass(%s)::oid"
 _COLUMNS: Final = """SELECT a.attname, n.nspname, t.typname, base.typcategory, base.typname,
     coalesce(element.typname, ''),
-    a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL,
-    a.attidentity, a.attgenerated <> '', t.typarray <> 0 AND base.typtype <> 'c', base.modifier
+    (a.attnotnull OR base.needed) AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL,
+    a.attidentity, a.attgenerated <> '', t.typarray <> 0 AND base.typtype <> 'c', base.modifier,
+    coalesce(l.collisdeterministic, true), l.oid::regcollation::text, base.typtype = 'e'
 FROM pg_attribute a
 JOIN pg_type t ON t.oid = a.atttypid
 JOIN pg_namespace n ON n.oid = t.typnamespace
@@ -27,20 +30,24 @@ JOIN LATERAL (
         SELECT t.oid, a.atttypmod
         UNION ALL SELECT d.typbasetype, greatest(b.modifier, d.typtypmod)
         FROM beneath b JOIN pg_type d ON d.oid = b.oid WHERE d.typtype = 'd')
-    SELECT p.typname, p.typcategory, p.typtype, p.typelem, b.modifier
+    SELECT p.typname, p.typcategory, p.typtype, p.typelem, b.modifier,
+        (SELECT bool_or(d.typnotnull) FROM beneath c JOIN pg_type d ON d.oid = c.oid) AS needed
     FROM beneath b JOIN pg_type p ON p.oid = b.oid WHERE p.typtype <> 'd') base ON true
 LEFT JOIN LATERAL (
     WITH RECURSIVE beneath (oid) AS (
         SELECT base.typelem UNION ALL SELECT d.typbasetype
         FROM beneath b JOIN pg_type d ON d.oid = b.oid WHERE d.typtype = 'd')
     SELECT p.typname FROM beneath b JOIN pg_type p ON p.oid = b.oid WHERE p.typtype <> 'd') element ON true
+LEFT JOIN pg_collation l ON l.oid = a.attcollation
 WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum"""
 _UNIQUE: Final = """SELECT i.indisprimary, array_agg(a.attname ORDER BY k.n)
 FROM pg_index i
 CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-WHERE i.indrelid = %s AND i.indisunique AND i.indimmediate AND i.indpred IS NULL AND k.n <= i.indnkeyatts
+WHERE i.indrelid = %s AND i.indisunique AND i.indimmediate AND i.indisvalid AND NOT i.indisexclusion
+    AND i.indpred IS NULL AND k.n <= i.indnkeyatts
+    AND (i.indcollation::oid[])[k.n - 1] IN (0, a.attcollation)
 GROUP BY i.indexrelid, i.indisprimary, i.indnkeyatts HAVING count(*) = i.indnkeyatts"""
 
 
@@ -51,6 +58,7 @@ class TargetColumn:
     `category` is pg_type.typcategory, `base` the type's name beneath domains, `element` an array's element type.
     `required`: an insert must give it. `has_array`: there are arrays of its type, which unnest into one column.
     `typmod` is the modifier all the same, that of the domain where there is one; -1: none.
+    `collation` is its name, quoted, `deterministic` whether it calls texts equal only if their bytes are.
     """
 
     name: str
@@ -63,11 +71,17 @@ class TargetColumn:
     generated: bool
     has_array: bool = True
     typmod: int = -1
+    deterministic: bool = True
+    collation: str | None = None
+    is_enum: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class TargetTable:
-    """`uniques` are the column sets that ON CONFLICT can name. Tables of smaller `rank` are written first."""
+    """`uniques` are the column sets that ON CONFLICT can name. Tables of smaller `rank` are written first.
+
+    `ties` are those to other tables of the routes, as far as somebody looked for them.
+    """
 
     schema: str
     name: str
@@ -75,6 +89,8 @@ class TargetTable:
     primary_key: tuple[str, ...]
     uniques: frozenset[frozenset[str]]
     rank: int = 0
+    ties: Ties = FREE
+    triggers: tuple[Trigger, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -82,6 +98,20 @@ class TargetTable:
     @property
     def identifier(self) -> Identifier:
         return Identifier(self.schema, self.name)
+
+    @cached_property
+    def alias(self) -> sql.SQL:
+        """What its row is called in statements."""
+        return alias_beside(self.columns)
+
+    @property
+    def reluctance(self) -> str:
+        """Why a statement may have left a row alone that it should have written."""
+        refusing = ", ".join(trigger.name for trigger in self.triggers if trigger.can_refuse)
+        identity = ", ".join(name for name, column in self.columns.items() if column.identity == "a")
+        why = [f"trigger {refusing} returned NULL"] if refusing else []
+        why += [f"{identity}, GENERATED ALWAYS AS IDENTITY, is another in the row there"] if identity else []
+        return ", or ".join(why) or "a rule or row security kept it out"
 
     @cached_property
     def required(self) -> frozenset[str]:
@@ -111,7 +141,9 @@ def read_table(connection: Connection, table: str) -> TargetTable | None:
     }
     indexes = connection.execute(_UNIQUE, (oid,)).fetchall()
     primary = next((tuple(columns) for is_primary, columns in indexes if is_primary), ())
-    return TargetTable(schema, name, columns, primary, frozenset(frozenset(columns) for _, columns in indexes))
+    uniques = frozenset(frozenset(columns) for _, columns in indexes)
+    triggers = tuple(Trigger(*row) for row in connection.execute(TRIGGERS, (oid, oid)))
+    return TargetTable(schema, name, columns, primary, uniques, triggers=triggers)
 
 
 def _one(connection: Connection, query: str, *parameters: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 import psycopg
@@ -22,7 +22,7 @@ from pycdc.observability.progress import Progress
 from pycdc.patterns import names_any
 from pycdc.sinks.postgres.conflict_setup import set_up_conflicts
 from pycdc.sinks.postgres.faults import described, raised
-from pycdc.sinks.postgres.order import read_order
+from pycdc.sinks.postgres.order import tied
 from pycdc.sinks.postgres.refusals import Unfinished
 from pycdc.sinks.postgres.routing import Functions, Router
 from pycdc.sinks.postgres.session import Connection
@@ -203,10 +203,8 @@ class Targets:
         return [route for route in self._settings.routes if str(self._tables[route.table]) == table]
 
     def _compile(self, connection: Connection) -> None:
-        self.order = read_order(connection, self._settings.routes, self._tables)
+        self.order, tables = tied(connection, self._settings, self._tables)
         connection.rollback()
-        self._tables.update(
-            {name: replace(table, rank=self.order.ranks[str(table)]) for name, table in self._tables.items()}
-        )
+        self._tables.update(tables)
         self.conflicts = set_up_conflicts(connection, self._settings, self._pipeline, self._tables, self._origin)
         self.router = Router(self._settings, self._tables, self._functions)

@@ -25,7 +25,7 @@ from pycdc.sinks.postgres.conflicts import Conflicts
 from pycdc.sinks.postgres.cuts import Cuts
 from pycdc.sinks.postgres.faults import described
 from pycdc.sinks.postgres.ledger import Identity, Ledger
-from pycdc.sinks.postgres.refusals import Refused
+from pycdc.sinks.postgres.refusals import ChildrenThere, Refused
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.writes import Write
@@ -41,8 +41,17 @@ _ORPHAN: Final = ("23503", "23001")
 """A foreign key is violated: the parent is not there yet, or a child still is."""
 
 
+_TAKEN: Final = ("23505", "23P01")
+"""Another row has the values, or what excludes them: it may give them up later in the batch."""
+
+
 def orphaned(error: Refusal) -> bool:
-    return isinstance(error, psycopg.Error) and error.sqlstate in _ORPHAN
+    return isinstance(error, ChildrenThere) or (isinstance(error, psycopg.Error) and error.sqlstate in _ORPHAN)
+
+
+def early(error: Refusal) -> bool:
+    """Whether an event may only have come too early within its batch."""
+    return orphaned(error) or (isinstance(error, psycopg.Error) and error.sqlstate in _TAKEN)
 
 
 class Patience:
@@ -132,9 +141,9 @@ class Verdicts:
         """
         return self._parked_behind(event, self._refused)
 
-    def holds(self, event: Event) -> bool:
-        """Whether giving up an orphan cuts its partition."""
-        return self._stops or self._patience.lasts(event, self._read[event.partition])
+    def holds(self, event: Event, error: Refusal) -> bool:
+        """Whether giving up an event that came too early cuts its partition."""
+        return self._stops or (orphaned(error) and self._patience.lasts(event, self._read[event.partition]))
 
     def give_up(self, routed: Routed, error: Refusal) -> Routed | None:
         """Returns what of it is to be written all the same, where it gives way in one of its tables only."""

@@ -1,0 +1,118 @@
+"""The statements of a batch: rearranged where rows are independent, in the order of the events where they are not.
+
+In order go tables whose triggers may do anything and what foreign keys tie to them (see `Ties`), and those that this
+batch writes by several keys or from several topics, so that nobody can tell which writes are about the same row.
+
+Events of several partitions have the order in which the source made them, where all of them tell it; else only that of
+their partitions, and foreign keys decide.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal
+
+from pycdc.sinks.postgres.equality import Row, same_rows
+from pycdc.sinks.postgres.sequence import source_order
+from pycdc.sinks.postgres.session import Connection
+from pycdc.sinks.postgres.tables import TargetTable
+from pycdc.sinks.postgres.writes import Group, Write, groups_of, in_order, shape_of
+
+Manner = Literal["together", "vacating", "step by step"]
+"""How writes become statements: told as one where they can be; the same, once all unique values that they bring or take
+away are given up; or one after another, as they came."""
+
+
+def arranged(
+    connection: Connection, writes: Sequence[Write], manner: Manner, free: Callable[[TargetTable], bool]
+) -> list[Group]:
+    """The statements that do what `writes` do one after another. `free`: whether events always win there."""
+    same = same_rows(connection, writes)
+    if manner == "step by step":
+        return in_order(writes, same)
+    groups = _together(writes, same)
+    return [*_vacating(groups, free), *groups] if manner == "vacating" else groups
+
+
+def _vacating(groups: Sequence[Group], free: Callable[[TargetTable], bool]) -> Iterator[Group]:
+    """NULL into a column of each unique index, of rows that are told anew or go, so that no order of them matters."""
+    for group in groups:
+        shape, table = group.shape, group.shape.table
+        indexes = [
+            [name for name in index if name not in shape.key] for index in table.uniques - {frozenset(shape.key)}
+        ]
+        told = {min(names) for names in indexes if names and (shape.operation == "delete" or shape.told >= set(names))}
+        if told and free(table) and not table.ties.in_order:
+            emptied = shape_of(table, "update", shape.key, tuple(sorted(told)), order=shape.order)
+            nothing = (None,) * len(told)
+            writes = [write._replace(shape=emptied, set=nothing, add=()) for write in group.writes]
+            yield Group(emptied, writes, between=True)
+
+
+def _together(writes: Sequence[Write], same: Mapping[Row, Row]) -> list[Group]:
+    tied = {component_of(table) for table in _entangled(writes, same)}
+    if not tied:
+        return groups_of(writes, same)
+    lots: dict[str, list[Write]] = {}
+    untied: list[Write] = []
+    for write in writes:
+        component = component_of(write.shape.table)
+        (lots.setdefault(component, []) if component in tied else untied).append(write)
+    groups = groups_of(untied, same)
+    for lot in lots.values():
+        groups += in_order(sequenced(lot), same)
+    return groups
+
+
+def component_of(table: TargetTable) -> str:
+    """What it shares with the tables that foreign keys tie to it."""
+    return table.ties.component or str(table)
+
+
+def _entangled(writes: Sequence[Write], same: Mapping[Row, Row]) -> set[TargetTable]:
+    """The tables that are written in the order of the events."""
+    shapes = {write.shape for write in writes}
+    keys: dict[TargetTable, set[tuple[str, ...]]] = {}
+    for shape in shapes:
+        keys.setdefault(shape.table, set()).add(shape.key)
+    found = {table for table, of_table in keys.items() if table.ties.in_order or len(of_table) > 1}
+    orders = {(shape.table, shape.order) for shape in shapes}
+    several = {table for table in keys if sum(own is table for own, _ in orders) > 1}
+    return found | _shared(writes, several - found, same)
+
+
+def _shared(writes: Sequence[Write], tables: set[TargetTable], same: Mapping[Row, Row]) -> set[TargetTable]:
+    """Those of `tables` of which events of several topics write the same row."""
+    topics: dict[Row, str] = {}
+    found = set()
+    for write in writes if tables else ():
+        table = write.shape.table
+        if table in tables:
+            row = write.shape.space, write.key
+            topic = write.event.partition.topic
+            if topics.setdefault(same.get(row, row), topic) != topic:
+                found.add(table)
+    return found
+
+
+def sequenced(writes: Sequence[Write]) -> Sequence[Write]:
+    """In the order in which the source made them, as far as it is known."""
+    order = source_order([write.event for write in writes])
+    return _by_foreign_keys(writes) if order is None else [writes[place] for place in order]
+
+
+def _by_foreign_keys(writes: Iterable[Write]) -> list[Write]:
+    """Each table's own order, parents before children; deletes of children before those of parents."""
+    queues: dict[TargetTable, deque[Write]] = {}
+    for write in writes:
+        queues.setdefault(write.shape.table, deque()).append(write)
+    tables = sorted(queues, key=lambda table: table.rank)
+    out: list[Write] = []
+    while any(queues.values()):
+        for removing, passed in ((False, tables), (True, tables[::-1])):
+            for table in passed:
+                queue = queues[table]
+                while queue and (queue[0].shape.operation == "delete") is removing:
+                    out.append(queue.popleft())
+    return out

@@ -1,0 +1,59 @@
+"""Whether two events are about the same row: keys are equal where the database says so, not where their texts are.
+
+Texts decide where that is proven, see `key_forms`. Of all others the database is asked, once for a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+from psycopg import sql
+
+from pycdc.sinks.postgres.key_forms import exact
+from pycdc.sinks.postgres.names import Identifier
+from pycdc.sinks.postgres.session import Connection
+from pycdc.sinks.postgres.statements import unnested
+from pycdc.sinks.postgres.tables import TargetColumn
+from pycdc.sinks.postgres.values import array_of
+from pycdc.sinks.postgres.writes import Space, Write
+
+Row = tuple[Space, tuple[str, ...]]
+
+
+def same_rows(connection: Connection, writes: Iterable[Write]) -> Mapping[Row, Row]:
+    """From a row as a write names it to the first name of the same row; nothing for names that are alone."""
+    keys: dict[Space, list[tuple[str, ...]]] = {}
+    for write in writes:
+        keys.setdefault(write.shape.space, []).append(write.key)
+    found: dict[Row, Row] = {}
+    for space, of_space in keys.items():
+        columns = [space[0].columns[name] for name in space[1]]
+        if len(of_space) > 1 and not exact(columns, of_space):
+            found.update(_asked(connection, space, columns, list(dict.fromkeys(of_space))))
+    return found
+
+
+def _asked(
+    connection: Connection, space: Space, columns: list[TargetColumn], keys: list[tuple[str, ...]]
+) -> Iterable[tuple[Row, Row]]:
+    texts = [array_of(column) for column in zip(*keys, strict=True)]
+    firsts = connection.execute(_question(space).as_string(None).encode(), texts)
+    for key, (first,) in zip(keys, firsts, strict=True):
+        if keys[first - 1] is not key:
+            yield (space, key), (space, keys[first - 1])
+
+
+@lru_cache(maxsize=256)
+def _question(space: Space) -> sql.Composed:
+    columns = [space[0].columns[name] for name in space[1]]
+    values = sql.SQL(", ").join(_value(column, number) for number, column in enumerate(columns))
+    query = sql.SQL("SELECT min(u.n) OVER (PARTITION BY {}) FROM {} ORDER BY u.n")
+    return query.format(values, unnested(columns, counted=True))
+
+
+def _value(column: TargetColumn, number: int) -> sql.Composed:
+    value = sql.SQL("u.{}::{}").format(Identifier(f"c{number}"), Identifier(*column.type))
+    if column.collation is None:
+        return value
+    return sql.SQL("{} COLLATE {}").format(value, sql.SQL(column.collation.replace("%", "%%")))
