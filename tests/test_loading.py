@@ -81,7 +81,7 @@ BAD = [
     (config("rules: [{mask: [a]}]"), "rules[0].mask", "must be a section of keys and values", "write `key: value`"),
     (kafka("options: {linger.ms: [5]}"), "sink.kafka.options.linger.ms", "must be text, a number", "one value"),
     (kafka("registry: 5"), "sink.kafka.registry", "must be a URL or a section", "write `registry: http"),
-    (config("compatibility: debezum"), "compatibility", "must be `debezium`, `honest` or a section", "one of the two"),
+    (config("compatibility: debezum"), "compatibility", "must be one of `honest`, `debezium`", "one of these"),
     (config("values: [1]", "compatibility: debezium"), "values", "must be a section", "write keys under it"),
     # another value
     (postgres("snapshot: initail"), "source.postgres.snapshot", "must be `initial`", "did you mean `initial`?"),

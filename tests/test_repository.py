@@ -63,7 +63,7 @@ def text_files() -> list[tuple[str, str]]:
 
 def test_modules_are_named_by_nouns_of_the_domain() -> None:
     vague = [str(path.relative_to(ROOT)) for path in tracked() if path.suffix == ".py" and path.stem in VAGUE]
-    vague += [str(path.parent.relative_to(ROOT)) for path in tracked() if path.parent.name in VAGUE]
+    vague += [str(path.parent.relative_to(ROOT)) for path in tracked() if path.relative_to(ROOT).parent.name in VAGUE]
     assert not vague
 
 

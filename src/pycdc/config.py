@@ -53,10 +53,11 @@ def _present(data: Any) -> Any:
 
 
 class Compatibility(Model):
-    """Where Debezium's defaults lose information, which side to take: one switch a value, all with one word.
+    """Where Debezium's defaults lose information, or its lines differ, which side to take: one switch a value, all with
+    one word.
 
-    `compatibility: debezium` or `compatibility: honest` sets all of them. The Avro schemas are the same either way,
-    except for the columns named under `arrays`.
+    `compatibility: debezium-3.7`, `debezium-3.6`, `debezium` (the newest of these) or `honest` sets all of them. The
+    Avro schemas are the same either way, except for the columns named under `arrays` and `geometric_types`.
     """
 
     null_with_default: Literal["default", "null"] = "null"
@@ -66,9 +67,23 @@ class Compatibility(Model):
     `marked` adds the header `__pycdc.before` that names the columns that are really known."""
     name_columns: Literal["null", "text"] = "text"
     """A column of type `name`: Debezium streams NULL (and snapshots the text)."""
-    infinite_dates: Literal["debezium", "sentinel"] = "sentinel"
-    """date 'infinity': Debezium writes numbers left by an overflow, different ones in snapshot and stream; the
-    sentinels are the greatest and the least 32-bit integer."""
+    infinite_dates: Literal["debezium", "debezium_3_6", "sentinel"] = "sentinel"
+    """date 'infinity': Debezium writes numbers left by an overflow, different ones in snapshot and stream, and in its
+    lines 3.6 and 3.7 (`debezium`); the sentinels are the greatest and the least 32-bit integer."""
+    infinite_timestamps: Literal["limits", "debezium_3_6"] = "limits"
+    """timestamp 'infinity': the ends of a 64-bit integer (of microseconds; their text in the mode isostring), as
+    Debezium 3.7 writes it, or the numbers of 3.6."""
+    end_of_day: Literal["kept", "wrapped"] = "kept"
+    """timetz '24:00:00+00': `24:00:00Z`, as Debezium 3.7 writes it, or `00:00:00Z` as 3.6."""
+    geometric_types: Literal["structs", "debezium", "unknown"] = "structs"
+    """box, lseg, path, polygon, circle and line: structs with well-known binary, as Debezium 3.7 writes them;
+    `debezium` also writes every array of them as NULL. `unknown`: types without a form, as for Debezium 3.6, so that
+    `values.unknown_types` decides."""
+    enum_labels: Literal["followed", "debezium", "kept"] = "followed"
+    """The labels of an enum in the schema, after ALTER TYPE: they follow with the first row that has a new one; in
+    Debezium 3.7 (`debezium`) but for arrays, and in 3.6 they are `kept` as they were at first."""
+    quoted_names: Literal["kept", "stripped"] = "kept"
+    """A column whose name begins and ends with a double quote: Debezium 3.6 streams it without them."""
     arrays: Literal["null", "text"] = "text"
     """A column declared with several dimensions (`int[][]`): Debezium writes an array of NULLs; `text` writes
     Postgres' literal into a string column."""
@@ -76,23 +91,46 @@ class Compatibility(Model):
     """A value without a representation (NaN in a decimal, several dimensions in a one-dimensional array): Debezium
     warns and writes NULL or zero; `stop` ends the pipeline with an error that names the column and the way out."""
     generated_columns: Literal["snapshot", "never"] = "never"
-    """Stored generated columns: logical replication never sends them; Debezium's snapshot does, under another
-    schema."""
+    """Stored generated columns that the publication does not publish: logical replication never sends them; Debezium's
+    snapshot does, under another schema."""
     partitioned_snapshot: Literal["once", "twice"] = "once"
     """Rows of a partitioned table: `once` reads them under the names that the stream uses (the partitions, or the
     root with via_partition_root); Debezium's snapshot reads them under both."""
 
 
+HONEST = Compatibility()
 DEBEZIUM = Compatibility(
     null_with_default="default",
     unknown_before="zero",
     name_columns="null",
     infinite_dates="debezium",
+    geometric_types="debezium",
+    enum_labels="debezium",
     arrays="null",
     unrepresentable="null",
     generated_columns="snapshot",
     partitioned_snapshot="twice",
 )
+"""The newest line, 3.7."""
+DEBEZIUM_3_6 = DEBEZIUM.model_copy(
+    update={
+        "infinite_dates": "debezium_3_6",
+        "infinite_timestamps": "debezium_3_6",
+        "end_of_day": "wrapped",
+        "geometric_types": "unknown",
+        "enum_labels": "kept",
+        "quoted_names": "stripped",
+    }
+)
+_DEBEZIUM_VALUES: Final = {"unknown_types": "debezium"}
+"""Options outside of `compatibility` whose defaults follow it."""
+PRESETS: Final = {
+    "honest": HONEST,
+    "debezium": DEBEZIUM,
+    "debezium-3.7": DEBEZIUM,
+    "debezium-3.6": DEBEZIUM_3_6,
+}
+"""What one word for all switches of `compatibility` means."""
 
 
 class Values(Model):
@@ -1045,7 +1083,8 @@ class Config(Model):
     sink: Sink
     """Where they go."""
     compatibility: Compatibility = Compatibility()
-    """`debezium`, `honest` (the default) or a section of switches."""
+    """`debezium-3.7`, `debezium-3.6`, `debezium` (the newest of these), `honest` (the default) or a section of
+    switches."""
     values: Values = Values()
     """How column values are written."""
     rules: list[TableRule] = []
@@ -1075,13 +1114,12 @@ class Config(Model):
     def _preset(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        presets = {"debezium": DEBEZIUM, "honest": Compatibility()}
         word = data.get("compatibility")
-        if isinstance(word, str) and word in presets:
-            data = {**data, "compatibility": presets[word]}
+        if isinstance(word, str) and word in PRESETS:
+            data = {**data, "compatibility": PRESETS[word]}
             values = data.get("values") or {}
-            if word == "debezium" and isinstance(values, dict):
-                data["values"] = {"unknown_types": "debezium", **values}
+            if word != "honest" and isinstance(values, dict):
+                data["values"] = {**_DEBEZIUM_VALUES, **values}
         return data
 
     @model_validator(mode="after")

@@ -62,7 +62,7 @@ class Planner:
             reshaped = _transforms(config, Progress()).table(table) if config.transforms else table
             form = AvroForm(_noting(self._schema_id, ids))
             Serializer(config, database, form, lambda table, column: None).prepare(reshaped)
-        plan = Plan(config, database, replace(table, images=None), source, moment, ids, self._keeps)
+        plan = Plan(config, database, replace(table, images=None, relabelled=None), source, moment, ids, self._keeps)
         return pickle.dumps(plan, pickle.HIGHEST_PROTOCOL)
 
 

@@ -128,7 +128,8 @@ class Table:
 
     `key` names the columns of the primary key in the constraint's order, or of the unique index that stands in for
     it; empty where there is none. `identity` is pg_class.relreplident: d(efault), f(ull), n(othing), i(ndex).
-    `images` decodes a change's frame to the before and after rows.
+    `images` decodes a change's frame to the before and after rows. `relabelled` reads the labels of its enums anew; the
+    table's other facts stay those of this version.
     """
 
     oid: int
@@ -138,6 +139,7 @@ class Table:
     key: tuple[str, ...] = ()
     identity: str = "d"
     images: Callable[[Change], tuple[Row | None, Row | None]] | None = None
+    relabelled: Callable[[Table], Table] | None = None
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"

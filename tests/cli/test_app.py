@@ -123,7 +123,9 @@ def test_the_schema_takes_what_the_loader_takes() -> None:
     port = schema["$defs"]["Http"]["properties"]["port"]
     assert {"type": "string", "pattern": r"\$\{.+\}"} in port["anyOf"]
     assert port["default"] == 9464
-    assert {"enum": ["debezium", "honest"], "type": "string"} in schema["properties"]["compatibility"]["anyOf"]
+    assert {"enum": ["debezium", "debezium-3.6", "debezium-3.7", "honest"], "type": "string"} in schema["properties"][
+        "compatibility"
+    ]["anyOf"]
     assert {"type": "null"} in schema["properties"]["http"]["anyOf"]
     assert {"type": "string", "format": "uri"} in schema["$defs"]["KafkaSink"]["properties"]["registry"]["anyOf"]
 

@@ -48,7 +48,7 @@ def from_avro(avro: Any, namespace: str = "", known: dict[str, Schema] | None = 
 def recorded() -> list[str]:
     out = []
     for name in ("stream", "snapshot", "headers"):
-        for schema in json.loads((GOLDEN / f"{name}.schemas.json").read_text()).values():
+        for schema in json.loads((GOLDEN / "3.6" / f"{name}.schemas.json").read_text()).values():
             loaded = json.loads(schema) if isinstance(schema, str) else schema
             out.append(json.dumps(loaded, separators=(",", ":"), ensure_ascii=False))
     return out

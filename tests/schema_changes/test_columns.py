@@ -121,9 +121,16 @@ CHANGES = [
         **MOOD,
     ),
     Change(
+        "enum value used",
+        "ALTER TYPE {t}_type ADD VALUE 'new' BEFORE 'older'",
+        2,
+        after=("INSERT INTO {t} VALUES (2, 'new')",),
+        **MOOD,
+    ),
+    Change(
         "enum value renamed",
         "ALTER TYPE {t}_type RENAME VALUE 'old' TO 'ancient'",
-        1,
+        2,
         after=("INSERT INTO {t} VALUES (2, 'ancient')",),
         late=1,
         **MOOD,

@@ -369,6 +369,43 @@ def test_a_change_of_the_key_tells_what_was_not_sent_on_the_create() -> None:
     assert created.headers == [("__debezium.oldkey", b'{"id":1}'), ("__pycdc.unavailable", b"vec")]
 
 
+def test_a_message_of_a_transaction_is_one_of_its_events() -> None:
+    transacted = LogicalMessage("audit", b"hello", True, Lsn(900))
+    alone = LogicalMessage("audit", b"hello", False, Lsn(901))
+    of = INSERT.transaction
+    records = Recorder(envelope={"transaction_metadata": True}).records(
+        Run(Op.BEGIN, None, of, 0, []),
+        Run(Op.MESSAGE, None, transaction(None, 901), 0, [b""], message=alone),
+        Run(Op.MESSAGE, None, of, 0, [b""], message=transacted),
+        INSERT,
+        Run(Op.MESSAGE, None, of, 2, [b""], message=transacted),
+        Run(Op.END, None, of, 3, []),
+    )
+    assert [record.topic for record in records] == [
+        *("shop.transaction", "shop.message", "shop.message", "shop.public.users", "shop.message", "shop.transaction")
+    ]
+    identity = records[0].value["id"]
+    assert [record.value["transaction"] for record in records[1:-1]] == [
+        None,
+        {"id": identity, "total_order": 1, "data_collection_order": 1},
+        {"id": identity, "total_order": 2, "data_collection_order": 1},
+        {"id": identity, "total_order": 3, "data_collection_order": 2},
+    ]
+    assert records[-1].value["event_count"] == 3
+    assert records[-1].value["data_collections"] == [
+        {"data_collection": "LOGICAL_DECODING_MESSAGE", "event_count": 2},
+        {"data_collection": "public.users", "event_count": 1},
+    ]
+
+
+@pytest.mark.parametrize(("binary", "content"), [("base64", "AP/+"), ("base64-url-safe", "AP_-"), ("hex", "00fffe")])
+def test_the_content_of_a_message_is_in_the_notation_of_bytes(binary: str, content: str) -> None:
+    message = LogicalMessage("audit", b"\x00\xff\xfe", False, Lsn(900))
+    recorder = Recorder(values={"binary": binary})
+    [record] = recorder.records(Run(Op.MESSAGE, None, transaction(None, 900), 0, [b""], message=message))
+    assert record.value["message"] == {"prefix": "audit", "content": content}
+
+
 def test_a_delete_whose_old_row_lacks_the_message_key_is_refused_with_a_remedy() -> None:
     with pytest.raises(ConversionError, match=r"public\.users do not hold the message key") as error:
         Recorder(rules=[{"key": ["name"]}]).records(DELETE)

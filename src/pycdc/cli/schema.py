@@ -9,7 +9,7 @@ import click
 
 from pycdc import config
 from pycdc.cli.option_texts import explanation
-from pycdc.config import Config
+from pycdc.config import PRESETS, Config
 
 _VARIABLE = {"type": "string", "pattern": r"\$\{.+\}"}
 _PLAIN = ("integer", "number", "boolean")
@@ -33,7 +33,7 @@ def json_schema() -> dict[str, Any]:
         for option, told in section["properties"].items():
             told["description"] = explanation(getattr(config, name), option)
     made["properties"]["compatibility"] = _or(
-        made["properties"]["compatibility"], {"enum": ["debezium", "honest"], "type": "string"}
+        made["properties"]["compatibility"], {"enum": sorted(PRESETS), "type": "string"}
     )
     registry = definitions["KafkaSink"]["properties"]["registry"]
     registry["anyOf"].insert(0, {"type": "string", "format": "uri"})

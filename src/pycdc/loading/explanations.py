@@ -10,7 +10,7 @@ from typing import Any, Union
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from pycdc.config import Config, Refused
+from pycdc.config import PRESETS, Config, Refused
 from pycdc.loading.document import Place, Problem, shown_key
 
 Line = Callable[[Place], int | None]
@@ -113,7 +113,8 @@ def _wrong_type(value: Any, kind: Any, place: Place) -> tuple[str, str]:
     if value is None:
         return f"is empty, and must be {expected}", remedy
     if place == ("compatibility",):
-        return "must be `debezium`, `honest` or a section", "write one of the two words, or keys under it"
+        words = ", ".join(f"`{word}`" for word in PRESETS)
+        return f"must be one of {words} or a section", "write one of these words, or keys under it"
     if place[1:] == ("kafka", "registry"):
         return "must be a URL or a section", "write `registry: http://host:8081`, or keys under it such as `url:`"
     if expected == _TEXT[0] and isinstance(value, bool | int | float):

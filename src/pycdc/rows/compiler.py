@@ -95,6 +95,8 @@ def _expression(variable: str, field: Field) -> str:
         return f"null_{variable}"
     if codec.is_text and field.branch == b"\x02":
         return f"(SOME_LENGTH[n] if n < {len(_LENGTH)} else branch_{variable} + unsigned(n << 1)) + v"
+    if codec.inline_some and field.branch == b"\x02":
+        return codec.inline_some
     if codec.is_text:
         body = f"(LENGTH[n] if n < {len(_LENGTH)} else unsigned(n << 1)) + v"
     else:

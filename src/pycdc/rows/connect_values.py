@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from pycdc.events import Bits, Document, Microseconds, Unwritable
+from pycdc.rows import shape_texts
 from pycdc.rows.codecs.civil import DAY, civil_of, iso_time
 from pycdc.rows.codecs.dates import INFINITE
 from pycdc.rows.schema import DECIMAL
@@ -56,6 +57,7 @@ _INFINITE_DAYS: Final = {days: text.decode() for policy in INFINITE.values() for
 _FIRST_DAY: Final = -2_440_588
 """4714-11-24 BC, the first one that Postgres has."""
 _LAST_DAY: Final = 2_145_031_948
+_INFINITE_NANOS: Final = (0x7FFF_FFFF_FFFF_FFFF, -0x8000_0000_0000_0000)
 _INFINITE_MICROS: Final = 9_223_372_036_825_000_000
 """Debezium's infinite timestamps lie beyond it, rounded in one way or another."""
 
@@ -91,6 +93,12 @@ def _unusual_timestamp(micros: int) -> str:
     if days < _FIRST_DAY:
         raise NoValue("a moment that Postgres does not have")
     return _civil(days, " " + iso_time(of_day))
+
+
+def nanos_text(nanos: int) -> str:
+    if nanos in _INFINITE_NANOS:
+        return "infinity" if nanos > 0 else "-infinity"
+    return timestamp_text(nanos // 1000)
 
 
 def time_text(micros: int) -> str:
@@ -129,10 +137,6 @@ def _connect_decimal(parameters: Mapping[str, str]) -> Convert:
     return lambda value: exact(value, scale)
 
 
-def _point(value: Mapping[str, Any]) -> str:
-    return f"({value['x']!r},{value['y']!r})"
-
-
 def bits_text(data: bytes, length: int) -> Bits:
     """Little-endian bytes; `length` is the number of bits, where it is known."""
     number = int.from_bytes(data, "little")
@@ -153,7 +157,7 @@ _BY_NAME: Final[dict[str, Convert]] = {
     "io.debezium.time.Timestamp": lambda value: timestamp_text(value * 1000),
     "org.apache.kafka.connect.data.Timestamp": lambda value: timestamp_text(value * 1000),
     "io.debezium.time.MicroTimestamp": timestamp_text,
-    "io.debezium.time.NanoTimestamp": lambda value: timestamp_text(value // 1000),
+    "io.debezium.time.NanoTimestamp": nanos_text,
     "io.debezium.time.Time": lambda value: time_text(value * 1000),
     "org.apache.kafka.connect.data.Time": lambda value: time_text(value * 1000),
     "io.debezium.time.MicroTime": time_text,
@@ -162,7 +166,10 @@ _BY_NAME: Final[dict[str, Convert]] = {
     "io.debezium.time.NanoDuration": lambda value: interval_text(value // 1000),
     "io.debezium.data.Json": Document,
     "io.debezium.data.VariableScaleDecimal": _variable_decimal,
-    "io.debezium.data.geometry.Point": _point,
+    "io.debezium.data.geometry.Point": shape_texts.point,
+    "io.debezium.data.geometry.Circle": shape_texts.circle,
+    "io.debezium.data.geometry.Line": shape_texts.line,
+    "io.debezium.data.geometry.Geometry": shape_texts.geometry,
 }
 
 

@@ -10,7 +10,7 @@ on the row's LSN. What they mean is serialization's business; `Parts` carries th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -90,6 +90,14 @@ class UnexpectedNull(Exception):
         self.run: Run | None = None
 
 
+class UnknownLabel(UnexpectedNull):
+    """A row has labels of enums that were added since the table was described; `labels` by column."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        super().__init__(list(labels))
+        self.labels = labels
+
+
 class RowEncoder:
     """Encodes the rows of one plan. `on_null` hears of values that became NULL under the policy. `flat`: what stands
     behind a row is any `Parts.suffix`, not the envelope's."""
@@ -99,6 +107,7 @@ class RowEncoder:
         self._on_null = on_null
         self._columns = len(plan.table.columns)
         self._required = {field.index: field.column.name for field in (*plan.fields, *plan.key) if field.required}
+        self._labels = _checked_labels(plan)
         self.keyed = bool(plan.key)
         self._flat = flat
         self._names = {**namespace(plan), "slow_read": self.slow_read}
@@ -163,11 +172,19 @@ class RowEncoder:
                 )
 
     def require_values(self, columns: Sequence[Text]) -> None:
-        """Raise UnexpectedNull for a whole row of an older table than this one."""
+        """Raise UnexpectedNull for a whole row of another version of the table than this one."""
         if None in columns:
             lacking = [name for index, name in self._required.items() if columns[index] is None]
             if lacking:
                 raise UnexpectedNull(lacking)
+        if self._labels:
+            new = [
+                (name, text)
+                for index, name, labels in self._labels
+                if type(text := columns[index]) is bytes and text not in labels
+            ]
+            if new:
+                raise UnknownLabel({name: text.decode("utf-8", "replace") for name, text in new})
 
     def require_key(self, *, partial: bool) -> None:
         """Refuse an old row that does not hold the message key: its record would name another row."""
@@ -247,3 +264,14 @@ class RowEncoder:
         self.require_values(columns)
         key = parts.key_head + self.key(columns) if self.keyed else None
         append({"key": key, "value": parts.head + self.row(columns) + parts.tail})
+
+
+def _checked_labels(plan: Plan) -> list[tuple[int, str, frozenset[bytes]]]:
+    """Place, name and labels of the columns whose labels the schema has to name."""
+    if plan.compatibility.enum_labels == "kept":
+        return []
+    return [
+        (field.index, field.column.name, frozenset(label.encode() for label in field.column.type.labels))
+        for field in plan.fields
+        if field.column.type.labels and field.codec.inline
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from pycdc.config import Compatibility, Values
@@ -20,6 +20,19 @@ def loosened(table: Table, names: Sequence[str]) -> Table:
     """The table with these columns nullable, as they were when rows with NULL were written."""
     columns = tuple(replace(one, nullable=one.nullable or one.name in names) for one in table.columns)
     return replace(table, columns=columns, images=Images(columns))
+
+
+def relabelled(table: Table, missing: Mapping[str, str]) -> Table:
+    """The table with the labels that its enums have now; `missing` ones, by column, are among them in any case: they
+    may have been renamed since."""
+    now = table if table.relabelled is None else table.relabelled(table)
+    columns = []
+    for column in now.columns:
+        label = missing.get(column.name)
+        if label is not None and label not in column.type.labels:
+            column = replace(column, type=replace(column.type, labels=(*column.type.labels, label)))
+        columns.append(column)
+    return replace(now, columns=tuple(columns), images=Images(columns))
 
 
 class Images:

@@ -71,7 +71,7 @@ def _literal(column: Column) -> Write:
         element = pg.element
         if element.typmod == -1 and pg.typmod != -1:
             element = PgType(element.oid, element.name, pg.typmod, element.kind, labels=element.labels)
-        return _array(_literal(Column("", element)))
+        return _array(_literal(Column("", element)), ";" if element.name == "box" else ",")
     if pg.kind == "e":
         return _enum(pg)
     if pg.name == "numeric":
@@ -304,11 +304,11 @@ def _vector(value: Any) -> str:
     return "[" + ",".join(map(_float, value)) + "]"
 
 
-def _array(element: Write) -> Write:
+def _array(element: Write, delimiter: str) -> Write:
     def array(value: Any) -> str:
         if not isinstance(value, list | tuple):
             raise _refused(value, "list")
-        return "{" + ",".join(map(item, value)) + "}"
+        return "{" + delimiter.join(map(item, value)) + "}"
 
     def item(value: Any) -> str:
         return "NULL" if value is None else array(value) if isinstance(value, list) else _quoted(element(value))

@@ -81,7 +81,7 @@ def plan_table(
         base = codec_for(column.type, values, compatibility, dimensions=column.dimensions, snapshot=snapshot)
         if base is None:
             continue
-        name = rule.rename.get(column.name, column.name)
+        name = rule.rename.get(column.name) or _streamed(column.name, compatibility, snapshot)
         plain = _field(index, name, column, base, compatibility)
         if column.name in key_names:
             keys[column.name] = plain
@@ -95,6 +95,13 @@ def plan_table(
             hint="name columns of the table under rules[].key",
         )
     return Plan(table, tuple(fields), tuple(keys[name] for name in key_names), compatibility, rule.topic)
+
+
+def _streamed(name: str, compatibility: Compatibility, snapshot: bool) -> str:
+    """A column's name as Debezium 3.6 has it in streamed rows: it takes quotes at both ends for those of SQL."""
+    if compatibility.quoted_names == "kept" or snapshot or len(name) < 2 or name[0] != '"' or name[-1] != '"':
+        return name
+    return name[1:-1]
 
 
 def _merged(table: Table, rules: Sequence[TableRule]) -> TableRule:
@@ -153,7 +160,7 @@ def _field(index: int, name: str, column: Column, base: Codec, compatibility: Co
     default = NO_DEFAULT if column.default is None else default_datum(column.default, column.type, base)
     if default is not NO_DEFAULT:
         schema = schema.with_default(default)
-    if column.nullable:
+    if column.nullable or base.optional:
         schema = schema.as_optional()
     write = writer(schema)
     if not column.nullable:
@@ -164,7 +171,7 @@ def _field(index: int, name: str, column: Column, base: Codec, compatibility: Co
         null_datum = None
     null = null_branch(schema) if null_datum is None else write(null_datum)
     # Types that are never TOASTed have no placeholder.
-    unsent = null_datum if base.unavailable is None else base.unavailable
+    unsent = null_datum if base.unavailable is None and not base.optional else base.unavailable
     return Field(
         index,
         name,
@@ -174,7 +181,7 @@ def _field(index: int, name: str, column: Column, base: Codec, compatibility: Co
         value_branch(schema),
         null,
         null_datum,
-        null if unsent is None else write(unsent),
+        (null_branch(schema) if base.optional else null) if unsent is None else write(unsent),
         unsent,
     )
 

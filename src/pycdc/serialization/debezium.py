@@ -12,10 +12,9 @@ from typing import Any
 
 from pycdc.config import Config
 from pycdc.model import Batch, Op, Routing, Run, Table, Transaction
-from pycdc.rows.encoder import Append, OnNull, Record, RowEncoder, UnexpectedNull
-from pycdc.rows.images import loosened
+from pycdc.rows.encoder import Append, OnNull, Record, RowEncoder, UnexpectedNull, UnknownLabel
+from pycdc.rows.images import loosened, relabelled
 from pycdc.rows.plan import plan_table
-from pycdc.rows.schema import Schema
 from pycdc.serialization import envelope
 from pycdc.serialization.events import events
 from pycdc.serialization.flatten import Flattening
@@ -25,8 +24,9 @@ from pycdc.serialization.lanes import Group, Lane, Lanes
 from pycdc.serialization.names import routed, topic_name
 from pycdc.serialization.outbox import Router
 from pycdc.serialization.parking import Parking, Place, Prepare
-from pycdc.serialization.provenance import Block, Moment, Origin, context_headers, source_datum
+from pycdc.serialization.provenance import Block, Moment, Origin, context_headers
 from pycdc.serialization.row_headers import RowHeaders
+from pycdc.serialization.special_topics import MESSAGES, SpecialTopics, transaction_id
 
 
 class Serializer:
@@ -45,7 +45,8 @@ class Serializer:
         self._parking = parking
         self._loosened: dict[Table, Table] = {}
         self._newest: dict[tuple[int, bool, bool], Table] = {}
-        self._special: dict[str, Any] = {}
+        self._special = SpecialTopics(config, self._origin, form, self._alone)
+        self._next_heartbeat = 0.0
         self._skip = frozenset(Op(letter) for letter in config.envelope.skip)
         self._blocks = config.envelope.transaction_metadata
         adjust = config.envelope.adjust_names
@@ -57,7 +58,6 @@ class Serializer:
         self._lanes = Lanes()
         self._written = Lane("", [])
         self._orders: dict[str, int] = {}
-        self._next_heartbeat = 0.0
 
     def serialize(self, batch: Batch) -> list[Group]:
         """The batch's records. Groups with headers stand apart from those without, so that the latter can be sent
@@ -115,6 +115,9 @@ class Serializer:
         lane = self._lanes.of(topic)
         self._write(lane)
         return lane
+
+    def _alone(self, topic: str, record: Record) -> None:
+        self._lane(topic).alone(record)
 
     def _write(self, lane: Lane) -> None:
         """Write what is gathered."""
@@ -189,7 +192,10 @@ class Serializer:
     def _loosen_table(self, table: Table, written: Table, found: UnexpectedNull) -> None:
         for old in [old for old in self._loosened if old.oid == table.oid]:
             del self._loosened[old]
-        self._loosened[table] = loosened(written, found.columns)
+        if isinstance(found, UnknownLabel):
+            self._loosened[table] = relabelled(written, found.labels)
+        else:
+            self._loosened[table] = loosened(written, found.columns)
 
     def prepare(self, table: Table) -> None:
         """Do at once what the first row that a snapshot reads of `table` would make necessary: ask for ids, say."""
@@ -318,58 +324,26 @@ class Serializer:
             return None
         total = self._orders[""] = self._orders.get("", 0) + 1
         order = self._orders[table] = self._orders.get(table, 0) + 1
-        return Block(f"{transaction.xid}:{transaction.commit_lsn:d}", total, order)
+        return Block(transaction_id(transaction), total, order)
 
     def _tableless(self, run: Run) -> None:
-        name = self._config.name
         if run.op is Op.MESSAGE and run.message is not None:
-            key = {"prefix": run.message.prefix}
-            value = {
-                "op": "m",
-                "ts_ms": self._moment.ms,
-                "source": source_datum(run, self._origin, run.message.lsn),
-                "transaction": None,
-                "message": {"prefix": run.message.prefix, "content": run.message.content},
-            }
-            self._append(f"{name}.message", envelope.MESSAGE_KEY, envelope.MESSAGE_VALUE, key, value)
+            # One that belongs to no transaction has no block, as in Debezium.
+            counted = self._blocks and run.message.transactional
+            self._special.message(run, run.message, self._moment, self._block(run, MESSAGES) if counted else None)
         elif run.op is Op.BEGIN:
             self._orders = {}
-            self._boundary("BEGIN", run, None)
+            self._special.boundary("BEGIN", run, None)
         elif run.op is Op.END:
-            self._boundary("END", run, self._orders)
-
-    def _boundary(self, status: str, run: Run, orders: dict[str, int] | None) -> None:
-        transaction = run.transaction
-        identity = f"{transaction.xid}:{transaction.commit_lsn:d}"
-        counts = None
-        if orders is not None:
-            counts = [{"data_collection": table, "event_count": count} for table, count in orders.items() if table]
-        value = {
-            "status": status,
-            "id": identity,
-            "event_count": None if orders is None else orders.get("", 0),
-            "data_collections": counts,
-            "ts_ms": transaction.commit_time // 1000,
-        }
-        topic = f"{self._config.name}.transaction"
-        self._append(topic, envelope.TRANSACTION_KEY, envelope.TRANSACTION_VALUE, {"id": identity}, value)
+            self._special.boundary("END", run, self._orders)
 
     def _heartbeat(self, moment: Moment) -> None:
+        """One, where it is time."""
         interval = self._config.envelope.heartbeat_interval
         now = time.monotonic()
-        if not interval or now < self._next_heartbeat:
-            return
-        self._next_heartbeat = now + interval
-        topic = f"__debezium-heartbeat.{self._config.name}"
-        key, value = {"serverName": self._config.name}, {"ts_ms": moment.ms}
-        self._append(topic, envelope.HEARTBEAT_KEY, envelope.HEARTBEAT_VALUE, key, value)
-
-    def _append(self, topic: str, key_schema: Schema, value_schema: Schema, key: Any, value: Any) -> None:
-        topic = topic_name(topic)
-        if topic not in self._special:
-            self._special[topic] = self._form.prepare(topic, key_schema, value_schema)
-        record = self._form.datums(self._special[topic], key, value)
-        self._lane(topic).alone(record)
+        if interval and now >= self._next_heartbeat:
+            self._next_heartbeat = now + interval
+            self._special.heartbeat(moment)
 
 
 def _from(run: Run, index: int) -> Run:

@@ -7,6 +7,7 @@ registry tells schemas apart by their text.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Final
 
 from pycdc.config import Adjustment
@@ -87,6 +88,17 @@ MESSAGE_VALUE: Final = Schema(
         ),
     ),
 )
+
+
+def message_value(*, text: bool) -> Schema:
+    """`MESSAGE_VALUE`, or the same with text for content: a notation of the bytes."""
+    if not text:
+        return MESSAGE_VALUE
+    *fields, (name, message) = MESSAGE_VALUE.fields
+    block = replace(message, fields=(message.fields[0], ("content", OPTIONAL_STRING)))
+    return replace(MESSAGE_VALUE, fields=(*fields, (name, block)))
+
+
 TRANSACTION_KEY: Final = Schema(
     "struct",
     name="io.debezium.connector.common.TransactionMetadataKey",

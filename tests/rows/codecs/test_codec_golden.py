@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.config import DEBEZIUM, Compatibility, Values
+from pycdc.config import DEBEZIUM_3_6, Compatibility, Values
 from pycdc.model import PgType
 from pycdc.rows.avro import writer
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for, default_datum, is_unknown
@@ -44,7 +44,7 @@ class Column:
     default: str | None = None
     dimensions: int = 0
 
-    def codec(self, compat: Compatibility = DEBEZIUM, *, snapshot: bool = False) -> Codec | None:
+    def codec(self, compat: Compatibility = DEBEZIUM_3_6, *, snapshot: bool = False) -> Codec | None:
         return codec_for(self.type, STREAM, compat, dimensions=self.dimensions, snapshot=snapshot)
 
 
@@ -490,7 +490,7 @@ def test_avro_schema_is_the_registered_text(column: Column) -> None:
     codec = column.codec()
     if column.avro is None:
         assert codec is None
-        assert is_unknown(column.type)
+        assert is_unknown(column.type, DEBEZIUM_3_6)
         return
     assert codec is not None
     field = codec.schema if column.required else codec.schema.as_optional()
@@ -530,8 +530,8 @@ def test_snapshot_and_stream_write_the_same_bytes_when_honest(column: Column) ->
 
 def test_debeziums_snapshot_differs_for_names_and_infinite_dates() -> None:
     date, name = (
-        codec_for(pg("date"), STREAM, DEBEZIUM, snapshot=True),
-        codec_for(pg("name"), STREAM, DEBEZIUM, snapshot=True),
+        codec_for(pg("date"), STREAM, DEBEZIUM_3_6, snapshot=True),
+        codec_for(pg("name"), STREAM, DEBEZIUM_3_6, snapshot=True),
     )
     assert date is not None
     assert name is not None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.config import DEBEZIUM, Compatibility, Values
+from pycdc.config import DEBEZIUM, DEBEZIUM_3_6, Compatibility, Values
 from pycdc.model import PgType
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for, is_unknown
 
@@ -28,13 +28,12 @@ def codec(type_: PgType, compat: Compatibility = HONEST, dimensions: int = 0, **
 UNKNOWN = [
     PgType(0, "addr", kind="c"),
     PgType(0, "tsquery"),
-    PgType(0, "box"),
     PgType(0, "pg_lsn"),
     PgType(0, "int4multirange", kind="m"),
     PgType(0, "floatrange", kind="r"),
     PgType(0, "int2vector", element=PgType(0, "int2")),
     PgType(0, "text", kind="c"),
-    *(array_of(name) for name in ("money", "name", "interval", "varbit", "xml", "point", "box")),
+    *(array_of(name) for name in ("money", "name", "interval", "varbit", "xml", "point")),
     array_of("bit", typmod=3),
     array_of("int4", domain=True),
 ]
@@ -76,7 +75,8 @@ def test_a_name_is_text_unless_debezium_is_followed() -> None:
 def test_infinite_dates_are_the_ends_of_an_int32_unless_debezium_is_followed() -> None:
     assert codec(PgType(0, "date")).value(b"infinity") == 2**31 - 1
     assert codec(PgType(0, "date")).value(b"-infinity") == -(2**31)
-    assert codec(PgType(0, "date"), DEBEZIUM).value(b"infinity") == -2147472692
+    assert codec(PgType(0, "date"), DEBEZIUM).value(b"infinity") == 2146033979
+    assert codec(PgType(0, "date"), DEBEZIUM_3_6).value(b"infinity") == -2147472692
 
 
 def test_a_column_of_several_dimensions_is_text_or_nulls() -> None:
@@ -194,5 +194,48 @@ def test_an_array_takes_its_modifier_for_its_elements() -> None:
 def test_a_postgis_geometry_keeps_its_bytes_and_tells_its_srid(text: bytes, srid: int | None) -> None:
     for name in ("geometry", "geography"):
         shape = codec(PgType(0, name))
-        assert shape.value(text) == {"wkb": bytes.fromhex(text.decode()), "srid": srid}
+        assert shape.value(text) == {"wkb": bytes.fromhex(text.decode()), "srid": srid, "extensions": None}
         assert shape.schema.name == f"io.debezium.data.geometry.{name.title()}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("box", b"{(2,2),(1,1);NULL}"), ("line", b'{"{1,-1,0}",NULL}'), ("circle", b'{"<(1,2),3>",NULL}')],
+)
+def test_an_array_of_shapes_has_its_values_unless_debezium_is_followed(name: str, text: bytes) -> None:
+    item = codec(PgType(0, name))
+    only = text[1:].split(b";" if name == "box" else b",NULL", maxsplit=1)[0].strip(b'"')
+    array = codec(array_of(name))
+    assert array.value(text) == [item.value(only), None]
+    assert array.parse(text) == [only.decode(), None]
+    followed = codec(array_of(name), DEBEZIUM)
+    assert followed.value(b"{}") == []
+    with pytest.raises(Unrepresentable):
+        followed.value(text)
+
+
+@pytest.mark.parametrize("name", ["box", "lseg", "path", "polygon", "circle", "line"])
+def test_shapes_are_types_without_a_form_where_debezium_3_6_is_followed(name: str) -> None:
+    for type_ in (PgType(0, name), array_of(name)):
+        assert is_unknown(type_, DEBEZIUM_3_6)
+        assert codec(type_, DEBEZIUM_3_6).schema.type == "string"
+        assert codec_for(type_, Values(unknown_types="debezium"), DEBEZIUM_3_6) is None
+
+
+@pytest.mark.parametrize(
+    "text", [b"(1,2)", b"((1,2)", b"(1,2),(3,4),(5,6)", b"<(1,2)>", b"{1,2}", b"[(1,2),(3,4)", b"((a,b))", b"", b"()"]
+)
+@pytest.mark.parametrize("name", ["box", "lseg", "path", "polygon", "circle", "line"])
+def test_no_text_is_taken_for_a_shape_that_it_is_not(name: str, text: bytes) -> None:
+    with pytest.raises(ValueError, match="not "):
+        codec(PgType(0, name)).value(text)
+
+
+def test_the_end_of_the_day_stays_one() -> None:
+    timetz = PgType(0, "timetz")
+    assert [codec(timetz, one).value(b"24:00:00+00") for one in (HONEST, DEBEZIUM, DEBEZIUM_3_6)] == [
+        "24:00:00Z",
+        "24:00:00Z",
+        "00:00:00Z",
+    ]
+    assert codec(timetz).value(b"22:00:00-02") == "00:00:00Z"

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.config import DEBEZIUM, Values
+from pycdc.config import DEBEZIUM_3_6, Values
 from pycdc.model import PgType
 from pycdc.rows.avro import writer
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for, default_datum, is_unknown
@@ -61,7 +61,7 @@ class Case:
 
     def codec(self, *, snapshot: bool = False) -> Codec | None:
         values = Values(unknown_types="debezium", **self.values)
-        return codec_for(self.type, values, DEBEZIUM, dimensions=self.meta.get("dimensions", 0), snapshot=snapshot)
+        return codec_for(self.type, values, DEBEZIUM_3_6, dimensions=self.meta.get("dimensions", 0), snapshot=snapshot)
 
 
 def _type(recorded: dict[str, Any]) -> PgType:
@@ -113,7 +113,7 @@ def test_a_column_has_debeziums_schema(case: Case) -> None:
     codec = case.codec()
     if case.recorded is None:
         assert codec is None
-        assert is_unknown(case.type)
+        assert is_unknown(case.type, DEBEZIUM_3_6)
         return
     assert codec is not None
     schema = codec.schema if case.meta.get("required") else codec.schema.as_optional()

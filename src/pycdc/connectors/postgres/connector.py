@@ -61,6 +61,7 @@ class PostgresConnector:
             self._catalog,
             partial(wanted, self._source.tables, self._source.exclude_tables),
             self._progress.unknown_type,
+            config.compatibility,
         )
         self._raw_text = config.values.encoding_errors == "replace"
         self._identity: dict[str, Any] = {}

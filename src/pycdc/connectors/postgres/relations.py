@@ -8,7 +8,9 @@ advisory (failures.md C31): a fact that does not fit the message any more is lef
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from pycdc.config import HONEST, Compatibility
 from pycdc.connectors.postgres.catalog import Catalog, with_typmod
 from pycdc.connectors.postgres.facts import TableFacts
 from pycdc.connectors.postgres.pgoutput import Relation, RelationColumn
@@ -24,22 +26,29 @@ class Relations:
     """Makes and keeps the newest version of each table.
 
     `wanted` says whose rows are delivered; `on_unknown` hears of table and type where a column's type has no codec.
+    `compatibility` says what Debezium knows of types, and when.
     """
 
     def __init__(
-        self, catalog: Catalog, wanted: Callable[[str, str], bool], on_unknown: Callable[[str, str], None]
+        self,
+        catalog: Catalog,
+        wanted: Callable[[str, str], bool],
+        on_unknown: Callable[[str, str], None],
+        compatibility: Compatibility = HONEST,
     ) -> None:
         self._catalog = catalog
         self._wanted = wanted
         self._on_unknown = on_unknown
         self._tables: dict[int, Table] = {}
+        self._compatibility = compatibility
+        self._first: dict[int, PgType] = {}
 
     def from_message(self, relation: Relation) -> Table | None:
         """The table's version as of `relation`; the same object as before where nothing changed."""
         if not self._is_wanted(relation):
             return None
         facts = self._catalog.table_facts(relation.oid)
-        types = self._types(relation)
+        types = self._types([column.type_oid for column in relation.columns])
         columns = tuple(
             _column(column, types.get(column.type_oid), facts, relation.identity) for column in relation.columns
         )
@@ -52,14 +61,27 @@ class Relations:
         root = self._catalog.partition_root(relation.oid)
         return root is not None and self._wanted(*root)
 
-    def _types(self, relation: Relation) -> dict[int, PgType]:
-        """The columns' types; enums are read anew, because ALTER TYPE … ADD VALUE is not announced."""
-        oids = [column.type_oid for column in relation.columns]
+    def _types(self, oids: Sequence[int]) -> dict[int, PgType]:
+        """Types by OID; enums are read anew, because ALTER TYPE … ADD VALUE is not announced."""
         types = self._catalog.types(oids)
         enums = {leaf.oid for leaf in map(_leaf, types.values()) if leaf.kind == "e"}
-        for oid in enums:
-            self._catalog.forget(oid)
-        return self._catalog.types(oids) if enums else types
+        if enums and self._compatibility.enum_labels != "kept":
+            for oid in enums:
+                self._catalog.forget(oid)
+            types = self._catalog.types(oids)
+        return {oid: self._as_at_first(oid, kind) for oid, kind in types.items()}
+
+    def _as_at_first(self, oid: int, kind: PgType) -> PgType:
+        """An enum, or an array of one, as this was first met where its labels do not follow."""
+        if _leaf(kind).kind != "e" or self._compatibility.enum_labels == "followed":
+            return kind
+        return self._first.setdefault(oid, kind) if self._compatibility.enum_labels == "kept" or kind.element else kind
+
+    def _relabelled(self, table: Table) -> Table:
+        types = self._types([column.type.oid for column in table.columns])
+        return replace(
+            table, columns=tuple(_relabelled(column, types.get(column.type.oid)) for column in table.columns)
+        )
 
     def from_catalog(self, oid: int, columns: Sequence[str]) -> Table | None:
         """The table as the catalog describes it now, with these columns, for reading a snapshot. None if it is gone."""
@@ -72,7 +94,9 @@ class Relations:
     def _newest(
         self, oid: int, schema: str, name: str, columns: tuple[Column, ...], identity: str, facts: TableFacts | None
     ) -> Table:
-        table = Table(oid, schema, name, columns, _key(columns, identity, facts), identity, Images(columns))
+        table = Table(
+            oid, schema, name, columns, _key(columns, identity, facts), identity, Images(columns), self._relabelled
+        )
         known = self._tables.get(oid)
         if known is not None and _same(known, table):
             return known
@@ -82,7 +106,7 @@ class Relations:
 
     def _warn(self, table: Table) -> None:
         for column in table.columns:
-            if is_unknown(column.type):
+            if is_unknown(column.type, self._compatibility):
                 self._on_unknown(str(table), column.type.name)
                 log.warning("a type without a codec", table=str(table), column=column.name, type=column.type.name)
 
@@ -99,6 +123,12 @@ def _same(one: Table, other: Table) -> bool:
 
 def _leaf(kind: PgType) -> PgType:
     return kind if kind.element is None else kind.element
+
+
+def _relabelled(column: Column, kind: PgType | None) -> Column:
+    if kind is None or _leaf(column.type).kind != "e":
+        return column
+    return replace(column, type=replace(column.type, labels=kind.labels, element=kind.element))
 
 
 def _column(column: RelationColumn, kind: PgType | None, facts: TableFacts | None, identity: str) -> Column:

@@ -9,9 +9,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from pycdc.config import Compatibility, Values
+from pycdc.config import HONEST, Compatibility, Values
 from pycdc.model import PgType
-from pycdc.rows.codecs import binary, bits, dates, geometry, hstore, integers, intervals, numeric, text, timestamps
+from pycdc.rows.codecs import (
+    binary,
+    bits,
+    dates,
+    geometry,
+    hstore,
+    integers,
+    intervals,
+    numeric,
+    shapes,
+    text,
+    timestamps,
+)
 from pycdc.rows.codecs.arrays import array_codec
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable
 from pycdc.rows.codecs.defaults import default_datum
@@ -31,6 +43,7 @@ _FACTORIES: Final[dict[str, Factory]] = {
     **intervals.FAMILY,
     **hstore.FAMILY,
     **geometry.FAMILY,
+    **shapes.FAMILY,
 }
 _NO_ARRAYS: Final = frozenset(("money", "name", "interval", "varbit", "xml", "point", "vector", "halfvec"))
 """Types whose arrays Debezium drops."""
@@ -52,6 +65,8 @@ def codec_for(
     that the WAL tells; it makes a difference only where `compat` asks for Debezium's.
     """
     options = Options(values, compat, snapshot, dimensions)
+    if compat.geometric_types == "unknown" and (type.element or type).name in shapes.FAMILY:
+        return unknown_codec(type, options)
     if type.kind == "e":
         return text.enum_codec(type, options)
     factory = _factory(type)
@@ -60,8 +75,10 @@ def codec_for(
     return _array(type, options) if _is_array(type) else unknown_codec(type, options)
 
 
-def is_unknown(type: PgType) -> bool:  # noqa: A002
+def is_unknown(type: PgType, compat: Compatibility = HONEST) -> bool:  # noqa: A002
     """Whether Debezium has no form for the type, so that `values.unknown_types` decides."""
+    if compat.geometric_types == "unknown" and (type.element or type).name in shapes.FAMILY:
+        return True
     if type.kind == "e" or _factory(type) is not None:
         return False
     return not _is_array(type) or _element_is_unknown(type.element) or _bits(type)
@@ -80,7 +97,7 @@ def _bits(pg: PgType) -> bool:
 
 
 def _element_is_unknown(element: PgType | None) -> bool:
-    if element is None or element.domain or _is_array(element):
+    if element is None or (element.domain and element.kind != "e") or _is_array(element):
         return True
     return element.kind != "e" and (element.name in _NO_ARRAYS or _factory(element) is None)
 
@@ -91,6 +108,9 @@ def _array(pg: PgType, options: Options) -> Codec | None:
         return unknown_codec(pg, options)
     if options.dimensions > 1 and options.compat.arrays == "text":
         return text.text_codec(text.PLAIN, options)
+    if element.domain and options.compat.enum_labels != "followed":
+        # Debezium does not see the labels through the domain.
+        element = replace(element, labels=())
     if element.typmod == -1:
         # An array's modifier is that of its elements.
         element = replace(element, typmod=pg.typmod)

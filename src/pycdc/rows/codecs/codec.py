@@ -27,10 +27,12 @@ class Codec:
     inline       the same as a Python expression over ``v`` (the text) and ``n`` (its length), for the compiler;
                  may raise ValueError, after which the compiled code falls back to `encode`. Names that it uses come
                  from `names`. Temporaries by walrus start with ``t_``.
+    inline_some  `inline` behind the branch of an optional value without a default, where that can be had for less
     is_text      the Avro bytes are the text itself behind its length: the compiler writes it without a call
     zero         the datum for a NOT NULL column whose value Postgres did not send (debezium.md 3.4)
     unavailable  the datum for a TOASTed value that was not sent (debezium.md 3.5); None where Debezium has no
                  placeholder for the type: NULL, or `zero` in a NOT NULL column
+    optional     the field is optional even in a NOT NULL column, and a value that was not sent is NULL there
     always_null  no value is written, whatever Postgres sent: NULL, or `zero` in a NOT NULL column
     """
 
@@ -44,6 +46,8 @@ class Codec:
     names: Mapping[str, object] = field(default_factory=dict)
     is_text: bool = False
     always_null: bool = False
+    optional: bool = False
+    inline_some: str | None = None
 
 
 def codec(

@@ -14,13 +14,15 @@ from pycdc.rows.codecs.options import Factory, Options
 from pycdc.rows.schema import Schema
 
 INFINITE: Final = {
-    "stream": {b"infinity": -2_147_472_692, b"-infinity": -2_147_472_691},
+    "stream": {b"infinity": 2_146_033_979, b"-infinity": -2_147_472_691},
+    "stream_3_6": {b"infinity": -2_147_472_692, b"-infinity": -2_147_472_691},
     "snapshot": {b"infinity": -622_191_234, b"-infinity": -625_821_272},
     "sentinel": {b"infinity": 2_147_483_647, b"-infinity": -2_147_483_648},
 }
 """Days for the infinite dates: what Debezium's overflows leave, and the ends of an int32."""
 _INFINITE_ISO: Final = {
-    "stream": {b"infinity": "-5877611-06-21Z", b"-infinity": "-5877611-06-22Z"},
+    "stream": {b"infinity": "+5877611-06-21Z", b"-infinity": "-5877611-06-22Z"},
+    "stream_3_6": {b"infinity": "-5877611-06-21Z", b"-infinity": "-5877611-06-22Z"},
     "snapshot": {b"infinity": "+292278994-08-16Z", b"-infinity": "+292269055-12-02Z"},
     "sentinel": {b"infinity": "infinity", b"-infinity": "-infinity"},
 }
@@ -68,8 +70,16 @@ def _parse_date(text: Text) -> object:
         return text.decode()
 
 
+def _infinite_policy(options: Options) -> str:
+    """The line of `INFINITE` that holds."""
+    policy = options.compat.infinite_dates
+    if policy == "sentinel":
+        return policy
+    return "snapshot" if options.snapshot else "stream" if policy == "debezium" else "stream_3_6"
+
+
 def _date(pg: PgType, options: Options) -> Codec:
-    policy = "sentinel" if options.compat.infinite_dates == "sentinel" else "snapshot" if options.snapshot else "stream"
+    policy = _infinite_policy(options)
     if options.values.time == "isostring":
         return _iso_date(_INFINITE_ISO[policy])
     written = _WRITTEN[policy]
@@ -175,9 +185,12 @@ def _parse_timetz(text: Text) -> object:
 
 
 def _timetz(pg: PgType, options: Options) -> Codec:
+    kept = options.compat.end_of_day == "kept"
+
     def value(text: Text) -> str:
         micros, east = zoned_time_micros(text)
-        return iso_time((micros - east * 1_000_000) % DAY) + "Z"
+        utc = micros - east * 1_000_000
+        return iso_time(utc if utc == micros and kept else utc % DAY) + "Z"
 
     return _iso("io.debezium.time.ZonedTime", value, _parse_timetz, "00:00:00Z")
 

@@ -6,6 +6,7 @@ import re
 import struct
 from binascii import unhexlify
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, Literal
 
 from pycdc.model import PgType
@@ -37,18 +38,24 @@ def coordinates(text: Text) -> tuple[float, float]:
     return float(match[1]), float(match[2])
 
 
-def _datum(x: float, y: float) -> Datum:
+def point_datum(x: float, y: float) -> Datum:
     return {"x": x, "y": y, "wkb": _WKB(1, 1, x, y), "srid": None}
 
 
 def _point(pg: PgType, options: Options) -> Codec:
-    zero = _datum(0.0, 0.0)
-    return codec(POINT, lambda text: _datum(*coordinates(text)), parse=coordinates, zero=zero, unavailable=zero)
+    zero = point_datum(0.0, 0.0)
+    return codec(POINT, lambda text: point_datum(*coordinates(text)), parse=coordinates, zero=zero, unavailable=zero)
 
 
 def _shape(name: str) -> Schema:
     fields = (("wkb", Schema("bytes")), ("srid", Schema("int32", optional=True)))
     return Schema("struct", name=f"io.debezium.data.geometry.{name}", version=1, doc=name, fields=fields)
+
+
+_GEOMETRY_3_6: Final = _shape("Geometry")
+_EXTENSIONS: Final = Schema("map", optional=True, items=Schema("string"))
+GEOMETRY: Final = replace(_GEOMETRY_3_6, version=2, fields=(*_GEOMETRY_3_6.fields, ("extensions", _EXTENSIONS)))
+"""Since Debezium 3.7, which has Postgres' own shapes in it too."""
 
 
 _HAS_SRID: Final = 0x2000_0000
@@ -64,12 +71,25 @@ def _ewkb(text: Text) -> Datum:
         raise ValueError("not a geometry")
     order: Literal["little", "big"] = "little" if raw[0] else "big"
     flagged = int.from_bytes(raw[1:5], order) & _HAS_SRID
-    return {"wkb": raw, "srid": int.from_bytes(raw[5:9], order, signed=True) if flagged else None}
+    srid = int.from_bytes(raw[5:9], order, signed=True) if flagged else None
+    return {"wkb": raw, "srid": srid, "extensions": None}
 
 
-def _postgis(name: str) -> Factory:
-    made = codec(_shape(name), _ewkb, parse=bytes.decode, zero={"wkb": _EMPTY, "srid": None})
-    return lambda pg, options: made
+def _postgis(schema: Schema) -> Codec:
+    return codec(schema, _ewkb, parse=bytes.decode, zero={"wkb": _EMPTY, "srid": None, "extensions": None})
+
+
+_POSTGIS_3_6: Final = _postgis(_GEOMETRY_3_6)
+_POSTGIS: Final = _postgis(GEOMETRY)
+_GEOGRAPHY: Final = _postgis(_shape("Geography"))
+
+
+def _geometry(pg: PgType, options: Options) -> Codec:
+    return _POSTGIS_3_6 if options.compat.geometric_types == "unknown" else _POSTGIS
+
+
+def _geography(pg: PgType, options: Options) -> Codec:
+    return _GEOGRAPHY
 
 
 def _coordinates(text: Text) -> list[float]:
@@ -94,8 +114,8 @@ def _vector(name: str, kind: str, value: Callable[[Text], list[float]]) -> Facto
 
 FAMILY: Final[dict[str, Factory]] = {
     "point": _point,
-    "geometry": _postgis("Geometry"),
-    "geography": _postgis("Geography"),
+    "geometry": _geometry,
+    "geography": _geography,
     "vector": _vector("DoubleVector", "float64", _coordinates),
     "halfvec": _vector("FloatVector", "float32", _halves),
 }

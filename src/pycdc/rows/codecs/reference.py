@@ -82,6 +82,9 @@ _SCALARS: Final = (
     _row("tsvector", "tsvector", "'cat' 'fat'"),
     _row("isbn", "isbn", "0-393-04002-X"),
     _row("point", "point", "(1.5,2.5)"),
+    _row("box, lseg, path, polygon", "box", "(2,2),(1,1)"),
+    _row("circle", "circle", "<(1,2),3>"),
+    _row("line", "line", "{1,-1,0}"),
     _row("geometry, geography (PostGIS)", "geometry", "0101000000000000000000F03F0000000000000040"),
     _row("vector (pgvector)", "vector", "[1,2.5]"),
     _row("halfvec (pgvector)", "halfvec", "[1,2.5]"),
@@ -90,7 +93,7 @@ _SCALARS: Final = (
     _array("numeric(8,2)[]", PgType(0, "numeric", _numeric(8, 2)), "{1.50}"),
     _array("timestamptz[]", PgType(0, "timestamptz"), '{"2020-01-01 00:00:00+00"}'),
     _array("enum[]", _MOOD, "{sad,ok}"),
-    _Row("any other (composite, tsquery, box, multirange …)", PgType(0, "addr", kind="c"), '("Main St",12345)'),
+    _Row("any other (composite, tsquery, multirange …)", PgType(0, "addr", kind="c"), '("Main St",12345)'),
 )
 _MODES: Final = (
     _row("numeric(10,2)", "numeric", "1234.50", _numeric(10, 2), decimal="string"),
@@ -128,10 +131,15 @@ _LIMITS: Final = """\
 - **NaN and infinity in a numeric**, unless `decimal` is `string` or `double`; **timestamps beyond 64 bits** (year
   294247 in microseconds, 2262 in nanoseconds); **intervals beyond 64 bits of microseconds**; **several dimensions in a
   column of one**; **NULL in an array of enums**; **an empty varbit(1)**: `compatibility.unrepresentable` decides.
-- **infinity**: timestamptz writes `infinity` and `-infinity`; timestamp the numbers 9223372036825200000 and
-  -9223372036832400000 (microseconds); date the ends of a 32-bit integer, or Debezium's under
-  `compatibility.infinite_dates`.
-- **24:00:00** is 86400000000 microseconds; in `timetz` and ISO strings it is 00:00:00.
+- **infinity**: timestamptz writes `infinity` and `-infinity`; timestamp the ends of a 64-bit integer of
+  microseconds, 9223372036825200000 and -9223372036832400000 in milliseconds; date the ends of a 32-bit integer;
+  Debezium's numbers under `compatibility.infinite_timestamps` and `infinite_dates`.
+- **24:00:00** is 86400000000 microseconds, in `timetz` 24:00:00 (`compatibility.end_of_day`), in ISO strings of `time`
+  00:00:00.
+- **box, lseg, path, polygon, circle, line** are optional even in a NOT NULL column, and NULL where a TOASTed value was
+  not sent, as Debezium declares and writes them. `wkb` is well-known binary; `extensions` names the type, tells whether
+  a path is closed, and has `closed` with a polygon whose last point is its first again (not under
+  `compatibility: debezium`).
 - **Years before 1 and after 9999** are exact in the proleptic Gregorian calendar; Python, which has no such years,
   gets the text.
 - **Types marked "any other"**, and arrays of money, name, interval, bit, varbit, xml, point, domains and the like are

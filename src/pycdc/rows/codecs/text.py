@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from itertools import count
 from typing import Final
 from uuid import UUID
 
@@ -42,7 +45,27 @@ def _semantic(name: str, parse: Callable[[Text], object] | None = None) -> Facto
 
 def enum_codec(pg: PgType, options: Options) -> Codec:
     allowed = (("allowed", ",".join(pg.labels)),)
-    return text_codec(Schema("string", name="io.debezium.data.Enum", version=1, parameters=allowed), options)
+    made = text_codec(Schema("string", name="io.debezium.data.Enum", version=1, parameters=allowed), options)
+    if options.compat.enum_labels == "kept" or not pg.labels or not made.is_text:
+        return made
+    name, written = _labels(pg.labels)
+    some = {f"SOME_{name}": _labels(pg.labels, b"\x02")[1]}
+    return replace(
+        made, is_text=False, inline=f"{name}[v]", inline_some=f"SOME_{name}[v]", names={name: written, **some}
+    )
+
+
+_numbered = count()
+
+
+@lru_cache(maxsize=1024)
+def _labels(labels: tuple[str, ...], branch: bytes = b"") -> tuple[str, dict[Text, bytes]]:
+    """Labels to their Avro bytes behind a branch, and a name for that.
+
+    A label that is not there was added since: the row is a surprise to the compiled code, and the table is described
+    anew (`RowEncoder.require_values`).
+    """
+    return f"LABELS_{next(_numbered)}", {label.encode(): branch + sized(label.encode()) for label in labels}
 
 
 def _name(pg: PgType, options: Options) -> Codec:

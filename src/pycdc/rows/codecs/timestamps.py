@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from pycdc.model import PgType
 from pycdc.rows.avro import long, sized
@@ -13,10 +13,27 @@ from pycdc.rows.codecs.civil import MIDNIGHTS, SCALE, SECONDS, int64, iso_timest
 from pycdc.rows.codecs.codec import Codec, Text, codec
 from pycdc.rows.codecs.dates import LONG6, VARINTS, semantic
 from pycdc.rows.codecs.options import Factory, Options
+from pycdc.rows.schema import Datum
 
-INFINITE: Final = {b"infinity": 9_223_372_036_825_200_000, b"-infinity": -9_223_372_036_832_400_000}
-"""Microseconds for the infinite timestamps, as Debezium writes them in every mode but nanoseconds."""
-_INFINITE_NANOS: Final = {b"infinity": 0x7FFFFFFFFFFFFFFF, b"-infinity": -0x8000000000000000}
+_GREATEST, _LEAST = 0x7FFF_FFFF_FFFF_FFFF, -0x8000_0000_0000_0000
+_OVERFLOWN: Final = 9_223_372_036_825_200_000, -9_223_372_036_832_400_000
+"""Microseconds that Debezium 3.6 writes for the infinite timestamps; as milliseconds 3.7 writes the same numbers."""
+_INFINITE: Final = {
+    "limits": {
+        "ns": (_GREATEST, _LEAST),
+        "us": (_GREATEST, _LEAST),
+        "ms": _OVERFLOWN,
+        "iso": ("+292278994-08-16T23:00:00Z", "-292275055-05-16T23:00:00Z"),
+    },
+    "debezium_3_6": {
+        "ns": (_GREATEST, _LEAST),
+        "us": _OVERFLOWN,
+        "ms": (9_223_372_036_825_200, -9_223_372_036_832_400),
+        "iso": ("+294247-01-10T04:00:25.2Z", "-290308-12-21T19:59:27.6Z"),
+    },
+}
+"""The infinite timestamps by `Compatibility.infinite_timestamps` and unit."""
+_INFINITE_TEXTS: Final = (b"infinity", b"-infinity")
 
 _MICROS: Final = (
     "MIDNIGHTS[v[:10]] + SECONDS[v[11:19]] + (int(v[20:]) if n == 26 else int(v[20:]) * SCALE[n - 20] if n > 19 else 0)"
@@ -28,24 +45,24 @@ _LONG8: Final = (
 _NAMES: Final = {**VARINTS, "SECONDS": SECONDS, "MIDNIGHTS": MIDNIGHTS, "SCALE": SCALE, "int64": int64}
 
 
-def _millis(text: Text) -> int:
-    micros = INFINITE.get(text)
-    return (timestamp_micros(text) if micros is None else micros) // 1000
+_UNITS: Final[dict[str, Callable[[Text], Datum]]] = {
+    "ms": lambda text: timestamp_micros(text) // 1000,
+    "us": lambda text: int64(timestamp_micros(text)),
+    "ns": lambda text: int64(timestamp_micros(text) * 1000),
+    "iso": lambda text: iso_timestamp(timestamp_micros(text)),
+}
+"""What becomes of a finite timestamp."""
 
 
-def _micros(text: Text) -> int:
-    micros = INFINITE.get(text)
-    return int64(timestamp_micros(text)) if micros is None else micros
+def _value(unit: str, options: Options) -> Callable[[Text], Any]:
+    infinite = dict(zip(_INFINITE_TEXTS, _INFINITE[options.compat.infinite_timestamps][unit], strict=True))
+    finite = _UNITS[unit]
 
+    def value(text: Text) -> Any:
+        known = infinite.get(text)
+        return finite(text) if known is None else known
 
-def _nanos(text: Text) -> int:
-    nanos = _INFINITE_NANOS.get(text)
-    return int64(timestamp_micros(text) * 1000) if nanos is None else nanos
-
-
-def _iso(text: Text) -> str:
-    micros = INFINITE.get(text)
-    return iso_timestamp(timestamp_micros(text) if micros is None else micros)
+    return value
 
 
 def _parse(text: Text) -> object:
@@ -72,16 +89,19 @@ def _counted(name: str, value: Callable[[Text], int], inline: str) -> Codec:
 def _timestamp(pg: PgType, options: Options) -> Codec:
     mode = options.values.time
     if mode == "isostring":
-        zero = "1970-01-01T00:00:00Z"
+        zero, value = "1970-01-01T00:00:00Z", _value("iso", options)
         schema = semantic("string", "io.debezium.time.IsoTimestamp")
-        return codec(schema, _iso, parse=_parse, zero=zero, unavailable=zero, encode=lambda v: sized(_iso(v).encode()))
+        return codec(
+            schema, value, parse=_parse, zero=zero, unavailable=zero, encode=lambda v: sized(value(v).encode())
+        )
+    millis = LONG6.format(micros=f"({_MICROS}) // 1000")
     if mode == "connect":
-        return _counted("org.apache.kafka.connect.data.Timestamp", _millis, LONG6.format(micros=f"({_MICROS}) // 1000"))
+        return _counted("org.apache.kafka.connect.data.Timestamp", _value("ms", options), millis)
     if mode == "nanoseconds":
-        return _counted("io.debezium.time.NanoTimestamp", _nanos, f"long(int64(({_MICROS}) * 1000))")
+        return _counted("io.debezium.time.NanoTimestamp", _value("ns", options), f"long(int64(({_MICROS}) * 1000))")
     if mode != "microseconds" and 0 <= pg.typmod <= 3:
-        return _counted("io.debezium.time.Timestamp", _millis, LONG6.format(micros=f"({_MICROS}) // 1000"))
-    return _counted("io.debezium.time.MicroTimestamp", _micros, _LONG8.format(micros=_MICROS))
+        return _counted("io.debezium.time.Timestamp", _value("ms", options), millis)
+    return _counted("io.debezium.time.MicroTimestamp", _value("us", options), _LONG8.format(micros=_MICROS))
 
 
 def _parse_zoned(text: Text) -> object:
@@ -109,7 +129,7 @@ def _zoned(digits: int) -> tuple[Callable[[Text], str], Callable[[Text], bytes]]
         if 22 <= len(text) < 30 and text[4] == 45 and text[-3:] == b"+00":
             time = text[11:-3] if len(text) > 22 or not digits else text[11:19] + b"."
             return text[:10] + b"T" + time.ljust(width, b"0") + b"Z"
-        return text if text in INFINITE else iso_timestamp(timestamp_micros(text), digits).encode()
+        return text if text in _INFINITE_TEXTS else iso_timestamp(timestamp_micros(text), digits).encode()
 
     return lambda text: zulu(text).decode(), lambda text: sized(zulu(text))
 

@@ -23,6 +23,7 @@ _ISO: Final = re.compile(
 _ZONE_NAME: Final = re.compile(r"[A-Za-z_/]{3,}[\w/+:-]*$")
 _NO_ZONES: Final = frozenset(("infinity", "epoch", "today", "tomorrow", "yesterday", "now", "allballs"))
 _INFINITE_ISO: Final = {
+    "+5877611-06-21Z": "infinity",
     "-5877611-06-21Z": "infinity",
     "-5877611-06-22Z": "-infinity",
     "+292278994-08-16Z": "infinity",

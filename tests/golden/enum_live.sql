@@ -1,0 +1,12 @@
+insert into e_live values (1,'paid','new','{new,done}');
+alter type st add value 'held' before 'paid';
+insert into e_live values (2,'held','new','{held}');
+alter type st add value 'lost';
+insert into e_live values (3,'lost','lost','{lost}');
+alter type st rename value 'done' to 'finished';
+insert into e_live values (4,'finished','new','{finished}');
+alter table e_live add column n int;
+insert into e_live values (5,'finished','new','{finished}',7);
+update e_live set s='held' where id=1;
+delete from e_live where id=1;
+insert into e_live values (99999,'paid','new','{paid}',0);

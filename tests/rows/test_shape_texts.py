@@ -1,0 +1,64 @@
+"""Structs of geometric types, read back to the texts that were written."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+
+import pytest
+
+from pycdc.config import HONEST, Values
+from pycdc.events import Unwritable
+from pycdc.model import PgType
+from pycdc.rows.codecs import codec_for
+from pycdc.rows.connect_values import conversion
+
+TEXTS = [
+    ("point", "(1.5,-0.0)"),
+    ("box", "(2.0,2.0),(1.0,1.0)"),
+    ("lseg", "[(0.0,0.0),(1.0,1.0)]"),
+    ("path", "[(0.0,0.0),(1.0,1.0),(0.0,0.0)]"),
+    ("path", "((0.0,0.0),(1.0,1.0))"),
+    ("polygon", "((0.0,0.0),(1.0,0.0),(1.0,1.0))"),
+    ("polygon", "((0.0,0.0),(1.0,0.0),(0.0,0.0))"),
+    ("polygon", "((7.0,8.0))"),
+    ("polygon", "((7.0,8.0),(7.0,8.0))"),
+    ("circle", "<(1.0,2.0),3.0>"),
+    ("line", "{1.0,-1.0,0.0}"),
+    ("box", "(inf,inf),(-inf,-inf)"),
+    ("lseg", "[(nan,1e+300),(5e-324,1.0)]"),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), TEXTS)
+def test_a_shape_is_read_back_as_it_was(name: str, text: str) -> None:
+    codec = codec_for(PgType(0, name), Values(), HONEST)
+    assert codec is not None
+    convert = conversion(codec.schema.name, {})
+    assert convert is not None
+    value: Any = codec.value(text.encode())
+    assert convert(value) == text
+    if "wkb" in value:
+        assert convert({**value, "wkb": b64encode(value["wkb"]).decode()}) == text
+
+
+def test_a_geometry_of_postgis_is_its_hex() -> None:
+    convert = conversion("io.debezium.data.geometry.Geometry", {})
+    assert convert is not None
+    raw = "0101000020730C00001C7C613255DE6540787AA52C435C42C0".lower()
+    assert convert({"wkb": bytes.fromhex(raw), "srid": 3187}) == raw
+
+
+@pytest.mark.parametrize("wkb", [b"", b"\x01\x02\0\0\0\x02\0\0\0", b"\0" * 25, b"\x01\x03\0\0\0\x01\0\0\0\0\0\0\0"])
+def test_bytes_that_are_no_such_shape_are_an_error(wkb: bytes) -> None:
+    convert = conversion("io.debezium.data.geometry.Geometry", {})
+    assert convert is not None
+    with pytest.raises(Unwritable, match="geometry"):
+        convert({"wkb": wkb, "srid": None, "extensions": {"type": "path"}})
+
+
+@pytest.mark.parametrize("nanos", [2**63 - 1, -(2**63)])
+def test_the_infinite_timestamps_of_nanoseconds_are_infinite(nanos: int) -> None:
+    convert = conversion("io.debezium.time.NanoTimestamp", {})
+    assert convert is not None
+    assert convert(nanos) == ("infinity" if nanos > 0 else "-infinity")
