@@ -1,0 +1,382 @@
+"""The rounds: what a pipeline is at, and what others do meanwhile. Each yields what was wrong."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from pycdc.errors import PycdcError
+from pycdc.offsets.memory import MemoryOffsetStore
+from tests.chaos import disturbances as do
+from tests.chaos.disturbances import Disturber, Step
+from tests.chaos.locks import APPLICATION, LockWatch
+from tests.chaos.pipelines import Instance, Topic, config_for
+from tests.chaos.tables import World, Writers, differences, doubled, execute
+from tests.reading import wait_for
+from tests.services.postgres import PostgresServer
+
+PATIENCE = 40.0
+"""Seconds until everything must have come, once nobody disturbs any more."""
+ANY_DDL: list[Step] = [
+    do.columns,
+    do.many_small_alterations,
+    do.migration,
+    do.rewrite,
+    do.indexes,
+    do.truncate,
+    do.identity,
+    do.rename,
+    do.drop,
+    do.partitions,
+    do.vacuum,
+]
+
+
+@dataclass
+class Round:
+    """One database and one pipeline."""
+
+    server: PostgresServer
+    dsn: str
+    rng: random.Random
+    processes: bool
+    world: World = field(init=False)
+    topic: Topic = field(default_factory=Topic)
+    offsets: MemoryOffsetStore = field(default_factory=MemoryOffsetStore)
+    wrong: list[str] = field(default_factory=list)
+    instances: list[Instance] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.world = World(self.dsn)
+
+    def start(self, delay: float = 0.0, **options: Any) -> Instance:
+        self.options = options or self.options
+        config = config_for(make_conninfo(self.dsn, application_name=APPLICATION), **self.options)
+        instance = Instance(config, self.offsets, self.topic, delay, processes=self.processes)
+        self.instances.append(instance)
+        return instance
+
+    def stop(self, instance: Instance) -> None:
+        if not instance.stop():
+            self.wrong.append(f"a stop was not obeyed ({instance.progress.state})")
+
+    @property
+    def ended(self) -> BaseException | None:
+        return self.instances[-1].error
+
+    @contextmanager
+    def under(self, steps: list[Step], *, count: int = 6, ending: int = 0, writers: int = 2) -> Iterator[None]:
+        """Everything that others do, until their steps are done; then all must come, and the pipeline stop."""
+        seed = self.rng.randrange(2**31)
+        with LockWatch(self.dsn) as watch, ExitStack() as stack:
+            stack.enter_context(Writers(self.world, seed, writers))
+            others = [Disturber(self.world, seed, steps, count=count)] if steps else []
+            others += [Disturber(self.world, seed + 1, [do.end_session], count=ending, pause=1.0)] if ending else []
+            others += [Disturber(self.world, seed + 2, [do.vacuum], count=3)] if steps else []
+            yield
+            for other in others:
+                other.start()
+            deadline = time.monotonic() + PATIENCE
+            while not all(other.over for other in others) and not watch.blocked and time.monotonic() < deadline:
+                time.sleep(0.05)
+            stack.close()
+            for other in others:
+                self.wrong += other.failures
+            self._judge(watch)
+
+    def quiet(self) -> None:
+        with LockWatch(self.dsn) as watch:
+            self._judge(watch)
+
+    def _judge(self, watch: LockWatch) -> None:
+        self.wrong += self._at_the_end(watch)
+        if self.instances:
+            self.stop(self.instances[-1])
+        self.wrong += watch.violations.values()
+        if not self.ended:
+            self.wrong += doubled(self.world, self.topic.events)
+
+    def _at_the_end(self, watch: LockWatch) -> list[str]:
+        """What is wrong when all had time to come."""
+        deadline = time.monotonic() + PATIENCE
+        wrong: list[str] = ["nothing was compared"]
+        while time.monotonic() < deadline and not watch.blocked:
+            if (error := self.ended) is not None:
+                named = isinstance(error, PycdcError) and bool(error.hint) and self.world.refused
+                return [] if named else [f"ended: {type(error).__name__}: {error}"]
+            number = execute(self.dsn, "INSERT INTO finish DEFAULT VALUES RETURNING id")[0][0]
+            came = deadline - time.monotonic()
+            try:
+                self.instances[-1].until(lambda: any(e.id == number for e in reversed(self.topic.events)), came)
+            except AssertionError:
+                return [f"nothing comes any more ({self.instances[-1].progress.state})"]
+            stored = self.offsets.load()
+            wrong = differences(self.world, self.world.rows(), self.topic.events)
+            if not wrong and stored is not None and not stored.snapshot:
+                return []
+            time.sleep(0.3)
+        return wrong
+
+    def reading(self) -> None:
+        """Wait until some rows of a table came, and not all."""
+        self.instances[-1].until(lambda: len(self.topic.events) > 300)
+
+
+# -- kinds of rounds
+
+
+def first_snapshot(round: Round) -> None:
+    """DDL while the first snapshot is read in ranges, by one, two or four."""
+    round.world.fill(4000)
+    workers = round.rng.choice([1, 2, 2, 4])
+    round.start(0.02, workers=workers, max_batch_bytes=round.rng.choice([16384, 65536, 262144]))
+    round.reading()
+    with round.under(ANY_DDL):
+        pass
+
+
+def first_snapshot_of_workers(round: Round) -> None:
+    """One small alteration after the other, of a table that several read."""
+    round.world.fill(6000)
+    round.start(0.02, workers=round.rng.choice([2, 4]), max_batch_bytes=65536)
+    round.reading()
+    with round.under([do.many_small_alterations], count=2):
+        pass
+
+
+def chunks(round: Round) -> None:
+    """DDL while tables are read in chunks."""
+    round.world.fill(6000)
+    round.start(0.002, snapshot_method="chunks", snapshot_chunk=round.rng.choice([30, 100]))
+    round.reading()
+    with round.under(ANY_DDL, count=8):
+        pass
+
+
+def chunks_under_migrations(round: Round) -> None:
+    """Several tables altered in one transaction while they are read in chunks."""
+    round.world.fill(8000)
+    round.start(0.002, snapshot_method="chunks", snapshot_chunk=50)
+    round.reading()
+    with round.under([do.migration, do.many_small_alterations], count=5):
+        pass
+
+
+def chunks_of_tables_that_go(round: Round) -> None:
+    """DROP and RENAME take half a second, while the tables are read in chunks."""
+    round.world.fill(6000)
+    round.start(0.002, snapshot_method="chunks", snapshot_chunk=50)
+    round.reading()
+    with round.under([do.rename, do.drop], count=4):
+        pass
+
+
+def reconnects(round: Round) -> None:
+    """Sessions of the pipeline are ended at any moment, snapshot and stream, under DDL."""
+    round.world.fill(3000)
+    method = round.rng.choice(["pinned", "chunks"])
+    round.start(0.01, workers=1, snapshot_method=method, snapshot_chunk=100, max_batch_bytes=65536)
+    with round.under(ANY_DDL, count=5, ending=4):
+        pass
+
+
+def publication(round: Round) -> None:
+    """Tables go out of the publication and come back; or a part of them only."""
+    round.world.fill(2000)
+    round.start(0.005, snapshot_method="chunks", snapshot_chunk=100)
+    round.reading()
+    steps = [do.republish, do.columns] if round.rng.random() < 0.7 else [do.narrow]
+    with round.under(steps, count=3):
+        pass
+
+
+def many_in_one_range(round: Round) -> None:
+    """Ranges that hold more than a worker may return, of a partitioned table under a filter, which servers like to
+    read by several processes; nobody disturbs."""
+    parts, rows = 8, 6000
+    filters = " AND ".join(f"(flags & {2**number + 1}) = 1" for number in range(1, 25))
+    execute(round.dsn, "CREATE TABLE finish (id int PRIMARY KEY, v int); CREATE SEQUENCE ids START 10000000")
+    execute(round.dsn, "ALTER TABLE finish ALTER id SET DEFAULT nextval('ids'), ALTER v SET DEFAULT 0")
+    execute(round.dsn, "CREATE TABLE a (id int, flags int, v int, PRIMARY KEY (id, flags)) PARTITION BY RANGE (id)")
+    for number in range(parts):
+        low, high = number * rows, (number + 1) * rows
+        execute(round.dsn, f"CREATE TABLE a_{number} PARTITION OF a FOR VALUES FROM ({low}) TO ({high})")
+    execute(round.dsn, f"INSERT INTO a SELECT i, 1, i FROM generate_series(0, {parts * rows - 1}) i; ANALYZE a")
+    execute(
+        round.dsn,
+        f"CREATE PUBLICATION pub FOR TABLE a WHERE ({filters}), finish WITH (publish_via_partition_root = true)",
+    )
+    round.start(
+        publication="pub",
+        manage_publication=False,
+        via_partition_root=True,
+        workers=2,
+        max_batch_bytes=4 * 1024 * 1024,
+    )
+    round.quiet()
+
+
+def takeover(round: Round) -> None:
+    """A second instance waits for the slot, and goes on when the first is stopped at any moment."""
+    round.world.fill(2000)
+    first = round.start(0.02, snapshot_method=round.rng.choice(["pinned", "chunks"]), snapshot_chunk=100)
+    if round.rng.random() < 0.5:
+        round.reading()
+    else:
+        first.until(lambda: first.progress.state == "streaming")
+    with round.under([do.columns, do.vacuum], count=3):
+        round.start()
+        time.sleep(round.rng.uniform(0.1, 1.5))
+        round.world.rewinds += 1
+        round.stop(first)
+
+
+def another_reader(round: Round) -> None:
+    """Somebody else reads the slot and confirms, while the pipeline is stopped or waits: nothing is lost in silence."""
+    round.world.fill(300)
+    first = round.start()
+    first.until(lambda: first.progress.state == "streaming")
+    time.sleep(0.5)
+    round.stop(first)
+    round.world.refused = True
+    connect, psycopg_options = psycopg.connect(round.dsn, autocommit=True), "'proto_version', '1'"
+    started = round.rng.random() < 0.7
+    with connect as connection:
+        if started:
+            holder = _Reader(round.dsn, f"{do.PUBLICATION}")
+            round.start()
+            time.sleep(1.0)
+        connection.execute("INSERT INTO other (filler) SELECT 'unseen' FROM generate_series(1, 10)")
+        if started:
+            time.sleep(0.5)
+            holder.confirm_and_leave()
+        else:
+            query = f"SELECT count(*) FROM pg_logical_slot_get_binary_changes('pycdc_chaos', NULL, NULL, {psycopg_options}, 'publication_names', '{do.PUBLICATION}')"  # noqa: E501, S608
+            connection.execute(query.encode())
+            round.start()
+    round.quiet()
+
+
+class _Reader:
+    """Somebody who reads the slot by the protocol."""
+
+    def __init__(self, dsn: str, publication: str) -> None:
+        self._dsn = dsn
+        self._connection = psycopg.connect(dsn, autocommit=True, replication="database")  # type: ignore[arg-type]
+        options = f"(proto_version '1', publication_names '{publication}')"
+        self._connection.pgconn.exec_(f"START_REPLICATION SLOT pycdc_chaos LOGICAL 0/0 {options}".encode())
+
+    def confirm_and_leave(self) -> None:
+        end = execute(self._dsn, "SELECT pg_current_wal_flush_lsn() - '0/0'::pg_lsn")[0][0]
+        message = b"r" + int(end).to_bytes(8, "big") * 3 + (0).to_bytes(8, "big") + b"\0"
+        pg = self._connection.pgconn
+        wait_for(lambda: pg.put_copy_data(message) == 1)
+        pg.flush()
+        confirmed = "SELECT confirmed_flush_lsn - '0/0'::pg_lsn FROM pg_replication_slots"
+        wait_for(lambda: max(row[0] for row in execute(self._dsn, confirmed)) >= end)
+        self._connection.close()
+
+
+def partitions_gone_before_they_are_read(round: Round) -> None:
+    """Rows of a partition that is detached before the pipeline, which names the root only, reads them."""
+    round.world.fill(300)
+    first = round.start(tables=["public.root", "public.finish"])
+    first.until(lambda: first.progress.state == "streaming")
+    time.sleep(0.3)
+    round.stop(first)
+    execute(round.dsn, "INSERT INTO root (filler, part) SELECT 'late', i % 3 FROM generate_series(1, 9) i")
+    execute(round.dsn, "ALTER TABLE root DETACH PARTITION root_1")
+    for name in ("keyed", "other", "keyless"):
+        execute(round.dsn, f"DROP TABLE {name}")
+    round.start()
+    round.quiet()
+
+
+def commits_that_wait_for_a_standby(round: Round) -> None:
+    """What is delivered before any snapshot sees it; then a reconnect, then chunks."""
+    round.world.fill(300)
+    instance = round.start()
+    instance.until(lambda: instance.progress.state == "streaming")
+    round.server.configure(synchronous_standby_names="nobody")
+    try:
+        number = execute(round.dsn, "SELECT min(id) FROM keyed")[0][0]
+        with Writers(round.world, 1, 0), psycopg.connect(round.dsn, autocommit=True) as connection:
+            connection.execute("SET application_name = 'waits'")
+            pid = connection.info.backend_pid
+            connection.pgconn.send_query(f"UPDATE keyed SET v = v + 1 WHERE id = {number}".encode())
+            instance.until(lambda: any(e.id == number and e.op == "u" for e in round.topic.events))
+            time.sleep(0.3)
+            if round.rng.random() < 0.5:
+                round.world.rewinds += 1
+                round.stop(instance)
+                instance = round.start()
+            else:
+                round.world.rewinds += 1
+                execute(round.dsn, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots")
+                instance.until(lambda: instance.progress.reconnects > 0)
+            instance.until(lambda: instance.progress.state == "streaming")
+            round.world.repeats["keyed"] += 1
+            _ask_for_snapshot(round)
+            time.sleep(1.5)
+            assert pid
+            round.server.configure(synchronous_standby_names="")
+            while connection.pgconn.is_busy():
+                connection.pgconn.consume_input()
+                time.sleep(0.02)
+    finally:
+        round.server.configure(synchronous_standby_names="")
+    time.sleep(0.5)
+    round.quiet()
+
+
+def _ask_for_snapshot(round: Round) -> None:
+    from pycdc.connectors.postgres.signals import Signal, send
+
+    config = config_for(round.dsn)
+    send(config.capture.dsn.get_secret_value(), config.slot, [Signal("snapshot", ("public.keyed",))])
+
+
+def stops_behind_locks(round: Round) -> None:
+    """Whatever the first start waits for, a stop is obeyed; and what it waited for goes on."""
+    round.world.fill(300)
+    held = round.rng.choice(
+        [
+            "LOCK TABLE keyed IN SHARE UPDATE EXCLUSIVE MODE",
+            "LOCK TABLE keyed IN ACCESS EXCLUSIVE MODE",
+            "INSERT INTO other DEFAULT VALUES",
+        ]
+    )
+    with psycopg.connect(round.dsn) as other:
+        other.execute(held.encode())
+        waiting = round.start(snapshot_method=round.rng.choice(["pinned", "chunks"]))
+        time.sleep(round.rng.uniform(0.5, 3.0))
+        round.stop(waiting)
+        if waiting.error is not None:
+            round.wrong.append(f"ended: {waiting.error!r}")
+    round.start()
+    round.quiet()
+
+
+KINDS: list[Callable[[Round], None]] = [
+    many_in_one_range,
+    first_snapshot_of_workers,
+    chunks_under_migrations,
+    first_snapshot,
+    chunks_of_tables_that_go,
+    chunks,
+    takeover,
+    partitions_gone_before_they_are_read,
+    another_reader,
+    commits_that_wait_for_a_standby,
+    reconnects,
+    publication,
+    stops_behind_locks,
+]
