@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import pickle
 import threading
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
 from pycdc.config import Config, KafkaSink, Registry
 from pycdc.connectors.postgres.facts import CopySource
-from pycdc.connectors.postgres.snapshot import SnapshotReader
+from pycdc.connectors.postgres.physical import Range
+from pycdc.connectors.postgres.snapshot import Held, SnapshotReader
 from pycdc.connectors.postgres.workers import Chunk, Group, Task, packed
+from pycdc.connectors.postgres.yielding import mark_of
 from pycdc.model import Batch, Op, Run, Table, Transaction
 from pycdc.observability.progress import Progress
 from pycdc.rows.images import Images
@@ -37,12 +40,14 @@ _INDEX: Final = 1 << 12
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that a worker must know of a table. `keeps`: its connection is its own until it ends with the snapshot."""
+    """All that a worker must know of a table, which is still like `held`. `keeps`: its connection is its own until it
+    ends with the snapshot."""
 
     config: Config
     database: str
     table: Table
     source: CopySource
+    held: Held
     moment: Transaction
     ids: Ids
     keeps: bool
@@ -56,13 +61,14 @@ class Planner:
         self._schema_id = schema_id
         self._keeps = keeps
 
-    def __call__(self, table: Table, source: CopySource, moment: Transaction, database: str) -> bytes:
+    def __call__(self, table: Table, source: CopySource, held: Held, moment: Transaction, database: str) -> bytes:
         config, ids = self._config, Ids()
         if isinstance(_form(config, ids), AvroForm):
             reshaped = _transforms(config, Progress()).table(table) if config.transforms else table
             form = AvroForm(_noting(self._schema_id, ids))
             Serializer(config, database, form, lambda table, column: None).prepare(reshaped)
-        plan = Plan(config, database, replace(table, images=None, relabelled=None), source, moment, ids, self._keeps)
+        bare = replace(table, images=None, relabelled=None)
+        plan = Plan(config, database, bare, source, held, moment, ids, self._keeps)
         return pickle.dumps(plan, pickle.HIGHEST_PROTOCOL)
 
 
@@ -80,35 +86,55 @@ def _transforms(config: Config, progress: Progress) -> Any:
 
 
 def read(task: Task) -> Chunk:
-    """The records of a range; see `Chunk`. Raises PycdcError."""
+    """The records of a range, or of as much of its beginning as a worker may return; see `Chunk`.
+
+    Raises PycdcError, Rewritten.
+    """
     rows = _rows(task.plan, threading.get_ident())
+    part = task.range
+    while True:
+        try:
+            with _reader(rows, task.snapshot) as reader:
+                return rows.chunk(reader, part)
+        except _TooMuch as much:
+            part = much.beginning
+
+
+class _TooMuch(Exception):
+    """More than a worker may return; its `beginning` may be less."""
+
+    def __init__(self, beginning: Range) -> None:
+        self.beginning = beginning
+
+
+@contextmanager
+def _reader(rows: _Rows, snapshot: str) -> Iterator[SnapshotReader]:
+    """In a transaction of its own."""
     if not rows.plan.keeps:
-        with closing(rows.reader(task.snapshot)) as reader:
-            return rows.chunk(reader, task)
-    reader = _kept(rows, task.snapshot)
+        with closing(rows.reader(snapshot)) as reader:
+            yield reader
+        return
+    reader = _kept(rows, snapshot)
     try:
-        chunk = rows.chunk(reader, task)
+        yield reader
+        reader.end()
     except BaseException:
         _let_go()
         raise
-    if chunk.done:
-        reader.end()
-    else:
-        _let_go()
-    return chunk
 
 
-_KEPT: dict[str, SnapshotReader] = {}
-"""The connection of a process that reads one snapshot, by its DSN."""
+_KEPT: dict[tuple[str, str], SnapshotReader] = {}
+"""The connection of a process that reads one snapshot, by its DSN and that."""
 
 
 def _kept(rows: _Rows, snapshot: str) -> SnapshotReader:
-    reader = _KEPT.get(rows.dsn)
+    reader = _KEPT.get((rows.dsn, snapshot))
     if reader is None:
-        reader = _KEPT[rows.dsn] = rows.reader(snapshot)
+        _let_go()
+        reader = _KEPT[rows.dsn, snapshot] = rows.reader(snapshot)
         return reader
     try:
-        reader.begin(snapshot)
+        reader.begin()
     except BaseException:
         _let_go()
         raise
@@ -139,23 +165,25 @@ class _Rows:
         self._serializer = Serializer(config, plan.database, _form(config, plan.ids), self._progress.became_null)
 
     def reader(self, snapshot: str) -> SnapshotReader:
-        raw_text = self.plan.config.values.encoding_errors == "replace"
-        return SnapshotReader(self.dsn, snapshot, raw_text=raw_text)
+        config = self.plan.config
+        raw_text = config.values.encoding_errors == "replace"
+        return SnapshotReader(self.dsn, snapshot, mark=mark_of(config.slot), raw_text=raw_text)
 
-    def chunk(self, reader: SnapshotReader, task: Task) -> Chunk:
-        """Until the range's end, or until it is enough."""
+    def chunk(self, reader: SnapshotReader, part: Range) -> Chunk:
+        """All of a part. Raises _TooMuch where it can be cut."""
         progress, limit = self._progress, self.plan.config.capture.max_batch_bytes
         progress.nulled, progress.dead_letters = {}, {}
+        reader.hold(self.plan.source, self.plan.held)
         head: bytes | None = None
         tail: bytes | None = None
         rows, size = 0, 0
         records: list[tuple[int, bytes]] = []
-        done = True
-        for lines in reader.lines(self.plan.source, task.range, max_rows=_ROWS, max_bytes=limit):
-            if size > limit:
-                done = False
-                break
-            first = task.range.first * _INDEX + task.range.skip + rows
+        for lines in reader.lines(self.plan.source, part, max_rows=_ROWS, max_bytes=limit):
+            if not lines:
+                continue
+            if size > limit and (halves := part.cut()) is not None:
+                raise _TooMuch(halves[0])
+            first = part.first * _INDEX + part.item + rows
             rows += len(lines)
             if head is None:
                 head = lines.pop(0)
@@ -166,7 +194,7 @@ class _Rows:
             if lines:
                 records.append((len(lines), packed(self._groups(lines, first))))
                 size += len(records[-1][1])
-        return Chunk(rows, head, tail, records, done, progress.nulled, progress.dead_letters)
+        return Chunk(rows, head, tail, records, part, progress.nulled, progress.dead_letters)
 
     def _groups(self, lines: list[bytes], first: int) -> list[Group]:
         batch = Batch([Run(Op.READ, self._table, self.plan.moment, first, lines, "true")], size=len(lines))

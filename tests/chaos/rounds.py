@@ -40,7 +40,7 @@ ANY_DDL: list[Step] = [
 
 
 @dataclass
-class Round:
+class Trial:
     """One database and one pipeline."""
 
     server: PostgresServer
@@ -113,9 +113,8 @@ class Round:
                 named = isinstance(error, PycdcError) and bool(error.hint) and self.world.refused
                 return [] if named else [f"ended: {type(error).__name__}: {error}"]
             number = execute(self.dsn, "INSERT INTO finish DEFAULT VALUES RETURNING id")[0][0]
-            came = deadline - time.monotonic()
             try:
-                self.instances[-1].until(lambda: any(e.id == number for e in reversed(self.topic.events)), came)
+                self._until_delivered(number, deadline - time.monotonic())
             except AssertionError:
                 return [f"nothing comes any more ({self.instances[-1].progress.state})"]
             stored = self.offsets.load()
@@ -125,6 +124,10 @@ class Round:
             time.sleep(0.3)
         return wrong
 
+    def _until_delivered(self, number: int, timeout: float) -> None:
+        events = self.topic.events
+        self.instances[-1].until(lambda: any(event.id == number for event in reversed(events)), timeout)
+
     def reading(self) -> None:
         """Wait until some rows of a table came, and not all."""
         self.instances[-1].until(lambda: len(self.topic.events) > 300)
@@ -133,136 +136,137 @@ class Round:
 # -- kinds of rounds
 
 
-def first_snapshot(round: Round) -> None:
+def first_snapshot(trial: Trial) -> None:
     """DDL while the first snapshot is read in ranges, by one, two or four."""
-    round.world.fill(4000)
-    workers = round.rng.choice([1, 2, 2, 4])
-    round.start(0.02, workers=workers, max_batch_bytes=round.rng.choice([16384, 65536, 262144]))
-    round.reading()
-    with round.under(ANY_DDL):
+    trial.world.fill(4000)
+    workers = trial.rng.choice([1, 2, 2, 4])
+    trial.start(0.02, workers=workers, max_batch_bytes=trial.rng.choice([16384, 65536, 262144]))
+    trial.reading()
+    with trial.under(ANY_DDL):
         pass
 
 
-def first_snapshot_of_workers(round: Round) -> None:
+def first_snapshot_of_workers(trial: Trial) -> None:
     """One small alteration after the other, of a table that several read."""
-    round.world.fill(6000)
-    round.start(0.02, workers=round.rng.choice([2, 4]), max_batch_bytes=65536)
-    round.reading()
-    with round.under([do.many_small_alterations], count=2):
+    trial.world.fill(6000)
+    trial.start(0.02, workers=trial.rng.choice([2, 4]), max_batch_bytes=65536)
+    trial.reading()
+    with trial.under([do.many_small_alterations], count=2):
         pass
 
 
-def chunks(round: Round) -> None:
+def chunks(trial: Trial) -> None:
     """DDL while tables are read in chunks."""
-    round.world.fill(6000)
-    round.start(0.002, snapshot_method="chunks", snapshot_chunk=round.rng.choice([30, 100]))
-    round.reading()
-    with round.under(ANY_DDL, count=8):
+    trial.world.fill(6000)
+    trial.start(0.002, snapshot_method="chunks", snapshot_chunk=trial.rng.choice([30, 100]))
+    trial.reading()
+    with trial.under(ANY_DDL, count=8):
         pass
 
 
-def chunks_under_migrations(round: Round) -> None:
+def chunks_under_migrations(trial: Trial) -> None:
     """Several tables altered in one transaction while they are read in chunks."""
-    round.world.fill(8000)
-    round.start(0.002, snapshot_method="chunks", snapshot_chunk=50)
-    round.reading()
-    with round.under([do.migration, do.many_small_alterations], count=5):
+    trial.world.fill(8000)
+    trial.start(0.002, snapshot_method="chunks", snapshot_chunk=50)
+    trial.reading()
+    with trial.under([do.migration, do.many_small_alterations], count=5):
         pass
 
 
-def chunks_of_tables_that_go(round: Round) -> None:
+def chunks_of_tables_that_go(trial: Trial) -> None:
     """DROP and RENAME take half a second, while the tables are read in chunks."""
-    round.world.fill(6000)
-    round.start(0.002, snapshot_method="chunks", snapshot_chunk=50)
-    round.reading()
-    with round.under([do.rename, do.drop], count=4):
+    trial.world.fill(6000)
+    trial.start(0.002, snapshot_method="chunks", snapshot_chunk=50)
+    trial.reading()
+    with trial.under([do.rename, do.drop], count=4):
         pass
 
 
-def reconnects(round: Round) -> None:
+def reconnects(trial: Trial) -> None:
     """Sessions of the pipeline are ended at any moment, snapshot and stream, under DDL."""
-    round.world.fill(3000)
-    method = round.rng.choice(["pinned", "chunks"])
-    round.start(0.01, workers=1, snapshot_method=method, snapshot_chunk=100, max_batch_bytes=65536)
-    with round.under(ANY_DDL, count=5, ending=4):
+    trial.world.fill(3000)
+    method = trial.rng.choice(["pinned", "chunks"])
+    trial.start(0.01, workers=1, snapshot_method=method, snapshot_chunk=100, max_batch_bytes=65536)
+    with trial.under(ANY_DDL, count=5, ending=4):
         pass
 
 
-def publication(round: Round) -> None:
+def publication(trial: Trial) -> None:
     """Tables go out of the publication and come back; or a part of them only."""
-    round.world.fill(2000)
-    round.start(0.005, snapshot_method="chunks", snapshot_chunk=100)
-    round.reading()
-    steps = [do.republish, do.columns] if round.rng.random() < 0.7 else [do.narrow]
-    with round.under(steps, count=3):
+    trial.world.fill(2000)
+    back = trial.rng.random() < 0.7
+    steps, drift = ([do.republish, do.columns], "resync") if back else ([do.narrow], "stop")
+    trial.start(0.005, snapshot_method="chunks", snapshot_chunk=100, publication_drift=drift)
+    trial.reading()
+    with trial.under(steps, count=3):
         pass
 
 
-def many_in_one_range(round: Round) -> None:
+def many_in_one_range(trial: Trial) -> None:
     """Ranges that hold more than a worker may return, of a partitioned table under a filter, which servers like to
     read by several processes; nobody disturbs."""
     parts, rows = 8, 6000
     filters = " AND ".join(f"(flags & {2**number + 1}) = 1" for number in range(1, 25))
-    execute(round.dsn, "CREATE TABLE finish (id int PRIMARY KEY, v int); CREATE SEQUENCE ids START 10000000")
-    execute(round.dsn, "ALTER TABLE finish ALTER id SET DEFAULT nextval('ids'), ALTER v SET DEFAULT 0")
-    execute(round.dsn, "CREATE TABLE a (id int, flags int, v int, PRIMARY KEY (id, flags)) PARTITION BY RANGE (id)")
+    execute(trial.dsn, "CREATE TABLE finish (id int PRIMARY KEY, v int); CREATE SEQUENCE ids START 10000000")
+    execute(trial.dsn, "ALTER TABLE finish ALTER id SET DEFAULT nextval('ids'), ALTER v SET DEFAULT 0")
+    execute(trial.dsn, "CREATE TABLE a (id int, flags int, v int, PRIMARY KEY (id, flags)) PARTITION BY RANGE (id)")
     for number in range(parts):
         low, high = number * rows, (number + 1) * rows
-        execute(round.dsn, f"CREATE TABLE a_{number} PARTITION OF a FOR VALUES FROM ({low}) TO ({high})")
-    execute(round.dsn, f"INSERT INTO a SELECT i, 1, i FROM generate_series(0, {parts * rows - 1}) i; ANALYZE a")
+        execute(trial.dsn, f"CREATE TABLE a_{number} PARTITION OF a FOR VALUES FROM ({low}) TO ({high})")
+    execute(trial.dsn, f"INSERT INTO a SELECT i, 1, i FROM generate_series(0, {parts * rows - 1}) i; ANALYZE a")
     execute(
-        round.dsn,
+        trial.dsn,
         f"CREATE PUBLICATION pub FOR TABLE a WHERE ({filters}), finish WITH (publish_via_partition_root = true)",
     )
-    round.start(
+    trial.start(
         publication="pub",
         manage_publication=False,
         via_partition_root=True,
         workers=2,
         max_batch_bytes=4 * 1024 * 1024,
     )
-    round.quiet()
+    trial.quiet()
 
 
-def takeover(round: Round) -> None:
+def takeover(trial: Trial) -> None:
     """A second instance waits for the slot, and goes on when the first is stopped at any moment."""
-    round.world.fill(2000)
-    first = round.start(0.02, snapshot_method=round.rng.choice(["pinned", "chunks"]), snapshot_chunk=100)
-    if round.rng.random() < 0.5:
-        round.reading()
+    trial.world.fill(2000)
+    first = trial.start(0.02, snapshot_method=trial.rng.choice(["pinned", "chunks"]), snapshot_chunk=100)
+    if trial.rng.random() < 0.5:
+        trial.reading()
     else:
         first.until(lambda: first.progress.state == "streaming")
-    with round.under([do.columns, do.vacuum], count=3):
-        round.start()
-        time.sleep(round.rng.uniform(0.1, 1.5))
-        round.world.rewinds += 1
-        round.stop(first)
+    with trial.under([do.columns, do.vacuum], count=3):
+        trial.start()
+        time.sleep(trial.rng.uniform(0.1, 1.5))
+        trial.world.rewinds += 1
+        trial.stop(first)
 
 
-def another_reader(round: Round) -> None:
+def another_reader(trial: Trial) -> None:
     """Somebody else reads the slot and confirms, while the pipeline is stopped or waits: nothing is lost in silence."""
-    round.world.fill(300)
-    first = round.start()
+    trial.world.fill(300)
+    first = trial.start()
     first.until(lambda: first.progress.state == "streaming")
     time.sleep(0.5)
-    round.stop(first)
-    round.world.refused = True
-    connect, psycopg_options = psycopg.connect(round.dsn, autocommit=True), "'proto_version', '1'"
-    started = round.rng.random() < 0.7
+    trial.stop(first)
+    trial.world.refused = True
+    connect, psycopg_options = psycopg.connect(trial.dsn, autocommit=True), "'proto_version', '1'"
+    started = trial.rng.random() < 0.7
     with connect as connection:
         if started:
-            holder = _Reader(round.dsn, f"{do.PUBLICATION}")
-            round.start()
+            holder = _Reader(trial.dsn, f"{do.PUBLICATION}")
+            trial.start()
             time.sleep(1.0)
         connection.execute("INSERT INTO other (filler) SELECT 'unseen' FROM generate_series(1, 10)")
         if started:
             time.sleep(0.5)
             holder.confirm_and_leave()
         else:
-            query = f"SELECT count(*) FROM pg_logical_slot_get_binary_changes('pycdc_chaos', NULL, NULL, {psycopg_options}, 'publication_names', '{do.PUBLICATION}')"  # noqa: E501, S608
+            query = f"SELECT count(*) FROM pg_logical_slot_get_binary_changes('pycdc_chaos', NULL, NULL, {psycopg_options}, 'publication_names', '{do.PUBLICATION}')"  # noqa: E501
             connection.execute(query.encode())
-            round.start()
-    round.quiet()
+            trial.start()
+    trial.quiet()
 
 
 class _Reader:
@@ -285,97 +289,99 @@ class _Reader:
         self._connection.close()
 
 
-def partitions_gone_before_they_are_read(round: Round) -> None:
+def partitions_gone_before_they_are_read(trial: Trial) -> None:
     """Rows of a partition that is detached before the pipeline, which names the root only, reads them."""
-    round.world.fill(300)
-    first = round.start(tables=["public.root", "public.finish"])
+    trial.world.fill(300)
+    first = trial.start(tables=["public.root", "public.finish"])
     first.until(lambda: first.progress.state == "streaming")
     time.sleep(0.3)
-    round.stop(first)
-    execute(round.dsn, "INSERT INTO root (filler, part) SELECT 'late', i % 3 FROM generate_series(1, 9) i")
-    execute(round.dsn, "ALTER TABLE root DETACH PARTITION root_1")
+    trial.stop(first)
+    execute(trial.dsn, "INSERT INTO root (filler, part) SELECT 'late', i % 3 FROM generate_series(1, 9) i")
+    execute(trial.dsn, "ALTER TABLE root DETACH PARTITION root_1")
     for name in ("keyed", "other", "keyless"):
-        execute(round.dsn, f"DROP TABLE {name}")
-    round.start()
-    round.quiet()
+        execute(trial.dsn, f"DROP TABLE {name}")
+    trial.start()
+    trial.quiet()
 
 
-def commits_that_wait_for_a_standby(round: Round) -> None:
+def commits_that_wait_for_a_standby(trial: Trial) -> None:
     """What is delivered before any snapshot sees it; then a reconnect, then chunks."""
-    round.world.fill(300)
-    instance = round.start()
+    trial.world.fill(300)
+    instance = trial.start()
     instance.until(lambda: instance.progress.state == "streaming")
-    round.server.configure(synchronous_standby_names="nobody")
+    trial.server.configure(synchronous_standby_names="nobody")
     try:
-        number = execute(round.dsn, "SELECT min(id) FROM keyed")[0][0]
-        with Writers(round.world, 1, 0), psycopg.connect(round.dsn, autocommit=True) as connection:
+        number = execute(trial.dsn, "SELECT min(id) FROM keyed")[0][0]
+        with Writers(trial.world, 1, 0), psycopg.connect(trial.dsn, autocommit=True) as connection:
             connection.execute("SET application_name = 'waits'")
             pid = connection.info.backend_pid
             connection.pgconn.send_query(f"UPDATE keyed SET v = v + 1 WHERE id = {number}".encode())
-            instance.until(lambda: any(e.id == number and e.op == "u" for e in round.topic.events))
+            instance.until(lambda: any(e.id == number and e.op == "u" for e in trial.topic.events))
             time.sleep(0.3)
-            if round.rng.random() < 0.5:
-                round.world.rewinds += 1
-                round.stop(instance)
-                instance = round.start()
+            if trial.rng.random() < 0.5:
+                trial.world.rewinds += 1
+                trial.stop(instance)
+                instance = trial.start()
             else:
-                round.world.rewinds += 1
-                execute(round.dsn, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots")
+                trial.world.rewinds += 1
+                execute(trial.dsn, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots")
                 instance.until(lambda: instance.progress.reconnects > 0)
             instance.until(lambda: instance.progress.state == "streaming")
-            round.world.repeats["keyed"] += 1
-            _ask_for_snapshot(round)
+            trial.world.repeats["keyed"] += 1
+            _ask_for_snapshot(trial)
             time.sleep(1.5)
             assert pid
-            round.server.configure(synchronous_standby_names="")
-            while connection.pgconn.is_busy():
-                connection.pgconn.consume_input()
-                time.sleep(0.02)
+            trial.server.configure(synchronous_standby_names="")
+            while connection.pgconn.get_result() is not None:
+                continue
     finally:
-        round.server.configure(synchronous_standby_names="")
+        trial.server.configure(synchronous_standby_names="")
     time.sleep(0.5)
-    round.quiet()
+    trial.quiet()
 
 
-def _ask_for_snapshot(round: Round) -> None:
+def _ask_for_snapshot(trial: Trial) -> None:
     from pycdc.connectors.postgres.signals import Signal, send
 
-    config = config_for(round.dsn)
+    config = config_for(trial.dsn)
     send(config.capture.dsn.get_secret_value(), config.slot, [Signal("snapshot", ("public.keyed",))])
 
 
-def stops_behind_locks(round: Round) -> None:
+def stops_behind_locks(trial: Trial) -> None:
     """Whatever the first start waits for, a stop is obeyed; and what it waited for goes on."""
-    round.world.fill(300)
-    held = round.rng.choice(
+    trial.world.fill(300)
+    held = trial.rng.choice(
         [
             "LOCK TABLE keyed IN SHARE UPDATE EXCLUSIVE MODE",
             "LOCK TABLE keyed IN ACCESS EXCLUSIVE MODE",
             "INSERT INTO other DEFAULT VALUES",
         ]
     )
-    with psycopg.connect(round.dsn) as other:
+    with psycopg.connect(trial.dsn) as other:
         other.execute(held.encode())
-        waiting = round.start(snapshot_method=round.rng.choice(["pinned", "chunks"]))
-        time.sleep(round.rng.uniform(0.5, 3.0))
-        round.stop(waiting)
+        waiting = trial.start(snapshot_method=trial.rng.choice(["pinned", "chunks"]))
+        time.sleep(trial.rng.uniform(0.5, 3.0))
+        trial.stop(waiting)
         if waiting.error is not None:
-            round.wrong.append(f"ended: {waiting.error!r}")
-    round.start()
-    round.quiet()
+            trial.wrong.append(f"ended: {waiting.error!r}")
+    trial.start()
+    trial.quiet()
 
 
-KINDS: list[Callable[[Round], None]] = [
+ACQUIRING: list[Callable[[Trial], None]] = [
+    takeover,
+    partitions_gone_before_they_are_read,
+    another_reader,
+    commits_that_wait_for_a_standby,
+]
+"""Rounds of positions and slots."""
+KINDS: list[Callable[[Trial], None]] = [
     many_in_one_range,
     first_snapshot_of_workers,
     chunks_under_migrations,
     first_snapshot,
     chunks_of_tables_that_go,
     chunks,
-    takeover,
-    partitions_gone_before_they_are_read,
-    another_reader,
-    commits_that_wait_for_a_standby,
     reconnects,
     publication,
     stops_behind_locks,

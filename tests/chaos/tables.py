@@ -59,7 +59,9 @@ class World:
         self.names = {name: name for name in ("keyed", "other", "keyless", "root", "root_0", "root_1", "root_2")}
         filler = "repeat('x', 100 + i % 300)"
         for name, share in (("keyed", 1.0), ("other", 0.1), ("keyless", 0.3)):
-            execute(self.dsn, f"INSERT INTO {name} (filler) SELECT {filler} FROM generate_series(1, {int(rows * share)}) i")
+            execute(
+                self.dsn, f"INSERT INTO {name} (filler) SELECT {filler} FROM generate_series(1, {int(rows * share)}) i"
+            )
         execute(
             self.dsn,
             f"INSERT INTO root (filler, part) SELECT {filler}, i % 3 FROM generate_series(1, {rows // 3}) i; ANALYZE",
@@ -96,7 +98,7 @@ def differences(world: World, rows: dict[int, int], events: list[Event]) -> list
 
 
 def doubled(world: World, events: list[Event]) -> list[str]:
-    """Records beyond what may be repeated: changes by rewinding only, rows that were read with their table's DDL too."""
+    """Records beyond what may be repeated: changes by rewinding only, rows that were read with DDL too."""
     counts = Counter(events)
     wrong = []
     for event, count in counts.items():

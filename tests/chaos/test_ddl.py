@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from tests.chaos.rounds import KINDS, Round
+from tests.chaos.rounds import KINDS, Trial
 from tests.fix_postgres import Fleet
 from tests.services import matrix
 from tests.services.availability import Unavailable
@@ -35,24 +35,24 @@ def fleet() -> Iterator[Fleet]:
 @pytest.mark.postgres
 @pytest.mark.parametrize("number", range(FIRST, FIRST + ROUNDS))
 def test_whatever_others_do_to_tables_every_row_is_delivered_and_nobody_waits(number: int, fleet: Fleet) -> None:
-    kind: Callable[[Round], None] = KINDS[number % len(KINDS)]
+    kind: Callable[[Trial], None] = KINDS[number % len(KINDS)]
     sources = [source for source in matrix.sources() if source.numbers[0] >= 15]
     if not sources:
         raise Unavailable("no Postgres from 15 on", excused=False)
     server = fleet.server(sources[(number // len(KINDS) + number) % len(sources)])
     dsn = server.create_database()
     rng = random.Random(f"{SEED} {number}")
-    round = Round(server, dsn, rng, processes=number % EVERY_WORKER_A_PROCESS == 0)
+    trial = Trial(server, dsn, rng, processes=number % EVERY_WORKER_A_PROCESS == 0)
     try:
-        kind(round)
-        told = "\n".join([*round.wrong, *round.world.done[-12:]])
-        assert not round.wrong, f"round {number} of seed {SEED}, {kind.__name__} on {server!r}:\n{told}"
+        kind(trial)
+        told = "\n".join([*trial.wrong, *trial.world.done[-12:]])
+        assert not trial.wrong, f"round {number} of seed {SEED}, {kind.__name__} on {server!r}:\n{told}"
     finally:
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
                 [psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]],
             )
-        for instance in round.instances:
+        for instance in trial.instances:
             instance.stop()
         server.drop_database(dsn)

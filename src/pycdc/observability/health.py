@@ -3,7 +3,8 @@
 Rules:
 
 - stopped: never healthy.
-- starting: healthy. All that it waits for (the slot, other sessions) has a time limit that ends in an error.
+- starting: healthy until it has waited for something (a lock, open transactions) for as long as the limit. All that
+  it waits for has a time limit of its own that ends in an error.
 - streaming: the server was heard within the limit (it sends keepalives when nothing happens), and the sink took a
   batch, or was not needed, within the limit.
 - snapshot, stopping, retrying: the sink rule alone; a server that is silent then is busy, or known to be away.
@@ -52,7 +53,8 @@ def _reasons(progress: Progress, state: str, limit: float, now: float) -> list[s
     if state == "stopped":
         return ["the pipeline has stopped" + (f": {progress.last_error}" if progress.last_error else "")]
     if state == "starting":
-        return []
+        waited = now - progress.waits_since if progress.waits_for else 0.0
+        return [f"has waited {waited:.0f} s for {progress.waits_for}"] if waited > limit else []
     out = []
     silent = now - progress.last_message
     if state == "streaming" and progress.last_message and silent > limit:

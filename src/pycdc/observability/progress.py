@@ -80,6 +80,7 @@ class Progress:
     last_delivery   monotonic time at which the sink last took a batch or was not needed
     slot_retained   bytes of WAL that the slot holds back, None where nobody measures it
     slot_state      the slot's wal_status (reserved, extended, unreserved, lost), None likewise
+    waits_for       what the start waits for at present, empty where it does not; `waits_since` is monotonic
     signals         that came, by channel (command, table, topic) and whether they were obeyed
     refused         tables whose schema the registry refuses at present, and how it differs from the one before
     parked_rows     records of such tables, by table, that went to the dead letters instead
@@ -123,6 +124,8 @@ class Progress:
     last_delivery: float = field(default_factory=time.monotonic)
     slot_retained: int | None = None
     slot_state: str | None = None
+    waits_for: str = ""
+    waits_since: float = 0.0
     applied: Counter[tuple[str, str]] = field(default_factory=Counter)
     retried: Counter[str] = field(default_factory=Counter)
     parked: Counter[str] = field(default_factory=Counter)
@@ -134,6 +137,12 @@ class Progress:
     applying: Durations = field(default_factory=Durations)
     committing: Durations = field(default_factory=Durations)
     laned: int = 0
+
+    def wait_for(self, what: str) -> None:
+        """Say what is waited for from now on; nothing, with an empty text."""
+        if what and not self.waits_for:
+            self.waits_since = time.monotonic()
+        self.waits_for = what
 
     def delivered(self, batch: Carried) -> None:
         """Count a batch that the sink took."""

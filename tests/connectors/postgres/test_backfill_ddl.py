@@ -122,14 +122,16 @@ def test_a_table_that_is_made_anew_under_its_name_is_read(database: str, pipelin
     assert rows(pipeline, "busy") == now(database)
 
 
-def test_a_table_that_gets_another_name_is_named_in_the_log_and_its_changes_go_on(
+def test_a_table_that_gets_another_name_is_read_to_its_end_under_it_and_the_log_says_so(
     database: str, pipeline: Pipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
     changed(pipeline, database, "ALTER TABLE busy RENAME TO moved")
+    assert rows(pipeline, "busy", "moved") == now(database, "moved")
     execute(database, "UPDATE moved SET v = 1")
     assert pipeline.run(write_last(database))
     assert rows(pipeline, "moved") == now(database, "moved")
-    assert [r for r in caplog.records if r.levelno == logging.WARNING and "is gone" in r.getMessage()]
+    renamed = [r for r in caplog.records if r.levelno == logging.WARNING and "has another name" in r.getMessage()]
+    assert [(r.__dict__["before"], r.__dict__["now"]) for r in renamed] == [("public.busy", "public.moved")]
 
 
 def test_a_table_without_a_key_cannot_be_altered_while_it_is_read(database: str) -> None:

@@ -22,7 +22,6 @@ from pycdc.config import Config
 from pycdc.connectors.postgres import pinned
 from pycdc.connectors.postgres import snapshot as reading_rows
 from pycdc.connectors.postgres.connector import PostgresConnector
-from pycdc.connectors.postgres.facts import TableRef
 from pycdc.connectors.postgres.physical import Heap
 from pycdc.connectors.postgres.workers import Task, Workers
 from pycdc.encoding import Planner, read
@@ -236,10 +235,11 @@ def test_a_table_without_blocks_of_rows_is_read_by_its_key(
     database: str, executor: Callable[[], Executor] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute(database, TABLES)
+    many = execute(database, "SELECT 'many'::regclass::oid::int8")[0][0]
     known = reading_rows.heap_of
 
-    def strange(connection: Any, ref: TableRef) -> Heap:
-        return replace(known(connection, ref), ordinary=ref.name != "many")
+    def strange(connection: Any, oid: int, *, parted: bool) -> Heap:
+        return replace(known(connection, oid, parted=parted), ordinary=oid != many)
 
     monkeypatch.setattr(reading_rows, "heap_of", strange)
     monkeypatch.setattr(pinned, "_PING", 0.0)

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from pycdc.connectors.postgres.session import Meaning, connect, translate
+from pycdc.connectors.postgres.session import Meaning, TableLocked, connect, translate
 from pycdc.errors import (
     ConnectionLost,
     ConversionError,
@@ -159,7 +159,7 @@ def test_a_silent_peer_is_noticed_by_default(database: str) -> None:
 
 
 @pytest.mark.parametrize("replication", [False, True])
-def test_timeouts_and_the_text_of_values_are_pinned(
+def test_the_text_of_values_is_pinned_and_a_stream_has_no_time_limit_of_statements(
     source: psycopg.Connection[Any], database: str, replication: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGDATESTYLE", "German")
@@ -169,9 +169,30 @@ def test_timeouts_and_the_text_of_values_are_pinned(
         for name, value in {
             "DateStyle": "ISO, DMY",  # German's order stays, which matters for input only
             "TimeZone": "UTC",
-            "statement_timeout": "0",
+            "statement_timeout": "0" if replication else "1s",
             "bytea_output": "hex",
             "search_path": "pg_catalog",
             "client_encoding": "UTF8",
         }.items():
             assert connection.execute(f"SHOW {name}".encode()).fetchone() == (value,)
+
+
+def test_a_statement_has_limits_unless_the_dba_set_shorter_ones(database: str) -> None:
+    def limits(options: str) -> list[str]:
+        with connect(f"{database} options='{options}'") as connection:
+            names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+            return [connection.execute(f"SHOW {name}".encode()).fetchone()[0] for name in names]  # type: ignore[index]
+
+    assert limits("") == ["1min", "500ms", "0"]
+    assert limits("-c statement_timeout=2h -c lock_timeout=1min") == ["1min", "500ms", "0"]
+    shorter = "-c statement_timeout=1500 -c lock_timeout=20ms -c idle_in_transaction_session_timeout=1h"
+    assert limits(shorter) == ["1500ms", "20ms", "1h"]
+
+
+def test_a_lock_that_somebody_has_is_not_waited_for(database: str) -> None:
+    with connect(database) as other, connect(database) as connection:
+        other.execute("CREATE TABLE public.t (id int)")
+        other.execute("BEGIN; LOCK TABLE public.t")
+        with pytest.raises(psycopg.errors.LockNotAvailable) as refused:
+            connection.execute("SELECT FROM public.t")
+        assert isinstance(translate(refused.value), TableLocked)

@@ -6,19 +6,22 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from itertools import chain, pairwise
 from typing import Any
 
 import pytest
 
-from pycdc.connectors.postgres.physical import Range
+from pycdc.connectors.postgres import workers
+from pycdc.connectors.postgres.physical import Range, Rewritten
+from pycdc.connectors.postgres.session import TableLocked
 from pycdc.connectors.postgres.workers import Chunk, Crew, Group, Task, Workers, packed, unpacked
 from pycdc.errors import ConnectionLost, ConversionError, EnvironmentNotReady, PycdcError
 
 COUNT = 3
 
 
-def chunk(rows: int = 1, *, done: bool = True) -> Chunk:
-    return Chunk(rows, b"", None, [], done)
+def chunk(task: Task, rows: int = 1) -> Chunk:
+    return Chunk(rows, b"", None, [], task.range)
 
 
 def jobs(count: int, end: bool = True) -> Iterator[tuple[str, Task | None]]:
@@ -48,7 +51,7 @@ def test_ranges_are_handed_on_in_order_whatever_is_read_first() -> None:
             assert later.wait(30)
         elif task.range.first == 2:
             later.set()
-        return chunk(task.range.first)
+        return chunk(task, task.range.first)
 
     results = collected(crew_of(read), jobs(9))
     assert [task and task.range.first for _, task, _ in results] == [*range(9), None]
@@ -65,7 +68,7 @@ def test_no_more_are_under_way_than_workers_can_take_twice() -> None:
 
     def read(task: Task) -> Chunk:
         assert free.wait(30)
-        return chunk()
+        return chunk(task)
 
     crew = crew_of(read)
     results = crew.results(made())
@@ -78,10 +81,51 @@ def test_no_more_are_under_way_than_workers_can_take_twice() -> None:
 
 def test_a_range_that_is_too_large_comes_in_parts_before_the_next() -> None:
     def read(task: Task) -> Chunk:
-        return chunk(10, done=task.range.first != 1 or task.range.skip == 20)
+        large = task.range.first == 1 and task.range.item < 20
+        part = Range(1, 1, task.range.item, task.range.item + 10) if large else task.range
+        return Chunk(10, b"", None, [], part)
 
     results = collected(crew_of(read), jobs(3, end=False))
-    assert [(task.range.first, task.range.skip) for _, task, _ in results] == [(0, 0), (1, 0), (1, 10), (1, 20), (2, 0)]
+    assert [(task.range.first, task.range.item) for _, task, _ in results] == [(0, 0), (1, 0), (1, 10), (1, 20), (2, 0)]
+
+
+def test_a_range_whose_table_is_locked_for_a_while_is_read_later_and_less_of_it_at_once() -> None:
+    tries = Counter[Range]()
+
+    def read(task: Task) -> Chunk:
+        tries[task.range] += 1
+        if task.range.first == 1 and tries[task.range] < 3 and sum(tries.values()) < 12:
+            raise TableLocked("somebody has it")
+        return chunk(task)
+
+    made = iter([("orders", Task(b"", "snapshot", Range(first, first + 8))) for first in (1, 9)])
+    ranges = [came.range for _, _, came in collected(crew_of(read), made)]
+    assert (ranges[0].first, ranges[-1].end) == (1, 17)
+    assert all((one.end, one.end_item) == (two.first, two.item) for one, two in pairwise(ranges))
+    assert len(ranges) > 2
+
+
+@pytest.mark.parametrize("error", [TableLocked("somebody has it"), Rewritten()])
+def test_of_a_table_that_is_locked_for_long_or_was_changed_no_more_is_read(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_PATIENCE", 0.0)
+
+    def read(task: Task) -> Chunk:
+        if task.range.first == 1:
+            raise error
+        return chunk(task)
+
+    others = [("items", Task(b"", "snapshot", Range(7, 8))), ("items", None)]
+    results = collected(crew_of(read), chain(jobs(4), others))
+    told = [(owner, task and task.range.first, came is error) for owner, task, came in results]
+    assert told == [
+        ("orders", 0, False),
+        ("orders", 1, True),
+        ("orders", None, False),
+        ("items", 7, False),
+        ("items", None, False),
+    ]
 
 
 @pytest.mark.parametrize("error", [ConnectionLost("gone"), BrokenExecutor("gone"), OSError("gone")])
@@ -92,7 +136,7 @@ def test_a_range_whose_worker_failed_is_read_again(error: Exception) -> None:
         tries[task.range.first] += 1
         if task.range.first % 4 == 1 and task.attempt < 2:
             raise error
-        return chunk(task.range.first)
+        return chunk(task, task.range.first)
 
     results = collected(crew_of(read), jobs(10, end=False))
     assert [read.rows for _, _, read in results] == list(range(10))
@@ -115,7 +159,7 @@ def test_what_fails_again_and_again_ends_it(error: Exception, raised: type[Pycdc
         counted[task.range.first] += 1
         if task.range.first == 2:
             raise error
-        return chunk()
+        return chunk(task)
 
     with pytest.raises(raised) as caught:
         collected(crew_of(read), jobs(3))
@@ -137,7 +181,7 @@ def test_a_range_that_the_executor_cancelled_is_read_again() -> None:
             future.set_running_or_notify_cancel()
             return future
 
-    results = collected(crew_of(lambda task: chunk(task.range.first), lambda: Cancelling(1)), jobs(4, end=False))
+    results = collected(crew_of(lambda task: chunk(task, task.range.first), lambda: Cancelling(1)), jobs(4, end=False))
     assert [read.rows for _, _, read in results] == list(range(4))
 
 
@@ -160,7 +204,7 @@ class Breaking(ThreadPoolExecutor):
 
 def test_an_executor_that_broke_is_replaced() -> None:
     Breaking.made = 0
-    results = collected(crew_of(lambda task: chunk(task.range.first), Breaking), jobs(6, end=False))
+    results = collected(crew_of(lambda task: chunk(task, task.range.first), Breaking), jobs(6, end=False))
     assert [read.rows for _, _, read in results] == list(range(6))
     assert Breaking.made == 3
 
@@ -172,7 +216,7 @@ def test_closing_does_not_wait_for_what_has_not_begun() -> None:
     def read(task: Task) -> Chunk:
         started.append(task.range.first)
         assert free.wait(30)
-        return chunk()
+        return chunk(task)
 
     executor = ThreadPoolExecutor(1)
     crew = crew_of(read, lambda: executor)

@@ -6,6 +6,7 @@ afterwards does not help.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,7 +31,9 @@ log = get_logger()
 
 _PATIENCE: Final = 5.0
 """Seconds that creating a slot may take before the transactions that it waits for are named."""
-_CANCEL_SECONDS: Final = 5.0
+_TURN: Final = 0.1
+"""Seconds until it is known that nobody wants the slot any more."""
+_CANCEL_SECONDS: Final = 3.0
 _FAILOVER_SINCE: Final = 170_000
 
 _BLOCKERS: Final = """
@@ -60,6 +63,17 @@ class CreatedSlot:
 
     name: str
     consistent_point: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A slot that is to be made, and how long that may take."""
+
+    name: str
+    failover: bool
+    timeout: float
+    on_wait: Callable[[list[Blocker]], None]
+    given_up: threading.Event
 
 
 class ExportedSnapshot:
@@ -185,10 +199,20 @@ class Admin:
             except psycopg.errors.UndefinedObject:
                 log.debug("slot was gone already", slot=name)
 
-    def create_slot(self, name: str, *, failover: bool = False, timeout: float = 300.0) -> CreatedSlot:
-        """Create the slot, waiting up to `timeout` seconds for the transactions that were open before."""
+    def create_slot(
+        self,
+        name: str,
+        *,
+        failover: bool = False,
+        timeout: float = 300.0,
+        on_wait: Callable[[list[Blocker]], None] | None = None,
+        given_up: threading.Event | None = None,
+    ) -> CreatedSlot:
+        """Create the slot, waiting up to `timeout` seconds for the transactions that were open before, or until
+        `given_up` is set. See `create_slot_with_snapshot`."""
+        wish = _Wish(name, failover, timeout, on_wait or _announce_once(name), given_up or threading.Event())
         with self._replication(name, failover) as connection:
-            return self._create(connection, name, export=False, failover=failover, timeout=timeout, on_wait=None)[0]
+            return self._create(connection, wish, export=False)[0]
 
     def create_slot_with_snapshot(
         self,
@@ -197,16 +221,17 @@ class Admin:
         failover: bool = False,
         timeout: float = 300.0,
         on_wait: Callable[[list[Blocker]], None] | None = None,
+        given_up: threading.Event | None = None,
     ) -> ExportedSnapshot:
         """Create the slot and keep the rows as they are at its consistent point.
 
         Creating waits for every transaction that is open; after 5 seconds and then each 5 seconds `on_wait` gets those
-        (without it they are logged once), and after `timeout` it gives up and leaves no slot behind.
+        (without it they are logged once), and after `timeout`, or when `given_up` is set, it gives up and leaves no
+        slot behind.
         """
+        wish = _Wish(name, failover, timeout, on_wait or _announce_once(name), given_up or threading.Event())
         with self._replication(name, failover) as connection:
-            slot, exported = self._create(
-                connection, name, export=True, failover=failover, timeout=timeout, on_wait=on_wait
-            )
+            slot, exported = self._create(connection, wish, export=True)
             try:
                 holder = connect(self._dsn)
                 try:
@@ -232,61 +257,53 @@ class Admin:
             holder.close()
             raise translate(error) from None
 
-    def _create(
-        self,
-        connection: Connection,
-        name: str,
-        *,
-        export: bool,
-        failover: bool,
-        timeout: float,
-        on_wait: Callable[[list[Blocker]], None] | None,
-    ) -> tuple[CreatedSlot, str]:
-        version = connection.info.server_version
-        if failover and version < _FAILOVER_SINCE:
+    def _create(self, connection: Connection, wish: _Wish, *, export: bool) -> tuple[CreatedSlot, str]:
+        version, name = connection.info.server_version, wish.name
+        if wish.failover and version < _FAILOVER_SINCE:
             raise EnvironmentNotReady(
                 f"failover slots need Postgres 17, and the server is {version // 10_000}", hint="remove `failover`"
             )
-        command = walsender.create_slot(name, version=version, export=export, failover=failover)
+        command = walsender.create_slot(name, version=version, export=export, failover=wish.failover)
         with ThreadPoolExecutor(1, thread_name_prefix="pycdc-create-slot") as executor:
             running = executor.submit(lambda: connection.execute(command.encode()).fetchone())
             try:
-                row = self._await(running, connection, name, timeout, on_wait or _announce_once(name))
+                row = self._await(running, connection, wish)
             finally:
                 if not running.done():
                     connection.cancel_safe(timeout=_CANCEL_SECONDS)
         return CreatedSlot(name, Lsn.parse(row[1])), row[2] or ""
 
-    def _await(
-        self,
-        running: Future[Any],
-        connection: Connection,
-        name: str,
-        timeout: float,
-        on_wait: Callable[[list[Blocker]], None],
-    ) -> Any:
-        deadline = time.monotonic() + timeout
+    def _await(self, running: Future[Any], connection: Connection, wish: _Wish) -> Any:
+        deadline, look = time.monotonic() + wish.timeout, time.monotonic() + _PATIENCE
+        blockers: list[Blocker] = []
         while True:
-            left = deadline - time.monotonic()
             try:
-                return running.result(min(_PATIENCE, max(left, 0.0)))
+                return running.result(min(_TURN, max(deadline - time.monotonic(), 0.0)))
             except NotDone:
-                blockers = self._blockers(connection.info.backend_pid)
+                now = time.monotonic()
             except psycopg.errors.DuplicateObject:
                 raise EnvironmentNotReady(
-                    f"slot {name} exists already", hint=f"choose another name, or drop it: {drop_slot_sql(name)}"
+                    f"slot {wish.name} exists already",
+                    hint=f"choose another name, or drop it: {drop_slot_sql(wish.name)}",
                 ) from None
-            if time.monotonic() < deadline:
-                on_wait(blockers)
-                continue
-            connection.cancel_safe(timeout=_CANCEL_SECONDS)
-            if running.exception() is None:
-                return running.result()
-            raise EnvironmentNotReady(
-                f"slot {name} could not be created within {timeout:g} s: it waits for {_named(blockers)}",
-                hint="end these transactions, or start again when they are done: "
-                + "; ".join(f"SELECT pg_terminate_backend({blocker.pid})" for blocker in blockers if blocker.pid),
-            )
+            if now >= min(look, deadline):
+                blockers, look = self._blockers(connection.info.backend_pid), now + _PATIENCE
+                wish.on_wait(blockers)
+            if now >= deadline or wish.given_up.is_set():
+                return self._cancelled(running, connection, wish, blockers)
+
+    def _cancelled(self, running: Future[Any], connection: Connection, wish: _Wish, blockers: list[Blocker]) -> Any:
+        """What was made in the last moment, if it was. Raises EnvironmentNotReady, ConnectionLost."""
+        connection.cancel_safe(timeout=_CANCEL_SECONDS)
+        if running.exception() is None:
+            return running.result()
+        if wish.given_up.is_set():
+            raise ConnectionLost(f"closed while slot {wish.name} was made")
+        raise EnvironmentNotReady(
+            f"slot {wish.name} could not be created within {wish.timeout:g} s: it waits for {_named(blockers)}",
+            hint="end these transactions, or start again when they are done: "
+            + "; ".join(f"SELECT pg_terminate_backend({blocker.pid})" for blocker in blockers if blocker.pid),
+        )
 
     def _blockers(self, pid: int) -> list[Blocker]:
         with connect(self._dsn) as connection:

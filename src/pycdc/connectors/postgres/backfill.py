@@ -7,7 +7,7 @@ whole by one transaction, while the stream waits: no key would tell where a row 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Final
 from uuid import uuid4
 
@@ -21,8 +21,10 @@ from pycdc.connectors.postgres.desk import Outcome, SignalDesk
 from pycdc.connectors.postgres.facts import CopySource, TableRef
 from pycdc.connectors.postgres.observation import older_writers
 from pycdc.connectors.postgres.relations import Relations
+from pycdc.connectors.postgres.session import TableLocked
 from pycdc.connectors.postgres.snapshot import Part
 from pycdc.connectors.postgres.window import Window
+from pycdc.connectors.postgres.yielding import Yielding
 from pycdc.errors import PycdcError
 from pycdc.model import Batch, Run, Transaction
 from pycdc.observability.logger import get_logger
@@ -36,6 +38,8 @@ _WAIT: Final = 0.5
 """Seconds between looks at transactions that are to end before a table is read."""
 _ROWS: Final = 4096
 """Rows in a batch."""
+_PATIENCE: Final = 5.0
+"""Seconds that a table's lock is tried for before the others are read first."""
 _BYTES: Final = 16 * 1024 * 1024
 """A chunk ends where it has that many, however few its rows are."""
 
@@ -66,12 +70,14 @@ class Backfill:
             config.values.encoding_errors == "replace",
             config.capture.max_batch_bytes,
         )
+        self._yielding = Yielding(config.capture.dsn.get_secret_value(), config.slot)
         self._window: Window | None = None
         self._source: CopySource | None = None
         self._whole_table_placed = False
         self._not_before = 0.0
         self._shown: dict[Reading, TableSnapshot] = {}
         self._awaited: set[Reading] = set()
+        self._locked: dict[Reading, float] = {}
         self.backlog = backlog
         self._show(list(backlog))
 
@@ -81,12 +87,13 @@ class Backfill:
         return self._window is not None
 
     def close(self) -> None:
+        self._yielding.close()
         self._reader.close()
 
     # -- reading the next chunk
 
-    def step(self, assembler: Assembler) -> None:
-        """Read the next chunk, where one is due and the stream is between two transactions."""
+    def step(self, assembler: Assembler) -> Iterator[None]:
+        """Read the next chunk, where one is due and the stream is between two transactions. Yields while it waits."""
         reading = self.backlog.current
         if reading is None or self._window is not None or not assembler.idle:
             return
@@ -100,11 +107,52 @@ class Backfill:
         if self._waits(reading, ref):
             self._not_before = time.monotonic() + _WAIT
             return
-        self._not_before = 0.0 if self._open(reading, ref, assembler) else time.monotonic() + _PAUSE
+        self._yielding.begin()
+        try:
+            opened = yield from self._open(reading, ref, assembler)
+        except TableLocked:
+            self._window = None
+            self._reader.end()
+            opened = False
+        self._not_before = 0.0
+        if opened:
+            self._locked.pop(reading, None)
+        else:
+            self._not_before = time.monotonic() + _PAUSE
+            self._stand_aside(reading)
+
+    def _stand_aside(self, reading: Reading) -> None:
+        """A table whose lock is not to be had for a while lets the others go first."""
+        now = time.monotonic()
+        since = self._locked.setdefault(reading, now)
+        if now - since >= _PATIENCE and reading in self.backlog:
+            log.warning("a table that is to be read is locked by somebody; the others go first", table=str(reading))
+            self._locked[reading] = now
+            self.backlog.postpone(reading)
 
     def _ref(self, reading: Reading) -> TableRef | None:
+        """The table, whatever its name is by now; one that is not captured under it counts as gone."""
         found = self._catalog.tables([str(reading)])
-        return next((ref for ref in found if (ref.schema, ref.name) == (reading.schema, reading.name)), None)
+        ref = next((ref for ref in found if (ref.schema, ref.name) == (reading.schema, reading.name)), None)
+        if reading.oid is not None and (ref is None or ref.oid != reading.oid):
+            ref = self._renamed(reading, reading.oid, ref)
+        if ref is not None:
+            self.backlog.identify(reading, ref.oid, ref.schema, ref.name)
+        return ref
+
+    def _renamed(self, reading: Reading, oid: int, namesake: TableRef | None) -> TableRef | None:
+        source = self._config.capture
+        ref = self._catalog.named(oid, source.tables, source.exclude_tables)
+        if ref is None:
+            return namesake
+        log.warning("a table has another name, and is read on under it", before=str(reading), now=str(ref))
+        if namesake is not None:
+            # Somebody made another table under the name that was to be read.
+            same = Reading(reading.schema, reading.name, where=reading.where, request=reading.request)
+            same.oid = namesake.oid
+            self.backlog.add([same])
+            self._show([same])
+        return ref
 
     def _waits(self, reading: Reading, ref: TableRef) -> bool:
         """Whether a transaction wrote to the table before it was published, and goes on: the stream does not have all
@@ -123,7 +171,7 @@ class Backfill:
         self.backlog.postpone(reading)
         return True
 
-    def _open(self, reading: Reading, ref: TableRef, assembler: Assembler) -> bool:
+    def _open(self, reading: Reading, ref: TableRef, assembler: Assembler) -> Generator[None, None, bool]:
         visibility = self._reader.begin(ref)
         if visibility is None:
             return False
@@ -152,7 +200,9 @@ class Backfill:
         self._whole_table_placed = False
         if source.keyset is not None:
             try:
-                self._read_chunk(self._window, source)
+                yield from self._read_chunk(self._window, source)
+            except TableLocked:
+                raise
             except PycdcError as error:
                 self._window = None
                 self._give_up(reading, error)
@@ -175,11 +225,11 @@ class Backfill:
         self._reader.end()
         self._finish(reading)
 
-    def _read_chunk(self, window: Window, source: CopySource) -> None:
+    def _read_chunk(self, window: Window, source: CopySource) -> Iterator[None]:
         reading = window.reading
         # One more than is delivered tells whether there are more.
         part = Part(reading.after, self._rows + 1, reading.where, reading.delivered)
-        lines, cut = some(self._reader.lines(source, part), _BYTES)
+        lines, cut = yield from some(self._reader.lines(source, part), _BYTES)
         self._reader.end()
         window.last = not cut and len(lines) <= self._rows
         window.lines[:] = lines = lines[: self._rows]
@@ -240,7 +290,7 @@ class Backfill:
         elif source.keyset is None:
             if not self._whole_table_placed:
                 yield from self._whole_table(window, runs)
-            if reading in self.backlog:
+            if reading in self.backlog and self._whole_table_placed:
                 self._finish(reading)
         else:
             yield from self._rest(window, runs)
@@ -257,10 +307,15 @@ class Backfill:
         assert source is not None
         held: list[bytes] = []
         try:
-            for lines in self._reader.lines(source, Part(where=window.reading.where)):
+            for lines in filter(None, self._reader.lines(source, Part(where=window.reading.where))):
                 if held:
                     yield from self._batches(window, held, runs, ends=None)
                 held = lines
+        except TableLocked:
+            log.warning("a table without a key is read again, because somebody wants it", table=str(window.reading))
+            self._window = None
+            self._reader.end()
+            return
         except PycdcError as error:
             self._give_up(window.reading, error)
         self._reader.end()
@@ -315,6 +370,9 @@ class Backfill:
 
     def _finish(self, reading: Reading) -> None:
         self.backlog.finish(reading)
+        if not len(self.backlog):
+            self._yielding.close()
+            self._reader.close()
         shown = self._shown.pop(reading, None)
         if shown is not None:
             shown.finished = True

@@ -28,7 +28,8 @@ class Reading:
 
     `rows` were delivered so far. `request` is the id of the signal that asked. `since` is the transaction before which
     the table was not published: what older ones wrote to it must have ended before it is read. `by` names the table's
-    identity and the order that `after` is a place in; None where nobody noted it.
+    identity and the order that `after` is a place in, `oid` is the table's, whatever its name is by then; None where
+    nobody noted it.
     """
 
     schema: str
@@ -40,6 +41,7 @@ class Reading:
     since: int | None = None
     by: str | None = None
     delivered: Delivered | None = None
+    oid: int | None = None
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -120,6 +122,13 @@ class Backlog:
         reading.delivered = delivered
         self.advance(reading, reading.after, rows)
 
+    def identify(self, reading: Reading, oid: int, schema: str, name: str) -> None:
+        """Say which table it is, and what its name is now."""
+        if (reading.oid, reading.schema, reading.name) != (oid, schema, name):
+            reading.oid, reading.schema, reading.name = oid, schema, name
+            self._documents[reading] = _document(reading)
+            self._changed()
+
     def restart(self, reading: Reading) -> None:
         """Read the table from its beginning: what was delivered of it says nothing of the rest."""
         reading.after, reading.delivered, reading.rows = None, None, 0
@@ -161,6 +170,8 @@ def _document(reading: Reading) -> dict[str, Any]:
         document["request"] = reading.request
     if reading.since is not None:
         document["since"] = reading.since
+    if reading.oid is not None:
+        document["oid"] = reading.oid
     return document
 
 
@@ -177,4 +188,5 @@ def _reading(document: Mapping[str, Any]) -> Reading:
         document.get("since"),
         document.get("by"),
         None if delivered is None else Delivered(**delivered),
+        document.get("oid"),
     )

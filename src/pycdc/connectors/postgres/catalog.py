@@ -92,6 +92,18 @@ WITH listed AS (
 SELECT oid::int8 AS oid FROM listed UNION SELECT t.relid::oid::int8 FROM listed, pg_partition_tree(listed.oid) t
 """
 
+_FILTERS_SINCE: Final = 150_000
+_LISTED: Final = """
+SELECT (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
+         WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[])) AS columns,
+       pg_get_expr(r.prqual, r.prrelid) AS row_filter
+  FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid
+ WHERE p.pubname = %(name)s AND r.prrelid = %(oid)s::int8::oid AND NOT EXISTS (
+       SELECT FROM pg_publication_namespace n WHERE n.pnpubid = p.oid AND n.pnnspid = c.relnamespace)
+"""
+"""What the view pg_publication_tables tells of one table, without locking all others. Where its schema is published
+too, all of the table is."""
+
 _LAG: Final = """
 SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text AS current,
        s.confirmed_flush_lsn::text AS confirmed, s.restart_lsn::text AS restart,
@@ -204,6 +216,10 @@ class Catalog:
         rows = self._rows(_TABLES, patterns=[*map(like, patterns)], exclude=[*map(like, exclude)])
         return [TableRef(**row) for row in rows if spares_own(patterns, row["schema"], row["name"])]
 
+    def named(self, oid: int, patterns: Sequence[str], exclude: Sequence[str] = ()) -> TableRef | None:
+        """The table of this OID, if its name of now matches."""
+        return next((ref for ref in self.tables(patterns, exclude) if ref.oid == oid), None)
+
     def partition_root(self, oid: int) -> tuple[str, str] | None:
         """Schema and name of the topmost table that this one is a partition of."""
         row = self._row(_ROOT, oid=oid)
@@ -228,9 +244,9 @@ class Catalog:
         if facts is None:
             return None
         published = PublishedTable(facts.schema, facts.name)
-        if publication is not None:
-            listed = self.publication_tables(publication)
-            published = next((t for t in listed if (t.schema, t.name) == (facts.schema, facts.name)), published)
+        if publication is not None and self.version >= _FILTERS_SINCE:
+            rows = self._rows(_LISTED, name=publication, oid=oid)
+            published = PublishedTable(facts.schema, facts.name, **rows[0]) if rows else published
         wanted = facts.columns if published.columns is None else set(published.columns)
         names = tuple(
             name for name, column in facts.columns.items() if name in wanted and (generated or not column.generated)

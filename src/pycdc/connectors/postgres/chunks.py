@@ -3,6 +3,8 @@
 The order matters. The table is locked against DDL first, because a table that is rewritten or truncated looks empty to
 a snapshot taken before. Then the snapshot is taken, and at once the mark is written: every transaction that the
 snapshot sees has its commit before the mark, and few that it does not see have. Then the rows are read.
+
+While the lock is held, nothing is asked that waits for a lock of another table: whoever has that may want this one.
 """
 
 from __future__ import annotations
@@ -17,14 +19,23 @@ from psycopg import sql
 
 from pycdc.connectors.postgres import signals
 from pycdc.connectors.postgres.facts import CopySource, TableRef
+from pycdc.connectors.postgres.identifiers import quoted
 from pycdc.connectors.postgres.physical import Delivered, heap_of
-from pycdc.connectors.postgres.session import Connection, connect, leave_text_raw, translate
+from pycdc.connectors.postgres.session import (
+    READING_SECONDS,
+    Connection,
+    Meaning,
+    TableLocked,
+    connect,
+    leave_text_raw,
+    translate,
+)
 from pycdc.connectors.postgres.snapshot import READING, Part, copied_lines, copy_command
 from pycdc.connectors.postgres.visibility import Visibility
+from pycdc.connectors.postgres.yielding import mark_of, marking
 from pycdc.model import Lsn
 
-_LOCK_SECONDS: Final = 1
-"""Somebody who waits for a table's exclusive lock keeps all others waiting: then the chunk is read later."""
+_ENDED: Final = {"57P01": Meaning(TableLocked, "", "the session that read a table was ended")}
 _LINES: Final = 4096
 Lines = Generator[list[bytes], None, None]
 
@@ -41,28 +52,35 @@ class ChunkReader:
     _writer: Connection | None = None
 
     def begin(self, ref: TableRef) -> Visibility | None:
-        """Begin a transaction that sees the rows of a table as they are now; None where its lock cannot be had."""
+        """Begin a transaction that sees the rows of a table as they are now; None where its lock cannot be had, or the
+        table has another name by now."""
         try:
             reader = self._reader = self._reader or self._open_reader()
             reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            only = sql.SQL("" if ref.kind == "p" else "ONLY ")
-            reader.execute(
-                sql.SQL("LOCK TABLE {}{} IN ACCESS SHARE MODE").format(only, sql.Identifier(ref.schema, ref.name))
+            # With some of its partitions' locks nobody may wait for the others: whoever has those may want these.
+            lock = (
+                "LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT"
+                if ref.kind == "p"
+                else "LOCK TABLE ONLY {} IN ACCESS SHARE MODE"
             )
-            row = reader.execute("SELECT pg_current_snapshot()::text").fetchone()
-        except psycopg.errors.LockNotAvailable:
+            reader.execute(sql.SQL(lock).format(sql.Identifier(ref.schema, ref.name)))
+            query = f"SELECT pg_current_snapshot()::text, to_regclass(%s)::oid::int8, {marking(mark_of(self.slot))}"
+            row = reader.execute(query.encode(), (quoted(ref.schema, ref.name),)).fetchone()
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
             self.end()
             return None
         except psycopg.Error as error:
-            raise translate(error, READING) from None
+            raise translate(error, READING | _ENDED) from None
         assert row is not None
+        if row[1] != ref.oid:
+            self.end()
+            return None
         # A connection that leaves text raw returns bytes.
         return Visibility.parse(row[0] if isinstance(row[0], str) else bytes(row[0]).decode())
 
     def _open_reader(self) -> Connection:
-        connection = connect(self.dsn)
+        connection = connect(self.dsn, seconds=READING_SECONDS)
         connection.execute("SET row_security = off")
-        connection.execute(f"SET lock_timeout = '{_LOCK_SECONDS}s'".encode())
         if self.raw_text:
             leave_text_raw(connection)
         return connection
@@ -71,9 +89,9 @@ class ChunkReader:
         """Whether the table has the files that `delivered` speaks of. The transaction begun keeps it so."""
         assert self._reader is not None
         try:
-            return heap_of(self._reader, ref).files == delivered.files
+            return heap_of(self._reader, ref.oid, parted=ref.kind == "p").files == delivered.files
         except psycopg.Error as error:
-            raise translate(error, READING) from None
+            raise translate(error, READING | _ENDED) from None
 
     def mark(self, chunk: str) -> Lsn:
         """Write the mark of a chunk into the WAL; return its place."""
@@ -86,7 +104,10 @@ class ChunkReader:
             raise translate(error) from None
 
     def lines(self, source: CopySource, part: Part) -> Lines:
-        """The rows of the transaction begun. Leaving early costs the connection."""
+        """The rows of the transaction begun; none, where the server takes its time. Leaving early costs the connection.
+
+        Raises TableLocked where somebody else wants the table.
+        """
         reader = self._reader
         assert reader is not None
         complete = False
@@ -95,7 +116,7 @@ class ChunkReader:
             yield from copied_lines(reader, command, _LINES, self.max_bytes)
             complete = True
         except psycopg.Error as error:
-            raise translate(error, READING) from None
+            raise translate(error, READING | _ENDED) from None
         finally:
             if not complete:
                 self._close_reader()
@@ -123,11 +144,13 @@ class ChunkReader:
                 writer.close()
 
 
-def some(chunks: Lines, max_bytes: int) -> tuple[list[bytes], bool]:
-    """Lines up to about `max_bytes`, and whether there may be more."""
+def some(chunks: Lines, max_bytes: int) -> Generator[None, None, tuple[list[bytes], bool]]:
+    """Lines up to about `max_bytes`, and whether there may be more. Yields while there are none yet."""
     lines: list[bytes] = []
     size = 0
     for more in chunks:
+        if not more:
+            yield None
         lines += more
         size += sum(map(len, more))
         if size > max_bytes:

@@ -12,13 +12,15 @@ missing among the changes (`backfill`).
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from pycdc.config import Config
-from pycdc.connectors.postgres.admin import Admin
+from pycdc.connectors.postgres import waiting
+from pycdc.connectors.postgres.admin import Admin, Blocker
 from pycdc.connectors.postgres.assembler import Assembler
 from pycdc.connectors.postgres.backfill import Backfill
 from pycdc.connectors.postgres.backlog import RESYNC, Backlog, Reading
@@ -39,6 +41,8 @@ from pycdc.observability.progress import Progress
 from pycdc.patterns import matches_any, names_any, spares_own
 
 log = get_logger()
+
+T = TypeVar("T")
 
 _POLL = 0.1
 """Seconds without data after which the pipeline gets its turn."""
@@ -76,7 +80,7 @@ class PostgresConnector:
         """See `Connector.batches`. A transaction that was half yielded when the connection broke is yielded again."""
         tables = self._tables()
         decision = self._decide(start)
-        joined = self._take_in(start, decision)
+        joined = yield from self._take_in(start, decision)
         begin, last_commit = decision.lsn, NOWHERE if start is None else start.last_commit
         self._backlog = self._left_to_read(start, decision, tables)
         self._backlog.expect(joined, anew=(RESYNC,))
@@ -120,12 +124,11 @@ class PostgresConnector:
             )
         return tables
 
-    def _take_in(self, start: Checkpoint | None, decision: Decision) -> list[Reading]:
+    def _take_in(self, start: Checkpoint | None, decision: Decision) -> Generator[None, None, list[Reading]]:
         """Publish what is captured; return what joined since the checkpoint, whose rows are to be read."""
-        if start is None or decision.start is not Start.RESUME:
-            self._watch.first()
-            return []
-        return self._watch.resume(start.membership)
+        resumes = start is not None and decision.start is Start.RESUME
+        take_in = partial(self._watch.resume, start.membership) if start and resumes else self._watch.first
+        return (yield from waiting.for_locks(take_in, self._progress, "publish the tables"))
 
     def _decide(self, start: Checkpoint | None) -> Decision:
         """Compare what is stored with slot and server; `when_needed` turns a gap into a new beginning."""
@@ -156,9 +159,9 @@ class PostgresConnector:
         if decision.start is Start.ADOPT:
             begin = decision.lsn
         elif self._source.snapshot == "never" or self._source.snapshot_method == "chunks":
-            begin = self._admin.create_slot(self._config.slot, failover=self._source.failover).consistent_point
+            begin = (yield from self._made(self._admin.create_slot)).consistent_point
         else:
-            with self._admin.create_slot_with_snapshot(self._config.slot, failover=self._source.failover) as snapshot:
+            with (yield from self._made(self._admin.create_slot_with_snapshot)) as snapshot:
                 begin = snapshot.slot.consistent_point
                 pinned = self._pinned = PinnedSnapshot(
                     self._config, self._catalog, self._relations, self._progress, snapshot, self._workers
@@ -169,6 +172,20 @@ class PostgresConnector:
         yield Batch(position=Position(begin), urgent=True, snapshot=state, membership=members)
         return begin
 
+    def _made(self, make: Callable[..., T]) -> Generator[None, None, T]:
+        """A slot, which waits for transactions that are open."""
+
+        def tell(blockers: list[Blocker]) -> None:
+            if not self._progress.waits_for:
+                log.warning("creating the slot waits for open transactions", blockers=", ".join(map(str, blockers)))
+            self._progress.wait_for(f"transactions to end: {', '.join(map(str, blockers))}")
+
+        def made(given_up: threading.Event) -> T:
+            failover = self._source.failover
+            return make(self._config.slot, failover=failover, on_wait=tell, given_up=given_up)
+
+        return (yield from waiting.elsewhere(made, self._progress))
+
     def _left_to_read(self, start: Checkpoint | None, decision: Decision, tables: list[TableRef]) -> Backlog:
         """What is read while the stream goes on."""
         if start is not None and start.snapshot and decision.start is not Start.CREATE:
@@ -178,7 +195,7 @@ class PostgresConnector:
         chunks = decision.start is Start.CREATE and self._source.snapshot_method == "chunks"
         if self._source.snapshot == "never" or not (adopted or chunks):
             return Backlog()
-        return Backlog(Reading(ref.schema, ref.name) for ref in self._read_once(tables))
+        return Backlog(Reading(ref.schema, ref.name, oid=ref.oid) for ref in self._read_once(tables))
 
     def _read_once(self, tables: list[TableRef]) -> list[TableRef]:
         """Partitions under the names that the stream will use for them."""
@@ -192,7 +209,8 @@ class PostgresConnector:
         """The captured tables that a signal names. A partitioned table is meant by its name and by its partitions'."""
         captured = self._read_once(self._catalog.tables(self._source.tables, self._source.exclude_tables))
         named = {ref.oid for ref in self._catalog.tables(signal.tables)} if signal.tables else set()
-        return [Reading(r.schema, r.name, where=signal.where, request=signal.id) for r in captured if r.oid in named]
+        where, request = signal.where, signal.id
+        return [Reading(r.schema, r.name, where=where, request=request, oid=r.oid) for r in captured if r.oid in named]
 
     # Stream.
 
@@ -230,7 +248,7 @@ class PostgresConnector:
         )
         self._progress.state = "streaming"
         while True:
-            backfill.step(assembler)
+            yield from backfill.step(assembler)
             batch = self._read(stream, assembler, position)
             if batch.position is not None:
                 position = batch.position.lsn

@@ -3,6 +3,9 @@
 Tables are read in physical order, range of blocks after range, by this process or by workers. What was delivered is
 known at each range's beginning, so that a snapshot that is interrupted can leave it out. The rest is then read in
 chunks (`backfill`): the exported snapshot ended with its session.
+
+No table is locked between two ranges. One that was changed in between, so that the snapshot does not see it any more,
+and one that somebody keeps locked, are read in chunks too, without what was delivered of them.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,10 +24,12 @@ from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import CopySource, TableRef
 from pycdc.connectors.postgres.keyset import Key
 from pycdc.connectors.postgres.markers import SnapshotMarkers
-from pycdc.connectors.postgres.physical import Delivered, Heap, Range
+from pycdc.connectors.postgres.physical import Delivered, Heap, Range, Rewritten
 from pycdc.connectors.postgres.relations import Relations
-from pycdc.connectors.postgres.snapshot import Part, Rewritten, SnapshotReader
+from pycdc.connectors.postgres.session import TableLocked
+from pycdc.connectors.postgres.snapshot import Held, Part, SnapshotReader
 from pycdc.connectors.postgres.workers import Chunk, Crew, Task, Workers, unpacked
+from pycdc.connectors.postgres.yielding import Yielding, mark_of
 from pycdc.errors import SchemaIncompatible
 from pycdc.model import NOWHERE, Batch, Encoded, Position, Run, Table, Transaction
 from pycdc.observability.logger import get_logger
@@ -35,28 +41,38 @@ _BLOCK: Final = 8192
 _LARGEST: Final = 4096
 """Blocks of a range, at most."""
 _PING: Final = 1.0
+_PAUSE: Final = 0.1
+"""Seconds until the next try where a table is locked."""
+_PATIENCE: Final = 5.0
+"""Seconds after which it is read in chunks, when all others are read; as many times _MORE where it has no key."""
+_MORE: Final = 12
 
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """A table that is being read. `reader` keeps it as it is. `blocks` is how many the next range has."""
+    """A table that is being read, which was `held` as it has to stay. `blocks` is how many the next range has. `left`:
+    it is read in another way."""
 
     table: Table
     source: CopySource
     reading: Reading
     progress: TableSnapshot
-    reader: SnapshotReader
-    heap: Heap
+    held: Held
     oldest: int
     blocks: int
     plan: bytes = field(default=b"", repr=False)
+    left: bool = False
 
     def __str__(self) -> str:
         return str(self.table)
 
+    @property
+    def heap(self) -> Heap:
+        return self.held.heap
+
     def ranges(self) -> Iterator[Range]:
         first = 0
-        while first < self.heap.blocks:
+        while first < self.heap.blocks and not self.left:
             end = min(first + self.blocks, self.heap.blocks)
             yield Range(first, end)
             first = end
@@ -89,7 +105,8 @@ class PinnedSnapshot:
         self._markers = SnapshotMarkers(self._moment)
         self._backlog = Backlog()
         self._batches = 0
-        self._open: list[_Open] = []
+        self._reader: SnapshotReader | None = None
+        self._yielding = Yielding(config.capture.dsn.get_secret_value(), config.slot)
         self._next_ping = 0.0
         self.unseen: list[Reading] = []
         """What the snapshot cannot see, because it was rewritten since: to be read in chunks."""
@@ -98,8 +115,9 @@ class PinnedSnapshot:
         """Every row once; None where workers have nothing ready."""
         self._progress.state = "snapshot"
         self._progress.snapshot = [TableSnapshot(str(ref), estimated=ref.rows_estimate or 0) for ref in tables]
-        readings = [Reading(ref.schema, ref.name) for ref in tables]
+        readings = [Reading(ref.schema, ref.name, oid=ref.oid) for ref in tables]
         self._backlog.add(readings)
+        self._yielding.begin()
         opened = map(self._opened, tables, readings, self._progress.snapshot)
         try:
             yield from self._one_by_one(opened) if self._crew is None else self._by_workers(opened, self._crew)
@@ -110,75 +128,106 @@ class PinnedSnapshot:
             yield Batch([last], size=len(last))
 
     def close(self) -> None:
-        """End the workers, and let go of tables. Idempotent."""
+        """End the workers and the session. Idempotent."""
         if self._crew is not None:
             self._crew.close()
-        while self._open:
-            self._open.pop().reader.close()
+        self._yielding.close()
+        self._drop_reader()
 
     # -- tables
 
     def _opened(self, ref: TableRef, reading: Reading, progress: TableSnapshot) -> _Open | None:
         """None for a table that cannot be read now."""
         generated = self._config.compatibility.generated_columns == "snapshot"
-        source = self._catalog.columns_for_copy(ref.oid, self._config.publication, generated=generated)
-        table = None if source is None else self._relations.from_catalog(ref.oid, source.columns)
-        if source is None or table is None:
-            log.warning("a table is gone before its snapshot", table=str(ref))
-            return None
-        log.info("snapshot of a table", table=str(table), rows_estimated=ref.rows_estimate)
-        raw_text = self._config.values.encoding_errors == "replace"
-        reader = SnapshotReader(self._config.capture.dsn.get_secret_value(), self._snapshot.name, raw_text=raw_text)
         try:
-            reader.hold(source)
-            heap, oldest = reader.extent(ref)
-        except BaseException as error:
-            reader.close()
-            if not isinstance(error, Rewritten):
-                raise
-            log.info("a table was rewritten or truncated, and is read in chunks", table=str(table))
-            self.unseen.append(reading)
+            source = self._catalog.columns_for_copy(ref.oid, self._config.publication, generated=generated)
+            table = None if source is None else self._relations.from_catalog(ref.oid, source.columns)
+            if source is None or table is None:
+                log.warning("a table is gone before its snapshot", table=str(ref))
+                return None
+            log.info("snapshot of a table", table=str(table), rows_estimated=ref.rows_estimate)
+            with self._transaction() as reader:
+                held, oldest = reader.hold(source), reader.oldest()
+        except (Rewritten, TableLocked) as error:
+            self._leave(reading, error)
             return None
-        opened = _Open(table, source, reading, progress, reader, heap, oldest, self._first_blocks())
-        self._open.append(opened)
+        opened = _Open(table, source, reading, progress, held, oldest, 1)
+        opened.blocks = self._first_blocks(held.heap.leaves)
         return opened
 
-    def _first_blocks(self) -> int:
+    def _first_blocks(self, leaves: int) -> int:
         """As many as a crash may repeat; for a worker fewer, until it is known how much larger its records are."""
-        blocks = self._config.capture.max_batch_bytes // _BLOCK
+        blocks = self._config.capture.max_batch_bytes // _BLOCK // max(1, leaves)
         return max(1, min(_LARGEST, blocks // 8 if self._crew is not None else blocks))
 
+    def _leave(self, reading: Reading, why: Exception) -> None:
+        """Read what is left of a table in chunks, when all others are read."""
+        locked = isinstance(why, TableLocked)
+        reason = "it is locked by somebody" if locked else "it was altered, rewritten or truncated meanwhile"
+        log.warning("a table is read in chunks from here on", table=str(reading), reason=reason, rows=reading.rows)
+        self.unseen.append(reading)
+
     def _close(self, opened: _Open) -> None:
-        self._open.remove(opened)
-        opened.reader.close()
-        opened.progress.finished = True
-        log.info("read a table", table=str(opened), rows=opened.progress.done)
+        if not opened.left:
+            opened.progress.finished = True
+            log.info("read a table", table=str(opened), rows=opened.progress.done)
 
     # -- by this process
 
-    def _one_by_one(self, tables: Iterator[_Open | None]) -> Iterator[Batch]:
+    @contextmanager
+    def _transaction(self) -> Iterator[SnapshotReader]:
+        """On this process' session, which does not outlive a failure."""
+        if self._reader is None:
+            raw_text, mark = self._config.values.encoding_errors == "replace", mark_of(self._config.slot)
+            dsn = self._config.capture.dsn.get_secret_value()
+            self._reader = SnapshotReader(dsn, self._snapshot.name, mark=mark, raw_text=raw_text)
+        else:
+            self._reader.begin()
+        try:
+            yield self._reader
+            self._reader.end()
+        except BaseException:
+            self._drop_reader()
+            raise
+
+    def _drop_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+    def _one_by_one(self, tables: Iterator[_Open | None]) -> Iterator[Batch | None]:
         for opened in tables:
             if opened is not None:
                 yield from self._alone(opened)
                 self._close(opened)
 
-    def _alone(self, opened: _Open) -> Iterator[Batch]:
-        return self._in_blocks(opened) if opened.heap.ordinary else self._by_key(opened)
+    def _alone(self, opened: _Open) -> Iterator[Batch | None]:
+        try:
+            yield from self._in_blocks(opened) if opened.heap.ordinary else self._by_key(opened)
+        except (Rewritten, TableLocked) as error:
+            opened.left = True
+            self._leave(opened.reading, error)
 
-    def _in_blocks(self, opened: _Open) -> Iterator[Batch]:
+    def _in_blocks(self, opened: _Open) -> Iterator[Batch | None]:
         for part in opened.ranges():
             before = opened.progress.done
+            self._delivered(opened, part, before)
             for lines in self._lines(opened, part):
+                if not lines:
+                    yield None
+                    continue
                 runs = self._markers.runs(opened.table, lines)
                 opened.progress.read(len(lines))
-                self._delivered(opened, part, before)
                 yield self._batch(runs)
 
-    def _by_key(self, opened: _Open) -> Iterator[Batch]:
+    def _by_key(self, opened: _Open) -> Iterator[Batch | None]:
         """What has no blocks of rows is read in the key's order, where it has a key."""
         reading, progress, keyset = opened.reading, opened.progress, opened.source.keyset
         held: Key | None = None
-        for lines in self._lines(opened, Part()):
+        for lines in self._lines(opened, Part(), patience=0.0):
+            if not lines:
+                yield None
+                continue
             runs = self._markers.runs(opened.table, lines)
             progress.read(len(lines))
             self._forget_before(reading)
@@ -189,8 +238,27 @@ class PinnedSnapshot:
                 held = keyset.of_line(lines[-1])
             yield self._batch(runs)
 
-    def _lines(self, opened: _Open, part: Part | Range) -> Iterator[list[bytes]]:
-        return opened.reader.lines(opened.source, part, max_bytes=self._config.capture.max_batch_bytes)
+    def _lines(self, opened: _Open, part: Part | Range, patience: float = _PATIENCE) -> Iterator[list[bytes]]:
+        """The lines of a part; none, where there are none yet. A part that somebody interrupted is read again."""
+        if opened.source.keyset is None and opened.progress.done:
+            # All of it would be read once more.
+            patience *= _MORE
+        deadline: float | None = None
+        while True:
+            try:
+                with self._transaction() as reader:
+                    reader.hold(opened.source, opened.held)
+                    for lines in reader.lines(opened.source, part, max_bytes=self._config.capture.max_batch_bytes):
+                        deadline = None
+                        yield lines
+                return
+            except TableLocked:
+                now = time.monotonic()
+                deadline = deadline or now + patience
+                if now >= deadline:
+                    raise
+            time.sleep(_PAUSE)
+            yield []
 
     # -- by workers
 
@@ -200,13 +268,17 @@ class PinnedSnapshot:
             if result is None:
                 yield None
                 continue
-            opened, task, chunk = result
-            if task is not None and chunk is not None:
-                yield from self._chunk(opened, task, chunk)
-                continue
-            if not opened.plan:
-                yield from self._alone(opened)
-            self._close(opened)
+            opened, task, came = result
+            if task is not None and isinstance(came, Chunk):
+                yield from self._chunk(opened, task, came)
+            elif task is not None and isinstance(came, Exception):
+                opened.left = True
+                self._delivered(opened, task.range, opened.progress.done)
+                self._leave(opened.reading, came)
+            else:
+                if not opened.plan:
+                    yield from self._alone(opened)
+                self._close(opened)
 
     def _jobs(self, tables: Iterator[_Open | None]) -> Iterator[tuple[_Open, Task | None]]:
         """The ranges of each table, and its end."""
@@ -224,7 +296,7 @@ class PinnedSnapshot:
         if not opened.heap.ordinary:
             return b""
         try:
-            return self._workers.plan(opened.table, opened.source, self._moment, self._database)
+            return self._workers.plan(opened.table, opened.source, opened.held, self._moment, self._database)
         except SchemaIncompatible:
             # What is to become of its rows is the sink's business.
             return b""
@@ -235,8 +307,8 @@ class PinnedSnapshot:
         if chunk.head is None:
             return
         between = sum(rows for rows, _ in chunk.records)
-        runs = self._markers.around(opened.table, chunk.head, between, chunk.tail)
         self._delivered(opened, task.range, opened.progress.done)
+        runs = self._markers.around(opened.table, chunk.head, between, chunk.tail)
         opened.progress.read(chunk.rows)
         yield self._batch(runs)
         for rows, data in chunk.records:
@@ -251,10 +323,10 @@ class PinnedSnapshot:
 
     def _fit(self, opened: _Open, task: Task, chunk: Chunk) -> None:
         """Next time as many blocks as make half of what a worker may return."""
-        blocks = task.range.end - task.range.first
+        blocks = max(1, chunk.range.end - chunk.range.first)
         share = chunk.size / (self._config.capture.max_batch_bytes / 2)
         wanted = round(blocks / share) if share > 1 / 4 else blocks * 4
-        opened.blocks = max(1, min(_LARGEST, wanted if chunk.done else blocks // 2))
+        opened.blocks = max(1, min(_LARGEST, wanted))
 
     # -- both
 
@@ -263,7 +335,7 @@ class PinnedSnapshot:
         row is not certain before the next one begins."""
         reading = opened.reading
         self._forget_before(reading)
-        if opened.source.keyset is not None and part.first and not part.skip:
+        if opened.source.keyset is not None and part.first and not part.item:
             known = reading.delivered
             if known is None or known.block != part.first:
                 self._backlog.delivered(reading, opened.delivered(part.first), rows - reading.rows)
@@ -285,10 +357,6 @@ class PinnedSnapshot:
             return
         self._next_ping = now + _PING
         self._snapshot.ping()
-        for opened in self._open:
-            # Without a plan it is at work itself.
-            if opened.plan:
-                opened.reader.ping()
 
     def _forget_before(self, reading: Reading) -> None:
         """The tables before this one are read, to their last row."""

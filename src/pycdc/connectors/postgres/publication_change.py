@@ -8,7 +8,6 @@ by chance. A table that is taken out loses nothing of what was written before.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import psycopg
 
@@ -20,9 +19,6 @@ from pycdc.errors import PycdcError
 from pycdc.observability.logger import get_logger
 
 log = get_logger()
-
-_LOCK_SECONDS: Final = 2
-"""That a change waits for a table's lock; the stream waits with it."""
 
 
 def drop_tables_sql(name: str, tables: Sequence[TableRef]) -> str:
@@ -50,7 +46,6 @@ def run(dsn: str, statement: str) -> None:
     """Raises PycdcError, also where a lock is not to be had soon."""
     with connect(dsn) as connection:
         try:
-            connection.execute(f"SET lock_timeout = '{_LOCK_SECONDS}s'".encode())
             connection.execute(statement.encode())
         except psycopg.Error as error:
             raise translate(error) from None

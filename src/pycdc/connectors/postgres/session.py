@@ -6,14 +6,16 @@ write the same bytes. SET after connecting outranks the DSN's `options`, libpq's
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import psycopg
 
-from pycdc.postgres import client
-from pycdc.postgres.faults import Meaning, translate
+from pycdc.errors import ConnectionLost, PycdcError
+from pycdc.postgres import client, faults
+from pycdc.postgres.faults import Meaning
 
-__all__ = ["Connection", "Meaning", "connect", "leave_text_raw", "translate"]
+__all__ = ["Connection", "Meaning", "TableLocked", "connect", "leave_text_raw", "translate"]
 
 Connection = psycopg.Connection[Any]
 
@@ -26,16 +28,37 @@ _SETTINGS: Final = {
     "lc_monetary": "C",
     "search_path": "pg_catalog",
     "quote_all_identifiers": "off",
-    "statement_timeout": "0",
-    "lock_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0",
 }
-_SETTINGS_17: Final = {"transaction_timeout": "0"}
+_LOCK_MS: Final = 500
+"""That a statement waits for a lock, at most: whoever waits may keep others waiting, and Postgres looks for deadlocks
+after a second, and may then end somebody else's transaction."""
+STATEMENT_SECONDS: Final = 60.0
+READING_SECONDS: Final = 3600.0
+"""Of statements that read a table's rows."""
+_OF_STATEMENTS: Final = ("statement_timeout", "lock_timeout", "idle_session_timeout")
+"""A session that reads a slot, or makes one, is no matter of these: it waits for open transactions, and has its own."""
 
 
-def connect(dsn: str, *, replication: bool = False) -> Connection:
-    """Open a connection in autocommit. Raises ConfigError, EnvironmentNotReady or ConnectionLost."""
+class TableLocked(ConnectionLost):
+    """Somebody has a lock, or waits for one, that a statement needs; or asked for one that ours held too long."""
+
+
+_HELD_UP: Final = {
+    "55P03": Meaning(TableLocked, "wait until the transaction that has the lock has ended"),
+    "57014": Meaning(TableLocked, "a statement_timeout of the server or the role may be too short"),
+}
+
+
+def translate(error: psycopg.Error, special: Mapping[str, Meaning] | None = None) -> PycdcError:
+    """See `faults.translate`."""
+    return faults.translate(error, {**_HELD_UP, **(special or {})})
+
+
+def connect(dsn: str, *, replication: bool = False, seconds: float = STATEMENT_SECONDS) -> Connection:
+    """Open a connection in autocommit, whose statements take no longer than `seconds`, and wait for locks for a moment
+    only. Shorter limits of the server, the role or the DSN stay. Raises ConfigError, EnvironmentNotReady or
+    ConnectionLost.
+    """
     try:
         connection: Connection = client.connect(
             dsn,
@@ -47,18 +70,28 @@ def connect(dsn: str, *, replication: bool = False) -> Connection:
     except psycopg.Error as error:
         raise translate(error) from None
     try:
-        _pin(connection)
+        _pin(connection, _limits(replication, seconds))
     except psycopg.Error as error:
         connection.close()
         raise translate(error) from None
     return connection
 
 
-def _pin(connection: Connection) -> None:
-    version = connection.info.server_version
-    settings = _SETTINGS | (_SETTINGS_17 if version >= 170_000 else {})
-    calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
-    connection.execute(f"SELECT {calls}".encode())
+def _limits(replication: bool, seconds: float) -> list[str]:
+    """Calls of SQL. A limit of 0 is none."""
+    if replication:
+        return [f"set_config('{name}', '0', false)" for name in _OF_STATEMENTS]
+    limits = {"lock_timeout": _LOCK_MS, "statement_timeout": int(seconds * 1000)}
+    theirs = "nullif(extract(epoch FROM current_setting('{name}')::interval) * 1000, 0)"
+    return [
+        f"set_config('{name}', least({theirs.format(name=name)}, {limit})::int8::text, false)"
+        for name, limit in limits.items()
+    ]
+
+
+def _pin(connection: Connection, limits: list[str]) -> None:
+    calls = [f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items()]
+    connection.execute(f"SELECT {', '.join(calls + limits)}".encode())
 
 
 def leave_text_raw(connection: Connection) -> None:

@@ -1,6 +1,8 @@
 """Rows that exist: COPY text, line by line, as of an exported snapshot. Lines stay bytes.
 
-Any number of readers may import the same snapshot, each on a connection of its own, and all see the same rows.
+Any number of readers may import the same snapshot, each on a connection of its own, and all see the same rows. A
+reader locks a table for as long as it reads one range of it, and no longer; whether the table is still the same is
+looked at each time. So no session of ours holds what another waits for, and nobody waits long for ours.
 """
 
 from __future__ import annotations
@@ -15,10 +17,19 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import ExecStatus
 
-from pycdc.connectors.postgres.facts import CopySource, TableRef
+from pycdc.connectors.postgres.facts import CopySource
 from pycdc.connectors.postgres.keyset import Key
-from pycdc.connectors.postgres.physical import Delivered, Heap, Range, heap_of, oldest_unseen
-from pycdc.connectors.postgres.session import Connection, Meaning, connect, leave_text_raw, translate
+from pycdc.connectors.postgres.physical import Delivered, Heap, Range, Rewritten, heap_of, oldest_unseen
+from pycdc.connectors.postgres.session import (
+    READING_SECONDS,
+    Connection,
+    Meaning,
+    TableLocked,
+    connect,
+    leave_text_raw,
+    translate,
+)
+from pycdc.connectors.postgres.yielding import marking
 from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady, PycdcError
 
 _POLL_MS: Final = 100
@@ -32,22 +43,27 @@ READING: Final = {
 }
 
 
-_LIKE_THEN: Final = """WITH RECURSIVE family AS (SELECT to_regclass(%s)::oid AS oid
-UNION SELECT i.inhrelid FROM pg_inherits i JOIN family f ON i.inhparent = f.oid)
-SELECT bool_and(c.oid IS NOT NULL AND (c.relkind <> 'r' OR c.relfilenode = pg_relation_filenode(c.oid)))
-FROM family f LEFT JOIN pg_class c ON c.oid = f.oid"""
-"""pg_class is read as of the snapshot, pg_relation_filenode() tells the present."""
+_SETTINGS: Final = """SELECT set_config('row_security', 'off', false), set_config('enable_tidscan', 'on', false),
+set_config('max_parallel_workers_per_gather', '0', false)"""
+"""Without the second, each range of blocks would be looked for in the whole table. More processes do not help a range.
+"""
+_ENDED: Final = Meaning(TableLocked, "", "the session that read a table was ended")
+_GIVING_WAY: Final = {"57P01": _ENDED}
+_CHANGED: Final = ("42P01", "42703", "3F000")
+"""The table, a column of it or its schema is gone, or has another name."""
 
 
-_SETTINGS: Final = "SELECT set_config('row_security', 'off', false), set_config('enable_tidscan', 'on', false)"
-"""Without the latter, each range of blocks would be looked for in the whole table."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A table as a transaction keeps it: its OID, the types of its columns, and where its rows are."""
 
+    oid: int
+    types: tuple[tuple[int, int], ...]
+    heap: Heap
 
-class Rewritten(Exception):
-    """The table was truncated, rewritten or made anew since the snapshot was exported, which sees none of its rows now.
-
-    Source: the manual, "Caveats" of MVCC (13.6).
-    """
+    def like(self, other: Held) -> bool:
+        """Whether what was read of the one can go on with the other."""
+        return (self.oid, self.types, self.heap.files) == (other.oid, other.types, other.heap.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +112,21 @@ def table_name(source: CopySource) -> sql.Composed:
 
 
 class SnapshotReader:
-    """Reads rows as of one snapshot, on a connection of its own, and sees the same until `close`.
+    """Reads rows as of one snapshot, on a connection of its own, a table or a range of it in each transaction.
 
-    `snapshot` is the name under which it was exported; None begins one of the present. Rows that row level security
-    would hide are an error, since the stream does not hide them. `raw_text`: see `leave_text_raw`. Raises
-    ConnectionLost where the snapshot is gone.
+    `snapshot` is the name under which it was exported; None begins one of the present. `mark` tells sessions that read
+    for one pipeline (`yielding`). Rows that row level security would hide are an error, since the stream does not hide
+    them. `raw_text`: see `leave_text_raw`. Raises ConnectionLost where the snapshot is gone.
     """
 
-    def __init__(self, dsn: str, snapshot: str | None, *, raw_text: bool = False) -> None:
+    def __init__(self, dsn: str, snapshot: str | None, *, mark: int = 0, raw_text: bool = False) -> None:
         self._raw_text = raw_text
-        self._connection = connect(dsn)
+        self._snapshot = snapshot
+        self._mark = mark
+        self._connection = connect(dsn, seconds=READING_SECONDS)
         try:
             self._connection.execute(_SETTINGS)
-            self.begin(snapshot)
+            self.begin()
         except psycopg.Error as error:
             self.close()
             raise translate(error, READING) from None
@@ -116,30 +134,55 @@ class SnapshotReader:
             self.close()
             raise
 
-    def begin(self, snapshot: str | None) -> None:
+    def begin(self) -> None:
         """Begin a transaction. The constructor has begun one."""
         try:
-            self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            if snapshot is not None:
-                self._connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+            if self._raw_text:
+                self._connection.execute("SELECT set_config('client_encoding', 'UTF8', false)")
+            begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+            if self._snapshot is not None:
+                begin += f"; SET TRANSACTION SNAPSHOT {sql.Literal(self._snapshot).as_string(None)}"
+            self._connection.execute(begin.encode())
         except psycopg.Error as error:
             raise translate(error, _AT_IMPORT) from None
 
-    def hold(self, source: CopySource) -> None:
-        """Keep the table and its partitions as they are until the end. Raises Rewritten where it is too late."""
-        try:
-            # Planning locks.
-            self._connection.execute(sql.SQL("SELECT FROM {} LIMIT 0").format(table_name(source)))
-            name = sql.Identifier(source.schema, source.name).as_string(self._connection)
-            if self._connection.execute(_LIKE_THEN, (name,)).fetchone() != (True,):
-                raise Rewritten
-        except psycopg.Error as error:
-            raise translate(error, READING) from None
+    def hold(self, source: CopySource, known: Held | None = None) -> Held:
+        """Keep the table and its partitions as they are until the transaction ends.
 
-    def extent(self, ref: TableRef) -> tuple[Heap, int]:
-        """Where the rows of a table that is held are, and the oldest transaction that is not seen."""
+        Raises Rewritten where it is too late, or it is not like `known` any more; TableLocked where somebody has it.
+        """
         try:
-            return heap_of(self._connection, ref), oldest_unseen(self._connection)
+            held = self._held(source)
+        except psycopg.Error as error:
+            if error.sqlstate in _CHANGED:
+                raise Rewritten from None
+            raise translate(error, READING | _GIVING_WAY) from None
+        if not held.heap.seen or (known is not None and not held.like(known)):
+            raise Rewritten
+        return held
+
+    def _held(self, source: CopySource) -> Held:
+        name, connection = table_name(source), self._connection
+        if not source.only:
+            # With some of the locks nobody may wait for the others: whoever has those may want these.
+            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT").format(name))
+        columns = sql.SQL(", ").join(map(sql.Identifier, source.columns))
+        # Planning locks, and tells the types as they are now.
+        result = connection.execute(sql.SQL("SELECT {} FROM {} LIMIT 0").format(columns, name)).pgresult
+        assert result is not None
+        types = tuple((result.ftype(number), result.fmod(number)) for number in range(result.nfields))
+        quoted = sql.Identifier(source.schema, source.name).as_string(connection)
+        query = f"SELECT to_regclass(%s)::oid::int8, {marking(self._mark)}"
+        row = connection.execute(query.encode(), (quoted,)).fetchone()
+        assert row is not None
+        if row[0] is None:
+            raise Rewritten
+        return Held(row[0], types, heap_of(connection, row[0], parted=not source.only))
+
+    def oldest(self) -> int:
+        """The oldest transaction that is not seen."""
+        try:
+            return oldest_unseen(self._connection)
         except psycopg.Error as error:
             raise translate(error) from None
 
@@ -151,10 +194,12 @@ class SnapshotReader:
         max_rows: int = 4096,
         max_bytes: int = 4 * 1024 * 1024,
     ) -> Iterator[list[bytes]]:
-        """Yield lines of COPY text, newline removed, at most `max_rows` or about `max_bytes` at once.
+        """Yield lines of COPY text, newline removed, at most `max_rows` or about `max_bytes` at once; none, where the
+        server takes its time.
 
         Without `part` it is all rows, in the order that is cheapest. Raises EnvironmentNotReady where the table may
-        not be read. A reader whose lines were not read to the end can only be closed, which cancels the COPY.
+        not be read, TableLocked where somebody else wants it. A reader whose lines were not read to the end can only
+        be closed, which cancels the COPY.
         """
         try:
             command = copy_command(source, part).as_bytes(None)
@@ -162,19 +207,12 @@ class SnapshotReader:
                 leave_text_raw(self._connection)
             yield from copied_lines(self._connection, command, max_rows, max_bytes)
         except psycopg.Error as error:
-            raise translate(error, READING) from None
+            raise translate(error, READING | _GIVING_WAY) from None
 
     def end(self) -> None:
         """End the transaction, which lets go of its tables. Raises ConnectionLost."""
         try:
             self._connection.execute("ROLLBACK")
-        except psycopg.Error as error:
-            raise translate(error) from None
-
-    def ping(self) -> None:
-        """Keep firewalls from forgetting the connection. Raises ConnectionLost."""
-        try:
-            self._connection.execute("SELECT 1")
         except psycopg.Error as error:
             raise translate(error) from None
 
@@ -200,7 +238,7 @@ def copy_rows(
     with closing(SnapshotReader(dsn, snapshot, raw_text=raw_text)) as reader:
         if snapshot is not None:
             reader.hold(source)
-        yield from reader.lines(source, part, max_rows=max_rows, max_bytes=max_bytes)
+        yield from filter(None, reader.lines(source, part, max_rows=max_rows, max_bytes=max_bytes))
 
 
 def check_condition(dsn: str, schema: str, name: str, where: str) -> None:
@@ -220,12 +258,14 @@ def check_condition(dsn: str, schema: str, name: str, where: str) -> None:
 
 
 def copied_lines(connection: Connection, command: bytes, max_rows: int, max_bytes: int) -> Iterator[list[bytes]]:
-    """Run a COPY on a connection that does nothing else. Raises psycopg.Error."""
+    """Run a COPY on a connection that does nothing else; yield no lines where there are none for a while. Raises
+    psycopg.Error."""
     pg = connection.pgconn
-    pg.send_query(command)
+    # With parameters, if none: then what was written into it by others cannot be a second statement.
+    pg.send_query_params(command, None)
     poll = select.poll()
     poll.register(pg.socket, select.POLLIN)
-    _await_result(connection, poll)
+    yield from _await_result(connection, poll)
     get, consume = pg.get_copy_data, pg.consume_input
     lines: list[bytes] = []
     space = max_bytes
@@ -240,19 +280,21 @@ def copied_lines(connection: Connection, command: bytes, max_rows: int, max_byte
             length, data = get(1)
         if length < 0:
             break
-        poll.poll(_POLL_MS)
+        if not poll.poll(_POLL_MS):
+            yield []
         consume()
     if lines:
         yield lines
     _finish(connection)
 
 
-def _await_result(connection: Connection, poll: select.poll) -> None:
+def _await_result(connection: Connection, poll: select.poll) -> Iterator[list[bytes]]:
     pg = connection.pgconn
     while pg.flush():
         pg.consume_input()
     while pg.is_busy():
-        poll.poll(_POLL_MS)
+        if not poll.poll(_POLL_MS):
+            yield []
         pg.consume_input()
     result = pg.get_result()
     if result is not None and result.status == ExecStatus.FATAL_ERROR:

@@ -22,9 +22,10 @@ SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::te
 """
 
 _COLUMNS: Final = """
+-- Told the table, pg_get_expr would lock it (since Postgres 16); a default names no columns.
 SELECT a.attrelid::int8 AS oid, a.attnum AS number, a.attname AS name, a.atttypid::int8 AS type, a.atttypmod AS typmod,
        NOT a.attnotnull AS nullable, a.attndims AS dimensions, a.attgenerated <> '' AS generated,
-       CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END AS default
+       CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, 0) END AS default
   FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
  WHERE a.attrelid = ANY (%(oids)s::int8[]::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attnum

@@ -46,11 +46,12 @@ class TableWatch:
         self._told: set[tuple[int, str]] = set()
         self.state: dict[str, object] = {}
 
-    def first(self) -> None:
+    def first(self) -> list[Reading]:
         """Publish all that is configured, for a pipeline that begins: its rows are read anyway, or not wanted."""
         self._publish(self._catalog.tables(self._source.tables, self._source.exclude_tables))
         observation = self._observe()
         self._remember(record(observation, observation.captured, self._source))
+        return []
 
     def resume(self, known: dict[str, object]) -> list[Reading]:
         """Put right what happened since the checkpoint that has the record `known`. Raises PositionGap."""
@@ -189,7 +190,7 @@ class TableWatch:
             return []
         since = current_transaction(self._dsn)
         return [
-            Reading(ref.schema, ref.name, where=where, request=RESYNC if again else ADDED, since=since)
+            Reading(ref.schema, ref.name, where=where, request=RESYNC if again else ADDED, since=since, oid=ref.oid)
             for ref, where, again in chosen
         ]
 

@@ -1,13 +1,15 @@
 """Ranges of a snapshot that are read and encoded elsewhere, and come back in their order.
 
 Strategy: a bounded number of ranges is under way; whatever finishes first, what is handed on is the next range of the
-table. So progress stays one place in a table, and a crash repeats what was not handed on. A range that holds more than
-a worker may return comes in parts.
+table. So progress stays one place in a table, and a crash repeats what was not handed on. Of a range that holds more
+than a worker may return comes its beginning, by places and not by a count of rows, whose order nobody promises. A range
+whose table is locked by somebody is read later; the pipeline is told where that lasts, or the table was changed.
 """
 
 from __future__ import annotations
 
 import marshal
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, wait
@@ -15,7 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
 from pycdc.connectors.postgres.facts import CopySource
-from pycdc.connectors.postgres.physical import Range
+from pycdc.connectors.postgres.physical import Range, Rewritten
+from pycdc.connectors.postgres.session import TableLocked
+from pycdc.connectors.postgres.snapshot import Held
 from pycdc.errors import EnvironmentNotReady, PycdcError
 from pycdc.model import Table, Transaction
 from pycdc.observability.logger import get_logger
@@ -25,6 +29,10 @@ log = get_logger()
 _POLL: Final = 0.1
 """Seconds without a result after which the pipeline gets its turn."""
 _TRIES: Final = 3
+_PAUSE: Final = 0.1
+"""Seconds until a range is asked for again whose table was locked."""
+_PATIENCE: Final = 5.0
+"""Seconds after which the pipeline is told."""
 _FORMAT: Final = 2
 """Of marshal: the last that does not look for what it wrote before, which would cost as much as the writing."""
 
@@ -46,7 +54,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a worker made of a range, or of its beginning where not `done`.
+    """What a worker made of a range, or of its beginning: of `range`.
 
     `rows` counts all. The first and the last stay lines, because only their neighbours tell how they are marked; the
     rows between are `records`, packed, with their number. `nulled` and `dead_letters` are `Progress`' counters.
@@ -56,7 +64,7 @@ class Chunk:
     head: bytes | None = field(repr=False)
     tail: bytes | None = field(repr=False)
     records: list[tuple[int, bytes]] = field(repr=False)
-    done: bool
+    range: Range
     nulled: dict[tuple[str, str], int] = field(default_factory=dict)
     dead_letters: dict[str, int] = field(default_factory=dict)
 
@@ -64,6 +72,10 @@ class Chunk:
     def size(self) -> int:
         """Bytes of the records."""
         return sum(len(data) for _, data in self.records)
+
+
+Result = tuple[T, Task | None, Chunk | PycdcError | Rewritten | None]
+"""A job's owner, its task, and what came of it."""
 
 
 def packed(groups: list[Group]) -> bytes:
@@ -95,7 +107,7 @@ class Workers:
 
     count: int
     executor: Callable[[], Executor]
-    plan: Callable[[Table, CopySource, Transaction, str], bytes]
+    plan: Callable[[Table, CopySource, Held, Transaction, str], bytes]
     read: Callable[[Task], Chunk]
 
 
@@ -104,6 +116,7 @@ class _Job(Generic[T]):
     owner: T
     task: Task | None
     future: Future[Chunk] | None = None
+    locked_since: float | None = None
 
 
 class Crew:
@@ -114,10 +127,12 @@ class Crew:
         self._executor: Executor | None = None
         self._waiting: deque[_Job[Any]] = deque()
 
-    def results(self, jobs: Iterator[tuple[T, Task | None]]) -> Iterator[tuple[T, Task | None, Chunk | None] | None]:
+    def results(self, jobs: Iterator[tuple[T, Task | None]]) -> Iterator[Result[T] | None]:
         """Each job with its chunk, in order; one without a task when its turn has come. None where nothing is ready.
 
-        Raises what a worker raised, if that is final; EnvironmentNotReady where a task failed time and again.
+        A job whose table is not as its plan says, or is locked for long, comes with that error, and no more of its
+        owner's tasks do after it. Raises what a worker raised otherwise, if that is final; EnvironmentNotReady where a
+        task failed time and again.
         """
         waiting: deque[_Job[T]] = self._waiting
         while True:
@@ -132,14 +147,46 @@ class Crew:
                 waiting.popleft()
                 yield job.owner, None, None
             elif (error := _failure(job.future)) is not None:
-                self._repeat(job, error)
+                yield from self._refused(job, error)
             else:
                 waiting.popleft()
                 chunk = job.future.result()
-                if not chunk.done:
-                    rest = replace(job.task.range, skip=job.task.range.skip + chunk.rows)
-                    waiting.appendleft(self._submitted(_Job(job.owner, replace(job.task, range=rest, attempt=0))))
+                if chunk.range != job.task.range:
+                    rest = replace(job.task, range=job.task.range.until(chunk.range), attempt=0)
+                    waiting.appendleft(self._submitted(_Job(job.owner, rest)))
                 yield job.owner, job.task, chunk
+
+    def _refused(self, job: _Job[Any], error: BaseException) -> Iterator[Result[Any] | None]:
+        assert job.task is not None
+        if isinstance(error, TableLocked) and self._later(job):
+            yield None
+        elif isinstance(error, (TableLocked, Rewritten)):
+            refused = [other for other in self._waiting if other.owner is job.owner and other.task is not None]
+            for other in refused:
+                self._waiting.remove(other)
+                if other.future is not None:
+                    other.future.cancel()
+            yield job.owner, job.task, error
+        else:
+            self._repeat(job, error)
+
+    def _later(self, job: _Job[Any]) -> bool:
+        """Submit the first job once more after a while; False when that has lasted too long."""
+        assert job.task is not None
+        now = time.monotonic()
+        first = job.locked_since is None
+        job.locked_since = job.locked_since or now
+        if now >= job.locked_since + _PATIENCE:
+            return False
+        time.sleep(_PAUSE)
+        # Less of it, where a time limit of the server may be too short for all.
+        halves = None if first else job.task.range.cut()
+        if halves is not None:
+            job.task = replace(job.task, range=halves[0])
+            rest = _Job(job.owner, replace(job.task, range=halves[1]))
+            self._waiting.insert(1, self._submitted(rest))
+        self._submitted(job)
+        return True
 
     def _submitted(self, job: _Job[T]) -> _Job[T]:
         if job.task is not None:
