@@ -113,7 +113,7 @@ def test_an_address_that_cannot_be_found_or_reached_is_an_outage_for_everybody()
 
 @pytest.mark.parametrize("state", ["08006", "53100", "53300", "57P01", "57P02", "57P03", "40001", "55P03", "25006"])
 def test_a_code_of_an_outage_is_one_for_everybody(meet: Meet, state: str) -> None:
-    assert type(meet(psycopg.errors.lookup(state)("it failed"))) is ConnectionLost
+    assert isinstance(meet(psycopg.errors.lookup(state)("it failed")), ConnectionLost)
 
 
 @pytest.mark.parametrize("state", ["28P01", "28000", "3D000", "42501", "42P01", "42703"])
