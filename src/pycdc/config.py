@@ -542,6 +542,9 @@ class Route(Model):
     """Column to value: what marks a row as deleted; `$timestamp` is the record's time."""
     missing: Literal["error", "ignore"] = "error"
     """A row that an update or a delta does not find: an error, so that nothing is lost silently, or nothing."""
+    replica_identity: Literal["auto", "full"] = "auto"
+    """What the old row of a delete tells, where its record does not say so: `auto` takes the message key, and the rest
+    where the schema proves that it was sent; `full` takes all of it, for source tables with REPLICA IDENTITY FULL."""
     conflict: ConflictRule | None = None
     """Where somebody else changed the row. Default: the event's row is written, and what it meets is recorded; for
     `operation: insert` a row that is there is an error. Routes into one table have the same rule."""

@@ -108,6 +108,11 @@ class Event:
     `source` are those of an envelope, None where there is none; they are read when they are asked for, by `reread`.
     `problem` says why a record could not be decoded; then only its bytes (`raw_key`, `raw_value`) are there.
 
+    `unsent` are fields of which the record says that they were not sent, `untold` those that `before` does not tell,
+    and `doubtful` those of which nobody says whether it does: see `presence`. `schema` is that of a delete's value, if
+    it has one. A change of the key is told in two records: `other_key` is the new key on its delete, the old one on its
+    create.
+
     `forms` says what is known of the values, None for those that Python code made; `key_forms` the same of the key.
     A decoder leaves `key` to `key_reader`, which is asked for it when somebody wants it, and may raise Unwritable: most
     rows tell their keys themselves, and a key that nobody needs may be anything. `added` are fields of a flattened
@@ -131,6 +136,12 @@ class Event:
     forms: Forms | None = None
     key_forms: Forms | None = None
     key_reader: Callable[[bytes], tuple[Any, Forms | None]] | None = None
+    other_key: Row | None = None
+    settled: bool = False
+    unsent: frozenset[str] = frozenset()
+    untold: frozenset[str] = frozenset()
+    doubtful: frozenset[str] = frozenset()
+    schema: Any = None
 
     if not TYPE_CHECKING:
 

@@ -17,7 +17,7 @@ MESSAGE_PREFIX: Final = "pycdc.origin"
 """Of the logical message that is the first statement of each transaction."""
 ORIGIN_HEADER: Final = "pycdc.origin"
 HOPS_HEADER: Final = "pycdc.hops"
-_HEADERS: Final = frozenset((ORIGIN_HEADER, HOPS_HEADER))
+HEADERS: Final = frozenset((ORIGIN_HEADER, HOPS_HEADER))
 _ORIGIN: Final = "pycdc:"
 
 
@@ -61,7 +61,7 @@ def read_mark(content: bytes) -> Mark | None:
 
 def read_headers(headers: Sequence[tuple[str, bytes | None]]) -> Passage | None:
     """How a record's change came, None where its application wrote it."""
-    found = {name: value for name, value in headers if name in _HEADERS and value is not None}
+    found = {name: value for name, value in headers if name in HEADERS and value is not None}
     if not found:
         return None
     return Passage(found.get(ORIGIN_HEADER, b"").decode("utf-8", "replace"), _number(found.get(HOPS_HEADER)))

@@ -15,7 +15,7 @@ from pycdc.config import Config
 from pycdc.config import Transform as Settings
 from pycdc.errors import PycdcError, TransformError
 from pycdc.events import Event, Partition
-from pycdc.model import Op, Row
+from pycdc.model import UNCHANGED, Op, Row
 from pycdc.patterns import names_any
 from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, Transform
 from pycdc.transforms.functions import Failure, call, find, headers_of, place
@@ -74,7 +74,7 @@ def decoded(event: Event) -> DecodedChange:
         topic=partition.topic,
         key=event.key,
         before=None if event.before is None else dict(event.before),
-        after=None if event.row is None else dict(event.row),
+        after=None if event.row is None else {**event.row, **dict.fromkeys(event.unsent, UNCHANGED)},
         timestamp=_EPOCH + timedelta(milliseconds=event.timestamp),
         position=RecordPosition(partition.topic, partition.number, event.offset),
         headers=list(event.headers),
@@ -86,11 +86,14 @@ def _event(event: Event, path: str, result: DecodedChange) -> Event:
     deleted = result.op is Op.DELETE
     if not deleted and result.after is None:
         raise Failure(path, "ValueError", f"returned no `after`, which op {result.op.value} needs")
+    after = None if deleted or result.after is None else result.after
+    unsent = frozenset(name for name, value in (after or {}).items() if value is UNCHANGED)
     return replace(
         event,
         partition=Partition(result.topic or event.partition.topic, event.partition.number),
         key=result.key,
-        row=None if deleted else result.after,
+        row=after if after is None or not unsent else {k: v for k, v in after.items() if k not in unsent},
+        unsent=unsent,
         before=result.before,
         deleted=deleted,
         headers=headers_of(path, result),

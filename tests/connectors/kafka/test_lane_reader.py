@@ -84,7 +84,9 @@ def test_rows_are_those_that_the_decoder_sees(data: st.DataObject, kinds: list[A
     ]
     schema = envelope(row) if enveloped else row
     told = {"source": {"db": "shop", "lsn": 2**40}, "op": "u", "tags": ["a", "b"]}
-    given_ = [{"before": values[0], "after": value, **told} for value in values] if enveloped else values
+    old = [{**values[0], "id": value["id"]} for value in values]
+    changes = [{"before": before, "after": value, **told} for before, value in zip(old, values, strict=True)]
+    given_ = changes if enveloped else values
     decoder, lanes = reader(KEY, schema)
     keys = [wire(0, KEY, {"id": value["id"]}) for value in values]
     records = [wire(1, schema, one) for one in given_]
@@ -98,6 +100,30 @@ def test_rows_are_those_that_the_decoder_sees(data: st.DataObject, kinds: list[A
         seen = {field.name: value_of(field, value) for field, value in zip(fields, found, strict=True)}
         # NaN is itself by its text only.
         assert repr(sorted(seen.items())) == repr(sorted(event.row.items()))
+
+
+def test_a_change_of_the_row_that_is_meant_is_looked_at_by_itself() -> None:
+    row = record(("id", "long"), ("f", ["null", "string"]))
+    schema = envelope(row)
+    told = {"source": {"db": "shop", "lsn": 2**40}, "op": "u", "tags": []}
+    changes = [
+        {"before": before, "after": {"id": 1, "f": "x"}, **told} for before in (None, {"id": 1, "f": None}, {"id": 2})
+    ]
+    records = [wire(1, schema, {**one, "before": one["before"] and {"f": None, **one["before"]}}) for one in changes]
+    _, lanes = reader(KEY, schema)
+    key = wire(0, KEY, {"id": 1})
+    assert lanes.part("t", [key, key], records[:2])[1] == 0
+    with pytest.raises(Unfit):
+        lanes.part("t", [key], records[2:])
+
+
+@pytest.mark.parametrize("key", [b'{"other":1}', b"\0\0\0\0\0\2"])
+def test_rows_whose_message_key_is_another_are_looked_at_by_themselves(key: bytes) -> None:
+    schema, source = envelope(record(("id", "long"))), {"db": "shop", "lsn": 1}
+    made = wire(1, schema, {"before": None, "after": {"id": 1}, "source": source, "op": "u", "tags": []})
+    _, lanes = reader(record(("other", "long"), name="Key"), schema)
+    with pytest.raises(Unfit):
+        lanes.part("t", [key], [made])
 
 
 @given(st.data(), st.lists(schemas, max_size=4))

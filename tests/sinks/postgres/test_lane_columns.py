@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from pycdc.events import Field
 from pycdc.interfaces import Unfit
 from pycdc.sinks.postgres.lane_columns import array_for, constant
+from pycdc.sinks.postgres.presence import Presence
 from pycdc.sinks.postgres.tables import TargetColumn
 from pycdc.sinks.postgres.values import array_of, text_of
 
 HELD_BACK = "__held_back"
-MARKS = (HELD_BACK, HELD_BACK.encode(), [HELD_BACK])
+MARKS = Presence(HELD_BACK)
 
 
 def column(base: str, category: str) -> TargetColumn:

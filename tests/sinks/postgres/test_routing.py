@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -91,6 +92,61 @@ def test_a_field_that_is_absent_leaves_its_column_alone_and_null_does_not() -> N
 def test_a_value_that_was_not_sent_leaves_its_column_alone(placeholder: Any) -> None:
     assert only(event({"id": 1, "name": "x", "doc": placeholder})).set == {"name": "x"}
     assert only(event({"id": 1, "tags": ["__debezium_unavailable_value"]})).set == {}
+
+
+def unsent(row: Any, names: bytes, **options: Any) -> Event:
+    return event(row, headers=(("__pycdc.unavailable", names),), **options)
+
+
+def test_a_row_that_was_not_sent_whole_is_never_made() -> None:
+    lacking = unsent({"id": 1, "name": "x", "quantity": None, "doc": None}, b"doc,quantity")
+    write = only(lacking)
+    assert (write.operation, write.set, write.must_exist) == ("update", {"name": "x"}, True)
+    assert only(lacking).set == {"name": "x"}, "once more is as good as once"
+    assert only(unsent({"id": 1, "doc": None}, b"doc"), set={"name": "doc.title"}).must_exist
+    assert only(unsent({"id": 1, "doc": None}, b"doc"), operation="insert").operation == "update"
+    assert not only(unsent({"id": 1, "doc": None}, b"doc"), operation="update", missing="ignore").must_exist
+
+
+def test_what_was_not_sent_and_is_not_written_does_not_matter() -> None:
+    write = only(unsent({"id": 1, "doc": None, "name": "x"}, b"doc"), set={"name": "name"})
+    assert (write.operation, write.set, write.must_exist) == ("upsert", {"name": "x"}, False)
+    assert only(unsent({"id": 1, "total": 0, "name": "x"}, b"total")).operation == "upsert"
+
+
+@pytest.mark.parametrize("placeholder", [[95, 95, 103], ["x"], {"__g": "__g"}, '{"__g":"__g"}', "X19n"])
+def test_every_form_of_a_placeholder_leaves_its_column_alone(placeholder: Any) -> None:
+    settings = PostgresSink.model_validate({"dsn": "x", "routes": [route()], "unavailable": "__g"})
+    raw = json.dumps({"id": 1, "tags": placeholder}).encode()
+    (write,) = Router(settings, {"items": ITEMS}).writes(event({"id": 1, "tags": placeholder}, raw_value=raw))
+    assert told(write).set == ({"tags": '{"x"}'} if placeholder == ["x"] else {})
+
+
+HONEST = (("__pycdc.before", b"id"),)
+
+
+def test_a_delete_is_never_of_the_row_that_a_zero_names() -> None:
+    by_name, old = {"key": {"name": "code"}}, {"id": 1, "code": ""}
+    for headers in (HONEST, ()):
+        with pytest.raises(Unwritable, match=r"does not tell field code.*REPLICA IDENTITY FULL"):
+            only(event(before=dict(old), key={"id": 1}, headers=headers, deleted=True), **by_name)
+    assert only(event(before=dict(old), key={"id": 1, "code": "a"}, deleted=True, headers=HONEST), **by_name).key == {
+        "name": "a"
+    }
+    full = event(before={"id": 1, "code": "a"}, key={"id": 1}, deleted=True)
+    assert only(full, replica_identity="full", **by_name).key == {"name": "a"}
+
+
+def test_a_delete_is_not_chosen_by_what_its_old_row_does_not_tell() -> None:
+    for headers in (HONEST, ()):
+        with pytest.raises(Unwritable, match="does not tell field name"):
+            writes(
+                event(before={"id": 1, "name": ""}, key={"id": 1}, deleted=True, headers=headers),
+                route(when={"name": "x"}),
+            )
+    chosen = event(before={"id": 1, "name": "x"}, key={"id": 1}, deleted=True)
+    assert writes(chosen, route(when={"id": "1"}))
+    assert writes(chosen, route(when={"name": "x"}, replica_identity="full"))
 
 
 def test_a_field_without_a_column_is_not_lost_silently() -> None:

@@ -16,6 +16,7 @@ from pycdc.config import Values
 from pycdc.connectors.kafka.avro_reader import BadField, Read, compile_reader
 from pycdc.connectors.kafka.avro_schema import BadSchema, parse_avro
 from pycdc.connectors.kafka.json_reader import BadJson, JsonReader
+from pycdc.connectors.kafka.key_changes import has_other_key, other_key
 from pycdc.connectors.kafka.keys import key_reader
 from pycdc.errors import PycdcError, UnknownSchema
 from pycdc.events import Event, Forms, Partition, Unwritable, added_by_flattening
@@ -86,6 +87,8 @@ class Decoder:
         if key is not None:
             event.read_key_later(self._read_key)
         try:
+            if headers and key is not None and has_other_key(headers):
+                event.other_key = other_key(headers, self._schema_of_key(key))
             if value is None:
                 event.deleted = True
                 return event
@@ -94,6 +97,7 @@ class Decoder:
                 self._fill_from_json(event, value)
             elif schema.rows is None:
                 event.forms = self._typed
+                event.schema = schema.parsed
                 self._fill(event, schema.whole(value))
             else:
                 event.forms = self._typed
@@ -112,6 +116,7 @@ class Decoder:
         tell where it comes from and when."""
         (before, after), _ = _read(rows, data)
         if after is None:
+            event.schema = schema.parsed
             self._fill(event, schema.whole(data))
         else:
             event.row, event.before, event.reread = after, before, schema.whole
@@ -161,6 +166,20 @@ class Decoder:
         """The parsed schema of records that begin with these five bytes; None before the first of them was read."""
         schema = self._schemas.get(prefix)
         return None if schema is None else schema.parsed
+
+    def fields_of_key(self, key: bytes) -> frozenset[str] | None:
+        """What a key in Avro tells; None for what is no record. Raises PycdcError where a registry cannot be asked."""
+        schema = self._schema_of_key(key)
+        return None if schema is None else frozenset(field["name"] for field in schema["fields"])
+
+    def _schema_of_key(self, key: bytes) -> Any:
+        """Of a record in Avro, else None."""
+        try:
+            known = self._schemas.get(key[:HEADER]) or self._schema_of_avro(key) if self.is_avro_key(key) else None
+        except Malformed:
+            return None
+        parsed = None if known is None else known.parsed
+        return parsed if isinstance(parsed, dict) and "fields" in parsed else None
 
     def is_avro(self, data: bytes) -> bool:
         """Whether a value is read as Avro."""

@@ -14,18 +14,21 @@ from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Message
 
+from pycdc.absences import NEW_KEY, OLD_KEY, UNSENT
 from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.kafka.lane_reader import LaneReader
 from pycdc.errors import PycdcError
 from pycdc.events import Event, EventBatch, Load, Offsets, Partition
 from pycdc.interfaces import Unfit
 from pycdc.observability.logger import get_logger
-from pycdc.origins import read_headers
+from pycdc.origins import HEADERS
 
 log = get_logger()
 
 MANY: Final = 200
 """Records from which on a batch is decoded ahead, and by lanes where it fits them."""
+_APART: Final = HEADERS | {UNSENT, NEW_KEY, OLD_KEY}
+"""Headers of records that are looked at one by one: a mark holds for a transaction, others say more than rows."""
 
 
 class Places(NamedTuple):
@@ -121,8 +124,8 @@ def _loaded(decoder: Decoder, lanes: LaneReader, places: Places) -> Load:
     """Raises Unfit."""
     messages = places.messages
     headers: Any = [message.headers() for message in messages]
-    if any(headers) and any(read_headers(own) is not None for own in headers if own):
-        raise Unfit  # a mark holds for a transaction: such are taken apart
+    if any(headers) and any(name in _APART for own in headers if own for name, _ in own):
+        raise Unfit
     lasts = places.lasts()
     parts, counts, removed = [], {}, {}
     for topic in dict.fromkeys(partition.topic for partition in lasts):

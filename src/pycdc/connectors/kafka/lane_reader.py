@@ -60,6 +60,8 @@ class LaneReader:
             raise Unfit
         rows: list[Any] = []
         removals = self._reading(topic, prefix, schema, lane)(values, rows.append)
+        if (removals or schema.envelope) and not self._same_rows((keys[0], keys[-1]), lane.key):
+            raise Unfit
         if removals and None in rows:
             told = self._told([key for key, row in zip(keys, rows, strict=True) if row is None], lane.key)
             tombstones = iter(told)
@@ -75,6 +77,18 @@ class LaneReader:
     def _schema(self, prefix: bytes) -> _Schema | None:
         parsed = self._decoder.known(prefix)
         return None if parsed is None else self._schemas.setdefault(prefix, _schema_of(parsed))
+
+    def _same_rows(self, keys: Iterable[Bytes], wanted: tuple[Field, ...]) -> bool:
+        """Whether message keys, where they are records, tell which row of the table it is: then a change leaves it the
+        same, and a delete's old row tells it too."""
+        for key in keys:
+            if key is not None and self._decoder.is_avro_key(key):
+                names = self._decoder.fields_of_key(key)
+                if names is not None and not names.issuperset(field.name for field in wanted):
+                    return False
+            elif key is not None and key.lstrip()[:1] == b"{":
+                return False
+        return True
 
     def _told(self, keys: list[Bytes], wanted: tuple[Field, ...]) -> Iterable[tuple[Any, ...] | None]:
         """What the message keys of tombstones tell; of other records nobody needs them."""
@@ -182,11 +196,14 @@ class _RowCompiler(AvroCompiler):
         self._define("gone", self._gone(schema, lane))
         before, after = (field["type"] for field in schema.parsed["fields"][:2])
         values, lines = self._fields(schema.row, lane.take)
+        keys, passed = self._keys_alone(schema, lane)
         body = [
+            "old = None",
             "n = d[p]",
             "p += 1",
             f"if n == {2 * _place(before)}:",
-            *("    " + line for line in self._passed_over(schema.row)),
+            *("    " + line for line in passed),
+            f"    old = {keys}",
             f"elif n != {2 * before.index('null')}: raise ValueError",
             "n = d[p]",
             "p += 1",
@@ -196,6 +213,7 @@ class _RowCompiler(AvroCompiler):
             "    continue",
             f"if n != {2 * _place(after)}: raise ValueError",
             *lines,
+            f"if old is not None and old != {_tuple(values[field.name] for field in lane.key)}: raise ValueError",
             "if p > len(d): raise ValueError",
             f"add({_tuple(values[name] for name in lane.take)})",
         ]
@@ -275,21 +293,25 @@ class _RowCompiler(AvroCompiler):
     def _gone(self, schema: _Schema, lane: Lane) -> list[str]:
         """From an envelope without a row after the change to its removal."""
         before, _, *others = (field for field in schema.parsed["fields"])
+        key, passed = self._keys_alone(schema, lane)
+        lines = [f"if d[p] != {2 * _place(before['type'])}: raise ValueError", "p += 1", *passed, "p += 1"]
+        for field in others:
+            is_op = field["name"] == "op"
+            lines += self._read_as("any", field["type"], "op") if is_op else self._passed_over(field["type"])
+        lines += [f"key = {key}", "if op != 'd' or p != len(d) or None in key: raise ValueError"]
+        return [*lines, "return Removal(key, False)"]
+
+    def _keys_alone(self, schema: _Schema, lane: Lane) -> tuple[str, list[str]]:
+        """The tuple of the key's variables, and the lines that pass over a row but for them."""
         names = {field.name for field in lane.key}
         keys: dict[str, str] = {}
-        lines = [f"if d[p] != {2 * _place(before['type'])}: raise ValueError", "p += 1"]
+        lines: list[str] = []
         for field in schema.row["fields"]:
             wanted = field["name"] in names
             target = self._new("k") if wanted else "x"
             keys |= {field["name"]: target} if wanted else {}
             lines += self._read_as(field_of(field).kind if wanted else "passed", field["type"], target)
-        lines.append("p += 1")
-        for field in others:
-            is_op = field["name"] == "op"
-            lines += self._read_as("any", field["type"], "op") if is_op else self._passed_over(field["type"])
-        key = _tuple(keys[field.name] for field in lane.key)
-        lines += [f"key = {key}", "if op != 'd' or p != len(d) or None in key: raise ValueError"]
-        return [*lines, "return Removal(key, False)"]
+        return _tuple(keys[field.name] for field in lane.key), lines
 
     def _passed_over(self, schema: Any) -> list[str]:
         if isinstance(schema, dict) and schema["type"] == "record":

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pycdc.config import ConflictRule, PostgresSink, Route
 from pycdc.errors import ConfigError, EnvironmentNotReady
@@ -17,13 +17,11 @@ from pycdc.patterns import names_any
 from pycdc.sinks.postgres.conflict import Function, source_time, time_from
 from pycdc.sinks.postgres.fields import ABSENT, Look, look_up
 from pycdc.sinks.postgres.guards import Guard
+from pycdc.sinks.postgres.presence import told
 from pycdc.sinks.postgres.readings import reading
 from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.sinks.postgres.values import Unwritable
 from pycdc.sinks.postgres.writes import Shape, Write
-
-KNOWN: Final = "__pycdc.before"
-"""The header that names the columns of `before` which the source really knows; see docs/debezium.md."""
 
 Version = Decimal | datetime
 
@@ -37,7 +35,7 @@ class Told:
 
     topic: str
     when: tuple[tuple[Look, str], ...]
-    columns: Mapping[str, Look]
+    columns: Mapping[str, tuple[str, Look]]
     removes: bool
 
     def takes(self, event: Event) -> bool:
@@ -57,7 +55,6 @@ class Policy:
     by_origin: bool
     function: Function | None
     told: tuple[Told, ...]
-    unavailable: str
 
     @property
     def owned(self) -> frozenset[str]:
@@ -114,18 +111,12 @@ class Policy:
 
     def before(self, event: Event) -> dict[str, str | None]:
         """The old row by column, as far as the event tells it. Raises Unwritable."""
-        known = next((value for name, value in event.headers if name == KNOWN), None)
-        names = None if known is None else set(known.decode().split(","))
-        out = {}
-        for column, look in self.of(event).columns.items():
+        out: dict[str, str | None] = {}
+        for column, (path, look) in self.of(event).columns.items():
             value = look(event, event.before)
-            if value is ABSENT or (names is not None and column not in names) or self._was_not_sent(value):
-                continue
-            out[column] = reading(event.forms).text(value, self.table.columns[column])
+            if value is not ABSENT and told(event, path) is not False:
+                out[column] = reading(event.forms).text(value, self.table.columns[column])
         return out
-
-    def _was_not_sent(self, value: Any) -> bool:
-        return value in (self.unavailable, self.unavailable.encode(), [self.unavailable])
 
     def means_removal(self, event: Event) -> bool:
         return event.deleted or self.of(event).removes
@@ -139,6 +130,8 @@ class Policy:
         if path is None:
             return source_time(event)
         value = look_up(path)(event, event.before if event.deleted else event.row)
+        if event.deleted and not path.startswith("$") and told(event, path) is None:
+            value = ABSENT
         time = None if value is ABSENT else time_from(value)
         if time is None:
             raise Unwritable(f"the event has no time in {path}, which conflict.event_time names")
@@ -207,7 +200,6 @@ def _policy(settings: PostgresSink, table: TargetTable, orders: list[int], *, by
         by_origin,
         imported(rule.function),
         tuple(_told(route, table) for route in routes),
-        settings.unavailable,
     )
 
 
@@ -275,7 +267,7 @@ def _told(route: Route, table: TargetTable) -> Told:
         names = {}  # what a function makes of fields is not known of those of the old row
     paths = {**names, **route.key}
     columns = {
-        column: look_up(path)
+        column: (path, look_up(path))
         for column, path in paths.items()
         if not path.startswith("$") and column not in route.constants and not table.columns[column].generated
     }

@@ -16,6 +16,7 @@ from psycopg import sql
 from pycdc.config import Inbox as Settings
 from pycdc.events import Event, Unwritable
 from pycdc.sinks.postgres.fields import identity_of, look_up
+from pycdc.sinks.postgres.presence import Presence, told
 from pycdc.sinks.postgres.session import Connection
 
 CREATE: Final[tuple[LiteralString, ...]] = (
@@ -37,15 +38,20 @@ _LEAST: Final = 100
 
 
 class Inbox:
-    def __init__(self, settings: Settings, pipeline: str, schema: str) -> None:
+    def __init__(self, settings: Settings, pipeline: str, schema: str, presence: Presence) -> None:
         self._look = look_up(settings.id)
         self._path = settings.id
+        self._presence = presence
         self._seconds = settings.seconds
         self._pipeline = pipeline
         self._names: Mapping[str, sql.Identifier] = {"inbox": sql.Identifier(schema, "inbox")}
 
     def id_of(self, event: Event) -> str | None:
         """Raises Unwritable where it is in a key that cannot be read."""
+        if event.deleted:
+            self._presence.settle(event)
+            if told(event, self._path) is None:
+                return None
         return identity_of(self._look(event, event.before if event.deleted else event.row))
 
     def problem(self, event: Event) -> str | None:
@@ -60,11 +66,11 @@ class Inbox:
     def repeated(self, connection: Connection, events: list[Event]) -> set[int]:
         """Store the events' ids; return the places of those that were there before, or earlier among `events`."""
         ids = [self.id_of(event) for event in events]
-        told = [one for one in ids if one is not None]
-        if not told:
+        known = [one for one in ids if one is not None]
+        if not known:
             return set()
-        new = {row[0] for row in connection.execute(self._sql(_TAKE), (self._pipeline, told))}
-        connection.execute(self._sql(_EXPIRE), (self._pipeline, self._seconds, max(_LEAST, 2 * len(told))))
+        new = {row[0] for row in connection.execute(self._sql(_TAKE), (self._pipeline, known))}
+        connection.execute(self._sql(_EXPIRE), (self._pipeline, self._seconds, max(_LEAST, 2 * len(known))))
         out = set()
         for place, one in enumerate(ids):
             if one is not None and one not in new:

@@ -97,7 +97,7 @@ class Plan:
         self.take = (*plain.key.values(), *assigned.values())
         columns = zip((*plain.key, *assigned), self.take, strict=True)
         self._arrays: list[Array] = [
-            array_for(fields[path], table.columns[column], plain.unavailable) for column, path in columns
+            array_for(fields[path], table.columns[column], plain.presence) for column, path in columns
         ]
         self._constants = tuple(plain.constants.values())
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pycdc.events import Document, Field, Forms
 from pycdc.interfaces import Unfit
+from pycdc.sinks.postgres.presence import Presence
 from pycdc.sinks.postgres.readings import reading
 from pycdc.sinks.postgres.tables import TargetColumn
 from pycdc.sinks.postgres.times import TIMES
@@ -20,25 +21,25 @@ _TYPED: Final = reading(Forms(True))
 """Lanes are of Avro. Where options have a say, `reading` refuses without them, and the batch goes the plain way."""
 
 
-def array_for(field: Field, column: TargetColumn, unavailable: Sequence[Any]) -> Array:
-    """From values of `field` to an array for `column`. `unavailable` are the forms of a value that was not sent."""
+def array_for(field: Field, column: TargetColumn, presence: Presence) -> Array:
+    """From values of `field` to an array for `column`."""
     if field.kind == "number":
         if not _TYPED.is_plain(column) and column.category != "N" and column.base not in JSON:
             raise Unfit
         return _numbers
     if field.kind == "text":
         if _TYPED.is_plain(column) or column.base == "timestamptz":
-            return lambda values: _texts(values, unavailable[1])
-        return lambda values: _decoded(values, str, column, unavailable[1])
+            return lambda values: _texts(values, presence.octets)
+        return lambda values: _decoded(values, str, column, presence.octets)
     if field.kind == "document":
         if column.base in JSON or column.category == "S":
-            return lambda values: _texts(values, unavailable[1])
-        return lambda values: _decoded(values, Document, column, unavailable[1])
+            return lambda values: _texts(values, presence.octets)
+        return lambda values: _decoded(values, Document, column, presence.octets)
     if field.kind == "decimal" and column.base == "numeric":
         return lambda values: _decimals(values, field.scale)
     if field.kind == "decimal":
         raise Unfit
-    return lambda values: _anything(values, column, unavailable)
+    return lambda values: _anything(values, column, presence)
 
 
 def constant(text: str | None, count: int) -> str:
@@ -71,8 +72,8 @@ def _texts(values: Sequence[bytes | None], unavailable: bytes) -> str:
         raise Unfit from None
 
 
-def _anything(values: Sequence[Any], column: TargetColumn, unavailable: Sequence[Any]) -> str:
-    if any(mark in values for mark in unavailable):
+def _anything(values: Sequence[Any], column: TargetColumn, presence: Presence) -> str:
+    if presence.any_not_sent(values):
         raise Unfit
     if set(map(type, values)) <= _TEXTS:
         text = array_of(values)

@@ -10,6 +10,7 @@ from pycdc.config import Route
 from pycdc.events import Event
 from pycdc.patterns import names_any
 from pycdc.sinks.postgres.fields import ABSENT, Look, forms_of, look_up, time_of
+from pycdc.sinks.postgres.presence import Presence, head_of, told
 from pycdc.sinks.postgres.readings import reading
 from pycdc.sinks.postgres.tables import TargetTable, key_columns
 from pycdc.sinks.postgres.values import Unwritable, text_of, whole_or_not
@@ -22,15 +23,16 @@ class PlainRoute:
     `assigned` is None where every field goes into the column of its name.
     """
 
-    def __init__(self, route: Route, table: TargetTable, order: int, unavailable: str) -> None:
+    def __init__(self, route: Route, table: TargetTable, order: int, presence: Presence) -> None:
         self.route = route
         self.table = table
         self.order = order
         self.key = {column: route.key.get(column, column) for column in key_columns(route, table)}
         self.assigned = {} if route.set is None and route.operation == "delta" else route.set
         self.constants = {c: text for c, text in self._texts(route.constants, None).items() if c not in self.key}
-        self.unavailable = (unavailable, unavailable.encode(), [unavailable])
-        self._when = [(look_up(path), str(value)) for path, value in route.when.items()]
+        self.presence = presence
+        self._full = route.replica_identity == "full"
+        self._when = [(path, look_up(path), str(value)) for path, value in route.when.items()]
         self._key_looks = {column: look_up(path) for column, path in self.key.items()}
         self._looks = None if self.assigned is None else {c: look_up(path) for c, path in self.assigned.items()}
         self._delta = {column: look_up(path) for column, path in route.delta.items()}
@@ -39,11 +41,25 @@ class PlainRoute:
         return names_any([self.route.topic], topic)
 
     def takes(self, event: Event) -> bool:
+        """Raises Unwritable where the old row of a delete does not tell what the route asks."""
         row = event.before if event.deleted else event.row
-        return all(str(look(event, row)) == value for look, value in self._when)
+        if event.deleted and event.before is not None:
+            for path, _, _ in self._when:
+                self._require_told(event, path, "`when`")
+        return all(str(look(event, row)) == value for _, look, value in self._when)
+
+    def _require_told(self, event: Event, path: str, needs: str) -> None:
+        """Raises Unwritable where the old row of a delete may have a zero or a default in the place of a value."""
+        if event.deleted and not path.startswith("$") and told(event, path, full=self._full) is not True:
+            raise Unwritable(
+                f"the old row does not tell field {path}, which {needs} of a route into table {self.table} needs: set "
+                "REPLICA IDENTITY FULL for the source's table (and `replica_identity: full` in the route, if records "
+                "do not say what they tell), or ask for fields of the message key"
+            )
 
     def write(self, event: Event) -> Write | None:
         """Raises Unwritable where the event does not fit; None where it means nothing."""
+        self.presence.settle(event)
         operation = self.route.operation
         if event.deleted:
             deletion = self.route.deletion
@@ -58,6 +74,8 @@ class PlainRoute:
         key = self._key_of(event)
         values = self._assigned(event)
         must_exist = operation == "update" and self.route.missing == "error"
+        if operation != "update" and self._lacks(event):
+            operation, must_exist = "update", True  # there is nothing to make the row of
         shape = shape_of(self.table, operation, tuple(key), tuple(values), tuple(add), must_exist, self.order)
         return Write(shape, tuple(key.values()), tuple(values.values()), tuple(add.values()), event, event)
 
@@ -79,11 +97,26 @@ class PlainRoute:
                 if value is ABSENT and event.deleted and len(self.key) == 1 and not isinstance(event.key, dict | None):
                     value = event.key  # a tombstone whose key is one plain value
                 forms = event.key_forms
+            elif event.deleted and event.before is not None:
+                self._require_told(event, self.key[column], f"key column {column}")
             text = None if value is ABSENT else reading(forms).text(value, self.table.columns[column])
             if text is None:
+                self._require_told(event, self.key[column], f"key column {column}")
                 raise Unwritable(f"the event does not tell the key column {column} of table {self.table}")
             out[column] = text
         return out
+
+    def _lacks(self, event: Event) -> bool:
+        """Whether a value that the route writes was not sent."""
+        if not event.unsent:
+            return False
+        columns = self.table.columns
+        paths = {column: column for column in columns} if self.assigned is None else self.assigned
+        return any(
+            head_of(path, event.unsent) in event.unsent
+            for column, path in paths.items()
+            if not (column in self.key or column in self.constants or columns[column].generated)
+        )
 
     def _assigned(self, event: Event) -> dict[str, str | None]:
         row = event.row or {}
@@ -95,13 +128,12 @@ class PlainRoute:
             fields = {name: row[name] for name in row if name in columns}
         else:
             fields = {column: look(event, row) for column, look in self._looks.items()}
-        told = {
+        sent = {
             column: reading(forms_of(self._path(column), event)).text(value, columns[column])
             for column, value in fields.items()
-            if value is not ABSENT and value not in self.unavailable
-            if not (column in self.key or column in self.constants or columns[column].generated)
+            if value is not ABSENT and not (column in self.key or column in self.constants or columns[column].generated)
         }
-        return {**told, **self.constants}
+        return {**sent, **self.constants}
 
     def _path(self, column: str) -> str:
         return column if self.assigned is None else self.assigned[column]

@@ -44,13 +44,13 @@ def compile_route(plain: PlainRoute, fields: tuple[str, ...], forms: Forms | Non
     key: list[str] = []
     written: dict[str, str] = {}
     for column, path in plain.key.items():
-        key.append(_take(path, fields, columns[column], forms, names, lines))
+        key.append(_take(plain, path, fields, columns[column], forms, names, lines))
         lines.append(f"    if {key[-1]} is None: return plain(event)")
     for column, path in assigned.items():
         if column in plain.key or column in plain.constants or columns[column].generated:
             continue
         if path in fields or path.startswith(("$", "__")) or "." in path:
-            written[column] = _take(path, fields, columns[column], forms, names, lines)
+            written[column] = _take(plain, path, fields, columns[column], forms, names, lines)
     written |= {column: repr(value) for column, value in plain.constants.items()}
     must_exist = operation == "update" and plain.route.missing == "error"
     names["shape"] = shape_of(plain.table, operation, tuple(plain.key), tuple(written), (), must_exist, plain.order)
@@ -63,6 +63,7 @@ def _by_twin(plain: PlainRoute) -> WriteOf:
 
 
 def _take(
+    plain: PlainRoute,
     path: str,
     fields: tuple[str, ...],
     target: TargetColumn,
@@ -79,6 +80,9 @@ def _take(
         names[f"look_{number}"] = look_up(path)
         lines.append(f"    v = look_{number}(event, row)")
         lines.append("    if v is ABSENT: return plain(event)")
+    if target.category == "A" or target.base == "bytea":
+        names["unsent"] = plain.presence.was_not_sent
+        lines.append("    if (type(v) is list or type(v) is str) and unsent(v): return plain(event)")
     if path.startswith("$key"):
         lines.append("    return plain(event)")  # whose values may be of other forms
     told = None if path.startswith("$") else forms

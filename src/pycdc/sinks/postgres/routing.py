@@ -9,8 +9,9 @@ from typing import Final, Protocol
 from pycdc.config import PostgresSink, Route
 from pycdc.errors import TransformError
 from pycdc.events import Event, Forms
-from pycdc.model import Row
+from pycdc.model import UNCHANGED, Row
 from pycdc.sinks.postgres.fields import ABSENT, look_up
+from pycdc.sinks.postgres.presence import Presence
 from pycdc.sinks.postgres.route import PlainRoute
 from pycdc.sinks.postgres.route_compiler import WriteOf, compile_route
 from pycdc.sinks.postgres.tables import TargetTable, key_columns
@@ -45,10 +46,11 @@ class Router:
     ) -> None:
         self._functions = functions
         rows = {} if functions is None else functions.rows
+        self._presence = presence = Presence(settings.unavailable)
         self._routes = [
-            _CompiledRoute(route, tables[route.table], order, settings.unavailable)
+            _CompiledRoute(route, tables[route.table], order, presence)
             if route.function is None
-            else _RouteOfFunction(route, tables[route.table], order, settings.unavailable, rows[route.function])
+            else _RouteOfFunction(route, tables[route.table], order, presence, rows[route.function])
             for order, route in enumerate(settings.routes)
         ]
         self._by_topic: dict[str, list[_CompiledRoute]] = {}
@@ -56,6 +58,8 @@ class Router:
     def writes(self, event: Event) -> list[Write]:
         """Raises Unwritable where the event does not fit its route, or a function failed at it."""
         try:
+            if self._functions is not None or self._presence.may_lack(event):
+                self._presence.settle(event)
             if self._functions is None:
                 return self._routed(event)
             return [_of(event, write) for part in self._functions.parts(event) for write in self._routed(part)]
@@ -94,19 +98,18 @@ class Router:
 
 
 class _CompiledRoute:
-    """Chooses the function for a row's fields. Placeholders of values that were not sent are left to the twin."""
+    """Chooses the function for a row's fields. Rows that were not sent whole are left to the twin."""
 
-    def __init__(self, route: Route, table: TargetTable, order: int, unavailable: str) -> None:
-        self.plain = PlainRoute(route, table, order, unavailable)
+    def __init__(self, route: Route, table: TargetTable, order: int, presence: Presence) -> None:
+        self.plain = PlainRoute(route, table, order, presence)
         self.always = not route.when
-        self._placeholder = unavailable.encode()
         self._functions: dict[tuple[str, ...], WriteOf] = {}
         self._forms: Forms | None = None
         """Of the rows that the functions are for: those of a topic are seldom of several."""
 
     def write(self, event: Event) -> Write | None:
-        row, raw = event.row, event.raw_value
-        if row is None or raw is None or self._placeholder in raw:
+        row = event.row
+        if row is None or event.unsent:
             return self.plain.write(event)
         if event.forms is not self._forms:
             self._functions, self._forms = {}, event.forms
@@ -122,10 +125,10 @@ class _CompiledRoute:
 class _RouteOfFunction(_CompiledRoute):
     """Rows are what a function returns: its columns go where they are called. Deletes go as without it."""
 
-    def __init__(self, route: Route, table: TargetTable, order: int, unavailable: str, function: RowOf) -> None:
-        super().__init__(route, table, order, unavailable)
+    def __init__(self, route: Route, table: TargetTable, order: int, presence: Presence, function: RowOf) -> None:
+        super().__init__(route, table, order, presence)
         own_names = route.model_copy(update={"key": {column: column for column in key_columns(route, table)}})
-        self._of_row = _CompiledRoute(own_names, table, order, unavailable)
+        self._of_row = _CompiledRoute(own_names, table, order, presence)
         self._paths = {column: look_up(path) for column, path in route.key.items()}
         self._row = function
 
@@ -135,7 +138,11 @@ class _RouteOfFunction(_CompiledRoute):
         row = self._row(event)
         if row is None:
             return None
-        write = self._of_row.write(replace(event, row=self._whole(event, row), forms=None))
+        sent = {column: value for column, value in row.items() if value is not UNCHANGED}
+        # What the function made of a row that it did not see whole is no new row, whatever it left out.
+        lacking = frozenset(self.plain.table.columns) if event.unsent else frozenset[str]()
+        own = replace(event, row=self._whole(event, sent), forms=None, unsent=lacking)
+        write = self._of_row.write(own)
         return None if write is None else write._replace(event=event, first=event)
 
     def _whole(self, event: Event, row: Row) -> Row:

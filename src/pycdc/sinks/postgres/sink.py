@@ -40,6 +40,7 @@ from pycdc.sinks.postgres.lane import LaneMap, LaneWriter
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.passages import Passages, Portion
+from pycdc.sinks.postgres.presence import Presence
 from pycdc.sinks.postgres.refusals import Unfinished
 from pycdc.sinks.postgres.routing import Functions
 from pycdc.sinks.postgres.session import connect
@@ -88,7 +89,8 @@ class PostgresSink:
         self._batches: list[EventBatch] = []
         self._patience = Patience(settings.wait_for_parents)
         self._passages = Passages(settings.loops, pipeline)
-        self._inbox = Inbox(settings.inbox, pipeline, settings.bookkeeping) if settings.inbox else None
+        presence = Presence(settings.unavailable)
+        self._inbox = Inbox(settings.inbox, pipeline, settings.bookkeeping, presence) if settings.inbox else None
         self._known = known or KnownTables()
         self._stopping = stopping or threading.Event()
         self._deadline = 0.0

@@ -226,7 +226,9 @@ def _assigned(first: Write, second: Write) -> Write | None:
     if before is after:
         return second._replace(first=first.first)
     if after.operation == "upsert" and before.operation == "update":
-        return None  # the row may not be there, and then the update writes nothing
+        # The row may not be there, and then the update writes nothing; nothing is left of it where all is set again.
+        covered = set(before.set) <= set(after.set) and not before.reset
+        return second._replace(first=first.first) if covered else None
     return _made(first, second, {})
 
 

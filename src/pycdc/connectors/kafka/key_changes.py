@@ -1,0 +1,53 @@
+"""The other key of a changed one: Debezium puts the new key on the delete that a change begins with, and the old one on
+the create that it ends with, in headers, as Connect's SimpleHeaderConverter or JsonConverter prints them."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from pycdc.absences import NEW_KEY, OLD_KEY
+from pycdc.connectors.kafka.avro_logical import logical
+from pycdc.model import Row
+
+_JSON: Final = json.JSONDecoder(strict=False, parse_float=Decimal)
+"""Of a text, only quotes and backslashes are escaped there."""
+_HEADERS: Final = (NEW_KEY, OLD_KEY)
+
+
+def has_other_key(headers: tuple[tuple[str, bytes | None], ...]) -> bool:
+    return any(name in _HEADERS for name, _ in headers)
+
+
+def other_key(headers: tuple[tuple[str, bytes | None], ...], schema: Any) -> Row | None:
+    """The other key as a decoded key is; None where there is none, or it cannot be read. `schema` is that of the
+    record's own key, None for JSON without one."""
+    found = next((value for name, value in headers if name in _HEADERS), None)
+    try:
+        told = None if found is None else _JSON.decode(found.decode())
+        if isinstance(told, dict) and told.keys() == {"schema", "payload"}:
+            told = told["payload"]
+        if not isinstance(told, dict) or schema is None:
+            return told if isinstance(told, dict) else None
+        kinds = {field["name"]: field["type"] for field in schema["fields"]}
+        return {name: _value(kinds[name], value) for name, value in told.items()}
+    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
+        return None
+
+
+def _value(kind: Any, value: Any) -> Any:
+    if isinstance(kind, list):
+        kind = next(branch for branch in kind if branch != "null")
+    if value is None or not isinstance(kind, dict):
+        return b64decode(value) if kind == "bytes" and value is not None else value
+    if kind.get("logicalType") == "decimal":
+        return value if isinstance(value, int | Decimal) else Decimal(value)
+    if kind["type"] == "bytes":
+        value = b64decode(value)
+    if kind["type"] == "record" and isinstance(value, Mapping):
+        value = {field["name"]: _value(field["type"], value[field["name"]]) for field in kind["fields"]}
+    convert = logical(kind)
+    return value if convert is None else convert(value)

@@ -1,0 +1,127 @@
+"""What an event really tells: which values of its row were sent, and what its old row is known to hold.
+
+Everything that reads a row asks here. Records of pycdc say it in headers (see `pycdc.absences`). Those of Debezium
+have a placeholder for a value that was not sent, where its type has one, and say nothing of the old row.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Collection, Iterable, Sequence
+from datetime import date, timedelta
+from hashlib import md5
+from typing import Any, Final
+from uuid import UUID
+
+from pycdc.absences import KNOWN, UNSENT, names_in
+from pycdc.events import Event, Unwritable
+from pycdc.model import Row
+from pycdc.sinks.postgres.old_rows import is_whole
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_. -]+")
+"""Placeholders that stand in JSON as they are."""
+
+
+class Presence:
+    """`placeholder` is what stands for a value that was not sent: a text, or ``hex:`` and bytes, as in Debezium."""
+
+    def __init__(self, placeholder: str) -> None:
+        octets = bytes.fromhex(placeholder[4:]) if placeholder.startswith("hex:") else placeholder.encode()
+        text = octets.decode("utf-8", "replace")
+        # Java's bytes are signed.
+        codes = [octet - 256 if octet > 127 else octet for octet in octets]
+        days = [(date(1970, 1, 1) + timedelta(code)).isoformat() for code in codes]
+        identity = UUID(bytes=md5(octets, usedforsecurity=False).digest(), version=3)
+        base64 = b64encode(octets).decode()
+        self.octets = octets
+        maps = (json.dumps({text: text}, ensure_ascii=False, separators=(",", colon)) for colon in (":", ": "))
+        self._scalars = {text, octets, base64, *maps}
+        self._map = {text: text}
+        lists = ([text], [octets], [base64], codes, days, [str(identity)], [identity])
+        self._lists = {tuple(items) for items in lists if items}
+        self._always = not _PLAIN.fullmatch(text)
+
+    def was_not_sent(self, value: Any) -> bool:
+        """Whether it is the placeholder, in any of the forms that it has by the types of columns."""
+        if isinstance(value, str | bytes):
+            return value in self._scalars
+        if isinstance(value, dict):
+            return value == self._map
+        if not isinstance(value, list) or not value:
+            return False
+        try:
+            return tuple(value) in self._lists
+        except TypeError:
+            return False  # of lists or objects
+
+    def any_not_sent(self, values: Sequence[Any]) -> bool:
+        """Whether one of a column's values is."""
+        try:
+            return not self._scalars.isdisjoint(values)
+        except TypeError:
+            return any(map(self.was_not_sent, values))
+
+    def may_lack(self, event: Event) -> bool:
+        """Whether something may have to be left out. Arrays of numbers, dates and uuids are not looked into, nor bytes
+        that JSON spells in base64: who reads such a column looks at its value."""
+        raw = event.raw_value
+        return event.deleted or bool(event.headers) or raw is None or self._always or self.octets in raw
+
+    def settle(self, event: Event) -> None:
+        """Leave out of the event's rows what was not sent and what the old row does not tell. Once: what functions make
+        of the rows afterwards is what they say."""
+        if event.settled:
+            return
+        event.settled = True
+        if event.row is not None:
+            named = names_in(event.headers, UNSENT)
+            if named is None:
+                named = frozenset(name for name, value in event.row.items() if self.was_not_sent(value))
+            event.unsent = named & event.row.keys()
+            event.row = _without(event.row, event.unsent)
+        if event.before is not None:
+            self._settle_before(event, event.before)
+
+    def _settle_before(self, event: Event, before: Row) -> None:
+        """What an old row does not tell is NULL, the default or zero in it.
+
+        Postgres sends one with an update where it is whole, or where the key changed, which comes as a delete: so with
+        an update it is taken for whole. With a delete, Debezium does not say what it tells but the message key.
+        """
+        known = names_in(event.headers, KNOWN)
+        if known is not None:
+            event.untold = frozenset(before.keys() - known)
+        elif event.deleted:
+            event.doubtful = frozenset(before.keys() - _names_of_key(event, before))
+        event.untold |= {name for name, value in before.items() if self.was_not_sent(value)}
+        event.before = _without(before, event.untold)
+
+
+def _names_of_key(event: Event, before: Row) -> Iterable[str]:
+    """A key that is no record, or cannot be read, is not Debezium's and casts no doubt."""
+    try:
+        key = event.key
+    except Unwritable:
+        return before
+    return key if isinstance(key, dict) else before
+
+
+def told(event: Event, path: str, *, full: bool = False) -> bool | None:
+    """Whether a settled event's old row tells the field that a path begins in, be it that there is no such field; None
+    where nobody can say. `full`: the configuration says that old rows are whole.
+    """
+    if head_of(path, event.untold) in event.untold:
+        return False
+    field = head_of(path, event.doubtful)
+    return True if full or field not in event.doubtful or is_whole(event) else None
+
+
+def _without(row: Row, names: Collection[str]) -> Row:
+    return {name: value for name, value in row.items() if name not in names} if names else row
+
+
+def head_of(path: str, row: Iterable[str]) -> str:
+    """The field that a path begins in. One whose own name has dots goes before a path."""
+    return path if path in row else path.partition(".")[0]
