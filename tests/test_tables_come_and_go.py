@@ -9,7 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from pycdc.build import stored_source
 from pycdc.connectors.postgres.signals import Signal, send
+from pycdc.connectors.postgres.signing import key_of
 from tests.reading import Read, Reader
 from tests.test_end_to_end import ORDERS, Shop
 
@@ -51,7 +53,8 @@ def test_a_topic_holds_a_table_that_was_made_and_written_to_before_anybody_captu
         shop.execute("CREATE TABLE refunds (id int PRIMARY KEY, v int)")
         old = psycopg.connect(shop.dsn)
         old.execute("INSERT INTO refunds SELECT i, 0 FROM generate_series(1, 100) i")
-        send(shop.dsn, pipeline.pipeline.config.slot, [Signal("apply")])
+        config = pipeline.pipeline.config
+        send(shop.dsn, config.slot, key_of(config, stored_source(config)), [Signal("apply")])
         pipeline.until(lambda: shop.execute("SELECT 1 FROM pg_publication_tables WHERE tablename = 'refunds'"))
         old.execute("UPDATE refunds SET v = 1 WHERE id % 3 = 0; DELETE FROM refunds WHERE id % 10 = 0")
         old.commit()

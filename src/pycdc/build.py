@@ -131,9 +131,17 @@ def build_source(config: Config, progress: Progress) -> Connector:
 
     client = signal_client(config)
     group = config.signals.group or f"pycdc-signals-{config.name}"
-    return ListeningConnector(
-        connector, SignalTopic(client, topic, config.name, group, partial(signals.pass_on, config), progress)
-    )
+    forward = partial(signals.pass_on, config, connector.signing_key)
+    return ListeningConnector(connector, SignalTopic(client, topic, config.name, group, forward, progress))
+
+
+def stored_source(config: Config) -> dict[str, Any]:
+    """What the last checkpoint tells of its source: the key that signs signals is in it. Raises PycdcError."""
+    if config.signals.key is not None:
+        return {}
+    with closing(build_offsets(config)) as offsets:
+        stored = offsets.load()
+    return {} if stored is None else stored.source
 
 
 def signal_client(config: Config) -> dict[str, Any]:

@@ -960,7 +960,7 @@ class Retries(Model):
 
 
 class Http(Model):
-    """Metrics (`/metrics`) and health (`/healthz`)."""
+    """Metrics (`/metrics`), health (`/healthz`, `/status`) and probes (`/livez`, `/readyz`)."""
 
     enabled: bool = True
     """Serve them while `pycdc run` runs."""
@@ -969,7 +969,7 @@ class Http(Model):
     port: Annotated[int, Field(ge=0, le=65535)] = 9464
     """0 chooses a free port and logs it."""
     token: SecretStr | None = None
-    """Needed when `host` is not a loopback address: clients send `Authorization: Bearer …`."""
+    """Needed when `host` is not a loopback address: clients send `Authorization: Bearer …`. Probes need none."""
     unhealthy_after: Annotated[float, Field(gt=0)] = 60.0
     """Seconds without a message from the server, or with a sink that makes no progress."""
 
@@ -978,6 +978,8 @@ class Http(Model):
     def _token_not_empty(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value():
             raise Refused("is empty, and would let everybody in", "set it, or remove the key")
+        if value is not None and not re.fullmatch(r"[^\s\x00-\x1f\x7f]+", value.get_secret_value()):
+            raise Refused("holds what no header can carry", "write it without spaces and control characters")
         return value
 
     @model_validator(mode="after")
@@ -1057,6 +1059,9 @@ class Signals(Model):
     the sink's, its own hold too."""
     group: str | None = None
     """Consumer group that keeps the topic's offset. Default `pycdc-signals-{name}`."""
+    key: SecretStr | None = None
+    """Signs what `pycdc snapshot` and `pycdc apply` ask of a running pipeline, 16 characters at least. Default: random,
+    made by the pipeline and kept with its position; needed where no position is stored."""
 
     _secret_options = field_validator("options", mode="before")(_kept_secret)
 
@@ -1065,6 +1070,13 @@ class Signals(Model):
     def _one_table(cls, value: str | None) -> str | None:
         if value is not None and ("*" in value or value.count(".") > 1 or not all(value.split("."))):
             raise Refused("is not the name of one table", "write it as `schema.table`")
+        return value
+
+    @field_validator("key")
+    @classmethod
+    def _key_long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 16:
+            raise Refused("is too short: it could be found by trying", "give it 16 characters at least, random ones")
         return value
 
     @property

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from pycdc.build import build_loop, build_source
+from pycdc.build import build_loop, build_source, stored_source
 from pycdc.config import Config
 from pycdc.connectors.postgres.signals import Signal, ask
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore
@@ -41,7 +41,7 @@ class Pipeline:
         waits there for a pipeline that does not run. Raises PycdcError.
         """
         signal = Signal("snapshot", tables, where)
-        ask(self.config, signal)
+        ask(self.config, signal, stored_source(self.config))
         return signal.id
 
     def stop(self) -> None:

@@ -10,6 +10,7 @@ the change first, and how many did so far. That ends loops over any number of da
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -19,6 +20,15 @@ ORIGIN_HEADER: Final = "pycdc.origin"
 HOPS_HEADER: Final = "pycdc.hops"
 HEADERS: Final = frozenset((ORIGIN_HEADER, HOPS_HEADER))
 _ORIGIN: Final = "pycdc:"
+UNKNOWN: Final = "unknown"
+"""The origin of what was carried by a pipeline whose name cannot be read."""
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
+"""As `Config.name`."""
+_NAME_BYTES: Final = 64
+_DIGITS: Final = re.compile(rb"[0-9]{1,10}")
+_MOST_HOPS: Final = 1_000_000
+_LONGEST: Final = 4 * 1_048_576
+"""Bytes of a mark: it names each table of the routes."""
 
 
 class Passage(NamedTuple):
@@ -46,33 +56,42 @@ def mark(pipeline: str, tables: Iterable[str] = (), came: Passage | None = None)
 
 
 def read_mark(content: bytes) -> Mark | None:
-    """None for content that is not a mark's."""
+    """None for content that is not a mark's: any role may write such messages, so nothing in one is taken on trust."""
+    if len(content) > _LONGEST:
+        return None
     try:
         document = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    name = document.get("pipeline") if isinstance(document, dict) else None
-    if not isinstance(name, str):
+    if not isinstance(document, dict):
         return None
-    passage = Passage(str(document.get("origin", name)), _number(document.get("hops")))
-    tables = document.get("tables")
-    return Mark(name, passage, frozenset(map(str, tables)) if isinstance(tables, list) else frozenset())
+    name, hops, tables = document.get("pipeline"), document.get("hops", 1), document.get("tables", [])
+    origin = document.get("origin", name)
+    if not (isinstance(name, str) and _is_name(name) and isinstance(origin, str) and _is_name(origin)):
+        return None
+    if type(hops) is not int or not 1 <= hops <= _MOST_HOPS:
+        return None
+    if not isinstance(tables, list) or not all(isinstance(table, str) for table in tables):
+        return None
+    return Mark(name, Passage(origin, hops), frozenset(tables))
 
 
 def read_headers(headers: Sequence[tuple[str, bytes | None]]) -> Passage | None:
-    """How a record's change came, None where its application wrote it."""
+    """How a record's change came, None where its application wrote it. What cannot be read was carried once at least,
+    by nobody that is known: whoever may produce writes headers."""
     found = {name: value for name, value in headers if name in HEADERS and value is not None}
     if not found:
         return None
-    return Passage(found.get(ORIGIN_HEADER, b"").decode("utf-8", "replace"), _number(found.get(HOPS_HEADER)))
+    origin = found.get(ORIGIN_HEADER, b"")[:_NAME_BYTES].decode("utf-8", "replace")
+    return Passage(origin if _is_name(origin) else UNKNOWN, _number(found.get(HOPS_HEADER, b"")))
 
 
-def _number(value: object) -> int:
-    """What cannot be read has been carried at least once."""
-    try:
-        return max(1, int(value))  # type: ignore[call-overload,no-any-return]
-    except (TypeError, ValueError):
-        return 1
+def _is_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None
+
+
+def _number(value: bytes) -> int:
+    return int(value) if _DIGITS.fullmatch(value) and 1 <= int(value) <= _MOST_HOPS else 1
 
 
 def origin_name(pipeline: str, worker: int) -> str:
@@ -89,4 +108,5 @@ def pipeline_of_origin(name: str) -> str | None:
     """The pipeline that an origin belongs to, None for somebody else's."""
     if not name.startswith(_ORIGIN):
         return None
-    return name.removeprefix(_ORIGIN).rpartition(":")[0]
+    pipeline = name.removeprefix(_ORIGIN).rpartition(":")[0]
+    return pipeline if _is_name(pipeline) else None

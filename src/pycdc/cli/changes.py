@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pycdc.build import build_offsets
+from pycdc.build import build_offsets, stored_source
 from pycdc.config import Config
 from pycdc.connectors.postgres.admin import add_tables_sql, create_publication_sql
 from pycdc.connectors.postgres.catalog import Catalog
@@ -20,6 +20,7 @@ from pycdc.connectors.postgres.membership import START_OVER, LeftOut, Membership
 from pycdc.connectors.postgres.observation import Candidate, Observation, observe
 from pycdc.connectors.postgres.publication_change import drop_tables_sql, run
 from pycdc.connectors.postgres.signals import Signal, send
+from pycdc.connectors.postgres.signing import key_of
 from pycdc.errors import EnvironmentNotReady, PositionGap
 from pycdc.interfaces import Checkpoint
 from pycdc.lag.topics import topics_of
@@ -136,7 +137,7 @@ def carry_out(changes: Changes) -> Iterator[str]:
     if changes.slot is None:
         yield f"{config.name} begins with `pycdc run`"
     elif changes.plan.joining or changes.plan.drift or changes.plan.narrowed:
-        send(dsn, config.slot, [Signal("apply")])
+        send(dsn, config.slot, key_of(config, stored_source(config)), [Signal("apply")])
         yield _when(changes)
 
 

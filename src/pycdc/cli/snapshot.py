@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import click
 
+from pycdc.build import stored_source
 from pycdc.cli.amounts import number
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
 from pycdc.cli.position import stored_position
@@ -41,7 +42,7 @@ def snapshot(path: str, tables: tuple[str, ...], where: str | None, action: str 
         return
     _check(action, tables, where)
     signal = Signal(cast("Action", action or "snapshot"), tables, where)
-    running = ask(config, signal)
+    running = ask(config, signal, stored_source(config))
     if as_json:
         print_json({"id": signal.id, "action": signal.action, "running": running})
     else:

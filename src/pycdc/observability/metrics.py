@@ -55,6 +55,11 @@ class PipelineCollector(Collector):
             ("pycdc_batches", "Batches that the sink took.", progress.batches),
             ("pycdc_checkpoints", "Positions stored.", progress.checkpoints),
             ("pycdc_reconnects", "Times that the pipeline rewound to the stored position.", progress.reconnects),
+            (
+                "pycdc_strange_marks",
+                "Messages like pycdc's marks that are none.",
+                progress.strange_marks,
+            ),
         ):
             yield CounterMetricFamily(name, help_text, value=value)
 

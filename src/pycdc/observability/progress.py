@@ -82,6 +82,7 @@ class Progress:
     slot_state      the slot's wal_status (reserved, extended, unreserved, lost), None likewise
     waits_for       what the start waits for at present, empty where it does not; `waits_since` is monotonic
     signals         that came, by channel (command, table, topic) and whether they were obeyed
+    strange_marks   logical messages under the prefix of pycdc's marks (`origins`) that are none
     refused         tables whose schema the registry refuses at present, and how it differs from the one before
     parked_rows     records of such tables, by table, that went to the dead letters instead
 
@@ -118,6 +119,7 @@ class Progress:
     parked_rows: dict[str, int] = field(default_factory=dict)
     unknown_types: dict[tuple[str, str], int] = field(default_factory=dict)
     signals: Counter[tuple[str, str]] = field(default_factory=Counter)
+    strange_marks: int = 0
     snapshot: list[TableSnapshot] = field(default_factory=list)
     last_error: str | None = None
     last_message: float = 0.0

@@ -14,6 +14,8 @@ from pycdc.interfaces import Checkpoint
 from pycdc.loading import validate
 from pycdc.model import Batch, Change, Op
 
+SIGNALS_KEY = "a key of sixteen characters or more"
+
 
 @dataclass
 class Pipeline:
@@ -60,7 +62,8 @@ class Pipeline:
 
 def config_for(dsn: str, **source: Any) -> Config:
     options = {"dsn": dsn, "snapshot_method": "chunks", "snapshot_chunk": 37, "max_batch_bytes": 8192, **source}
-    return validate({"name": "backfill", "source": {"postgres": options}, "sink": {"null": {}}})
+    signals = {"key": SIGNALS_KEY}
+    return validate({"name": "backfill", "source": {"postgres": options}, "sink": {"null": {}}, "signals": signals})
 
 
 def execute(dsn: str, statement: str) -> list[Any]:

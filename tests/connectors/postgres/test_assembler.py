@@ -227,10 +227,18 @@ def test_what_was_delivered_before_stays_so_whatever_its_mark_says() -> None:
 
 
 def test_a_message_that_only_looks_like_a_mark_drops_nothing() -> None:
-    for content in (b"", b"{", b"[]", b'{"pipeline": 1}', b"\xff"):
+    for content in (b"", b"{", b"[]", b'{"pipeline": 1}', b"\xff", b'{"pipeline":"x","hops":1e999}', b"[" * 100_000):
         assembler = Assembler(table_of, Lsn(0), foreign=lambda name: True)
         tag = frames.message(MESSAGE_PREFIX, content)
         assert feed(assembler, frames.begin(100), tag, TABLE, frames.insert(1, [b"1"])).size == 1
+        assert assembler.strange_marks == 1
+
+
+def test_a_prefix_that_is_no_unicode_is_made_some() -> None:
+    tag = frames.message("p", b"x").replace(b"p\0", b"\xff\xc3\0", 1)
+    batch = feed(Assembler(table_of, Lsn(0)), frames.begin(100), tag, frames.commit(100, 110))
+    assert batch.runs[0].message is not None
+    assert batch.runs[0].message.prefix == "\ufffd\ufffd"
 
 
 def test_messages_that_nobody_wants_are_read_for_their_marks_only() -> None:

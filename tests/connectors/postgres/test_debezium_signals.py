@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,8 +20,16 @@ from pycdc.connectors.postgres.debezium_signals import (
     of_row,
     requested,
 )
+from pycdc.connectors.postgres.signals import Signal
+from pycdc.connectors.postgres.signing import Moment
 
-DSN = "host=db user=cdc password=secret"
+KEY = b"k" * 32
+MOMENT = Moment(7, 1_000.0)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
 
 
 def asked(kind: str, data: object = None) -> Request:
@@ -150,16 +160,63 @@ def test_a_message_that_is_no_signal_is_refused(value: bytes) -> None:
         of_message(value, "topic-0-7")
 
 
-def test_a_signal_that_is_passed_on_comes_out_as_it_went_in_and_only_with_the_password() -> None:
+def test_a_signal_that_is_passed_on_comes_out_as_it_went_in_and_only_with_the_key() -> None:
     signal = of_message(b'{"type": "log", "data": {"message": "\\u00e9 {}"}}', "topic-0-7")
-    document = signals.content(signals.sign(signal, "slot", DSN).encode())
-    assert signals.verified(document, "slot", DSN) == signal
-    assert signals.verified(document, "other", DSN) is None
-    assert signals.verified(document, "slot", DSN.replace("secret", "guessed")) is None
+    document = signals.content(signals.sign(signal, "slot", KEY, MOMENT).encode())
+    assert signals.verified(document, "slot", KEY, MOMENT) == signal
+    assert signals.verified(document, "other", KEY, MOMENT) is None
+    with pytest.raises(Unusable, match="not signed with this pipeline's key"):
+        signals.verified(document, "slot", b"guessed", MOMENT)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [Moment(8, 1_000.0), Moment(7, 1_000.0 + 86_400), Moment(7, 1_000.0 - 86_400), Moment(0, 1_000.0)],
+    ids=["another transaction", "a day later", "a day before", "no transaction"],
+)
+def test_a_copy_of_a_signal_is_not_obeyed(moment: Moment) -> None:
+    signal = Signal("snapshot", ("public.orders",))
+    document = signals.content(signals.sign(signal, "slot", KEY, MOMENT).encode())
+    with pytest.raises(Unusable, match="copy"):
+        signals.verified(document, "slot", KEY, moment)
+    wrapped = Moment((5 << 32) + MOMENT.xid, MOMENT.at)
+    assert signals.verified(signals.content(signals.sign(signal, "slot", KEY, wrapped).encode()), "slot", KEY, MOMENT)
 
 
 @pytest.mark.parametrize(
     "content", [b"[" * 100_000, b'{"signal": "{}", "hmac": "\\ud800"}', b'{"signal": "\\ud800", "hmac": ""}']
 )
 def test_a_message_that_no_json_holds_is_nobodys_and_stops_nothing(content: bytes) -> None:
-    assert signals.verified(signals.content(content), "slot", DSN) is None
+    with pytest.raises(Unusable):
+        signals.verified(signals.content(content), "slot", KEY, MOMENT)
+
+
+@given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
+def test_whatever_comes_under_our_prefix_is_refused_by_name(content: bytes) -> None:
+    with contextlib.suppress(Unusable):
+        assert signals.verified(signals.content(content), "slot", KEY, MOMENT) is None
+
+
+@given(JSON, JSON, JSON, JSON)
+def test_whatever_stands_where_a_signature_should_is_none(body: Any, digest: Any, xid: Any, at: Any) -> None:
+    inner = json.dumps({"slot": "slot", "action": "pause", "xid": xid, "at": at, "id": body})
+    for said in (body, inner):
+        document = signals.content(json.dumps({"signal": said, "hmac": digest}).encode())
+        with contextlib.suppress(Unusable):
+            assert signals.verified(document, "slot", KEY, MOMENT) is None
+
+
+@given(st.builds(lambda kind, data: json.dumps({"type": kind, "data": data}).encode(), st.text() | JSON, JSON))
+def test_whatever_a_message_of_the_topic_says_is_a_request_or_refused(value: bytes) -> None:
+    with contextlib.suppress(Unusable):
+        requested(of_message(value, "topic-0-7"))
+
+
+NAMES = ("type", "data-collections", "additional-conditions", "additional-condition", "surrogate-key", "message")
+REQUEST = st.fixed_dictionaries({}, optional=dict.fromkeys(NAMES, JSON))
+
+
+@given(st.sampled_from(["execute-snapshot", "stop-snapshot", "pause-snapshot", "resume-snapshot", "log"]), REQUEST)
+def test_whatever_a_signal_s_data_hold_is_a_request_or_refused(kind: str, data: Any) -> None:
+    with contextlib.suppress(Unusable):
+        requested(DebeziumSignal("1", kind, json.dumps(data), "table"))

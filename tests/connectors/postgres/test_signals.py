@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import psycopg
 import pytest
 
+from pycdc.config import Signals
 from pycdc.connectors.postgres import signals
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.debezium_signals import DebeziumSignal
 from pycdc.connectors.postgres.facts import SlotFacts
 from pycdc.connectors.postgres.signals import Signal, ask
+from pycdc.connectors.postgres.signing import KEPT, SigningKey, key_of
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.model import Op
-from tests.connectors.postgres.reading import Pipeline, config_for, execute, write_last
+from tests.connectors.postgres.reading import SIGNALS_KEY, Pipeline, config_for, execute, write_last
 
 TABLES = """
 CREATE TABLE finish (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
@@ -99,9 +102,11 @@ def test_a_condition_that_fails_on_a_row_gives_up_the_snapshot_and_not_the_strea
     assert {record.__dict__["table"] for record in given_up} == {"public.orders", "public.bare"}
 
 
-def test_who_does_not_know_the_password_is_not_heard(database: str, pipeline: Pipeline) -> None:
-    signals.send(f"{database} password=guessed", pipeline.config.slot, [Signal("snapshot", ("orders",))])
-    signals.send(database, "another_slot", [Signal("snapshot", ("orders",))])
+def test_who_does_not_have_the_key_is_not_heard(database: str, pipeline: Pipeline) -> None:
+    key = key_of(pipeline.config, None)
+    for guessed in (b"", b"postgres", SIGNALS_KEY.encode(), key[:-1]):
+        signals.send(database, pipeline.config.slot, guessed, [Signal("snapshot", ("orders",))])
+    signals.send(database, "another_slot", key, [Signal("snapshot", ("orders",))])
     for content in ("", "[]", "7", "{", '{"signal": 7, "hmac": "x"}', '{"signal": "{}", "hmac": "é"}'):
         execute(database, f"SELECT pg_logical_emit_message(true, 'pycdc.snapshot', '{content}')")
     assert pipeline.run(write_last(database))
@@ -135,7 +140,9 @@ def test_who_asks_while_the_slot_is_being_made_is_told_so(
     with pytest.raises(EnvironmentNotReady, match="still being made"):
         ask(pipeline.config, Signal("snapshot", ("orders",)))
     with pytest.raises(EnvironmentNotReady, match="still being made"):
-        signals.pass_on(pipeline.config, DebeziumSignal("topic-0-7", "pause-snapshot", "{}", "topic"))
+        signals.pass_on(
+            pipeline.config, SigningKey(pipeline.config), DebeziumSignal("topic-0-7", "pause-snapshot", "{}", "topic")
+        )
 
 
 def test_what_a_stranger_writes_under_our_prefix_stops_nothing(database: str, pipeline: Pipeline) -> None:
@@ -146,3 +153,44 @@ def test_what_a_stranger_writes_under_our_prefix_stops_nothing(database: str, pi
     ):
         execute(database, f"SELECT pg_logical_emit_message(true, 'pycdc.snapshot', {content})")
     assert pipeline.run(write_last(database))
+
+
+def test_a_copy_of_a_signal_is_not_obeyed_again(
+    database: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emit, sent = signals.emit, []
+    monkeypatch.setattr(signals, "emit", lambda connection, text: (sent.append(text), emit(connection, text))[1])
+    ask(pipeline.config, Signal("snapshot", ("orders",)))
+    assert pipeline.run(write_last(database))
+    assert pipeline.run(lambda p: p.nothing_left)
+    assert len(read(pipeline)) == 200
+    with psycopg.connect(database, autocommit=True) as connection:
+        emit(connection, sent[0])
+    assert pipeline.run(write_last(database))
+    assert pipeline.run(lambda p: p.nothing_left)
+    assert len(read(pipeline)) == 200
+
+
+def test_without_a_key_in_the_configuration_one_is_made_once_and_kept_with_the_position(database: str) -> None:
+    execute(database, TABLES)
+    config = config_for(database, snapshot="never").model_copy(update={"signals": Signals()})
+    pipeline = Pipeline(config)
+    assert pipeline.run(lambda p: p.nothing_left)
+    with pytest.raises(EnvironmentNotReady, match="there is no key to sign signals"):
+        ask(config, Signal("snapshot", ("orders",)))
+    assert pipeline.stored is not None
+    made = pipeline.stored.source[KEPT]
+    assert len(bytes.fromhex(made)) == 32
+    ask(config, Signal("snapshot", ("orders",)), pipeline.stored.source)
+    assert pipeline.run(write_last(database))
+    assert pipeline.run(lambda p: p.nothing_left)
+    assert len(read(pipeline)) == 200
+    assert pipeline.stored.source[KEPT] == made
+
+
+def test_neither_the_dsn_nor_the_role_gives_the_key() -> None:
+    one = config_for("host=db dbname=shop user=cdc", snapshot="never").model_copy(update={"signals": Signals()})
+    first, second = SigningKey(one), SigningKey(one)
+    first.take(None), second.take(None)
+    assert first.value != second.value
+    assert key_of(one.model_copy(update={"signals": Signals(key="x" * 16)}), None) != b"x" * 16

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pycdc.config import Loops
 from pycdc.events import Event, Partition
-from pycdc.origins import Passage, mark, read_headers, read_mark
+from pycdc.origins import Passage, mark, pipeline_of_origin, read_headers, read_mark
 from pycdc.sinks.postgres.passages import Passages
 from tests.sinks.postgres.rig import Rig
 
@@ -55,17 +57,74 @@ def test_a_mark_says_who_was_first_and_how_often_it_was_carried() -> None:
     assert second.passage == Passage("a-to-b", 2)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"pipeline": 1}', b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"pipeline": 1}',
+        b"\xff",
+        b'{"pipeline":"x","hops":1e999}',
+        b'{"pipeline":"x","hops":-1}',
+        b'{"pipeline":"x","hops":true}',
+        b'{"pipeline":"x","hops":NaN}',
+        b'{"pipeline":"x","hops":' + b"9" * 5000 + b"}",
+        b'{"pipeline":"x","hops":' + b"9" * 400 + b"}",
+        b"[" * 200_000,
+        b'{"pipeline":"x","tables":' + b"[" * 200_000,
+        b'{"pipeline":"x","tables":{}}',
+        b'{"pipeline":"x","tables":[[]]}',
+        b'{"pipeline":"x","origin":{"a":1}}',
+        b'{"pipeline":"\\ud800"}',
+        b'{"pipeline":"x","origin":"\\ud800"}',
+        b'{"pipeline":"a\\nb"}',
+        b'{"pipeline":"' + b"x" * 70 + b'"}',
+        b'{"pipeline":"x","tables":["' + b"t" * 5_000_000 + b'"]}',
+    ],
+)
 def test_other_content_is_no_mark(content: bytes) -> None:
     assert read_mark(content) is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(
+    st.binary()
+    | JSON.map(lambda value: json.dumps(value).encode())
+    | st.fixed_dictionaries({"pipeline": JSON, "hops": JSON, "origin": JSON, "tables": JSON}).map(
+        lambda value: json.dumps(value).encode()
+    )
+)
+def test_no_content_does_more_than_mark_and_what_it_marks_can_be_passed_on(content: bytes) -> None:
+    found = read_mark(content)
+    if found is not None:
+        assert read_headers(found.passage.headers()) == found.passage
+        assert all(isinstance(value, bytes) for _, value in found.passage.headers())
+
+
+@given(st.text(st.characters(codec=None)))
+def test_an_origin_names_a_pipeline_or_nobody(name: str) -> None:
+    found = pipeline_of_origin(name)
+    assert found is None or read_mark(mark(found).encode()) is not None
 
 
 def test_a_mark_of_before_counts_as_one_hop() -> None:
     assert read_mark(b'{"pipeline": "p"}') == ("p", Passage("p", 1), frozenset())
 
 
-def test_headers_that_cannot_be_read_count_as_carried() -> None:
-    assert read_headers([("pycdc.hops", b"many")]) == Passage("", 1)
+@pytest.mark.parametrize("hops", [b"many", b"", b"-1", b"1_0", b"9" * 5000, b"1e999", "１".encode()])
+@pytest.mark.parametrize("origin", [b"", b"\xff", b"a\nb", b"x" * 1_000_000, "é".encode()])
+def test_headers_that_cannot_be_read_count_as_carried(hops: bytes, origin: bytes) -> None:
+    came = read_headers([("pycdc.origin", origin), ("pycdc.hops", hops)])
+    assert came == Passage("unknown", 1)
+    assert read_mark(mark("a-to-b", [], came).encode()) == ("a-to-b", Passage("unknown", 2), frozenset())
+
+
+def test_headers_of_others_say_nothing_of_the_way() -> None:
     assert read_headers([("id", b"1")]) is None
 
 

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 from pycdc.connectors.postgres import pgoutput
 from pycdc.connectors.postgres.pgoutput import POSTGRES_EPOCH
 from pycdc.connectors.postgres.signals import PREFIX as SIGNALS
+from pycdc.connectors.postgres.signing import Moment
 from pycdc.errors import ProtocolError
 from pycdc.model import Batch, LogicalMessage, Lsn, Op, Position, Run, Table, Transaction
 from pycdc.origins import MESSAGE_PREFIX, Mark, Passage, pipeline_of_origin, read_mark
@@ -40,12 +41,13 @@ _commit = Struct(f">{HEADER + 1}xBQQq").unpack
 
 class Note(NamedTuple):
     """A signal or mark of `signals`, before the batch's run of that number; or the frame of a row that was `inserted`
-    into the signal table."""
+    into the signal table. A message tells its transaction: number and commit time, in seconds."""
 
     run: int
     content: bytes
     lsn: Lsn
     inserted: bool = False
+    moment: Moment = Moment(0, 0.0)
 
 
 class Assembler:
@@ -55,7 +57,7 @@ class Assembler:
     `foreign` says of a pipeline's name whether its writes are dropped; `by_table`: only those to the tables that its
     mark names. `messages`: deliver logical messages. `signals` is schema and name of the signal table. `notes` collects
     what is meant for the connector, whose business it is to take them out; `recent` has the ids of the last
-    transactions that were read.
+    transactions that were read; `strange_marks` counts messages that look like a pipeline's mark and are none.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Assembler:
         self._last_commit = int(last_commit)
         self._committed = 0
         self._signalling = False
+        self.strange_marks = 0
         self.notes: list[Note] = []
         self.recent: deque[int] = deque(maxlen=_RECENT)
 
@@ -192,7 +195,7 @@ class Assembler:
             self._message(message, frame, batch)
         elif isinstance(message, pgoutput.Origin):
             if self._transaction is not None:
-                self._transaction.origin, self._transaction.origin_lsn = message.name, message.commit_lsn
+                self._transaction.origin, self._transaction.origin_lsn = _legible(message.name), message.commit_lsn
                 pipeline = pipeline_of_origin(message.name)
                 self._marked(None if pipeline is None else Mark(pipeline, Passage(pipeline, 1)))
         elif not isinstance(message, pgoutput.Type):
@@ -266,19 +269,28 @@ class Assembler:
                 self._transaction.changes += 1
                 batch.size += 1
 
+    def _note(self, message: pgoutput.Message, run: int) -> Note:
+        transaction = self._transaction
+        if transaction is None:
+            raise ProtocolError("transactional message outside of a transaction")
+        moment = Moment(transaction.xid or 0, transaction.commit_time / 1_000_000)
+        return Note(run, message.content, Lsn(message.lsn), moment=moment)
+
     def _message(self, message: pgoutput.Message, frame: bytes, batch: Batch) -> None:
         if message.prefix == SIGNALS:
             if message.transactional and not self._skipping:
                 self._noted = True
-                self.notes.append(Note(len(batch.runs), message.content, Lsn(message.lsn)))
+                self.notes.append(self._note(message, len(batch.runs)))
             return
-        logical = LogicalMessage(message.prefix, message.content, message.transactional, Lsn(message.lsn))
+        logical = LogicalMessage(_legible(message.prefix), message.content, message.transactional, Lsn(message.lsn))
         if message.transactional:
             transaction = self._transaction
             if transaction is None:
                 raise ProtocolError("transactional message outside of a transaction")
             if message.prefix == MESSAGE_PREFIX:
-                self._marked(read_mark(message.content))
+                mark = read_mark(message.content)
+                self.strange_marks += mark is None
+                self._marked(mark)
                 return
             if self._skipping or not self._messages:
                 return
@@ -292,3 +304,8 @@ class Assembler:
             alone = Transaction(None, message.lsn, sent, self._last_commit)
             batch.runs.append(Run(Op.MESSAGE, None, alone, 0, [frame], message=logical))
         batch.size += 1
+
+
+def _legible(text: str) -> str:
+    """A prefix or an origin's name from a database without an encoding may be no Unicode, and any role writes one."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

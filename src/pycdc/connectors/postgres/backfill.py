@@ -22,6 +22,7 @@ from pycdc.connectors.postgres.facts import CopySource, TableRef
 from pycdc.connectors.postgres.observation import older_writers
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.session import TableLocked
+from pycdc.connectors.postgres.signing import SigningKey
 from pycdc.connectors.postgres.snapshot import Part
 from pycdc.connectors.postgres.window import Window
 from pycdc.connectors.postgres.yielding import Yielding
@@ -55,6 +56,7 @@ class Backfill:
         relations: Relations,
         backlog: Backlog,
         progress: Progress,
+        key: SigningKey,
         choose: Callable[[signals.Signal], list[Reading]],
         look: Callable[[], list[Reading]],
     ) -> None:
@@ -62,7 +64,7 @@ class Backfill:
         self._catalog = catalog
         self._relations = relations
         self._progress = progress
-        self._desk = SignalDesk(config, catalog, backlog, progress, choose, look)
+        self._desk = SignalDesk(config, catalog, backlog, progress, key, choose, look)
         self._rows = config.capture.snapshot_chunk
         self._reader = ChunkReader(
             config.capture.dsn.get_secret_value(),
@@ -276,6 +278,9 @@ class Backfill:
             self._follow(self._desk.inserted(note))
             return
         document = signals.content(note.content)
+        if not document:
+            self._progress.signal("command", "unreadable")
+            return
         if self._window is not None and document.get("chunk") == self._window.id:
             yield from self._at_mark(self._window, runs)
         elif "signal" in document:

@@ -31,6 +31,7 @@ from pycdc.connectors.postgres.pinned import PinnedSnapshot
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.replication import ReplicationStream
 from pycdc.connectors.postgres.signals import Signal
+from pycdc.connectors.postgres.signing import SigningKey
 from pycdc.connectors.postgres.table_watch import TableWatch
 from pycdc.connectors.postgres.workers import Workers
 from pycdc.errors import EnvironmentNotReady, OtherSource, PositionGap
@@ -69,6 +70,7 @@ class PostgresConnector:
         )
         self._raw_text = config.values.encoding_errors == "replace"
         self._identity: dict[str, Any] = {}
+        self.signing_key = SigningKey(config)
         self._stream: ReplicationStream | None = None
         self._backlog = Backlog()
         self._backfill: Backfill | None = None
@@ -134,7 +136,8 @@ class PostgresConnector:
         """Compare what is stored with slot and server; `when_needed` turns a gap into a new beginning."""
         slot_name = self._config.slot
         server = self._catalog.server()
-        self._identity = source_identity(server, slot_name)
+        kept = self.signing_key.take(None if start is None else start.source)
+        self._identity = source_identity(server, slot_name) | kept
         timeline_ends = self._catalog.timeline_ends
         slot = self._catalog.slot(slot_name)
         try:
@@ -243,6 +246,7 @@ class PostgresConnector:
             self._relations,
             self._backlog,
             self._progress,
+            self.signing_key,
             self._chosen,
             partial(self._watch.look, follow=True),
         )
@@ -272,6 +276,8 @@ class PostgresConnector:
         batch = Batch(last_commit=assembler.last_commit)
         if frames:
             assembler.feed(frames, batch)
+            self._progress.strange_marks += assembler.strange_marks
+            assembler.strange_marks = 0
             batch.whole = assembler.idle
             batch.prompt = len(frames) < _FEW and not stream.hurrying
         elif assembler.idle and stream.idle_position is not None and stream.idle_position > position:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from pycdc.rows.tuples import ROW, Text, split_tuple
 
-Channel = Literal["table", "topic"]
+Channel = Literal["command", "table", "topic"]
 Action = Literal["snapshot", "cancel", "pause", "resume", "log"]
 
 _ACTIONS: Final[dict[str, Action]] = {

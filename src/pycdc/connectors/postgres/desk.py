@@ -18,6 +18,7 @@ from pycdc.connectors.postgres.debezium_signals import DebeziumSignal, Request, 
 from pycdc.connectors.postgres.facts import TableRef
 from pycdc.connectors.postgres.matching import matching
 from pycdc.connectors.postgres.signals import Signal
+from pycdc.connectors.postgres.signing import SigningKey
 from pycdc.connectors.postgres.snapshot import check_condition
 from pycdc.errors import ConfigError
 from pycdc.observability.logger import get_logger
@@ -43,6 +44,7 @@ class SignalDesk:
         catalog: Catalog,
         backlog: Backlog,
         progress: Progress,
+        key: SigningKey,
         choose: Callable[[Signal], list[Reading]],
         look: Callable[[], list[Reading]],
     ) -> None:
@@ -51,6 +53,7 @@ class SignalDesk:
         self._catalog = catalog
         self._backlog = backlog
         self._progress = progress
+        self._key = key
         self._choose = choose
         self._look = look
 
@@ -65,9 +68,12 @@ class SignalDesk:
 
     def sent(self, document: dict[str, object], note: Note) -> Outcome:
         """Obey a logical message, if it is for us."""
-        signal = signals.verified(document, self._config.slot, self._dsn)
+        try:
+            signal = signals.verified(document, self._config.slot, self._key.value, note.moment)
+        except Unusable as error:
+            self._refuse("command", error, id=str(note.lsn))
+            return Outcome()
         if signal is None:
-            log.debug("a signal is not for this pipeline, or not signed by its configuration")
             return Outcome()
         return self._ours(signal) if isinstance(signal, Signal) else self._debezium(signal, note)
 

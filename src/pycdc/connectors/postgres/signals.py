@@ -1,29 +1,28 @@
 """Wishes to a running pipeline, sent through its own stream: transactional logical messages, with a signature.
 
-Anybody who may connect to a database may write such messages, so they carry an HMAC by the password of the source's
-dsn: sender and pipeline have the same configuration. A condition of a snapshot is SQL that the pipeline's role runs.
+Anybody who may connect to a database may write such messages, so they carry an HMAC by a key that only this pipeline
+has (`signing`). A condition of a snapshot is SQL that the pipeline's role runs.
 The same prefix carries the marks by which a pipeline knows again where it read a chunk of rows; these are its own.
 What comes by a signal topic is passed on in the same way, and so has its place in the stream too.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 from uuid import uuid4
 
 import psycopg
-from psycopg import conninfo
 
 from pycdc.config import Config
+from pycdc.connectors.postgres import signing
 from pycdc.connectors.postgres.catalog import Catalog
-from pycdc.connectors.postgres.debezium_signals import DebeziumSignal
+from pycdc.connectors.postgres.debezium_signals import DebeziumSignal, Unusable
 from pycdc.connectors.postgres.facts import SlotFacts
 from pycdc.connectors.postgres.session import connect, translate
+from pycdc.connectors.postgres.signing import Moment, SigningKey, key_of
 from pycdc.connectors.postgres.snapshot import check_condition
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.model import Lsn
@@ -32,6 +31,9 @@ PREFIX: Final = "pycdc.snapshot"
 Action = Literal["snapshot", "pause", "resume", "cancel", "apply"]
 _DEBEZIUM: Final = "debezium"
 _EMIT: Final = "SELECT pg_logical_emit_message(true, %s, %s)::text"
+_MOMENT: Final = """SELECT pg_current_xact_id()::text::int8, extract(epoch FROM clock_timestamp())::float8"""
+_LONGEST: Final = 1_048_576
+"""Bytes of a message that is read: our own are shorter by far."""
 _FLUSH: Final = "SET synchronous_commit = local"
 """Only flushed WAL is sent; what standbys have of it does not matter."""
 
@@ -47,30 +49,33 @@ class Signal:
     id: str = field(default_factory=lambda: uuid4().hex)
 
 
-def sign(signal: Signal | DebeziumSignal, slot: str, dsn: str) -> str:
-    """The content of the message for the pipeline that reads `slot`."""
-    said: dict[str, Any] = {"slot": slot, "id": signal.id}
+def sign(signal: Signal | DebeziumSignal, slot: str, key: bytes, moment: Moment) -> str:
+    """The content of the message for the pipeline that reads `slot`, in the transaction of `moment`."""
+    said: dict[str, Any] = {"slot": slot, "id": signal.id, "xid": moment.xid, "at": moment.at}
     if isinstance(signal, Signal):
         said |= {"action": signal.action, "tables": list(signal.tables), "where": signal.where}
     else:
         said |= {"action": _DEBEZIUM, "type": signal.type, "data": signal.data}
     body = json.dumps(said)
-    return json.dumps({"signal": body, "hmac": _digest(body, dsn)})
+    return json.dumps({"signal": body, "hmac": signing.digest(body, key)})
 
 
-def verified(document: dict[str, Any], slot: str, dsn: str) -> Signal | DebeziumSignal | None:
-    """The signal for the reader of `slot`; None for another's, and for what was not signed by our configuration."""
+def verified(document: dict[str, Any], slot: str, key: bytes, moment: Moment) -> Signal | DebeziumSignal | None:
+    """The signal for the reader of `slot`; None for another's. Raises Unusable for what nobody signed for it."""
     body, digest = document.get("signal"), document.get("hmac")
-    if not isinstance(body, str) or not isinstance(digest, str):
+    said = content(signing.encoded(body)) if isinstance(body, str) else {}
+    if said.get("slot", slot) != slot:
         return None
-    if not hmac.compare_digest(_bytes(digest), _bytes(_digest(body, dsn))):
-        return None
-    content = json.loads(body)
-    if content["slot"] == slot and content["action"] == _DEBEZIUM:
-        return DebeziumSignal(content["id"], content["type"], content["data"], "topic")
-    if content["slot"] != slot or content["action"] not in get_args(Action):
-        return None
-    return Signal(content["action"], tuple(content["tables"]), content["where"], content["id"])
+    signed = isinstance(body, str) and isinstance(digest, str) and signing.same(digest, signing.digest(body, key))
+    if not signed:
+        raise Unusable("it is not signed with this pipeline's key", "ask by `pycdc snapshot` with its configuration")
+    if not signing.belongs(said.get("xid"), said.get("at"), moment):
+        raise Unusable("it is a copy of one that was sent before", "ask by `pycdc snapshot`, which signs it anew")
+    if said["action"] == _DEBEZIUM:
+        return DebeziumSignal(said["id"], said["type"], said["data"], "topic")
+    if said["action"] not in get_args(Action):
+        raise Unusable("its action is none that this version knows", "use the same version of pycdc on both sides")
+    return Signal(said["action"], tuple(said["tables"]), said["where"], said["id"])
 
 
 def mark(slot: str, chunk: str) -> str:
@@ -79,6 +84,8 @@ def mark(slot: str, chunk: str) -> str:
 
 def content(data: bytes) -> dict[str, Any]:
     """What a message with our prefix says; nothing where it is none of ours."""
+    if len(data) > _LONGEST:
+        return {}
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
@@ -86,12 +93,17 @@ def content(data: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def send(dsn: str, slot: str, signals: Sequence[Signal | DebeziumSignal]) -> Lsn:
+def send(dsn: str, slot: str, key: bytes, signals: Sequence[Signal | DebeziumSignal]) -> Lsn:
     """Write the signals into the WAL; return where. The pipeline need not run. Raises PycdcError."""
+    lsns = []
     with connect(dsn) as connection:
         try:
             connection.execute(_FLUSH)
-            lsns = [emit(connection, sign(signal, slot, dsn)) for signal in signals]
+            for signal in signals:
+                with connection.transaction():
+                    row = connection.execute(_MOMENT).fetchone()
+                    assert row is not None
+                    lsns.append(emit(connection, sign(signal, slot, key, Moment(*row))))
         except psycopg.Error as error:
             raise translate(error) from None
     return max(lsns, default=Lsn(0))
@@ -103,10 +115,11 @@ def emit(connection: psycopg.Connection[Any], text: str) -> Lsn:
     return Lsn.parse(row[0])
 
 
-def ask(config: Config, signal: Signal) -> bool:
+def ask(config: Config, signal: Signal, stored: Mapping[str, Any] | None = None) -> bool:
     """Send `signal` to the pipeline of `config`; tell whether that runs: if not, it obeys when it is started.
 
-    Raises PycdcError where nobody would ever hear it, or would have to refuse.
+    `stored` is the source of its last checkpoint, which holds the key where the configuration does not. Raises
+    PycdcError where nobody would ever hear it, or would have to refuse.
     """
     source = config.capture
     dsn = source.dsn.get_secret_value()
@@ -120,16 +133,16 @@ def ask(config: Config, signal: Signal) -> bool:
             if signal.where is not None:
                 check_condition(dsn, named[0].schema, named[0].name, signal.where)
     active = _require_hearing(config.slot, slot).active_pid
-    send(dsn, config.slot, [signal])
+    send(dsn, config.slot, key_of(config, stored), [signal])
     return active is not None
 
 
-def pass_on(config: Config, signal: DebeziumSignal) -> None:
+def pass_on(config: Config, key: SigningKey, signal: DebeziumSignal) -> None:
     """Give a signal of the topic its place in the stream. Raises PycdcError where nobody would ever hear it."""
     dsn = config.capture.dsn.get_secret_value()
     with Catalog(dsn) as catalog:
         _require_hearing(config.slot, catalog.slot(config.slot))
-    send(dsn, config.slot, [signal])
+    send(dsn, config.slot, key.value, [signal])
 
 
 def _require_hearing(name: str, slot: SlotFacts | None) -> SlotFacts:
@@ -141,15 +154,3 @@ def _require_hearing(name: str, slot: SlotFacts | None) -> SlotFacts:
             f"slot {name} is still being made", hint="wait until the transactions that it waits for have ended"
         )
     return slot
-
-
-def _digest(body: str, dsn: str) -> str:
-    parameters = conninfo.conninfo_to_dict(dsn)
-    # Without a password everybody who is let in by the same rule of pg_hba.conf may sign.
-    secret = str(parameters.get("password") or parameters.get("user") or "")
-    return hmac.new(b"pycdc.snapshot\0" + secret.encode(), _bytes(body), hashlib.sha256).hexdigest()
-
-
-def _bytes(text: str) -> bytes:
-    """Of any text that JSON can spell, also of what is no Unicode."""
-    return text.encode("utf-8", "surrogatepass")
