@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import http.client
 import json
+import resource
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+from pydantic import ValidationError
 
 from pycdc.config import Http
 from pycdc.errors import EnvironmentNotReady
 from pycdc.observability.progress import Progress
 from pycdc.observability.server import StatusServer
+from tests.reading import wait_for
 
 TOKEN = "correct-horse"
 
@@ -107,6 +111,76 @@ def test_beyond_loopback_the_token_is_needed(guarded: StatusServer) -> None:
     assert ask(guarded, "/healthz", Authorization=f"Bearer {TOKEN}x")[0] == 401
     assert ask(guarded, "/healthz", Authorization=TOKEN)[0] == 401
     assert ask(guarded, "/healthz", Authorization=f"Bearer {TOKEN}", Host="pycdc.prod.internal")[0] == 200
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_token_that_is_not_ascii_is_known_again(progress: Progress, encoding: str) -> None:
+    settings = Http.model_validate({"host": "0.0.0.0", "port": 0, "token": "schlüssel"})
+    with StatusServer(settings, progress) as server:
+        sent = f"Bearer {'schlüssel'}".encode(encoding).decode("latin-1")
+        assert ask(server, "/metrics", Authorization=sent)[0] == 200
+        assert ask(server, "/metrics", Authorization=sent.replace("l", "1"))[0] == 401
+
+
+@pytest.mark.parametrize("token", ["", " ", "a b", "a\n", "\x00"])
+def test_a_token_that_no_header_can_carry_is_refused_at_the_start(token: str) -> None:
+    with pytest.raises(ValidationError):
+        Http.model_validate({"token": token})
+
+
+def test_probes_need_no_token_and_tell_no_more_than_yes_or_no(guarded: StatusServer, progress: Progress) -> None:
+    answers = {path: ask(guarded, path)[::2] for path in ("/livez", "/readyz")}
+    assert answers == {"/livez": (200, b'{"live": true}\n'), "/readyz": (200, b'{"ready": true}\n')}
+    progress.state, progress.last_error = "retrying", "no broker at kafka:9092 answers"
+    progress.last_delivery = time.monotonic() - 3600
+    assert ask(guarded, "/livez")[0] == 200, "a restart does not bring the brokers back"
+    assert ask(guarded, "/readyz")[::2] == (503, b'{"ready": false}\n')
+    progress.state = "stopped"
+    assert ask(guarded, "/livez")[::2] == (503, b'{"live": false}\n')
+
+
+def test_a_port_that_was_just_used_is_free_for_the_next_start(progress: Progress) -> None:
+    with StatusServer(Http(port=0), progress) as server:
+        port = urlsplit(server.url).port or 0
+        # Who closes first keeps the port in TIME_WAIT: here the server, after its answer.
+        for _ in range(3):
+            assert ask(server, "/metrics")[0] == 200
+    with StatusServer(Http(port=port), progress) as again:
+        assert ask(again, "/metrics")[0] == 200
+
+
+def test_a_thousand_silent_connections_take_neither_descriptors_nor_the_metrics_away(guarded: StatusServer) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    port, silent = urlsplit(guarded.url).port or 0, []
+    try:
+        for _ in range(1020):
+            silent.append(socket.create_connection(("127.0.0.1", port), timeout=10))
+        held = [thread for thread in threading.enumerate() if "process_request_thread" in thread.name]
+        assert len(held) < 100
+        assert ask(guarded, "/metrics", Authorization=f"Bearer {TOKEN}")[0] == 200
+        assert ask(guarded, "/livez")[0] == 200
+    finally:
+        for connection in silent:
+            connection.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_request_that_drips_is_ended_in_time(server: StatusServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pycdc.observability.server._REQUEST_SECONDS", 0.5)
+    with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0), timeout=0.1) as slow:
+        slow.sendall(b"GET /metrics HTTP/1.1\r\n")
+
+        def ended() -> bool:
+            try:
+                slow.sendall(b"X")
+                return not slow.recv(1)
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+
+        wait_for(ended)
 
 
 def test_a_request_that_is_no_http_does_not_disturb(server: StatusServer) -> None:

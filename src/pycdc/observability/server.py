@@ -1,12 +1,16 @@
-"""`/metrics`, `/healthz` and `/status` over HTTP, for Prometheus, for whoever restarts pipelines, and for people.
+"""`/metrics`, `/status` and `/healthz` over HTTP, for Prometheus and people; `/livez` and `/readyz` for probes.
 
 Nothing else is served, and nothing to anybody else: on a loopback address the Host header must name this machine, so
 that no web page in a browser here can read the answers through a name of its own (DNS rebinding); beyond loopback a
-token is needed.
+token is needed. Probes need none, and learn no more than yes or no.
+
+Whoever reaches the port may open connections and say nothing. So there are few at a time: for a new one the oldest has
+to go, and none lives longer than a request may take. The pipeline's own descriptors stay free.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hmac
 import ipaddress
@@ -15,6 +19,7 @@ import logging
 import re
 import socket
 import threading
+import time
 from functools import cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,6 +37,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REQUEST_SECONDS = 10.0
+"""For all of a request, however slowly it comes."""
+_MOST_CONNECTIONS = 32
+_PAUSE = 0.1
+"""Seconds after a connection that could not be taken: the process is out of descriptors."""
+_PROBES = ("/livez", "/readyz")
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _JSON = "application/json"
 
@@ -73,9 +83,24 @@ class StatusServer:
             health = judge(self._progress, self._settings.unhealthy_after)
             status = HTTPStatus.OK if health.healthy else HTTPStatus.SERVICE_UNAVAILABLE
             return status, _JSON, _json(health.as_json())
+        if path in _PROBES:
+            return self._probe(path)
         if path == "/status":
             return HTTPStatus.OK, _JSON, _json(report(self._progress))
-        return HTTPStatus.NOT_FOUND, _JSON, _json({"error": "there are /metrics, /healthz and /status"})
+        return (
+            HTTPStatus.NOT_FOUND,
+            _JSON,
+            _json({"error": "there are /metrics, /status, /healthz, /livez and /readyz"}),
+        )
+
+    def _probe(self, path: str) -> tuple[HTTPStatus, str, bytes]:
+        """Alive: only a stopped pipeline is not; a restart mends no server that is away. Ready: as `/healthz` says."""
+        if path == "/livez":
+            good = self._progress.state != "stopped"
+        else:
+            good = judge(self._progress, self._settings.unhealthy_after).healthy
+        status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+        return status, _JSON, _json({path.strip("/").removesuffix("z"): good})
 
     def _exposition(self) -> bytes:
         # Imported when first asked for: many pipelines never are, and starting should not wait for it.
@@ -89,17 +114,26 @@ class StatusServer:
 
         return registry(self._progress)
 
-    def refusal(self, host: str | None, authorization: str | None) -> tuple[HTTPStatus, str] | None:
+    def refusal(self, path: str, host: str | None, authorization: str | None) -> tuple[HTTPStatus, str] | None:
         """Why a request with these headers is not answered."""
         if is_loopback(self._settings.host) and not _names_this_machine(host):
             return HTTPStatus.MISDIRECTED_REQUEST, "the Host header does not name this machine"
         token = self._settings.token
-        if token is None:
+        if token is None or path in _PROBES:
             return None
-        expected = f"Bearer {token.get_secret_value()}".encode()
-        if not hmac.compare_digest((authorization or "").encode("utf-8", "surrogateescape"), expected):
+        if not _is_bearer(authorization or "", token.get_secret_value()):
             return HTTPStatus.UNAUTHORIZED, "send `Authorization: Bearer …` with the token"
         return None
+
+
+def _is_bearer(authorization: str, token: str) -> bool:
+    """Headers are read as Latin-1; clients write them in that or, most of them, in UTF-8."""
+    sent = authorization.encode("latin-1", "replace")
+    expected = {f"Bearer {token}".encode()}
+    with contextlib.suppress(UnicodeEncodeError):
+        expected.add(f"Bearer {token}".encode("latin-1"))
+    found = [hmac.compare_digest(sent, one) for one in expected]  # all of them: the time tells nothing
+    return any(found)
 
 
 def is_loopback(host: str) -> bool:
@@ -120,13 +154,54 @@ def _names_this_machine(header: str | None) -> bool:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
     owner: StatusServer
 
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._open: dict[socket.socket, float] = {}
+        self._opened = threading.Lock()
+        super().__init__(address, _Handler)
+
     def server_bind(self) -> None:
+        # A port whose last connections are in TIME_WAIT is free: one that is listened on is refused all the same.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # HTTPServer's own asks the name service for this machine's name, which may take seconds.
         socket.socket.bind(self.socket, self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            connection, address = super().get_request()
+        except OSError:
+            time.sleep(_PAUSE)
+            raise
+        with self._opened:
+            self._open[connection] = time.monotonic()
+            oldest = next(iter(self._open)) if len(self._open) > _MOST_CONNECTIONS else None
+        if oldest is not None:
+            self._end(oldest)
+        return connection, address
+
+    def service_actions(self) -> None:
+        """Called twice a second."""
+        limit = time.monotonic() - _REQUEST_SECONDS
+        with self._opened:
+            late = [connection for connection, since in self._open.items() if since < limit]
+        for connection in late:
+            self._end(connection)
+
+    def _end(self, connection: socket.socket) -> None:
+        """Its thread reads the end of it, and closes it; until then its place is taken by nobody."""
+        with self._opened:
+            self._open.pop(connection, None)
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._opened:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         log.debug("a status request failed", exc_info=True)
@@ -150,11 +225,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         owner = self.server.owner
-        refusal = owner.refusal(self.headers.get("Host"), self.headers.get("Authorization"))
+        path = self.path.partition("?")[0]
+        refusal = owner.refusal(path, self.headers.get("Host"), self.headers.get("Authorization"))
         if refusal is not None:
             self._refuse(*refusal)
             return
-        self._send(*owner.answer(self.path.partition("?")[0]))
+        self._send(*owner.answer(path))
 
     def _refuse_method(self) -> None:
         self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "only GET is answered")
@@ -183,7 +259,7 @@ class _Handler(BaseHTTPRequestHandler):
 def _listen(settings: Http, owner: StatusServer) -> _Server:
     kind = _SixServer if ":" in settings.host else _Server
     try:
-        server = kind((settings.host, settings.port), _Handler)
+        server = kind((settings.host, settings.port))
     except OSError as error:
         raise _not_listening(settings, error) from None
     server.owner = owner
