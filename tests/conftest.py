@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import threading
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -60,9 +62,12 @@ def _logging_restored() -> Iterator[None]:
     """The commands configure logging for their process, which is ours."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    hooks = threading.excepthook, sys.unraisablehook
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.captureWarnings(False)
+    threading.excepthook, sys.unraisablehook = hooks
 
 
 @pytest.hookimpl(wrapper=True)

@@ -239,7 +239,7 @@ def test_an_incompatible_schema_stops_with_the_difference_and_nothing_is_lost(or
     path = tmp_path / "shop.json"
     path.write_text(json.dumps(orders.document()))
     result = CliRunner().invoke(pycdc_command, ["run", "--no-live", str(path)])
-    assert result.exit_code == 1
+    assert result.exit_code == 5
     assert f"refuses the new schema of {subject}" in result.output
     assert "before.quantity: optional int became optional string" in result.output
     assert f"/config/{subject}" in result.output

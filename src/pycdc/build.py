@@ -38,6 +38,7 @@ from pycdc.serialization.json_form import JsonForm
 from pycdc.serialization.parking import Parking
 from pycdc.serialization.registry import SchemaRegistry
 from pycdc.sinks.console import ConsoleSink
+from pycdc.sinks.kafka.oversized import Oversized
 from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
 from pycdc.sinks.kafka.settings import client_settings
 from pycdc.sinks.kafka.topics import TopicAdmin
@@ -230,7 +231,8 @@ def build_sink(
         with ExitStack() as opened:
             form, parking = _form(config, chosen.kafka, opened, progress, levels)
             serializer = build_serializer(config, form, progress, parking)
-            sink = KafkaProducerSink(serializer, chosen.kafka, offsets, stopping=stopping)
+            oversized = Oversized(config.message_topic, config.dead_letters, progress.dead_letter)
+            sink = KafkaProducerSink(serializer, chosen.kafka, offsets, stopping=stopping, oversized=oversized)
             sink.beside = opened.pop_all()
             return sink
     if chosen.console is not None:

@@ -249,7 +249,8 @@ class PostgresSource(Model):
     """What of such a write is not captured: the whole transaction, or only rows of the tables that the pipeline's
     routes write, so that what triggers write into other tables is captured."""
     messages: bool = True
-    """Deliver what pg_logical_emit_message writes, to the topic `{name}.message`."""
+    """Deliver what pg_logical_emit_message writes, to the topic `{name}.message`. A message that is larger than Kafka
+    takes goes to the topic `{name}.dead-letter`, in parts: any role may write one."""
     status_interval: Annotated[float, Field(gt=0, le=60)] = 1.0
     """Seconds between status updates; they do not depend on traffic or on the sink."""
     silence_timeout: Annotated[float, Field(gt=0)] = 60.0
@@ -631,6 +632,9 @@ class PostgresSink(Model):
     """Schema of pycdc's own tables (offsets, parked events, conflicts); made if missing."""
     unavailable: str = "__debezium_unavailable_value"
     """What stands for a value that was not sent; its column is left alone."""
+    search_path: list[str] | None = None
+    """Schemas that the tables' triggers find without naming them, behind `pg_catalog`. Default: those of the role's
+    search_path. A schema in which strangers may create is refused: their operators would run as this role."""
     conflicts: Conflicts = Conflicts()
     """What is kept of conflicts."""
     max_attempts: Annotated[int, Field(ge=1)] = 10
@@ -1191,6 +1195,11 @@ class Config(Model):
     def dead_letters(self) -> str:
         """The topic of what transforms failed at."""
         return f"{self.name}.dead-letter"
+
+    @property
+    def message_topic(self) -> str:
+        """The topic of logical messages."""
+        return f"{self.name}.message"
 
     @property
     def functions(self) -> dict[str, str]:

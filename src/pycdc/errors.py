@@ -2,21 +2,21 @@
 
 ::
 
-    PycdcError
+    PycdcError                                                                     exit 1
     ├── ConfigError            the YAML is wrong; nothing was started               exit 2
     ├── EnvironmentNotReady    a server lacks what is needed                        exit 3
     │   ├── SlotActive         somebody else reads the slot                         retried
     │   └── PositionGap        resuming would lose or invent rows
     ├── ConnectionLost         a server went away                                   retried
-    ├── ProtocolError          bytes that the manual does not allow
-    ├── ConversionError        a column's value has no representation
-    ├── TransformError         a user's function failed, or returned what cannot be used
-    ├── SchemaIncompatible     the registry refuses a schema
+    ├── ProtocolError          bytes that the manual does not allow                     exit 5
+    ├── ConversionError        a column's value has no representation                   exit 5
+    ├── TransformError         a user's function failed, or returned what cannot be used  exit 5
+    ├── SchemaIncompatible     the registry refuses a schema                            exit 5
     ├── DeliveryError          the sink could not make records durable              retried from the checkpoint
-    │   └── RecordTooLarge     one record exceeds what the broker takes
-    ├── ApplyError             an event cannot be written into its table
-    ├── SinkFenced             another instance took over; never retried
-    └── CheckpointCorrupt      the stored position cannot be trusted
+    │   └── RecordTooLarge     one record exceeds what the broker takes                 exit 5
+    ├── ApplyError             an event cannot be written into its table                exit 5
+    ├── SinkFenced             another instance took over; never retried                exit 5
+    └── CheckpointCorrupt      the stored position cannot be trusted                    exit 5
 
 The message is a fact in lower case, the hint an imperative. Neither ever holds a row's values or a secret.
 Both may tell names that strangers gave, and so are made printable: one line each, unless `printable.lines` built them.
@@ -24,9 +24,12 @@ Both may tell names that strangers gave, and so are made printable: one line eac
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from pycdc.printable import printable
+
+STOPPED_FOR_GOOD: Final = 5
+"""The exit code of what a restart would meet again: a supervisor should leave it, and call somebody."""
 
 
 class PycdcError(Exception):
@@ -79,20 +82,24 @@ class ConnectionLost(PycdcError):
 
 class ProtocolError(PycdcError):
     code = "protocol"
+    exit_code = STOPPED_FOR_GOOD
 
 
 class ConversionError(PycdcError):
     code = "conversion"
+    exit_code = STOPPED_FOR_GOOD
 
 
 class TransformError(PycdcError):
     code = "transform"
+    exit_code = STOPPED_FOR_GOOD
 
 
 class SchemaIncompatible(PycdcError):
     """`subject` is the registry's, where the schema was refused."""
 
     code = "schema-incompatible"
+    exit_code = STOPPED_FOR_GOOD
 
     def __init__(self, fact: str, *, hint: str = "", subject: str = "") -> None:
         super().__init__(fact, hint=hint)
@@ -106,16 +113,20 @@ class DeliveryError(PycdcError):
 
 class RecordTooLarge(DeliveryError):
     code = "record-too-large"
+    exit_code = STOPPED_FOR_GOOD
     retry = False
 
 
 class ApplyError(PycdcError):
     code = "apply"
+    exit_code = STOPPED_FOR_GOOD
 
 
 class SinkFenced(PycdcError):
     code = "fenced"
+    exit_code = STOPPED_FOR_GOOD
 
 
 class CheckpointCorrupt(PycdcError):
     code = "checkpoint-corrupt"
+    exit_code = STOPPED_FOR_GOOD

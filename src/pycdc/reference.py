@@ -38,7 +38,7 @@ sink:
     registry: http://localhost:8081
 ```
 
-`pycdc init --dsn …` prints one for a database, `pycdc doctor` checks it against the servers, and `pycdc schema` prints
+`pycdc init` prints one for a database, `pycdc doctor` checks it against the servers, and `pycdc schema` prints
 a JSON Schema, with which editors complete and check it:
 
 ```sh

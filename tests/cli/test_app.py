@@ -24,6 +24,28 @@ def test_the_version_is_printed(invoke: Invoke) -> None:
     assert invoke("--version").stdout == f"pycdc {__version__}\n"
 
 
+def test_without_a_command_it_prints_its_help(invoke: Invoke) -> None:
+    bare = invoke()
+    assert (bare.exit_code, bare.stderr) == (0, "")
+    assert bare.stdout == invoke("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "code"),
+    [
+        (["/nowhere/shop.yaml"], "config", 2),
+        ([], "usage", 2),
+        (["--dsn", "host=127.0.0.1 port=1 connect_timeout=2", "--table", "t"], "connection-lost", 1),
+    ],
+)
+def test_with_json_lines_an_error_of_any_kind_is_one(
+    arguments: list[str], kind: str, code: int, invoke: Invoke
+) -> None:
+    result = invoke("run", "--log-format", "json", *arguments)
+    lines = [json.loads(line) for line in result.stderr.splitlines()]
+    assert (lines[-1]["event"], lines[-1]["error"], result.exit_code) == ("failed", kind, code)
+
+
 def test_it_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "pycdc", "version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"pycdc {__version__}\n")

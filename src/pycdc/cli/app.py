@@ -1,8 +1,8 @@
 """The `pycdc` command: which commands there are, and what happens to errors.
 
-Exit codes: 0 fine, 1 failed while running, 2 bad configuration or usage, 3 the environment is not ready, 4 changes are
-pending (`apply --check`), 130 interrupted. An error is a fact and a hint on standard error; a traceback only with
-``--debug``.
+Exit codes: 0 fine, 1 failed while running and a restart may help, 2 bad configuration or usage, 3 the environment is
+not ready, 4 changes are pending (`apply --check`), 5 stopped for good, 130 interrupted. An error is a fact and a hint
+on standard error; a traceback only with ``--debug``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import click
 
@@ -71,29 +71,44 @@ class Commands(click.Group):
         except Exception as error:
             if "--debug" in given:
                 traceback.print_exc()
-            code = _told(error)
+            code = _tell(error)
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _told(error: Exception) -> int:
-    """Print an error for people; return the exit code."""
+class Told(NamedTuple):
+    """What is said of an error, and the exit code."""
+
+    kind: str
+    fact: str
+    hint: str
+    code: int
+
+
+def told(error: Exception) -> Told:
     if isinstance(error, PycdcError):
-        print_error(error.fact, error.hint)
-        return error.exit_code
-    if isinstance(error, click.Abort):
-        click.echo("aborted", err=True)
-        return INTERRUPTED
+        return Told(error.code, error.fact, error.hint, error.exit_code)
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx is not None else "pycdc"
         message = error.format_message().rstrip(".")
-        print_error(message[:1].lower() + message[1:], f"{command} --help")
-        return 2
+        return Told("usage", message[:1].lower() + message[1:], f"{command} --help", 2)
     if isinstance(error, click.ClickException):
-        print_error(error.format_message(), "")
-        return error.exit_code
+        return Told("usage", error.format_message(), "", error.exit_code)
     # Its text may hold anything, a row's values too.
-    print_error(f"something unexpected happened ({type(error).__name__})", "pycdc --debug … shows where; report it")
-    return 1
+    fact = f"something unexpected happened ({type(error).__name__})"
+    return Told("unexpected", fact, "pycdc --debug … shows where; report it", 1)
+
+
+def _tell(error: Exception) -> int:
+    """Print an error for people; return the exit code."""
+    if isinstance(error, click.Abort):
+        click.echo("aborted", err=True)
+        return INTERRUPTED
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.ctx.get_help() if error.ctx is not None else error.format_message())
+        return 0
+    found = told(error)
+    print_error(found.fact, found.hint)
+    return found.code
 
 
 def print_error(fact: str, hint: str) -> None:
@@ -108,6 +123,6 @@ def print_error(fact: str, hint: str) -> None:
 def main(debug: bool) -> None:
     """Change Data Capture: Postgres to Kafka, compatible with Debezium.
 
-    Start with `pycdc init --dsn …`, check with `pycdc doctor`, then `pycdc run`.
+    Start with `pycdc init` (the connection string in PYCDC_DSN), check with `pycdc doctor`, then `pycdc run`.
     """
     logs.configure(level=logging.DEBUG if debug else logging.WARNING)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
 from pycdc.cli import collector
 from pycdc.cli.amounts import plural
+from pycdc.cli.app import told
 from pycdc.cli.arguments import load_config
 from pycdc.cli.execution import View, execute
 from pycdc.cli.log_lines import LogLines
@@ -23,7 +25,7 @@ from pycdc.cli.slot_watch import SlotWatch
 from pycdc.config import Config
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.identifiers import quoted
-from pycdc.errors import EnvironmentNotReady, PycdcError
+from pycdc.errors import EnvironmentNotReady
 from pycdc.library import Pipeline
 from pycdc.loading import validate
 from pycdc.observability import logs
@@ -35,6 +37,30 @@ if TYPE_CHECKING:
     from pycdc.cli.dry_run import Start
 
 log = get_logger()
+
+P = ParamSpec("P")
+
+
+def _errors_as_lines(command: Callable[P, None]) -> Callable[P, None]:
+    """With ``--log-format json``, what ends the command is a line of JSON as well, whatever it is."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **options: P.kwargs) -> None:
+        if options["log_format"] != "json" or options["dry_run"]:
+            command(*args, **options)
+            return
+        logs.configure("json")
+        try:
+            command(*args, **options)
+        except click.exceptions.Exit:
+            raise
+        except Exception as error:
+            found = told(error)
+            traced = found.kind == "unexpected" and bool(click.get_current_context().find_root().params.get("debug"))
+            (log.exception if traced else log.error)("failed", error=found.kind, fact=found.fact, hint=found.hint)
+            click.get_current_context().exit(found.code)
+
+    return wrapped
 
 
 @click.command()
@@ -53,6 +79,7 @@ log = get_logger()
 @click.option("--no-values", is_flag=True, help="With --dry-run: leave the values out.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: a line of JSON for each record.")
 @click.pass_context
+@_errors_as_lines
 def run(
     ctx: click.Context,
     path: str | None,
@@ -75,7 +102,8 @@ def run(
     That of CONFIG, or one without a file: `--dsn … --table public.users` prints changes until Ctrl-C, and leaves
     nothing behind.
 
-    SIGTERM and SIGINT (Ctrl-C) deliver what was read, store the position and end it; a second one ends it at once.
+    SIGTERM, SIGINT (Ctrl-C) and SIGHUP deliver what was read, store the position and end it; a second SIGTERM or SIGINT
+    ends it at once. Nothing is loaded again: restart it for another configuration.
 
     With --dry-run, a pipeline that reads Kafka reads what it would read next up to the end of the topics, and prints
     the SQL of each record, for psql: it writes nothing, joins no group and takes nothing over. What only the database
@@ -98,14 +126,8 @@ def run(
     debug = bool(ctx.find_root().params.get("debug"))
     quiet = shown or _console_on_terminal(config)
     logs.configure(log_format, logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
-    try:
-        with _leaving_nothing_behind(config) if passing else ExitStack():
-            _run(config, live=shown)
-    except PycdcError as error:
-        if log_format != "json":
-            raise
-        log.error("failed", error=error.code, fact=error.fact, hint=error.hint)
-        ctx.exit(error.exit_code)
+    with _leaving_nothing_behind(config) if passing else ExitStack():
+        _run(config, live=shown)
 
 
 def _refuse(ctx: click.Context, options: dict[str, Any], purpose: str) -> None:

@@ -11,10 +11,14 @@ import json
 import logging
 import re
 import sys
+import threading
+import traceback
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any, Literal, TextIO
 
 from pycdc.observability.logger import EVENT
+from pycdc.observability.repeats import Repeats
 from pycdc.printable import json_printable
 
 Format = Literal["text", "json"]
@@ -27,7 +31,7 @@ _PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f]+")
 
 
 def configure(style: Format = "text", level: int = logging.INFO) -> None:
-    """Set the root logger up for this process."""
+    """Set the root logger up for this process: what Python itself would print of errors comes out as lines too."""
     handler = _StandardError()
     handler.setFormatter(_Lines(style))
     root = logging.getLogger()
@@ -35,13 +39,44 @@ def configure(style: Format = "text", level: int = logging.INFO) -> None:
     root.setLevel(level)
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    if style == "json":
+        logging.captureWarnings(True)
+        threading.excepthook = _thread_failed
+        sys.unraisablehook = _unraisable
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    _failed("a thread failed", failed.exc_type, failed.exc_value, failed.exc_traceback)
+
+
+def _unraisable(failed: sys.UnraisableHookArgs) -> None:
+    _failed("an error was ignored", failed.exc_type, failed.exc_value, failed.exc_traceback)
+
+
+def _failed(event: str, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """The kind and the place: an error's text may hold anything."""
+    where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(trace)][-3:]
+    logging.getLogger("pycdc").error(event, extra={EVENT: event, "error": kind.__name__, "where": where})
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
-    """Looks standard error up each time: the live view puts itself between while it is shown."""
+    """Looks standard error up each time: the live view puts itself between while it is shown. Repeats are counted."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
+        self._repeats = Repeats()
+        self.addFilter(self._repeats)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for held in self._repeats.overdue():
+            super().emit(held)
+        super().emit(record)
+
+    def close(self) -> None:
+        """At the end of the process, too."""
+        for held in self._repeats.rest():
+            super().emit(held)
+        super().close()
 
     @property
     def stream(self) -> TextIO:

@@ -168,5 +168,5 @@ class Progress:
         self.signals[channel, outcome] += 1
 
     def dead_letter(self, table: str) -> None:
-        """Count a change that a transform failed at."""
+        """Count a change that a transform failed at, or a message larger than its topic takes."""
         self.dead_letters[table] = self.dead_letters.get(table, 0) + 1

@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 from pycdc.errors import ConnectionLost, EnvironmentNotReady, PycdcError
 from pycdc.interfaces import Checkpoint
 from pycdc.offsets.encoding import dump, load, went_backward
-from pycdc.postgres import client
+from pycdc.postgres import client, ownership, search_path
 from pycdc.postgres.faults import Meaning, translate
 
 T = TypeVar("T")
@@ -26,7 +26,11 @@ _SECONDS: Final = 10.0
 """What a call may take: a row is read or written. Then the database counts as away."""
 _REMEDY: Final = "check `offsets.postgres.dsn` and that the server runs"
 
-_EXISTS: Final = "SELECT to_regclass(%s) IS NOT NULL"
+_EXISTS: Final = "SELECT pg_catalog.to_regclass(%s) IS NOT NULL"
+_PLACE: Final = """SELECT coalesce((
+    SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = pg_catalog.to_regclass(%s)), pg_catalog.current_schema())::pg_catalog.text"""
+"""The schema that the role's search_path gives a name: where the table is, else where it would be made."""
 _CREATE: Final = """CREATE TABLE IF NOT EXISTS {table} (
     name text PRIMARY KEY,
     position pg_lsn NOT NULL,
@@ -43,8 +47,9 @@ WHERE (stored.position, stored.index) <= (excluded.position, excluded.index)
     OR stored.source IS DISTINCT FROM excluded.source
     OR excluded.position = '0/0'"""
 _CLEAR: Final = "DELETE FROM {table} WHERE name = %s"
+_LIMIT: Final = "SELECT pg_catalog.set_config('statement_timeout', %s, false)"
 # A database may default to asynchronous commits; a checkpoint must be durable when `store` returns.
-_DURABLE: Final = """SELECT set_config('synchronous_commit', 'on', false)
+_DURABLE: Final = """SELECT pg_catalog.set_config('synchronous_commit', 'on', false)
 WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
 
 
@@ -61,7 +66,9 @@ class PostgresOffsetStore:
         self._dsn = dsn
         self._name = name
         self._shown = table
-        self._table = sql.Identifier(*table.split(".", 1))
+        self._named = sql.Identifier(*table.split(".", 1))
+        self._table = self._named
+        self._known = False
         self._connection: psycopg.Connection[Any] | None = None
 
     def load(self) -> Checkpoint | None:
@@ -98,7 +105,11 @@ class PostgresOffsetStore:
 
     def _exists(self, connection: psycopg.Connection[Any]) -> bool:
         row = connection.execute(_EXISTS, (self._table.as_string(connection),)).fetchone()
-        return row is not None and bool(row[0])
+        found = row is not None and bool(row[0])
+        if found and not self._known:
+            ownership.require_ours(connection, self._table, ownership.columns_of(_CREATE))
+            self._known = True
+        return found
 
     def _sql(self, text: LiteralString) -> sql.Composed:
         return sql.SQL(text).format(table=self._table)
@@ -122,10 +133,22 @@ class PostgresOffsetStore:
                 defaults={"fallback_application_name": "pycdc-offsets"},
                 autocommit=True,
             )
+            self._locate(self._connection)
             self._connection.execute(_DURABLE)
             # A little less than the client's own limit, so that the server lets go of what the statement holds.
-            self._connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{_SECONDS * 800:.0f}",))
+            self._connection.execute(
+                "SELECT pg_catalog.set_config('statement_timeout', %s, false)", (f"{_SECONDS * 800:.0f}",)
+            )
         return self._connection
+
+    def _locate(self, connection: psycopg.Connection[Any]) -> None:
+        """Give the table its schema, by the role's search_path; from then on nothing is looked up there."""
+        name = self._named.as_string(connection)
+        row = connection.execute(_PLACE, (name,)).fetchone()
+        if "." not in self._shown and row is not None and row[0] is not None:
+            self._table = sql.Identifier(row[0], self._shown)
+        self._known = False
+        search_path.pin(connection)
 
     def _failed(self, error: psycopg.Error) -> PycdcError:
         where = f"the database of the offset table {self._shown}"

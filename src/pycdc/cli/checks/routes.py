@@ -32,6 +32,8 @@ def target_findings(facts: TargetFacts, bookkeeping: str) -> Iterator[Finding]:
     yield ok(f"Postgres {facts.version // 10_000}", f"role {facts.role}")
     for route in facts.routes:
         yield from _route(route, facts.role)
+    for problem in facts.path:
+        yield failed(problem.fact, path="sink.postgres.search_path", fix=problem.remedy)
     for sequence, column in facts.lagging:
         yield warning(
             f"sequence {sequence} is behind {column}: a row that takes its value from it will collide",

@@ -33,6 +33,7 @@ from pycdc.errors import ConfigError, DeliveryError, PycdcError, RecordTooLarge
 from pycdc.interfaces import Checkpoint, OffsetStore
 from pycdc.model import Batch, Table
 from pycdc.sinks.kafka.faults import refused_option, too_large_hint, undelivered
+from pycdc.sinks.kafka.oversized import Oversized
 from pycdc.sinks.kafka.settings import LINGER, client_settings, producer_settings
 from pycdc.sinks.kafka.topics import TopicAdmin
 
@@ -67,8 +68,8 @@ class Serializer(Protocol):
 class KafkaSink:
     """Publish batches; `commit` makes them durable and then stores the position in `offsets`, which stays open.
 
-    `stopping` ends the wait for brokers that do not answer. `beside` is closed with the sink. After an exception the
-    sink is dead.
+    `stopping` ends the wait for brokers that do not answer. `beside` is closed with the sink. `oversized` says where
+    records go that their topic does not take; of other topics these are errors. After an exception the sink is dead.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class KafkaSink:
         *,
         topics: TopicAdmin | None = None,
         stopping: threading.Event | None = None,
+        oversized: Oversized | None = None,
     ) -> None:
         self._serializer = serializer
         self._settings = producer_settings(settings)
@@ -92,6 +94,8 @@ class KafkaSink:
         self._limits: dict[str, int] = {}
         self._bounds: dict[str, int] = {}
         self._tables: dict[str, Table] = {}
+        self._oversized = oversized
+        self._refusals: list[tuple[bytes | None, bytes | None]] = []
         self._failure: PycdcError | None = None
         self._trouble = ""
         self._dead: BaseException | None = None
@@ -109,8 +113,7 @@ class KafkaSink:
             for topic, records in self._serializer.serialize(batch):
                 if topic not in self._limits:
                     self._admit(topic, batch)
-                self._require_sizes(topic, records)
-                self._send(topic, records)
+                self._send(topic, self._of_fit_size(topic, records))
             if batch.prompt and self._hastens:
                 self._flush_slice(_AT_ONCE)
             else:
@@ -166,6 +169,9 @@ class KafkaSink:
         if error is None or self._failure is not None or self._dead is not None:
             return
         topic = message.topic()
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and self._sets_aside(topic):
+            self._refusals.append((message.key(), message.value()))
+            return
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and topic is not None:
             self._failure = self._too_large(topic, len(message.key() or b""), len(message.value() or b""))
         else:
@@ -192,6 +198,7 @@ class KafkaSink:
             self._check()
             raise undelivered(error.args[0], None, self._trouble) from None
         self._check()
+        self._set_aside()
 
     def _wait(self) -> None:
         self._poll(_SLICE)
@@ -228,9 +235,29 @@ class KafkaSink:
             self._check()
             raise undelivered(error.args[0], None, self._trouble) from None
         self._check()
-        return left
+        return left + self._set_aside()
 
     # -- records
+
+    def _sets_aside(self, topic: str | None) -> bool:
+        return self._oversized is not None and topic == self._oversized.source
+
+    def _set_aside(self) -> int:
+        """Send what the brokers found too large in parts; return how many."""
+        sent = 0
+        while self._refusals:
+            sent += self._send_parts(*self._refusals.pop(0))
+        return sent
+
+    def _send_parts(self, key: bytes | None, value: bytes | None) -> int:
+        oversized = self._oversized
+        assert oversized is not None
+        if oversized.target not in self._limits:
+            self._admit(oversized.target, Batch())
+        most = min(self._limits[oversized.target], int(self._settings["message.max.bytes"]))
+        parts = list(oversized.parts(key, value, self._limits.get(oversized.source, 0), most))
+        self._send_singly(oversized.target, parts)
+        return len(parts)
 
     def _send(self, topic: str, records: list[Record]) -> None:
         # Two entries are key and value; whoever has more needs `produce`.
@@ -308,17 +335,24 @@ class KafkaSink:
         self._settings["batch.size"] = limit
         self._producer = self._connect()
 
-    def _require_sizes(self, topic: str, records: list[Record]) -> None:
+    def _of_fit_size(self, topic: str, records: list[Record]) -> list[Record]:
+        """Those records that may fit; what certainly does not is an error, or set aside."""
         bound = max(map(len, filter(None, map(_value, records))), default=0)
         limit = self._bounds.get(topic) or self._bounds.setdefault(topic, self._limit(topic))
         # Keys and headers are small: looking at each only near the limit keeps the usual case at one C loop.
         if bound * 2 < limit:
-            return
+            return records
+        fit = []
         for record in records:
             key, value = len(record["key"] or b""), len(record["value"] or b"")
             headers = sum(len(name) + len(data or b"") + 10 for name, data in record.get("headers", ()))
-            if key + value + headers + _OVERHEAD > limit:
+            if key + value + headers + _OVERHEAD <= limit:
+                fit.append(record)
+            elif self._sets_aside(topic):
+                self._send_parts(record["key"], record["value"])
+            else:
                 raise self._too_large(topic, key, value)
+        return fit
 
     def _limit(self, topic: str) -> int:
         """Bytes that certainly do not fit. Compression may save a record that is above the topic's own limit."""

@@ -21,12 +21,13 @@ from pycdc.config import PostgresSink
 from pycdc.errors import DeliveryError, EnvironmentNotReady, SinkFenced
 from pycdc.events import Event, Partition
 from pycdc.origins import MESSAGE_PREFIX, Passage, mark
+from pycdc.postgres import ownership
 from pycdc.printable import Lines, lines
 from pycdc.sinks.postgres import inbox
 from pycdc.sinks.postgres.conflict_log import CREATE as CREATE_CONFLICTS
 from pycdc.sinks.postgres.conflict_log import TABLES as CONFLICT_TABLES
 from pycdc.sinks.postgres.faults import translate
-from pycdc.sinks.postgres.session import Connection, connect
+from pycdc.sinks.postgres.session import Connection, connect, quoted
 from pycdc.sinks.postgres.tables import split_name
 
 Identity = tuple[str, bytes]
@@ -241,6 +242,7 @@ class Ledger:
     def ensure_tables(self, connection: Connection) -> None:
         """Make them if they are missing. Raises EnvironmentNotReady with the SQL where the role may not."""
         if self.tables_exist(connection):
+            self._require_ours(connection)
             connection.rollback()
             return
         try:
@@ -257,6 +259,14 @@ class Ledger:
                 "not make them",
                 hint=lines("let an owner run:", self.create_sql(connection)),
             ) from None
+
+    def _require_ours(self, connection: Connection) -> None:
+        """Raises EnvironmentNotReady for a table that a stranger owns, or another version made."""
+        written = [quoted(table) for table in self.tables]
+        declared = {self._sql(text).as_string(connection).partition("(")[0]: text for text in self._create}
+        for name in self._needed:
+            made = f"CREATE TABLE IF NOT EXISTS {self._own(name).as_string(connection)} "
+            ownership.require_ours(connection, self._own(name), ownership.columns_of(declared[made]), written)
 
     def tables_exist(self, connection: Connection) -> bool:
         names = [self._own(name).as_string(connection) for name in self._needed]

@@ -29,7 +29,7 @@ from pycdc.sinks.postgres.order import tied
 from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.refusals import Refused
 from pycdc.sinks.postgres.routing import Functions, Router
-from pycdc.sinks.postgres.session import connect
+from pycdc.sinks.postgres.session import connect_to_write
 from pycdc.sinks.postgres.statements import parameters, statement
 from pycdc.sinks.postgres.tables import TargetTable, read_tables
 from pycdc.sinks.postgres.tally import Tally
@@ -90,9 +90,8 @@ class Replay:
             "offsets": sql.Identifier(settings.bookkeeping, "apply_offsets"),
             "parked": sql.Identifier(settings.bookkeeping, "parked"),
         }
-        dsn = settings.dsn.get_secret_value()
         self._ledger = Ledger.of(settings, pipeline)
-        self._connection = connect(dsn)
+        self._connection = connect_to_write(settings)
         self._rules: _Rules | None = None
         with self._open():
             if not self._ledger.tables_exist(self._connection):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psycopg
+from psycopg import sql
 
-from pycdc.postgres import client
+from pycdc.config import PostgresSink
+from pycdc.postgres import client, search_path
 from pycdc.sinks.postgres.faults import translate
 
 Connection = psycopg.Connection[Any]
@@ -18,28 +20,86 @@ _SETTINGS: Final = {
     # Texts without a zone are UTC, as events write them.
     "TimeZone": "UTC",
     "DateStyle": "ISO",
+    "standard_conforming_strings": "on",
     # Whoever waits longer than this for a row tries the transaction again.
     "lock_timeout": "20s",
     # A process that is frozen in the middle of a transaction must not lock out the one that takes its partitions over.
     "idle_in_transaction_session_timeout": "15s",
 }
-"""search_path stays: the tables' triggers may rely on it."""
 
 
 def connect(dsn: str, statement_seconds: float = 0, *, stopping: threading.Event | None = None) -> Connection:
     """Open a connection whose transactions are begun by their first statement. Raises PycdcError.
 
-    A statement may take `statement_seconds`, 0: as long as it likes; and not much longer once `stopping` is set.
+    A statement may take `statement_seconds`, 0: as long as it likes; and not much longer once `stopping` is set. It
+    finds what the catalog has, and no more.
     """
+    return _connect(dsn, statement_seconds, stopping, lambda connection: search_path.pin(connection))
+
+
+def connect_to_write(
+    settings: PostgresSink, statement_seconds: float = 0, *, stopping: threading.Event | None = None
+) -> Connection:
+    """As `connect`, for statements that run the tables' triggers: with the schemas that those need.
+
+    Raises EnvironmentNotReady where a stranger may write one of them.
+    """
+
+    def pin(connection: Connection) -> None:
+        path = _path(connection, settings)
+        search_path.refuse(path.problems)
+        search_path.pin(connection, path.schemas)
+
+    return _connect(settings.dsn.get_secret_value(), statement_seconds, stopping, pin)
+
+
+def path_problems(settings: PostgresSink) -> list[search_path.Problem]:
+    """Why `connect_to_write` would refuse. Raises PycdcError."""
+    found: list[search_path.Problem] = []
+    _connect(
+        settings.dsn.get_secret_value(), 0, None, lambda connection: found.extend(_path(connection, settings).problems)
+    ).close()
+    return found
+
+
+class _Path(NamedTuple):
+    schemas: list[str]
+    problems: list[search_path.Problem]
+
+
+def _path(connection: Connection, settings: PostgresSink) -> _Path:
+    chosen = settings.search_path
+    schemas = search_path.schemas_of_role(connection) if chosen is None else chosen
+    search_path.pin(connection)
+    return _Path(schemas, search_path.problems(connection, schemas, [quoted(route.table) for route in settings.routes]))
+
+
+def quoted(table: str) -> str:
+    """A table's name as a configuration has it, which is in `public` where it names no schema."""
+    schema, dot, name = table.partition(".")
+    return sql.Identifier(*((schema, name) if dot else ("public", schema))).as_string(None)
+
+
+def _connect(
+    dsn: str, statement_seconds: float, stopping: threading.Event | None, pin: Callable[[Connection], None]
+) -> Connection:
     try:
         connection: Connection = client.connect(
             dsn, "sink.postgres.dsn", defaults={"fallback_application_name": "pycdc-apply"}, stopping=stopping
         )
-        for name, value in {**_SETTINGS, "statement_timeout": f"{statement_seconds * 1000:.0f}"}.items():
-            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
-        connection.commit()
     except psycopg.Error as error:
         raise translate(error) from None
+    try:
+        pin(connection)
+        for name, value in {**_SETTINGS, "statement_timeout": f"{statement_seconds * 1000:.0f}"}.items():
+            connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+        connection.commit()
+    except psycopg.Error as error:
+        connection.close()
+        raise translate(error) from None
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -43,7 +43,7 @@ from pycdc.sinks.postgres.passages import Passages, Portion
 from pycdc.sinks.postgres.presence import Presence
 from pycdc.sinks.postgres.refusals import Unfinished
 from pycdc.sinks.postgres.routing import Functions
-from pycdc.sinks.postgres.session import connect
+from pycdc.sinks.postgres.session import connect_to_write
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.targets import LOOK_AGAIN, Drifted, KnownTables, Targets, drift
 from pycdc.sinks.postgres.values import Unwritable
@@ -95,8 +95,7 @@ class PostgresSink:
         self._stopping = stopping or threading.Event()
         self._deadline = 0.0
         self._heard_at = time.monotonic()
-        dsn = settings.dsn.get_secret_value()
-        self._connection = connect(dsn, settings.max_transaction_seconds, stopping=stopping)
+        self._connection = connect_to_write(settings, settings.max_transaction_seconds, stopping=stopping)
         try:
             ledger.ensure_tables(self._connection)
             origin = set_up_origin(self._connection, pipeline)

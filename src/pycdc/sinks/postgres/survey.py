@@ -7,10 +7,11 @@ from typing import Final
 
 from pycdc.config import PostgresSink
 from pycdc.patterns import spares_own
+from pycdc.postgres.search_path import Problem
 from pycdc.sinks.postgres.conflict_survey import ConflictFacts, survey_conflicts
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.sequences import read_sequences
-from pycdc.sinks.postgres.session import Connection, connected
+from pycdc.sinks.postgres.session import Connection, connected, path_problems
 from pycdc.sinks.postgres.tables import TargetTable, mismatches, read_table
 
 _RIGHTS: Final = """SELECT array_agg(kind) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS r(kind)
@@ -38,7 +39,8 @@ class RouteFacts:
 class TargetFacts:
     """`bookkeeping_sql` is what an owner has to run, None where the tables are there or can be made.
 
-    `lagging` are sequences that would make values which are there, with their columns.
+    `lagging` are sequences that would make values which are there, with their columns; `path` is what is wrong with the
+    search_path.
     """
 
     role: str
@@ -47,6 +49,7 @@ class TargetFacts:
     bookkeeping_sql: str | None
     conflicts: ConflictFacts
     lagging: tuple[tuple[str, str], ...] = ()
+    path: tuple[Problem, ...] = ()
 
 
 def all_tables(dsn: str) -> list[TargetTable]:
@@ -73,6 +76,7 @@ def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
             tuple(
                 (one.sequence_name, f"{one.table_name}.{one.column}") for one in read_sequences(settings) if one.behind
             ),
+            tuple(path_problems(settings)),
         )
 
 
