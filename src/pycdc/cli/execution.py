@@ -87,7 +87,8 @@ class _Signals:
     def __enter__(self) -> _Signals:
         if threading.current_thread() is threading.main_thread():
             # `nohup` has SIGHUP ignored, and means it.
-            wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            wanted = [number for number in _SIGNALS if number != signal.SIGHUP or not ignored]
             self._before = {number: signal.signal(number, self._heard) for number in wanted}
         return self
 
