@@ -208,7 +208,8 @@ def _kafka_offsets(config: Config, chosen: KafkaOffsets, kafka: KafkaSink | None
     if brokers is None:
         raise ConfigError("offsets.kafka has no brokers, and the sink is not Kafka", hint="set offsets.kafka.brokers")
     base = kafka or KafkaSink(brokers=brokers, format="json")
-    client = client_settings(base.model_copy(update={"brokers": brokers}))
+    options = {**base.options, **chosen.options}
+    client = client_settings(base.model_copy(update={"brokers": brokers, "options": options}))
     topic = chosen.topic or f"pycdc-offsets-{config.name}"
     return KafkaOffsetStore(
         client,

@@ -308,6 +308,21 @@ class Topics(Model):
     """Topic settings such as cleanup.policy or retention.ms."""
 
 
+class OAuth(Model):
+    """Bearer tokens by OAuth's client credentials, asked for anew before they expire. TLS is as for the registry."""
+
+    token_url: Annotated[str, Field(repr=False)]
+    """Where tokens are given."""
+    client_id: str
+    """Name of the client."""
+    client_secret: SecretStr
+    """Its secret."""
+    scope: str | None = None
+    """Scopes, with spaces between."""
+    audience: str | None = None
+    """Audience, where the server wants one named."""
+
+
 class Registry(Model):
     """A schema registry that speaks Confluent's REST API."""
 
@@ -323,6 +338,12 @@ class Registry(Model):
     """File with the client's certificate, for registries that ask for one."""
     key: str | None = None
     """File with the key of `certificate`."""
+    key_password: SecretStr | None = None
+    """Password of that file, where it is encrypted."""
+    token: SecretStr | None = None
+    """A bearer token, in place of user and password."""
+    oauth: OAuth | None = None
+    """Where to get bearer tokens, in place of `token`."""
     register_schemas: bool = True
     """False: only look schemas up; a missing one is an error."""
     subjects: Literal["topic", "record", "topic_record"] = "topic"
@@ -333,6 +354,13 @@ class Registry(Model):
     """A table's new schema that the registry refuses. stop: end the pipeline, with the difference; park: send the
     table's rows to the topic `<name>.dead-letter` until the registry takes it; new_subject_version_none: register it
     with the subject's compatibility set to NONE, and put the level back."""
+
+    @model_validator(mode="after")
+    def _one_identity(self) -> Registry:
+        named = [name for name in ("username", "token", "oauth") if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise Refused(f"has {' and '.join(named)}", "choose one of username and password, token, oauth")
+        return self
 
     @model_validator(mode="after")
     def _may_register(self) -> Registry:
@@ -753,6 +781,11 @@ class KafkaOffsets(Model):
     """Default `pycdc-offsets-{name}`: compacted, one partition."""
     brokers: str | None = None
     """Default: the sink's brokers and options."""
+    options: Options = {}
+    """librdkafka settings of the connection to them (`security.protocol`, `sasl.*`, `ssl.*` …). Where the sink is
+    Kafka, its own hold too."""
+
+    _secret_options = field_validator("options", mode="before")(_kept_secret)
 
 
 class FileOffsets(Model):

@@ -274,9 +274,10 @@ def test_a_start_is_told_before_it_happens() -> None:
 @pytest.mark.parametrize(
     ("change", "limit", "status"),
     [
-        ({}, None, Status.OK),
+        ({}, 10**12, Status.OK),
+        ({}, None, Status.WARNING),
         ({"retained_bytes": 2 * 2**30}, None, Status.WARNING),
-        ({"retained_bytes": 2 * 2**30, "active_pid": 7}, None, Status.OK),
+        ({"retained_bytes": 2 * 2**30, "active_pid": 7}, None, Status.WARNING),
         ({"retained_bytes": 600, "active_pid": 7}, 1000, Status.WARNING),
         ({"wal_status": "unreserved"}, 1000, Status.FAILED),
     ],

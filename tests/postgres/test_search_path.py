@@ -204,3 +204,21 @@ def test_keys_of_an_extension_s_type_need_its_schema_on_the_path(contrib_databas
             connect_to_write(settings)
     settings = Settings.model_validate({"dsn": contrib_database, "routes": routes, "search_path": ["ext"]})
     connect_to_write(settings).close()
+
+
+def test_an_offset_table_that_cannot_be_made_or_written_is_found_before_the_start(stage: Stage) -> None:
+    stage.path("public")
+    for table, missing in (("pycdc_offsets", "make"), ("nowhere.t", "make"), ("public.theirs", "read and write")):
+        stage.sql("CREATE TABLE IF NOT EXISTS theirs (LIKE items)")
+        store = PostgresOffsetStore(stage.dsn, "shop", table)
+        with pytest.raises(EnvironmentNotReady, match=f"the role may not {missing}") as caught:
+            store.require_room()
+        assert "GRANT SELECT, INSERT, UPDATE, DELETE" in caught.value.hint
+        store.close()
+    stage.sql("GRANT CREATE ON SCHEMA public TO {apply}")
+    store = PostgresOffsetStore(stage.dsn, "shop")
+    store.require_room()
+    assert stage.sql("SELECT to_regclass('public.pycdc_offsets')") == [(None,)]
+    store.store(at(1))
+    store.require_room()
+    store.close()

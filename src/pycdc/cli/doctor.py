@@ -12,8 +12,9 @@ import click
 from pycdc.build import signal_client
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
 from pycdc.cli.changes import changes_of
-from pycdc.cli.checks import signals
+from pycdc.cli.checks import signals, transport
 from pycdc.cli.checks.kafka import topic_findings
+from pycdc.cli.checks.offsets import offsets_findings
 from pycdc.cli.checks.publication import drift_findings, publication_findings
 from pycdc.cli.checks.routes import source_findings, target_findings
 from pycdc.cli.checks.server import clock_finding, headroom_findings, replication_finding, server_findings
@@ -93,8 +94,10 @@ def _diagnose_reverse(config: Config) -> Iterator[Finding]:
     assert sink is not None
     yield from _group("configuration", [ok(f"pipeline {config.name}", f"group {source.group or config.name}")])
     yield from _group("transforms", function_findings(config))
+    yield from _group("kafka", transport.kafka_findings(source.brokers, source.options, "source.kafka"))
     yield from _group("kafka", source_findings(source, sink))
     yield from _group("registry", _registry(source.registry, "source.kafka.registry"))
+    yield from _group("tables", transport.postgres_findings(sink.dsn, "sink.postgres.dsn"))
     yield from _group("tables", _target(sink, config.name))
 
 
@@ -169,6 +172,9 @@ def _source(config: Config, catalog: Catalog) -> Source:
 def _postgres(config: Config, source: Source) -> Iterator[Finding]:
     survey = Survey(config.capture.dsn.get_secret_value())
     yield from server_findings(source.server)
+    yield from transport.postgres_findings(config.capture.dsn, "source.postgres.dsn")
+    if source.role.superuser:
+        yield transport.superuser_finding(source.role.name, "source.postgres.dsn", "REPLICATION and what it reads")
     yield replication_finding(source.role, survey.refuses_replication())
     yield from headroom_findings(source.server, source.role, source.slot)
     yield clock_finding(survey.clock_ahead())
@@ -221,6 +227,7 @@ def _kafka(config: Config, source: Source | None) -> Iterator[Finding]:
     if sink is None:
         return
     producer_settings(sink)
+    yield from transport.kafka_findings(sink.brokers, sink.options, "sink.kafka")
     survey = TopicSurvey(client_settings(sink), sink.topics)
     try:
         cluster = survey.cluster()
@@ -245,6 +252,7 @@ def _topics(config: Config, tables: list[TableRef]) -> list[str]:
 def _registry(registry: Registry | None, path: str) -> Iterator[Finding]:
     if registry is None:
         return
+    yield from transport.registry_findings(registry, path)
     try:
         probe = RegistryProbe(registry)
         try:
@@ -265,5 +273,7 @@ def _position(config: Config, catalog: Catalog, source: Source, *, brokers_answe
     except PycdcError as error:
         yield from_error(error, "offsets")
         return
+    if checkpoint is None:
+        yield from offsets_findings(config)
     yield start_finding(config, checkpoint, compared(config, catalog, source.server, source.slot, checkpoint))
     yield from drift_findings(changes_of(config, catalog, source.slot, checkpoint).plan)

@@ -6,6 +6,7 @@ So a crash or a full disk at any moment leaves the old checkpoint or the new one
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -46,6 +47,16 @@ class FileOffsetStore:
                 self._sync_folder()
         except OSError as error:
             raise self._unusable("remove", error) from error
+
+    def require_room(self) -> None:
+        """Raise EnvironmentNotReady where `store` certainly could not write. Changes nothing."""
+        if self._path.is_dir():
+            raise self._unusable("write", IsADirectoryError(errno.EISDIR, "is a directory"))
+        folder = next(one for one in self._path.absolute().parents if one.exists())
+        if not folder.is_dir():
+            raise self._unusable("write", NotADirectoryError(errno.ENOTDIR, f"{folder} is no directory"))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise self._unusable("write", PermissionError(errno.EACCES, f"{folder} is not writable"))
 
     def close(self) -> None:
         """Nothing is held open between calls."""

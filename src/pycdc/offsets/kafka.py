@@ -39,6 +39,9 @@ class Topics(Protocol):
     def setting(self, topic: str, name: str) -> str | None:
         """The value of a topic's setting, None where the broker does not tell."""
 
+    def require_creatable(self, topic: str) -> None:
+        """Raise what `ensure` would, without making it."""
+
 
 class KafkaOffsetStore:
     """`client` holds librdkafka settings (bootstrap.servers, security …); `timeout` is seconds for each operation.
@@ -81,6 +84,10 @@ class KafkaOffsetStore:
         if self.load() is not None:
             self._produce(None)
             self._newest = None
+
+    def require_room(self) -> None:
+        """Raise PycdcError where the topic is not there and cannot be made. Changes nothing."""
+        self._topics.require_creatable(self._topic)
 
     def close(self) -> None:
         if self._producer is not None:

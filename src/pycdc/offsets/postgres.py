@@ -38,6 +38,14 @@ _CREATE: Final = """CREATE TABLE IF NOT EXISTS {table} (
     source jsonb NOT NULL,
     checkpoint text NOT NULL,
     stored_at timestamptz NOT NULL DEFAULT now())"""
+_LACKING: Final = """SELECT CASE
+    WHEN t.oid IS NULL AND s.oid IS NULL THEN 'make, in no schema of its search_path,'
+    WHEN t.oid IS NULL AND NOT pg_catalog.has_schema_privilege(s.oid, 'CREATE') THEN 'make'
+    WHEN t.oid IS NOT NULL AND NOT (pg_catalog.has_table_privilege(t.oid, 'SELECT')
+        AND pg_catalog.has_table_privilege(t.oid, 'INSERT') AND pg_catalog.has_table_privilege(t.oid, 'UPDATE'))
+        THEN 'read and write' END
+FROM (SELECT pg_catalog.to_regclass(%s::text)::oid AS oid) AS t,
+    (SELECT pg_catalog.to_regnamespace(%s::text)::oid AS oid) AS s"""
 _LOAD: Final = "SELECT checkpoint FROM {table} WHERE name = %s"
 _STORE: Final = """INSERT INTO {table} AS stored (name, position, index, source, checkpoint)
 VALUES (%s, %s, %s, %s, %s)
@@ -68,6 +76,7 @@ class PostgresOffsetStore:
         self._shown = table
         self._named = sql.Identifier(*table.split(".", 1))
         self._table = self._named
+        self._schema: str | None = None
         self._known = False
         self._connection: psycopg.Connection[Any] | None = None
 
@@ -80,6 +89,10 @@ class PostgresOffsetStore:
 
     def clear(self) -> None:
         self._run(self._clear)
+
+    def require_room(self) -> None:
+        """Raise EnvironmentNotReady where `store` would lack a right. Changes nothing."""
+        self._run(self._require_rights)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -98,6 +111,13 @@ class PostgresOffsetStore:
         position = checkpoint.position
         values = (self._name, str(position.lsn), position.index, Jsonb(checkpoint.source), dump(checkpoint).decode())
         return connection.execute(self._sql(_STORE), values).rowcount == 1
+
+    def _require_rights(self, connection: psycopg.Connection[Any]) -> None:
+        schema = None if self._schema is None else sql.Identifier(self._schema).as_string(connection)
+        lacking = connection.execute(_LACKING, (self._table.as_string(connection), schema)).fetchone()
+        if lacking is not None and lacking[0]:
+            hint = self._special["42501"].hint
+            raise EnvironmentNotReady(f"the role may not {lacking[0]} the offset table {self._shown}", hint=hint)
 
     def _clear(self, connection: psycopg.Connection[Any]) -> None:
         if self._exists(connection):
@@ -143,10 +163,11 @@ class PostgresOffsetStore:
 
     def _locate(self, connection: psycopg.Connection[Any]) -> None:
         """Give the table its schema, by the role's search_path; from then on nothing is looked up there."""
-        name = self._named.as_string(connection)
-        row = connection.execute(_PLACE, (name,)).fetchone()
-        if "." not in self._shown and row is not None and row[0] is not None:
-            self._table = sql.Identifier(row[0], self._shown)
+        row = connection.execute(_PLACE, (self._named.as_string(connection),)).fetchone()
+        schema, dot, _ = self._shown.partition(".")
+        self._schema = schema if dot else None if row is None else row[0]
+        if not dot and self._schema is not None:
+            self._table = sql.Identifier(self._schema, self._shown)
         self._known = False
         search_path.pin(connection)
 

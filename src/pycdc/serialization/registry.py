@@ -12,9 +12,11 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
+import urllib3
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from pycdc import config
@@ -28,6 +30,7 @@ from pycdc.errors import (
     UnknownSchema,
 )
 from pycdc.printable import lines
+from pycdc.serialization.bearer import Bearer, ClientCredentials, GivenToken, TokenRefused
 from pycdc.serialization.compatibility import Levels
 from pycdc.serialization.registry_client import PASSING, RegistryAnswer, RegistryAway, RegistryClient
 from pycdc.serialization.schema_diff import differences
@@ -60,8 +63,8 @@ class SchemaRegistry:
         except (ValueError, TypeError, OSError) as error:
             raise ConfigError(
                 f"the registry's settings cannot be used: {type(error).__name__}",
-                hint="check `registry`: the URL with http:// or https://, the certificate files, and that credentials "
-                "stand in one place only",
+                hint="check `registry`: the URL with http:// or https://, the certificate files (`key_password` for an "
+                "encrypted key), and that credentials stand in one place only",
             ) from None
 
     def __repr__(self) -> str:
@@ -182,7 +185,17 @@ class SchemaRegistry:
                 raise self._away(f"HTTP {error.status}") from None
             raise
         except RegistryAway as error:
+            if error.distrusted:
+                raise EnvironmentNotReady(
+                    f"the registry at {self._url} is not trusted: {error}",
+                    hint="set `registry.ca` to the authority of its certificate, and check the host in the URL",
+                ) from None
             raise self._away(str(error)) from None
+        except TokenRefused as error:
+            raise EnvironmentNotReady(
+                f"the server of the registry's tokens gives none (HTTP {error.status}): {error.reason}",
+                hint="check `registry.oauth`: token_url, client_id, client_secret, scope",
+            ) from None
         except ValueError:
             raise ProtocolError(
                 f"what answers at {self._url} is no schema registry: not JSON",
@@ -203,8 +216,8 @@ class SchemaRegistry:
         if status in (401, 403):
             return EnvironmentNotReady(
                 f"the registry at {self._url} denies access to {subject} (HTTP {status})",
-                hint="check `registry.username` and `registry.password`, and the user's right to read and write "
-                "the subject",
+                hint="check `registry.username` and `password`, or `registry.token` or `registry.oauth`, and the "
+                "user's right to read and write the subject",
             )
         if status == _CONFLICT and text is not None:
             return self._incompatible(subject, text)
@@ -260,7 +273,20 @@ def _client(settings: config.Registry) -> RegistryClient:
         ca=settings.ca,
         certificate=settings.certificate,
         key=settings.key,
+        key_password=settings.key_password.get_secret_value() if settings.key_password else None,
+        bearer=partial(_bearer, settings) if settings.token or settings.oauth else None,
+        token_url=settings.oauth.token_url if settings.oauth else None,
     )
+
+
+def _bearer(settings: config.Registry, pool: urllib3.PoolManager) -> Bearer:
+    if settings.token is not None:
+        return GivenToken(settings.token.get_secret_value())
+    oauth = settings.oauth
+    assert oauth is not None
+    chosen = {"scope": oauth.scope, "audience": oauth.audience}
+    client = (oauth.client_id, oauth.client_secret.get_secret_value())
+    return ClientCredentials(oauth.token_url, client, {name: text for name, text in chosen.items() if text}, pool)
 
 
 def _without_credentials(url: str) -> str:
@@ -272,7 +298,9 @@ def _without_credentials(url: str) -> str:
 
 
 def _may_pass(error: BaseException) -> bool:
-    return error.status in PASSING if isinstance(error, RegistryAnswer) else isinstance(error, RegistryAway)
+    if isinstance(error, RegistryAnswer | TokenRefused):
+        return error.status in PASSING
+    return isinstance(error, RegistryAway) and not error.distrusted
 
 
 def _canonical(text: str) -> str:

@@ -1,7 +1,7 @@
 """The calls of Confluent's REST API that are needed, by urllib3, over a connection that is kept open.
 
-Not Confluent's own client: on import it loads what its OAuth needs, a quarter of a second and 15 MB, and pycdc offers
-no OAuth. Proxies are the environment's (``HTTPS_PROXY``, ``NO_PROXY``), certificate authorities the system's.
+Not Confluent's own client: on import it loads what its OAuth needs, a quarter of a second and 15 MB. Proxies are the
+environment's (``HTTPS_PROXY``, ``NO_PROXY``), certificate authorities the system's.
 """
 
 from __future__ import annotations
@@ -9,15 +9,20 @@ from __future__ import annotations
 import json
 import ssl
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import urllib3
 
+from pycdc.serialization.bearer import Bearer
+
 _TYPE: Final = "application/vnd.schemaregistry.v1+json"
 _ACCEPT: Final = f"{_TYPE}, application/vnd.schemaregistry+json, application/json"
 _SCHEMES: Final = ("http", "https")
+_UNAUTHORIZED: Final = 401
+_LONGEST: Final = 64 * 1024 * 1024
+"""Bytes of an answer: lists of subjects are the longest."""
 PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP's codes of faults that may pass."""
 
@@ -32,14 +37,18 @@ class RegistryAnswer(Exception):
 
 
 class RegistryAway(Exception):
-    """No answer came. The message has no credentials."""
+    """No answer came. The message has no credentials. `distrusted`: TLS failed, which another attempt does not mend."""
+
+    def __init__(self, reason: str, *, distrusted: bool = False) -> None:
+        super().__init__(reason)
+        self.distrusted = distrusted
 
 
 class RegistryClient:
     """`url` may be several with commas between: the next is asked where one does not answer. Not thread-safe.
 
     Raises ValueError, OSError or ssl.SSLError for settings that cannot work; calls raise RegistryAnswer, RegistryAway,
-    and ValueError where what answers is no JSON.
+    TokenRefused, and ValueError where what answers is no JSON, or too much of it.
     """
 
     def __init__(
@@ -51,12 +60,19 @@ class RegistryClient:
         ca: str | None = None,
         certificate: str | None = None,
         key: str | None = None,
+        key_password: str | None = None,
+        bearer: Callable[[urllib3.PoolManager], Bearer] | None = None,
+        token_url: str | None = None,
     ) -> None:
+        """`bearer` makes what has the tokens, of a pool for `token_url`."""
         if key is not None and certificate is None:
             raise ValueError("a key without its certificate")
         parts = [urlsplit(one.strip()) for one in url.split(",")]
-        context = _tls(ca, certificate, key) if any(one.scheme == "https" for one in parts) else None
-        self._servers = [_Server(one, credentials, context, timeout) for one in parts]
+        asked = [*parts, urlsplit(token_url or "")]
+        secure = any(one.scheme == "https" for one in asked)
+        context = _tls(ca, certificate, key, key_password) if secure else None
+        tokens = None if bearer is None else bearer(_pool(asked[-1], context, timeout))
+        self._servers = [_Server(one, credentials, tokens, context, timeout) for one in parts]
 
     def register(self, subject: str, text: str) -> Any:
         """The id of the schema under the subject, whether new or known."""
@@ -109,11 +125,16 @@ class _Server:
     """One base URL, and the connection to it."""
 
     def __init__(
-        self, url: SplitResult, credentials: tuple[str, str] | None, context: ssl.SSLContext | None, timeout: float
+        self,
+        url: SplitResult,
+        credentials: tuple[str, str] | None,
+        bearer: Bearer | None,
+        context: ssl.SSLContext | None,
+        timeout: float,
     ) -> None:
         if url.scheme not in _SCHEMES or not url.hostname:
             raise ValueError("not a URL with http:// or https:// and a host")
-        if url.username is not None and credentials is not None:
+        if url.username is not None and (credentials is not None or bearer is not None):
             raise ValueError("credentials both in the URL and beside it")
         host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
         port = "" if url.port is None else f":{url.port}"
@@ -123,29 +144,43 @@ class _Server:
         self._headers = {"Accept": _ACCEPT, "Content-Type": _TYPE}
         if name is not None:
             self._headers |= urllib3.make_headers(basic_auth=":".join(name))
+        self._bearer = bearer
         self._pool = _pool(url, context, timeout)
 
     def ask(self, method: str, path: str, body: Mapping[str, str] | None) -> Any:
         data = None if body is None else json.dumps(body)
         try:
-            response = self._exchange(method, path, data)
+            status, answer = self._exchange(method, path, data)
+            if status == _UNAUTHORIZED and self._bearer is not None:
+                # The token may have been withdrawn before its end.
+                status, answer = self._exchange(method, path, data, fresh=True)
+        except urllib3.exceptions.HTTPError as error:
+            raise RegistryAway(_reason(error), distrusted=_distrusted(error)) from None
+        if not 200 <= status < 300:
+            raise RegistryAnswer(status, _code(answer))
+        return _parsed(answer)
+
+    def _exchange(self, method: str, path: str, data: str | None, *, fresh: bool = False) -> tuple[int, bytes]:
+        """Status and body."""
+        headers = dict(self._headers)
+        if self._bearer is not None:
+            headers["Authorization"] = f"Bearer {self._bearer.token(fresh=fresh)}"
+        try:
+            return self._once(method, path, data, headers)
         except urllib3.exceptions.ProtocolError:
             # A connection that was kept may have been closed by the server since; all calls can be made twice.
-            response = self._again(method, path, data)
-        except urllib3.exceptions.HTTPError as error:
-            raise RegistryAway(_reason(error)) from None
-        if not 200 <= response.status < 300:
-            raise RegistryAnswer(response.status, _code(response.data))
-        return json.loads(response.data)
+            return self._once(method, path, data, headers)
 
-    def _exchange(self, method: str, path: str, data: str | None) -> urllib3.BaseHTTPResponse:
-        return self._pool.request(method, self._base + path, body=data, headers=self._headers, retries=_RETRIES)
-
-    def _again(self, method: str, path: str, data: str | None) -> urllib3.BaseHTTPResponse:
-        try:
-            return self._exchange(method, path, data)
-        except urllib3.exceptions.HTTPError as error:
-            raise RegistryAway(_reason(error)) from None
+    def _once(self, method: str, path: str, data: str | None, headers: dict[str, str]) -> tuple[int, bytes]:
+        response = self._pool.request(
+            method, self._base + path, body=data, headers=headers, retries=_RETRIES, preload_content=False
+        )
+        answer = response.read(_LONGEST + 1)
+        if len(answer) > _LONGEST:
+            response.close()
+            raise ValueError("an answer that is too long")
+        response.release_conn()
+        return response.status, answer
 
     def close(self) -> None:
         self._pool.clear()
@@ -166,11 +201,19 @@ def _pool(url: SplitResult, context: ssl.SSLContext | None, timeout: float) -> u
     return urllib3.ProxyManager(address, proxy_headers=headers, ssl_context=context, timeout=timeout)
 
 
-def _tls(ca: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext:
+def _tls(ca: str | None, certificate: str | None, key: str | None, password: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca)
     if certificate is not None:
-        context.load_cert_chain(certificate, key)
+        # Without one, OpenSSL would ask for the password of an encrypted key on the terminal.
+        context.load_cert_chain(certificate, key, password or "")
     return context
+
+
+def _parsed(answer: bytes) -> Any:
+    try:
+        return json.loads(answer)
+    except RecursionError:
+        raise ValueError("an answer that is nested too deeply") from None
 
 
 def _quoted(subject: str) -> str:
@@ -184,10 +227,20 @@ def _member(answer: Any, name: str) -> Any:
 
 def _code(answer: bytes) -> int:
     try:
-        code = _member(json.loads(answer), "error_code")
+        code = _member(_parsed(answer), "error_code")
     except ValueError:
         return -1
     return code if isinstance(code, int) else -1
+
+
+def _distrusted(error: BaseException | None) -> bool:
+    """Whether the peer's certificate is why."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        inner = getattr(error, "reason", None)
+        error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
+    return False
 
 
 def _reason(error: urllib3.exceptions.HTTPError) -> str:

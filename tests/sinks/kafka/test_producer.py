@@ -23,7 +23,6 @@ from pycdc.errors import (
 from pycdc.interfaces import Checkpoint, OffsetStore
 from pycdc.model import Batch, Lsn, Position
 from pycdc.offsets.memory import MemoryOffsetStore
-from pycdc.sinks.kafka.oversized import Oversized
 from pycdc.sinks.kafka.producer import KafkaSink
 from pycdc.sinks.kafka.settings import DEFAULTS
 from pycdc.sinks.kafka.topics import TopicAdmin
@@ -79,11 +78,9 @@ def open_sink(offsets: OffsetStore) -> Iterator[Open]:
         brokers: str,
         stopping: threading.Event | None = None,
         admin: TopicAdmin | None = None,
-        oversized: Oversized | None = None,
         **more: Any,
     ) -> KafkaSink:
-        found = settings(brokers, **more)
-        opened.append(KafkaSink(serializer, found, offsets, topics=admin, stopping=stopping, oversized=oversized))
+        opened.append(KafkaSink(serializer, settings(brokers, **more), offsets, topics=admin, stopping=stopping))
         return opened[-1]
 
     yield open_one
@@ -593,45 +590,3 @@ def test_a_linger_that_is_configured_holds_for_prompt_batches_too(
     lingering = Lingering(kafka, topic_prefix, open_sink, linger_ms=30_000)
     lingering.write(Batch(prompt=True), (topic_prefix, numbered(1, 2)))
     assert [lingering.write(Batch(prompt=True)) for _ in range(100)] == [1] * 100
-
-
-@pytest.mark.parametrize("how", ["the broker", "the client"])
-def test_a_logical_message_that_is_too_large_goes_to_the_dead_letters_in_parts_and_the_rest_goes_on(
-    kafka: KafkaAddress, topic_prefix: str, open_sink: Open, how: str
-) -> None:
-    source, target = f"{topic_prefix}.message", f"{topic_prefix}.dead-letter"
-    kafka.create_topic(source, config={"max.message.bytes": "20000"})
-    kafka.create_topic(target, config={"max.message.bytes": "30000"})
-    counted: list[str] = []
-    large = random.Random(1).randbytes(150_000)
-    records = [*numbered(0, 20), {"key": b"k0", "value": large}, *numbered(20, 40)]
-    options = {"message_max_bytes": 100_000} if how == "the client" else {}
-    sink = open_sink(
-        GivenRecords([(source, records), (f"{topic_prefix}.t", numbered(0, 40))], [(source, numbered(40, 60))]),
-        kafka.bootstrap,
-        oversized=Oversized(source, target, counted.append),
-        **options,
-    )
-    deliver(sink)
-    deliver(sink)
-    assert is_complete_and_ordered(numbers(kafka, source), 60)
-    assert is_complete_and_ordered(numbers(kafka, f"{topic_prefix}.t"), 40)
-    parts = kafka.consume_all(target)
-    assert b"".join(part.value() for part in parts) == large
-    assert {part.key() for part in parts} == {b"k0"}
-    headers = dict(parts[0].headers())
-    assert headers["__pycdc.error"] == b"RecordTooLarge"
-    assert headers["__pycdc.part"] == b"1/%d" % len(parts)
-    assert headers["__pycdc.topic"] == source.encode()
-    assert counted == [source]
-
-
-def test_a_row_that_is_too_large_still_ends_the_sink_where_messages_are_set_aside(
-    kafka: KafkaAddress, topic_prefix: str, open_sink: Open
-) -> None:
-    kafka.create_topic(topic_prefix, config={"max.message.bytes": "10000"})
-    record = {"key": b"k", "value": random.Random(1).randbytes(60_000)}
-    oversized = Oversized(f"{topic_prefix}.message", f"{topic_prefix}.dead-letter", lambda topic: None)
-    sink = open_sink(GivenRecords([(topic_prefix, [record])]), kafka.bootstrap, oversized=oversized)
-    with pytest.raises(RecordTooLarge):
-        deliver(sink)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pycdc.cli.checks.transport import superuser_finding
 from pycdc.cli.findings import Finding, failed, ok, warning
 from pycdc.config import KafkaSource, PostgresSink
 from pycdc.connectors.kafka.survey import matching_topics
@@ -32,6 +33,8 @@ def target_findings(facts: TargetFacts, bookkeeping: str) -> Iterator[Finding]:
     yield ok(f"Postgres {facts.version // 10_000}", f"role {facts.role}")
     for route in facts.routes:
         yield from _route(route, facts.role)
+    if facts.superuser:
+        yield superuser_finding(facts.role, "sink.postgres.dsn", "rights on the tables of the routes")
     for problem in facts.path:
         yield failed(problem.fact, path="sink.postgres.search_path", fix=problem.remedy)
     for sequence, column in facts.lagging:

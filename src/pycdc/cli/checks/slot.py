@@ -60,4 +60,7 @@ def _retained(slot: SlotFacts, server: ServerFacts) -> Finding:
     if (limit and retained > limit / 2) or (retained > _MUCH and slot.active_pid is None):
         status = Status.WARNING
     fix = "start the pipeline, or remove the slot with `pycdc teardown`" if status is Status.WARNING else ""
+    if limit is None and status is Status.OK:
+        status, title = Status.WARNING, f"{title}, and may hold back as much as the disk has"
+        fix = "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; -- what the disk can spare: beyond it the slot is lost"
     return Finding(status, title, allowed, SLOT if fix else "", fix)

@@ -25,7 +25,8 @@ SELECT c.oid::int8 AS oid, has_table_privilege(c.oid, 'SELECT') AS selectable,
 """
 _ROLE: Final = """
 SELECT current_user::text AS name, has_database_privilege(current_database(), 'CREATE') AS creates,
-       (SELECT count(*) FROM pg_stat_replication)::int AS used_wal_senders
+       (SELECT count(*) FROM pg_stat_replication)::int AS used_wal_senders,
+       (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser
 """
 
 
@@ -52,6 +53,7 @@ class RoleFacts:
     name: str
     creates: bool
     used_wal_senders: int
+    superuser: bool = False
 
 
 class Survey:

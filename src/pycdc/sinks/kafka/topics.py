@@ -42,6 +42,15 @@ class TopicAdmin:
             self._create(topic)
         self._await_leaders(topic)
 
+    def require_creatable(self, topic: str) -> None:
+        """Raise what `ensure` would for a topic that is not there, without making it."""
+        if self._describe(topic) is not None:
+            return
+        if not self._topics.create:
+            raise self._missing(topic)
+        if self._has_controller():
+            self._ask_to_create(topic, validate_only=True)
+
     def setting(self, topic: str, name: str) -> str | None:
         """The value of a topic's setting, None where the brokers do not tell (no permission, no such request)."""
         if not self._has_controller():
@@ -74,13 +83,20 @@ class TopicAdmin:
 
     def _create(self, topic: str) -> None:
         if not self._topics.create:
-            raise EnvironmentNotReady(f"topic {topic} does not exist", hint=self.create_command(topic))
-        if not self._has_controller():
+            raise self._missing(topic)
+        if self._has_controller():
+            self._ask_to_create(topic)
+        else:
             self._use(topic)
-            return
+
+    def _missing(self, topic: str) -> EnvironmentNotReady:
+        return EnvironmentNotReady(f"topic {topic} does not exist", hint=self.create_command(topic))
+
+    def _ask_to_create(self, topic: str, *, validate_only: bool = False) -> None:
         new = NewTopic(topic, self._topics.partitions, self._topics.replication, config=dict(self._topics.settings))
         try:
-            self._admin.create_topics([new], request_timeout=self._timeout)[topic].result()
+            answers = self._admin.create_topics([new], request_timeout=self._timeout, validate_only=validate_only)
+            answers[topic].result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise self._refused(topic, error.args[0]) from None

@@ -50,6 +50,7 @@ class TargetFacts:
     conflicts: ConflictFacts
     lagging: tuple[tuple[str, str], ...] = ()
     path: tuple[Problem, ...] = ()
+    superuser: bool = False
 
 
 def all_tables(dsn: str) -> list[TargetTable]:
@@ -77,7 +78,13 @@ def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
                 (one.sequence_name, f"{one.table_name}.{one.column}") for one in read_sequences(settings) if one.behind
             ),
             tuple(path_problems(settings)),
+            _is_superuser(connection),
         )
+
+
+def _is_superuser(connection: Connection) -> bool:
+    row = connection.execute("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").fetchone()
+    return row is not None and bool(row[0])
 
 
 def _tables(connection: Connection, settings: PostgresSink) -> dict[str, TargetTable]:
