@@ -166,7 +166,8 @@ def test_doctor_finds_a_ready_pipeline_ready(shop: str, invoke: Invoke, config_f
     path = config_file(settings(shop, tmp_path))
     result = invoke("doctor", path)
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines()[-1] == "ready"
+    assert result.stdout.splitlines()[-1] == "ready, with 1 warning"
+    assert "role postgres is a superuser" in result.stdout
     assert "✗" not in result.stdout
     report = json.loads(invoke("doctor", path, "--json").stdout)
     assert report["ready"] is True
