@@ -18,7 +18,7 @@ LAYERS = (
     ("events",),
     ("interfaces", "config"),
     ("observability",),
-    ("rows", "postgres"),
+    ("rows", "postgres", "kafka"),
     ("connectors", "transforms", "serialization", "sinks", "offsets", "testing"),
     ("checkpoint",),
     ("pipeline", "encoding"),
@@ -36,6 +36,7 @@ BESIDE = {("sinks", "serialization")}
 HOMES = {
     "psycopg": ("postgres", "connectors.postgres", "sinks.postgres", "offsets.postgres", "verify", "demo"),
     "confluent_kafka": (
+        "kafka",
         "connectors.kafka",
         "sinks.kafka",
         "offsets.kafka",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -126,11 +126,20 @@ class Sink(Target[Batch, Checkpoint], Protocol):
 class Claims(Protocol):
     """Who may apply a partition, and from which offset on: asked when a consumer group assigns partitions."""
 
-    def claim(self, partitions: Sequence[Partition], first: Callable[[Partition], int]) -> Mapping[Partition, int]:
+    def topics(self) -> Collection[str]:
+        """Those of which an offset is stored."""
+
+    def begin(self, firsts: Mapping[Partition, int], ids: Mapping[str, str]) -> None:
+        """Store where partitions begin; what is stored already stays. `ids` are those of the topics."""
+
+    def claim(
+        self, partitions: Sequence[Partition], first: Callable[[Partition], int], ids: Mapping[str, str] | None = None
+    ) -> Mapping[Partition, int]:
         """Take `partitions` over from whoever had them, and return the next offset of each.
 
         `first` tells the offset to begin with where none was ever stored; what it tells is stored at once. From here
-        on, an earlier owner's commit fails (SinkFenced).
+        on, an earlier owner's commit fails (SinkFenced). Raises PositionGap where a topic has another id in `ids` than
+        it had when its offsets were stored.
         """
 
     def release(self, partitions: Sequence[Partition]) -> None:

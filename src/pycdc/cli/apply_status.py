@@ -14,6 +14,7 @@ from pycdc.config import Config, KafkaSource, PostgresSink
 from pycdc.connectors.kafka.survey import Member, Span, TopicSurvey
 from pycdc.errors import PositionGap, PycdcError
 from pycdc.events import Partition
+from pycdc.kafka.identity import another_topic
 from pycdc.printable import printable
 from pycdc.sinks.postgres.books import Books, StoredOffset, read_books
 
@@ -22,12 +23,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A partition: `stored` is None where nothing was applied yet, `span` where it is not in Kafka."""
+    """A partition: `stored` is None where nothing was applied yet, `span` where it is not in Kafka, `topic_id` too."""
 
     partition: Partition
     stored: StoredOffset | None
     span: Span | None
     owner: Member | None
+    topic_id: str | None = None
 
     def behind(self, start: str) -> int | None:
         """Offsets up to the end, those that hold no record included; None where the end is not known."""
@@ -39,6 +41,9 @@ class Place:
 
     def problem(self) -> PycdcError | None:
         """Why the pipeline would refuse to go on here."""
+        known = None if self.stored is None else self.stored.topic_id
+        if known and self.topic_id and known != self.topic_id:
+            return another_topic(self.partition.topic, known, self.topic_id)
         if self.stored is None or self.span is None or self.span.first <= self.stored.next <= self.span.end:
             return None
         gone = self.stored.next < self.span.first
@@ -100,9 +105,10 @@ def _asked(found: Found, server: str, question: Callable[[], T]) -> T | None:
 def _ask_brokers(found: Found, survey: TopicSurvey, group: str, stored: dict[Partition, StoredOffset]) -> None:
     spans = survey.spans({*survey.partitions(), *stored})
     found.members = survey.members(group)
+    ids = survey.ids({partition.topic for partition in spans})
     owners = {partition: member for member in found.members for partition in member.partitions}
     found.places = [
-        Place(partition, stored.get(partition), spans.get(partition), owners.get(partition))
+        Place(partition, stored.get(partition), spans.get(partition), owners.get(partition), ids.get(partition.topic))
         for partition in sorted({*spans, *stored})
     ]
 

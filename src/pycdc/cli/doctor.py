@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 import click
 
 from pycdc.build import signal_client
+from pycdc.cli import apply_status
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
 from pycdc.cli.changes import changes_of
 from pycdc.cli.checks import signals, transport
 from pycdc.cli.checks.kafka import topic_findings
 from pycdc.cli.checks.offsets import offsets_findings
+from pycdc.cli.checks.places import place_findings
 from pycdc.cli.checks.publication import drift_findings, publication_findings
 from pycdc.cli.checks.routes import source_findings, target_findings
 from pycdc.cli.checks.server import clock_finding, headroom_findings, replication_finding, server_findings
@@ -99,6 +101,7 @@ def _diagnose_reverse(config: Config) -> Iterator[Finding]:
     yield from _group("registry", _registry(source.registry, "source.kafka.registry"))
     yield from _group("tables", transport.postgres_findings(sink.dsn, "sink.postgres.dsn"))
     yield from _group("tables", _target(sink, config.name))
+    yield from _group("position", place_findings(apply_status.inspect(config)))
 
 
 def _target(sink: PostgresSink, name: str) -> Iterator[Finding]:

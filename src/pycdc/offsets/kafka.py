@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pycdc.errors import ConnectionLost, DeliveryError, EnvironmentNotReady
 from pycdc.interfaces import Checkpoint
+from pycdc.kafka.faults import refused_tls
 from pycdc.offsets.encoding import dump, load, require_forward
 
 PARTITION: Final = 0
@@ -211,6 +212,9 @@ class KafkaOffsetStore:
             self._trouble = error
 
     def _unreadable(self, error: KafkaError) -> ConnectionLost | EnvironmentNotReady:
+        tls = refused_tls(error.str(), f"the offset topic {self._topic}", "the options")
+        if tls is not None:
+            return tls
         if error.code() in _DENIED:
             return EnvironmentNotReady(
                 f"the brokers refuse reading the offset topic {self._topic}: {error.str()}",

@@ -22,7 +22,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -34,22 +34,20 @@ from pycdc.connectors.kafka.hearing import Hearing
 from pycdc.connectors.kafka.lag import Lag
 from pycdc.connectors.kafka.lane_reader import LaneReader
 from pycdc.connectors.kafka.settings import consumer_settings
-from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady, PycdcError
+from pycdc.connectors.kafka.topics import Topics
+from pycdc.errors import ConfigError, ConnectionLost, PycdcError
 from pycdc.events import Applied, EventBatch, Offsets, Partition
 from pycdc.interfaces import Claims, Lanes
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.patterns import expression
 
-T = TypeVar("T")
 log = get_logger()
 
 _POLL: Final = 0.1
 """Seconds without records after which the pipeline gets its turn."""
 _LINGER: Final = 0.005
 """Seconds that a batch waits for more once it has a record."""
-_ANSWER: Final = 10.0
-"""Seconds for a question to the brokers."""
 _CLAIM_PAUSE: Final = 5.0
 """Seconds after which partitions that the database did not give are asked for again."""
 
@@ -78,6 +76,7 @@ class KafkaConnector:
         source = config.source.kafka
         assert source is not None
         self._source = source
+        self._topics = Topics(source)
         self._claims = claims
         self._registry = registry
         self._decoder = Decoder(
@@ -107,7 +106,8 @@ class KafkaConnector:
 
     def batches(self, start: Applied | None) -> Iterator[EventBatch | None]:
         """See `Source.batches`. `start` is not needed: each partition's is told by its claim."""
-        self._require_topics()
+        self._topics.require()
+        self._topics.begin(self._claims)
         self._consumer.subscribe(
             [_subscription(topic) for topic in self._source.topics],
             on_assign=self._on_assign,
@@ -155,7 +155,7 @@ class KafkaConnector:
     def rewind(self) -> None:
         """See `Patient.rewind`. Claiming again shuts out a transaction whose end nobody heard of."""
         partitions = [Partition(one.topic, one.partition) for one in self._consumer.assignment()]
-        begin = self._claims.claim(partitions, self._first) if partitions else {}
+        begin = self._claim(partitions)
         self._held.clear()
         self._unclaimed.clear()
         self._begin(begin)
@@ -175,6 +175,7 @@ class KafkaConnector:
         """What came within the poll time; the group's callbacks run in here."""
         self._claim_again()
         self._release_held()
+        self._topics.check()
         messages = self._consume(1, seconds)
         if messages and self._source.max_batch_events > 1:
             messages += self._consume(self._source.max_batch_events - 1, _LINGER)
@@ -245,7 +246,7 @@ class KafkaConnector:
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         wanted = [Partition(one.topic, one.partition) for one in partitions]
         try:
-            begin = self._claims.claim(wanted, self._first) if wanted else {}
+            begin = self._claim(wanted)
         except ConnectionLost as error:
             # The group must not wait for the database: they are ours, and are claimed once it is back.
             log.warning("partitions are claimed later", partitions=_listed(wanted), reason=error.fact)
@@ -269,6 +270,14 @@ class KafkaConnector:
         if gone:
             log.info("gave partitions up", partitions=_listed(gone))
 
+    def _claim(self, partitions: list[Partition]) -> Mapping[Partition, int]:
+        if not partitions:
+            return {}
+        ids = self._topics.ids(partitions)
+        begin = self._claims.claim(partitions, lambda one: self._topics.firsts([one])[one], ids)
+        self._topics.claimed(ids)
+        return begin
+
     def _claimed(self, begin: Mapping[Partition, int]) -> None:
         self._turn(begin)
         self._lag.claimed(begin)
@@ -281,7 +290,7 @@ class KafkaConnector:
             return
         self._claim_at = time.monotonic() + _CLAIM_PAUSE
         try:
-            begin = self._claims.claim(sorted(self._unclaimed), self._first)
+            begin = self._claim(sorted(self._unclaimed))
         except ConnectionLost as error:
             log.debug("partitions are still not claimed", reason=error.fact)
             return
@@ -335,35 +344,6 @@ class KafkaConnector:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-    def _first(self, partition: Partition) -> int:
-        low, high = self._answer(
-            lambda: self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_ANSWER, cached=False)
-        )
-        return int(low if self._source.start == "earliest" else high)
-
-    def _require_topics(self) -> None:
-        """A topic that is named must be there: a typing mistake would otherwise wait in silence."""
-        for topic in self._source.topics:
-            if "*" not in topic and self._answer(lambda t=topic: self._missing(t)):  # type: ignore[misc]
-                raise EnvironmentNotReady(
-                    f"topic {topic} does not exist",
-                    hint=f"check source.kafka.topics, or create it: kafka-topics --bootstrap-server "
-                    f"{self._source.brokers} --create --topic {topic}",
-                )
-
-    def _missing(self, topic: str) -> bool:
-        found = self._consumer.list_topics(topic, timeout=_ANSWER).topics[topic].error
-        if found is not None and found.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise KafkaException(found)
-        return found is not None
-
-    def _answer(self, question: Callable[[], T]) -> T:
-        try:
-            return question()
-        except KafkaException as error:
-            # The answer that did not come says only that; why is what the callback heard of the connections.
-            raise unreadable(self._trouble.error or error.args[0], f"{self._source.brokers}") from None
 
 
 def _partition(message: Message) -> Partition:

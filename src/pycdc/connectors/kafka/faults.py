@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 
 from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady, PositionGap, PycdcError, SinkFenced
+from pycdc.kafka import faults
+from pycdc.kafka.faults import LastTrouble
 
+__all__ = ["LastTrouble", "refused_option", "unreadable"]
+
+OPTIONS: Final = "source.kafka.options"
 _DENIED: Final = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -20,21 +24,12 @@ _GONE: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, Kaf
 _OUT_OF_RANGE: Final = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 
 
-class LastTrouble:
-    """An `error_cb` that remembers what a client last said of its connections."""
-
-    def __init__(self) -> None:
-        self.error: KafkaError | None = None
-
-    def __call__(self, error: KafkaError) -> None:
-        # "All brokers are down" says less than the reason that came before it.
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self.error = error
-
-
 def unreadable(error: KafkaError, where: str) -> PycdcError:
     """Why `where` (a partition, the brokers) cannot be read."""
     code = error.code()
+    tls = faults.refused_tls(error.str(), where, OPTIONS)
+    if tls is not None:
+        return tls
     if code in _OUT_OF_RANGE:
         return PositionGap(
             f"{where}: the stored offset is not in the topic any more; what lay behind it was deleted",
@@ -60,6 +55,5 @@ def unreadable(error: KafkaError, where: str) -> PycdcError:
 
 
 def refused_option(error: KafkaException) -> ConfigError:
-    """librdkafka does not take an option: which one, without its value."""
-    words = re.sub(r'".*"(?= for configuration property)', "a value", error.args[0].str(), flags=re.DOTALL)
-    return ConfigError(f"librdkafka refuses the options: {words}", hint="correct source.kafka.options")
+    """librdkafka does not take an option."""
+    return faults.refused_option(error, OPTIONS)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from confluent_kafka import ConsumerGroupState, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupState,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pycdc import config
@@ -91,6 +98,30 @@ class TopicSurvey:
             if names_any(self._settings.topics, name)
             for number in numbers
         )
+
+    def named(self, topics: Iterable[str]) -> list[str]:
+        """Those of `topics` that there are."""
+        there = self._metadata()
+        return [topic for topic in topics if topic in there]
+
+    def ids(self, topics: Collection[str]) -> dict[str, str]:
+        """What tells a topic from another of the same name. Brokers before 2.8 do not know: such are left out."""
+        out = {}
+        for topic, answer in self.ask_ids(topics).items():
+            try:
+                identity = str(answer.result().topic_id)
+            except KafkaException as error:
+                if error.args[0].code() not in _GONE:
+                    raise self._unanswered(error, f"topic {topic}") from None
+            else:
+                out.update({topic: identity} if identity.strip("A") else {})
+        return out
+
+    def ask_ids(self, topics: Collection[str]) -> dict[str, Any]:
+        """The same as answers that come: futures."""
+        if not topics:
+            return {}
+        return dict(self._admin.describe_topics(TopicCollection(sorted(topics)), request_timeout=self._timeout))
 
     def spans(self, partitions: Iterable[Partition]) -> dict[Partition, Span]:
         """What `partitions` hold; those that do not exist are left out."""

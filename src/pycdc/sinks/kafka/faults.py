@@ -5,7 +5,6 @@ Nothing here sees a key or a value: errors carry topics, sizes and the broker's 
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
@@ -19,7 +18,12 @@ from pycdc.errors import (
     RecordTooLarge,
     SinkFenced,
 )
+from pycdc.kafka import faults
+from pycdc.kafka.faults import LastTrouble
 
+__all__ = ["LastTrouble", "refused_option", "too_large_hint", "undelivered", "unreachable"]
+
+OPTIONS: Final = "sink.kafka.options"
 _FENCED: Final = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
 _DENIED: Final = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -34,24 +38,12 @@ _TOO_LARGE: Final = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_L
 _LATE: Final = {KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT}
 
 
-class LastTrouble:
-    """An `error_cb` that remembers what a client last said of its connections.
-
-    An object of its own, because a client that calls its owner back is only freed by the garbage collector.
-    """
-
-    def __init__(self) -> None:
-        self.error: KafkaError | None = None
-
-    def __call__(self, error: KafkaError) -> None:
-        # "All brokers are down" says less than the reason that came before it.
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self.error = error
-
-
 def undelivered(error: KafkaError, topic: str | None, last_trouble: str = "") -> PycdcError:
     """Why a record for `topic` did not become durable. `last_trouble` is what the client last said of the brokers."""
     code, where = error.code(), f"topic {topic}" if topic else "a topic"
+    tls = faults.refused_tls(last_trouble or error.str(), where, OPTIONS)
+    if tls is not None:
+        return tls
     if code in _FENCED:
         return SinkFenced(
             f"{where}: another producer took this one's place ({error.str()})",
@@ -82,6 +74,9 @@ def undelivered(error: KafkaError, topic: str | None, last_trouble: str = "") ->
 
 def unreachable(error: KafkaError, brokers: str) -> PycdcError:
     """Why a question to the brokers got no answer."""
+    tls = faults.refused_tls(error.str(), f"the brokers at {brokers}", OPTIONS)
+    if tls is not None:
+        return tls
     if error.code() in _DENIED:
         return EnvironmentNotReady(
             f"the brokers at {brokers} refuse us: {error.str()}",
@@ -94,9 +89,8 @@ def unreachable(error: KafkaError, brokers: str) -> PycdcError:
 
 
 def refused_option(error: KafkaException) -> ConfigError:
-    """librdkafka does not take an option: which one, without its value."""
-    words = re.sub(r'".*"(?= for configuration property)', "a value", error.args[0].str(), flags=re.DOTALL)
-    return ConfigError(f"librdkafka refuses the options: {words}", hint="correct sink.kafka.options")
+    """librdkafka does not take an option."""
+    return faults.refused_option(error, OPTIONS)
 
 
 def too_large_hint(topic: str | None) -> str:

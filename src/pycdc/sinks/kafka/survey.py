@@ -34,7 +34,8 @@ class TopicSurvey(TopicAdmin):
         try:
             found = self._admin.list_topics(timeout=self._timeout)
         except KafkaException as error:
-            raise unreachable(error.args[0], self._brokers) from None
+            self._admin.poll(0)
+            raise unreachable(self._trouble.error or error.args[0], self._brokers) from None
         return Cluster(len(found.brokers), frozenset(found.topics))
 
     def refusals(self, topics: Sequence[str]) -> dict[str, PycdcError]:

@@ -23,8 +23,8 @@ _THERE: Final = """SELECT c.relname FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'pipeline' AND NOT a.attisdropped
 WHERE n.nspname = %s AND c.relname = ANY (%s) AND c.relkind IN ('r', 'p')"""
-_OFFSETS: Final = """SELECT topic, partition, next_offset, epoch, applied_at
-FROM {table} WHERE pipeline = %s ORDER BY 1, 2"""
+_OFFSETS: Final = """SELECT topic, partition, next_offset, epoch, applied_at, to_jsonb(o) ->> 'topic_id'
+FROM {table} AS o WHERE pipeline = %s ORDER BY 1, 2"""
 _PARKED: Final = "SELECT error, count(*) FROM {table} WHERE pipeline = %s GROUP BY 1 ORDER BY 2 DESC, 1"
 _BLOCKED: Final = "SELECT count(DISTINCT (topic, key)) FROM {table} WHERE pipeline = %s AND key IS NOT NULL"
 _COUNT: Final = "SELECT count(*) FROM {table} WHERE pipeline = %s"
@@ -36,12 +36,16 @@ _DROP_ORIGIN: Final = "SELECT pg_replication_origin_drop(%s)"
 
 @dataclass(frozen=True, slots=True)
 class StoredOffset:
-    """`epoch` counts how often the partition was taken over; `applied_at` is of the last transaction that moved it."""
+    """`epoch` counts how often the partition was taken over; `applied_at` is of the last transaction that moved it.
+
+    `topic_id`: see `pycdc.kafka.identity`; None where it was never told.
+    """
 
     partition: Partition
     next: int
     epoch: int
     applied_at: datetime
+    topic_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,8 @@ def read_books(settings: PostgresSink, pipeline: str) -> Books:
     with connected(settings.dsn.get_secret_value()) as connection:
         books = _Books(connection, settings.bookkeeping, pipeline)
         offsets = [
-            StoredOffset(Partition(topic, number), following, epoch, applied_at)
-            for topic, number, following, epoch, applied_at in books.ask("apply_offsets", _OFFSETS)
+            StoredOffset(Partition(topic, number), *rest)
+            for topic, number, *rest in books.ask("apply_offsets", _OFFSETS)
         ]
         parked = {str(error): int(count) for error, count in books.ask("parked", _PARKED)}
         blocked = books.ask("parked", _BLOCKED)

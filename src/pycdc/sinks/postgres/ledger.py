@@ -11,7 +11,8 @@ Invariants:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, LiteralString, NamedTuple
 
 import psycopg
@@ -20,6 +21,7 @@ from psycopg import sql
 from pycdc.config import PostgresSink
 from pycdc.errors import DeliveryError, EnvironmentNotReady, SinkFenced
 from pycdc.events import Event, Partition
+from pycdc.kafka.identity import another_topic
 from pycdc.origins import MESSAGE_PREFIX, Passage, mark
 from pycdc.postgres import ownership
 from pycdc.printable import Lines, lines
@@ -45,6 +47,7 @@ _CREATE: Final[tuple[LiteralString, ...]] = (
     next_offset bigint NOT NULL,
     epoch bigint NOT NULL DEFAULT 1,
     applied_at timestamptz NOT NULL DEFAULT now(),
+    topic_id text,
     PRIMARY KEY (pipeline, topic, partition))""",
     """CREATE TABLE IF NOT EXISTS {parked} (
     pipeline text,
@@ -59,15 +62,26 @@ _CREATE: Final[tuple[LiteralString, ...]] = (
     sqlstate text,
     detail text,
     parked_at timestamptz NOT NULL DEFAULT now(),
+    record_ms bigint,
     PRIMARY KEY (pipeline, topic, partition, "offset"))""",
     *CREATE_CONFLICTS,
 )
-_KNOWN: Final = "SELECT topic, partition FROM {offsets} WHERE pipeline = %s AND topic = ANY(%s)"
-_CLAIM: Final = """INSERT INTO {offsets} AS o (pipeline, topic, partition, next_offset)
-SELECT %s, u.topic, u.partition, u.first
-FROM unnest(%s::text[], %s::integer[], %s::bigint[]) AS u(topic, partition, first)
+_ADDED: Final = (("apply_offsets", "topic_id", "text"), ("parked", "record_ms", "bigint"))
+"""Columns that tables of an earlier version lack."""
+_LACKING: Final = """SELECT u.t, u.c FROM unnest(%s::text[], %s::text[]) AS u(t, c)
+WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(u.t) AND attname = u.c AND NOT attisdropped)"""
+_TOPICS: Final = "SELECT DISTINCT topic FROM {offsets} WHERE pipeline = %s"
+_KNOWN: Final = "SELECT topic, partition, topic_id FROM {offsets} WHERE pipeline = %s AND topic = ANY(%s)"
+_PLACES: Final = """SELECT %s, u.topic, u.partition, u.first, u.id
+FROM unnest(%s::text[], %s::integer[], %s::bigint[], %s::text[]) AS u(topic, partition, first, id)
 ORDER BY u.topic, u.partition
-ON CONFLICT (pipeline, topic, partition) DO UPDATE SET epoch = o.epoch + 1
+ON CONFLICT (pipeline, topic, partition)"""
+_BEGIN: Final[
+    LiteralString
+] = f"""INSERT INTO {{offsets}} AS o (pipeline, topic, partition, next_offset, topic_id, epoch)
+{_PLACES.replace("u.id", "u.id, 0", 1)} DO NOTHING"""
+_CLAIM: Final[LiteralString] = f"""INSERT INTO {{offsets}} AS o (pipeline, topic, partition, next_offset, topic_id)
+{_PLACES} DO UPDATE SET epoch = o.epoch + 1, topic_id = coalesce(excluded.topic_id, o.topic_id)
 RETURNING o.topic, o.partition, o.next_offset, o.epoch"""
 _ADVANCE: Final = """UPDATE {offsets} AS o SET next_offset = u.next, applied_at = now()
 FROM unnest(%s::text[], %s::integer[], %s::bigint[], %s::bigint[], %s::bigint[])
@@ -75,8 +89,8 @@ FROM unnest(%s::text[], %s::integer[], %s::bigint[], %s::bigint[], %s::bigint[])
 WHERE o.pipeline = %s AND o.topic = u.topic AND o.partition = u.partition
     AND o.next_offset = u.expected AND o.epoch = u.epoch"""
 _PARK: Final = """INSERT INTO {parked}
-(pipeline, topic, partition, "offset", key, value, header_names, header_values, error, sqlstate, detail)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+(pipeline, topic, partition, "offset", key, value, header_names, header_values, error, sqlstate, detail, record_ms)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (pipeline, topic, partition, "offset") DO NOTHING"""
 _BLOCKED: Final = "SELECT DISTINCT topic, key FROM {parked} WHERE pipeline = %s AND key IS NOT NULL"
 _MARK: Final = "SELECT pg_logical_emit_message(true, %s::text, %s::text)"
@@ -132,23 +146,33 @@ class Ledger:
 
     # For the source.
 
-    def claim(self, partitions: Sequence[Partition], first: Callable[[Partition], int]) -> Mapping[Partition, int]:
-        try:
-            connection = self._ready()
+    def topics(self) -> Collection[str]:
+        with self._asking() as connection:
+            return {topic for (topic,) in connection.execute(self._sql(_TOPICS), (self._pipeline,))}
+
+    def begin(self, firsts: Mapping[Partition, int], ids: Mapping[str, str]) -> None:
+        with self._asking() as connection:
+            self.sign(connection)
+            connection.execute(self._sql(_BEGIN), self._places(list(firsts.items()), ids))
+            connection.commit()
+
+    def claim(
+        self, partitions: Sequence[Partition], first: Callable[[Partition], int], ids: Mapping[str, str] | None = None
+    ) -> Mapping[Partition, int]:
+        ids = ids or {}
+        with self._asking() as connection:
             known = self._known(connection, partitions)
             connection.rollback()
+            for partition, stored in known.items():
+                if stored and stored != (now := ids.get(partition.topic, stored)):
+                    raise another_topic(partition.topic, stored, now)
             # Brokers take their time to answer, and a transaction must not wait for them.
             begin = [(one, 0 if one in known else first(one)) for one in partitions]
             self.sign(connection)
-            found = self._claimed(connection, begin)
+            rows = connection.execute(self._sql(_CLAIM), self._places(begin, ids)).fetchall()
+            found = {Partition(topic, number): Held(expected, epoch) for topic, number, expected, epoch in rows}
             self.blocked = self.parked(connection)
             connection.commit()
-        except psycopg.Error as error:
-            self.close()
-            raise translate(error) from None
-        except BaseException:
-            self.close()
-            raise
         self._held.update(found)
         return {partition: held.expected for partition, held in found.items()}
 
@@ -156,17 +180,29 @@ class Ledger:
         for partition in partitions:
             self._held.pop(partition, None)
 
-    def _known(self, connection: Connection, partitions: Sequence[Partition]) -> set[Partition]:
+    @contextmanager
+    def _asking(self) -> Iterator[Connection]:
+        """The source's own connection. What goes wrong ends it, and the next question gets another."""
+        try:
+            connection = self._ready()
+            yield connection
+            connection.rollback()
+        except psycopg.Error as error:
+            self.close()
+            raise translate(error) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _known(self, connection: Connection, partitions: Sequence[Partition]) -> dict[Partition, str | None]:
         topics = sorted({partition.topic for partition in partitions})
         rows = connection.execute(self._sql(_KNOWN), (self._pipeline, topics)).fetchall()
-        return {Partition(*row) for row in rows}
+        return {Partition(topic, number): identity for topic, number, identity in rows}
 
-    def _claimed(self, connection: Connection, begin: list[tuple[Partition, int]]) -> dict[Partition, Held]:
-        topics = [partition.topic for partition, _ in begin]
-        numbers = [partition.number for partition, _ in begin]
-        firsts = [offset for _, offset in begin]
-        rows = connection.execute(self._sql(_CLAIM), (self._pipeline, topics, numbers, firsts)).fetchall()
-        return {Partition(topic, number): Held(expected, epoch) for topic, number, expected, epoch in rows}
+    def _places(self, begin: list[tuple[Partition, int]], ids: Mapping[str, str]) -> tuple[Any, ...]:
+        places = [one for one, _ in begin]
+        topics, numbers = [one.topic for one in places], [one.number for one in places]
+        return self._pipeline, topics, numbers, [offset for _, offset in begin], [ids.get(one) for one in topics]
 
     # For the sink, on its own connection, within its transaction.
 
@@ -229,7 +265,17 @@ class Ledger:
         names = [_storable(name) for name, _ in event.headers]
         values = [value for _, value in event.headers]
         place = (self._pipeline, event.partition.topic, event.partition.number, event.offset)
-        parameters = (*place, event.raw_key, event.raw_value, names, values, error, sqlstate, _storable(detail))
+        parameters = (
+            *place,
+            event.raw_key,
+            event.raw_value,
+            names,
+            values,
+            error,
+            sqlstate,
+            _storable(detail),
+            event.timestamp,
+        )
         connection.execute(self._sql(_PARK), parameters)
 
     def parked(self, connection: Connection) -> frozenset[Identity]:
@@ -240,7 +286,7 @@ class Ledger:
     # Tables.
 
     def ensure_tables(self, connection: Connection) -> None:
-        """Make them if they are missing. Raises EnvironmentNotReady with the SQL where the role may not."""
+        """Make them, and columns that are missing. Raises EnvironmentNotReady with the SQL where the role may not."""
         if self.tables_exist(connection):
             self._require_ours(connection)
             connection.rollback()
@@ -249,15 +295,18 @@ class Ledger:
             self.sign(connection)
             # CREATE SCHEMA IF NOT EXISTS asks for the right to make one even where it is there.
             there = connection.execute(_HAS_SCHEMA, (self._schema,)).fetchone() == (True,)
-            for statement in self._create[there:]:
+            made = self._there(connection)
+            for statement in () if made else self._create[there:]:
                 connection.execute(self._sql(statement))
+            for statement_of_column in self._lacking(connection):
+                connection.execute(statement_of_column)
             connection.commit()
         except psycopg.errors.InsufficientPrivilege:
             connection.rollback()
             raise EnvironmentNotReady(
-                f"tables of pycdc's own ({', '.join(self._needed)}) are not in schema {self._schema}, and the role may "
-                "not make them",
-                hint=lines("let an owner run:", self.create_sql(connection)),
+                f"tables of pycdc's own ({', '.join(self._needed)}) are not in schema {self._schema} as this version "
+                "needs them, and the role may not make them",
+                hint=f"let an owner run:\n{self.create_sql(connection)}",
             ) from None
 
     def _require_ours(self, connection: Connection) -> None:
@@ -269,9 +318,25 @@ class Ledger:
             ownership.require_ours(connection, self._own(name), ownership.columns_of(declared[made]), written)
 
     def tables_exist(self, connection: Connection) -> bool:
+        """With all of their columns."""
+        return self._there(connection) and not self._lacking(connection)
+
+    def _there(self, connection: Connection) -> bool:
         names = [self._own(name).as_string(connection) for name in self._needed]
         row = connection.execute(_EXISTS, (names,)).fetchone()
         return row is not None and bool(row[0])
+
+    def _lacking(self, connection: Connection) -> list[sql.Composed]:
+        """What adds the columns that are missing."""
+        tables = [self._own(table).as_string(connection) for table, _, _ in _ADDED]
+        asked = (tables, [column for _, column, _ in _ADDED])
+        lacking = {column for _, column in connection.execute(_LACKING, asked)}
+        adding = sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}")
+        return [
+            adding.format(self._own(table), sql.Identifier(column), sql.Identifier(kind))
+            for table, column, kind in _ADDED
+            if column in lacking
+        ]
 
     def create_sql(self, connection: Connection) -> Lines:
         """What an owner runs, with the grants."""

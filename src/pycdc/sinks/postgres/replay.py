@@ -43,8 +43,10 @@ _KEYS: Final = """SELECT topic, partition, key, min("offset") FROM {parked} WHER
 GROUP BY topic, partition, key, CASE WHEN key IS NULL THEN "offset" END ORDER BY 1, 2, 4"""
 _OF_KEY: Final = """FROM {parked} WHERE pipeline = %s AND topic = %s AND partition = %s
     AND (key = %s OR (key IS NULL AND %s::bytea IS NULL AND "offset" = %s))"""
-_FIRST: Final[LiteralString] = f"""SELECT "offset", (extract(epoch FROM parked_at) * 1000)::bigint, key, value,
-    header_names, header_values
+_FIRST: Final[
+    LiteralString
+] = f"""SELECT "offset", coalesce(record_ms, (extract(epoch FROM parked_at) * 1000)::bigint), key,
+    value, header_names, header_values
 {_OF_KEY} ORDER BY "offset" LIMIT 1 FOR UPDATE"""  # noqa: S608  (both parts are constants)
 _COUNT: Final[LiteralString] = f"SELECT count(*) {_OF_KEY}"
 _KEY: Final = 'SELECT key FROM {parked} WHERE pipeline = %s AND topic = %s AND partition = %s AND "offset" = %s'
@@ -79,7 +81,7 @@ class _Rules:
 
 
 class Replay:
-    """One for a command. `decode` is a decoder's; a record without a time of its own gets that of its parking."""
+    """One for a command. `decode` is a decoder's; a record whose time was not kept gets that of its parking."""
 
     def __init__(self, settings: Settings, pipeline: str, decode: Decode, functions: Functions | None = None) -> None:
         self._pipeline = pipeline

@@ -1,0 +1,18 @@
+"""Checks of the way back: whether what is stored of the topics still means something there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pycdc.cli.apply_status import Found
+from pycdc.cli.findings import Finding, from_error, ok
+
+
+def place_findings(found: Found) -> Iterator[Finding]:
+    """Servers that do not answer are findings of other groups."""
+    problems = {str(problem.fact): problem for place in found.places if (problem := place.problem()) is not None}
+    for problem in problems.values():
+        yield from_error(problem)
+    if not problems and not found.failures:
+        stored = sum(place.stored is not None for place in found.places)
+        yield ok("stored offsets are in their topics", f"{stored} of {len(found.places)} partitions")
