@@ -117,6 +117,7 @@ class Event:
     A decoder leaves `key` to `key_reader`, which is asked for it when somebody wants it, and may raise Unwritable: most
     rows tell their keys themselves, and a key that nobody needs may be anything. `added` are fields of a flattened
     record that are not the row's.
+    `made` is what users' functions made of it, by their paths, so that they run once however often it is routed.
     """
 
     partition: Partition
@@ -142,6 +143,7 @@ class Event:
     untold: frozenset[str] = frozenset()
     doubtful: frozenset[str] = frozenset()
     schema: Any = None
+    made: dict[str, Any] | None = None
 
     if not TYPE_CHECKING:
 

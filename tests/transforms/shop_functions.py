@@ -202,3 +202,28 @@ def strange_headers(change: DecodedChange) -> DecodedChange:
 
 def plain_letter(change: DecodedChange) -> DecodedChange:
     return change.copy(op="u", after=change.before)
+
+
+calls: list[object] = []
+"""Rows that `cents` and `cents_row` were called with."""
+
+
+def cents(change: DecodedChange) -> DecodedChange:
+    calls.append(change.key)
+    for row in change.rows:
+        row["doc"]["cents"] *= 100
+        row["doc"]["log"].append("seen")
+    return change
+
+
+def cents_row(change: DecodedChange) -> dict[str, object]:
+    calls.append(change.key)
+    assert change.after is not None
+    change.after["doc"]["cents"] *= 100
+    return change.after
+
+
+def to_others(change: DecodedChange) -> DecodedChange:
+    if change.after and change.after.get("other"):
+        change.topic = "others"
+    return change

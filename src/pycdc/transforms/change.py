@@ -21,6 +21,15 @@ class RecordPosition(NamedTuple):
         return f"{self.topic}[{self.partition}] offset {self.offset}"
 
 
+def copied(value: Any) -> Any:
+    """With all dicts and lists inside: what is changed there in place is seen nowhere else."""
+    if isinstance(value, dict):
+        return {name: copied(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [copied(item) for item in value]
+    return value
+
+
 @dataclass(slots=True, repr=False)
 class DecodedChange:
     """One change as Python values: a row of a table (capture), or a record of a topic (the way back).
@@ -58,10 +67,11 @@ class DecodedChange:
         return [row for row in (self.before, self.after) if row is not None]
 
     def copy(self, **changes: Any) -> DecodedChange:
-        """Another change that shares no row and no headers with this one; with these attributes changed."""
+        """Another change that shares no key, row or headers with this one; with these attributes changed."""
         own = {
-            "before": None if self.before is None else dict(self.before),
-            "after": None if self.after is None else dict(self.after),
+            "key": copied(self.key),
+            "before": copied(self.before),
+            "after": copied(self.after),
             "headers": list(self.headers),
         }
         return replace(self, **{**own, **changes})

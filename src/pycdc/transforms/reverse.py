@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from pycdc.config import Config
 from pycdc.config import Transform as Settings
@@ -17,7 +17,7 @@ from pycdc.errors import PycdcError, TransformError
 from pycdc.events import Event, Partition
 from pycdc.model import UNCHANGED, Op, Row
 from pycdc.patterns import names_any
-from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, Transform
+from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, Transform, copied
 from pycdc.transforms.functions import Failure, call, find, headers_of, place
 
 _Step = tuple[Settings, Transform]
@@ -52,6 +52,10 @@ class ReverseFunctions:
         steps = self._chain(event.partition.topic)
         if not steps:
             return (event,)
+        parts: Sequence[Event] = _once(event, "", lambda: self._parts(event, steps))
+        return parts
+
+    def _parts(self, event: Event, steps: list[_Step]) -> list[Event]:
         results = [decoded(event)]
         try:
             for settings, function in steps:
@@ -66,15 +70,30 @@ class ReverseFunctions:
         return self._chains[topic]
 
 
+def _once(event: Event, name: str, run: Callable[[], Any]) -> Any:
+    """What `run` returns or raises for `event`, which is the same each time: user code runs once an event."""
+    if event.made is None:
+        event.made = {}
+    if name not in event.made:
+        try:
+            event.made[name] = run()
+        except TransformError as error:
+            event.made[name] = error
+    made = event.made[name]
+    if isinstance(made, TransformError):
+        raise made
+    return made
+
+
 def decoded(event: Event) -> DecodedChange:
     partition = event.partition
     return DecodedChange(
         op=Op.DELETE if event.deleted else Op.UPDATE,
         table=None,
         topic=partition.topic,
-        key=event.key,
-        before=None if event.before is None else dict(event.before),
-        after=None if event.row is None else {**event.row, **dict.fromkeys(event.unsent, UNCHANGED)},
+        key=copied(event.key),
+        before=copied(event.before),
+        after=None if event.row is None else {**copied(event.row), **dict.fromkeys(event.unsent, UNCHANGED)},
         timestamp=_EPOCH + timedelta(milliseconds=event.timestamp),
         position=RecordPosition(partition.topic, partition.number, event.offset),
         headers=list(event.headers),
@@ -97,6 +116,7 @@ def _event(event: Event, path: str, result: DecodedChange) -> Event:
         before=result.before,
         deleted=deleted,
         headers=headers_of(path, result),
+        made=None,
     )
 
 
@@ -104,6 +124,10 @@ def _row(path: str, function: RowFunction) -> Callable[[Event], Row | None]:
     """The function of a route, over events."""
 
     def row(event: Event) -> Row | None:
+        made: Row | None = _once(event, path, lambda: call_row(event))
+        return None if made is None else dict(made)
+
+    def call_row(event: Event) -> Row | None:
         try:
             made = function(decoded(event))
         except Exception as error:

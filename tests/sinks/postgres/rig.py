@@ -14,6 +14,7 @@ from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.events import Applied, EventBatch, Offsets, Partition
 from pycdc.observability.progress import Progress
 from pycdc.sinks.postgres.ledger import Ledger
+from pycdc.sinks.postgres.routing import Functions
 from pycdc.sinks.postgres.sink import PostgresSink
 from pycdc.sinks.postgres.targets import KnownTables
 
@@ -44,13 +45,14 @@ class Rig:
         *routes: dict[str, Any],
         known: KnownTables | None = None,
         stopping: threading.Event | None = None,
+        functions: Functions | None = None,
         **options: Any,
     ) -> Process:
         routes = routes or ({"topic": "items", "table": "items"},)
         settings = Settings.model_validate({"dsn": self.dsn, "routes": routes, **options})
         progress = Progress()
         ledger = Ledger(self.dsn, "back", has_inbox=settings.inbox is not None)
-        sink = PostgresSink(settings, "back", ledger, progress, known, stopping=stopping)
+        sink = PostgresSink(settings, "back", ledger, progress, known, functions, stopping=stopping)
         self._made += [sink, ledger]
         topics = sorted({route["topic"] for route in routes if "*" not in route["topic"]})
         return Process(self, sink, ledger, progress, topics)
