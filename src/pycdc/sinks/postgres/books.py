@@ -17,7 +17,7 @@ from pycdc.origins import pipeline_of_origin
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.session import Connection, connected
 
-TABLES: Final = ("apply_offsets", "parked", "inbox", "conflicts", "conflict_watch")
+TABLES: Final = ("apply_offsets", "parked", "inbox", "positions", "conflicts", "conflict_watch")
 """All that a pipeline may have rows in, by a column `pipeline`. Not each of them need be there."""
 _THERE: Final = """SELECT c.relname FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace

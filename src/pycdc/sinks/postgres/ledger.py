@@ -25,10 +25,11 @@ from pycdc.kafka.identity import another_topic
 from pycdc.origins import MESSAGE_PREFIX, Passage, mark
 from pycdc.postgres import ownership
 from pycdc.printable import Lines, lines
-from pycdc.sinks.postgres import inbox
+from pycdc.sinks.postgres import inbox, repeats
 from pycdc.sinks.postgres.conflict_log import CREATE as CREATE_CONFLICTS
 from pycdc.sinks.postgres.conflict_log import TABLES as CONFLICT_TABLES
 from pycdc.sinks.postgres.faults import translate
+from pycdc.sinks.postgres.repeats import adding
 from pycdc.sinks.postgres.session import Connection, connect, quoted
 from pycdc.sinks.postgres.tables import split_name
 
@@ -118,7 +119,7 @@ class Ledger:
             "schema": sql.Identifier(schema),
             "offsets": sql.Identifier(schema, "apply_offsets"),
             "parked": sql.Identifier(schema, "parked"),
-            **{name: sql.Identifier(schema, name) for name in ("inbox", *CONFLICT_TABLES)},
+            **{name: sql.Identifier(schema, name) for name in ("inbox", "positions", *CONFLICT_TABLES)},
         }
         self._needed = (*_TABLES, "inbox") if has_inbox else _TABLES
         self._create = (*_CREATE, *inbox.CREATE) if has_inbox else _CREATE
@@ -132,7 +133,15 @@ class Ledger:
     def of(cls, settings: PostgresSink, pipeline: str) -> Ledger:
         tables = {".".join(split_name(route.table)) for route in settings.routes}
         dsn = settings.dsn.get_secret_value()
-        return cls(dsn, pipeline, settings.bookkeeping, tables, has_inbox=settings.inbox is not None)
+        made = cls(dsn, pipeline, settings.bookkeeping, tables, has_inbox=settings.inbox is not None)
+        if adding(settings):
+            made.keep_positions()
+        return made
+
+    def keep_positions(self) -> None:
+        """Something adds up: the table of positions is needed too."""
+        if "positions" not in self._needed:
+            self._needed, self._create = (*self._needed, "positions"), (*self._create, *repeats.CREATE)
 
     # For the loop, which begins with no checkpoint: each partition has its own.
 
@@ -171,6 +180,10 @@ class Ledger:
             self.sign(connection)
             rows = connection.execute(self._sql(_CLAIM), self._places(begin, ids)).fetchall()
             found = {Partition(topic, number): Held(expected, epoch) for topic, number, expected, epoch in rows}
+            if "positions" in self._needed:
+                anew = [one for one in partitions if one not in known]
+                places = ([one.topic for one in anew], [one.number for one in anew])
+                connection.execute(self._sql(repeats.FORGET), (*places, self._pipeline))
             self.blocked = self.parked(connection)
             connection.commit()
         self._held.update(found)

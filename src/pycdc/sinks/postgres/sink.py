@@ -16,7 +16,6 @@ reads the stored offsets, which also answers the question whether a commit whose
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import deque
@@ -32,6 +31,7 @@ from pycdc.events import Applied, Event, EventBatch, Offsets
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.sinks.postgres.arrangement import Manner, arranged
+from pycdc.sinks.postgres.attempts import Attempts, TookTooLong
 from pycdc.sinks.postgres.bisection import Bisection
 from pycdc.sinks.postgres.cuts import Cuts, offsets_behind
 from pycdc.sinks.postgres.faults import Fault, fault, translate
@@ -42,6 +42,7 @@ from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.passages import Passages, Portion
 from pycdc.sinks.postgres.presence import Presence
 from pycdc.sinks.postgres.refusals import Unfinished
+from pycdc.sinks.postgres.repeats import Repeats, adding
 from pycdc.sinks.postgres.routing import Functions
 from pycdc.sinks.postgres.session import connect_to_write
 from pycdc.sinks.postgres.tally import Tally
@@ -51,8 +52,6 @@ from pycdc.sinks.postgres.verdicts import Patience, Routed, Verdicts
 
 log = get_logger()
 
-_FIRST_PAUSE: Final = 0.01
-_LONGEST_PAUSE: Final = 1.0
 _MOST: Final = 1_000_000
 """Events in a transaction, as long as none took too long."""
 _SLOW_ATTEMPTS: Final = 3
@@ -91,12 +90,16 @@ class PostgresSink:
         self._passages = Passages(settings.loops, pipeline)
         presence = Presence(settings.unavailable)
         self._inbox = Inbox(settings.inbox, pipeline, settings.bookkeeping, presence) if settings.inbox else None
+        self._adding = adding(settings)
+        self._repeats = Repeats(pipeline, settings.bookkeeping)
         self._known = known or KnownTables()
         self._stopping = stopping or threading.Event()
         self._deadline = 0.0
         self._heard_at = time.monotonic()
         self._connection = connect_to_write(settings, settings.max_transaction_seconds, stopping=stopping)
         try:
+            if self._adding:
+                ledger.keep_positions()
             ledger.ensure_tables(self._connection)
             origin = set_up_origin(self._connection, pipeline)
             self._has_origin = origin is not None
@@ -206,7 +209,7 @@ class PostgresSink:
         return cuts
 
     def _apply(self, portion: Portion, cuts: Cuts) -> None:
-        attempts = _Attempts(self._settings.max_attempts, self._progress)
+        attempts = Attempts(self._settings.max_attempts, self._progress)
         changed = set[str]()
         while True:
             try:
@@ -236,14 +239,14 @@ class PostgresSink:
                 else:
                     attempts.again(error)
 
-    def _fits_now(self, attempts: _Attempts) -> bool:
+    def _fits_now(self, attempts: Attempts) -> bool:
         """Whether a table has changed since it was read: then a row that was refused may be taken now."""
         if attempts.looked:
             return False
         attempts.looked = True
         return self._targets.changed(self._connection)
 
-    def _transaction(self, portion: Portion, events: list[Routed], cuts: Cuts, attempts: _Attempts) -> bool:
+    def _transaction(self, portion: Portion, events: list[Routed], cuts: Cuts, attempts: Attempts) -> bool:
         """False where an event was met that cuts its partition: nothing was done, and it is to be tried again."""
         connection, ledger = self._connection, self._ledger
         ends = offsets_behind(portion.events)
@@ -319,12 +322,26 @@ class PostgresSink:
         ]
 
     def _new(self, events: list[Routed]) -> list[Routed]:
-        """Those that were not applied before."""
-        if self._inbox is None:
+        """Those that were not applied before. Some are told to be a problem."""
+        repeated: set[int] = set()
+        if self._inbox is not None:
+            repeated |= self._inbox.repeated(self._connection, [routed.event for routed in events])
+        if self._adding:
+            repeated |= self._repeated(events)
+        if not repeated:
             return events
-        repeated = self._inbox.repeated(self._connection, [routed.event for routed in events])
         self._tally.duplicates.update(events[place].event.partition.topic for place in repeated)
         return [routed for place, routed in enumerate(events) if place not in repeated]
+
+    def _repeated(self, events: list[Routed]) -> set[int]:
+        places = [place for place, routed in enumerate(events) if self._adds(routed)]
+        repeated, strange = self._repeats.repeated(self._connection, [events[place].event for place in places])
+        for index, problem in strange.items():
+            events[places[index]].problem = problem
+        return {places[index] for index in repeated}
+
+    def _adds(self, routed: Routed) -> bool:
+        return any(str(write.shape.table) in self._adding for write in routed.writes)
 
     def _run(self, events: list[Routed], manner: Manner = "together") -> None:
         done, conflicts = Tally(), self._targets.conflicts
@@ -346,41 +363,3 @@ def _events(batches: list[EventBatch]) -> list[Event]:
     for batch in batches:
         batch.decode()
     return [event for batch in batches for event in batch.events]
-
-
-class TookTooLong(Unfinished):
-    """A transaction has used up its time."""
-
-
-class _Attempts:
-    """Those at one portion. `looked`: whether the catalog was read again; `bisect`: a row is known to be refused."""
-
-    def __init__(self, most: int, progress: Progress) -> None:
-        self._most = most
-        self._progress = progress
-        self._count = 0
-        self._began = time.monotonic()
-        self.looked = False
-        self.bisect = False
-
-    @property
-    def used_up(self) -> bool:
-        return self._count + 1 >= self._most or time.monotonic() - self._began > _TURN
-
-    def again(self, error: Exception) -> None:
-        """Wait a moment. Raises ConnectionLost after the last attempt."""
-        last = self.used_up
-        self._count += 1
-        self._progress.retried[type(error).__name__] += 1
-        if last:
-            raise ConnectionLost(
-                f"{self._count} attempts met deadlocks, locks or serialization failures",
-                hint="look at pg_stat_activity for who holds locks on the tables of the routes",
-            ) from None
-        _pause(self._count)
-
-
-def _pause(attempt: int) -> None:
-    """With jitter, so that two who met do not meet again."""
-    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
-    time.sleep(random.uniform(0, longest))  # noqa: S311  (jitter, not a secret)
