@@ -320,3 +320,11 @@ def test_a_batch_that_does_not_begin_where_the_last_one_ended_is_refused_and_rea
     with pytest.raises(DeliveryError, match=r"items\[0\] was read from offset 3 on, and is applied to offset 0"):
         process.sink.commit(Applied(Offsets({Partition("items", 0): 6})))
     assert rig.sql("SELECT * FROM items") == []
+
+
+def test_tables_of_an_earlier_version_get_the_columns_that_they_lack(rig: Rig) -> None:
+    rig.process(on_error="park").apply({"id": 1}, {"id": 2, "name": "far too long"})
+    rig.sql("ALTER TABLE pycdc.apply_offsets DROP COLUMN topic_id; ALTER TABLE pycdc.parked DROP COLUMN record_ms")
+    rig.process(on_error="park").apply({"id": 3}, {"id": 4, "name": "far too long"})
+    assert rig.sql("SELECT id FROM items ORDER BY 1") == [(1,), (3,)]
+    assert rig.sql("SELECT record_ms FROM pycdc.parked ORDER BY 1 NULLS FIRST") == [(None,), (0,)]

@@ -67,7 +67,10 @@ _CREATE: Final[tuple[LiteralString, ...]] = (
     PRIMARY KEY (pipeline, topic, partition, "offset"))""",
     *CREATE_CONFLICTS,
 )
-_ADDED: Final = (("apply_offsets", "topic_id", "text"), ("parked", "record_ms", "bigint"))
+_ADDED: Final[tuple[tuple[str, str, LiteralString], ...]] = (
+    ("apply_offsets", "topic_id", "text"),
+    ("parked", "record_ms", "bigint"),
+)
 """Columns that tables of an earlier version lack."""
 _LACKING: Final = """SELECT u.t, u.c FROM unnest(%s::text[], %s::text[]) AS u(t, c)
 WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(u.t) AND attname = u.c AND NOT attisdropped)"""
@@ -319,7 +322,7 @@ class Ledger:
             raise EnvironmentNotReady(
                 f"tables of pycdc's own ({', '.join(self._needed)}) are not in schema {self._schema} as this version "
                 "needs them, and the role may not make them",
-                hint=f"let an owner run:\n{self.create_sql(connection)}",
+                hint=lines("let an owner run:", self.create_sql(connection)),
             ) from None
 
     def _require_ours(self, connection: Connection) -> None:
@@ -346,7 +349,7 @@ class Ledger:
         lacking = {column for _, column in connection.execute(_LACKING, asked)}
         adding = sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}")
         return [
-            adding.format(self._own(table), sql.Identifier(column), sql.Identifier(kind))
+            adding.format(self._own(table), sql.Identifier(column), sql.SQL(kind))
             for table, column, kind in _ADDED
             if column in lacking
         ]
@@ -357,8 +360,9 @@ class Ledger:
         grants = sql.SQL(
             "GRANT USAGE ON SCHEMA {schema} TO {role};\nGRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {role};"
         ).format(role=role, tables=sql.SQL(", ").join(map(self._own, self._needed)), **self._names)
-        made = [self._sql(statement).as_string(connection) + ";" for statement in self._create]
-        return Lines("\n".join([*made, grants.as_string(connection)]))
+        made = [self._sql(statement) for statement in self._create]
+        made += self._lacking(connection) if self._there(connection) else []
+        return Lines("\n".join([*(one.as_string(connection) + ";" for one in made), grants.as_string(connection)]))
 
     def _own(self, table: str) -> sql.Identifier:
         return sql.Identifier(self._schema, table)
