@@ -45,6 +45,7 @@ _COORDINATOR_COMES: Final = (
     KafkaError.COORDINATOR_NOT_AVAILABLE,
 )
 _PAUSE: Final = 0.1
+_ELECTING: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class TopicSurvey:
         self._settings = settings
         self._timeout = timeout
         self._trouble = LastTrouble()
+        self._controller: bool | None = None
         client = {k: v for k, v in consumer_settings(settings, "-").items() if not k.startswith(_CONSUMER)}
         try:
             self._admin = AdminClient({**client, "error_cb": self._trouble})
@@ -119,9 +121,19 @@ class TopicSurvey:
 
     def ask_ids(self, topics: Collection[str]) -> dict[str, Any]:
         """The same as answers that come: futures."""
-        if not topics:
+        if not topics or not self._has_controller():
             return {}
         return dict(self._admin.describe_topics(TopicCollection(sorted(topics)), request_timeout=self._timeout))
+
+    def _has_controller(self) -> bool:
+        """librdkafka's mock cluster names one that is none of its brokers, and answers no such question."""
+        if self._controller is None:
+            try:
+                cluster = self._admin.list_topics(timeout=self._timeout)
+            except KafkaException as error:
+                raise self._unanswered(error, f"the cluster at {self._settings.brokers}") from None
+            self._controller = cluster.controller_id in (_ELECTING, *cluster.brokers)
+        return self._controller
 
     def spans(self, partitions: Iterable[Partition]) -> dict[Partition, Span]:
         """What `partitions` hold; those that do not exist are left out."""
