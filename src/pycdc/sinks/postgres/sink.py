@@ -41,7 +41,6 @@ from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.passages import Passages, Portion
 from pycdc.sinks.postgres.presence import Presence
-from pycdc.sinks.postgres.refusals import Unfinished
 from pycdc.sinks.postgres.repeats import Repeats, adding
 from pycdc.sinks.postgres.routing import Functions
 from pycdc.sinks.postgres.session import connect_to_write
