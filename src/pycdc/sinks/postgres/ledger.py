@@ -316,6 +316,7 @@ class Ledger:
                 connection.execute(self._sql(statement))
             for statement_of_column in self._lacking(connection):
                 connection.execute(statement_of_column)
+            self._require_ours(connection)
             connection.commit()
         except psycopg.errors.InsufficientPrivilege:
             connection.rollback()
