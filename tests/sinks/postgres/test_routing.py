@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from pycdc.config import PostgresSink, Route
 from pycdc.events import Event, Partition
+from pycdc.sinks.postgres.fitness import mismatches
 from pycdc.sinks.postgres.routing import Router
-from pycdc.sinks.postgres.tables import TargetColumn, TargetTable, mismatches
+from pycdc.sinks.postgres.tables import TargetColumn, TargetTable
 from pycdc.sinks.postgres.values import Unwritable, text_of
 from pycdc.sinks.postgres.writes import Write
 

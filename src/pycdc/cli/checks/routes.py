@@ -49,6 +49,10 @@ def target_findings(facts: TargetFacts, bookkeeping: str) -> Iterator[Finding]:
             path="sink.postgres.bookkeeping",
             fix=facts.bookkeeping_sql,
         )
+    for fact, remedy in facts.untenable:
+        yield failed(fact, path="sink.postgres.routes", fix=remedy)
+    for fact, remedy in facts.waiting:
+        yield warning(fact, path="sink.postgres.routes", fix=remedy)
     yield from conflict_findings(facts.conflicts)
 
 
@@ -71,5 +75,7 @@ def _route(route: RouteFacts, role: str) -> Iterator[Finding]:
         rights = ", ".join(route.lacking)
         fix = f"GRANT {rights} ON {route.table} TO {quoted(role)};"
         yield failed(f"role {role} lacks {rights} on {route.table}", path=path, fix=fix)
+    for fact, remedy in route.cautions:
+        yield warning(fact, path=path, fix=remedy)
     if not route.wrong and not route.lacking:
         yield ok(f"{route.topic} to {route.table}")

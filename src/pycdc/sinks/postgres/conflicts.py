@@ -39,9 +39,9 @@ from pycdc.sinks.postgres.conflict_rows import Found, read_locked
 from pycdc.sinks.postgres.conflict_updates import as_change
 from pycdc.sinks.postgres.conflict_writes import as_insert, as_update, chosen
 from pycdc.sinks.postgres.guards import FREE, Guard
-from pycdc.sinks.postgres.refusals import NotWritten, Parked, Refused, RowMissing
+from pycdc.sinks.postgres.refusals import Parked, Refused, RowMissing
 from pycdc.sinks.postgres.session import Connection
-from pycdc.sinks.postgres.statements import count_rows, execute, parameters, spares_rows, statement
+from pycdc.sinks.postgres.statements import count_rows, execute, parameters, require_equal, spares_rows, statement
 from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.values import Unwritable, array_of
@@ -175,7 +175,8 @@ class Conflicts:
         if cursor.rowcount == len(group.writes) or spares_rows(shape, guard):
             return 0
         if not guard.reports:
-            raise NotWritten(str(shape.table), shape.table.reluctance)
+            require_equal(connection, group)
+            return 0
         return self._settle(connection, policy, guard, _left(group, cursor), tally)
 
     def _parameters(self, policy: Policy, group: Group, guard: Guard) -> list[Any]:
@@ -273,7 +274,8 @@ class Conflicts:
             if done.rowcount != len(group.writes):
                 # The rows of all but inserts are locked, so nobody else is to blame.
                 if not inserts or count_rows(connection, group) < len(group.writes):
-                    raise NotWritten(str(group.shape.table), group.shape.table.reluctance)
+                    require_equal(connection, group)
+                    continue
                 raise psycopg.errors.SerializationFailure("a row came or went in this moment")
 
     def tell(self, connection: Connection, settled: list[Settled], tally: Tally) -> None:

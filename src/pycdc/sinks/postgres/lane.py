@@ -87,6 +87,7 @@ class Plan:
             (*assigned, *plain.constants),
             must_exist=operation == "update" and route.missing == "error",
             order=plain.order,
+            reset=plain.cleared((*assigned, *plain.constants)),
         )
         self._forms = [_form(own, table.columns[name]) for name, own in zip(plain.key, self.key, strict=True)]
         self._in_order = table.ties.in_order

@@ -12,11 +12,11 @@ from psycopg import sql
 
 from pycdc.config import PostgresSink
 from pycdc.events import Event
+from pycdc.sinks.postgres.fitness import read_tables
 from pycdc.sinks.postgres.ledger import Identity, Ledger
 from pycdc.sinks.postgres.routing import Functions, Router
 from pycdc.sinks.postgres.session import Connection, connected
 from pycdc.sinks.postgres.statements import parameters, statement
-from pycdc.sinks.postgres.tables import read_tables
 from pycdc.sinks.postgres.values import Unwritable
 from pycdc.sinks.postgres.writes import Group, groups_of
 

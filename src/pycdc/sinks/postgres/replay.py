@@ -24,6 +24,7 @@ from pycdc.sinks.postgres.conflict_images import write_image
 from pycdc.sinks.postgres.conflict_setup import set_up_conflicts
 from pycdc.sinks.postgres.conflicts import Conflicts
 from pycdc.sinks.postgres.faults import Fault, described, fault, translate
+from pycdc.sinks.postgres.fitness import read_tables
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.order import tied
 from pycdc.sinks.postgres.origin import set_up_origin
@@ -31,7 +32,7 @@ from pycdc.sinks.postgres.refusals import Refused
 from pycdc.sinks.postgres.routing import Functions, Router
 from pycdc.sinks.postgres.session import connect_to_write
 from pycdc.sinks.postgres.statements import parameters, statement
-from pycdc.sinks.postgres.tables import TargetTable, read_tables
+from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.values import Unwritable
 from pycdc.sinks.postgres.writes import Write, groups_of, shape_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Container, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -20,11 +20,15 @@ from pycdc.sinks.postgres.writes import Number, Operation, Write, shape_of
 class PlainRoute:
     """Any event, any route. `fields` are the paths of the key's columns, `assigned` those of the others.
 
-    `assigned` is None where every field goes into the column of its name.
+    `assigned` is None where every field goes into the column of its name. `marks` are columns by which routes into the
+    table mark its rows as deleted.
     """
 
-    def __init__(self, route: Route, table: TargetTable, order: int, presence: Presence) -> None:
+    def __init__(
+        self, route: Route, table: TargetTable, order: int, presence: Presence, marks: Collection[str] = ()
+    ) -> None:
         self.route = route
+        self._marks = tuple(sorted(marks)) if route.operation == "upsert" else tuple(route.soft_delete)
         self.table = table
         self.order = order
         self.key = {column: route.key.get(column, column) for column in key_columns(route, table)}
@@ -76,8 +80,13 @@ class PlainRoute:
         must_exist = operation == "update" and self.route.missing == "error"
         if operation != "update" and self._lacks(event):
             operation, must_exist = "update", True  # there is nothing to make the row of
-        shape = shape_of(self.table, operation, tuple(key), tuple(values), tuple(add), must_exist, self.order)
+        reset = () if add else self.cleared(values)
+        shape = shape_of(self.table, operation, tuple(key), tuple(values), tuple(add), must_exist, self.order, reset)
         return Write(shape, tuple(key.values()), tuple(values.values()), tuple(add.values()), event, event)
+
+    def cleared(self, told: Container[str]) -> tuple[str, ...]:
+        """The marks that a row loses by being written: it is not deleted. Not those that the event tells itself."""
+        return tuple(column for column in self._marks if column not in self.key and column not in told)
 
     def _removal(self, event: Event, *, soft: bool) -> Write:
         """A row that is gone already is as it should be."""

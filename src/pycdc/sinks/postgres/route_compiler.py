@@ -53,7 +53,16 @@ def compile_route(plain: PlainRoute, fields: tuple[str, ...], forms: Forms | Non
             written[column] = _take(plain, path, fields, columns[column], forms, names, lines)
     written |= {column: repr(value) for column, value in plain.constants.items()}
     must_exist = operation == "update" and plain.route.missing == "error"
-    names["shape"] = shape_of(plain.table, operation, tuple(plain.key), tuple(written), (), must_exist, plain.order)
+    names["shape"] = shape_of(
+        plain.table,
+        operation,
+        tuple(plain.key),
+        tuple(written),
+        (),
+        must_exist,
+        plain.order,
+        plain.cleared(written),
+    )
     lines.append(f"    return new(Write, (shape, {_tuple(key)}, {_tuple(list(written.values()))}, (), event, event))")
     return compile_function("write", "\n".join(lines) + "\n", names)
 

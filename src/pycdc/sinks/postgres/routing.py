@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -48,9 +48,16 @@ class Router:
         rows = {} if functions is None else functions.rows
         self._presence = presence = Presence(settings.unavailable)
         self._routes = [
-            _CompiledRoute(route, tables[route.table], order, presence)
+            _CompiledRoute(route, tables[route.table], order, presence, marks(settings.routes, route, tables))
             if route.function is None
-            else _RouteOfFunction(route, tables[route.table], order, presence, rows[route.function])
+            else _RouteOfFunction(
+                route,
+                tables[route.table],
+                order,
+                presence,
+                marks(settings.routes, route, tables),
+                rows[route.function],
+            )
             for order, route in enumerate(settings.routes)
         ]
         self._by_topic: dict[str, list[_CompiledRoute]] = {}
@@ -97,11 +104,19 @@ class Router:
         return self._by_topic.setdefault(topic, found)
 
 
+def marks(routes: Iterable[Route], own: Route, tables: Mapping[str, TargetTable]) -> set[str]:
+    """The columns by which any of `routes` marks rows of `own`'s table as deleted."""
+    table = str(tables[own.table])
+    return {column for route in routes if str(tables[route.table]) == table for column in route.soft_delete}
+
+
 class _CompiledRoute:
     """Chooses the function for a row's fields. Rows that were not sent whole are left to the twin."""
 
-    def __init__(self, route: Route, table: TargetTable, order: int, presence: Presence) -> None:
-        self.plain = PlainRoute(route, table, order, presence)
+    def __init__(
+        self, route: Route, table: TargetTable, order: int, presence: Presence, marks: Collection[str]
+    ) -> None:
+        self.plain = PlainRoute(route, table, order, presence, marks)
         self.always = not route.when
         self._functions: dict[tuple[str, ...], WriteOf] = {}
         self._forms: Forms | None = None
@@ -125,10 +140,12 @@ class _CompiledRoute:
 class _RouteOfFunction(_CompiledRoute):
     """Rows are what a function returns: its columns go where they are called. Deletes go as without it."""
 
-    def __init__(self, route: Route, table: TargetTable, order: int, presence: Presence, function: RowOf) -> None:
-        super().__init__(route, table, order, presence)
+    def __init__(
+        self, route: Route, table: TargetTable, order: int, presence: Presence, marks: Collection[str], function: RowOf
+    ) -> None:
+        super().__init__(route, table, order, presence, marks)
         own_names = route.model_copy(update={"key": {column: column for column in key_columns(route, table)}})
-        self._of_row = _CompiledRoute(own_names, table, order, presence)
+        self._of_row = _CompiledRoute(own_names, table, order, presence, marks)
         self._paths = {column: look_up(path) for column, path in route.key.items()}
         self._row = function
 

@@ -21,6 +21,8 @@ _SETTINGS: Final = {
     "TimeZone": "UTC",
     "DateStyle": "ISO",
     "standard_conforming_strings": "on",
+    # Money as events write it: with a point, whatever the server's locale.
+    "lc_monetary": "C",
     # Whoever waits longer than this for a row tries the transaction again.
     "lock_timeout": "20s",
     # A process that is frozen in the middle of a transaction must not lock out the one that takes its partitions over.

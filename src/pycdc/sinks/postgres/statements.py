@@ -32,10 +32,9 @@ def execute(connection: Connection, group: Group) -> int:
     lacking = len(group.writes) - max(0, connection.execute(statement(shape), values, prepare=True).rowcount)
     if lacking <= 0 or shape.operation == "delete" or spares_rows(shape):
         return 0
-    if shape.operation != "update":
-        raise NotWritten(str(shape.table), shape.table.reluctance)
-    if count_rows(connection, group) == len(group.writes):
-        raise NotWritten(str(shape.table), shape.table.reluctance)
+    if shape.operation != "update" or count_rows(connection, group) == len(group.writes):
+        require_equal(connection, group)
+        return 0
     if shape.must_exist:
         raise RowMissing
     return lacking
@@ -59,6 +58,14 @@ def statement(shape: Shape, guard: Guard = FREE) -> bytes:
     """
     build = {"insert": _insert, "upsert": _insert, "update": _update, "delete": _delete}[shape.operation]
     return build(shape, guard).as_string(None).encode()
+
+
+def require_equal(connection: Connection, group: Group) -> None:
+    """Rows were left alone that should have been written. Raises NotWritten unless they are as they should be."""
+    table, operation = group.shape.table, group.shape.operation
+    sparing = operation != "delete" and any(trigger.spares_equal_rows for trigger in table.triggers)
+    if not sparing or count_rows(connection, group) < len(group.writes):
+        raise NotWritten(str(table), table.reluctance)
 
 
 def count_rows(connection: Connection, group: Group) -> int:

@@ -9,10 +9,11 @@ from pycdc.config import PostgresSink
 from pycdc.patterns import spares_own
 from pycdc.postgres.search_path import Problem
 from pycdc.sinks.postgres.conflict_survey import ConflictFacts, survey_conflicts
+from pycdc.sinks.postgres.fitness import cautions, mismatches, untenable, waiting
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.sequences import read_sequences
 from pycdc.sinks.postgres.session import Connection, connected, path_problems
-from pycdc.sinks.postgres.tables import TargetTable, mismatches, read_table
+from pycdc.sinks.postgres.tables import TargetTable, read_table
 
 _RIGHTS: Final = """SELECT array_agg(kind) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS r(kind)
 WHERE NOT has_table_privilege(format('%%I.%%I', %s::text, %s::text), kind)"""
@@ -33,6 +34,7 @@ class RouteFacts:
     topic: str
     wrong: tuple[tuple[str, str], ...]
     lacking: tuple[str, ...]
+    cautions: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ class TargetFacts:
     """`bookkeeping_sql` is what an owner has to run, None where the tables are there or can be made.
 
     `lagging` are sequences that would make values which are there, with their columns; `path` is what is wrong with the
-    search_path.
+    search_path. `untenable` and `waiting` are what foreign keys and triggers do to the order of events, with remedies:
+    the former is refused.
     """
 
     role: str
@@ -51,6 +54,8 @@ class TargetFacts:
     lagging: tuple[tuple[str, str], ...] = ()
     path: tuple[Problem, ...] = ()
     superuser: bool = False
+    untenable: tuple[tuple[str, str], ...] = ()
+    waiting: tuple[tuple[str, str], ...] = ()
 
 
 def all_tables(dsn: str) -> list[TargetTable]:
@@ -68,17 +73,21 @@ def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
         ledger = Ledger.of(settings, pipeline)
         row = connection.execute(_MAY_CREATE).fetchone()
         ready = ledger.tables_exist(connection) or bool(row and row[0])
+        tables = _tables(connection, settings)
+        there = settings.model_copy(update={"routes": [route for route in settings.routes if route.table in tables]})
         return TargetFacts(
             connection.info.user,
             connection.info.server_version,
             tuple(_route(connection, settings, index) for index in range(len(settings.routes))),
             None if ready else ledger.create_sql(connection),
-            survey_conflicts(connection, settings, _tables(connection, settings)),
+            survey_conflicts(connection, settings, tables),
             tuple(
                 (one.sequence_name, f"{one.table_name}.{one.column}") for one in read_sequences(settings) if one.behind
             ),
             tuple(path_problems(settings)),
             _is_superuser(connection),
+            tuple(untenable(connection, there, tables)),
+            tuple(waiting(connection, there, tables)),
         )
 
 
@@ -99,4 +108,5 @@ def _route(connection: Connection, settings: PostgresSink, index: int) -> RouteF
     if table is not None:
         row = connection.execute(_RIGHTS, (table.schema, table.name)).fetchone()
         lacking = tuple(row[0] or ()) if row is not None else ()
-    return RouteFacts(index, str(table or route.table), route.topic, tuple(mismatches(route, table)), lacking)
+    found = () if table is None else tuple(cautions(route, table))
+    return RouteFacts(index, str(table or route.table), route.topic, tuple(mismatches(route, table)), lacking, found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -10,7 +9,6 @@ from typing import Any, Final
 from psycopg import sql
 
 from pycdc.config import Route
-from pycdc.errors import EnvironmentNotReady
 from pycdc.sinks.postgres.names import Identifier, alias_beside
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.ties import FREE, Ties
@@ -49,6 +47,32 @@ WHERE i.indrelid = %s AND i.indisunique AND i.indimmediate AND i.indisvalid AND 
     AND i.indpred IS NULL AND k.n <= i.indnkeyatts
     AND (i.indcollation::oid[])[k.n - 1] IN (0, a.attcollation)
 GROUP BY i.indexrelid, i.indisprimary, i.indnkeyatts HAVING count(*) = i.indnkeyatts"""
+_NEAR_UNIQUES: Final = """SELECT c.relname,
+    array(SELECT a.attname::text FROM pg_attribute a
+        WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) AND a.attnum > 0),
+    CASE WHEN NOT i.indisvalid THEN 'is not valid: REINDEX INDEX ' || c.relname
+        WHEN i.indisexclusion THEN 'is WITHOUT OVERLAPS'
+        WHEN NOT i.indimmediate THEN 'is deferrable'
+        WHEN i.indpred IS NOT NULL THEN 'is partial'
+        WHEN i.indexprs IS NOT NULL THEN 'is over an expression'
+        ELSE 'has another collation than the column' END
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+WHERE i.indrelid = %s AND i.indisunique AND (NOT i.indisvalid OR i.indisexclusion OR NOT i.indimmediate
+    OR i.indpred IS NOT NULL OR i.indexprs IS NOT NULL
+    OR EXISTS (SELECT FROM unnest(i.indcollation::oid[], i.indkey::int2[]) AS k(own, attnum)
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+        WHERE k.own NOT IN (0, a.attcollation)))
+ORDER BY 1"""
+_POLICIES: Final = """SELECT FROM pg_policy p WHERE p.polrelid = %s AND (0 = ANY (p.polroles)
+    OR EXISTS (SELECT FROM unnest(p.polroles) AS r(role) WHERE r.role <> 0 AND pg_has_role(r.role, 'USAGE')))"""
+_SECURED: Final = f"""SELECT row_security_active(%s::oid)
+    AND NOT (EXISTS ({_POLICIES} AND p.polpermissive AND p.polcmd = '*'
+        AND pg_get_expr(p.polqual, p.polrelid) = 'true'
+        AND coalesce(pg_get_expr(p.polwithcheck, p.polrelid), 'true') = 'true')
+    AND NOT EXISTS ({_POLICIES} AND NOT p.polpermissive))"""
+"""A policy that lets the role see and write everything is as good as none."""
+_RULES: Final = """SELECT rulename FROM pg_rewrite
+WHERE ev_class = %s AND ev_type <> '1' AND ev_enabled IN ('O', 'A') ORDER BY 1"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +104,8 @@ class TargetColumn:
 class TargetTable:
     """`uniques` are the column sets that ON CONFLICT can name. Tables of smaller `rank` are written first.
 
-    `ties` are those to other tables of the routes, as far as somebody looked for them.
+    `ties` are those to other tables of the routes, as far as somebody looked for them. `near_uniques` are unique
+    indexes that it cannot name: their names, columns and why. `secured`: row security hides rows from the role.
     """
 
     schema: str
@@ -91,6 +116,9 @@ class TargetTable:
     rank: int = 0
     ties: Ties = FREE
     triggers: tuple[Trigger, ...] = ()
+    near_uniques: tuple[tuple[str, tuple[str, ...], str], ...] = ()
+    secured: bool = False
+    rules: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -143,7 +171,20 @@ def read_table(connection: Connection, table: str) -> TargetTable | None:
     primary = next((tuple(columns) for is_primary, columns in indexes if is_primary), ())
     uniques = frozenset(frozenset(columns) for _, columns in indexes)
     triggers = tuple(Trigger(*row) for row in connection.execute(TRIGGERS, (oid, oid)))
-    return TargetTable(schema, name, columns, primary, uniques, triggers=triggers)
+    near = tuple((name, tuple(columns), why) for name, columns, why in connection.execute(_NEAR_UNIQUES, (oid,)))
+    secured = bool(_one(connection, _SECURED, oid, oid, oid))
+    rules = tuple(str(name) for (name,) in connection.execute(_RULES, (oid,)))
+    return TargetTable(
+        schema,
+        name,
+        columns,
+        primary,
+        uniques,
+        triggers=triggers,
+        near_uniques=near,
+        secured=secured,
+        rules=rules,
+    )
 
 
 def _one(connection: Connection, query: str, *parameters: Any) -> Any:
@@ -156,46 +197,8 @@ def key_columns(route: Route, table: TargetTable) -> tuple[str, ...]:
     return tuple(route.key) or table.primary_key
 
 
-def mismatches(route: Route, table: TargetTable | None) -> Iterator[tuple[str, str]]:
-    """Why a route cannot write into its table: facts, and what mends them."""
-    if table is None:
-        yield f"table {route.table} does not exist", "create it, or correct the route's table"
-        return
-    rule = set() if route.conflict is None else route.conflict.named
-    named = {*route.key, *(route.set or {}), *route.delta, *route.constants, *route.soft_delete, *rule}
-    for column in sorted(named - table.columns.keys()):
-        yield (
-            f"table {table} has no column {column}",
-            f"ALTER TABLE {table} ADD COLUMN {column} …, or correct the route",
-        )
-    for column in sorted(name for name in named & table.columns.keys() if table.columns[name].generated):
-        yield f"column {column} of table {table} is generated", "leave it out of the route"
-    key = key_columns(route, table)
-    if not key:
-        yield f"table {table} has no primary key, and the route has no key", "add `key: {column: field}` to the route"
-    elif frozenset(key) not in table.uniques:
-        columns = ", ".join(key)
-        yield (
-            f"table {table} has no unique index over {columns}, so one event could write several rows",
-            f"CREATE UNIQUE INDEX ON {table} ({columns}), or choose another key",
-        )
-
-
 def tables_now(connection: Connection, routes: list[Route]) -> dict[str, TargetTable | None]:
     """The tables of all routes by their names there, None for one that is gone."""
     tables = {route.table: read_table(connection, route.table) for route in routes}
     connection.rollback()
     return tables
-
-
-def read_tables(connection: Connection, routes: list[Route]) -> dict[str, TargetTable]:
-    """The tables of all routes by their names there. Raises EnvironmentNotReady that tells everything that is wrong."""
-    tables = tables_now(connection, routes)
-    wrong = [
-        (f"sink.postgres.routes[{index}]: {fact}", remedy)
-        for index, route in enumerate(routes)
-        for fact, remedy in mismatches(route, tables[route.table])
-    ]
-    if wrong:
-        raise EnvironmentNotReady("; ".join(fact for fact, _ in wrong), hint="; ".join(remedy for _, remedy in wrong))
-    return {name: table for name, table in tables.items() if table is not None}

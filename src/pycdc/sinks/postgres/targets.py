@@ -22,11 +22,12 @@ from pycdc.observability.progress import Progress
 from pycdc.patterns import names_any
 from pycdc.sinks.postgres.conflict_setup import set_up_conflicts
 from pycdc.sinks.postgres.faults import described, raised
+from pycdc.sinks.postgres.fitness import cautions, mismatches, read_tables, require, untenable, waiting
 from pycdc.sinks.postgres.order import tied
 from pycdc.sinks.postgres.refusals import Unfinished
 from pycdc.sinks.postgres.routing import Functions, Router
 from pycdc.sinks.postgres.session import Connection
-from pycdc.sinks.postgres.tables import TargetTable, mismatches, read_tables, tables_now
+from pycdc.sinks.postgres.tables import TargetTable, tables_now
 from pycdc.sinks.postgres.writes import Shape
 
 log = get_logger()
@@ -62,7 +63,7 @@ def drift(error: psycopg.Error, shape: Shape) -> Drifted | None:
 
 def _shape(table: TargetTable) -> list[object]:
     """What of a table is in its statements."""
-    return [getattr(table, one.name) for one in fields(table) if one.name != "rank"]
+    return [getattr(table, one.name) for one in fields(table) if one.name not in ("rank", "ties")]
 
 
 @dataclass(slots=True)
@@ -104,8 +105,16 @@ class Targets:
         self._halted: dict[str, str] = {}
         progress.halted.clear()
         if not self._tables:
-            self._tables.update(read_tables(connection, settings.routes))
+            found = read_tables(connection, settings.routes)
+            require(untenable(connection, settings, found))
+            self._warn(connection, found)
+            self._tables.update(found)
         self._read(connection)
+
+    def _warn(self, connection: Connection, tables: Mapping[str, TargetTable]) -> None:
+        own = (caution for route in self._settings.routes for caution in cautions(route, tables[route.table]))
+        for fact, remedy in dict.fromkeys((*own, *waiting(connection, self._settings, tables))):
+            log.warning(fact, remedy=remedy)
 
     @property
     def halts(self) -> bool:

@@ -13,8 +13,9 @@ JOIN pg_language l ON l.oid = f.prolang
 WHERE (g.tgrelid = %s OR g.tgrelid IN (SELECT relid FROM pg_partition_tree(%s)))
     AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
 ORDER BY 1"""
+SPARING: Final = "suppress_redundant_updates_trigger"
 _KEEPS_TO_ITS_ROW: Final = frozenset(
-    ("suppress_redundant_updates_trigger", "tsvector_update_trigger", "tsvector_update_trigger_column", "moddatetime")
+    (SPARING, "tsvector_update_trigger", "tsvector_update_trigger_column", "moddatetime")
 )
 _WORDS: Final = """now clock_timestamp statement_timestamp transaction_timestamp timezone date_trunc lower upper trim
 btrim ltrim rtrim coalesce nullif greatest least concat length replace substring md5 round abs to_char to_tsvector
@@ -27,6 +28,7 @@ _WORDS_THAT_REACH_OUT: Final = re.compile(
     r"|create|drop|alter|import)\b|[$\\]",
     re.IGNORECASE,
 )
+_RETURNED: Final = re.compile(r"\breturn\s+(\w+)", re.IGNORECASE)
 _CALL: Final = re.compile(r'([\w.]+|")\s*\(')
 
 
@@ -43,7 +45,14 @@ class Trigger:
     @property
     def can_refuse(self) -> bool:
         """Whether it can keep a row from being written, by returning NULL."""
-        return self.before_row and self.function != "suppress_redundant_updates_trigger"
+        if not self.before_row or self.language == "internal":
+            return False
+        returned = {word.lower() for word in _RETURNED.findall(self.source)}
+        return self.language != "plpgsql" or not returned <= {"new", "old"}
+
+    @property
+    def spares_equal_rows(self) -> bool:
+        return self.function == SPARING
 
     @property
     def keeps_to_its_row(self) -> bool:
