@@ -9,9 +9,11 @@ BENCH_ARGS ?=
 T ?= tests
 SECONDS ?= 20
 CHAOS_SECONDS ?= 300
+CHAOS_ROUNDS ?= 200
+CHAOS_SEED ?= 20261130
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test check format unit demo demo-two-way docs chaos chaos-handoff chaos-snapshot bench bench-quick clean
+.PHONY: help venv servers test check format unit demo demo-two-way docs chaos chaos-ddl chaos-handoff chaos-snapshot bench bench-quick clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -49,6 +51,9 @@ chaos-handoff: venv servers ## 1,000 hand-overs from snapshot to stream under 32
 
 chaos-snapshot: venv servers ## The snapshot of 10,000,000 rows, killed three times: topic and table are compared
 	PYCDC_SNAPSHOT_ROWS=10000000 PYCDC_SNAPSHOT_KILLS=3 $(PYTEST) -s tests/faults/test_kill_large_snapshot.py $(PYTEST_ARGS)
+
+chaos-ddl: venv servers ## 200 rounds of DDL, locks and ended sessions at any moment of a capture: CHAOS_ROUNDS=200 CHAOS_SEED=1
+	PYCDC_CHAOS_ROUNDS=$(CHAOS_ROUNDS) PYCDC_CHAOS_SEED=$(CHAOS_SEED) $(PYTEST) tests/chaos $(PYTEST_ARGS)
 
 chaos: venv servers ## The way back killed, frozen and in a loop for minutes, all of it on every Postgres: CHAOS_SECONDS=300
 	PYCDC_TEST_EVERY_POSTGRES=1 PYCDC_LOOP_WRITES=100000 PYCDC_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PYTEST) \

@@ -1081,7 +1081,8 @@ _ABOUT_CAPTURE = {"compatibility", "values", "rules", "envelope", "flatten", "ou
 class Signals(Model):
     """Where Debezium's signals come from: to read tables again, to pause, resume or stop that, to write into the log.
 
-    Whoever may write there may have this pipeline's role run a snapshot's filter, in a read-only transaction.
+    Whoever may write there may have a snapshot's filter run, as `filter_role` or else as this pipeline's role: one
+    expression, in a read-only transaction.
     """
 
     table: str | None = None
@@ -1099,6 +1100,12 @@ class Signals(Model):
     key: SecretStr | None = None
     """Signs what `pycdc snapshot` and `pycdc apply` ask of a running pipeline, 16 characters at least. Default: random,
     made by the pipeline and kept with its position; needed where no position is stored."""
+
+    filter_role: str | None = None
+    """Role whose rights filters have, those of `pycdc snapshot --where` too (SET ROLE): it may read the captured tables
+    and nothing else. The pipeline's role must be a member of it. Default: the pipeline's role."""
+    filter_timeout: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds that reading a chunk under a filter may take, while the stream waits; then the snapshot is given up."""
 
     _secret_options = field_validator("options", mode="before")(_kept_secret)
 

@@ -59,7 +59,8 @@ def many_small_alterations(world: World, rng: random.Random, connection: psycopg
 
 
 def migration(world: World, rng: random.Random, connection: psycopg.Connection[Any]) -> None:
-    first, second = altered(world, "other"), altered(world, one_of(world, rng, "keyed", "root", "keyless"))
+    first = altered(world, one_of(world, rng, "other", "keyed"))
+    second = altered(world, one_of(world, rng, "root", "keyless"))
     column = f"m{rng.randrange(10**6)}"
     statements = [f"ALTER TABLE {name} ADD COLUMN {column} int" for name in (first, second)]
     held(world, rng, connection, *statements)

@@ -12,6 +12,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from pycdc.connectors.postgres.signals import Signal, send
+from pycdc.connectors.postgres.signing import key_of
 from pycdc.errors import PycdcError
 from pycdc.offsets.memory import MemoryOffsetStore
 from tests.chaos import disturbances as do
@@ -341,10 +343,9 @@ def commits_that_wait_for_a_standby(trial: Trial) -> None:
 
 
 def _ask_for_snapshot(trial: Trial) -> None:
-    from pycdc.connectors.postgres.signals import Signal, send
-
-    config = config_for(trial.dsn)
-    send(config.capture.dsn.get_secret_value(), config.slot, [Signal("snapshot", ("public.keyed",))])
+    config, stored = config_for(trial.dsn), trial.offsets.load()
+    assert stored is not None
+    send(trial.dsn, config.slot, key_of(config, stored.source), [Signal("snapshot", ("public.keyed",))])
 
 
 def stops_behind_locks(trial: Trial) -> None:

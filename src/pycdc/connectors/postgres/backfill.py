@@ -26,7 +26,7 @@ from pycdc.connectors.postgres.signing import SigningKey
 from pycdc.connectors.postgres.snapshot import Part
 from pycdc.connectors.postgres.window import Window
 from pycdc.connectors.postgres.yielding import Yielding
-from pycdc.errors import PycdcError
+from pycdc.errors import ConfigError, PycdcError
 from pycdc.model import Batch, Run, Transaction
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress, TableSnapshot
@@ -39,6 +39,7 @@ _WAIT: Final = 0.5
 """Seconds between looks at transactions that are to end before a table is read."""
 _ROWS: Final = 4096
 """Rows in a batch."""
+_TOO_SLOW: Final = "raise signals.filter_timeout, or let an index of the table answer the condition"
 _PATIENCE: Final = 5.0
 """Seconds that a table's lock is tried for before the others are read first."""
 _BYTES: Final = 16 * 1024 * 1024
@@ -77,6 +78,7 @@ class Backfill:
         self._source: CopySource | None = None
         self._whole_table_placed = False
         self._not_before = 0.0
+        self._began = 0.0
         self._shown: dict[Reading, TableSnapshot] = {}
         self._awaited: set[Reading] = set()
         self._locked: dict[Reading, float] = {}
@@ -200,15 +202,20 @@ class Backfill:
         self._source = source
         self._window = Window(number, reading, table, visibility, moment, [], last=True)
         self._whole_table_placed = False
-        if source.keyset is not None:
-            try:
+        self._began = time.monotonic()
+        try:
+            self._confine(reading, ref)
+            if source.keyset is not None:
                 yield from self._read_chunk(self._window, source)
-            except TableLocked:
-                raise
-            except PycdcError as error:
-                self._window = None
-                self._give_up(reading, error)
+        except PycdcError as error:
+            self._window = None
+            self._give_up(reading, error)
         return True
+
+    def _confine(self, reading: Reading, ref: TableRef) -> None:
+        if reading.where is not None and reading.by_strangers:
+            signals = self._config.signals
+            self._reader.confine(ref, reading.where, signals.filter_role, signals.filter_timeout)
 
     def _restart_unless_in_place(self, reading: Reading, ref: TableRef, source: CopySource) -> None:
         """A key that was delivered is a place in the table that it is of, and in the order of its key."""
@@ -221,6 +228,9 @@ class Backfill:
 
     def _give_up(self, reading: Reading, error: PycdcError) -> None:
         """A wish that cannot be fulfilled, such as a condition that divides by zero, must not stop the stream."""
+        limit = self._config.signals.filter_timeout
+        if isinstance(error, TableLocked) and reading.by_strangers and time.monotonic() - self._began >= limit * 0.9:
+            error = ConfigError(f"reading under its condition took longer than {limit:g} s", hint=_TOO_SLOW)
         if error.retry or not reading.ad_hoc:
             raise error
         log.error("gave up the snapshot of a table", table=str(reading), error=error.code, fact=error.fact)
@@ -316,13 +326,14 @@ class Backfill:
                 if held:
                     yield from self._batches(window, held, runs, ends=None)
                 held = lines
-        except TableLocked:
-            log.warning("a table without a key is read again, because somebody wants it", table=str(window.reading))
-            self._window = None
-            self._reader.end()
-            return
         except PycdcError as error:
-            self._give_up(window.reading, error)
+            try:
+                self._give_up(window.reading, error)
+            except TableLocked:
+                log.warning("a table without a key is read again, because somebody wants it", table=str(window.reading))
+                self._window = None
+                self._reader.end()
+                return
         self._reader.end()
         yield from self._batches(window, held, runs, ends=self._end(window.reading))
         self._whole_table_placed = True

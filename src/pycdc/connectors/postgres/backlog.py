@@ -47,6 +47,11 @@ class Reading:
         return f"{self.schema}.{self.name}"
 
     @property
+    def by_strangers(self) -> bool:
+        """Whether `where` was written by whoever sent a signal."""
+        return self.where is not None and self.request not in (INITIAL, ADDED, RESYNC)
+
+    @property
     def ad_hoc(self) -> bool:
         return self.request != INITIAL
 

@@ -18,6 +18,7 @@ import psycopg
 from psycopg import sql
 
 from pycdc.connectors.postgres import signals
+from pycdc.connectors.postgres.conditions import confine, require_condition
 from pycdc.connectors.postgres.facts import CopySource, TableRef
 from pycdc.connectors.postgres.identifiers import quoted
 from pycdc.connectors.postgres.physical import Delivered, heap_of
@@ -90,6 +91,16 @@ class ChunkReader:
         assert self._reader is not None
         try:
             return heap_of(self._reader, ref.oid, parted=ref.kind == "p").files == delivered.files
+        except psycopg.Error as error:
+            raise translate(error, READING | _ENDED) from None
+
+    def confine(self, ref: TableRef, where: str, role: str | None, seconds: float) -> None:
+        """Read under a condition that others wrote, with a role's rights and within a time. Raises ConfigError where it
+        is none."""
+        assert self._reader is not None
+        try:
+            confine(self._reader, role, seconds)
+            require_condition(self._reader, ref.schema, ref.name, where)
         except psycopg.Error as error:
             raise translate(error, READING | _ENDED) from None
 

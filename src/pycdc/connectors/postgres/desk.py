@@ -14,13 +14,14 @@ from pycdc.connectors.postgres import debezium_signals, signals
 from pycdc.connectors.postgres.assembler import Note
 from pycdc.connectors.postgres.backlog import RESYNC, Backlog, Reading
 from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.connectors.postgres.conditions import check_condition
 from pycdc.connectors.postgres.debezium_signals import DebeziumSignal, Request, Unusable
 from pycdc.connectors.postgres.facts import TableRef
 from pycdc.connectors.postgres.matching import matching
+from pycdc.connectors.postgres.session import TableLocked
 from pycdc.connectors.postgres.signals import Signal
 from pycdc.connectors.postgres.signing import SigningKey
-from pycdc.connectors.postgres.snapshot import check_condition
-from pycdc.errors import ConfigError
+from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 
@@ -146,8 +147,11 @@ class SignalDesk:
         """Try a filter, as `pycdc snapshot` does before it asks."""
         try:
             if where is not None:
-                check_condition(self._dsn, ref.schema, ref.name, where)
-        except ConfigError as error:
+                check_condition(self._dsn, ref.schema, ref.name, where, self._config.signals.filter_role)
+        except TableLocked:
+            # It is looked at again when the table is read.
+            return True
+        except (ConfigError, EnvironmentNotReady) as error:
             self._refuse(signal.channel, Unusable(error.fact, error.hint), id=signal.id, table=str(ref))
             return False
         return True

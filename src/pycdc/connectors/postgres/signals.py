@@ -19,11 +19,11 @@ import psycopg
 from pycdc.config import Config
 from pycdc.connectors.postgres import signing
 from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.connectors.postgres.conditions import check_condition
 from pycdc.connectors.postgres.debezium_signals import DebeziumSignal, Unusable
 from pycdc.connectors.postgres.facts import SlotFacts
 from pycdc.connectors.postgres.session import connect, translate
 from pycdc.connectors.postgres.signing import Moment, SigningKey, key_of
-from pycdc.connectors.postgres.snapshot import check_condition
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.model import Lsn
 
@@ -131,7 +131,7 @@ def ask(config: Config, signal: Signal, stored: Mapping[str, Any] | None = None)
             if not named:
                 raise ConfigError(f"{pattern} is not a captured table", hint="name one of source.postgres.tables")
             if signal.where is not None:
-                check_condition(dsn, named[0].schema, named[0].name, signal.where)
+                check_condition(dsn, named[0].schema, named[0].name, signal.where, config.signals.filter_role)
     active = _require_hearing(config.slot, slot).active_pid
     send(dsn, config.slot, key_of(config, stored), [signal])
     return active is not None

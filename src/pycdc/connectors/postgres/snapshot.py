@@ -30,7 +30,7 @@ from pycdc.connectors.postgres.session import (
     translate,
 )
 from pycdc.connectors.postgres.yielding import marking
-from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady, PycdcError
+from pycdc.errors import ConnectionLost, EnvironmentNotReady, PycdcError
 
 _POLL_MS: Final = 100
 _GONE: Final = Meaning(ConnectionLost, "take the snapshot again", "the exported snapshot is gone")
@@ -239,22 +239,6 @@ def copy_rows(
         if snapshot is not None:
             reader.hold(source)
         yield from filter(None, reader.lines(source, part, max_rows=max_rows, max_bytes=max_bytes))
-
-
-def check_condition(dsn: str, schema: str, name: str, where: str) -> None:
-    """Raise PycdcError where `where` is no condition on the table's rows."""
-    query = sql.SQL("EXPLAIN SELECT FROM {} WHERE ({}\n)").format(sql.Identifier(schema, name), sql.SQL(where))
-    with connect(dsn) as connection:
-        try:
-            connection.execute("SET default_transaction_read_only = on")
-            connection.execute(query)
-        except psycopg.Error as error:
-            if translate(error).retry:
-                raise translate(error) from None
-            raise ConfigError(
-                f"the condition does not fit {schema}.{name} (SQLSTATE {error.sqlstate}): {error.diag.message_primary}",
-                hint="write what may follow WHERE; functions and types that are not built in need their schema",
-            ) from None
 
 
 def copied_lines(connection: Connection, command: bytes, max_rows: int, max_bytes: int) -> Iterator[list[bytes]]:
