@@ -19,6 +19,7 @@ class Checkpoint:
     same ``sequence`` as before it. `snapshot_done`: streaming began, so that the position means something. `snapshot`
     is what is still to be read, as JSON values; it holds keys of rows. `membership` is how the captured tables were
     published, by which the next start sees what happened to them meanwhile.
+    `unseen` is the range of ids of transactions that came, and that no snapshot may see yet.
     """
 
     position: Position
@@ -27,6 +28,7 @@ class Checkpoint:
     snapshot_done: bool = True
     snapshot: dict[str, Any] = field(default_factory=dict, repr=False)
     membership: dict[str, Any] = field(default_factory=dict, repr=False)
+    unseen: tuple[int, ...] = ()
 
 
 class Carried(Protocol):
@@ -78,6 +80,15 @@ class Source(Protocol[B, C]):
 
     def close(self) -> None:
         """Release connections. Idempotent. The slot stays."""
+
+
+@runtime_checkable
+class Exclusive(Protocol):
+    """A source that has one reader at a time. What is stored about it can change until it is acquired, and is loaded
+    after that."""
+
+    def acquire(self, seconds: float) -> bool:
+        """Keep others from reading, until `close`. False where somebody else still reads after so many seconds."""
 
 
 @runtime_checkable

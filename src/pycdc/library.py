@@ -11,13 +11,16 @@ from typing import Any, Literal, overload
 from pycdc.build import build_loop, build_source, stored_source
 from pycdc.config import Config
 from pycdc.connectors.postgres.signals import Signal, ask
-from pycdc.interfaces import Checkpoint, Connector, OffsetStore
+from pycdc.interfaces import Checkpoint, Connector, Exclusive, OffsetStore
 from pycdc.loading import load, validate
 from pycdc.model import Batch, Change, Lsn, Position, Run
 from pycdc.observability.progress import Progress
 from pycdc.offsets.file import FileOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.transforms.capture import CaptureTransforms
+
+_SLICE = 0.5
+"""Seconds between looks at a slot that another session reads."""
 
 
 class Pipeline:
@@ -156,9 +159,13 @@ def _captured(
     connector: Connector, store: OffsetStore, transforms: CaptureTransforms | None, *, manual: bool, idle: bool
 ) -> Iterator[CapturedChange | None]:
     acknowledgements = _Acknowledgements(connector, store)
-    serial, left = 0, _left_to_read(store.load())
     try:
-        for batch in connector.batches(store.load()):
+        while isinstance(connector, Exclusive) and not connector.acquire(_SLICE):
+            if idle:
+                yield None
+        stored = store.load()
+        serial, left = 0, {} if stored is None else stored.snapshot
+        for batch in connector.batches(stored):
             if batch is None:
                 if idle:
                     yield None
@@ -181,10 +188,6 @@ def _captured(
         raise
 
 
-def _left_to_read(stored: Checkpoint | None) -> dict[str, Any]:
-    return {} if stored is None else stored.snapshot
-
-
 def _ends(batch: Batch, serial: int, connector: Connector, left: dict[str, Any]) -> Iterator[tuple[int, Checkpoint]]:
     """The last change of each transaction that ends in the batch, and the checkpoint behind it.
 
@@ -196,6 +199,11 @@ def _ends(batch: Batch, serial: int, connector: Connector, left: dict[str, Any])
         end = run.transaction.end_lsn
         if end and following is not None and following.transaction is not run.transaction:
             stored = Position(Lsn(end))
-            yield serial, connector.checkpoint(Batch(position=stored, last_commit=stored.lsn, snapshot=left))
+            yield (
+                serial,
+                connector.checkpoint(
+                    Batch(position=stored, last_commit=stored.lsn, snapshot=left, unseen=batch.unseen)
+                ),
+            )
     if batch.position is not None and batch.position != stored:
         yield serial, connector.checkpoint(batch)

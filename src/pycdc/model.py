@@ -333,8 +333,9 @@ class Batch:
     batches whose position still moves. `last_commit` is the end LSN of the last transaction that had changes.
     `whole`: the batch does not end within a transaction.
     `prompt`: nothing more was there to be read, so a sink should not wait for company before it sends this.
-    `urgent`: the position is to be stored before the next batch is asked for. `snapshot_done`, `snapshot` and
-    `membership` go into the checkpoint. `encoded` comes behind the runs, and only where the pipeline has workers.
+    `urgent`: the position is to be stored before the next batch is asked for. `snapshot_done`, `snapshot`,
+    `membership` and `unseen` go into the checkpoint. `encoded` comes behind the runs, and only where the pipeline has
+    workers.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -347,6 +348,7 @@ class Batch:
     snapshot_done: bool = True
     snapshot: dict[str, Any] = field(default_factory=dict, repr=False)
     membership: dict[str, Any] = field(default_factory=dict, repr=False)
+    unseen: tuple[int, ...] = ()
     encoded: list[Encoded] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Change]:

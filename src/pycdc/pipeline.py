@@ -14,7 +14,7 @@ from typing import Generic
 from pycdc.checkpoint import Checkpointer
 from pycdc.config import CheckpointRule, Retries
 from pycdc.errors import ConnectionLost, PycdcError
-from pycdc.interfaces import B, C, Patient, Source, Stored, Target
+from pycdc.interfaces import B, C, Exclusive, Patient, Source, Stored, Target
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 
@@ -145,11 +145,18 @@ class Loop(Generic[B, C]):
     def _rewound(self, source: Source[B, C], batches: Iterator[B | None] | None) -> Iterator[B | None]:
         """From the stored position on: by the source's first iterator, or the same once more."""
         if batches is None:
-            return source.batches(self._offsets.load())
+            return self._acquired(source)
         assert isinstance(source, Patient)
         with _by_the_sink():
             source.rewind()
         return batches
+
+    def _acquired(self, source: Source[B, C]) -> Iterator[B | None]:
+        """The source's batches; none where the pipeline is stopped while somebody else has the source."""
+        while isinstance(source, Exclusive) and not source.acquire(_SLICE):
+            if self._stop.is_set():
+                return iter(())
+        return source.batches(self._offsets.load())
 
     def _wait_with(self, source: Patient, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -182,8 +189,14 @@ class Loop(Generic[B, C]):
     def _store_before_rewinding(
         self, checkpointer: Checkpointer[B, C], source: Source[B, C], sink: Target[B, C]
     ) -> None:
-        """Keep what a sound sink took, which saves the next run from repeating it; a broken one has nothing to keep."""
+        """Keep what a sound sink took, which saves the next run from repeating it; a broken one has nothing to keep.
+
+        The source may have another reader by now: what that one stored is looked at first, and never gone behind.
+        """
+        if not checkpointer.pending:
+            return
         try:
+            self._offsets.load()
             self._store(checkpointer, source, sink)
         except PycdcError as exc:
             log.debug("the last batches will be repeated", error=exc.code, fact=exc.fact)

@@ -93,8 +93,15 @@ def test_a_position_edited_by_hand_is_refused() -> None:
         load(edited)
 
 
+def test_transactions_that_no_snapshot_sees_yet_are_a_version_of_their_own() -> None:
+    """One that does not know them would read rows from before what it delivered."""
+    data = dump(replace(at(0x16B374D848), unseen=(700, 705)))
+    assert data.startswith(b'{"version":4,')
+    assert load(data).unseen == (700, 705)
+
+
 def test_a_newer_version_is_told_apart_from_damage() -> None:
-    newer = json.dumps({"version": 4, "shape": "unknown"}).encode()
-    with pytest.raises(CheckpointCorrupt, match="version 4") as caught:
+    newer = json.dumps({"version": 5, "shape": "unknown"}).encode()
+    with pytest.raises(CheckpointCorrupt, match="version 5") as caught:
         load(newer)
     assert "newer" in caught.value.hint

@@ -16,7 +16,16 @@ from pycdc.config import Config
 from pycdc.connectors.postgres.admin import add_tables_sql, create_publication_sql
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import SlotFacts, TableRef
-from pycdc.connectors.postgres.membership import START_OVER, LeftOut, Membership, Plan, patterns, plan, record
+from pycdc.connectors.postgres.membership import (
+    START_OVER,
+    LeftOut,
+    Membership,
+    Plan,
+    patterns,
+    plan,
+    record,
+    wanted_operations,
+)
 from pycdc.connectors.postgres.observation import Candidate, Observation, observe
 from pycdc.connectors.postgres.publication_change import drop_tables_sql, run
 from pycdc.connectors.postgres.signals import Signal, send
@@ -64,7 +73,12 @@ class Changes:
         publish = [table.ref for table in found.publish]
         withdraw = [ref for ref in found.withdraw if ref not in self.withdrawn_later]
         if self.observation.publication is None:
-            return [create_publication_sql(name, publish, via_partition_root=source.via_partition_root)]
+            operations = wanted_operations(self.config)
+            return [
+                create_publication_sql(
+                    name, publish, via_partition_root=source.via_partition_root, operations=operations
+                )
+            ]
         out = [narrowed.remedy for narrowed in found.narrowed]
         out += [add_tables_sql(name, publish)] * bool(publish)
         return out + [drop_tables_sql(name, withdraw)] * bool(withdraw)
@@ -118,7 +132,7 @@ def changes_of(config: Config, catalog: Catalog, slot: SlotFacts | None, checkpo
     source = config.capture
     observation = observe(catalog, config.publication, source.tables, source.exclude_tables)
     known = None if checkpoint is None else Membership.of_state(checkpoint.membership)
-    todo = plan(observation, known, source, config.publication)
+    todo = plan(observation, known, source, config.publication, wanted_operations(config))
     signals = config.signals.schema_and_table
     todo = replace(todo, withdraw=tuple(ref for ref in todo.withdraw if (ref.schema, ref.name) != signals))
     return Changes(config, observation, slot, checkpoint, known, todo)

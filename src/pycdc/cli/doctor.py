@@ -193,7 +193,7 @@ def _tables(config: Config, catalog: Catalog, source: Source) -> Iterator[Findin
     published = catalog.publication(config.publication)
     yield from identity_findings(facts, published.operations if published else _EVERY_OPERATION)
     met = Progress()
-    relations = Relations(catalog, lambda schema, name: True, met.unknown_type, config.compatibility)
+    relations = Relations(catalog, lambda oid, schema, name: True, met.unknown_type, config.compatibility)
     errors = _plan_errors(config, relations, facts)
     yield from rule_findings(config, errors, Counter(kind for _, kind in met.unknown_types))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycdc.config import Config, TableRule
-from pycdc.connectors.postgres.facts import TableRef
+from pycdc.connectors.postgres.facts import TableRef, arriving
 from pycdc.model import Table
 from pycdc.rows.plan import plan_table
 from pycdc.serialization.names import routed, topic_name
@@ -12,7 +12,7 @@ from pycdc.serialization.names import routed, topic_name
 def topics_of(config: Config, tables: list[TableRef]) -> list[str]:
     """The topics of these tables, as the serializer names them."""
     named = set()
-    for ref in _arriving(tables, via_root=config.capture.via_partition_root):
+    for ref in arriving(tables, via_root=config.capture.via_partition_root):
         table = Table(ref.oid, ref.schema, ref.name, ())
         plan = plan_table(table, _routing(config), config.values, config.compatibility)
         pattern = plan.topic or "{name}.{schema}.{table}"
@@ -23,14 +23,6 @@ def topics_of(config: Config, tables: list[TableRef]) -> list[str]:
 def message_topic(config: Config) -> str:
     """Where logical messages go."""
     return topic_name(f"{config.name}.message")
-
-
-def _arriving(tables: list[TableRef], *, via_root: bool) -> list[TableRef]:
-    """The tables under whose names rows arrive: roots in place of their partitions, or partitions in place of roots."""
-    if via_root:
-        oids = {ref.oid for ref in tables}
-        return [ref for ref in tables if ref.root not in oids]
-    return [ref for ref in tables if ref.kind != "p"]
 
 
 def _routing(config: Config) -> list[TableRule]:

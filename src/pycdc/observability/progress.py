@@ -85,6 +85,8 @@ class Progress:
     strange_marks   logical messages under the prefix of pycdc's marks (`origins`) that are none
     refused         tables whose schema the registry refuses at present, and how it differs from the one before
     parked_rows     records of such tables, by table, that went to the dead letters instead
+    unclaimed       tables that are gone, whose rows came, and of which nothing tells whether they were captured
+    unwritable      captured tables in which the application cannot UPDATE, because they are published, and why
 
     Of the way back, where `tables` and `operations` count events by topic:
 
@@ -117,6 +119,8 @@ class Progress:
     dead_letters: dict[str, int] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     parked_rows: dict[str, int] = field(default_factory=dict)
+    unclaimed: Counter[str] = field(default_factory=Counter)
+    unwritable: dict[str, str] = field(default_factory=dict)
     unknown_types: dict[tuple[str, str], int] = field(default_factory=dict)
     signals: Counter[tuple[str, str]] = field(default_factory=Counter)
     strange_marks: int = 0
@@ -162,6 +166,10 @@ class Progress:
     def became_null(self, table: str, column: str) -> None:
         """Count a value that has no representation and was written as NULL."""
         self.nulled[table, column] = self.nulled.get((table, column), 0) + 1
+
+    def unclaimed_table(self, table: str) -> None:
+        """Count a table that is gone and whose rows came, where nothing tells whether it was captured."""
+        self.unclaimed[table] += 1
 
     def signal(self, channel: str, outcome: str) -> None:
         """Count a signal that came by the command, the table or the topic, and was obeyed or refused."""

@@ -14,9 +14,10 @@ from pycdc.errors import CheckpointCorrupt, PycdcError, SinkFenced
 from pycdc.interfaces import Checkpoint
 from pycdc.model import Lsn, Position
 
-VERSION: Final = 3
-"""Of a checkpoint that remembers how its tables were published. One that does not, but has a snapshot under way, is
-version 2, all others are version 1: older ones read what they understand."""
+VERSION: Final = 4
+"""Of a checkpoint that knows of transactions that no snapshot may see yet. One that does not, but remembers how its
+tables were published, is version 3; one that has a snapshot under way version 2, all others are version 1: older ones
+read what they understand."""
 _HINT: Final = (
     "restore the stored checkpoint from a backup, or clear it with `pycdc teardown` and take a new snapshot; "
     "do not edit it by hand"
@@ -36,7 +37,9 @@ def dump(checkpoint: Checkpoint) -> bytes:
     if checkpoint.snapshot:
         version, document["snapshot"] = 2, checkpoint.snapshot
     if checkpoint.membership:
-        version, document["membership"] = VERSION, checkpoint.membership
+        version, document["membership"] = 3, checkpoint.membership
+    if checkpoint.unseen:
+        version, document["unseen"] = VERSION, list(checkpoint.unseen)
     body = _json(document)
     return f'{{"version":{version},"crc32":"{zlib.crc32(body.encode()):08x}","checkpoint":{body}}}\n'.encode()
 
@@ -86,6 +89,7 @@ def _checkpoint(document: dict[str, Any]) -> Checkpoint:
         snapshot_done=document["snapshot_done"],
         snapshot=document.get("snapshot", {}),
         membership=document.get("membership", {}),
+        unseen=tuple(document.get("unseen", ())),
     )
 
 

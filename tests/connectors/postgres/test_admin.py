@@ -153,7 +153,7 @@ def test_a_slot_starts_at_its_consistent_point(admin: Admin, catalog: Catalog, s
 
 def test_a_slot_that_exists_is_not_made_again(admin: Admin, slot: str) -> None:
     admin.create_slot(slot)
-    with pytest.raises(EnvironmentNotReady, match="exists already") as caught:
+    with pytest.raises(SlotActive, match="another session made") as caught:
         admin.create_slot_with_snapshot(slot)
     assert drop_slot_sql(slot) in caught.value.hint
 

@@ -12,12 +12,16 @@ from pycdc.connectors.postgres.backlog import ADDED, RESYNC, Backlog, Reading
 from pycdc.connectors.postgres.facts import TableRef
 from pycdc.connectors.postgres.membership import Membership, Plan, plan, record
 from pycdc.connectors.postgres.observation import Candidate, Observation, Published
+from pycdc.connectors.postgres.writability import Writability
 
 PUBLISHED = Published(900, frozenset("iudt"), False, "owner", True, frozenset({1001, 1002}), {})
 
 
 def source(**options: Any) -> PostgresSource:
     return PostgresSource.model_validate({"dsn": "dbname=shop", "tables": ["*"], **options})
+
+
+BARE = Writability('"public"."t3"', "identity")
 
 
 def table(oid: int, name: str = "", *, root: int | None = None, **facts: Any) -> Candidate:
@@ -71,7 +75,7 @@ def test_a_partition_is_published_by_its_root_and_waits_for_it() -> None:
 @pytest.mark.parametrize(
     ("facts", "options", "reason"),
     [
-        ({"updatable": False}, {}, "has no replica identity"),
+        ({"writes": BARE}, {}, "has no replica identity"),
         ({"owned": False}, {}, "only its owner may do that"),
         ({}, {"manage_publication": False}, "manage_publication is off"),
         ({"reachable": False}, {}, "schema that this role may not use"),
@@ -94,9 +98,9 @@ def test_what_cannot_be_captured_comes_with_its_reason_and_does_not_join(
 @pytest.mark.parametrize(
     ("facts", "options"),
     [
-        ({"updatable": False}, {"tables": ["*", "t3"]}),
+        ({"writes": BARE}, {"tables": ["*", "t3"]}),
         ({"selectable": False, "row_security": True}, {"snapshot": "never"}),
-        ({"owned": False, "grants": 1001, "updatable": False}, {"manage_publication": False}),
+        ({"owned": False, "grants": 1001, "writes": BARE}, {"manage_publication": False}),
     ],
 )
 def test_what_does_no_harm_joins(facts: dict[str, Any], options: dict[str, Any]) -> None:
@@ -106,7 +110,7 @@ def test_what_does_no_harm_joins(facts: dict[str, Any], options: dict[str, Any])
 
 
 def test_a_publication_without_updates_takes_tables_without_identity() -> None:
-    found = plan(seen(table(3, updatable=False), operations=frozenset("i")), None, source(), "shop")
+    found = plan(seen(table(3, writes=BARE), operations=frozenset("i")), None, source(), "shop")
     assert names(found.publish) == ["public.t3"]
 
 

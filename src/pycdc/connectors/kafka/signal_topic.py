@@ -16,7 +16,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from pycdc.connectors.postgres.debezium_signals import DebeziumSignal, Unusable, of_message
 from pycdc.errors import ConfigError, ConnectionLost, PycdcError
-from pycdc.interfaces import Checkpoint, Connector
+from pycdc.interfaces import Checkpoint, Connector, Exclusive
 from pycdc.model import Batch
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
@@ -164,6 +164,9 @@ class ListeningConnector:
     def __init__(self, connector: Connector, topic: SignalTopic) -> None:
         self._connector = connector
         self._topic = topic
+
+    def acquire(self, seconds: float) -> bool:
+        return not isinstance(self._connector, Exclusive) or self._connector.acquire(seconds)
 
     def batches(self, start: Checkpoint | None) -> Iterator[Batch | None]:
         for batch in self._connector.batches(start):

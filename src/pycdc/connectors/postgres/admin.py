@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotDone
 from contextlib import contextmanager
@@ -21,9 +21,9 @@ from psycopg import sql
 
 from pycdc.connectors.postgres import walsender
 from pycdc.connectors.postgres.facts import PublicationFacts, TableRef
-from pycdc.connectors.postgres.identifiers import quoted
+from pycdc.connectors.postgres.identifiers import OPERATIONS, published, quoted
 from pycdc.connectors.postgres.session import Connection, connect, translate
-from pycdc.errors import ConnectionLost, EnvironmentNotReady
+from pycdc.errors import ConnectionLost, EnvironmentNotReady, SlotActive
 from pycdc.model import Lsn
 from pycdc.observability.logger import get_logger
 
@@ -113,7 +113,13 @@ class ExportedSnapshot:
 # -- the statements, for us to run or an owner to copy
 
 
-def create_publication_sql(name: str, tables: Sequence[TableRef], *, via_partition_root: bool = False) -> str:
+def create_publication_sql(
+    name: str,
+    tables: Sequence[TableRef],
+    *,
+    via_partition_root: bool = False,
+    operations: Set[str] = OPERATIONS.keys(),
+) -> str:
     """CREATE PUBLICATION for exactly these tables: ONLY keeps the children of an inheritance parent out.
 
     A partition is not listed where its root is, which publishes it and those to come.
@@ -121,8 +127,10 @@ def create_publication_sql(name: str, tables: Sequence[TableRef], *, via_partiti
     parts = [f"CREATE PUBLICATION {quoted(name)}"]
     if listed := _topmost(tables):
         parts.append(f"FOR TABLE {_listed(listed)}")
-    if via_partition_root:
-        parts.append("WITH (publish_via_partition_root = true)")
+    options = [f"publish = '{published(operations)}'"] if operations < OPERATIONS.keys() else []
+    options += ["publish_via_partition_root = true"] if via_partition_root else []
+    if options:
+        parts.append(f"WITH ({', '.join(options)})")
     return " ".join(parts)
 
 
@@ -160,8 +168,15 @@ class Admin:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
 
-    def create_publication(self, name: str, tables: Sequence[TableRef], *, via_partition_root: bool = False) -> None:
-        self._run(create_publication_sql(name, tables, via_partition_root=via_partition_root))
+    def create_publication(
+        self,
+        name: str,
+        tables: Sequence[TableRef],
+        *,
+        via_partition_root: bool = False,
+        operations: Set[str] = OPERATIONS.keys(),
+    ) -> None:
+        self._run(create_publication_sql(name, tables, via_partition_root=via_partition_root, operations=operations))
 
     def add_tables(self, name: str, tables: Sequence[TableRef]) -> None:
         if tables:
@@ -174,13 +189,14 @@ class Admin:
         present: PublicationFacts | None,
         *,
         via_partition_root: bool = False,
+        operations: Set[str] = OPERATIONS.keys(),
     ) -> list[TableRef]:
         """Create the publication, or add the tables that `present` lacks. Returns what was added.
 
         Tables are never taken out: the rows written in between would be lost without a trace.
         """
         if present is None:
-            self.create_publication(name, tables, via_partition_root=via_partition_root)
+            self.create_publication(name, tables, via_partition_root=via_partition_root, operations=operations)
             return list(tables)
         missing = missing_tables(tables, present)
         self.add_tables(name, missing)
@@ -282,9 +298,9 @@ class Admin:
             except NotDone:
                 now = time.monotonic()
             except psycopg.errors.DuplicateObject:
-                raise EnvironmentNotReady(
-                    f"slot {wish.name} exists already",
-                    hint=f"choose another name, or drop it: {drop_slot_sql(wish.name)}",
+                raise SlotActive(
+                    f"another session made slot {wish.name} just now",
+                    hint=f"run one instance of a pipeline; to begin anew: {drop_slot_sql(wish.name)}",
                 ) from None
             if now >= min(look, deadline):
                 blockers, look = self._blockers(connection.info.backend_pid), now + _PATIENCE

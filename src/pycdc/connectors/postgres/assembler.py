@@ -13,8 +13,7 @@ first change. A marked transaction that is wanted all the same keeps the way tha
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from struct import Struct
 from struct import error as StructError
 from typing import Final, NamedTuple
@@ -23,6 +22,7 @@ from pycdc.connectors.postgres import pgoutput
 from pycdc.connectors.postgres.pgoutput import POSTGRES_EPOCH
 from pycdc.connectors.postgres.signals import PREFIX as SIGNALS
 from pycdc.connectors.postgres.signing import Moment
+from pycdc.connectors.postgres.visibility import Unseen
 from pycdc.errors import ProtocolError
 from pycdc.model import Batch, LogicalMessage, Lsn, Op, Position, Run, Table, Transaction
 from pycdc.origins import MESSAGE_PREFIX, Mark, Passage, pipeline_of_origin, read_mark
@@ -33,7 +33,6 @@ _HEAD: Final = slice(HEADER, HEADER + 5)
 _ROW_OPS: Final = {pgoutput.INSERT: Op.CREATE, pgoutput.UPDATE: Op.UPDATE, pgoutput.DELETE: Op.DELETE}
 _NO_RUN: Final = None
 """Not bytes: an empty message has an empty head."""
-_RECENT: Final = 4096
 _begin = Struct(f">{HEADER + 1}xQqI").unpack
 _commit = Struct(f">{HEADER + 1}xBQQq").unpack
 """As `pgoutput.decode` reads them, of frames of the right length only."""
@@ -56,8 +55,9 @@ class Assembler:
     `relation` turns a Relation message into a table version, None for a table whose rows are not delivered.
     `foreign` says of a pipeline's name whether its writes are dropped; `by_table`: only those to the tables that its
     mark names. `messages`: deliver logical messages. `signals` is schema and name of the signal table. `notes` collects
-    what is meant for the connector, whose business it is to take them out; `recent` has the ids of the last
-    transactions that were read; `strange_marks` counts messages that look like a pipeline's mark and are none.
+    what is meant for the connector, whose business it is to take them out; so is it to settle `unseen`, which gets the
+    ids of the transactions that were read. `strange_marks` counts messages that look like a pipeline's mark and are
+    none.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Assembler:
         foreign: Callable[[str], bool] = lambda pipeline: False,
         by_table: bool = False,
         signals: tuple[str, str] | None = None,
+        unseen: Unseen | None = None,
     ) -> None:
         self._relation = relation
         self._tables: dict[bytes, Table | None] = {}
@@ -96,7 +97,7 @@ class Assembler:
         self._signalling = False
         self.strange_marks = 0
         self.notes: list[Note] = []
-        self.recent: deque[int] = deque(maxlen=_RECENT)
+        self.unseen = unseen or Unseen()
 
     @property
     def idle(self) -> bool:
@@ -210,6 +211,12 @@ class Assembler:
         if (message.namespace, message.name) == self._signals:
             self._signal_oids.add(oid)
 
+    def dismiss(self, oids: Iterable[int]) -> None:
+        """Deliver no more rows of these."""
+        for oid in oids:
+            self._tables[oid.to_bytes(4, "big")] = None
+        self._kinds.clear()
+
     def _begin(self, final_lsn: int, commit_time: int, xid: int) -> None:
         if self._transaction is not None:
             raise ProtocolError("begin within a transaction")
@@ -243,7 +250,7 @@ class Assembler:
             raise ProtocolError("commit of another transaction than the one begun")
         transaction.end_lsn = end_lsn
         if transaction.xid is not None:
-            self.recent.append(transaction.xid)
+            self.unseen.delivered.append(transaction.xid)
         if not self._delivered:
             if transaction.changes:
                 self._last_commit = end_lsn

@@ -180,10 +180,7 @@ class Backfill:
         if visibility is None:
             return False
         # A transaction that waits for a standby was delivered, but no snapshot sees it yet.
-        unseen = [xid for xid in assembler.recent if not visibility.sees(xid)]
-        assembler.recent.clear()
-        assembler.recent.extend(unseen)
-        if unseen:
+        if not assembler.unseen.settle(visibility):
             self._reader.end()
             return False
         if reading.delivered is not None and not self._reader.still_there(ref, reading.delivered):

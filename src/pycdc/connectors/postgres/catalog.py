@@ -28,6 +28,7 @@ from pycdc.connectors.postgres.keyset import keyset
 from pycdc.connectors.postgres.session import Connection, connect, translate
 from pycdc.connectors.postgres.table_catalog import facts_of
 from pycdc.connectors.postgres.type_catalog import TypeCatalog, with_typmod
+from pycdc.connectors.postgres.visibility import Visibility
 from pycdc.model import Lsn, PgType
 from pycdc.patterns import qualified, spares_own
 
@@ -57,39 +58,50 @@ SELECT current_setting('server_version_num')::int AS version,
   FROM pg_database d WHERE d.datname = current_database()
 """
 
-_TABLES: Final = """
+CHAIN: Final = """
+       -- The table and those that it is a partition of, the topmost first: it is meant by the name of each.
+       LATERAL (SELECT coalesce(array_agg(k.oid ORDER BY a.place DESC), ARRAY[c.oid]) AS oids,
+                       coalesce(array_agg(s.nspname || '.' || k.relname ORDER BY a.place DESC),
+                                ARRAY[n.nspname || '.' || c.relname]) AS names
+                  FROM pg_partition_ancestors(CASE WHEN c.relispartition THEN c.oid END)
+                           WITH ORDINALITY AS a (relid, place)
+                       JOIN pg_class k ON k.oid = a.relid JOIN pg_namespace s ON s.oid = k.relnamespace) AS chain,
+       -- The topmost that is named, and under whose name the others may come.
+       LATERAL (SELECT u.oid FROM unnest(chain.oids, chain.names) WITH ORDINALITY AS u (oid, name, place)
+                 WHERE u.name LIKE ANY (%(patterns)s) ORDER BY u.place LIMIT 1) AS named"""
+"""For queries of tables `c` in namespaces `n`, with the parameters `patterns` and `exclude`."""
+
+CHOSEN: Final = """
+       n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+   AND NOT EXISTS (SELECT FROM unnest(chain.names) name WHERE name LIKE ANY (%(exclude)s))"""
+
+_TABLES: Final = f"""
 SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
        CASE WHEN c.reltuples >= 0 THEN c.reltuples::int8 END AS rows_estimate,
-       CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::oid::int8 END AS root
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-       LEFT JOIN pg_class root ON c.relispartition AND root.oid = pg_partition_root(c.oid)
-       LEFT JOIN pg_namespace above ON above.oid = root.relnamespace,
-       -- A partition is meant by its own name or by its root's.
-       LATERAL (VALUES (ARRAY[n.nspname || '.' || c.relname, above.nspname || '.' || root.relname])) AS v (names)
- WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
-   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-   AND EXISTS (SELECT FROM unnest(v.names) name WHERE name LIKE ANY (%(patterns)s))
-   AND NOT EXISTS (SELECT FROM unnest(v.names) name WHERE name LIKE ANY (%(exclude)s))
+       NULLIF(named.oid, c.oid)::int8 AS root
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,{CHAIN}
+ WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND {CHOSEN}
  ORDER BY 2, 3
+"""  # noqa: S608 - the pieces are the constants above
+
+_ANCESTORS: Final = """
+SELECT n.nspname AS schema, k.relname AS name
+  FROM (SELECT %(oid)s::int8::oid AS oid
+        UNION SELECT p.relid::oid FROM pg_class c, pg_partition_ancestors(c.oid) p
+               WHERE c.oid = %(oid)s::int8::oid) a
+       JOIN pg_class k ON k.oid = a.oid JOIN pg_namespace n ON n.oid = k.relnamespace
 """
 
-_ROOT: Final = """
-SELECT n.nspname AS schema, root.relname AS name
-  FROM pg_class c JOIN pg_class root ON root.oid = pg_partition_root(c.oid)
-       JOIN pg_namespace n ON n.oid = root.relnamespace
- WHERE c.oid = %(oid)s::int8::oid AND c.relispartition
+_STRAYS: Final = """
+SELECT DISTINCT n.nspname || '.' || c.relname AS name
+  FROM unnest(%(oids)s::int8[]::oid[]) root, pg_partition_tree(root) t
+       JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p') AND c.oid <> ALL (%(oids)s::int8[]::oid[])
+ ORDER BY 1
 """
 
-_COVERED: Final = """
-WITH listed AS (
-    SELECT r.prrelid AS oid FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
-     WHERE p.pubname = %(name)s
-     UNION
-    SELECT c.oid FROM pg_publication_tables t
-      JOIN pg_namespace n ON n.nspname = t.schemaname
-      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
-     WHERE t.pubname = %(name)s)
-SELECT oid::int8 AS oid FROM listed UNION SELECT t.relid::oid::int8 FROM listed, pg_partition_tree(listed.oid) t
+_WAL_END: Final = """
+SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END::text AS lsn
 """
 
 _FILTERS_SINCE: Final = 150_000
@@ -208,6 +220,14 @@ class Catalog:
         lsns = {key: _lsn(row[key]) for key in ("current", "confirmed", "restart", "sent", "flushed")}
         return ReplicationLag(**{**row, **lsns})
 
+    def wal_end(self) -> Lsn:
+        """How far the WAL is, or in recovery what was replayed of it."""
+        return Lsn.parse(self._rows(_WAL_END)[0]["lsn"])
+
+    def visibility(self) -> Visibility:
+        """What a snapshot sees that is taken now."""
+        return Visibility.parse(self._rows("SELECT pg_current_snapshot()::text AS snapshot")[0]["snapshot"])
+
     # -- tables
 
     def tables(self, patterns: Sequence[str], exclude: Sequence[str] = ()) -> list[TableRef]:
@@ -220,10 +240,13 @@ class Catalog:
         """The table of this OID, if its name of now matches."""
         return next((ref for ref in self.tables(patterns, exclude) if ref.oid == oid), None)
 
-    def partition_root(self, oid: int) -> tuple[str, str] | None:
-        """Schema and name of the topmost table that this one is a partition of."""
-        row = self._row(_ROOT, oid=oid)
-        return None if row is None else (row["schema"], row["name"])
+    def chain(self, oid: int) -> list[tuple[str, str]]:
+        """Schema and name of a table and of all those that it is a partition of; none where it is gone."""
+        return [(row["schema"], row["name"]) for row in self._rows(_ANCESTORS, oid=oid)]
+
+    def strays(self, oids: Iterable[int]) -> list[str]:
+        """Partitions of these tables that are not among them."""
+        return [row["name"] for row in self._rows(_STRAYS, oids=list(oids))]
 
     def table_facts(self, oid: int) -> TableFacts | None:
         return self.facts_of([oid]).get(oid)
@@ -261,7 +284,7 @@ class Catalog:
         if row is None:
             return None
         operations = frozenset(word for word in ("insert", "update", "delete", "truncate") if row.pop(word))
-        covered = frozenset(found["oid"] for found in self._rows(_COVERED, name=name))
+        covered = frozenset(found["oid"] for found in self._rows(_covered_query(self.version), name=name))
         return PublicationFacts(**row, operations=operations, tables=self.publication_tables(name), covered=covered)
 
     def publication_tables(self, name: str) -> tuple[PublishedTable, ...]:
@@ -329,6 +352,27 @@ SELECT p.pubname::text AS name, p.puballtables AS all_tables, p.pubviaroot AS vi
        {generated} AS generated_columns, r.rolname::text AS owner,
        pg_has_role(p.pubowner, 'USAGE') AS owned
   FROM pg_publication p JOIN pg_roles r ON r.oid = p.pubowner WHERE p.pubname = %(name)s
+"""  # noqa: S608
+
+
+def _covered_query(version: int) -> str:
+    # The view lists no partitioned table whose partitions come under their own names.
+    schemas = (
+        "OR EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace)"
+    )
+    return f"""
+WITH listed AS (
+    SELECT r.prrelid AS oid FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+     WHERE p.pubname = %(name)s
+     UNION
+    SELECT c.oid FROM pg_publication_tables t
+      JOIN pg_namespace n ON n.nspname = t.schemaname
+      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+     WHERE t.pubname = %(name)s
+     UNION
+    SELECT c.oid FROM pg_publication p, pg_class c
+     WHERE p.pubname = %(name)s AND c.relkind = 'p' AND (p.puballtables {schemas * (version >= 150_000)}))
+SELECT oid::int8 AS oid FROM listed UNION SELECT t.relid::oid::int8 FROM listed, pg_partition_tree(listed.oid) t
 """  # noqa: S608
 
 

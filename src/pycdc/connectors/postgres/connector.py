@@ -1,6 +1,8 @@
 """Capture from Postgres: a snapshot where one is due, then the stream, for as long as somebody iterates.
 
-Start: the stored checkpoint, the slot and the server are compared (`identity`); continuing with a gap is refused.
+Start: the slot is acquired first, by starting to stream from it, and held until the end, through a snapshot too. Only
+then are the stored checkpoint, the slot and the server read and compared (`identity`): until the slot is ours, another
+reader may move each of them. Continuing with a gap is refused.
 Hand-over: the slot is made with an exported snapshot, every reader is pinned to it, and the stream starts at the slot's
 consistent point, so that a row is either in the snapshot or in the stream, never in both and never in neither.
 
@@ -24,8 +26,10 @@ from pycdc.connectors.postgres.admin import Admin, Blocker
 from pycdc.connectors.postgres.assembler import Assembler
 from pycdc.connectors.postgres.backfill import Backfill
 from pycdc.connectors.postgres.backlog import RESYNC, Backlog, Reading
+from pycdc.connectors.postgres.belonging import Belonging
 from pycdc.connectors.postgres.catalog import Catalog
-from pycdc.connectors.postgres.facts import TableRef
+from pycdc.connectors.postgres.facts import TableRef, arriving
+from pycdc.connectors.postgres.held_slot import FAR, WAIT, HeldSlot
 from pycdc.connectors.postgres.identity import Decision, Start, check_start, source_identity
 from pycdc.connectors.postgres.pinned import PinnedSnapshot
 from pycdc.connectors.postgres.relations import Relations
@@ -33,13 +37,14 @@ from pycdc.connectors.postgres.replication import ReplicationStream
 from pycdc.connectors.postgres.signals import Signal
 from pycdc.connectors.postgres.signing import SigningKey
 from pycdc.connectors.postgres.table_watch import TableWatch
+from pycdc.connectors.postgres.visibility import Unseen
 from pycdc.connectors.postgres.workers import Workers
-from pycdc.errors import EnvironmentNotReady, OtherSource, PositionGap
+from pycdc.errors import EnvironmentNotReady, OtherSource, PositionGap, SlotActive
 from pycdc.interfaces import Checkpoint
 from pycdc.model import NOWHERE, Batch, Lsn, Position
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
-from pycdc.patterns import matches_any, names_any, spares_own
+from pycdc.patterns import matches_any, names_any
 
 log = get_logger()
 
@@ -47,6 +52,8 @@ T = TypeVar("T")
 
 _POLL = 0.1
 """Seconds without data after which the pipeline gets its turn."""
+_SETTLE = 1.0
+"""Seconds between looks at which delivered transactions snapshots see by now."""
 _FEW = 256
 """Messages: so many at once show that more are waiting."""
 
@@ -62,27 +69,41 @@ class PostgresConnector:
         self._progress = progress or Progress()
         self._catalog = Catalog(self._dsn)
         self._admin = Admin(self._dsn)
-        self._relations = Relations(
+        self._belonging = Belonging(
             self._catalog,
-            partial(wanted, self._source.tables, self._source.exclude_tables),
-            self._progress.unknown_type,
-            config.compatibility,
+            self._source.tables,
+            self._source.exclude_tables,
+            self._progress.unclaimed_table,
+            config.signals.schema_and_table,
         )
-        self._raw_text = config.values.encoding_errors == "replace"
+        self._relations = Relations(
+            self._catalog, self._belonging.wants, self._progress.unknown_type, config.compatibility
+        )
         self._identity: dict[str, Any] = {}
         self.signing_key = SigningKey(config)
-        self._stream: ReplicationStream | None = None
+        self._held = HeldSlot(config, self._catalog)
         self._backlog = Backlog()
         self._backfill: Backfill | None = None
         self._pinned: PinnedSnapshot | None = None
-        self._watch = TableWatch(config, self._catalog, self._admin)
+        self._watch = TableWatch(config, self._catalog, self._admin, self._progress)
         self._recorded: dict[str, Any] = {}
 
+    def acquire(self, seconds: float) -> bool:
+        """See `Exclusive`."""
+        return self._held.acquire(seconds)
+
     def batches(self, start: Checkpoint | None) -> Iterator[Batch | None]:
-        """See `Connector.batches`. A transaction that was half yielded when the connection broke is yielded again."""
+        """See `Connector.batches`. A transaction that was half yielded when the connection broke is yielded again.
+
+        `start` is to be loaded after `acquire` said yes; without that the slot is acquired here.
+        """
+        while not self.acquire(WAIT):
+            yield None
         tables = self._tables()
         decision = self._decide(start)
         joined = yield from self._take_in(start, decision)
+        self._belonging.know(self._watch.members)
+        self._belonging.partitioned = self._watch.partitions_only
         begin, last_commit = decision.lsn, NOWHERE if start is None else start.last_commit
         self._backlog = self._left_to_read(start, decision, tables)
         self._backlog.expect(joined, anew=(RESYNC,))
@@ -92,23 +113,31 @@ class PostgresConnector:
         if decision.start is not Start.RESUME:
             begin = yield from self._begin(tables, decision)
         if self._source.snapshot != "only" or len(self._backlog):
-            yield from self._stream_from(begin, last_commit)
+            resumes = start is not None and decision.start is Start.RESUME
+            yield from self._stream_from(begin, last_commit, Unseen(start.unseen if start and resumes else ()))
 
     def checkpoint(self, batch: Batch) -> Checkpoint:
         assert batch.position is not None
+        if self._held.stream is not None:
+            # Whoever took the slot over stores positions of his own.
+            self._held.stream.require_open()
         self._recorded = batch.membership or self._recorded
         return Checkpoint(
-            batch.position, batch.last_commit, self._identity, batch.snapshot_done, batch.snapshot, self._recorded
+            batch.position,
+            batch.last_commit,
+            self._identity,
+            batch.snapshot_done,
+            batch.snapshot,
+            self._recorded,
+            batch.unseen,
         )
 
     def acknowledge(self, checkpoint: Checkpoint) -> None:
-        if self._stream is not None:
-            self._stream.confirm(checkpoint.position.lsn)
+        if self._held.stream is not None:
+            self._held.stream.confirm(checkpoint.position.lsn)
 
     def close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        self._held.release()
         if self._backfill is not None:
             self._backfill.close()
         if self._pinned is not None:
@@ -148,8 +177,11 @@ class PostgresConnector:
             if self._source.snapshot != "when_needed" or isinstance(gap, OtherSource):
                 raise
             log.warning("starting over with a snapshot", reason=gap.fact)
+            self._held.release()
             self._admin.drop_slot(slot_name)
             return Decision(Start.CREATE, NOWHERE, gap.fact)
+        if decision.start is not Start.CREATE and self._held.stream is None:
+            raise SlotActive(f"slot {slot_name} was made by another session just now", hint="run one instance")
         log.info("comparing position, slot and server", decision=decision.start.value, reason=decision.reason)
         return decision
 
@@ -163,13 +195,22 @@ class PostgresConnector:
             begin = decision.lsn
         elif self._source.snapshot == "never" or self._source.snapshot_method == "chunks":
             begin = (yield from self._made(self._admin.create_slot)).consistent_point
+            self._held.take_new(begin, begin)
         else:
             with (yield from self._made(self._admin.create_slot_with_snapshot)) as snapshot:
                 begin = snapshot.slot.consistent_point
+                # Nothing is sent from there on: a walsender that cannot send cannot be ended either, and whoever wants
+                # the slot invalidated, a checkpoint of the server's, would wait for this snapshot.
+                stream = self._held.take_new(begin, FAR)
                 pinned = self._pinned = PinnedSnapshot(
                     self._config, self._catalog, self._relations, self._progress, snapshot, self._workers
                 )
-                yield from pinned.batches(self._read_once(tables))
+                for batch in pinned.batches(self._read_once(tables)):
+                    # Whoever took the slot over delivers later changes: no row from before may follow them.
+                    stream.require_open()
+                    yield batch
+                self._held.release()
+                self._held.take_new(begin, begin)
                 self._backlog.add(pinned.unseen)
         state, members = self._backlog.state, self._watch.state
         yield Batch(position=Position(begin), urgent=True, snapshot=state, membership=members)
@@ -201,12 +242,10 @@ class PostgresConnector:
         return Backlog(Reading(ref.schema, ref.name, oid=ref.oid) for ref in self._read_once(tables))
 
     def _read_once(self, tables: list[TableRef]) -> list[TableRef]:
-        """Partitions under the names that the stream will use for them."""
+        """Partitions under the names that the stream will use for them; as Debezium does, whatever is named itself."""
         if self._config.compatibility.partitioned_snapshot == "twice":
-            return tables
-        if self._source.via_partition_root:
-            return [ref for ref in tables if not ref.is_partition]
-        return [ref for ref in tables if ref.kind != "p"]
+            return [ref for ref in tables if matches_any(self._source.tables, ref.schema, ref.name)]
+        return arriving(tables, via_root=self._source.via_partition_root)
 
     def _chosen(self, signal: Signal) -> list[Reading]:
         """The captured tables that a signal names. A partitioned table is meant by its name and by its partitions'."""
@@ -217,16 +256,9 @@ class PostgresConnector:
 
     # Stream.
 
-    def _stream_from(self, begin: Lsn, last_commit: Lsn) -> Iterator[Batch | None]:
-        source = self._source
-        stream = self._stream = ReplicationStream(
-            self._dsn,
-            slot=self._config.slot,
-            publications=[self._config.publication],
-            options=source,
-            raw_text=self._raw_text,
-        )
-        stream.open(begin)
+    def _stream_from(self, begin: Lsn, last_commit: Lsn, unseen: Unseen) -> Iterator[Batch | None]:
+        source, stream = self._source, self._held.stream
+        assert stream is not None
         assembler = Assembler(
             self._relations.from_message,
             begin,
@@ -236,10 +268,12 @@ class PostgresConnector:
             foreign=partial(names_any, source.skip_origins),
             by_table=source.skip_scope == "tables",
             signals=self._config.signals.schema_and_table,
+            unseen=unseen,
         )
         log.info("streaming", slot=self._config.slot, start=str(begin))
         position = begin
         heartbeat, watch = _Timer(self._config.envelope.heartbeat_interval / 4), _Timer(source.publication_check)
+        settle = _Timer(_SETTLE)
         backfill = self._backfill = Backfill(
             self._config,
             self._catalog,
@@ -248,7 +282,7 @@ class PostgresConnector:
             self._progress,
             self.signing_key,
             self._chosen,
-            partial(self._watch.look, follow=True),
+            partial(self._look, assembler, Lsn(0), follow=True),
         )
         self._progress.state = "streaming"
         while True:
@@ -259,8 +293,10 @@ class PostgresConnector:
             elif assembler.idle and heartbeat.due():
                 batch.position = Position(position)
             if watch.due():
-                backfill.take(self._watch.look())
-            batch.snapshot, batch.membership = self._backlog.state, self._watch.state
+                backfill.take(self._look(assembler, position))
+            if settle.due() and unseen.delivered:
+                unseen.settle(self._catalog.visibility())
+            batch.snapshot, batch.membership, batch.unseen = self._backlog.state, self._watch.state, unseen.state
             if backfill.waiting or assembler.notes:
                 notes, assembler.notes = assembler.notes, []
                 yield from backfill.place(batch, notes)
@@ -268,6 +304,16 @@ class PostgresConnector:
                 yield batch if batch.runs or batch.position is not None else None
             if self._source.snapshot == "only" and not len(self._backlog) and batch.position is not None:
                 return
+
+    def _look(self, assembler: Assembler, position: Lsn, *, follow: bool = False) -> list[Reading]:
+        """Compare tables, publication and configuration; the readings of what joins. The stream is at `position`."""
+        readings = self._watch.look(follow=follow)
+        self._belonging.partitioned = self._watch.partitions_only
+        self._belonging.know(self._watch.members)
+        if assembler.idle and (gone := self._watch.passed(position)):
+            self._belonging.dismiss(gone)
+            assembler.dismiss(gone)
+        return readings
 
     def _read(self, stream: ReplicationStream, assembler: Assembler, position: Lsn) -> Batch:
         """What came within the poll time. Where nothing is in flight, a keepalive moves the position."""
@@ -307,9 +353,3 @@ class _Timer:
             return False
         self._next = time.monotonic() + self._interval
         return True
-
-
-def wanted(tables: list[str], exclude: list[str], schema: str, name: str) -> bool:
-    """Whether a table is captured: some pattern of `tables` names it and none of `exclude` does."""
-    chosen = matches_any(tables, schema, name) and not matches_any(exclude, schema, name)
-    return chosen and spares_own(tables, schema, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -77,8 +77,8 @@ class ReplicationLag:
 
 @dataclass(frozen=True, slots=True)
 class TableRef:
-    """A table that matched a pattern. `kind` is r or p(artitioned). `root` is the topmost table of a partition.
-    `rows_estimate` is None where the table was never analysed."""
+    """A table that matched a pattern. `kind` is r or p(artitioned). `root` is the topmost table that it is a
+    partition of and that the patterns name too. `rows_estimate` is None where the table was never analysed."""
 
     oid: int
     schema: str
@@ -93,6 +93,14 @@ class TableRef:
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
+
+
+def arriving(tables: Sequence[TableRef], *, via_root: bool) -> list[TableRef]:
+    """The tables under whose names rows arrive: roots in place of their partitions, or partitions in place of roots."""
+    if via_root:
+        oids = {ref.oid for ref in tables}
+        return [ref for ref in tables if ref.root not in oids]
+    return [ref for ref in tables if ref.kind != "p"]
 
 
 @dataclass(frozen=True, slots=True)

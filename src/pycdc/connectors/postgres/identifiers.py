@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+from typing import Final
+
 from psycopg import sql
 
 from pycdc.printable import sql_printable
+
+OPERATIONS: Final = {"i": "insert", "u": "update", "d": "delete", "t": "truncate"}
 
 
 def quoted(*parts: str) -> str:
     """``"public"."orders"``, in one line and printable whatever the names are."""
     return sql_printable(sql.Identifier(*parts).as_string(None))
+
+
+def published(operations: Set[str]) -> str:
+    """What a publication's option `publish` says, of operations by their first letters."""
+    return ", ".join(word for letter, word in OPERATIONS.items() if letter in operations)

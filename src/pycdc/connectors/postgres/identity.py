@@ -5,6 +5,8 @@ believed, and a slot made anew looks like the old one. Each mismatch is a Positi
 
 Facts used: a position is acknowledged only after it was stored, so the slot is never ahead of the checkpoint unless
 somebody else moved or recreated it. A recreated slot starts at its own consistent point, and is caught the same way.
+That holds only of a checkpoint and a slot that were looked at after the slot was acquired: until then another reader
+moves both.
 """
 
 from __future__ import annotations
@@ -77,6 +79,16 @@ def check_start(
     _check_usable(slot, server, position)
     _check_reachable(position, slot, server)
     return Decision(Start.RESUME, position, "checkpoint and slot agree")
+
+
+def can_be_read(slot: SlotFacts, server: ServerFacts) -> bool:
+    """Whether START_REPLICATION is worth a try; why not is for `check_start` to say."""
+    try:
+        check_server(server)
+        _check_usable(slot, server, None)
+    except EnvironmentNotReady:
+        return False
+    return True
 
 
 def check_server(server: ServerFacts) -> None:

@@ -7,25 +7,27 @@ was stopped sees both when it starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from pycdc.config import PostgresSource
+from pycdc.config import Config, PostgresSource
 from pycdc.connectors.postgres.facts import TableRef
-from pycdc.connectors.postgres.identifiers import quoted
+from pycdc.connectors.postgres.identifiers import OPERATIONS, quoted
 from pycdc.connectors.postgres.observation import Candidate, Observation, Published
+from pycdc.connectors.postgres.publication_change import publish_sql
 from pycdc.patterns import qualified
 
 START_OVER: Final = "what was written meanwhile is lost to the slot: start over with `pycdc teardown`, then `pycdc run`"
-_NO_IDENTITY: Final = "has no replica identity: once it is published, UPDATE and DELETE on it fail"
-_WORDS: Final = {"i": "insert", "u": "update", "d": "delete", "t": "truncate"}
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
     """How tables were published. `grants` by the OIDs of tables; `parts` of those that are published in part;
-    `patterns` are tables and exclude_tables of the configuration."""
+    `patterns` are tables and exclude_tables of the configuration. `burdened` are those that are published although
+    the application cannot update them. `partitions` are captured for the sake of a table that they are partitions of;
+    `former` were, until they were dropped or detached, and the WAL was that far when it was noticed: until there, rows
+    of theirs may still come."""
 
     publication: int
     operations: frozenset[str]
@@ -33,6 +35,9 @@ class Membership:
     grants: Mapping[int, frozenset[int]]
     parts: Mapping[int, str] = field(default_factory=dict)
     patterns: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    burdened: frozenset[int] = frozenset()
+    partitions: frozenset[int] = frozenset()
+    former: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> Membership | None:
@@ -47,11 +52,20 @@ class Membership:
             {int(oid): frozenset(grants) for oid, grants in state["tables"].items()},
             {int(oid): part for oid, part in state.get("parts", {}).items()},
             (tuple(tables), tuple(exclude)),
+            frozenset(state["burdened"]) if "burdened" in state else frozenset(map(int, state["tables"])),
+            frozenset(state.get("partitions", ())),
+            {int(oid): lsn for oid, lsn in state.get("former", {}).items()},
         )
 
     def with_those_of(self, other: Membership) -> Membership:
         """The tables of both."""
-        return replace(self, grants={**self.grants, **other.grants}, parts={**self.parts, **other.parts})
+        return replace(
+            self,
+            grants={**self.grants, **other.grants},
+            parts={**self.parts, **other.parts},
+            burdened=self.burdened | other.burdened,
+            partitions=self.partitions | other.partitions,
+        )
 
     @property
     def state(self) -> dict[str, Any]:
@@ -63,6 +77,9 @@ class Membership:
             "tables": {str(oid): sorted(grants) for oid, grants in sorted(self.grants.items())},
             "parts": {str(oid): part for oid, part in sorted(self.parts.items())},
             "patterns": [list(patterns) for patterns in self.patterns],
+            "burdened": sorted(self.burdened),
+            "partitions": sorted(self.partitions),
+            "former": {str(oid): lsn for oid, lsn in sorted(self.former.items())},
         }
 
 
@@ -79,11 +96,20 @@ def record(observation: Observation, oids: Iterable[int], source: PostgresSource
         {member.ref.oid: member.grants for member in members},
         {member.ref.oid: member.part for member in members if member.part},
         patterns(source),
+        frozenset(member.ref.oid for member in members if member.writes.lacks),
+        frozenset(member.ref.oid for member in members if member.ref.root is not None),
     )
 
 
 def patterns(source: PostgresSource) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(source.tables), tuple(source.exclude_tables)
+
+
+def wanted_operations(config: Config) -> frozenset[str]:
+    """First letters of the operations to publish. TRUNCATE always: it keeps nobody from writing."""
+    skipped = {"c": "i"}
+    wanted = frozenset("iud") - {skipped.get(letter, letter) for letter in config.envelope.skip}
+    return wanted | {"t"} | ({"i"} if config.signals.table else set())
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +142,7 @@ class Plan:
 
     `publish` are to be added to the publication; `joining` are new to the pipeline: those and what was published by
     others. `withdraw` stand in the publication and are not captured. `narrowed` is a fact about the publication as a
-    whole that only its owner can undo.
+    whole that only its owner can undo. `failing` are captured, and the application cannot update them.
     """
 
     publish: tuple[Candidate, ...] = ()
@@ -125,6 +151,7 @@ class Plan:
     withdraw: tuple[TableRef, ...] = ()
     drift: tuple[Drift, ...] = ()
     narrowed: tuple[Narrowed, ...] = ()
+    failing: tuple[LeftOut, ...] = ()
 
     @property
     def drifted(self) -> tuple[Candidate, ...]:
@@ -142,23 +169,36 @@ class Narrowed:
     remedy: str
 
 
-def plan(observation: Observation, known: Membership | None, source: PostgresSource, name: str) -> Plan:
-    """Compare. Without a record (`known`) what is published counts as captured: nothing tells otherwise."""
+def plan(
+    observation: Observation,
+    known: Membership | None,
+    source: PostgresSource,
+    name: str,
+    wanted: Set[str] = frozenset("iudt"),
+) -> Plan:
+    """Compare. Without a record (`known`) what is published counts as captured: nothing tells otherwise. `wanted` are
+    the first letters of the operations that are delivered."""
     captured, published = observation.captured, observation.publication
-    drift = _drift(observation, known, name)
+    failing = _failing(observation, wanted)
+    # Somebody who writes a table's whole name means that table.
+    fails = {oid: why for oid, why in failing.items() if not named_in_full(captured[oid].ref, source)}
+    drift = _drift(observation, known, name, fails.keys())
     drifted = {table.ref.oid for found in drift for table in found.tables}
     members = _members(captured, known, published) - drifted
+    burden = members & _removable(observation, known, source) & fails.keys()
+    members -= burden | {oid for oid in members if captured[oid].ref.root in burden}
     strangers = [found for oid, found in captured.items() if oid not in members]
-    left_out = [*_unlogged(observation), *_hindered(strangers, captured, published, source, name)]
+    left_out = [*_unlogged(observation), *_hindered(strangers, captured, published, source, name, fails, burden)]
     out = {found.table.ref.oid for found in left_out}
     joining = [found for found in strangers if found.ref.oid not in out and _root_comes(found, captured, out)]
     return Plan(
         tuple(found for found in joining if not found.grants and found.ref.root not in captured),
         tuple(joining),
         tuple(left_out),
-        _surplus(observation) if source.manage_publication else (),
+        (*_surplus(observation), *(captured[oid].ref for oid in sorted(burden))) if source.manage_publication else (),
         tuple(drift),
-        _narrowed(published, known, name),
+        _narrowed(published, known, wanted, name),
+        tuple(LeftOut(captured[oid], *failing[oid]) for oid in sorted(members & failing.keys())),
     )
 
 
@@ -178,7 +218,7 @@ def _starts_anew(found: Candidate, known: Membership, captured: Mapping[int, Can
     return known.via_root and root is not None and not before & root.grants
 
 
-def _drift(observation: Observation, known: Membership | None, name: str) -> list[Drift]:
+def _drift(observation: Observation, known: Membership | None, name: str, fails: Set[int]) -> list[Drift]:
     if known is None:
         return []
     captured, published = observation.captured, observation.publication
@@ -189,6 +229,8 @@ def _drift(observation: Observation, known: Membership | None, name: str) -> lis
         return [Drift(f"publication {name} was dropped and made anew", tuple(members), repairable=False)]
     still = published.grants
     cut = [found for found in members if not known.grants[found.ref.oid] & (found.grants | still)]
+    # What fails was taken out by ourselves, just before a crash perhaps, and stays out.
+    cut = [found for found in cut if found.grants or not {found.ref.oid, found.ref.root} & fails]
     gone = [found for found in cut if not found.grants]
     back = [found for found in cut if found.grants]
     other = [
@@ -204,15 +246,16 @@ def _drift(observation: Observation, known: Membership | None, name: str) -> lis
     return [Drift(f"{fact} {_named(tables)}", tuple(tables)) for fact, tables in facts if tables]
 
 
-def _narrowed(published: Published | None, known: Membership | None, name: str) -> tuple[Narrowed, ...]:
+def _narrowed(
+    published: Published | None, known: Membership | None, wanted: Set[str], name: str
+) -> tuple[Narrowed, ...]:
     if published is None or known is None:
         return ()
     found = []
-    lost = known.operations - published.operations
+    lost = (known.operations - published.operations) & wanted
     if lost:
-        words = " and ".join(_WORDS[letter] for letter in "iudt" if letter in lost)
-        every = ", ".join(_WORDS[letter] for letter in "iudt" if letter in known.operations | published.operations)
-        remedy = f"ALTER PUBLICATION {quoted(name)} SET (publish = '{every}')"
+        words = " and ".join(OPERATIONS[letter] for letter in "iudt" if letter in lost)
+        remedy = publish_sql(name, known.operations | published.operations)
         found.append(Narrowed(f"publication {name} no longer publishes {words}", remedy))
     if published.via_root != known.via_root:
         before = str(known.via_root).lower()
@@ -235,18 +278,19 @@ def _hindered(
     published: Published | None,
     source: PostgresSource,
     name: str,
+    fails: Mapping[int, tuple[str, str]],
+    burden: Set[int],
 ) -> list[LeftOut]:
     out = []
     for found in strangers:
         below = found.ref.root in captured
-        if not below and not found.grants:
-            if reason := _belongs_to_others(found, published, source, name):
-                statement = f"ALTER PUBLICATION {quoted(name)} ADD TABLE {_only(found)}"
-                out.append(LeftOut(found, reason, statement, by_owner=True))
-                continue
-            if _would_fail(found, published, source):
-                out.append(LeftOut(found, _NO_IDENTITY, _alter(found, "REPLICA IDENTITY FULL")))
-                continue
+        if not below and not found.grants and (reason := _belongs_to_others(found, published, source, name)):
+            statement = f"ALTER PUBLICATION {quoted(name)} ADD TABLE {_only(found)}"
+            out.append(LeftOut(found, reason, statement, by_owner=True))
+            continue
+        if found.ref.oid in fails and (not found.grants or found.ref.oid in burden):
+            out.append(LeftOut(found, *fails[found.ref.oid]))
+            continue
         if source.snapshot != "never" and (hindrance := _cannot_be_read(found)) is not None:
             out.append(LeftOut(found, *hindrance))
     return out
@@ -260,10 +304,27 @@ def _belongs_to_others(found: Candidate, published: Published | None, source: Po
     return "" if found.owned else "is not published, and only its owner may do that"
 
 
-def _would_fail(found: Candidate, published: Published | None, source: PostgresSource) -> bool:
-    """Whether publishing it would make the application's UPDATE and DELETE fail, and nobody named it on purpose."""
-    writes = published is None or bool(published.operations & {"u", "d"})
-    return writes and not found.updatable and not named_in_full(found.ref, source)
+def _failing(observation: Observation, wanted: Set[str]) -> dict[int, tuple[str, str]]:
+    """The tables whose publication makes the application's UPDATE and DELETE fail; why, and what helps."""
+    published = observation.publication
+    if not (wanted if published is None else published.operations) & {"u", "d"}:
+        return {}
+    generated = published is not None and published.generated
+    out = {}
+    for oid, found in observation.captured.items():
+        why = found.writes.hindrance(_table(found), publishes_generated=generated)
+        if why is not None and found.ref.root not in observation.captured:
+            out[oid] = why
+    return out
+
+
+def _removable(observation: Observation, known: Membership | None, source: PostgresSource) -> set[int]:
+    """Captured tables that could be written to when they were published, and that are ours to take out again."""
+    published = observation.publication
+    if known is None or published is None or not (source.manage_publication and published.owned):
+        return set()
+    listed = {ref.oid for ref in published.listed.values()}
+    return (known.grants.keys() & listed) - known.burdened
 
 
 def _cannot_be_read(found: Candidate) -> tuple[str, str] | None:

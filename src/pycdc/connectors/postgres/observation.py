@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pycdc.connectors.postgres.catalog import Catalog, like
+from pycdc.connectors.postgres.catalog import CHAIN, CHOSEN, Catalog, like
 from pycdc.connectors.postgres.facts import TableRef
 from pycdc.connectors.postgres.identifiers import quoted
 from pycdc.connectors.postgres.session import TableLocked
+from pycdc.connectors.postgres.writability import GENERATED_SINCE, UNWRITABLE, WRITABLE, Writability
 from pycdc.patterns import spares_own
 
 _NAMESPACES_SINCE: Final = 150_000
@@ -26,12 +27,13 @@ class Candidate:
     """A table that the configuration's patterns name.
 
     `part` is a digest of its row filter and column list, empty where all is published. `attached`: it, or what it
-    belongs to, became a partition after it was made. `updatable`, `owned` and so on as in `TableFacts`, `TableRights`.
+    belongs to, became a partition after it was made. `top` is the topmost table that it is a partition of, named or
+    not. `owned` and so on as in `TableRights`.
     """
 
     ref: TableRef
     logged: bool = True
-    updatable: bool = True
+    writes: Writability = WRITABLE
     reachable: bool = True
     selectable: bool = True
     row_security: bool = False
@@ -39,6 +41,7 @@ class Candidate:
     grants: frozenset[int] = frozenset()
     part: str = ""
     attached: bool = False
+    top: int = 0
 
     def __str__(self) -> str:
         return str(self.ref)
@@ -47,7 +50,8 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class Published:
     """A publication. `operations` are the first letters of insert, update, delete, truncate; `grants` are all there
-    are, `listed` the tables that stand in it by name, by the OIDs of their grants."""
+    are, `listed` the tables that stand in it by name, by the OIDs of their grants. `generated`: it publishes stored
+    generated columns."""
 
     oid: int
     operations: frozenset[str]
@@ -56,6 +60,7 @@ class Published:
     owned: bool
     grants: frozenset[int]
     listed: Mapping[int, TableRef]
+    generated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +75,19 @@ class Observation:
         """What can be captured, by OID."""
         return {found.ref.oid: found for found in self.candidates if found.logged}
 
+    @property
+    def publishes_captured_only(self) -> bool:
+        """Each table stands in the publication by name, and none that is not captured."""
+        published = self.publication
+        if published is None or published.grants != published.listed.keys():
+            return False
+        return self.captured.keys() >= {ref.oid for ref in published.listed.values()}
+
 
 def observe(catalog: Catalog, publication: str, patterns: Sequence[str], exclude: Sequence[str]) -> Observation:
     """Two queries, however many tables there are. Patterns are as in the configuration."""
     schemas = catalog.version >= _NAMESPACES_SINCE
-    found = catalog.ask(_publication_query(schemas=schemas), name=publication)
+    found = catalog.ask(_publication_query(catalog.version), name=publication)
     likes = {"patterns": [*map(like, patterns)], "exclude": [*map(like, exclude)]}
     rows = catalog.ask(_candidates_query(schemas=schemas), name=publication, **likes)
     candidates = (_candidate(row) for row in rows if spares_own(patterns, row["schema"], row["name"]))
@@ -129,18 +142,21 @@ def _published(row: dict[str, Any]) -> Published:
         row["owned"],
         _oids(row["grants"]),
         listed,
+        row["generated"],
     )
 
 
 def _candidate(row: dict[str, Any]) -> Candidate:
     ref = TableRef(*(row[name] for name in ("oid", "schema", "name", "kind", "rows_estimate", "root")))
-    facts = ("logged", "updatable", "reachable", "selectable", "row_security", "owned")
+    facts = ("logged", "reachable", "selectable", "row_security", "owned")
     return Candidate(
         ref,
         **{name: row[name] for name in facts},
         grants=_oids(row["grants"]),
         part=row["part"] or "",
         attached=row["attached"],
+        top=row["top"],
+        writes=Writability(row["leaf"] or "", row["lacks"] or "", bool(row["keyed"]), row["generated"] or ""),
     )
 
 
@@ -148,12 +164,14 @@ def _oids(values: Iterable[int]) -> frozenset[int]:
     return frozenset(values)
 
 
-def _publication_query(*, schemas: bool) -> str:
+def _publication_query(version: int) -> str:
+    schemas = version >= _NAMESPACES_SINCE
+    generated = "p.pubgencols = 's'" if version >= GENERATED_SINCE else "false"
     in_schemas = " || ARRAY(SELECT s.oid::int8 FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)"
     return f"""
 SELECT p.oid::int8 AS oid, p.pubinsert AS i, p.pubupdate AS u, p.pubdelete AS d, p.pubtruncate AS t,
        p.pubviaroot AS via_root, r.rolname::text AS owner, pg_has_role(p.pubowner, 'USAGE') AS owned,
-       l.listed, l.oids, l.schemas, l.names, l.kinds,
+       {generated} AS generated, l.listed, l.oids, l.schemas, l.names, l.kinds,
        l.listed || CASE WHEN p.puballtables THEN ARRAY[p.oid::int8] ELSE '{{}}' END{in_schemas * schemas} AS grants
   FROM pg_publication p JOIN pg_roles r ON r.oid = p.pubowner,
        LATERAL (SELECT coalesce(array_agg(m.oid::int8), '{{}}') AS listed,
@@ -179,10 +197,9 @@ def _candidates_query(*, schemas: bool) -> str:
     return f"""
 WITH p AS (SELECT oid, puballtables FROM pg_publication WHERE pubname = %(name)s)
 SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
-       CASE WHEN c.reltuples >= 0 THEN c.reltuples::int8 END AS rows_estimate, root.oid::int8 AS root,
-       c.relpersistence = 'p' AS logged,
-       c.relreplident IN ('f', 'i') OR c.relreplident = 'd'
-           AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS updatable,
+       CASE WHEN c.reltuples >= 0 THEN c.reltuples::int8 END AS rows_estimate,
+       NULLIF(named.oid, c.oid)::int8 AS root, chain.oids[1]::int8 AS top,
+       c.relpersistence = 'p' AS logged, writes.leaf, writes.lacks, writes.keyed, writes.generated,
        has_schema_privilege(n.oid, 'USAGE') AS reachable, has_table_privilege(c.oid, 'SELECT') AS selectable,
        row_security_active(c.oid) AS row_security, pg_has_role(c.relowner, 'USAGE') AS owned,
        ARRAY(SELECT m.oid::int8 FROM pg_publication_rel m JOIN p ON m.prpubid = p.oid WHERE m.prrelid = ANY (up.oids)
@@ -190,14 +207,9 @@ SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name, c
        {part if schemas else "NULL"} AS part,
        EXISTS (SELECT FROM pg_inherits h JOIN pg_class k ON k.oid = h.inhrelid JOIN pg_type t ON t.oid = k.reltype
                 WHERE c.relispartition AND h.inhrelid = ANY (up.oids) AND h.xmin <> t.xmin) AS attached
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-       LEFT JOIN pg_class root ON c.relispartition AND root.oid = pg_partition_root(c.oid)
-       LEFT JOIN pg_namespace above ON above.oid = root.relnamespace,
-       LATERAL (SELECT ARRAY(SELECT a.relid::oid FROM pg_partition_ancestors(c.oid) a) || c.oid) AS up (oids),
-       LATERAL (VALUES (ARRAY[n.nspname || '.' || c.relname, above.nspname || '.' || root.relname])) AS v (names)
- WHERE c.relkind IN ('r', 'p') AND c.relpersistence IN ('p', 'u')
-   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-   AND EXISTS (SELECT FROM unnest(v.names) name WHERE name LIKE ANY (%(patterns)s))
-   AND NOT EXISTS (SELECT FROM unnest(v.names) name WHERE name LIKE ANY (%(exclude)s))
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,{CHAIN},
+       LATERAL (SELECT chain.oids) AS up (oids)
+       LEFT JOIN LATERAL ({UNWRITABLE}) AS writes ON true
+ WHERE c.relkind IN ('r', 'p') AND c.relpersistence IN ('p', 'u') AND {CHOSEN}
  ORDER BY 2, 3
 """  # noqa: S608

@@ -7,13 +7,13 @@ by chance. A table that is taken out loses nothing of what was written before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import psycopg
 
 from pycdc.connectors.postgres.admin import add_tables_sql
 from pycdc.connectors.postgres.facts import TableRef
-from pycdc.connectors.postgres.identifiers import quoted
+from pycdc.connectors.postgres.identifiers import published, quoted
 from pycdc.connectors.postgres.session import connect, translate
 from pycdc.errors import PycdcError
 from pycdc.observability.logger import get_logger
@@ -24,6 +24,11 @@ log = get_logger()
 def drop_tables_sql(name: str, tables: Sequence[TableRef]) -> str:
     listed = ", ".join(quoted(table.schema, table.name) for table in tables)
     return f"ALTER PUBLICATION {quoted(name)} DROP TABLE {listed}"
+
+
+def publish_sql(name: str, operations: Set[str]) -> str:
+    """`operations` by their first letters."""
+    return f"ALTER PUBLICATION {quoted(name)} SET (publish = '{published(operations)}')"
 
 
 def change_tables(dsn: str, name: str, *, add: Sequence[TableRef], drop: Sequence[TableRef]) -> None:

@@ -25,14 +25,14 @@ log = get_logger()
 class Relations:
     """Makes and keeps the newest version of each table.
 
-    `wanted` says whose rows are delivered; `on_unknown` hears of table and type where a column's type has no codec.
-    `compatibility` says what Debezium knows of types, and when.
+    `wanted` says of OID, schema and name whether the rows are delivered; `on_unknown` hears of table and type where a
+    column's type has no codec. `compatibility` says what Debezium knows of types, and when.
     """
 
     def __init__(
         self,
         catalog: Catalog,
-        wanted: Callable[[str, str], bool],
+        wanted: Callable[[int, str, str], bool],
         on_unknown: Callable[[str, str], None],
         compatibility: Compatibility = HONEST,
     ) -> None:
@@ -45,7 +45,8 @@ class Relations:
 
     def from_message(self, relation: Relation) -> Table | None:
         """The table's version as of `relation`; the same object as before where nothing changed."""
-        if not self._is_wanted(relation):
+        if not self._wanted(relation.oid, relation.namespace, relation.name):
+            self._tables.pop(relation.oid, None)
             return None
         facts = self._catalog.table_facts(relation.oid)
         types = self._types([column.type_oid for column in relation.columns])
@@ -53,13 +54,6 @@ class Relations:
             _column(column, types.get(column.type_oid), facts, relation.identity) for column in relation.columns
         )
         return self._newest(relation.oid, relation.namespace, relation.name, columns, relation.identity, facts)
-
-    def _is_wanted(self, relation: Relation) -> bool:
-        """A partition is meant by its own name or by its root's."""
-        if self._wanted(relation.namespace, relation.name):
-            return True
-        root = self._catalog.partition_root(relation.oid)
-        return root is not None and self._wanted(*root)
 
     def _types(self, oids: Sequence[int]) -> dict[int, PgType]:
         """Types by OID; enums are read anew, because ALTER TYPE … ADD VALUE is not announced."""

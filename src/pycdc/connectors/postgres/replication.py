@@ -45,6 +45,8 @@ _TLS_POLL_MS: Final = 20
 _CONFIRM_SPACING: Final = 0.1
 _DRAIN_SECONDS: Final = 1.0
 _KEEPER_PAUSE: Final = 0.05
+_ENDED: Final = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+"""Of a socket whose peer sends nothing more, whatever is still to be read."""
 
 
 def backoff(retries: Retries) -> Iterator[float]:
@@ -102,6 +104,7 @@ class ReplicationStream:
         self._closing = threading.Event()
         self._keeper: threading.Thread | None = None
         self._failure: PycdcError | None = None
+        self._told = False
         self._flushed = 0
         self._status_at = 0.0
         self._status_due = 0.0
@@ -121,11 +124,13 @@ class ReplicationStream:
 
     # -- opening and closing
 
-    def open(self, start: Lsn) -> None:
-        """Connect and start at `start`, waiting up to `slot_timeout` for another session to leave the slot.
+    def open(self, start: Lsn, wait: float | None = None) -> None:
+        """Connect and start at `start`, waiting up to `wait` seconds (`slot_timeout`) for another session to leave the
+        slot.
 
-        Postgres silently begins at the slot's confirmed_flush_lsn where that is further: `identity.check_start` is what
-        makes this safe. Raises SlotActive, PositionGap, EnvironmentNotReady, ConnectionLost.
+        From here on nobody else moves the slot, whether or not it is read. Postgres silently begins at the slot's
+        confirmed_flush_lsn where that is further: only what is compared with `identity.check_start` afterwards makes
+        this safe. Raises SlotActive, PositionGap, EnvironmentNotReady, ConnectionLost.
         """
         self._connection = connection = connect(self._dsn, replication=True)
         try:
@@ -133,7 +138,7 @@ class ReplicationStream:
             if self._raw_text:
                 leave_text_raw(connection)
             connection.add_notice_handler(self._on_notice)
-            self._start(connection, start)
+            self._start(connection, start, self._options.slot_timeout if wait is None else wait)
         except psycopg.Error as error:
             self.close()
             raise translate(error, _AT_START) from None
@@ -142,7 +147,7 @@ class ReplicationStream:
             raise
         self._pg = connection.pgconn
         self._poll = select.poll()
-        self._poll.register(self._pg.socket, select.POLLIN)
+        self._poll.register(self._pg.socket, select.POLLIN | _ENDED)
         self._encrypted = bool(self._pg.ssl_in_use or self._pg.used_gssapi)
         self._wakeups = WakeUps.of(self._pg.socket)
         self.last_message_at = time.monotonic()
@@ -161,15 +166,14 @@ class ReplicationStream:
         limits = [self._options.status_interval, self._options.silence_timeout / 4]
         self._interval = min([*limits, timeout / 3] if timeout else limits)
 
-    def _start(self, connection: Connection, start: Lsn) -> None:
+    def _start(self, connection: Connection, start: Lsn, wait: float) -> None:
         command = start_replication(
             self._slot,
             start,
             self._publications,
             streaming=self._streaming,
         )
-        deadline = time.monotonic() + self._options.slot_timeout
-        announced = False
+        deadline = time.monotonic() + wait
         for delay in backoff(self._retries):
             try:
                 cursor = connection.execute(command.encode())
@@ -177,9 +181,6 @@ class ReplicationStream:
                 pid = self._active_pid(connection)
                 if time.monotonic() + delay >= deadline:
                     raise self._slot_active(pid) from None
-                if not announced:
-                    log.warning("slot is in use, waiting", slot=self._slot, pid=pid, seconds=self._options.slot_timeout)
-                    announced = True
                 if self._closing.wait(delay):
                     raise ConnectionLost("closed while waiting for the slot") from None
                 continue
@@ -194,7 +195,7 @@ class ReplicationStream:
 
     def _slot_active(self, pid: int | None) -> SlotActive:
         return SlotActive(
-            f"slot {self._slot} is read by another session, pid {pid}, for {self._options.slot_timeout:g} s now",
+            f"slot {self._slot} is read by another session, pid {pid}",
             hint=f"stop the other pipeline; if nothing runs there any more: SELECT pg_terminate_backend({pid})",
         )
 
@@ -246,6 +247,18 @@ class ReplicationStream:
     ) -> None:
         self.close()
 
+    def require_open(self) -> None:
+        """Raise ConnectionLost if the server has ended the connection, unread data or not, and `read` did not tell yet:
+        for whoever relies on the slot without reading, because it may be somebody else's by now."""
+        if self._failure is None and any(events & _ENDED for _, events in self._poll.poll(0)):
+            self._failure = ConnectionLost("the server ended the replication stream before it was read")
+        if self._failure is not None and not self._told:
+            raise self._told_failure(self._failure)
+
+    def _told_failure(self, failure: PycdcError) -> PycdcError:
+        self._told = True
+        return failure
+
     # -- reading
 
     def read(self, max_messages: int, max_bytes: int, timeout: float) -> list[bytes]:
@@ -257,7 +270,7 @@ class ReplicationStream:
         """
         with self._lock:
             if self._failure is not None:
-                raise self._failure
+                raise self._told_failure(self._failure)
             frames: list[bytes] = []
             self._idle_after = -1
             try:
@@ -272,7 +285,7 @@ class ReplicationStream:
                 raise
             if self._skipped:
                 self._failure = PositionGap(f"the server skips changes: {self._skipped}", hint=_TOO_LATE_HINT)
-                raise self._failure
+                raise self._told_failure(self._failure)
             if frames:
                 # Bytes compare as their big-endian LSNs do. The last frame need not have the highest: transactions
                 # come in the order of their commits, and rows of the later may lie before the commit of the earlier.
@@ -280,7 +293,7 @@ class ReplicationStream:
                 if self._idle_after != len(frames):
                     self._idle = None
             elif self._failure is not None:
-                raise self._failure
+                raise self._told_failure(self._failure)
             return frames
 
     def _fill(self, frames: list[bytes], max_messages: int, max_bytes: int, timeout: float) -> None:

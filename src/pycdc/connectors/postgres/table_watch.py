@@ -8,22 +8,42 @@ first chunk waits until those are over.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from pycdc.config import Config
-from pycdc.connectors.postgres.admin import Admin, add_tables_sql, create_publication_sql, missing_tables
+from pycdc.connectors.postgres.admin import (
+    Admin,
+    add_tables_sql,
+    create_publication_sql,
+    missing_tables,
+)
+from pycdc.connectors.postgres.arrival import require_one_name
 from pycdc.connectors.postgres.backlog import ADDED, RESYNC, Reading
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import TableRef
-from pycdc.connectors.postgres.membership import START_OVER, LeftOut, Membership, Plan, named_in_full, plan, record
+from pycdc.connectors.postgres.membership import (
+    START_OVER,
+    LeftOut,
+    Membership,
+    Plan,
+    named_in_full,
+    patterns,
+    plan,
+    record,
+    wanted_operations,
+)
 from pycdc.connectors.postgres.observation import Candidate, Observation, has_rows_of_its_maker, observe
-from pycdc.connectors.postgres.publication_change import change_tables, current_transaction
+from pycdc.connectors.postgres.publication_change import change_tables, current_transaction, publish_sql, run
 from pycdc.connectors.postgres.signal_table import with_signal_table
 from pycdc.errors import EnvironmentNotReady, PositionGap
+from pycdc.model import Lsn
 from pycdc.observability.logger import get_logger
+from pycdc.observability.progress import Progress
 
 log = get_logger()
 
+_NONE: Final = Candidate(TableRef(0, "", ""))
 _READ_AGAIN: Final = (
     "what was left out meanwhile is lost to the slot: `pycdc apply` puts the publication right, so that the tables are "
     "read again when the pipeline is started (rows deleted meanwhile stay with the consumers); or start over with "
@@ -32,10 +52,13 @@ _READ_AGAIN: Final = (
 
 
 class TableWatch:
-    """One for each connector. `state` is the record of what is captured, the same object until that changes."""
+    """One for each connector. `state` is the record of what is captured, the same object until that changes.
+    `partitions_only`: whatever else comes by the stream must have been a partition of a captured table."""
 
-    def __init__(self, config: Config, catalog: Catalog, admin: Admin) -> None:
+    def __init__(self, config: Config, catalog: Catalog, admin: Admin, progress: Progress | None = None) -> None:
         self._config = config
+        self._progress = progress or Progress()
+        self._operations = wanted_operations(config)
         self._source = config.capture
         self._name = config.publication
         self._dsn = config.capture.dsn.get_secret_value()
@@ -45,19 +68,25 @@ class TableWatch:
         self._names: dict[int, str] = {}
         self._told: set[tuple[int, str]] = set()
         self.state: dict[str, object] = {}
+        self.partitions_only = False
 
     def first(self) -> list[Reading]:
         """Publish all that is configured, for a pipeline that begins: its rows are read anyway, or not wanted."""
+        self._require_one_name()
         self._publish(self._catalog.tables(self._source.tables, self._source.exclude_tables))
         observation = self._observe()
         self._remember(record(observation, observation.captured, self._source))
+        self._tell_of_failing(self._plan(observation).failing)
         return []
 
     def resume(self, known: dict[str, object]) -> list[Reading]:
         """Put right what happened since the checkpoint that has the record `known`. Raises PositionGap."""
         self._known = Membership.of_state(known)
         self.state = known
+        self._require_one_name()
         readings = self._put_right(follow=False, starting=True)
+        # What somebody else took out of it was refused before.
+        self._align_operations()
         self._publish([])
         return readings
 
@@ -65,8 +94,44 @@ class TableWatch:
         """Compare now; return the rows to read. `follow` takes in what matches, whatever `tables_added` says."""
         return self._put_right(follow=follow, starting=False)
 
+    @property
+    def members(self) -> set[int]:
+        """The partitions that are captured for a root's sake, by OID, and those that were until not long ago."""
+        return set() if self._known is None else {*self._known.partitions, *self._known.former}
+
+    def passed(self, position: Lsn) -> set[int]:
+        """The stream is that far: forget the former tables of which nothing more can come; return them."""
+        known = self._known
+        gone = set() if known is None else {oid for oid, lsn in known.former.items() if lsn < position}
+        if known is not None and gone:
+            self._remember(replace(known, former={oid: lsn for oid, lsn in known.former.items() if oid not in gone}))
+        return gone - self.members
+
     def _observe(self) -> Observation:
-        return observe(self._catalog, self._name, self._source.tables, self._source.exclude_tables)
+        found = observe(self._catalog, self._name, self._source.tables, self._source.exclude_tables)
+        self.partitions_only = found.publishes_captured_only and any(one.ref.kind == "p" for one in found.candidates)
+        return found
+
+    def _plan(self, observation: Observation) -> Plan:
+        return plan(observation, self._known, self._source, self._name, self._operations)
+
+    def _require_one_name(self) -> None:
+        observation = self._observe()
+        strays = self._catalog.strays(found.ref.oid for found in observation.candidates)
+        refused = require_one_name(observation, strays, self._source, self._name)
+        if refused is not None:
+            raise refused
+
+    def _align_operations(self) -> None:
+        """Publish what is delivered, in a publication of our own: what is not would keep tables without a replica
+        identity from being updated for nothing."""
+        published = self._observe().publication
+        if published is None or not (self._source.manage_publication and published.owned):
+            return
+        if published.operations - {"t"} != self._operations - {"t"}:
+            statement = publish_sql(self._name, self._operations)
+            log.info("changing what the publication publishes", statement=statement)
+            run(self._dsn, statement)
 
     # -- a pipeline that begins
 
@@ -81,22 +146,40 @@ class TableWatch:
         if source.manage_publication:
             if missing:
                 self._warn_of_failing_writes(missing)
-            self._admin.ensure_publication(name, tables, present, via_partition_root=source.via_partition_root)
+            self._admin.ensure_publication(
+                name, tables, present, via_partition_root=source.via_partition_root, operations=self._operations
+            )
+            if present is not None:
+                self._align_operations()
             return
         if missing:
-            create = create_publication_sql(name, tables, via_partition_root=source.via_partition_root)
+            create = create_publication_sql(
+                name, tables, via_partition_root=source.via_partition_root, operations=self._operations
+            )
             raise _unpublished(name, missing, create if present is None else add_tables_sql(name, missing))
 
     def _warn_of_failing_writes(self, tables: Sequence[TableRef]) -> None:
-        """Publishing a table without a replica identity makes the application's UPDATE and DELETE on it fail."""
+        """Before that is so: what is told afterwards may be too late."""
         oids = {table.oid for table in tables}
-        found = [str(one) for one in self._observe().candidates if one.ref.oid in oids and not one.updatable]
-        if found:
+        found = [str(one) for one in self._observe().candidates if one.ref.oid in oids and one.writes.lacks]
+        if found and self._operations & {"u", "d"}:
             log.warning(
                 "publishing tables without a replica identity: UPDATE and DELETE on them fail from now on; "
-                "ALTER TABLE … REPLICA IDENTITY FULL, or take them out of source.postgres.tables",
+                "give them one, or take them out of source.postgres.tables",
                 tables=found,
             )
+
+    def _tell_of_failing(self, failing: Sequence[LeftOut]) -> None:
+        self._progress.unwritable = {str(found.table): found.reason for found in failing}
+        for found in failing:
+            if (found.table.ref.oid, found.reason) not in self._told:
+                self._told.add((found.table.ref.oid, found.reason))
+                log.error(
+                    "the application cannot UPDATE or DELETE in a captured table",
+                    table=str(found.table),
+                    reason=found.reason,
+                    remedy=found.remedy,
+                )
 
     # -- one that goes on
 
@@ -104,23 +187,34 @@ class TableWatch:
         before, known = self._observe(), self._known
         if before.publication is None and known is None:
             raise PositionGap(f"publication {self._name} does not exist any more", hint=START_OVER)
-        todo = plan(before, known, self._source, self._name)
+        todo = self._plan(before)
         self._refuse(todo, starting=starting)
         for found in todo.drift:
             log.warning("publishing and reading tables again; rows deleted meanwhile stay", reason=found.fact)
         self._tell(todo.left_out)
+        self._tell_of_failing(todo.failing)
         drifted = {table.ref.oid for table in todo.drifted}
         wanted = [found for found in todo.joining if self._follows(found, drifted, follow=follow)]
         after = self._alter(todo, wanted, before)
         captured = after.captured
         joined = [captured[found.ref.oid] for found in wanted if found.ref.oid in captured]
         joined = [found for found in joined if found.grants]
-        stay = _staying(before, todo, known)
+        stay = _staying(before, after, todo, known)
         self._tell_of_changes(after, joined, stay)
         readings = self._readings(joined, after, drifted)
         kept = record(before, stay, self._source)
+        if known is not None:
+            kept = replace(kept, burdened=kept.burdened & known.burdened, former=self._former(after, known))
         self._remember(kept.with_those_of(record(after, (found.ref.oid for found in joined), self._source)))
         return readings
+
+    def _former(self, now: Observation, known: Membership) -> dict[int, int]:
+        """What is not captured any more, without the configuration's doing: rows that it held may be still to come."""
+        before, patterns_now = known.patterns, patterns(self._source)
+        gone = known.partitions - now.captured.keys()
+        if not gone or not (set(before[0]) <= set(patterns_now[0]) and set(patterns_now[1]) <= set(before[1])):
+            return dict(known.former)
+        return {**known.former, **dict.fromkeys(gone, int(self._catalog.wal_end()))}
 
     def _follows(self, found: Candidate, drifted: set[int], *, follow: bool) -> bool:
         if follow or found.ref.oid in drifted or self._source.tables_added == "follow":
@@ -219,12 +313,16 @@ class TableWatch:
         return again or known or found.attached or has_rows_of_its_maker(self._catalog, found.ref)
 
 
-def _staying(now: Observation, todo: Plan, known: Membership | None) -> set[int]:
+def _staying(before: Observation, after: Observation, todo: Plan, known: Membership | None) -> set[int]:
     """The tables that go on being captured, by OID. What was published when there was no record counts as captured."""
-    captured = now.captured
+    captured = before.captured
     members = {oid for oid, found in captured.items() if found.grants} if known is None else set(known.grants)
-    elsewhere = {found.ref.oid for found in todo.joining} | {found.table.ref.oid for found in todo.left_out}
-    return (members & captured.keys()) - elsewhere
+    left_out = {found.table.ref.oid for found in todo.left_out}
+    elsewhere = {found.ref.oid for found in todo.joining} | left_out
+    out = {oid for oid in members & captured.keys() if {oid, captured[oid].ref.root} & elsewhere}
+    # What could not be taken out is still captured, until that succeeds.
+    still = {oid for oid in out if {oid, captured[oid].ref.root} & left_out and after.captured.get(oid, _NONE).grants}
+    return (members & captured.keys()) - out | still
 
 
 def _unpublished(name: str, tables: Sequence[TableRef], remedy: str) -> EnvironmentNotReady:
