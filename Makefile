@@ -7,13 +7,14 @@ PYTEST := $(BIN)/python -m pytest
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 T ?= tests
+IMAGE ?= pycdc
 SECONDS ?= 20
 CHAOS_SECONDS ?= 300
 CHAOS_ROUNDS ?= 200
 CHAOS_SEED ?= 20261130
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test check format unit demo demo-two-way docs chaos chaos-ddl chaos-handoff chaos-snapshot bench bench-quick clean
+.PHONY: help venv servers test check format unit demo demo-two-way docs lock image chaos chaos-ddl chaos-handoff chaos-snapshot bench bench-quick clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -41,6 +42,12 @@ format: venv ## Put the code into its format
 
 unit: venv ## The tests that need no server; of one part in seconds: T=tests/rows/codecs
 	$(PYTEST) -m "not server and not slow" $(T) $(PYTEST_ARGS)
+
+lock: ## Write the lock files anew: the newest versions that pyproject.toml allows, with their hashes
+	@scripts/lock.sh $(PYTHON)
+
+image: ## The image, with a bill of materials and provenance: IMAGE=pycdc
+	docker buildx build --sbom=true --provenance=mode=max --tag $(IMAGE) .
 
 docs: venv ## Write the generated pages anew: configuration, command line, types
 	$(BIN)/python -m pycdc.reference

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from psycopg.conninfo import conninfo_to_dict
 
 from pycdc.config import Http
@@ -206,3 +208,25 @@ def test_the_samples_role_has_the_rights_that_capture_needs(sample: str, databas
         program.wait_until(lambda: len(events()) == 5)
         paid = events()[-1]
     assert (paid["before"]["status"], paid["after"]["status"]) == ("new", "paid")
+
+
+def test_the_image_installs_only_what_the_lock_files_pin_by_hash() -> None:
+    """By version and hash, from no named host; and all that pyproject.toml asks for is there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = {"requirements.lock": project["project"]["dependencies"]}
+    wanted["requirements-build.lock"] = project["build-system"]["requires"]
+    for name, requirements in wanted.items():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert "://" not in text
+        assert "index" not in text
+        pinned = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", text, flags=re.M))
+        entries = re.split(r"\n(?=\S)", text.strip())
+        assert len(entries) == len(pinned)
+        assert all("--hash=sha256:" in entry for entry in entries)
+        for requirement in map(Requirement, requirements):
+            version = pinned[requirement.name.lower().replace("_", "-")]
+            assert requirement.specifier.contains(version), "run: make lock"
+    runs = " ".join(rest for word, rest in instructions() if word == "RUN")
+    installs = re.findall(r"pip (?:--python \S+ )?(?:install|wheel) ([^&]+)", runs)
+    assert installs
+    assert all("--require-hashes" in options or "--no-deps" in options for options in installs)

@@ -70,7 +70,9 @@ _BY_STATE: Final[dict[str, Meaning]] = {
 """By SQLSTATE, or by its first two characters. A caller's `special` goes before."""
 
 _TLS: Final = Meaning(
-    EnvironmentNotReady, "check sslmode, sslrootcert, sslcert and sslkey in the dsn, and the server's certificate"
+    EnvironmentNotReady,
+    "check sslmode, sslrootcert, sslcert and sslkey in the dsn, and the server's certificate; sslrootcert=system "
+    "needs SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt in the environment",
 )
 _NO_OPTION: Final = Meaning(ConfigError, "correct the option in the dsn; libpq's manual lists the values it takes")
 

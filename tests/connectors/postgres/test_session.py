@@ -171,7 +171,7 @@ def test_the_text_of_values_is_pinned_and_a_stream_has_no_time_limit_of_statemen
             "TimeZone": "UTC",
             "statement_timeout": "0" if replication else "1s",
             "bytea_output": "hex",
-            "search_path": "pg_catalog",
+            "search_path": "pg_catalog, pg_temp",
             "client_encoding": "UTF8",
         }.items():
             assert connection.execute(f"SHOW {name}".encode()).fetchone() == (value,)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import psycopg
 
 from pycdc.errors import ConnectionLost, PycdcError
-from pycdc.postgres import client, faults
+from pycdc.postgres import client, faults, search_path
 from pycdc.postgres.faults import Meaning
 
 __all__ = ["Connection", "Meaning", "TableLocked", "connect", "leave_text_raw", "translate"]
@@ -26,7 +26,7 @@ _SETTINGS: Final = {
     "extra_float_digits": "3",
     "bytea_output": "hex",
     "lc_monetary": "C",
-    "search_path": "pg_catalog",
+    "standard_conforming_strings": "on",
     "quote_all_identifiers": "off",
 }
 _LOCK_MS: Final = 500
@@ -80,17 +80,19 @@ def connect(dsn: str, *, replication: bool = False, seconds: float = STATEMENT_S
 def _limits(replication: bool, seconds: float) -> list[str]:
     """Calls of SQL. A limit of 0 is none."""
     if replication:
-        return [f"set_config('{name}', '0', false)" for name in _OF_STATEMENTS]
+        return [f"pg_catalog.set_config('{name}', '0', false)" for name in _OF_STATEMENTS]
     limits = {"lock_timeout": _LOCK_MS, "statement_timeout": int(seconds * 1000)}
-    theirs = "nullif(extract(epoch FROM current_setting('{name}')::interval) * 1000, 0)"
+    theirs = "nullif(extract(epoch FROM pg_catalog.current_setting('{name}')::interval) * 1000, 0)"
     return [
-        f"set_config('{name}', least({theirs.format(name=name)}, {limit})::int8::text, false)"
+        f"pg_catalog.set_config('{name}', least({theirs.format(name=name)}, {limit})::int8::text, false)"
         for name, limit in limits.items()
     ]
 
 
 def _pin(connection: Connection, limits: list[str]) -> None:
-    calls = [f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items()]
+    # First and alone: what the other settings are computed with is looked up along the path.
+    search_path.pin(connection)
+    calls = [f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items()]
     connection.execute(f"SELECT {', '.join(calls + limits)}".encode())
 
 
@@ -100,4 +102,4 @@ def leave_text_raw(connection: Connection) -> None:
     psycopg then returns text as bytes: for connections that go on to read rows only.
     """
     if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
-        connection.execute("SELECT set_config('client_encoding', 'SQL_ASCII', false)")
+        connection.execute("SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false)")

@@ -43,8 +43,9 @@ READING: Final = {
 }
 
 
-_SETTINGS: Final = """SELECT set_config('row_security', 'off', false), set_config('enable_tidscan', 'on', false),
-set_config('max_parallel_workers_per_gather', '0', false)"""
+_SETTINGS: Final = """SELECT pg_catalog.set_config('row_security', 'off', false),
+pg_catalog.set_config('enable_tidscan', 'on', false),
+pg_catalog.set_config('max_parallel_workers_per_gather', '0', false)"""
 """Without the second, each range of blocks would be looked for in the whole table. More processes do not help a range.
 """
 _ENDED: Final = Meaning(TableLocked, "", "the session that read a table was ended")
@@ -138,7 +139,7 @@ class SnapshotReader:
         """Begin a transaction. The constructor has begun one."""
         try:
             if self._raw_text:
-                self._connection.execute("SELECT set_config('client_encoding', 'UTF8', false)")
+                self._connection.execute("SELECT pg_catalog.set_config('client_encoding', 'UTF8', false)")
             begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
             if self._snapshot is not None:
                 begin += f"; SET TRANSACTION SNAPSHOT {sql.Literal(self._snapshot).as_string(None)}"
