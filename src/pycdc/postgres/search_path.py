@@ -22,7 +22,8 @@ from pycdc.errors import EnvironmentNotReady
 
 _OWN: Final = ("pg_catalog", "pg_temp")
 _CURRENT: Final = "SELECT pg_catalog.current_schemas(false)::pg_catalog.text[]"
-_SET: Final = "SELECT pg_catalog.set_config('search_path', %s::pg_catalog.text, false)"
+_SET: Final = "SELECT pg_catalog.set_config('search_path', {}, false)"
+"""Without a parameter: replication connections know the simple protocol only."""
 _STRANGERS: Final = """WITH trusted AS (
     SELECT oid FROM pg_catalog.pg_roles WHERE rolsuper OR rolname IN (current_user, 'pg_database_owner')
     UNION ALL SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
@@ -65,7 +66,7 @@ class Problem(NamedTuple):
 def pin(connection: psycopg.Connection[Any], schemas: Sequence[str] = ()) -> None:
     """Set the path for the session: the catalog, `schemas`, and temporary tables last."""
     path = ", ".join(["pg_catalog", *map(_quoted, schemas), "pg_temp"])
-    connection.execute(_SET, (path,))
+    connection.execute(sql.SQL(_SET).format(sql.Literal(path)))
 
 
 def schemas_of_role(connection: psycopg.Connection[Any]) -> list[str]:
