@@ -82,9 +82,9 @@ def write(stage: Stage, **options: Any) -> None:
     try:
         rig.dsn = stage.dsn
         process = rig.process({"topic": "items", "table": "items"}, **options)
-        process.feed(("items", "a", {"id": "a", "name": "x"}))
-        process.feed(("items", "a", {"id": "a", "name": "y"}))
-        process.feed(("items", "a", None))
+        process.feed(("items", {"id": "a"}, {"id": "a", "name": "x"}))
+        process.feed(("items", {"id": "a"}, {"id": "a", "name": "y"}))
+        process.feed(("items", {"id": "a"}, None))
     finally:
         rig.close()
 
