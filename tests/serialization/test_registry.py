@@ -355,3 +355,13 @@ def test_settings_that_cannot_work_are_configuration_errors(open_registry: Open,
     with pytest.raises(ConfigError) as caught:
         open_registry(**settings)
     assert "canary" not in str(caught.value)
+
+
+def test_an_address_that_knows_nothing_at_all_is_an_outage_and_no_fault_of_a_record(
+    embedded: EmbeddedRegistry, open_registry: Open
+) -> None:
+    """A proxy whose registry is down says 404 of every path."""
+    embedded.fail_next(404, times=1000)
+    with pytest.raises(ConnectionLost, match="HTTP 404") as caught:
+        open_registry(embedded.url, timeout=0.2).text_for(1)
+    assert "registry.url" in caught.value.hint

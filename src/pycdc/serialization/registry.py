@@ -42,6 +42,8 @@ _MAX_ID: Final = 2**31 - 1
 """The wire format has four bytes for the id, and Java reads them as a signed integer."""
 _MAX_PAUSE: Final = 5.0
 _NOT_FOUND: Final = 404
+_NO_SCHEMA: Final = 40403
+"""What a registry says of an id that it does not have; a 404 without it comes from something else at its address."""
 _CONFLICT: Final = 409
 
 
@@ -159,10 +161,16 @@ class SchemaRegistry:
         try:
             text = self._call(lambda: self._client.schema(schema_id))
         except RegistryAnswer as error:
-            if error.status == _NOT_FOUND:
+            if error.code == _NO_SCHEMA:
                 raise UnknownSchema(
                     f"the registry at {self._url} has no schema with the id {schema_id}",
                     hint="use the registry that the records were written with",
+                ) from None
+            if error.status == _NOT_FOUND:
+                raise ConnectionLost(
+                    f"what answers at {self._url} is not the registry: HTTP 404 without its code",
+                    hint="check that the registry runs behind its proxy, and the path of `registry.url` (Apicurio: "
+                    "/apis/ccompat/v7)",
                 ) from None
             raise self._refused(error, f"schema {schema_id}", None) from None
         if not isinstance(text, str):

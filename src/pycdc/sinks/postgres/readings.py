@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from pycdc.events import Document, Forms, Microseconds, Unwritable
-from pycdc.rows.connect_values import bits_text, date_text, exact, interval_text, time_text, timestamp_text
+from pycdc.rows.connect_values import bits_text, date_text, exact, interval_text, nanos_text, time_text, timestamp_text
 from pycdc.sinks.postgres.tables import TargetColumn
 from pycdc.sinks.postgres.times import TIMES
 from pycdc.sinks.postgres.values import JSON, text_of
@@ -88,7 +88,7 @@ def _meanings(forms: Forms) -> Mapping[str, Meaning]:
         **dict.fromkeys(JSON, lambda value, column: _json(value, forms)),
         **dict.fromkeys(("numeric", "money"), lambda value, column: _decimal(value, column, forms)),
         **dict.fromkeys(("bit", "varbit"), lambda value, column: _bits(value, column, forms)),
-        "hstore": lambda value, column: Document(value) if forms.captured and isinstance(value, str) else value,
+        "hstore": _hstore,
         "bytea": typed["bytea"],
         "date": lambda value, column: _date(value, column, forms),
         "time": lambda value, column: _time(value, column, forms),
@@ -140,6 +140,11 @@ def _is_document(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _hstore(value: Any, column: TargetColumn) -> Any:
+    """A JSON object has no form that an hstore's own text has."""
+    return Document(value) if type(value) is str and value[:1] == "{" and _is_document(value) else value
 
 
 # Bytes and bits.
@@ -216,6 +221,8 @@ def _time(value: Any, column: TargetColumn, forms: Forms) -> Any:
 def _timestamp(value: Any, column: TargetColumn, forms: Forms) -> Any:
     if type(value) is not int:
         return _refused_number(value, column)
+    if forms.time == "nanoseconds":
+        return nanos_text(value)
     return timestamp_text(_micros(value, column, forms.time, forms.time in ("adaptive", "adaptive_microseconds")))
 
 

@@ -10,7 +10,8 @@ import re
 from typing import Final
 
 from pycdc.events import Unwritable
-from pycdc.rows.codecs.civil import DAY, SCALE, civil_of, days_of, iso_time
+from pycdc.rows.codecs.civil import DAY, SCALE, civil_of, days_of, iso_time, iso_timestamp
+from pycdc.rows.codecs.timestamps import INFINITE
 
 TIMES: Final = frozenset(("timestamp", "timestamptz", "date", "time", "timetz"))
 USUAL: Final = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,6})?").fullmatch
@@ -28,9 +29,9 @@ _INFINITE_ISO: Final = {
     "-5877611-06-22Z": "-infinity",
     "+292278994-08-16Z": "infinity",
     "+292269055-12-02Z": "-infinity",
+    **{iso_timestamp(micros): text.decode() for text, micros in INFINITE.items()},
 }
-"""What overflows leave of Debezium's infinite dates."""
-_INFINITE_MICROS: Final = 9_223_372_036_825_000_000
+"""What overflows leave of Debezium's infinite dates and timestamps."""
 
 
 def utc_text(text: str, base: str) -> str:
@@ -45,7 +46,7 @@ def utc_text(text: str, base: str) -> str:
         return text
     if year is None:
         return _time_of_day(found)
-    if text in _INFINITE_ISO:
+    if text in _INFINITE_ISO and base in ("date", "timestamp"):
         return _INFINITE_ISO[text]
     return _timestamp(found, base) if hour is not None else _date(_days(found))
 
@@ -83,8 +84,6 @@ def _time_of_day(found: re.Match[str]) -> str:
 
 def _timestamp(found: re.Match[str], base: str) -> str:
     micros = _days(found) * DAY + _micros(found)
-    if abs(micros) >= _INFINITE_MICROS and base != "time":
-        return "infinity" if micros > 0 else "-infinity"
     days, of_day = divmod(micros, DAY)
     if base == "time":
         return iso_time(of_day)
