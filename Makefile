@@ -12,9 +12,10 @@ SECONDS ?= 20
 CHAOS_SECONDS ?= 300
 CHAOS_ROUNDS ?= 200
 CHAOS_SEED ?= 20261130
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test check format unit demo demo-two-way docs lock image chaos chaos-ddl chaos-handoff chaos-snapshot bench bench-quick clean
+.PHONY: help venv servers test check format unit demo demo-two-way docs lock image chaos chaos-ddl chaos-fuzz chaos-handoff chaos-snapshot bench bench-quick clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -62,7 +63,10 @@ chaos-snapshot: venv servers ## The snapshot of 10,000,000 rows, killed three ti
 chaos-ddl: venv servers ## 200 rounds of DDL, locks and ended sessions at any moment of a capture: CHAOS_ROUNDS=200 CHAOS_SEED=1
 	PYCDC_CHAOS_ROUNDS=$(CHAOS_ROUNDS) PYCDC_CHAOS_SEED=$(CHAOS_SEED) $(PYTEST) tests/chaos $(PYTEST_ARGS)
 
-chaos: venv servers ## The way back killed, frozen and in a loop for minutes, all of it on every Postgres: CHAOS_SECONDS=300
+chaos-fuzz: venv ## Every parser of strangers' bytes under a coverage-guided fuzzer: FUZZ_SECONDS=60 each
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+chaos: venv servers chaos-fuzz ## The way back killed, frozen and in a loop for minutes, all of it on every Postgres: CHAOS_SECONDS=300
 	PYCDC_TEST_EVERY_POSTGRES=1 PYCDC_LOOP_WRITES=100000 PYCDC_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PYTEST) \
 		tests/reverse tests/sinks/postgres $(PYTEST_ARGS)
 

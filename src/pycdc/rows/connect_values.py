@@ -133,6 +133,8 @@ def _variable_decimal(value: Mapping[str, Any]) -> Any:
 
 def _connect_decimal(parameters: Mapping[str, str]) -> Convert:
     """Those whose scale Avro's own decimals do not have: less than nothing, or beyond the precision."""
+    if "scale" not in parameters:
+        raise NoValue("a decimal whose schema has no scale")
     scale = int(parameters["scale"])
     return lambda value: exact(value, scale)
 

@@ -124,7 +124,7 @@ class Decoder:
     def _fill_from_json(self, event: Event, data: bytes) -> None:
         try:
             value, typed = self._json_reader.read(data)
-        except (BadJson, BadField) as error:
+        except (BadJson, BadField, Unwritable) as error:
             raise Malformed(f"the record is not JSON: {error}" if isinstance(error, BadJson) else str(error)) from None
         self._fill(event, value)
         event.forms = self._typed if typed else self._captured if event.envelope is not None else self._plain
@@ -228,7 +228,7 @@ def _schema(number: int, schema_text: Callable[[int], str]) -> _Schema:
         rows = compile_reader(parsed, _ROWS) if is_envelope(parsed) else None
         return _Schema(parsed, partial(_whole, compile_reader(parsed)), rows)
     except Exception as error:
-        why = str(error) if isinstance(error, BadSchema) else type(error).__name__
+        why = str(error) if isinstance(error, BadSchema | Unwritable) else type(error).__name__
         raise Malformed(f"schema {number} of the registry is no Avro schema that is read here: {why}") from None
 
 

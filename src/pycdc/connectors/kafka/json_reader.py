@@ -45,8 +45,8 @@ class JsonReader:
         """Raises BadJson, and BadField for a value that is none of its schema's type."""
         try:
             return self._read(data)
-        except (BadJson, UnicodeDecodeError) as error:
-            raise BadJson(str(error) if isinstance(error, BadJson) else "it is no UTF-8") from None
+        except UnicodeDecodeError:
+            raise BadJson("it is no UTF-8") from None
         except (RecursionError, ArithmeticError):
             raise BadJson(f"it is nested more than {DEEPEST} deep, or has a number beyond all bounds") from None
 
@@ -141,10 +141,7 @@ class _Connect:
         if not isinstance(parameters, dict) or not isinstance(name, str | None):
             raise BadJson("its schema has a name that is no text, or parameters that are no object")
         numbers = {key: text for key, text in parameters.items() if isinstance(text, str) and _NUMBER.fullmatch(text)}
-        try:
-            return conversion(name, numbers)
-        except KeyError:
-            raise BadJson("its schema lacks the scale of a decimal") from None
+        return conversion(name, numbers)
 
     def _plain(self, schema: Mapping[str, Any], depth: int) -> Convert:
         kind = schema.get("type")

@@ -168,7 +168,7 @@ def _bits(value: Any, column: TargetColumn, forms: Forms) -> Any:
     if type(value) is not str:
         return value
     if not forms.captured:
-        if _BASE64.fullmatch(value) and value:
+        if _BASE64.fullmatch(value):
             raise _untold("binary")
         return value
     return bits_text(b64decode(value, validate=True), column.typmod)
