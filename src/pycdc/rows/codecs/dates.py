@@ -20,7 +20,7 @@ INFINITE: Final = {
     "sentinel": {b"infinity": 2_147_483_647, b"-infinity": -2_147_483_648},
 }
 """Days for the infinite dates: what Debezium's overflows leave, and the ends of an int32."""
-_INFINITE_ISO: Final = {
+INFINITE_ISO: Final = {
     "stream": {b"infinity": "+5877611-06-21Z", b"-infinity": "-5877611-06-22Z"},
     "stream_3_6": {b"infinity": "-5877611-06-21Z", b"-infinity": "-5877611-06-22Z"},
     "snapshot": {b"infinity": "+292278994-08-16Z", b"-infinity": "+292269055-12-02Z"},
@@ -81,7 +81,7 @@ def _infinite_policy(options: Options) -> str:
 def _date(pg: PgType, options: Options) -> Codec:
     policy = _infinite_policy(options)
     if options.values.time == "isostring":
-        return _iso_date(_INFINITE_ISO[policy])
+        return _iso_date(INFINITE_ISO[policy])
     written = _WRITTEN[policy]
     connect = options.values.time == "connect"
     table = f"DATES_{policy.upper()}"

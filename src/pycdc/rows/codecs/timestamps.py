@@ -18,7 +18,7 @@ from pycdc.rows.schema import Datum
 _GREATEST, _LEAST = 0x7FFF_FFFF_FFFF_FFFF, -0x8000_0000_0000_0000
 _OVERFLOWN: Final = 9_223_372_036_825_200_000, -9_223_372_036_832_400_000
 """Microseconds that Debezium 3.6 writes for the infinite timestamps; as milliseconds 3.7 writes the same numbers."""
-_INFINITE: Final = {
+INFINITE: Final = {
     "limits": {
         "ns": (_GREATEST, _LEAST),
         "us": (_GREATEST, _LEAST),
@@ -55,7 +55,7 @@ _UNITS: Final[dict[str, Callable[[Text], Datum]]] = {
 
 
 def _value(unit: str, options: Options) -> Callable[[Text], Any]:
-    infinite = dict(zip(_INFINITE_TEXTS, _INFINITE[options.compat.infinite_timestamps][unit], strict=True))
+    infinite = dict(zip(_INFINITE_TEXTS, INFINITE[options.compat.infinite_timestamps][unit], strict=True))
     finite = _UNITS[unit]
 
     def value(text: Text) -> Any:

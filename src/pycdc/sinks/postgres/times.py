@@ -10,7 +10,8 @@ import re
 from typing import Final
 
 from pycdc.events import Unwritable
-from pycdc.rows.codecs.civil import DAY, SCALE, civil_of, days_of, iso_time, iso_timestamp
+from pycdc.rows.codecs.civil import DAY, SCALE, civil_of, days_of, iso_time
+from pycdc.rows.codecs.dates import INFINITE_ISO
 from pycdc.rows.codecs.timestamps import INFINITE
 
 TIMES: Final = frozenset(("timestamp", "timestamptz", "date", "time", "timetz"))
@@ -24,12 +25,12 @@ _ISO: Final = re.compile(
 _ZONE_NAME: Final = re.compile(r"[A-Za-z_/]{3,}[\w/+:-]*$")
 _NO_ZONES: Final = frozenset(("infinity", "epoch", "today", "tomorrow", "yesterday", "now", "allballs"))
 _INFINITE_ISO: Final = {
-    "+5877611-06-21Z": "infinity",
-    "-5877611-06-21Z": "infinity",
-    "-5877611-06-22Z": "-infinity",
-    "+292278994-08-16Z": "infinity",
-    "+292269055-12-02Z": "-infinity",
-    **{iso_timestamp(micros): text.decode() for text, micros in INFINITE.items()},
+    **{text: word.decode() for policy in INFINITE_ISO.values() for word, text in policy.items()},
+    **{
+        str(units["iso"][end]): word
+        for units in INFINITE.values()
+        for end, word in enumerate(("infinity", "-infinity"))
+    },
 }
 """What overflows leave of Debezium's infinite dates and timestamps."""
 
