@@ -128,8 +128,9 @@ def _row(path: str, function: RowFunction) -> Callable[[Event], Row | None]:
         return None if made is None else dict(made)
 
     def call_row(event: Event) -> Row | None:
+        change = decoded(event)
         try:
-            made = function(decoded(event))
+            made = function(change)
         except Exception as error:
             if isinstance(error, PycdcError) and error.retry:
                 raise
