@@ -42,11 +42,11 @@ def _value(kind: Any, value: Any) -> Any:
     if isinstance(kind, list):
         kind = next(branch for branch in kind if branch != "null")
     if value is None or not isinstance(kind, dict):
-        return b64decode(value) if kind == "bytes" and value is not None else value
+        return b64decode(value, validate=True) if kind == "bytes" and value is not None else value
     if kind.get("logicalType") == "decimal":
         return value if isinstance(value, int | Decimal) else Decimal(value)
     if kind["type"] == "bytes":
-        value = b64decode(value)
+        value = b64decode(value, validate=True)
     if kind["type"] == "record" and isinstance(value, Mapping):
         value = {field["name"]: _value(field["type"], value[field["name"]]) for field in kind["fields"]}
     convert = logical(kind)

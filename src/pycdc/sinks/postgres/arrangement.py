@@ -43,7 +43,7 @@ def _vacating(groups: Sequence[Group], free: Callable[[TargetTable], bool]) -> I
             [name for name in index if name not in shape.key] for index in table.uniques - {frozenset(shape.key)}
         ]
         told = {min(names) for names in indexes if names and (shape.operation == "delete" or shape.told >= set(names))}
-        if told and free(table) and not table.ties.in_order:
+        if told and free(table) and not table.ties.in_order and not shape.moves:
             emptied = shape_of(table, "update", shape.key, tuple(sorted(told)), order=shape.order)
             nothing = (None,) * len(told)
             writes = [write._replace(shape=emptied, set=nothing, add=()) for write in group.writes]
@@ -77,6 +77,7 @@ def _entangled(writes: Sequence[Write], same: Mapping[Row, Row]) -> set[TargetTa
     for shape in shapes:
         keys.setdefault(shape.table, set()).add(shape.key)
     found = {table for table, of_table in keys.items() if table.ties.in_order or len(of_table) > 1}
+    found |= {shape.table for shape in shapes if shape.moves}
     orders = {(shape.table, shape.order) for shape in shapes}
     several = {table for table in keys if sum(own is table for own, _ in orders) > 1}
     return found | _shared(writes, several - found, same)

@@ -142,6 +142,10 @@ class Policy:
         column = self.version_column
         if column in write.shape.set:
             text = write.set[write.shape.set.index(column)]
+        elif write.shape.moves and write.event.row is not None:
+            _, look = self.of(write.event).columns[column]
+            value = look(write.event, write.event.row)
+            text = None if value is ABSENT else reading(write.event.forms).text(value, self.table.columns[column])
         else:
             text = self.before(write.event).get(column)
         if text is None and not self.removes(write):

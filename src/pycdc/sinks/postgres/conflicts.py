@@ -228,6 +228,8 @@ class Conflicts:
             return self._missing(policy, found)
         kind = _kind(policy, guard, found)
         met = None if kind is None else _conflict(policy, found, kind)
+        if write.shape.moves and met is None:
+            return None, None  # there is another row of the new key, or this is it
         if met is None or knew(met, policy.rule):
             return None, as_update(write, policy.spared)
         decision, chosen_write = chosen(policy, met, write, decide(met, policy.rule, policy.function))
@@ -245,6 +247,8 @@ class Conflicts:
     def _missing(self, policy: Policy, found: Found) -> tuple[Settled | None, Write | None]:
         write = found.write
         shape = write.shape
+        if shape.moves:
+            return None, None  # it was moved before
         if shape.operation in ("insert", "upsert"):
             return None, as_insert(write)  # it was there a moment ago
         insert = self._inserts.get(_row(write))
@@ -271,7 +275,7 @@ class Conflicts:
             inserts = group.shape.operation == "insert"
             query = statement(group.shape, Guard("absent") if inserts else FREE)
             done = connection.execute(query, parameters(group.shape, group.writes))
-            if done.rowcount != len(group.writes):
+            if done.rowcount != len(group.writes) and not group.shape.moves:
                 # The rows of all but inserts are locked, so nobody else is to blame.
                 if not inserts or count_rows(connection, group) < len(group.writes):
                     require_equal(connection, group)

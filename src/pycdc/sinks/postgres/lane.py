@@ -76,6 +76,8 @@ class Plan:
         """Raises Unfit."""
         self.router, conflicts = routes.router, routes.conflicts
         route, table = plain.route, plain.table
+        if not plain.presence.is_plain:
+            raise Unfit  # it is not found in bytes
         operation, assigned = _OPERATIONS.get(route.operation), _assigned(plain, fields)
         self.key = tuple(fields[path] for path in plain.key.values() if path in fields)
         if operation is None or len(self.key) < len(plain.key) or any(own.kind not in _KEYS for own in self.key):

@@ -36,17 +36,17 @@ class Presence:
         identity = UUID(bytes=md5(octets, usedforsecurity=False).digest(), version=3)
         base64 = b64encode(octets).decode()
         self.octets = octets
-        maps = (json.dumps({text: text}, ensure_ascii=False, separators=(",", colon)) for colon in (":", ": "))
+        maps = (f'{{"{text}":"{text}"}}', f'{{"{text}": "{text}"}}')
         self._scalars = {text, octets, base64, *maps}
         self._map = {text: text}
         lists = ([text], [octets], [base64], codes, days, [str(identity)], [identity])
         self._lists = {tuple(items) for items in lists if items}
-        self._always = not _PLAIN.fullmatch(text)
+        self.is_plain = _PLAIN.fullmatch(text) is not None
 
     def was_not_sent(self, value: Any) -> bool:
         """Whether it is the placeholder, in any of the forms that it has by the types of columns."""
         if isinstance(value, str | bytes):
-            return value in self._scalars
+            return value in self._scalars or (not self.is_plain and self._is_map(value))
         if isinstance(value, dict):
             return value == self._map
         if not isinstance(value, list) or not value:
@@ -55,6 +55,13 @@ class Presence:
             return tuple(value) in self._lists
         except TypeError:
             return False  # of lists or objects
+
+    def _is_map(self, value: str | bytes) -> bool:
+        """Whether it is an hstore's JSON, however that spells the signs of the placeholder."""
+        try:
+            return bool(isinstance(value, str) and value[:1] == "{" and json.loads(value) == self._map)
+        except (ValueError, RecursionError):
+            return False
 
     def any_not_sent(self, values: Sequence[Any]) -> bool:
         """Whether one of a column's values is."""
@@ -67,7 +74,7 @@ class Presence:
         """Whether something may have to be left out. Arrays of numbers, dates and uuids are not looked into, nor bytes
         that JSON spells in base64: who reads such a column looks at its value."""
         raw = event.raw_value
-        return event.deleted or bool(event.headers) or raw is None or self._always or self.octets in raw
+        return event.deleted or bool(event.headers) or raw is None or not self.is_plain or self.octets in raw
 
     def settle(self, event: Event) -> None:
         """Leave out of the event's rows what was not sent and what the old row does not tell. Once: what functions make

@@ -11,6 +11,7 @@ from pycdc.errors import TransformError
 from pycdc.events import Event, Forms
 from pycdc.model import UNCHANGED, Row
 from pycdc.sinks.postgres.fields import ABSENT, look_up
+from pycdc.sinks.postgres.key_changes import KeyChanges
 from pycdc.sinks.postgres.presence import Presence
 from pycdc.sinks.postgres.route import PlainRoute
 from pycdc.sinks.postgres.route_compiler import WriteOf, compile_route
@@ -80,10 +81,9 @@ class Router:
         topic = event.partition.topic
         routes = self._by_topic.get(topic) or self._of(topic)
         if len(routes) == 1 and routes[0].always:
-            only = routes[0].write(event)
-            return [] if only is None else [only]
-        found = [route.write(event) for route in routes if route.always or route.plain.takes(event)]
-        return [write for write in found if write is not None]
+            return routes[0].writes(event)
+        found = [route.writes(event) for route in routes if route.always or route.plain.takes(event)]
+        return [write for of_route in found for write in of_route]
 
     def rank(self, topic: str) -> tuple[int, int]:
         """The place of the first route that takes `topic`: its table's, and its own."""
@@ -118,9 +118,17 @@ class _CompiledRoute:
     ) -> None:
         self.plain = PlainRoute(route, table, order, presence, marks)
         self.always = not route.when
+        self._key_changes = KeyChanges(self.plain)
         self._functions: dict[tuple[str, ...], WriteOf] = {}
         self._forms: Forms | None = None
         """Of the rows that the functions are for: those of a topic are seldom of several."""
+
+    def writes(self, event: Event) -> list[Write]:
+        write = self.write(event)
+        row = event.row
+        if row is None or self._key_changes.may_happen(event, row):
+            return self._key_changes.writes(event, write)
+        return [] if write is None else [write]
 
     def write(self, event: Event) -> Write | None:
         row = event.row

@@ -32,6 +32,8 @@ def execute(connection: Connection, group: Group) -> int:
     lacking = len(group.writes) - max(0, connection.execute(statement(shape), values, prepare=True).rowcount)
     if lacking <= 0 or shape.operation == "delete" or spares_rows(shape):
         return 0
+    if shape.moves:
+        return lacking
     if shape.operation != "update" or count_rows(connection, group) == len(group.writes):
         require_equal(connection, group)
         return 0
@@ -154,6 +156,8 @@ def _update(shape: Shape, guard: Guard) -> sql.Composed:
     out = sql.SQL("UPDATE {} AS {} SET {} FROM {} WHERE {}").format(
         shape.table.identifier, shape.table.alias, sql.SQL(", ").join(pairs), _rows(shape, guard), same_key(shape)
     )
+    if shape.moves:
+        out = sql.SQL("{} AND NOT EXISTS ({})").format(out, _other_row(shape))
     for name in shape.fixed:
         same = _unchanged(shape.table.alias, name, _cast(shape, name, keys + shape.set.index(name)))
         out = sql.SQL("{} AND {}").format(out, same)
@@ -164,7 +168,24 @@ def _delete(shape: Shape, guard: Guard) -> sql.Composed:
     out = sql.SQL("DELETE FROM {} AS {} USING {} WHERE {}").format(
         shape.table.identifier, shape.table.alias, _rows(shape, guard), same_key(shape)
     )
+    if shape.moves:
+        out = sql.SQL("{} AND NOT ({})").format(out, _new_key(shape, shape.table.alias))
     return _guarded(out, shape, guard)
+
+
+def _other_row(shape: Shape) -> sql.Composed:
+    """Another row of the key that a row is to get: it may have it already, written in another way."""
+    return sql.SQL("SELECT FROM {} AS o WHERE {} AND (o.tableoid, o.ctid) <> ({}.tableoid, {}.ctid)").format(
+        shape.table.identifier, _new_key(shape, sql.SQL("o")), shape.table.alias, shape.table.alias
+    )
+
+
+def _new_key(shape: Shape, alias: sql.SQL) -> sql.Composed:
+    keys = len(shape.key)
+    return sql.SQL(" AND ").join(
+        sql.SQL("{}.{} = {}").format(alias, Identifier(name), _cast(shape, name, keys + number))
+        for number, name in enumerate(shape.set)
+    )
 
 
 def _guarded(out: sql.Composed, shape: Shape, guard: Guard) -> sql.Composed:

@@ -50,9 +50,13 @@ class Shape:
     reset: tuple[str, ...] = ()
     anew: bool = False
     space: Space = field(init=False)
+    moves: bool = field(init=False)
+    """It is about two rows: what it sets is the key. An update gives the row a new key, unless there is another row of
+    it; a delete removes the row, unless it is that of the new key. Where nothing is done, it is as it should be."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "space", (self.table, self.key))
+        object.__setattr__(self, "moves", not set(self.set).isdisjoint(self.key))
 
     @property
     def fixed(self) -> tuple[str, ...]:
@@ -124,6 +128,9 @@ _NONE: Final[Mapping[object, object]] = {}
 
 def groups_of(writes: Iterable[Write], same: Mapping[Any, object] = _NONE) -> list[Group]:
     """The statements that do what `writes` do one after another. `same` are rows by their other names."""
+    writes = list(writes)
+    if any(shape.moves for shape in {write.shape for write in writes}):
+        return in_order(writes, same)
     waves: list[dict[object, Write]] = [{}]
     first_wave = waves[0]
     later: dict[object, int] = {}
@@ -188,7 +195,7 @@ def in_order(writes: Iterable[Write], same: Mapping[Any, object] = _NONE) -> lis
     for write in writes:
         row: object = (write.shape.space, write.key)
         row = same.get(row, row)
-        if groups and groups[-1].shape is write.shape and row not in rows:
+        if groups and groups[-1].shape is write.shape and row not in rows and not write.shape.moves:
             groups[-1].writes.append(write)
             rows.add(row)
         else:

@@ -1,0 +1,156 @@
+"""What a route does where an event changes which row of its table is meant.
+
+A change of the message key comes as a delete with the new key, a tombstone, and a create with the old one; where the
+route's key is another, an update tells both in its rows. The row is moved, so that it keeps what was not sent. The
+create moves it too: it may come first, from another partition. What is moved already, or has a row in its place, stays
+as it is; then the delete removes the old row.
+
+An update without an old row may have changed a key that the message key does not tell: its row must be there.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pycdc.events import Event, Forms, Unwritable
+from pycdc.model import Row
+from pycdc.sinks.postgres.fields import ABSENT, look_up
+from pycdc.sinks.postgres.presence import told
+from pycdc.sinks.postgres.readings import reading
+from pycdc.sinks.postgres.route import PlainRoute
+from pycdc.sinks.postgres.writes import Write, shape_of
+
+_WRITING: Final = ("insert", "upsert", "update")
+_MOST: Final = 1000
+Key = tuple[str, ...]
+
+
+class KeyChanges:
+    """Those of one route."""
+
+    def __init__(self, plain: PlainRoute) -> None:
+        route = plain.route
+        self._plain = plain
+        # A key that is GENERATED ALWAYS AS IDENTITY cannot be changed.
+        fixed = any(plain.table.columns[column].identity == "a" for column in plain.key)
+        self._moves = route.operation in _WRITING and route.deletion != "ignore" and not fixed
+        self._fields = tuple(path for path in plain.key.values() if not path.startswith("$"))
+        self._told: dict[bytes, bool] = {}
+        self._marks = tuple(f'"{field}"'.encode() for field in self._fields)
+
+    def may_happen(self, event: Event, row: Row) -> bool:
+        """Whether the event is not certain to leave its row the same. Fast: it is asked of every row."""
+        before = event.before
+        if event.other_key is not None:
+            return True
+        if before is not None:
+            return any(before.get(field) != row.get(field) for field in self._fields)
+        if event.reread is None and event.envelope is None:
+            return False  # neither a row of a table, nor told what it was
+        raw = event.raw_key or b""
+        if raw[:1] != b"\0":
+            return not all(mark in raw for mark in self._marks) and not self._tells(event)
+        known = self._told.get(raw[:5])
+        if known is None:
+            if len(self._told) >= _MOST:
+                self._told.clear()
+            known = self._told[raw[:5]] = self._tells(event)
+        return not known
+
+    def writes(self, event: Event, write: Write | None) -> list[Write]:
+        """`write`, and what stands with it. The event is settled."""
+        if write is None:
+            return []
+        if event.deleted:
+            return self._left(event, write)
+        return self._reached(event, write)
+
+    def _left(self, event: Event, write: Write) -> list[Write]:
+        new = self._other(event) if self._moves else None
+        if new is None:
+            return [write]
+        if new == write.key:
+            return []  # in the table it is the same row
+        moved = _move(write, write.key, new)
+        return [moved] if write.shape.operation == "update" else [moved, _remainder(write, write.key, new)]
+
+    def _reached(self, event: Event, write: Write) -> list[Write]:
+        if event.other_key is not None:
+            old = self._other(event)
+            if old is None or old == write.key or not self._moves:
+                return [write]
+            return [_move(write, old, write.key), _anyway(write)]
+        old = self._before(event) if self._moves else None
+        if old == write.key:
+            return [write]
+        if old is not None:
+            return [_move(write, old, write.key), _remainder(write, old, write.key), write]
+        if write.shape.operation == "upsert" and self._is_unsure(event):
+            return [_of_known(write)]
+        return [write]
+
+    def _is_unsure(self, event: Event) -> bool:
+        envelope = event.reread is not None or event.envelope is not None
+        return envelope and not self._tells(event) and event.op == "u"
+
+    def _tells(self, event: Event) -> bool:
+        """Whether the message key tells which row of the table it is. One that is no record is not Debezium's."""
+        try:
+            key = event.key
+        except Unwritable:
+            return True
+        return not isinstance(key, dict) or all(field in key for field in self._fields)
+
+    def _other(self, event: Event) -> Key | None:
+        if event.other_key is None:
+            return None
+        try:
+            _ = event.key
+        except Unwritable:
+            return None
+        return self._texts(event, event.other_key, event.key_forms)
+
+    def _before(self, event: Event) -> Key | None:
+        if event.before is None or not all(told(event, field) for field in self._fields):
+            return None
+        return self._texts(event, event.before, event.forms)
+
+    def _texts(self, event: Event, row: Row, forms: Forms | None) -> Key | None:
+        """The route's key in another row than the event's; None where that does not tell it."""
+        out = []
+        for column, path in self._plain.key.items():
+            value = look_up(path.removeprefix("$key."))(event, row)
+            text = None if value is ABSENT else reading(forms).text(value, self._plain.table.columns[column])
+            if text is None:
+                return None
+            out.append(text)
+        return tuple(out)
+
+
+def _move(write: Write, old: Key, new: Key) -> Write:
+    shape = write.shape
+    moving = shape_of(shape.table, "update", shape.key, shape.key, order=shape.order)
+    return write._replace(shape=moving, key=old, set=new, add=())
+
+
+def _remainder(write: Write, old: Key, new: Key) -> Write:
+    """The delete of an old row that could not be moved."""
+    shape = write.shape
+    return write._replace(
+        shape=shape_of(shape.table, "delete", shape.key, shape.key, order=shape.order), key=old, set=new, add=()
+    )
+
+
+def _anyway(write: Write) -> Write:
+    """An insert whose row may be there, moved."""
+    shape = write.shape
+    if shape.operation != "insert":
+        return write
+    return write._replace(shape=shape_of(shape.table, "upsert", shape.key, shape.set, order=shape.order))
+
+
+def _of_known(write: Write) -> Write:
+    shape = write.shape
+    return write._replace(
+        shape=shape_of(shape.table, "update", shape.key, shape.set, must_exist=True, order=shape.order)
+    )

@@ -1,0 +1,221 @@
+"""Rows whose keys change keep what was not sent, and leave nothing behind under the old key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from pycdc.connectors.kafka.key_changes import other_key
+from pycdc.errors import ApplyError
+from tests.sinks.postgres.rig import Process, Rig
+
+pytestmark = pytest.mark.pg("newest")
+BIG = "x" * 9000
+ORDERS = [order for order in permutations(range(3)) if order.index(0) < order.index(1)]
+"""Records of one key keep their order, but those of several partitions come in any."""
+
+
+@pytest.fixture
+def rig(database: str) -> Iterator[Rig]:
+    rig = Rig(database)
+    rig.sql(
+        "CREATE TABLE docs (id int PRIMARY KEY, n int, body text NOT NULL);"
+        "CREATE TABLE notes (id int PRIMARY KEY, doc int REFERENCES docs ON UPDATE CASCADE)"
+    )
+    yield rig
+    rig.close()
+
+
+def process(rig: Rig, **options: Any) -> Process:
+    route = options.pop("route", {})
+    return rig.process({"topic": "docs", "table": "docs", **route}, {"topic": "notes", "table": "notes"}, **options)
+
+
+def header(name: str, key: Any) -> tuple[str, bytes]:
+    return f"__debezium.{name}key", json.dumps(key, separators=(",", ":")).encode()
+
+
+def moved(old: int, new: int, n: int, body: str | None = None, **fields: Any) -> list[Any]:
+    """A change of the key as Debezium tells it: without `body`, it was not sent."""
+    sent = {"id": new, "n": n, "body": "__debezium_unavailable_value" if body is None else body, **fields}
+    to, of = header("new", {"id": new}), header("old", {"id": old})
+    before = {"id": old, "n": None, "body": ""}
+    return [
+        ("docs", {"id": old}, {"op": "d", "before": before, "after": None}, (to, ("__pycdc.before", b"id"))),
+        ("docs", {"id": old}, None, (to,)),
+        ("docs", {"id": new}, {"op": "c", "before": None, "after": sent}, (of,)),
+    ]
+
+
+def docs(rig: Rig) -> list[Any]:
+    return rig.sql("SELECT id, n, left(body, 3) FROM docs ORDER BY id")
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=str)
+@pytest.mark.parametrize("together", [True, False])
+def test_a_row_keeps_what_was_not_sent_when_its_key_changes(rig: Rig, order: Any, together: bool) -> None:
+    rig.sql(f"INSERT INTO docs VALUES (1, 1, '{BIG}'), (7, 7, 'other')")
+    sink, records = process(rig), moved(1, 2, 5)
+    for records_at_once in [[records[place] for place in order]] if together else [[records[place]] for place in order]:
+        assert sink.feed(*records_at_once) is None
+    assert docs(rig) == [(2, 5, "xxx"), (7, 7, "oth")]
+    assert rig.sql("SELECT kind FROM pycdc.conflicts") == []
+    sink.feed(*records)
+    assert docs(rig) == [(2, 5, "xxx"), (7, 7, "oth")], "told twice"
+
+
+def test_keys_change_several_times_in_a_batch(rig: Rig) -> None:
+    rig.sql(f"INSERT INTO docs VALUES (1, 1, '{BIG}'), (2, 2, 'two')")
+    process(rig).feed(*moved(1, 9, 10), *moved(2, 1, 20), *moved(9, 2, 11), *moved(2, 3, 12), *moved(1, 4, 21))
+    assert docs(rig) == [(3, 12, "xxx"), (4, 21, "two")]
+
+
+def test_a_key_that_was_given_up_may_be_given_to_a_new_row(rig: Rig) -> None:
+    rig.sql(f"INSERT INTO docs VALUES (1, 1, '{BIG}')")
+    made = ("docs", {"id": 1}, {"op": "c", "before": None, "after": {"id": 1, "n": 0, "body": "new"}})
+    sink = process(rig)
+    sink.feed(*moved(1, 2, 5), made)
+    assert docs(rig) == [(1, 0, "new"), (2, 5, "xxx")]
+    sink.feed(*moved(1, 2, 5), made)
+    assert docs(rig) == [(1, 0, "new"), (2, 5, "xxx")], "told twice"
+
+
+def test_a_row_is_moved_with_those_that_name_it(rig: Rig) -> None:
+    rig.sql(f"INSERT INTO docs VALUES (1, 1, '{BIG}'); INSERT INTO notes VALUES (5, 1)")
+    process(rig).feed(*moved(1, 2, 5), ("notes", {"id": 5}, {"op": "u", "before": None, "after": {"id": 5, "doc": 2}}))
+    assert docs(rig) == [(2, 5, "xxx")]
+    assert rig.sql("SELECT * FROM notes") == [(5, 2)]
+
+
+def test_a_row_that_is_not_there_to_be_moved_is_never_made_up(rig: Rig) -> None:
+    sink = process(rig, on_error="park")
+    sink.feed(*moved(1, 2, 5), *moved(3, 4, 5, "whole"))
+    assert docs(rig) == [(4, 5, "who")]
+    assert sink.progress.parked == {"RowMissing": 1}
+
+
+@pytest.mark.parametrize(
+    "conflict",
+    [
+        "service_wins",
+        "monolith_wins",
+        {"default": "service_wins", "detect": "old_values"},
+        {"default": "version", "version": "n"},
+    ],
+    ids=str,
+)
+def test_rows_are_moved_under_any_rule(rig: Rig, conflict: Any) -> None:
+    sink = process(rig, route={"conflict": conflict})
+    sink.feed(("docs", {"id": 1}, {"op": "c", "before": None, "after": {"id": 1, "n": 1, "body": BIG}}))
+    sink.feed(*moved(1, 2, 5))
+    assert docs(rig) == [(2, 5, "xxx")]
+
+
+def test_a_key_that_is_only_written_in_another_way_is_that_of_the_same_row(rig: Rig) -> None:
+    rig.sql(
+        f"ALTER TABLE notes DROP doc; ALTER TABLE docs ALTER id TYPE numeric; INSERT INTO docs VALUES (1, 1, '{BIG}')"
+    )
+    process(rig).feed(*moved(1, Decimal("1.0").__float__(), 5))  # type: ignore[arg-type]
+    assert docs(rig) == [(Decimal(1), 5, "xxx")]
+
+
+@pytest.mark.parametrize("deletion", ["soft_delete", "ignore"])
+def test_deletes_that_are_none_leave_the_row(rig: Rig, deletion: str) -> None:
+    rig.sql(f"ALTER TABLE docs ADD gone bool; INSERT INTO docs VALUES (1, 1, '{BIG}')")
+    soft = {"soft_delete": {"gone": True}} if deletion == "soft_delete" else {}
+    process(rig, route={"on_delete": deletion, **soft}).feed(*moved(1, 2, 5, "whole"))
+    assert docs(rig) == ([(2, 5, "who")] if soft else [(1, 1, "xxx"), (2, 5, "who")])
+
+
+def test_an_insert_takes_the_row_that_was_moved(rig: Rig) -> None:
+    sink = process(rig, route={"operation": "insert"})
+    sink.feed(("docs", {"id": 1}, {"op": "c", "before": None, "after": {"id": 1, "n": 1, "body": BIG}}))
+    sink.feed(*moved(1, 2, 5))
+    sink.feed(*moved(2, 3, 6, "whole"))
+    assert docs(rig) == [(3, 6, "who")]
+
+
+# Keys of routes that are not the message key.
+
+BY_CODE = {"key": {"code": "code"}, "set": {"n": "n"}}
+
+
+@pytest.fixture
+def coded(rig: Rig) -> Rig:
+    rig.sql(
+        "DROP TABLE notes; DROP TABLE docs; CREATE TABLE docs (code text PRIMARY KEY, n int, kept text DEFAULT 'k')"
+    )
+    rig.sql("INSERT INTO docs VALUES ('a', 1, 'mine'), ('b', 2, 'mine')")
+    return rig
+
+
+def by_code(rig: Rig, **options: Any) -> Process:
+    return rig.process({"topic": "docs", "table": "docs", **BY_CODE, **options.pop("route", {})}, **options)
+
+
+def update(before: Any, code: str, n: int) -> Any:
+    return "docs", {"id": 1}, {"op": "u", "before": before, "after": {"id": 1, "code": code, "n": n}}
+
+
+def test_an_update_that_changes_the_route_s_key_moves_the_row(coded: Rig) -> None:
+    sink = by_code(coded)
+    sink.feed(update({"id": 1, "code": "a", "n": 1}, "z", 5))
+    assert coded.sql("SELECT * FROM docs ORDER BY 1") == [("b", 2, "mine"), ("z", 5, "mine")]
+    sink.feed(update({"id": 1, "code": "z", "n": 5}, "b", 6))
+    assert coded.sql("SELECT * FROM docs ORDER BY 1") == [("b", 6, "mine")], "another row has the key"
+
+
+def test_an_update_that_may_have_changed_the_route_s_key_needs_its_row(coded: Rig) -> None:
+    sink = by_code(coded)
+    sink.feed(update(None, "a", 5))
+    assert coded.sql("SELECT * FROM docs ORDER BY 1") == [("a", 5, "mine"), ("b", 2, "mine")]
+    with pytest.raises(ApplyError, match="the row to be changed is not there"):
+        sink.feed(update(None, "z", 5))
+    made = "docs", {"id": 3}, {"op": "c", "before": None, "after": {"id": 3, "code": "c", "n": 3}}
+    by_code(coded, on_error="park").feed(made)
+    assert coded.sql("SELECT code FROM docs ORDER BY 1") == [("a",), ("b",), ("c",)]
+
+
+def test_a_delete_is_refused_where_its_old_row_does_not_tell_the_route_s_key(coded: Rig) -> None:
+    coded.sql("INSERT INTO docs VALUES ('', 0)")
+    gone = {"op": "d", "before": {"id": 1, "code": "", "n": 0}, "after": None}
+    with pytest.raises(ApplyError, match=r"does not tell field code.*REPLICA IDENTITY FULL"):
+        by_code(coded).feed(("docs", {"id": 1}, gone))
+    full = {"op": "d", "before": {"id": 1, "code": "a", "n": 0}, "after": None}
+    by_code(coded, route={"replica_identity": "full"}).feed(("docs", {"id": 1}, full))
+    assert coded.sql("SELECT code FROM docs ORDER BY 1") == [("",), ("b",)]
+
+
+# What the header tells.
+
+DATE = {"type": "int", "connect.name": "io.debezium.time.Date"}
+MONEY = {"type": "bytes", "logicalType": "decimal", "precision": 5, "scale": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("int", b'{"k":9}', 9),
+        ("string", b'{"k":"a \\"quoted\\" \\\\ line\n"}', 'a "quoted" \\ line\n'),
+        (["null", "string"], b'{"k":null}', None),
+        (DATE, b'{"k":19000}', "2022-01-08"),
+        (MONEY, b'{"k":2.50}', Decimal("2.50")),
+        ("bytes", b'{"k":"AP8="}', b"\0\xff"),
+        ("int", b'{"schema":{"type":"struct"},"payload":{"k":9}}', 9),
+    ],
+    ids=str,
+)
+def test_the_other_key_is_read_as_the_message_key_is(kind: Any, text: bytes, value: Any) -> None:
+    schema = {"type": "record", "name": "Key", "fields": [{"name": "k", "type": kind}]}
+    assert other_key((("x", b""), ("__debezium.newkey", text)), schema) == {"k": value}
+
+
+@pytest.mark.parametrize("text", [b"Struct{k=9}", b"\0\xff", b"[1]", b'{"other":1}', b'{"k":"!"}'])
+def test_a_header_that_cannot_be_read_tells_nothing(text: bytes) -> None:
+    schema = {"type": "record", "name": "Key", "fields": [{"name": "k", "type": "bytes"}]}
+    assert other_key((("__debezium.oldkey", text),), schema) is None
