@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from pycdc.cli.checks.kafka import topic_findings
 from pycdc.cli.checks.publication import publication_findings
+from pycdc.cli.checks.routes import key_findings
 from pycdc.cli.checks.server import clock_finding, headroom_findings, replication_finding, server_findings
 from pycdc.cli.checks.slot import slot_findings, start_finding
 from pycdc.cli.checks.tables import identity_findings, match_findings, reading_findings
@@ -29,6 +31,7 @@ from pycdc.interfaces import Checkpoint
 from pycdc.loading import validate
 from pycdc.model import Lsn, Position
 from pycdc.sinks.kafka.survey import Cluster
+from pycdc.sinks.postgres.survey import RouteFacts
 
 SERVER = ServerFacts(
     version=160004,
@@ -302,3 +305,21 @@ def test_topics_that_cannot_be_made_are_found() -> None:
     finding = only(topic_findings(off, cluster, topics, {}, commands))
     assert finding.path == "sink.kafka.topics.create"
     assert finding.fix.count("\n") == 1
+
+
+def _record(*fields: str) -> str:
+    return json.dumps({"type": "record", "name": "R", "fields": [{"name": name, "type": "int"} for name in fields]})
+
+
+def test_a_route_that_asks_for_more_than_the_message_key_is_warned_of() -> None:
+    schemas = {"shop.t-key": _record("id"), "shop.t-value": _record("before", "after", "op"), "events-key": "?"}
+    routes = [
+        RouteFacts(0, "public.t", "shop.*", (), (), asked=("id", "code")),
+        RouteFacts(1, "public.u", "shop.t", (), (), asked=("id",)),
+    ]
+    (finding,) = key_findings(["events", "shop.t"], routes, schemas.get)
+    assert (finding.status, finding.path) == (Status.WARNING, "sink.postgres.routes[0]")
+    assert "code" in finding.title
+    assert "REPLICA IDENTITY FULL" in (finding.fix or "")
+    schemas["shop.t-value"] = _record("sku")
+    assert [*key_findings(["shop.t"], routes, schemas.get)] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import click
@@ -18,14 +19,15 @@ from pycdc.cli.checks.kafka import topic_findings
 from pycdc.cli.checks.offsets import offsets_findings
 from pycdc.cli.checks.places import place_findings
 from pycdc.cli.checks.publication import drift_findings, publication_findings
-from pycdc.cli.checks.routes import source_findings, target_findings
+from pycdc.cli.checks.routes import key_findings, source_findings, target_findings
 from pycdc.cli.checks.server import clock_finding, headroom_findings, replication_finding, server_findings
 from pycdc.cli.checks.slot import slot_findings, start_finding
 from pycdc.cli.checks.tables import identity_findings, match_findings, reading_findings, rule_findings
 from pycdc.cli.checks.transforms import function_findings, pattern_findings, reshaping
 from pycdc.cli.findings import Finding, Status, from_error, ok, show, warning
 from pycdc.cli.position import compared, stored_position
-from pycdc.config import Config, PostgresSink, Registry, Topics
+from pycdc.config import Config, KafkaSource, PostgresSink, Registry, Topics
+from pycdc.connectors.kafka.survey import matching_topics
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import ServerFacts, SlotFacts, TableFacts, TableRef
 from pycdc.connectors.postgres.relations import Relations
@@ -100,17 +102,25 @@ def _diagnose_reverse(config: Config) -> Iterator[Finding]:
     yield from _group("kafka", source_findings(source, sink))
     yield from _group("registry", _registry(source.registry, "source.kafka.registry"))
     yield from _group("tables", transport.postgres_findings(sink.dsn, "sink.postgres.dsn"))
-    yield from _group("tables", _target(sink, config.name))
+    yield from _group("tables", _target(source, sink, config.name))
     yield from _group("position", place_findings(apply_status.inspect(config)))
 
 
-def _target(sink: PostgresSink, name: str) -> Iterator[Finding]:
+def _target(source: KafkaSource, sink: PostgresSink, name: str) -> Iterator[Finding]:
     try:
         facts = survey_target(sink, name)
     except PycdcError as error:
         yield from_error(error, "sink.postgres.dsn")
         return
     yield from target_findings(facts, sink.bookkeeping)
+    if source.registry is None:
+        return
+    try:
+        topics = sorted({topic for found in matching_topics(source).values() for topic in found})
+        with closing(RegistryProbe(source.registry)) as probe:
+            yield from key_findings(topics, facts.routes, probe.latest)
+    except PycdcError:
+        return  # brokers or registry do not answer, which was told above
 
 
 def _diagnose_capture(config: Config) -> Iterator[Finding]:

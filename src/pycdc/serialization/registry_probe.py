@@ -27,3 +27,11 @@ class RegistryProbe(SchemaRegistry):
                 hint="check `registry.url`, its path too (Apicurio: /apis/ccompat/v7)",
             )
         return len(found)
+
+    def latest(self, subject: str) -> str | None:
+        """The newest schema's text; None where there is none, or it is not told."""
+        try:
+            found = self._call(lambda: self._client.latest(subject))
+        except RegistryAnswer:
+            return None
+        return found if isinstance(found, str) else None

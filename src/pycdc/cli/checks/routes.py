@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pycdc.cli.checks.transport import superuser_finding
 from pycdc.cli.findings import Finding, failed, ok, warning
@@ -27,6 +28,34 @@ def source_findings(source: KafkaSource, sink: PostgresSink) -> Iterator[Finding
         for topic in found:
             if not names_any([route.topic for route in sink.routes], topic):
                 yield failed(f"no route takes topic {topic}", path="sink.postgres.routes", fix="add one, or read less")
+
+
+def key_findings(
+    topics: Iterable[str], routes: Sequence[RouteFacts], latest: Callable[[str], str | None]
+) -> Iterator[Finding]:
+    """Routes whose fields the message keys of Debezium's topics do not tell. `latest` is a subject's newest schema."""
+    for topic in topics:
+        key, value = (_fields(latest(f"{topic}-{part}")) for part in ("key", "value"))
+        if key is None or value is None or not {"before", "after", "op"} <= value:
+            continue
+        for route in routes:
+            lacking = sorted(set(route.asked) - key) if names_any([route.topic], topic) else []
+            if lacking:
+                yield warning(
+                    f"the message keys of {topic} do not tell {', '.join(lacking)}, which the route into {route.table} "
+                    "asks for: deletes and updates are refused where their old rows do not tell it either",
+                    path=f"sink.postgres.routes[{route.index}]",
+                    fix="set REPLICA IDENTITY FULL for the source's table, and `replica_identity: full` in the route; "
+                    "or ask for fields of the message key",
+                )
+
+
+def _fields(text: str | None) -> set[str] | None:
+    """Of a record's schema in Avro."""
+    try:
+        return None if text is None else {field["name"] for field in json.loads(text)["fields"]}
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 def target_findings(facts: TargetFacts, bookkeeping: str) -> Iterator[Finding]:

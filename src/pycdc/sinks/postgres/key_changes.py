@@ -12,17 +12,31 @@ from __future__ import annotations
 
 from typing import Final
 
+from pycdc.config import Route
 from pycdc.events import Event, Forms, Unwritable
 from pycdc.model import Row
+from pycdc.observability.logger import get_logger
 from pycdc.sinks.postgres.fields import ABSENT, look_up
 from pycdc.sinks.postgres.presence import told
 from pycdc.sinks.postgres.readings import reading
 from pycdc.sinks.postgres.route import PlainRoute
+from pycdc.sinks.postgres.tables import TargetTable, key_columns
 from pycdc.sinks.postgres.writes import Write, shape_of
+
+log = get_logger()
 
 _WRITING: Final = ("insert", "upsert", "update")
 _MOST: Final = 1000
 Key = tuple[str, ...]
+
+
+def asked_of_old_rows(route: Route, table: TargetTable) -> tuple[str, ...]:
+    """The fields that old rows have to tell: the key's, and those that `when` asks deletes for."""
+    if route.replica_identity == "full":
+        return ()
+    paths = [route.key.get(column, column) for column in key_columns(route, table)]
+    paths += route.when if route.deletion != "ignore" else ()
+    return tuple(dict.fromkeys(path for path in paths if not path.startswith("$")))
 
 
 class KeyChanges:
@@ -36,6 +50,7 @@ class KeyChanges:
         self._moves = route.operation in _WRITING and route.deletion != "ignore" and not fixed
         self._fields = tuple(path for path in plain.key.values() if not path.startswith("$"))
         self._told: dict[bytes, bool] = {}
+        self._warned = False
         self._marks = tuple(f'"{field}"'.encode() for field in self._fields)
 
     def may_happen(self, event: Event, row: Row) -> bool:
@@ -99,7 +114,18 @@ class KeyChanges:
             key = event.key
         except Unwritable:
             return True
-        return not isinstance(key, dict) or all(field in key for field in self._fields)
+        lacking = [field for field in self._fields if field not in key] if isinstance(key, dict) else []
+        if lacking and not self._warned:
+            self._warned = True
+            log.warning(
+                "the message key does not tell which row of the table it is: updates that do not tell it either need a "
+                "row that is there, and such deletes are refused",
+                table=str(self._plain.table),
+                topic=event.partition.topic,
+                field=lacking[0],
+                remedy="set REPLICA IDENTITY FULL for the source's table, or key the route by the message key",
+            )
+        return not lacking
 
     def _other(self, event: Event) -> Key | None:
         if event.other_key is None:

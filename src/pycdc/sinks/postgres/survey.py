@@ -10,6 +10,7 @@ from pycdc.patterns import spares_own
 from pycdc.postgres.search_path import Problem
 from pycdc.sinks.postgres.conflict_survey import ConflictFacts, survey_conflicts
 from pycdc.sinks.postgres.fitness import cautions, mismatches, untenable, waiting
+from pycdc.sinks.postgres.key_changes import asked_of_old_rows
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.sequences import read_sequences
 from pycdc.sinks.postgres.session import Connection, connected, path_problems
@@ -27,7 +28,8 @@ _MAY_CREATE: Final = "SELECT has_database_privilege(current_database(), 'CREATE'
 
 @dataclass(frozen=True, slots=True)
 class RouteFacts:
-    """`wrong` are facts and remedies; `lacking` the rights on the table that the role does not have."""
+    """`wrong` are facts and remedies; `lacking` the rights on the table that the role does not have. `asked` are the
+    fields that a delete's old row has to tell."""
 
     index: int
     table: str
@@ -35,6 +37,7 @@ class RouteFacts:
     wrong: tuple[tuple[str, str], ...]
     lacking: tuple[str, ...]
     cautions: tuple[tuple[str, str], ...] = ()
+    asked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,4 +112,6 @@ def _route(connection: Connection, settings: PostgresSink, index: int) -> RouteF
         row = connection.execute(_RIGHTS, (table.schema, table.name)).fetchone()
         lacking = tuple(row[0] or ()) if row is not None else ()
     found = () if table is None else tuple(cautions(route, table))
-    return RouteFacts(index, str(table or route.table), route.topic, tuple(mismatches(route, table)), lacking, found)
+    asked = () if table is None else asked_of_old_rows(route, table)
+    wrong = tuple(mismatches(route, table))
+    return RouteFacts(index, str(table or route.table), route.topic, wrong, lacking, found, asked)
