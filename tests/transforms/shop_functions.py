@@ -227,3 +227,8 @@ def to_others(change: DecodedChange) -> DecodedChange:
     if change.after and change.after.get("other"):
         change.topic = "others"
     return change
+
+
+def other_id(change: DecodedChange) -> DecodedChange:
+    assert change.after is not None
+    return change.copy(after={**change.after, "id": change.after["id"] + 1000})

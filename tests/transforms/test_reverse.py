@@ -141,3 +141,28 @@ def test_a_routes_failure_names_the_function_and_no_value(function: str) -> None
         router.writes(event({"id": 1, "name": CANARY}))
     assert f"function {HERE}:{function} " in str(caught.value)
     assert CANARY not in str(caught.value)
+
+
+def lacking(**options: Any) -> Event:
+    """A row of which `quantity` was not sent."""
+    headers = (("__pycdc.unavailable", b"quantity"),)
+    return event({"id": 2, "name": "cup", "quantity": None}, {"id": 2}, headers=headers, **options)
+
+
+def test_a_value_that_was_not_sent_is_unchanged_to_a_function_and_may_stay_it() -> None:
+    _, router = functions(f"{HERE}:upper")
+    (write,) = router.writes(lacking())
+    assert (told(write).operation, told(write).set, told(write).must_exist) == ("update", {"name": "CUP"}, True)
+
+
+def test_a_row_whose_key_changes_is_moved_where_the_function_left_its_key_alone() -> None:
+    _, router = functions(f"{HERE}:upper")
+    assert [told(write).key for write in router.writes(lacking(other_key={"id": 1}))] == [{"id": "1"}, {"id": "2"}]
+    _, router = functions(f"{HERE}:other_id")
+    assert [told(write).key for write in router.writes(lacking(other_key={"id": 1}))] == [{"id": "1002"}]
+
+
+def test_what_a_function_makes_of_old_rows_says_nothing_of_keys() -> None:
+    _, router = functions(f"{HERE}:other_id")
+    changed = event({"id": 2, "name": "a"}, {"id": 2}, before={"id": 2, "name": "b"})
+    assert [told(write).key for write in router.writes(changed)] == [{"id": "1002"}]

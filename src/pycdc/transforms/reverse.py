@@ -117,7 +117,16 @@ def _event(event: Event, path: str, result: DecodedChange) -> Event:
         deleted=deleted,
         headers=headers_of(path, result),
         made=None,
+        other_key=event.other_key if _keeps_key(event, result) else None,
+        by_function=True,
     )
+
+
+def _keeps_key(event: Event, result: DecodedChange) -> bool:
+    """Whether the row is still the one that the message key names."""
+    was, now = (event.before, result.before) if event.deleted else (event.row, result.after)
+    names = event.key if isinstance(event.key, dict) else ()
+    return result.key == event.key and all((was or {}).get(name) == (now or {}).get(name) for name in names)
 
 
 def _row(path: str, function: RowFunction) -> Callable[[Event], Row | None]:

@@ -58,6 +58,8 @@ class KeyChanges:
         before = event.before
         if event.other_key is not None:
             return True
+        if event.by_function:
+            return False
         if before is not None:
             return any(before.get(field) != row.get(field) for field in self._fields)
         if event.reread is None and event.envelope is None:
@@ -94,7 +96,9 @@ class KeyChanges:
             old = self._other(event)
             if old is None or old == write.key or not self._moves:
                 return [write]
-            return [_move(write, old, write.key), _anyway(write)]
+            return [_move(write, old, write.key), of_moved(write)]
+        if event.by_function:
+            return [write]
         old = self._before(event) if self._moves else None
         if old == write.key:
             return [write]
@@ -167,7 +171,7 @@ def _remainder(write: Write, old: Key, new: Key) -> Write:
     )
 
 
-def _anyway(write: Write) -> Write:
+def of_moved(write: Write) -> Write:
     """An insert whose row may be there, moved."""
     shape = write.shape
     if shape.operation != "insert":

@@ -11,7 +11,7 @@ from pycdc.errors import TransformError
 from pycdc.events import Event, Forms
 from pycdc.model import UNCHANGED, Row
 from pycdc.sinks.postgres.fields import ABSENT, look_up
-from pycdc.sinks.postgres.key_changes import KeyChanges
+from pycdc.sinks.postgres.key_changes import KeyChanges, of_moved
 from pycdc.sinks.postgres.presence import Presence
 from pycdc.sinks.postgres.route import PlainRoute
 from pycdc.sinks.postgres.route_compiler import WriteOf, compile_route
@@ -156,6 +156,15 @@ class _RouteOfFunction(_CompiledRoute):
         self._of_row = _CompiledRoute(own_names, table, order, presence, marks)
         self._paths = {column: look_up(path) for column, path in route.key.items()}
         self._row = function
+
+    def writes(self, event: Event) -> list[Write]:
+        """What a function makes of a row says nothing of the row that it was; a delete asks no function."""
+        if event.deleted:
+            return super().writes(event)
+        write = self.write(event)
+        if write is None:
+            return []
+        return [write if event.other_key is None else of_moved(write)]
 
     def write(self, event: Event) -> Write | None:
         if event.deleted:
