@@ -487,7 +487,8 @@ class ConflictRule(Model):
     """For last_write_wins: field (as in `set`) with the time of the event, a number of milliseconds or ISO 8601.
     Default: the envelope's `source.ts_ms`, else the record's."""
     row_time: str | None = None
-    """For last_write_wins: column with the row's time. Default: when its last writer committed."""
+    """For last_write_wins: column with the row's time, compared with `event_time`. Default: when its last writer
+    committed."""
     skew: Annotated[float, Field(ge=0)] = 0.0
     """For last_write_wins: seconds within which clocks do not decide, but `tie` does, or an event whose `before` is
     the row wins."""
@@ -521,6 +522,11 @@ class ConflictRule(Model):
             raise Refused(
                 f"writes {', '.join(partly)} into a row that keeps its other values, which then looks younger",
                 "add `row_time: column`, which does not ask when a row was written",
+            )
+        if self.row_time is not None and self.event_time is None:
+            raise Refused(
+                f"compares column {self.row_time} with the time of the source's commit, which is another clock",
+                "add `event_time: field`, the one that goes into the column of row_time",
             )
         if self.skew and self.row_time is not None:
             raise Refused("has both skew and row_time, whose times are compared as they are", "remove one of them")

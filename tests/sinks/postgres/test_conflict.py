@@ -84,7 +84,7 @@ def test_the_later_write_wins_and_a_side_where_there_is_none(event: float, row: 
 
 def test_times_of_a_column_are_compared_as_they_are() -> None:
     """Two writes of one side in a millisecond come in their order, and no writer tells that they are of one side."""
-    chosen = rule("last_write_wins", row_time="changed", tie="monolith")
+    chosen = rule("last_write_wins", row_time="changed", event_time="changed", tie="monolith")
     assert event_is_last(conflict(event_time=at(3.002), current_time=at(3.001)), chosen)
 
 
@@ -155,7 +155,8 @@ def test_a_function_that_fails_is_named_and_its_words_are_not_shown() -> None:
         ({"default": "whoever"}, "default"),
         ({"default": "monolith_wins", "columns": {"q": "delta"}}, "detect: old_values"),
         ({"default": "last_write_wins", "columns": {"q": "delta"}}, "row_time: column"),
-        ({"default": "last_write_wins", "row_time": "t", "skew": 1}, "skew and row_time"),
+        ({"default": "last_write_wins", "row_time": "t", "event_time": "t", "skew": 1}, "skew and row_time"),
+        ({"default": "last_write_wins", "row_time": "t"}, "event_time: field"),
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(options: dict[str, Any], words: str) -> None:
@@ -202,7 +203,9 @@ class Side:
     """A database with one row, as two pipelines see it: by its last writer, or by a column with its time."""
 
     def __init__(self, tie: str, *, by_column: bool) -> None:
-        self.rule = rule("last_write_wins", tie=tie, **({"row_time": "changed"} if by_column else {}))
+        self.rule = rule(
+            "last_write_wins", tie=tie, **({"row_time": "changed", "event_time": "changed"} if by_column else {})
+        )
         self.by_column = by_column
         self.value, self.time, self.local = 0, -1, False
         self.inbox: deque[tuple[int, int]] = deque()

@@ -60,6 +60,22 @@ def names(rig: Rig) -> list[Any]:
 
 
 @SERVERS
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
+def test_by_old_values_json_and_numbers_are_what_they_mean_and_not_how_they_are_written(rig: Rig, kind: str) -> None:
+    rig.sql(f"ALTER TABLE items ALTER doc TYPE {kind}, ALTER price TYPE numeric")
+    sink = process(rig, {"default": "monolith_wins", "detect": "old_values"})
+    document = '{"b":  1, "a": [2]}'
+    rig.sql(f"INSERT INTO items (id, name, doc, price) VALUES (1, 'a', '{document}', 1.50), (2, 'a', NULL, NULL)")
+    first = {"id": 1, "name": "a", "doc": '{"a": [2], "b": 1.0}', "price": "1.5"}
+    second = {"id": 2, "name": "a", "doc": None, "price": None}
+    sink.apply(update(first, {"name": "b"}), update(second, {"name": "b"}))
+    assert (names(rig), recorded(rig)) == (["b", "b"], [])
+    other = {**first, "name": "b", "doc": '{"a": [2], "b": 2}'}
+    sink.apply(update(other, {"name": "c"}), update({**second, "name": "b", "doc": "{}"}, {"name": "c"}))
+    assert (names(rig), recorded(rig)) == (["b", "b"], [("update_values_differ", "monolith")] * 2)
+
+
+@SERVERS
 def test_a_row_that_an_application_changed_is_a_conflict_and_is_recorded_with_both_rows(rig: Rig) -> None:
     sink = process(rig)
     sink.apply({"id": 1, "name": "cup", "price": 1.5}, {"id": 2, "name": "jug"})

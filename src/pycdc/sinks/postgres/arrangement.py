@@ -10,15 +10,17 @@ their partitions, and foreign keys decide.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Final, Literal
 
 from pycdc.sinks.postgres.equality import Row, same_rows
 from pycdc.sinks.postgres.sequence import source_order
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetTable
-from pycdc.sinks.postgres.writes import Group, Write, groups_of, in_order, shape_of
+from pycdc.sinks.postgres.writes import Group, Shape, Write, groups_of, in_order, shape_of
 
+_SHAPE: Final = attrgetter("shape")
 Manner = Literal["together", "vacating", "step by step"]
 """How writes become statements: told as one where they can be; the same, once all unique values that they bring or take
 away are given up; or one after another, as they came."""
@@ -28,10 +30,11 @@ def arranged(
     connection: Connection, writes: Sequence[Write], manner: Manner, free: Callable[[TargetTable], bool]
 ) -> list[Group]:
     """The statements that do what `writes` do one after another. `free`: whether events always win there."""
-    same = same_rows(connection, writes)
+    shapes = set(map(_SHAPE, writes))
+    same = same_rows(connection, writes, {shape.space for shape in shapes})
     if manner == "step by step":
         return in_order(writes, same)
-    groups = _together(writes, same)
+    groups = _together(writes, shapes, same)
     return [*_vacating(groups, free), *groups] if manner == "vacating" else groups
 
 
@@ -50,8 +53,8 @@ def _vacating(groups: Sequence[Group], free: Callable[[TargetTable], bool]) -> I
             yield Group(emptied, writes, between=True)
 
 
-def _together(writes: Sequence[Write], same: Mapping[Row, Row]) -> list[Group]:
-    tied = {component_of(table) for table in _entangled(writes, same)}
+def _together(writes: Sequence[Write], shapes: Collection[Shape], same: Mapping[Row, Row]) -> list[Group]:
+    tied = {component_of(table) for table in _entangled(writes, shapes, same)}
     if not tied:
         return groups_of(writes, same)
     lots: dict[str, list[Write]] = {}
@@ -70,9 +73,8 @@ def component_of(table: TargetTable) -> str:
     return table.ties.component or str(table)
 
 
-def _entangled(writes: Sequence[Write], same: Mapping[Row, Row]) -> set[TargetTable]:
+def _entangled(writes: Sequence[Write], shapes: Collection[Shape], same: Mapping[Row, Row]) -> set[TargetTable]:
     """The tables that are written in the order of the events."""
-    shapes = {write.shape for write in writes}
     keys: dict[TargetTable, set[tuple[str, ...]]] = {}
     for shape in shapes:
         keys.setdefault(shape.table, set()).add(shape.key)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from psycopg import sql
 
 from pycdc.sinks.postgres.conflict_policy import Policy
+from pycdc.sinks.postgres.guards import as_before
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.statements import key_texts, same_key, unnested
 from pycdc.sinks.postgres.values import array_of
@@ -41,7 +42,7 @@ _LOCK: Final = "SELECT 1 FROM {rows} JOIN {table} AS {t} ON {same_key} ORDER BY 
 _READ: Final = """SELECT to_jsonb({t})::text, {writer},
 CASE WHEN {t}.xmin IS NULL THEN u.i::jsonb ELSE to_jsonb(jsonb_populate_record({t}, u.i::jsonb)) END::text,
 CASE WHEN {t}.xmin IS NULL THEN u.g::jsonb ELSE to_jsonb(jsonb_populate_record({t}, u.g::jsonb)) END::text,
-coalesce(jsonb_populate_record({t}, u.g::jsonb) *= {t}, false), {keys}
+coalesce({as_before} AND {t}.xmin IS NOT NULL, false), {keys}
 FROM {rows} LEFT JOIN {table} AS {t} ON {same_key}{joined} ORDER BY u.n"""
 _WRITER: Final = """o.timestamp, CASE o.roident WHEN 0 THEN '' ELSE coalesce(r.roname, o.roident::text) END,
 coalesce(starts_with(r.roname, %s::text) OR o.timestamp < %s::timestamptz, o.roident IS NULL)"""
@@ -85,6 +86,7 @@ def _read(shape: Shape, *, by_origin: bool) -> sql.Composed:
     columns = [shape.table.columns[name] for name in shape.key]
     return sql.SQL(_READ).format(
         keys=key_texts(shape),
+        as_before=as_before(shape.table),
         writer=sql.SQL(_WRITER if by_origin else _NO_WRITER),
         rows=unnested(columns, ("i", "g"), counted=True),
         table=shape.table.identifier,

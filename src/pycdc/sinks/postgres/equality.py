@@ -5,7 +5,7 @@ Texts decide where that is proven, see `key_forms`. Of all others the database i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from psycopg import sql
@@ -21,16 +21,14 @@ from pycdc.sinks.postgres.writes import Space, Write
 Row = tuple[Space, tuple[str, ...]]
 
 
-def same_rows(connection: Connection, writes: Iterable[Write]) -> Mapping[Row, Row]:
+def same_rows(connection: Connection, writes: Sequence[Write], spaces: Collection[Space]) -> Mapping[Row, Row]:
     """From a row as a write names it to the first name of the same row; nothing for names that are alone."""
-    keys: dict[Space, list[tuple[str, ...]]] = {}
-    for write in writes:
-        keys.setdefault(write.shape.space, []).append(write.key)
     found: dict[Row, Row] = {}
-    for space, of_space in keys.items():
+    for space in spaces:
         columns = [space[0].columns[name] for name in space[1]]
-        if len(of_space) > 1 and not exact(columns, of_space):
-            found.update(_asked(connection, space, columns, list(dict.fromkeys(of_space))))
+        keys = [write.key for write in writes if len(spaces) == 1 or write.shape.space == space]
+        if len(keys) > 1 and not exact(columns, keys):
+            found.update(_asked(connection, space, columns, list(dict.fromkeys(keys))))
     return found
 
 

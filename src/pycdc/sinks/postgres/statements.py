@@ -112,7 +112,7 @@ def _otherwise(shape: Shape, guard: Guard) -> sql.Composable:
     met = [_unchanged(alias, name, incoming.format(Identifier(name))) for name in shape.fixed]
     if guard.kind != "none":
         column = shape.table.columns.get(guard.column)
-        met.append(condition(guard, alias, column, incoming.format(Identifier(guard.column)), removes=False))
+        met.append(condition(guard, shape.table, column, incoming.format(Identifier(guard.column)), removes=False))
     out = sql.SQL("DO UPDATE SET {}").format(sql.SQL(", ").join(pairs))
     return sql.SQL("{} WHERE {}").format(out, sql.SQL(" AND ").join(met)) if met else out
 
@@ -193,7 +193,7 @@ def _guarded(out: sql.Composed, shape: Shape, guard: Guard) -> sql.Composed:
         column = shape.table.columns.get(guard.column)
         kind = Identifier(*column.type) if column is not None else sql.SQL("")
         incoming = sql.SQL("u.g::{}").format(kind)
-        met = condition(guard, shape.table.alias, column, incoming, removes=shape.operation == "delete")
+        met = condition(guard, shape.table, column, incoming, removes=shape.operation == "delete")
         out = sql.SQL("{} AND {}").format(out, met)
     return sql.SQL("{} RETURNING u.n").format(out) if guard.reports else out
 
