@@ -23,7 +23,7 @@ from pycdc.errors import ConversionError, ProtocolError, UnknownSchema
 from pycdc.events import Event, Partition, Unwritable
 from pycdc.interfaces import Unfit
 from pycdc.model import PgType
-from pycdc.origins import read_headers
+from pycdc.origins import read_headers, read_mark
 from pycdc.rows.codecs import codec_for
 from pycdc.rows.tuples import split_line, split_tuple
 from pycdc.sinks.postgres.fields import identity_of
@@ -262,6 +262,7 @@ TARGETS: dict[str, Target] = {
     "lane": Target(_lane, (Unfit,), [b"\0\2" + _EMPTY_ROW + b"\2c\0", b"\2" + _EMPTY_ROW + b"\0\2d\0"]),
     "payload": Target(_payload, (), [b'{"source":{"ts_us":1}}', b'{"message":{"prefix":"p","content":"AQ=="}}']),
     "headers": Target(lambda data: read_headers([("pycdc.origin", data), ("pycdc.hops", data)]), (), [b"x", b"1"]),
+    "mark": Target(read_mark, (), [b'{"pipeline":"x","origin":"y","hops":2,"tables":["a.b"]}']),
     "identity": Target(identity_of, (), [b"a", b"\xff\xfe", b"\\x00"]),
     "pgoutput": Target(pgoutput.decode, (ProtocolError,), [
         b"B" + bytes(20), b"C" + bytes(25), b"I\0\0\0\1N\0\1t\0\0\0\1x",

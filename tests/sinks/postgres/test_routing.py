@@ -289,3 +289,31 @@ def test_rows_of_any_number_of_kinds_are_written() -> None:
     for number in range(300):
         (write,) = every.writes(event({"id": number, f"x{number}": 1, "name": "a"}, raw_value=b""))
         assert told(write).set == {"name": "a"}
+
+
+def test_a_header_is_bytes_to_bytea_and_a_text_to_others() -> None:
+    raw = column("raw", "bytea", "U")
+    table = TargetTable("public", "items", {**ITEMS.columns, "raw": raw}, ("id",), ITEMS.uniques)
+    settings = PostgresSink.model_validate(
+        {"dsn": "x", "routes": [route(set={"raw": "$headers.h", "name": "$headers.n"})]}
+    )
+    found = Router(settings, {"items": table})
+    for header in (b"a\\b", b"\xff\xfe"):
+        (write,) = found.writes(event({"id": 1}, headers=(("h", header), ("n", b"x")), raw_value=b"{}"))
+        assert write.set == ("\\x" + header.hex(), "x")
+    with pytest.raises(Unwritable, match="column name"):
+        found.writes(event({"id": 1}, headers=(("h", b""), ("n", b"\xff"))))
+
+
+def test_a_field_of_the_payload_is_one_whatever_its_name_begins_with() -> None:
+    """Those that flattening adds are found where a route asks for them, and missed nowhere."""
+    mapping = {"quantity": "__v", "name": "__op"}
+    made = event({"id": 1, "__v": 7}, added={"__op": "c"})
+    assert only(made, set=mapping).set == {"quantity": "7", "name": "c"}
+    with pytest.raises(Unwritable, match="no column __v"):
+        only(made)
+
+
+@pytest.mark.parametrize("name", ["x'\nraise SystemExit", '"]', "\\", "{x}", "\u2028"])
+def test_no_name_of_a_field_gets_out_of_a_compiled_route(name: str) -> None:
+    assert only(event({"id": 1, name: "a"}, raw_value=b"{}"), set={"name": name}).set == {"name": "a"}

@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from pycdc.events import Event, Forms, Unwritable
+from pycdc.sinks.postgres.tables import TargetColumn
 
 
 class Absent(Enum):
@@ -38,6 +39,23 @@ def look_up(path: str) -> Look:
     if not rest:
         return lambda event, row: ABSENT if row is None else row.get(path, ABSENT)
     return lambda event, row: _inside(row, path)
+
+
+def look_for(path: str, column: TargetColumn) -> Look:
+    """The same for a column: a header is bytes to bytea, and a text to others. Raises Unwritable where it is none."""
+    look = look_up(path)
+    if not path.startswith("$headers."):
+        return look
+
+    def of_header(event: Event, row: Mapping[str, Any] | None) -> Any:
+        value = look(event, row)
+        if column.base == "bytea":
+            return value.encode() if isinstance(value, str) else value
+        if isinstance(value, bytes):
+            raise Unwritable(f"column {column.name}: the header is no UTF-8 text")
+        return value
+
+    return of_header
 
 
 def forms_of(path: str, event: Event) -> Forms | None:

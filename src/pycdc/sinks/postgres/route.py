@@ -9,7 +9,7 @@ from typing import Any
 from pycdc.config import Route
 from pycdc.events import Event
 from pycdc.patterns import names_any
-from pycdc.sinks.postgres.fields import ABSENT, Look, forms_of, look_up, time_of
+from pycdc.sinks.postgres.fields import ABSENT, Look, forms_of, look_for, look_up, time_of
 from pycdc.sinks.postgres.presence import Presence, head_of, told
 from pycdc.sinks.postgres.readings import reading
 from pycdc.sinks.postgres.tables import TargetTable, key_columns
@@ -37,8 +37,10 @@ class PlainRoute:
         self.presence = presence
         self._full = route.replica_identity == "full"
         self._when = [(path, look_up(path), str(value)) for path, value in route.when.items()]
-        self._key_looks = {column: look_up(path) for column, path in self.key.items()}
-        self._looks = None if self.assigned is None else {c: look_up(path) for c, path in self.assigned.items()}
+        columns = table.columns
+        self._key_looks = {column: look_for(path, columns[column]) for column, path in self.key.items()}
+        assigned = self.assigned
+        self._looks = None if assigned is None else {c: look_for(path, columns[c]) for c, path in assigned.items()}
         self._delta = {column: look_up(path) for column, path in route.delta.items()}
 
     def takes_topic(self, topic: str) -> bool:

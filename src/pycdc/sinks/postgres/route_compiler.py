@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pycdc.events import Document, Event, Forms
 from pycdc.rows._codegen import compile_function
-from pycdc.sinks.postgres.fields import ABSENT, look_up
+from pycdc.sinks.postgres.fields import ABSENT, look_for
 from pycdc.sinks.postgres.readings import reading
 from pycdc.sinks.postgres.route import PlainRoute
 from pycdc.sinks.postgres.tables import TargetColumn
@@ -86,7 +86,7 @@ def _take(
     if path in fields:
         lines.append(f"    v = row[{path!r}]")
     else:
-        names[f"look_{number}"] = look_up(path)
+        names[f"look_{number}"] = look_for(path, target)
         lines.append(f"    v = look_{number}(event, row)")
         lines.append("    if v is ABSENT: return plain(event)")
     if target.category == "A" or target.base == "bytea":

@@ -223,7 +223,7 @@ def _array_type(column: TargetColumn) -> tuple[str, str]:
     """money travels as numeric, whose text and digits are the same in every locale of a server."""
     if column.base == "money":
         return "pg_catalog", "numeric"
-    return column.type if column.has_array else ("pg_catalog", "text")
+    return column.type if column.has_array and column.element != "money" else ("pg_catalog", "text")
 
 
 def _cast(shape: Shape, name: str, number: int) -> sql.Composable:
@@ -231,6 +231,8 @@ def _cast(shape: Shape, name: str, number: int) -> sql.Composable:
     place = sql.SQL("u.{}").format(Identifier(f"c{number}"))
     if column.base == "money":
         return sql.SQL("{}::pg_catalog.money::{}").format(place, Identifier(*column.type))
+    if column.element == "money":
+        return sql.SQL("{}::pg_catalog.numeric[]::pg_catalog.money[]::{}").format(place, Identifier(*column.type))
     return place if column.has_array else sql.SQL("{}::{}").format(place, Identifier(*column.type))
 
 
