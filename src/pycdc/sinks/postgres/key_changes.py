@@ -49,7 +49,8 @@ class KeyChanges:
         fixed = any(plain.table.columns[column].identity == "a" for column in plain.key)
         self._moves = route.operation in _WRITING and route.deletion != "ignore" and not fixed
         self._fields = tuple(path for path in plain.key.values() if not path.startswith("$"))
-        self._told: dict[bytes, bool] = {}
+        self.told: set[bytes] = set()
+        """How message keys in Avro begin that tell which row of the table it is."""
         self._warned = False
         self._marks = tuple(f'"{field}"'.encode() for field in self._fields)
 
@@ -67,12 +68,14 @@ class KeyChanges:
         raw = event.raw_key or b""
         if raw[:1] != b"\0":
             return not all(mark in raw for mark in self._marks) and not self._tells(event)
-        known = self._told.get(raw[:5])
-        if known is None:
-            if len(self._told) >= _MOST:
-                self._told.clear()
-            known = self._told[raw[:5]] = self._tells(event)
-        return not known
+        if raw[:5] in self.told:
+            return False
+        if not self._tells(event):
+            return True
+        if len(self.told) >= _MOST:
+            self.told.clear()
+        self.told.add(raw[:5])
+        return False
 
     def writes(self, event: Event, write: Write | None) -> list[Write]:
         """`write`, and what stands with it. The event is settled."""

@@ -36,12 +36,16 @@ class Presence:
         identity = UUID(bytes=md5(octets, usedforsecurity=False).digest(), version=3)
         base64 = b64encode(octets).decode()
         self.octets = octets
+        self.mark = octets if _PLAIN.fullmatch(text) else b""
+        """What is in the bytes of a record that may hold it. Not so for arrays of numbers, dates and uuids, and bytes
+        that JSON spells in base64: who reads such a column looks at its value."""
         maps = (f'{{"{text}":"{text}"}}', f'{{"{text}": "{text}"}}')
         self._scalars = {text, octets, base64, *maps}
         self._map = {text: text}
+        self.lengths = frozenset((1, len(codes)))
         lists = ([text], [octets], [base64], codes, days, [str(identity)], [identity])
         self._lists = {tuple(items) for items in lists if items}
-        self.is_plain = _PLAIN.fullmatch(text) is not None
+        self.is_plain = bool(self.mark)
 
     def was_not_sent(self, value: Any) -> bool:
         """Whether it is the placeholder, in any of the forms that it has by the types of columns."""
@@ -49,7 +53,7 @@ class Presence:
             return value in self._scalars or (not self.is_plain and self._is_map(value))
         if isinstance(value, dict):
             return value == self._map
-        if not isinstance(value, list) or not value:
+        if not isinstance(value, list) or len(value) not in self.lengths:
             return False
         try:
             return tuple(value) in self._lists
@@ -69,12 +73,6 @@ class Presence:
             return not self._scalars.isdisjoint(values)
         except TypeError:
             return any(map(self.was_not_sent, values))
-
-    def may_lack(self, event: Event) -> bool:
-        """Whether something may have to be left out. Arrays of numbers, dates and uuids are not looked into, nor bytes
-        that JSON spells in base64: who reads such a column looks at its value."""
-        raw = event.raw_value
-        return event.deleted or bool(event.headers) or raw is None or not self.is_plain or self.octets in raw
 
     def settle(self, event: Event) -> None:
         """Leave out of the event's rows what was not sent and what the old row does not tell. Once: what functions make

@@ -90,8 +90,9 @@ def _take(
         lines.append(f"    v = look_{number}(event, row)")
         lines.append("    if v is ABSENT: return plain(event)")
     if target.category == "A" or target.base == "bytea":
-        names["unsent"] = plain.presence.was_not_sent
-        lines.append("    if (type(v) is list or type(v) is str) and unsent(v): return plain(event)")
+        names["unsent"], names["LENGTHS"] = plain.presence.was_not_sent, plain.presence.lengths
+        may_be = "type(v) is list and len(v) in LENGTHS or type(v) is str"
+        lines.append(f"    if ({may_be}) and unsent(v): return plain(event)")
     if path.startswith("$key"):
         lines.append("    return plain(event)")  # whose values may be of other forms
     told = None if path.startswith("$") else forms
