@@ -84,7 +84,7 @@ def test_random_transactions_end_in_the_same_rows_whatever_their_foreign_keys_do
     tables = shop(ACTIONS[action])
     source = RandomSource(rig, random, tables, told=told)
     process = rig.process(*({"topic": name, "table": name} for name in tables))
-    for _ in range(30 if torn else 60):
+    for _ in range(10 if torn else 20):
         for _ in range(random.randint(1, 4)):
             source.transaction([s for _ in range(random.randint(1, 4)) for s in a_purchase(random)])
         source.feed(process, torn=torn)
@@ -114,7 +114,7 @@ def test_random_transactions_in_a_table_whose_rows_name_each_other(rig: Rig, act
     ddl = f"CREATE TABLE nodes (id int PRIMARY KEY, parent int DEFAULT 0 REFERENCES nodes {ACTIONS[action]}, n int)"
     source = RandomSource(rig, random, {"nodes": ddl})
     process = rig.process({"topic": "nodes", "table": "nodes"})
-    for _ in range(30):
+    for _ in range(15):
         source.transaction([s for _ in range(random.randint(1, 6)) for s in a_move(random)])
         source.feed(process, torn=torn)
         assert source.differences() == {}
