@@ -575,6 +575,14 @@ class Route(Model):
     """Column to value, written with every insert, update, upsert and delta."""
     soft_delete: dict[str, str | int | float | bool | None] = {}
     """Column to value: what marks a row as deleted; `$timestamp` is the record's time."""
+    ops: Annotated[list[Literal["c", "u", "d", "r"]], Field(min_length=1)] | None = None
+    """Of records that tell their operation, only these are taken: created, updated, deleted, or read by a snapshot.
+    Where the rows belong to this side, leave `r` out: a snapshot of their former owner tells what they were. Default:
+    all, but for `operation: delta`, which adds no row of a snapshot unless `r` is named."""
+    on_truncate: Literal["refuse", "skip", "truncate"] = "refuse"
+    """What a TRUNCATE of the source does (op `t`). refuse: it cannot be applied, as `on_error` says; truncate: all rows
+    of the table are deleted, which needs a topic of one partition, since no other has an order between them; skip:
+    nothing, and it is counted."""
     missing: Literal["error", "ignore"] = "error"
     """A row that an update or a delta does not find: an error, so that nothing is lost silently, or nothing."""
     replica_identity: Literal["auto", "full"] = "auto"

@@ -166,6 +166,11 @@ class Event:
         return op
 
     @property
+    def truncates(self) -> bool:
+        """Whether it says that a table was emptied."""
+        return self.row is None and not self.deleted and self.problem is None and self.op == "t"
+
+    @property
     def source(self) -> Row | None:
         source: Row | None = self._whole_envelope().get("source")
         return source

@@ -24,13 +24,15 @@ from pycdc.sinks.postgres.sequences import ColumnSequence, advance_sequences, re
     "--margin", type=click.IntRange(min=0), default=0, show_default=True, help="How far beyond the greatest value."
 )
 @json_option
-def sequences(path: str, apply: bool, margin: int, as_json: bool) -> None:
+@click.pass_context
+def sequences(ctx: click.Context, path: str, apply: bool, margin: int, as_json: bool) -> None:
     """Compare sequences with the columns that they fill.
 
     Rows that a pipeline writes bring their ids along, and the sequences behind identity and serial columns do not
     notice: the first row that the application inserts by itself would collide. Shown are the sequences of all tables of
     the routes. With --apply, those that are behind are set, in one transaction and never backwards. Do it before the
-    application writes again; a pipeline that still runs goes on bringing ids, for which --margin leaves room.
+    application writes again; a pipeline that still runs goes on bringing ids, for which --margin leaves room. The exit
+    code is 1 where --apply left one behind, or one cannot be read.
     """
     config = load_config(path)
     logs.configure(level=logging.ERROR)
@@ -44,6 +46,8 @@ def sequences(path: str, apply: bool, margin: int, as_json: bool) -> None:
         print_json({"sequences": [{**_as_dict(one), "set": one.sequence in names} for one in found]})
     else:
         _show(found, changed)
+    if apply and any(one.behind or not one.readable for one in found):
+        ctx.exit(1)
 
 
 def _as_dict(one: ColumnSequence) -> dict[str, Any]:
@@ -75,7 +79,9 @@ def _show(found: Sequence[ColumnSequence], changed: Sequence[ColumnSequence]) ->
 
 def _told(one: ColumnSequence) -> str:
     if not one.readable:
-        return "cannot be read, the role lacks SELECT on the sequence or the table"
+        return (
+            f"cannot be read: GRANT SELECT, UPDATE ON SEQUENCE {printable(one.sequence_name)} and SELECT on the table"
+        )
     most = "the table is empty" if one.reached is None else f"the table has {one.reached}"
     state = click.style("behind", fg="yellow") if one.behind else "fine"
     return f"next {one.following}, {most}, {state}"

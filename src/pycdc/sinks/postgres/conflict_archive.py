@@ -82,9 +82,11 @@ def key_text(key: bytes | None) -> str | None:
     if key is None:
         return None
     try:
-        return key.decode()
+        text = key.decode()
     except UnicodeDecodeError:
-        return "base64:" + base64.b64encode(key).decode()
+        text = ""
+    # Whatever could not be typed, or would be shown in another way: Avro begins with a zero byte.
+    return text if text.isprintable() and (text or not key) else "base64:" + base64.b64encode(key).decode()
 
 
 def key_bytes(text: str) -> bytes:

@@ -38,6 +38,19 @@ def write_image(connection: Connection, table: TargetTable, conflict: Mapping[st
         _write(connection, table, key, {name: current[name] for name in incoming}, current)
 
 
+def keep_image(connection: Connection, table: TargetTable, conflict: Mapping[str, Any]) -> None:
+    """Write what the side of the rows would have left."""
+    write_image(connection, table, conflict, "monolith")
+
+
+def touch(connection: Connection, table: TargetTable, conflict: Mapping[str, Any]) -> None:
+    """Write the row as it is, so that a capture tells it."""
+    key = conflict["key"]
+    pairs = sql.SQL(", ").join(sql.SQL("{0} = {1}.{0}").format(Identifier(name), table.alias) for name in key)
+    names = {"table": table.identifier, "t": table.alias, "same_key": _same_key(table, key)}
+    connection.execute(sql.SQL(_UPDATE).format(pairs=pairs, **names), [as_json(key)] * len(key))
+
+
 def _write(
     connection: Connection,
     table: TargetTable,

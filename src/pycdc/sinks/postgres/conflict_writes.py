@@ -54,6 +54,14 @@ def chosen(policy: Policy, met: Conflict, write: Write, answer: Answer) -> tuple
     return Decision.SERVICE if kept == theirs else Decision.COLUMNS, written
 
 
+def with_values(policy: Policy, write: Write, answer: Mapping[str, Any]) -> Write:
+    """The write of a new row, with a function's values in place of the event's. Raises Undecided."""
+    told = {**dict(zip(write.shape.set, write.set, strict=True)), **_values(policy, write, answer)}
+    shape = write.shape
+    made = shape_of(shape.table, "insert", shape.key, tuple(told), order=shape.order)
+    return write._replace(shape=made, set=tuple(told.values()))
+
+
 def _values(policy: Policy, write: Write, answer: Mapping[str, Any]) -> dict[str, str | None]:
     """A function's dict, as texts."""
     columns = policy.table.columns

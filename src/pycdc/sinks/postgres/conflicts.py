@@ -11,8 +11,10 @@ transaction is repeated.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import psycopg
@@ -37,7 +39,7 @@ from pycdc.sinks.postgres.conflict_log import ConflictLog
 from pycdc.sinks.postgres.conflict_policy import Policy, Version
 from pycdc.sinks.postgres.conflict_rows import Found, read_locked
 from pycdc.sinks.postgres.conflict_updates import as_change
-from pycdc.sinks.postgres.conflict_writes import as_insert, as_update, chosen
+from pycdc.sinks.postgres.conflict_writes import as_insert, as_update, chosen, with_values
 from pycdc.sinks.postgres.guards import FREE, Guard
 from pycdc.sinks.postgres.refusals import Parked, Refused, RowMissing
 from pycdc.sinks.postgres.session import Connection
@@ -265,10 +267,11 @@ class Conflicts:
         answer = decide(met, policy.rule, policy.function)
         if answer is Decision.PARKED:
             raise Parked(met)
-        made = answer is not Decision.MONOLITH
-        return Settled(met, write.event, Decision.SERVICE if made else Decision.IGNORED), (
-            as_insert(insert) if made else None
-        )
+        if answer is Decision.MONOLITH:
+            return Settled(met, write.event, Decision.IGNORED), None
+        if isinstance(answer, Decision):
+            return Settled(met, write.event, Decision.SERVICE), as_insert(insert)
+        return Settled(met, write.event, Decision.COLUMNS), as_insert(with_values(policy, insert, answer))
 
     def _write(self, connection: Connection, writes: list[Write]) -> None:
         for group in groups_of(writes):
@@ -335,12 +338,19 @@ def _unseen(policy: Policy, write: Write, kind: Kind) -> Conflict:
         kind,
         dict(zip(write.shape.key, write.key, strict=True)),
         current=None,
-        incoming=None if policy.removes(write) else dict(zip(write.shape.set, write.set, strict=True)),
+        incoming=None if policy.removes(write) else _image(policy, write),
         before=None,
         event_time=source_time(write.event),
         current_time=None,
         origin=None,
     )
+
+
+def _image(policy: Policy, write: Write) -> dict[str, Any]:
+    """What the event sets, its documents as documents."""
+    told = dict(zip(write.shape.set, write.set, strict=True))
+    documents = {name: text for name, text in told.items() if policy.table.columns[name].base in ("json", "jsonb")}
+    return {**told, **json.loads(policy.as_json(documents), parse_float=Decimal)}
 
 
 def _old_row(policy: Policy, write: Write) -> str:

@@ -74,6 +74,7 @@ _ADDED: Final[tuple[tuple[str, str, LiteralString], ...]] = (
 """Columns that tables of an earlier version lack."""
 _LACKING: Final = """SELECT u.t, u.c FROM unnest(%s::text[], %s::text[]) AS u(t, c)
 WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(u.t) AND attname = u.c AND NOT attisdropped)"""
+_PARTITIONS: Final = "SELECT count(*) FROM {offsets} WHERE pipeline = %s AND topic = %s"
 _TOPICS: Final = "SELECT DISTINCT topic FROM {offsets} WHERE pipeline = %s"
 _KNOWN: Final = "SELECT topic, partition, topic_id FROM {offsets} WHERE pipeline = %s AND topic = ANY(%s)"
 _PLACES: Final = """SELECT %s, u.topic, u.partition, u.first, u.id
@@ -293,6 +294,11 @@ class Ledger:
             event.timestamp,
         )
         connection.execute(self._sql(_PARK), parameters)
+
+    def partitions_of(self, connection: Connection, topic: str) -> int:
+        """How many of a topic have an offset."""
+        row = connection.execute(self._sql(_PARTITIONS), (self._pipeline, topic)).fetchone()
+        return int(row[0]) if row else 0
 
     def parked(self, connection: Connection) -> frozenset[Identity]:
         """Whose followers have to wait."""

@@ -44,7 +44,12 @@ def set_up_origin(connection: Connection, pipeline: str) -> str | None:
             connection.rollback()  # another process made it in this moment, and will use it
         except psycopg.errors.Error as error:
             connection.rollback()
-            log.debug("no replication origin", sqlstate=error.sqlstate)
+            log.warning(
+                "the session gets no replication origin: conflicts are not seen by a row's last writer",
+                sqlstate=error.sqlstate,
+                remedy="raise max_replication_slots (max_active_replication_origins since Postgres 18), which needs a "
+                "restart, or drop replication origins and slots that nobody uses",
+            )
             return None
         else:
             return name

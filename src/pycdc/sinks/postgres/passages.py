@@ -74,3 +74,14 @@ class Passages:
             self._told.add(came.origin)
             log.warning("leaves out changes that came here by pycdc", origin=came.origin, hops=came.hops)
         return True
+
+
+def set_apart(events: list[Event]) -> list[list[Event]]:
+    """What empties a table has a transaction of its own, between those of the events before and behind it."""
+    out: list[list[Event]] = [[]]
+    for event in events:
+        if event.row is None and event.truncates:
+            out += [[event], []]
+        else:
+            out[-1].append(event)
+    return [run for run in out if run]

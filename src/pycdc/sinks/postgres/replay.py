@@ -20,7 +20,7 @@ from pycdc.errors import ApplyError, EnvironmentNotReady
 from pycdc.events import Event, Partition
 from pycdc.origins import read_headers
 from pycdc.sinks.postgres.conflict_archive import ConflictArchive, Place
-from pycdc.sinks.postgres.conflict_images import write_image
+from pycdc.sinks.postgres.conflict_images import keep_image, touch, write_image
 from pycdc.sinks.postgres.conflict_setup import set_up_conflicts
 from pycdc.sinks.postgres.conflicts import Conflicts
 from pycdc.sinks.postgres.faults import Fault, described, fault, translate
@@ -40,7 +40,7 @@ from pycdc.sinks.postgres.writes import Write, groups_of, shape_of
 Decode = Callable[[Partition, int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]], Event]
 
 _LOCK: Final = "SELECT 1 FROM {offsets} WHERE pipeline = %s AND topic = %s AND partition = %s FOR UPDATE"
-_KEYS: Final = """SELECT topic, partition, key, min("offset") FROM {parked} WHERE pipeline = %s
+_KEYS: Final = """SELECT topic, partition, key, min("offset"), min(record_ms) FROM {parked} WHERE pipeline = %s
 GROUP BY topic, partition, key, CASE WHEN key IS NULL THEN "offset" END ORDER BY 1, 2, 4"""
 _OF_KEY: Final = """FROM {parked} WHERE pipeline = %s AND topic = %s AND partition = %s
     AND (key = %s OR (key IS NULL AND %s::bytea IS NULL AND "offset" = %s))"""
@@ -130,9 +130,16 @@ class Replay:
         self._connection.close()
 
     def waiting(self) -> list[Waiting]:
+        """In the order of their records' times; within a partition, in that of their offsets."""
         rows = self._connection.execute(self._sql(_KEYS), (self._pipeline,)).fetchall()
         self._connection.rollback()
-        return [Waiting(Partition(topic, number), _bytes(key), first) for topic, number, key, first in rows]
+        latest: dict[Partition, int] = {}
+        found = []
+        for topic, number, key, first, written in rows:
+            partition = Partition(topic, number)
+            latest[partition] = max(written or 0, latest.get(partition, 0))
+            found.append((latest[partition], Waiting(partition, _bytes(key), first)))
+        return [each for _, each in sorted(found, key=lambda one: (one[0], one[1].partition, one[1].first))]
 
     def behind(self, place: Place) -> Waiting | None:
         """Those among which a parked record is; None if it is not parked."""
@@ -163,16 +170,37 @@ class Replay:
         place = Place(Partition(found["topic"], found["partition"]), found["offset"])
         head = next((each for each in self.waiting() if (each.partition, each.first) == place), None)
         if head is not None:
-            return self._all_of(head, _Verdict(found["table"], side))
+            done = self._all_of(head, _Verdict(found["table"], side))
+            if side == "monolith" and done.applied:
+                self._write_as_application(found, touch)
+            return done
         rules = self._ready()
+        if side == "monolith":
+            self._write_as_application(found, keep_image)
         with self._guarded():
             self._ledger.sign(self._connection, origin=rules.origin is not None)
-            table = next((table for table in rules.tables.values() if str(table) == found["table"]), None)
-            if table is None:
-                raise ApplyError(f"no route writes table {found['table']} any more", hint="put its row right by hand")
-            write_image(self._connection, table, found, side)
+            if side == "service":
+                write_image(self._connection, self._table_of(found), found, side)
             self.archive.resolved(side, number=number)
         return None
+
+    def _table_of(self, found: Mapping[str, Any]) -> TargetTable:
+        table = next((table for table in self._ready().tables.values() if str(table) == found["table"]), None)
+        if table is None:
+            raise ApplyError(f"no route writes table {found['table']} any more", hint="put its row right by hand")
+        return table
+
+    def _write_as_application(self, found: Mapping[str, Any], write: Callable[..., None]) -> None:
+        """The row that this side keeps is news for the other one: it carries no mark and no origin, and travels."""
+        table = self._table_of(found)
+        connection = connect_to_write(self._settings)
+        try:
+            write(connection, table, found)
+            connection.commit()
+        except psycopg.Error as error:
+            raise translate(error) from None
+        finally:
+            connection.close()
 
     def _all_of(self, waiting: Waiting, verdict: _Verdict | None) -> Replayed:
         """`verdict` is about the first."""
@@ -215,7 +243,8 @@ class Replay:
         """Why it cannot be applied, None if it was."""
         conflicts = rules.conflicts
         try:
-            writes = [] if event.problem else rules.router.writes(event)
+            emptied = rules.router.truncated(event) if event.truncates else []
+            writes = [] if event.problem or event.truncates else rules.router.writes(event)
             given_up: list[Write] = []
             if verdict is not None and verdict.side == "monolith":
                 given_up = [write for write in writes if str(write.shape.table) == verdict.table]
@@ -223,10 +252,16 @@ class Replay:
             elif verdict is not None:
                 conflicts = self._overruling(rules)
             with self._connection.transaction():
+                self._connection.execute(b"SET CONSTRAINTS ALL DEFERRED")
+                for table in emptied:
+                    name = sql.Identifier(table.schema, table.name)
+                    self._connection.execute(sql.SQL("DELETE FROM {}").format(name))
                 for write in given_up:
                     self._agree(write)
                 for group in groups_of(conflicts.prepared(self._connection, writes, Tally())):
                     conflicts.execute(self._connection, group, Tally())
+                # What waits for the commit is found here, where it is this event's fault and no other's.
+                self._connection.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
         except Unwritable as error:
             return str(error)
         except Refused as error:

@@ -36,6 +36,7 @@ class PlainRoute:
         self.constants = {c: text for c, text in self._texts(route.constants, None).items() if c not in self.key}
         self.presence = presence
         self._full = route.replica_identity == "full"
+        self.ops = None if route.ops is None else frozenset(route.ops)
         self._when = [(path, look_up(path), str(value)) for path, value in route.when.items()]
         columns = table.columns
         self._key_looks = {column: look_for(path, columns[column]) for column, path in self.key.items()}
@@ -48,11 +49,23 @@ class PlainRoute:
 
     def takes(self, event: Event) -> bool:
         """Raises Unwritable where the old row of a delete does not tell what the route asks."""
-        row = event.before if event.deleted else event.row
+        if self.ops is not None and not self._operation_taken(event):
+            return False
         if event.deleted and event.before is not None:
             for path, _, _ in self._when:
                 self._require_told(event, path, "`when`")
-        return all(str(look(event, row)) == value for _, look, value in self._when)
+        return all(str(self._asked(event, look)) == value for _, look, value in self._when)
+
+    def _asked(self, event: Event, look: Look) -> Any:
+        """A field that `when` names; of a delete that does not have it, the key's."""
+        found = look(event, event.before if event.deleted else event.row)
+        if found is ABSENT and event.deleted and isinstance(event.key, dict):
+            found = look(event, event.key)
+        return found
+
+    def _operation_taken(self, event: Event) -> bool:
+        op = event.op or (event.added or {}).get("__op") or ("d" if event.deleted else None)
+        return op is None or op in (self.ops or ())
 
     def _require_told(self, event: Event, path: str, needs: str) -> None:
         """Raises Unwritable where the old row of a delete may have a zero or a default in the place of a value."""
@@ -73,6 +86,11 @@ class PlainRoute:
         if operation == "delete" or operation == "soft_delete":
             return self._removal(event, soft=operation == "soft_delete")
         if operation == "delta":
+            if event.op == "r" and self.ops is None:
+                raise Unwritable(
+                    "a row of a snapshot (op r) is a state, and no amount to add: name the operations to take under "
+                    f"`ops` of the route into {self.table}"
+                )
             return self._write(event, "update", {c: self._amount(c, look, event) for c, look in self._delta.items()})
         return self._write(event, operation, {})
 

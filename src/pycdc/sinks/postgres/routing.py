@@ -88,6 +88,30 @@ class Router:
         found = [route.writes(event) for route in routes if route.always or route.plain.takes(event)]
         return [write for of_route in found for write in of_route]
 
+    def truncated(self, event: Event) -> list[TargetTable]:
+        """The tables whose rows go with those of the source's table. Raises Unwritable where a route refuses that."""
+        routes = self._by_topic.get(event.partition.topic) or self._of(event.partition.topic)
+        out = []
+        for route in (one.plain for one in routes):
+            if route.route.on_truncate == "refuse":
+                raise Unwritable(
+                    f"the source's table was emptied (TRUNCATE): set `on_truncate` of the route into {route.table}"
+                )
+            if route.route.on_truncate == "truncate":
+                out.append(route.table)
+        return out
+
+    def left_out(self, event: Event) -> str:
+        """Why an event that was routed writes nothing."""
+        if event.truncates:
+            return "truncate"
+        plain = [route.plain for route in self._by_topic.get(event.partition.topic, ())]
+        if (self._functions is not None and any(one.route.function for one in plain)) or not plain:
+            return "function"
+        if all(one.route.when or one.ops is not None for one in plain):
+            return "when" if event.op is None or all(one.ops is None or event.op in one.ops for one in plain) else "ops"
+        return "on_delete" if event.deleted else "function"
+
     def rank(self, topic: str) -> tuple[int, int]:
         """The place of the first route that takes `topic`: its table's, and its own."""
         plain = next((route.plain for route in self._by_topic.get(topic, ())), None)
@@ -120,7 +144,7 @@ class _CompiledRoute:
         self, route: Route, table: TargetTable, order: int, presence: Presence, marks: Collection[str]
     ) -> None:
         self.plain = PlainRoute(route, table, order, presence, marks)
-        self.always = not route.when
+        self.always = not route.when and route.ops is None
         self._key_changes = KeyChanges(self.plain)
         self._told = self._key_changes.told
         self._functions: dict[tuple[str, ...], WriteOf] = {}

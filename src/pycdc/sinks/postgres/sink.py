@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import psycopg
+from psycopg import sql
 
 from pycdc.config import PostgresSink as Settings
 from pycdc.errors import ConnectionLost, DeliveryError
@@ -39,15 +40,17 @@ from pycdc.sinks.postgres.inbox import Inbox
 from pycdc.sinks.postgres.lane import LaneMap, LaneWriter
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.origin import set_up_origin
-from pycdc.sinks.postgres.passages import Passages, Portion
+from pycdc.sinks.postgres.passages import Passages, Portion, set_apart
 from pycdc.sinks.postgres.presence import Presence
 from pycdc.sinks.postgres.repeats import Repeats, adding
 from pycdc.sinks.postgres.routing import Functions
 from pycdc.sinks.postgres.session import connect_to_write
+from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.targets import LOOK_AGAIN, Drifted, KnownTables, Targets, drift
 from pycdc.sinks.postgres.values import Unwritable
 from pycdc.sinks.postgres.verdicts import Patience, Routed, Verdicts
+from pycdc.sinks.postgres.writes import Write
 
 log = get_logger()
 
@@ -184,7 +187,8 @@ class PostgresSink:
     def _apply_all(self, events: list[Event]) -> Cuts:
         """In one transaction, if it is not too long and all came the same way."""
         cuts, began = Cuts(), time.monotonic()
-        waiting = deque(self._passages.portions(events, self._most))
+        runs = set_apart(events)
+        waiting = deque(portion for run in runs for portion in self._passages.portions(run, self._most))
         while waiting and cuts.error is None and time.monotonic() - began < _TURN:
             portion = waiting.popleft()
             try:
@@ -263,6 +267,11 @@ class PostgresSink:
         events = verdicts.admitted(self._new(events))  # step 3
         left_out = (portion.events[place] for place in portion.refused)
         self._tally.skipped.update((event.partition.topic, "loop") for event in left_out if cuts.spares(event))
+        self._tally.skipped.update(
+            (routed.event.partition.topic, self._targets.router.left_out(routed.event))
+            for routed in events
+            if not (routed.writes or routed.emptied)
+        )
         if attempts.bisect:
             Bisection(connection, self._run, verdicts, lasting=attempts.used_up).apply(events)  # step 4
         elif cuts.changes == known:
@@ -282,9 +291,13 @@ class PostgresSink:
         """The events that are taken, those of parents' topics before others."""
         router, out = self._targets.router, []
         for event in self._taken(portion, cuts):
-            problem = event.problem or self._poison(event)
+            problem, emptied = event.problem or self._poison(event), list[TargetTable]()
+            writes: list[Write] = []
             try:
-                writes = [] if problem else router.writes(event)
+                if problem is None and event.truncates:
+                    emptied = self._emptied(event)
+                elif problem is None:
+                    writes = router.writes(event)
             except Unwritable as error:
                 writes, problem = [], str(error)
             except Exception as error:
@@ -296,11 +309,20 @@ class PostgresSink:
             ):
                 cuts.add(event, pause=LOOK_AGAIN)
             if cuts.spares(event):
-                out.append(Routed(event, writes, problem))
+                out.append(Routed(event, writes, problem, tuple(emptied)))
         ranks = {topic: router.rank(topic) for topic in {routed.event.partition.topic for routed in out}}
         if len(ranks) > 1:
             out.sort(key=lambda routed: ranks[routed.event.partition.topic])
         return out
+
+    def _emptied(self, event: Event) -> list[TargetTable]:
+        found = self._targets.router.truncated(event)
+        if found and self._ledger.partitions_of(self._connection, event.partition.topic) > 1:
+            raise Unwritable(
+                "the source's table was emptied (TRUNCATE), and the topic has several partitions: there is no order "
+                "between that and the rows of the others"
+            )
+        return found
 
     def _poison(self, event: Event) -> str | None:
         if self._inbox is not None and (problem := self._inbox.problem(event)) is not None:
@@ -345,6 +367,11 @@ class PostgresSink:
     def _run(self, events: list[Routed], manner: Manner = "together") -> None:
         done, conflicts = Tally(), self._targets.conflicts
         writes = [write for routed in events for write in routed.writes]
+        for table in (table for routed in events for table in routed.emptied):
+            emptied = self._connection.execute(
+                sql.SQL("DELETE FROM {}").format(sql.Identifier(table.schema, table.name))
+            )
+            done.applied[str(table), "truncate"] += emptied.rowcount
         for group in arranged(
             self._connection, conflicts.prepared(self._connection, writes, done), manner, conflicts.overwrites
         ):

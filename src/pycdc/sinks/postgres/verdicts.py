@@ -27,6 +27,7 @@ from pycdc.sinks.postgres.faults import described
 from pycdc.sinks.postgres.ledger import Identity, Ledger
 from pycdc.sinks.postgres.refusals import ChildrenThere, Refused
 from pycdc.sinks.postgres.session import Connection
+from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.writes import Write
 
@@ -78,11 +79,12 @@ class Patience:
 
 @dataclass(slots=True)
 class Routed:
-    """An event and what it means, or why it means nothing."""
+    """An event and what it means, or why it means nothing. `emptied` are tables that lose all of their rows."""
 
     event: Event
     writes: list[Write]
     problem: str | None = None
+    emptied: tuple[TargetTable, ...] = ()
 
 
 class Verdicts:
