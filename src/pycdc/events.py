@@ -167,8 +167,8 @@ class Event:
 
     @property
     def truncates(self) -> bool:
-        """Whether it says that a table was emptied."""
-        return self.row is None and not self.deleted and self.problem is None and self.op == "t"
+        """Whether it says that a table was emptied. It has no row, which is a problem for all who do not ask this."""
+        return self.row is None and not self.deleted and self.envelope is not None and self.envelope.get("op") == "t"
 
     @property
     def source(self) -> Row | None:

@@ -24,7 +24,6 @@ from pycdc.events import Event, Forms, Partition, Unwritable, added_by_flattenin
 _MAGIC: Final = 0
 HEADER: Final = 5
 _ROWS: Final = ("before", "after")
-_TRUNCATE: Final = "t"
 _UPSERTS: Final = frozenset("cru")
 _MOST_SCHEMAS: Final = 10_000
 _LATER: Final = 5.0
@@ -153,8 +152,8 @@ class Decoder:
             event.deleted, event.before = True, before
         elif op in _UPSERTS and after is not None:
             event.row, event.before = after, before
-        elif op != _TRUNCATE:
-            raise Malformed("the envelope's op is none of c, r, u, d and t, or the row is not there")
+        else:
+            raise Malformed("the envelope's op is none of c, r, u and d, or the row is not there")
 
     def _avro_key(self, data: bytes) -> Any:
         try:

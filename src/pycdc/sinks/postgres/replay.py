@@ -244,7 +244,7 @@ class Replay:
         conflicts = rules.conflicts
         try:
             emptied = rules.router.truncated(event) if event.truncates else []
-            writes = [] if event.problem or event.truncates else rules.router.writes(event)
+            writes = [] if event.problem else rules.router.writes(event)
             given_up: list[Write] = []
             if verdict is not None and verdict.side == "monolith":
                 given_up = [write for write in writes if str(write.shape.table) == verdict.table]
@@ -270,7 +270,7 @@ class Replay:
             if fault(error, self._connection, lasting=True) is not Fault.ROW:
                 raise
             return described(error)
-        return event.problem
+        return None if event.truncates else event.problem
 
     def _agree(self, write: Write) -> None:
         """Make the row the pipeline's own, as it is: it was looked at, so what follows does not conflict with it."""

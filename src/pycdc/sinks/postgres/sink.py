@@ -291,10 +291,11 @@ class PostgresSink:
         """The events that are taken, those of parents' topics before others."""
         router, out = self._targets.router, []
         for event in self._taken(portion, cuts):
-            problem, emptied = event.problem or self._poison(event), list[TargetTable]()
+            empties, emptied = event.truncates, list[TargetTable]()
+            problem = (None if empties else event.problem) or self._poison(event)
             writes: list[Write] = []
             try:
-                if problem is None and event.truncates:
+                if problem is None and empties:
                     emptied = self._emptied(event)
                 elif problem is None:
                     writes = router.writes(event)
