@@ -201,6 +201,10 @@ class Replay:
             raise translate(error) from None
         finally:
             connection.close()
+        with self._guarded():
+            # The pipeline's own again, so that what follows does not conflict with it.
+            self._ledger.sign(self._connection, origin=self._ready().origin is not None)
+            touch(self._connection, table, found)
 
     def _all_of(self, waiting: Waiting, verdict: _Verdict | None) -> Replayed:
         """`verdict` is about the first."""
