@@ -26,6 +26,7 @@ from pycdc.events import Partition
 from pycdc.loading import load_text
 from pycdc.observability.metrics import exposition, registry
 from pycdc.observability.progress import PartitionPlace, Progress, TableSnapshot
+from tests.observability.lagging import Lagging
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -190,7 +191,7 @@ def test_every_switch_of_compatibility_is_documented_value_by_value() -> None:
 
 
 def test_every_metric_is_documented() -> None:
-    progress = Progress(lag_seconds=0.0, lag_bytes=0, slot_retained=0, last_message=1.0)
+    progress = Progress(lag=Lagging(0.0, 0), slot_retained=0, last_message=1.0)
     progress.operations["public.t", "c"] = progress.nulled["public.t", "c"] = 1
     progress.unknown_type("public.t", "geometry")
     progress.signal("table", "refused")

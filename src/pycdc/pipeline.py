@@ -168,7 +168,7 @@ class Loop(Generic[B, C]):
         idle = getattr(sink, "idle", lambda: None)
         try:
             for batch in self._until_stopped(batches):
-                with _by_the_sink():
+                with self._at_the_sink():
                     if batch is None:
                         idle()
                         self.progress.last_delivery = time.monotonic()
@@ -183,8 +183,18 @@ class Loop(Generic[B, C]):
             self._store_before_rewinding(checkpointer, source, sink)
             raise
         self.progress.state = "stopping"
-        with _by_the_sink():
+        with self._at_the_sink():
             self._store(checkpointer, source, sink)
+
+    @contextmanager
+    def _at_the_sink(self) -> Iterator[None]:
+        """Nobody reads the source meanwhile, so that its silence says nothing."""
+        self.progress.in_sink_since = time.monotonic()
+        try:
+            with _by_the_sink():
+                yield
+        finally:
+            self.progress.in_sink_since = None
 
     def _store_before_rewinding(
         self, checkpointer: Checkpointer[B, C], source: Source[B, C], sink: Target[B, C]

@@ -13,6 +13,7 @@ from pycdc.cli.log_lines import LogLines
 from pycdc.events import Partition
 from pycdc.model import NOWHERE, Lsn, Position
 from pycdc.observability.progress import PartitionPlace, Progress, TableSnapshot
+from tests.observability.lagging import Lagging
 
 
 def drawn(progress: Progress, rate: float = 0.0, tables: int = 10) -> str:
@@ -23,7 +24,7 @@ def drawn(progress: Progress, rate: float = 0.0, tables: int = 10) -> str:
 
 
 def test_a_stream_is_shown_with_rate_lag_position_and_slot() -> None:
-    progress = Progress(state="streaming", events=1234567, lag_seconds=0.25, lag_bytes=2048)
+    progress = Progress(state="streaming", events=1234567, lag=Lagging(0.25, 2048))
     progress.position = Position(Lsn.parse("16/B374D848"))
     progress.tables = {"public.users": 34567, "public.orders": 1200000}
     progress.slot_state, progress.slot_retained = "reserved", 3 * 2**20
@@ -80,7 +81,7 @@ def test_many_tables_are_cut_off_with_their_sum() -> None:
 
 @pytest.fixture
 def applying() -> Progress:
-    progress = Progress(state="streaming", events=900, lag_seconds=2.0, transactions=12)
+    progress = Progress(state="streaming", events=900, reverse_lag=2.0, transactions=12)
     progress.partitions = {Partition("items", n): PartitionPlace(7, 10, 2.0) for n in range(2)}
     progress.applied.update(
         {("public.items", "upsert"): 1400, ("public.items", "delete"): 3, ("public.log", "insert"): 9}
@@ -124,7 +125,7 @@ def test_without_a_terminal_a_line_is_written_when_something_changes(caplog: pyt
         lines.update()
         progress.state = "streaming"
         lines.update()
-        progress.events, progress.lag_bytes = 500, 7
+        progress.events, progress.lag = 500, Lagging(0.0, 7)
         clock[0] = 9.0
         lines.update()
         clock[0] = 10.0

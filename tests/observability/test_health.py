@@ -41,3 +41,13 @@ def test_a_topic_that_halts_is_told_and_no_reason_to_restart() -> None:
     assert health.as_json()["halted"] == {"orders": "no column x"}
     progress.halted.clear()
     assert "halted" not in judge(progress, 60.0, NOW).as_json()
+
+
+def test_a_sink_that_holds_the_pipeline_up_is_not_taken_for_a_silent_server() -> None:
+    progress = Progress(state="streaming", last_message=100.0, last_delivery=100.0, in_sink_since=101.0)
+    assert judge(progress, 60.0, 170.0).reasons == ("the sink has made no progress for 70 s",)
+
+
+def test_a_silent_server_is_not_taken_for_a_sink_that_is_stuck() -> None:
+    progress = Progress(state="streaming", last_message=100.0, last_delivery=100.0)
+    assert judge(progress, 60.0, 170.0).reasons == ("no message from the server for 70 s",)

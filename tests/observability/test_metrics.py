@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pycdc.model import Batch, Lsn, Op, Position, Run, Table, Transaction
 from pycdc.observability.metrics import exposition, registry
 from pycdc.observability.progress import Progress, TableSnapshot
+from tests.observability.lagging import Lagging
 
 USERS = Table(1, "public", "users", ())
 
@@ -37,7 +38,7 @@ def test_what_is_not_known_is_left_out() -> None:
 
 
 def test_the_place_in_the_stream_is_shown() -> None:
-    progress = Progress(state="streaming", lag_seconds=1.5, lag_bytes=2048, slot_retained=4096, last_message=97.5)
+    progress = Progress(state="streaming", lag=Lagging(1.5, 2048), slot_retained=4096, last_message=97.5)
     progress.position = Position(Lsn.parse("16/B374D848"))
     progress.checkpoints, progress.reconnects = 7, 2
     progress.became_null("public.users", "price")

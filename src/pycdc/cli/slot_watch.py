@@ -44,6 +44,7 @@ class SlotWatch:
     def _look(self, catalog: Catalog) -> bool:
         try:
             slot = catalog.slot(self._slot)
+            self._progress.lag.measured(catalog.wal_end())
         except PycdcError as error:
             log.debug("the slot could not be looked at", fact=error.fact)
             slot = None

@@ -57,10 +57,14 @@ def _reasons(progress: Progress, state: str, limit: float, now: float) -> list[s
         return [f"has waited {waited:.0f} s for {progress.waits_for}"] if waited > limit else []
     out = []
     silent = now - progress.last_message
-    if state == "streaming" and progress.last_message and silent > limit:
+    in_sink = progress.in_sink_since
+    # While the sink is at work nobody listens to the server.
+    listens = in_sink is None or now - in_sink <= limit
+    if state == "streaming" and listens and progress.last_message and silent > limit:
         out.append(f"no message from the server for {silent:.0f} s")
     stuck = now - progress.last_delivery
-    if stuck > limit:
+    # A source that is silent leaves the sink nothing to do.
+    if stuck > limit and not out:
         out.append(_stuck(progress, state, stuck))
     return out
 

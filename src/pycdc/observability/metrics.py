@@ -107,10 +107,10 @@ class PipelineCollector(Collector):
         for name, help_text, value in (
             (
                 "pycdc_lag_seconds",
-                "Age of the newest delivered commit while behind, 0 when caught up.",
+                "How long ago all was delivered; 0 when caught up, growing while nothing is.",
                 progress.lag_seconds,
             ),
-            ("pycdc_lag_bytes", "WAL between the server's end and what was read.", progress.lag_bytes),
+            ("pycdc_lag_bytes", "WAL between the server's end and what is durable in the sink.", progress.lag_bytes),
             ("pycdc_position_lsn", "The stored position, as a number of bytes.", position),
             ("pycdc_slot_retained_bytes", "WAL that the slot holds back.", progress.slot_retained),
             ("pycdc_server_silence_seconds", "Time since the server's last message.", heard),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pycdc.events import Offsets, Partition
 from pycdc.interfaces import Carried
 from pycdc.model import Position
+from pycdc.observability.capture_lag import CaptureLag
 from pycdc.observability.durations import Durations
 
 
@@ -74,9 +75,10 @@ class Progress:
 
     state           starting, snapshot, streaming, retrying, stopping or stopped
     position        the last position stored
-    lag_seconds     age of the newest delivered commit while behind, 0 when caught up, None before the first
-    lag_bytes       WAL between the server's end and what was read
+    lag             of a capture, computed when asked: `lag_seconds`, `lag_bytes`
+    reverse_lag     of the way back: the greatest age of a partition's newest applied record, while that is behind
     last_message    monotonic time of the server's last message, 0 before the first
+    in_sink_since   monotonic time since when the sink has been at work on a batch, None while it is not
     last_delivery   monotonic time at which the sink last took a batch or was not needed
     slot_retained   bytes of WAL that the slot holds back, None where nobody measures it
     slot_state      the slot's wal_status (reserved, extended, unreserved, lost), None likewise
@@ -111,8 +113,8 @@ class Progress:
     checkpoints: int = 0
     reconnects: int = 0
     position: Position | Offsets | None = None
-    lag_seconds: float | None = None
-    lag_bytes: int | None = None
+    lag: CaptureLag = field(default_factory=CaptureLag)
+    reverse_lag: float | None = None
     tables: dict[str, int] = field(default_factory=dict)
     operations: dict[tuple[str, str], int] = field(default_factory=dict)
     nulled: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -128,6 +130,7 @@ class Progress:
     last_error: str | None = None
     last_message: float = 0.0
     last_delivery: float = field(default_factory=time.monotonic)
+    in_sink_since: float | None = None
     slot_retained: int | None = None
     slot_state: str | None = None
     waits_for: str = ""
@@ -149,6 +152,16 @@ class Progress:
         if what and not self.waits_for:
             self.waits_since = time.monotonic()
         self.waits_for = what
+
+    @property
+    def lag_seconds(self) -> float | None:
+        """How long ago all was delivered, 0 when caught up, None where nobody knows."""
+        return self.lag.seconds() if self.lag.known else self.reverse_lag
+
+    @property
+    def lag_bytes(self) -> int | None:
+        """WAL between the server's end, as it was measured last, and what is durable in the sink."""
+        return self.lag.bytes()
 
     def delivered(self, batch: Carried) -> None:
         """Count a batch that the sink took."""

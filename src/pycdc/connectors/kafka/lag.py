@@ -33,7 +33,7 @@ class _Tail(NamedTuple):
 
 
 class Lag:
-    """Keeps `progress.partitions` and `progress.lag_seconds`. For the consumer's thread."""
+    """Keeps `progress.partitions` and `progress.reverse_lag`. For the consumer's thread."""
 
     def __init__(self, consumer: Any, progress: Progress) -> None:
         self._consumer: Watermarks = consumer
@@ -74,7 +74,7 @@ class Lag:
         places = self._progress.partitions
         places.update((partition, place) for partition in partitions if (place := self._place(partition)) is not None)
         known = [place.lag_seconds for place in places.values() if place.lag_seconds is not None]
-        self._progress.lag_seconds = max(known, default=None)
+        self._progress.reverse_lag = max(known, default=None)
 
     def _place(self, partition: Partition) -> PartitionPlace | None:
         known = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)

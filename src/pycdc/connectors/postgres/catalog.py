@@ -101,7 +101,7 @@ SELECT DISTINCT n.nspname || '.' || c.relname AS name
 """
 
 _WAL_END: Final = """
-SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END::text AS lsn
+SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END::text AS lsn
 """
 
 _FILTERS_SINCE: Final = 150_000
@@ -221,7 +221,7 @@ class Catalog:
         return ReplicationLag(**{**row, **lsns})
 
     def wal_end(self) -> Lsn:
-        """How far the WAL is, or in recovery what was replayed of it."""
+        """How far the WAL is on disk, or in recovery what was replayed of it: the stream can have it."""
         return Lsn.parse(self._rows(_WAL_END)[0]["lsn"])
 
     def visibility(self) -> Visibility:

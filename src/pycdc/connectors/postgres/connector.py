@@ -52,8 +52,8 @@ T = TypeVar("T")
 
 _POLL = 0.1
 """Seconds without data after which the pipeline gets its turn."""
-_SETTLE = 1.0
-"""Seconds between looks at which delivered transactions snapshots see by now."""
+_LOOK = 1.0
+"""Seconds between looks at the WAL's end, and at which delivered transactions snapshots see by now."""
 _FEW = 256
 """Messages: so many at once show that more are waiting."""
 
@@ -87,6 +87,8 @@ class PostgresConnector:
         self._pinned: PinnedSnapshot | None = None
         self._watch = TableWatch(config, self._catalog, self._admin, self._progress)
         self._recorded: dict[str, Any] = {}
+        self._unstored = False
+        self._newest_commit: float | None = None
 
     def acquire(self, seconds: float) -> bool:
         """See `Exclusive`."""
@@ -133,6 +135,9 @@ class PostgresConnector:
         )
 
     def acknowledge(self, checkpoint: Checkpoint) -> None:
+        self._unstored = False
+        if checkpoint.snapshot_done:
+            self._progress.lag.reached(checkpoint.position.lsn, self._newest_commit)
         if self._held.stream is not None:
             self._held.stream.confirm(checkpoint.position.lsn)
 
@@ -273,7 +278,7 @@ class PostgresConnector:
         log.info("streaming", slot=self._config.slot, start=str(begin))
         position = begin
         heartbeat, watch = _Timer(self._config.envelope.heartbeat_interval / 4), _Timer(source.publication_check)
-        settle = _Timer(_SETTLE)
+        look = _Timer(_LOOK)
         backfill = self._backfill = Backfill(
             self._config,
             self._catalog,
@@ -294,8 +299,10 @@ class PostgresConnector:
                 batch.position = Position(position)
             if watch.due():
                 backfill.take(self._look(assembler, position))
-            if settle.due() and unseen.delivered:
-                unseen.settle(self._catalog.visibility())
+            if look.due():
+                self._progress.lag.measured(self._catalog.wal_end())
+                if unseen.delivered:
+                    unseen.settle(self._catalog.visibility())
             batch.snapshot, batch.membership, batch.unseen = self._backlog.state, self._watch.state, unseen.state
             if backfill.waiting or assembler.notes:
                 notes, assembler.notes = assembler.notes, []
@@ -328,17 +335,16 @@ class PostgresConnector:
             batch.prompt = len(frames) < _FEW and not stream.hurrying
         elif assembler.idle and stream.idle_position is not None and stream.idle_position > position:
             batch.position = Position(stream.idle_position)
-        self._measure(stream, batch)
+        self._measure(batch, position)
         return batch
 
-    def _measure(self, stream: ReplicationStream, batch: Batch) -> None:
-        progress = self._progress
-        progress.lag_bytes = max(0, stream.server_wal_end - stream.received)
+    def _measure(self, batch: Batch, position: Lsn) -> None:
+        """What comes without changes is delivered as soon as it is read, where nothing before it waits to be stored."""
         if batch.runs:
-            behind = time.time() - batch.runs[-1].transaction.commit_time / 1_000_000
-            progress.lag_seconds = max(0.0, behind)
-        elif not progress.lag_bytes:
-            progress.lag_seconds = 0.0
+            self._unstored = True
+            self._newest_commit = batch.runs[-1].transaction.commit_time / 1_000_000
+        elif not self._unstored:
+            self._progress.lag.reached(batch.position.lsn if batch.position is not None else position)
 
 
 class _Timer:
