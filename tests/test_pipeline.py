@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pycdc.config import CheckpointRule, Retries
-from pycdc.errors import ConfigError, ConnectionLost, DeliveryError, PositionGap
+from pycdc.errors import ConfigError, ConnectionLost, DeliveryError, PositionGap, Undelivered
 from pycdc.interfaces import Checkpoint
 from pycdc.model import Batch, Lsn, Position
 from pycdc.offsets.memory import MemoryOffsetStore
@@ -194,3 +194,51 @@ def test_a_sink_that_could_not_go_so_far_says_where_it_is() -> None:
     loop = loop_over(source, Halting(offsets), offsets)
     loop.run()
     assert source.acknowledged == [loop.progress.position] == [Position(Lsn(50))]
+
+
+def test_a_pipeline_that_is_stopped_while_its_sink_is_away_says_that_something_is_left() -> None:
+    offsets = MemoryOffsetStore()
+    away = [DeliveryError("the brokers are away")] * 1000
+    sink = StoringSink(offsets, faults={"commit": away})
+    loop = loop_over(MemoryConnector.of_rows("t", ROWS), sink, offsets)
+    thread = threading.Timer(0.05, loop.stop)
+    thread.start()
+    with pytest.raises(Undelivered, match="the brokers are away") as told:
+        loop.run()
+    thread.join()
+    assert told.value.exit_code == 6
+    assert offsets.load() is None
+
+
+def test_a_pipeline_that_is_stopped_after_its_sink_came_back_ends_well() -> None:
+    offsets = MemoryOffsetStore()
+    sink = StoringSink(offsets, faults={"commit": [DeliveryError("away")]})
+    source = MemoryConnector.of_rows("t", ROWS, idle=True)
+    loop = loop_over(source, sink, offsets)
+    thread = threading.Timer(0.2, loop.stop)
+    thread.start()
+    loop.run()
+    thread.join()
+    assert ids(sink)[-1] == 9
+
+
+class Shared(MemoryConnector):
+    """A source that somebody else has at first."""
+
+    def __init__(self, offsets: MemoryOffsetStore, **options: Any) -> None:
+        super().__init__(MemoryConnector.of_rows("t", ROWS)._batches, **options)
+        self.offsets = offsets
+        self.asked = 0
+
+    def acquire(self, seconds: float) -> bool:
+        self.asked += 1
+        if self.asked == 3:
+            self.offsets.store(Checkpoint(Position(Lsn(400))))
+        return self.asked >= 3
+
+
+def test_the_stored_position_is_loaded_once_the_source_is_acquired() -> None:
+    offsets = MemoryOffsetStore()
+    sink = StoringSink(offsets)
+    loop_over(Shared(offsets), sink, offsets).run()
+    assert ids(sink) == list(range(4, 10))

@@ -181,13 +181,13 @@ def build_offsets(config: Config, stopping: threading.Event | None = None) -> Of
     kafka = config.sink.kafka
     chosen = config.offsets
     if chosen is None:
-        return MemoryOffsetStore() if kafka is None else _kafka_offsets(config, KafkaOffsets(), kafka)
+        return MemoryOffsetStore() if kafka is None else _kafka_offsets(config, KafkaOffsets(), kafka, stopping)
     if chosen.file is not None:
         return _file_offsets(chosen.file)
     if chosen.postgres is not None:
         return _postgres_offsets(config, chosen.postgres, stopping)
     assert chosen.kafka is not None
-    return _kafka_offsets(config, chosen.kafka, kafka)
+    return _kafka_offsets(config, chosen.kafka, kafka, stopping)
 
 
 def _file_offsets(chosen: FileOffsets) -> OffsetStore:
@@ -203,7 +203,9 @@ def _postgres_offsets(config: Config, chosen: PostgresOffsets, stopping: threadi
     return PostgresOffsetStore(dsn, config.name, chosen.table, stopping)
 
 
-def _kafka_offsets(config: Config, chosen: KafkaOffsets, kafka: KafkaSink | None) -> OffsetStore:
+def _kafka_offsets(
+    config: Config, chosen: KafkaOffsets, kafka: KafkaSink | None, stopping: threading.Event | None
+) -> OffsetStore:
     brokers = chosen.brokers or (kafka.brokers if kafka is not None else None)
     if brokers is None:
         raise ConfigError("offsets.kafka has no brokers, and the sink is not Kafka", hint="set offsets.kafka.brokers")
@@ -215,7 +217,8 @@ def _kafka_offsets(config: Config, chosen: KafkaOffsets, kafka: KafkaSink | None
         client,
         topic,
         config.name,
-        TopicAdmin(client, base.topics.model_copy(update={"partitions": 1, "settings": SETTINGS})),
+        TopicAdmin(client, base.topics.model_copy(update={"partitions": 1, "settings": SETTINGS}), stopping=stopping),
+        stopping=stopping,
     )
 
 

@@ -13,7 +13,8 @@
     ├── TransformError         a user's function failed, or returned what cannot be used  exit 5
     ├── SchemaIncompatible     the registry refuses a schema                            exit 5
     ├── DeliveryError          the sink could not make records durable              retried from the checkpoint
-    │   └── RecordTooLarge     one record exceeds what the broker takes                 exit 5
+    │   ├── RecordTooLarge     one record exceeds what the broker takes                 exit 5
+    │   └── Undelivered        stopped before all was delivered; the next start repeats it  exit 6
     ├── ApplyError             an event cannot be written into its table                exit 5
     ├── SinkFenced             another instance took over; never retried                exit 5
     └── CheckpointCorrupt      the stored position cannot be trusted                    exit 5
@@ -115,6 +116,14 @@ class RecordTooLarge(DeliveryError):
     code = "record-too-large"
     exit_code = STOPPED_FOR_GOOD
     retry = False
+
+
+class Undelivered(DeliveryError):
+    """A pipeline that was stopped before all that it had read was durable."""
+
+    code = "undelivered"
+    retry = False
+    exit_code = 6
 
 
 class ApplyError(PycdcError):

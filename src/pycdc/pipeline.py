@@ -13,7 +13,7 @@ from typing import Generic
 
 from pycdc.checkpoint import Checkpointer
 from pycdc.config import CheckpointRule, Retries
-from pycdc.errors import ConnectionLost, PycdcError
+from pycdc.errors import ConnectionLost, DeliveryError, PycdcError, Undelivered
 from pycdc.interfaces import B, C, Exclusive, Patient, Source, Stored, Target
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
@@ -85,12 +85,21 @@ class Loop(Generic[B, C]):
     def run(self) -> None:
         """Block until the end. Raises PycdcError where going on could lose data or is pointless."""
         try:
+            undelivered: PycdcError | None = None
+            stored = 0
             while not self._stop.is_set():
                 try:
                     self._run_once()
                     return
                 except PycdcError as exc:
                     self._let_pass(exc, self._stop.wait)
+                    if isinstance(exc, DeliveryError):
+                        undelivered, stored = exc, self.progress.checkpoints
+            if undelivered is not None and self.progress.checkpoints == stored:
+                raise Undelivered(
+                    f"stopped while something was not delivered yet: {undelivered.fact}",
+                    hint="start it again once the sink is there: it goes on at the stored position",
+                )
         finally:
             self.progress.state = "stopped"
             self._offsets.close()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -102,3 +104,17 @@ def test_a_position_that_no_broker_confirms_is_not_stored(kafka: KafkaAddress, t
         store.store(at(2))
     assert caught.value.retry
     kafka.resume()
+
+
+@pytest.mark.parametrize("method", ["load", "store"])
+def test_a_stopped_pipeline_does_not_wait_long_for_brokers_that_are_away(method: str) -> None:
+    stopping = threading.Event()
+    stopping.set()
+    client = {"bootstrap.servers": "127.0.0.1:9", "log_level": 0}
+    topics = TopicAdmin(client, config.Topics(settings=dict(SETTINGS)), stopping=stopping)
+    store = KafkaOffsetStore(client, "t", "shop", topics, stopping=stopping)
+    began = time.monotonic()
+    with pytest.raises((ConnectionLost, DeliveryError, EnvironmentNotReady)):
+        store.load() if method == "load" else store.store(at(100))
+    assert time.monotonic() - began < 15, "which is half of what brokers have else"
+    store.close()

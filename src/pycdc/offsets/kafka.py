@@ -6,8 +6,9 @@ behind what was acknowledged while a new leader catches up.
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Mapping
+from concurrent.futures import wait
 from typing import Any, Final, Protocol
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -16,6 +17,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from pycdc.errors import ConnectionLost, DeliveryError, EnvironmentNotReady
 from pycdc.interfaces import Checkpoint
 from pycdc.kafka.faults import refused_tls
+from pycdc.kafka.patience import Patience, patiently
 from pycdc.offsets.encoding import dump, load, require_forward
 
 PARTITION: Final = 0
@@ -52,13 +54,21 @@ class KafkaOffsetStore:
     """
 
     def __init__(
-        self, client: Mapping[str, Any], topic: str, name: str, topics: Topics, *, timeout: float = 30.0
+        self,
+        client: Mapping[str, Any],
+        topic: str,
+        name: str,
+        topics: Topics,
+        *,
+        timeout: float = 30.0,
+        stopping: threading.Event | None = None,
     ) -> None:
         self._client = dict(client)
         self._topic = topic
         self._key = name.encode()
         self._topics = topics
         self._timeout = timeout
+        self._stopping = stopping
         self._producer: Producer | None = None
         self._newest: Checkpoint | None = None
         self._loaded = False
@@ -101,7 +111,9 @@ class KafkaOffsetStore:
         self._error = None
         try:
             producer.produce(self._topic, value, self._key, partition=PARTITION)
-            left = producer.flush(self._timeout)
+            left, patience = 1, Patience(self._timeout, self._stopping)
+            while left and (seconds := patience.left):
+                left = producer.flush(min(_POLL, seconds))
         except KafkaException as error:
             self.close()
             raise self._undelivered(error.args[0]) from None
@@ -165,7 +177,10 @@ class KafkaOffsetStore:
 
     def _exists(self, consumer: Consumer) -> bool:
         try:
-            topic = consumer.list_topics(self._topic, timeout=self._timeout).topics[self._topic]
+            found = patiently(
+                lambda seconds: consumer.list_topics(self._topic, timeout=seconds), self._timeout, self._stopping
+            )
+            topic = found.topics[self._topic]
         except KafkaException:
             # The answer that did not come says only that; why is what the callback hears of the connections.
             consumer.poll(0)
@@ -185,20 +200,25 @@ class KafkaOffsetStore:
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=self._timeout,
         )
+        patience = Patience(self._timeout, self._stopping)
+        while not answers[partition].done() and (seconds := patience.left):
+            wait([answers[partition]], min(_POLL, seconds))
+        if not answers[partition].done():
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         return int(answers[partition].result().offset)
 
     def _read_until(self, consumer: Consumer, end: int) -> bytes | None:
         newest: bytes | None = None
-        deadline = time.monotonic() + self._timeout
+        patience = Patience(self._timeout, self._stopping)
         while True:
             message = consumer.poll(_POLL)
             if message is None:
-                if time.monotonic() > deadline:
+                if not patience.left:
                     raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
                 continue
             error = message.error()
             if error is None:
-                deadline = time.monotonic() + self._timeout
+                patience = Patience(self._timeout, self._stopping)
                 if message.key() == self._key:
                     newest = message.value()
             elif error.code() != KafkaError._PARTITION_EOF:

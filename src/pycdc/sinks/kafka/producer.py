@@ -48,7 +48,7 @@ _SLICE: Final = 0.05
 """Seconds between looks at failures and at the stop signal."""
 _AT_ONCE: Final = 0.001
 """Seconds that a prompt batch is waited for: the least that librdkafka knows, and enough that nothing lingers."""
-_STOP_GRACE: Final = 5.0
+_STOP_GRACE: Final = 3.0
 """Seconds that a stopped pipeline still waits for the brokers."""
 _RETRIED: Final = 512
 """Records offered at once to a queue that was full: what does not fit is parsed in vain."""
@@ -101,7 +101,7 @@ class KafkaSink:
         self._dead: BaseException | None = None
         self._closed = False
         self._producer = self._connect()
-        self._topics = topics or TopicAdmin(client_settings(settings), settings.topics)
+        self._topics = topics or TopicAdmin(client_settings(settings), settings.topics, stopping=stopping)
 
     @property
     def queued(self) -> int:
@@ -131,6 +131,7 @@ class KafkaSink:
         self._closed = True
         self._dead = self._dead or DeliveryError("the sink is closed")
         self.beside.close()
+        self._topics.close()
         try:
             self._producer.purge()
             self._producer.close()

@@ -6,6 +6,7 @@ read yet.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,6 +16,7 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, 
 
 from pycdc import config
 from pycdc.errors import ConfigError, EnvironmentNotReady
+from pycdc.kafka.patience import patiently
 from pycdc.sinks.kafka.faults import LastTrouble, refused_option, unreachable
 
 _POLL: Final = 0.05
@@ -24,17 +26,29 @@ _ELECTING: Final = -1
 class TopicAdmin:
     """`client` holds librdkafka settings, `timeout` is seconds for one topic to be there. Raises ConfigError."""
 
-    def __init__(self, client: Mapping[str, Any], topics: config.Topics, *, timeout: float = 15.0) -> None:
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        topics: config.Topics,
+        *,
+        timeout: float = 15.0,
+        stopping: threading.Event | None = None,
+    ) -> None:
         self._client = {**client, "allow.auto.create.topics": False}
         self._brokers = str(client["bootstrap.servers"])
         self._topics = topics
         self._timeout = timeout
+        self._stopping = stopping
         self._trouble = LastTrouble()
         try:
             self._admin = AdminClient({**self._client, "error_cb": self._trouble})
         except KafkaException as error:
             raise refused_option(error) from None
         self._controller: bool | None = None
+
+    def close(self) -> None:
+        """Idempotent. A client of this kind ends with the last reference to it, whoever else holds one to this."""
+        self.__dict__.pop("_admin", None)
 
     def ensure(self, topic: str) -> None:
         """Return once `topic` exists and all its partitions have leaders, creating it where that is allowed."""
@@ -114,7 +128,9 @@ class TopicAdmin:
 
     def _metadata(self, topic: str | None = None) -> ClusterMetadata:
         try:
-            return self._admin.list_topics(topic, timeout=self._timeout)
+            return patiently(
+                lambda seconds: self._admin.list_topics(topic, timeout=seconds), self._timeout, self._stopping
+            )
         except KafkaException as error:
             # The answer that did not come says only that; why is what the callback heard of the connections.
             self._admin.poll(0)
