@@ -91,7 +91,7 @@ BAD = [
     (config('name: "a b"'), "name", "has characters that are not allowed", "use letters, digits"),
     (config("name: " + "n" * 64), "name", "has characters that are not allowed, or is too long", "63 at most"),
     (postgres("slot: Shop"), "source.postgres.slot", "is no legal name", "use lower-case letters"),
-    (postgres("publication: a-b"), "source.postgres.publication", "is no legal name", "use lower-case letters"),
+    (postgres("slot: a-b"), "source.postgres.slot", "is no legal name", "use lower-case letters"),
     (postgres("status_interval: 0"), "source.postgres.status_interval", "must be greater than 0", "greater than 0"),
     (postgres("status_interval: 61"), "source.postgres.status_interval", "must be at most 60", "write 60 or less"),
     (config("http: {port: 65536}"), "http.port", "must be at most 65535", "write 65535 or less"),
@@ -342,3 +342,24 @@ def test_any_yaml_is_loaded_or_refused(data: dict[str, Any]) -> None:
     except ConfigError:
         return
     assert loaded.name == data["name"]
+
+
+def test_a_publication_may_have_any_name_that_postgres_takes() -> None:
+    source = {"dsn": "dbname=shop", "publication": 'Shop "all"', "manage_publication": False}
+    config = validate({"name": "shop", "source": {"postgres": source}, "sink": {"null": {}}})
+    assert config.publication == 'Shop "all"'
+    for name in ("", "x" * 64, "a\x00b"):
+        with pytest.raises(InvalidConfig, match="no legal name"):
+            validate({"name": "shop", "source": {"postgres": {**source, "publication": name}}, "sink": {"null": {}}})
+
+
+def test_the_table_of_the_positions_is_not_captured_by_the_way_whatever_its_name() -> None:
+    def excluded(tables: list[str], **store: str) -> list[str]:
+        source = {"postgres": {"dsn": "dbname=shop", "tables": tables}}
+        document = {"name": "shop", "source": source, "sink": {"null": {}}, "offsets": {"postgres": store}}
+        return validate(document).capture.exclude_tables
+
+    assert excluded(["*"], table="places") == ["public.places"]
+    assert excluded(["*"], table="ops.places", dsn="dbname=shop") == ["ops.places"]
+    assert excluded(["*"], table="places", dsn="dbname=other") == []
+    assert excluded(["*", "public.places"], table="places") == []

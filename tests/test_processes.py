@@ -135,3 +135,14 @@ def test_a_process_does_not_run_the_main_module_again(tmp_path: Path) -> None:
     )
     told = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
     assert told.stdout.split() == ["once", "2"]
+
+
+def test_a_process_imports_nothing_from_the_folder_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fractions.py").write_text("raise RuntimeError('imported')")
+    (tmp_path / "pickle.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.chdir(tmp_path)
+    made = Processes(1)
+    try:
+        assert made.submit(abs, -3).result(30) == 3
+    finally:
+        made.shutdown()

@@ -22,6 +22,7 @@ from pycdc.errors import (
     SinkFenced,
     SlotActive,
     TransformError,
+    Undelivered,
     UnknownSchema,
 )
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
@@ -79,6 +80,7 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "SinkFenced",
     "SlotActive",
     "TransformError",
+    "Undelivered",
     "UnknownSchema",
     "__version__",
 ]

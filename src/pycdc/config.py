@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from pycdc.errors import ConfigError
+from pycdc.patterns import qualified
 
 
 class Refused(ValueError):
@@ -256,7 +257,8 @@ class PostgresSource(Model):
     silence_timeout: Annotated[float, Field(gt=0)] = 60.0
     """Seconds without a byte from the server, after which the connection counts as dead."""
     slot_timeout: Annotated[float, Field(ge=0)] = 120.0
-    """Seconds to wait while another session reads the slot, before giving up with its pid."""
+    """Seconds to wait while another session reads the slot, before that counts as a fault, with its pid. The pipeline
+    tries again, as after every fault that may pass, for as long as `retries.give_up_after` allows."""
     failover: bool = False
     """Create the slot with FAILOVER (Postgres 17 and later)."""
     max_batch_changes: Annotated[int, Field(ge=1)] = 2048
@@ -275,7 +277,14 @@ class PostgresSource(Model):
 
     _dsn_encoded = field_validator("dsn")(_encoded)
 
-    @field_validator("slot", "publication")
+    @field_validator("publication")
+    @classmethod
+    def _publication_name(cls, value: str | None) -> str | None:
+        if value is not None and not (0 < len(value.encode()) < 64 and value.isprintable()):
+            raise Refused("is no legal name", "use 1 to 63 bytes of printable characters")
+        return value
+
+    @field_validator("slot")
     @classmethod
     def _slot_name(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"[a-z0-9_]{1,63}", value):
@@ -1208,6 +1217,17 @@ class Config(Model):
                 f"has {', '.join(unused)}, which has no meaning where the source is Kafka",
                 "remove it: offsets are stored with the rows, and columns are chosen by sink.postgres.routes",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _spare_offsets(self) -> Config:
+        """Storing a position is a change of its table: captured, it would make another position, and so on for ever."""
+        source, store = self.source.postgres, None if self.offsets is None else self.offsets.postgres
+        if source is None or store is None or store.dsn not in (None, source.dsn):
+            return self
+        table = qualified(store.table)
+        if table not in [*map(qualified, source.tables), *source.exclude_tables] and "*" not in table:
+            source.exclude_tables.append(table)
         return self
 
     @model_validator(mode="after")

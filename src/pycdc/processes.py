@@ -85,8 +85,9 @@ class _Child:
         ours_in, theirs_out = os.pipe()
         with contextlib.suppress(OSError):
             fcntl.fcntl(ours_in, _F_SETPIPE_SZ, _PIPE)
-        command = [sys.executable, "-m", "pycdc.processes", str(theirs_in), str(theirs_out)]
-        path = os.pathsep.join(sys.path)
+        # -P, and no empty entry: what lies in the folder at hand must not take the place of a module of ours.
+        command = [sys.executable, "-P", "-m", "pycdc.processes", str(theirs_in), str(theirs_out)]
+        path = os.pathsep.join(filter(None, sys.path))
         try:
             # A group of its own: Ctrl-C is the parent's business.
             process = subprocess.Popen(

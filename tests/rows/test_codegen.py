@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import linecache
 import traceback
 from dataclasses import replace
 
@@ -80,3 +82,12 @@ def test_no_name_of_a_column_or_a_table_gets_out_of_its_comment(name: str) -> No
     encoder.inserts([(run, (b"", b"", b"", b""))], b"", b"", b"", b"", b"", out.append, None, None)
     encoder.reads([b"x"], parts, out.append)
     assert [record["key"] for record in out] == [b"\x02x", b"\x02x"]
+
+
+def test_the_source_of_a_function_goes_with_it() -> None:
+    before = set(linecache.cache)
+    function = compile_function("gone", "def gone():\n    return 1\n", {})
+    assert len(set(linecache.cache) - before) == 1
+    del function
+    gc.collect()
+    assert set(linecache.cache) <= before

@@ -91,6 +91,22 @@ class PipelineCollector(Collector):
         for table, count in self._progress.parked_rows.copy().items():
             parked.add_metric([table], count)
         yield parked
+        hidden = CounterMetricFamily(
+            "pycdc_hidden_rows",
+            "Rows that are not captured because another pipeline wrote them (skip_origins).",
+            labels=["pipeline"],
+        )
+        for pipeline, count in self._progress.hidden.copy().items():
+            hidden.add_metric([pipeline], count)
+        yield hidden
+        unclaimed = CounterMetricFamily(
+            "pycdc_unclaimed_tables",
+            "Tables that are gone, whose rows came and were left out: nothing tells what they belonged to.",
+            labels=["table"],
+        )
+        for table, count in self._progress.unclaimed.copy().items():
+            unclaimed.add_metric([table], count)
+        yield unclaimed
         unknown = CounterMetricFamily(
             "pycdc_unknown_type_columns",
             "Columns whose type has no codec, each time that a version of their table was met.",
@@ -128,6 +144,14 @@ class PipelineCollector(Collector):
         for table in list(progress.refused):
             refused.add_metric([table], 1)
         yield refused
+        unwritable = GaugeMetricFamily(
+            "pycdc_unwritable_table",
+            "1 for a captured table in which the application cannot UPDATE, because it is published.",
+            labels=["table"],
+        )
+        for table in list(self._progress.unwritable):
+            unwritable.add_metric([table], 1)
+        yield unwritable
         info = GaugeMetricFamily("pycdc_info", "Always 1.", labels=["version"])
         info.add_metric([__version__], 1)
         yield info

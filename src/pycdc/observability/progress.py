@@ -87,6 +87,7 @@ class Progress:
     strange_marks   logical messages under the prefix of pycdc's marks (`origins`) that are none
     refused         tables whose schema the registry refuses at present, and how it differs from the one before
     parked_rows     records of such tables, by table, that went to the dead letters instead
+    hidden          rows that are not captured because of source.postgres.skip_origins, by the pipeline that wrote them
     unclaimed       tables that are gone, whose rows came, and of which nothing tells whether they were captured
     unwritable      captured tables in which the application cannot UPDATE, because they are published, and why
 
@@ -121,6 +122,7 @@ class Progress:
     dead_letters: dict[str, int] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     parked_rows: dict[str, int] = field(default_factory=dict)
+    hidden: Counter[str] = field(default_factory=Counter)
     unclaimed: Counter[str] = field(default_factory=Counter)
     unwritable: dict[str, str] = field(default_factory=dict)
     unknown_types: dict[tuple[str, str], int] = field(default_factory=dict)

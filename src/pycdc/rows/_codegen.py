@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, finalize
 
 _serial = count(1)
 _shared: WeakValueDictionary[tuple[Any, ...], Callable[..., Any]] = WeakValueDictionary()
@@ -17,13 +17,15 @@ _NAME = re.compile(r"\b[A-Za-z_]\w*")
 def compile_function(name: str, source: str, namespace: Mapping[str, object]) -> Callable[..., Any]:
     """The function called `name` that `source` defines, with `namespace` as its globals.
 
-    The source is registered in linecache, so that a traceback shows the generated lines.
+    The source is registered in linecache, for as long as the function lives, so that a traceback shows the generated
+    lines.
     """
     filename = f"<pycdc {name} {next(_serial)}>"
     scope: dict[str, Any] = dict(namespace)
     exec(compile(source, filename, "exec"), scope)
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     function: Callable[..., Any] = scope[name]
+    finalize(function, linecache.cache.pop, filename, None).atexit = False
     return function
 
 

@@ -182,6 +182,7 @@ def test_a_transaction_that_a_pipeline_wrote_is_dropped_and_the_position_moves_p
     assert rest.last_commit == Lsn(90), "the sequence of what follows tells of delivered transactions only"
     own = feed(assembler, frames.begin(200), frames.insert(1, [b"2"]), frames.commit(200, 210))
     assert [run.op for run in own.runs] == [Op.BEGIN, Op.CREATE, Op.END]
+    assert assembler.hidden == {"back": 1}, "what is left out is counted"
 
 
 @pytest.mark.parametrize("tag", [ORIGIN, MARK], ids=["origin", "message"])

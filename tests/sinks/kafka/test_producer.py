@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import random
 import threading
 import time
@@ -592,27 +590,3 @@ def test_a_linger_that_is_configured_holds_for_prompt_batches_too(
     lingering = Lingering(kafka, topic_prefix, open_sink, linger_ms=30_000)
     lingering.write(Batch(prompt=True), (topic_prefix, numbered(1, 2)))
     assert [lingering.write(Batch(prompt=True)) for _ in range(100)] == [1] * 100
-
-
-def descriptors_and_threads() -> tuple[int, int]:
-    return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
-
-
-@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts by Linux' /proc")
-def test_a_sink_that_was_closed_keeps_no_descriptors_and_no_threads(
-    kafka: KafkaAddress, topic_prefix: str, offsets: OffsetStore
-) -> None:
-    """Whenever the collector runs: a rewind makes a sink anew."""
-    gc.collect()
-    gc.disable()
-    try:
-        counts = []
-        for _ in range(6):
-            sink = KafkaSink(GivenRecords([(topic_prefix, numbered(0, 3))]), settings(kafka.bootstrap), offsets)
-            sink.write(Batch())
-            sink.commit(checkpoint(1))
-            sink.close()
-            counts.append(descriptors_and_threads())
-    finally:
-        gc.enable()
-    assert counts[-1] <= counts[1], counts

@@ -59,6 +59,7 @@ class SignalTopic:
         self._forward = forward
         self._progress = progress
         self._stopping = threading.Event()
+        self._passing = threading.Lock()
         self._thread: threading.Thread | None = None
         self._said = ""
 
@@ -71,10 +72,16 @@ class SignalTopic:
             self._thread.start()
 
     def stop(self) -> None:
-        """Return once nothing is passed on any more. Idempotent."""
+        """Return once nothing is passed on any more. Idempotent.
+
+        Brokers that do not answer a commit are not waited for long: the thread ends by itself when they do, or when
+        librdkafka gives them up.
+        """
         self._stopping.set()
+        with self._passing:
+            pass
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_ANSWER)
 
     def _consumer(self) -> Consumer:
         try:
@@ -125,8 +132,8 @@ class SignalTopic:
             message = consumer.poll(_POLL)
             if message is not None and self._is_record(message):
                 ours = message.key() == self._key and bool(message.value())
-                if ours:
-                    self._hear(message)
+                if ours and not self._hear(message):
+                    return
                 done[message.partition() or 0] = (message.offset() or 0) + 1
                 if not ours:
                     continue
@@ -141,17 +148,22 @@ class SignalTopic:
             raise ConnectionLost(error.str(), hint="check signals.topic and the brokers")
         return error is None
 
-    def _hear(self, message: Message) -> None:
+    def _hear(self, message: Message) -> bool:
+        """Pass it on; False where it is too late for that."""
         place = f"{self._topic}-{message.partition()}-{message.offset()}"
         try:
             signal = of_message(message.value() or b"", place)
         except Unusable as error:
             self._progress.signal("topic", "unreadable")
             log.warning("cannot read a signal", channel="topic", id=place, fact=error.fact, hint=error.remedy)
-            return
-        self._forward(signal)
+            return True
+        with self._passing:
+            if self._stopping.is_set():
+                return False
+            self._forward(signal)
         self._said = ""
         log.info("passed on a signal", action=signal.type[:64], id=place)
+        return True
 
     def _commit(self, consumer: Consumer, done: Mapping[int, int]) -> None:
         offsets = [TopicPartition(self._topic, number, offset) for number, offset in done.items()]

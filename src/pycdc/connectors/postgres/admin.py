@@ -22,7 +22,7 @@ from psycopg import sql
 from pycdc.connectors.postgres import walsender
 from pycdc.connectors.postgres.facts import PublicationFacts, TableRef
 from pycdc.connectors.postgres.identifiers import OPERATIONS, published, quoted
-from pycdc.connectors.postgres.session import Connection, connect, translate
+from pycdc.connectors.postgres.session import Connection, connect, in_recovery, translate
 from pycdc.errors import ConnectionLost, EnvironmentNotReady, SlotActive
 from pycdc.model import Lsn
 from pycdc.observability.logger import get_logger
@@ -30,7 +30,7 @@ from pycdc.observability.logger import get_logger
 log = get_logger()
 
 _PATIENCE: Final = 5.0
-"""Seconds that creating a slot may take before the transactions that it waits for are named."""
+"""Seconds that creating a slot may take before what it waits for is named."""
 _TURN: Final = 0.1
 """Seconds until it is known that nobody wants the slot any more."""
 _CANCEL_SECONDS: Final = 3.0
@@ -315,6 +315,11 @@ class Admin:
             return running.result()
         if wish.given_up.is_set():
             raise ConnectionLost(f"closed while slot {wish.name} was made")
+        if not blockers and in_recovery(self._dsn):
+            raise EnvironmentNotReady(
+                f"slot {wish.name} could not be created within {wish.timeout:g} s: the primary of this standby is idle",
+                hint="run on the primary: SELECT pg_log_standby_snapshot()",
+            )
         raise EnvironmentNotReady(
             f"slot {wish.name} could not be created within {wish.timeout:g} s: it waits for {_named(blockers)}",
             hint="end these transactions, or start again when they are done: "

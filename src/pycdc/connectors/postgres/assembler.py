@@ -13,6 +13,7 @@ first change. A marked transaction that is wanted all the same keeps the way tha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from struct import Struct
 from struct import error as StructError
@@ -57,7 +58,7 @@ class Assembler:
     mark names. `messages`: deliver logical messages. `signals` is schema and name of the signal table. `notes` collects
     what is meant for the connector, whose business it is to take them out; so is it to settle `unseen`, which gets the
     ids of the transactions that were read. `strange_marks` counts messages that look like a pipeline's mark and are
-    none.
+    none; `hidden` counts rows that `foreign` pipelines wrote, by their names.
     """
 
     def __init__(
@@ -95,6 +96,9 @@ class Assembler:
         self._last_commit = int(last_commit)
         self._committed = 0
         self._signalling = False
+        self._hidden_from: str | None = None
+        self._hides = False
+        self.hidden: Counter[str] = Counter()
         self.strange_marks = 0
         self.notes: list[Note] = []
         self.unseen = unseen or Unseen()
@@ -148,6 +152,7 @@ class Assembler:
         self._signalling = op is Op.CREATE and not self._skipping and kind[1:] in self._signal_oids
         if table is None or self._skipping or (self._left_out and str(table) in self._left_out):
             self._run = None
+            self._hides = table is not None and not self._delivered and self._hidden_from is not None
             return
         if not self._announced:
             self._announce(batch)
@@ -170,6 +175,9 @@ class Assembler:
                 Note(len(batch.runs), frame, Lsn(int.from_bytes(frame[1:9], "big")), inserted=True)
                 for frame in self._frames
             ]
+        if self._hides and self._hidden_from is not None:
+            self.hidden[self._hidden_from] += len(self._frames)
+            self._hides = False
         self._head, self._frames, self._run = _NO_RUN, [], None
 
     def _control(self, frame: bytes, batch: Batch) -> None:
@@ -239,6 +247,7 @@ class Assembler:
             return
         transaction.came = mark.passage
         if self._foreign(mark.pipeline):
+            self._hidden_from = mark.pipeline
             self._skipping = not (self._by_table and mark.tables)
             self._left_out = mark.tables if self._by_table else frozenset()
 
@@ -260,6 +269,7 @@ class Assembler:
             self._committed = end_lsn
         self._transaction = None
         self._skipping = self._delivered = self._noted = False
+        self._hidden_from = None
         if self._left_out:
             self._left_out = frozenset()
 

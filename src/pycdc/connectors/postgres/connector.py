@@ -331,6 +331,8 @@ class PostgresConnector:
             assembler.feed(frames, batch)
             self._progress.strange_marks += assembler.strange_marks
             assembler.strange_marks = 0
+            self._progress.hidden.update(assembler.hidden)
+            assembler.hidden.clear()
             batch.whole = assembler.idle
             batch.prompt = len(frames) < _FEW and not stream.hurrying
         elif assembler.idle and stream.idle_position is not None and stream.idle_position > position:

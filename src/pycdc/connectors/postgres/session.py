@@ -96,6 +96,13 @@ def _pin(connection: Connection, limits: list[str]) -> None:
     connection.execute(f"SELECT {', '.join(calls + limits)}".encode())
 
 
+def in_recovery(dsn: str) -> bool:
+    """Whether the server is a standby."""
+    with connect(dsn) as connection:
+        row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+    return row is not None and bool(row[0])
+
+
 def leave_text_raw(connection: Connection) -> None:
     """Receive the texts of a database in SQL_ASCII as they are, where Postgres would refuse what is not UTF-8.
 

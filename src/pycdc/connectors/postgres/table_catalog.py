@@ -33,9 +33,12 @@ SELECT a.attrelid::int8 AS oid, a.attnum AS number, a.attname AS name, a.atttypi
 
 _KEYS: Final = """
 SELECT i.indrelid::int8 AS oid, i.indisprimary AS primary, i.indisreplident AS replident,
+       i.indimmediate AS immediate,
        (i.indkey::int2[])[0:i.indnkeyatts - 1] AS numbers
   FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
- WHERE i.indrelid = ANY (%(oids)s::int8[]::oid[]) AND i.indisunique AND i.indisvalid AND i.indimmediate
+ WHERE i.indrelid = ANY (%(oids)s::int8[]::oid[]) AND i.indisunique AND i.indisvalid
+   -- A deferrable key tells rows apart whenever somebody can see them, though it cannot be the replica identity.
+   AND (i.indimmediate OR i.indisprimary)
    AND i.indpred IS NULL AND i.indexprs IS NULL
  ORDER BY i.indisprimary DESC, i.indisreplident DESC, c.relname
 """
@@ -83,7 +86,7 @@ def _table_facts(
             for row in columns
         },
         key=tuple(names[number] for number in key if number in names),
-        has_primary_key=any(i["primary"] for i in indexes),
+        has_primary_key=any(i["primary"] and i["immediate"] for i in indexes),
     )
 
 
@@ -91,4 +94,4 @@ def _identity_numbers(identity: str, indexes: Sequence[_Row], names: Mapping[int
     if identity == "f":
         return set(names)
     flag = {"d": "primary", "i": "replident"}.get(identity)
-    return {number for index in indexes if flag and index[flag] for number in index["numbers"]}
+    return {number for index in indexes if flag and index[flag] and index["immediate"] for number in index["numbers"]}

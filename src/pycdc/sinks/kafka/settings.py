@@ -27,6 +27,11 @@ DEFAULTS: Final[dict[str, Any]] = {
     # The topic's own limit decides what is too large (see topics.py); this is the client's, before compression.
     "message.max.bytes": 50_000_000,
     "max.in.flight": 5,
+    # A request that a broker took and never answers, because it was stopped in between, is given up and sent again
+    # after that long; librdkafka's own 60 s, and up to 10 s between connections, look like a standstill.
+    "socket.timeout.ms": 15_000,
+    "socket.connection.setup.timeout.ms": 10_000,
+    "reconnect.backoff.max.ms": 2_000,
     # A topic deleted while we run must not come back empty.
     "allow.auto.create.topics": False,
     "socket.keepalive.enable": True,
