@@ -168,7 +168,7 @@ def chunks(trial: Trial) -> None:
 
 def chunks_under_migrations(trial: Trial) -> None:
     """Several tables altered in one transaction while they are read in chunks."""
-    trial.world.fill(8000)
+    trial.world.fill(5000)
     trial.start(0.002, snapshot_method="chunks", snapshot_chunk=50)
     trial.reading()
     with trial.under([do.migration, do.many_small_alterations], count=5):
@@ -369,13 +369,6 @@ def stops_behind_locks(trial: Trial) -> None:
     trial.quiet()
 
 
-ACQUIRING: list[Callable[[Trial], None]] = [
-    takeover,
-    partitions_gone_before_they_are_read,
-    another_reader,
-    commits_that_wait_for_a_standby,
-]
-"""Rounds of positions and slots."""
 KINDS: list[Callable[[Trial], None]] = [
     many_in_one_range,
     first_snapshot_of_workers,
@@ -383,6 +376,10 @@ KINDS: list[Callable[[Trial], None]] = [
     first_snapshot,
     chunks_of_tables_that_go,
     chunks,
+    takeover,
+    partitions_gone_before_they_are_read,
+    another_reader,
+    commits_that_wait_for_a_standby,
     reconnects,
     publication,
     stops_behind_locks,
