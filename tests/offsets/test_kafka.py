@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from confluent_kafka import Producer
@@ -118,3 +119,13 @@ def test_a_stopped_pipeline_does_not_wait_long_for_brokers_that_are_away(method:
         store.load() if method == "load" else store.store(at(100))
     assert time.monotonic() - began < 15, "which is half of what brokers have else"
     store.close()
+
+
+def test_a_checkpoint_of_very_many_tables_fits_into_a_record(kafka: KafkaAddress, topic: str) -> None:
+    """Brokers take a megabyte, if nobody told them otherwise."""
+    tables = [{"table": ["public", f"orders_of_customer_{number}"], "request": "added"} for number in range(18_000)]
+    grants = {str(16_384 + 7 * number): [200_000 + 3 * number] for number in range(18_000)}
+    large = replace(at(100), snapshot={"paused": False, "tables": tables}, membership={"tables": grants})
+    assert len(dump(large)) > 1_400_000
+    store_on(kafka.bootstrap, topic).store(large)
+    assert store_on(kafka.bootstrap, topic).load() == large
