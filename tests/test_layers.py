@@ -21,7 +21,7 @@ LAYERS = (
     ("rows", "postgres", "kafka"),
     ("connectors", "transforms", "serialization", "sinks", "offsets", "testing"),
     ("checkpoint",),
-    ("pipeline", "encoding"),
+    ("pipeline", "encoding", "admission"),
     ("build", "verify", "loading", "lag"),
     ("library",),
     ("demo",),

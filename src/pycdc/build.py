@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pycdc.admission import Admission
 from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, KafkaSource, PostgresOffsets, Registry
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
@@ -43,6 +44,7 @@ from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
 from pycdc.sinks.kafka.settings import client_settings
 from pycdc.sinks.kafka.topics import TopicAdmin
 from pycdc.sinks.null import NullSink
+from pycdc.sinks.ruled import RuledSink
 from pycdc.transforms.capture import CaptureTransforms, TransformingSink
 
 if TYPE_CHECKING:
@@ -123,7 +125,7 @@ def build_replay(config: Config) -> Iterator[Replay]:
 
 
 def build_source(config: Config, progress: Progress) -> Connector:
-    connector = PostgresConnector(config, progress, build_workers(config))
+    connector = PostgresConnector(config, progress, build_workers(config), Admission(config))
     topic = config.signals.topic
     if topic is None:
         return connector
@@ -240,7 +242,7 @@ def build_sink(
             sink.beside = opened.pop_all()
             return sink
     if chosen.console is not None:
-        return ConsoleSink(chosen.console, sys.stdout, offsets)
+        return RuledSink(ConsoleSink(chosen.console, sys.stdout, offsets), config)
     if chosen.null is not None:
         form = JsonForm(schemas=False) if chosen.null.format != "avro" else AvroForm(lambda topic, kind, schema: 1)
         return NullSink(build_serializer(config, form, progress), offsets)
@@ -251,7 +253,7 @@ def build_sink(
             f"sink.custom.factory {chosen.custom.factory} returned something without write and commit",
             hint="return an object with write(batch) and commit(checkpoint), see docs/library.md",
         )
-    return StoringSink(made, offsets)
+    return StoringSink(RuledSink(made, config), offsets)
 
 
 class StoringSink:

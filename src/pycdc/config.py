@@ -94,6 +94,10 @@ class Compatibility(Model):
     generated_columns: Literal["snapshot", "never"] = "never"
     """Stored generated columns that the publication does not publish: logical replication never sends them; Debezium's
     snapshot does, under another schema."""
+    column_defaults: Literal["stored", "debezium", "plain", "none"] = "stored"
+    """Defaults of columns in schemas. stored: as the server would store them, char(n) padded and what is finer than the
+    column rounded. debezium: not padded, and left out where they are finer. plain: as stored, without texts that begin
+    with `{` or `[`, which Apicurio takes for JSON and refuses. none: no defaults."""
     partitioned_snapshot: Literal["once", "twice"] = "once"
     """Rows of a partitioned table: `once` reads them under the names that the stream uses (the partitions, or the
     root with via_partition_root); Debezium's snapshot reads them under both."""
@@ -108,6 +112,7 @@ DEBEZIUM = Compatibility(
     geometric_types="debezium",
     enum_labels="debezium",
     arrays="null",
+    column_defaults="debezium",
     unrepresentable="null",
     generated_columns="snapshot",
     partitioned_snapshot="twice",
@@ -123,7 +128,7 @@ DEBEZIUM_3_6 = DEBEZIUM.model_copy(
         "quoted_names": "stripped",
     }
 )
-_DEBEZIUM_VALUES: Final = {"unknown_types": "debezium"}
+_DEBEZIUM_VALUES: Final = {"unknown_types": "debezium", "money_fraction_digits": 2}
 """Options outside of `compatibility` whose defaults follow it."""
 PRESETS: Final = {
     "honest": HONEST,
@@ -149,8 +154,10 @@ class Values(Model):
     """hstore: a string of JSON, or a map."""
     binary: Literal["bytes", "base64", "base64-url-safe", "hex"] = "bytes"
     """bytea: bytes, or a string in that notation."""
-    money_fraction_digits: Annotated[int, Field(ge=0, le=10)] = 2
-    """Digits after the point that the server's lc_monetary gives to money."""
+    money_fraction_digits: Annotated[int | None, Field(ge=0, le=10)] = None
+    """Digits after the point of money in records. Default: as many as the server's lc_monetary gives it; 2 where
+    `compatibility` is one of Debezium's. With fewer than the server's, `compatibility.unrepresentable` decides about
+    amounts that need more."""
     unknown_types: Literal["text", "drop", "debezium"] = "text"
     """Types without a codec (composite, tsquery, extensions): as Postgres' text, or not at all; `debezium` drops
     what Debezium drops. The default follows `compatibility`: text for honest, debezium for debezium."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -17,6 +17,7 @@ from pycdc.model import Batch, Change, Lsn, Position, Run
 from pycdc.observability.progress import Progress
 from pycdc.offsets.file import FileOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
+from pycdc.rows.ruled import RuledRows
 from pycdc.transforms.capture import CaptureTransforms
 
 _SLICE = 0.5
@@ -114,6 +115,7 @@ def capture(
     ack: Literal["auto", "manual"] = "auto",
     idle: bool = False,
     transforms: Sequence[str | dict[str, Any]] = (),
+    rules: Sequence[dict[str, Any]] = (),
     **source: Any,
 ) -> Iterator[CapturedChange | None]:
     """Iterate over the changes of `tables`, in commit order, forever.
@@ -126,6 +128,7 @@ def capture(
     ack       ``auto``: a change is dealt with when the next one is asked for; ``manual``: when ``change.ack()`` says so
     idle      also yield None a few times a second while nothing happens, so that a loop can do something else
     transforms  as in a configuration: ``module:function``, or a mapping with options
+    rules     as in a configuration: what is masked, left out or renamed; they see what transforms made
     source    further options of ``source.postgres``
 
     Raises PycdcError; a lost connection too (ConnectionLost), after which `capture` can be called again.
@@ -136,14 +139,20 @@ def capture(
             "source": {"postgres": {"dsn": dsn, "tables": list(tables), "snapshot": snapshot, **source}},
             "sink": {"console": {}},
             "transforms": list(transforms),
+            "rules": list(rules),
         }
     )
     progress = Progress()
     transformed = CaptureTransforms(config, progress) if transforms else None
+    ruled = RuledRows(config)
+
+    def prepare(batch: Batch) -> Batch:
+        return ruled.batch(batch if transformed is None else transformed.batch(batch))
+
     store = _store(offsets)
     connector = build_source(config, progress)
     try:
-        yield from _captured(connector, store, transformed, manual=ack == "manual", idle=idle)
+        yield from _captured(connector, store, prepare, manual=ack == "manual", idle=idle)
     finally:
         connector.close()
         store.close()
@@ -156,7 +165,7 @@ def _store(offsets: str | Path | OffsetStore | None) -> OffsetStore:
 
 
 def _captured(
-    connector: Connector, store: OffsetStore, transforms: CaptureTransforms | None, *, manual: bool, idle: bool
+    connector: Connector, store: OffsetStore, prepare: Callable[[Batch], Batch], *, manual: bool, idle: bool
 ) -> Iterator[CapturedChange | None]:
     acknowledgements = _Acknowledgements(connector, store)
     try:
@@ -170,8 +179,7 @@ def _captured(
                 if idle:
                     yield None
                 continue
-            if transforms is not None:
-                batch = transforms.batch(batch)
+            batch = prepare(batch)
             for last, checkpoint in _ends(batch, serial, connector, left):
                 acknowledgements.expect(last, checkpoint)
             left = batch.snapshot if batch.position is not None else left

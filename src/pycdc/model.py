@@ -92,6 +92,7 @@ class PgType:
     """A column's type, domains resolved to their base.
 
     `kind` is pg_type.typtype: b(ase), e(num), c(omposite), r(ange), m(ultirange), p(seudo); domains never appear.
+    Of money, which has no modifier, `typmod` is how many digits after the point the server's lc_monetary gives it.
     `name` is the base type's name without its schema (``int4``, ``numeric``, ``mood``, ``_int4`` for arrays).
     """
 
@@ -110,7 +111,8 @@ class Column:
 
     `default` is the default's SQL expression (pg_get_expr), None where there is none. `dimensions` is the declared
     number of array dimensions (pg_attribute.attndims), which Postgres does not enforce. `generated`: GENERATED ALWAYS
-    AS … STORED; logical replication omits it, a snapshot reads it.
+    AS …; logical replication omits it unless the publication has it (since Postgres 18, and only what is STORED).
+    `virtual`: nor is it stored.
     """
 
     name: str
@@ -120,6 +122,7 @@ class Column:
     default: str | None = None
     dimensions: int = 0
     generated: bool = False
+    virtual: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -478,11 +478,11 @@ def test_a_table_whose_columns_are_all_left_out_has_empty_records() -> None:
     assert snapshot(encoder, [b"1\t\\N"])[0]["value"] == b"HEADTAIL"
 
 
-def test_a_masked_column_of_the_key_stays_plain_in_the_key() -> None:
+def test_a_masked_column_of_the_key_is_masked_there_too() -> None:
     name = column("name", nullable=False, identity=True)
     encoder = encoder_for(name, key=("name",), rule=TableRule(mask={"name": 3}))
     [record] = streamed(encoder, [framed([b"Ada"])])
-    assert record == {"key": b"KEY\x06Ada", "value": b"HEAD\x06***" + PARTS.suffix(LSN)}
+    assert record == {"key": b"KEY\x06***", "value": b"HEAD\x06***" + PARTS.suffix(LSN)}
 
 
 @pytest.mark.parametrize("rule", [None, TableRule(mask={"name": 3})])

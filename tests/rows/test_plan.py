@@ -131,11 +131,10 @@ def test_a_renamed_column_has_its_new_name_in_row_and_key() -> None:
     assert list(key(made)) == ["mail", "id"]
 
 
-def test_keys_are_neither_masked_nor_hashed_nor_cut() -> None:
+def test_keys_are_masked_hashed_and_cut_as_their_columns() -> None:
     for rule in (TableRule(mask={"email": 3}), TableRule(hash=[hashed("email")]), TableRule(truncate={"email": 1})):
         made = plan(rule)
-        assert key(made)["email"] == "ada@example.com"
-        assert row(made)["email"] != "ada@example.com"
+        assert key(made)["email"] == row(made)["email"] != "ada@example.com"
 
 
 MASK, HASH, CUT = TableRule(mask={"name": 2}), TableRule(hash=[hashed("name")]), TableRule(truncate={"name": 1})

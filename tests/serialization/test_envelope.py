@@ -114,7 +114,7 @@ def test_odd_names_are_adjusted_or_kept() -> None:
     assert value.name == "app.Odd_Schema.Ta_ble.Envelope"
     key, value = schemas(table, adjust=False)
     assert key is not None
-    assert (key.name, key.fields[0][0]) == ("app.Odd Schema.Ta-ble.Key", "we ird")
+    assert (key.name, key.fields[0][0]) == ("app.Odd_Schema.Ta-ble.Key", "we ird")
 
 
 COLLIDING = Table(1, "public", "t", (ID, column("a b"), column("a-b")), ("id",))

@@ -63,8 +63,18 @@ def test_numbers_of_an_array_take_the_widest_type() -> None:
     assert (schema.items.type, datum) == ("float64", [1.0, 4294967296.0, 1.5])
 
 
-def test_names_are_made_legal_and_the_first_of_two_alike_counts() -> None:
-    schema, datum = inferred('{"a b": 1, "a-b": 2, "9": {"x": 1}}', "payload", adjust=True)
+@pytest.mark.parametrize(
+    "text",
+    ['{"order-id": 17, "order_id": 99}', '{"a": [{"x y": 1, "x-y": null}]}', '{"o": {"1a": "x", "_1a": []}}'],
+)
+def test_members_whose_names_become_the_same_are_not_lost_but_not_expanded(text: str) -> None:
+    with pytest.raises(NotInferable, match="several members of an object would be field"):
+        inferred(text, "payload", adjust=True)
+    inferred(text, "payload", adjust=False)
+
+
+def test_names_are_made_legal() -> None:
+    schema, datum = inferred('{"a b": 1, "9": {"x": 1}}', "payload", adjust=True)
     assert datum == {"a_b": 1, "_9": {"x": 1}}
     assert dict(schema.fields)["_9"].name == "payload._9"
 

@@ -343,6 +343,22 @@ def test_no_error_and_no_repr_shows_a_password(embedded: EmbeddedRegistry, open_
     assert not [text for text in shown if "canary" in text]
 
 
+def test_a_default_that_a_registry_refuses_is_named_with_the_switch(
+    embedded: EmbeddedRegistry, open_registry: Open
+) -> None:
+    fields = [{"name": "doc", "type": ["string", "null"], "default": "{}"}, {"name": "n", "type": "int", "default": 0}]
+    text = json.dumps({"type": "record", "name": "r", "fields": fields})
+    embedded.fail_next(422, times=1)
+    with pytest.raises(SchemaIncompatible) as caught:
+        open_registry(embedded.url).id_for("s", text)
+    assert "doc ({})" in caught.value.hint
+    assert "column_defaults: plain" in caught.value.hint
+    embedded.fail_next(422, times=1)
+    with pytest.raises(SchemaIncompatible, match="invalid") as caught:
+        open_registry(embedded.url).id_for("s2", OLD)
+    assert "adjust_names" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     "settings",
     [

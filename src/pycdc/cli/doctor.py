@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 
 import click
 
+from pycdc.admission import Admission
 from pycdc.build import signal_client
 from pycdc.cli import apply_status
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
@@ -23,21 +24,20 @@ from pycdc.cli.checks.routes import key_findings, source_findings, target_findin
 from pycdc.cli.checks.server import clock_finding, headroom_findings, replication_finding, server_findings
 from pycdc.cli.checks.slot import slot_findings, start_finding
 from pycdc.cli.checks.tables import identity_findings, match_findings, reading_findings, rule_findings
-from pycdc.cli.checks.transforms import function_findings, pattern_findings, reshaping
+from pycdc.cli.checks.transforms import function_findings, pattern_findings
 from pycdc.cli.findings import Finding, Status, from_error, ok, show, warning
 from pycdc.cli.position import compared, stored_position
 from pycdc.config import Config, KafkaSource, PostgresSink, Registry, Topics
 from pycdc.connectors.kafka.survey import matching_topics
 from pycdc.connectors.postgres.catalog import Catalog
-from pycdc.connectors.postgres.facts import ServerFacts, SlotFacts, TableFacts, TableRef
+from pycdc.connectors.postgres.facts import PublishedTable, ServerFacts, SlotFacts, TableFacts, TableRef, arriving
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.signal_table import signal_table
 from pycdc.connectors.postgres.survey import RoleFacts, Survey, TableRights
-from pycdc.errors import PycdcError
+from pycdc.errors import ConfigError, PycdcError
 from pycdc.lag.topics import topics_of
 from pycdc.observability import logs
 from pycdc.observability.progress import Progress
-from pycdc.rows.plan import plan_table
 from pycdc.serialization.registry_probe import RegistryProbe
 from pycdc.sinks.kafka.settings import client_settings, producer_settings
 from pycdc.sinks.kafka.survey import TopicSurvey
@@ -204,18 +204,28 @@ def _tables(config: Config, catalog: Catalog, source: Source) -> Iterator[Findin
     yield from identity_findings(facts, published.operations if published else _EVERY_OPERATION)
     met = Progress()
     relations = Relations(catalog, lambda oid, schema, name: True, met.unknown_type, config.compatibility)
-    errors = _plan_errors(config, relations, facts)
+    sent = {(one.schema, one.name): one for one in published.tables} if published else {}
+    via_root = published.via_partition_root if published else options.via_partition_root
+    listed = {table.oid for table in arriving(source.tables, via_root=via_root)}
+    errors = _plan_errors(config, relations, [one for one in facts if one.oid in listed], sent)
     yield from rule_findings(config, errors, Counter(kind for _, kind in met.unknown_types))
 
 
-def _plan_errors(config: Config, relations: Relations, facts: list[TableFacts]) -> list[PycdcError]:
-    errors = []
-    reshaped = reshaping(config)
+def _plan_errors(
+    config: Config, relations: Relations, facts: list[TableFacts], sent: Mapping[tuple[str, str], PublishedTable]
+) -> list[PycdcError]:
+    """What a start would refuse, of these tables."""
+    try:
+        admit = Admission(config)
+    except ConfigError:
+        # Of transforms that are wrong, which other findings tell.
+        admit = Admission(config.model_copy(update={"transforms": []}))
+    errors: list[PycdcError] = []
     for found in facts:
-        table = relations.from_catalog(found.oid, list(found.columns))
+        published = sent.get((found.schema, found.name), PublishedTable(found.schema, found.name))
+        columns = [name for name, column in found.columns.items() if published.sends(column)]
         try:
-            if table is not None:
-                plan_table(reshaped(table), config.rules, config.values, config.compatibility)
+            admit(relations.of_facts(found, columns))
         except PycdcError as error:
             errors.append(error)
     return errors

@@ -6,7 +6,7 @@ from pycdc.config import Config, TableRule
 from pycdc.connectors.postgres.facts import TableRef, arriving
 from pycdc.model import Table
 from pycdc.rows.plan import plan_table
-from pycdc.serialization.names import routed, topic_name
+from pycdc.serialization.names import DEFAULT_TOPIC, routed, topic_name
 
 
 def topics_of(config: Config, tables: list[TableRef]) -> list[str]:
@@ -15,7 +15,7 @@ def topics_of(config: Config, tables: list[TableRef]) -> list[str]:
     for ref in arriving(tables, via_root=config.capture.via_partition_root):
         table = Table(ref.oid, ref.schema, ref.name, ())
         plan = plan_table(table, _routing(config), config.values, config.compatibility)
-        pattern = plan.topic or "{name}.{schema}.{table}"
+        pattern = plan.topic or DEFAULT_TOPIC
         named.add(routed(pattern, name=config.name, schema=ref.schema, table=ref.name))
     return sorted(named)
 

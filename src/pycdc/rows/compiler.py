@@ -45,9 +45,9 @@ _NAMES: Final[dict[str, object]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The variables of a plan's fields: ``c<index>``, or ``k<index>`` for a key whose bytes differ (a masked column).
+    """The variables of a plan's fields, ``c<index>``.
 
-    `columns` holds, for each column of the table, the variables made of its text: none, one or two. `row` and `key`
+    `columns` holds, for each column of the table, the variable made of its text, or none. `row` and `key`
     are in the order of the record's and the key's fields.
     """
 
@@ -57,15 +57,10 @@ class _Layout:
 
 
 def _layout(plan: Plan) -> _Layout:
-    made = {field.index: [(f"c{field.index}", field)] for field in plan.fields}
-    key = []
-    for field in plan.key:
-        known = made.setdefault(field.index, [])
-        if not any(other is field for _, other in known):
-            known.append((f"k{field.index}", field))
-        key.append(known[-1][0])
-    columns = tuple(tuple(made.get(index, ())) for index in range(len(plan.table.columns)))
-    return _Layout(columns, tuple(f"c{field.index}" for field in plan.fields), tuple(key))
+    made = {field.index: ((f"c{field.index}", field),) for field in plan.fields}
+    columns = tuple(made.get(index, ()) for index in range(len(plan.table.columns)))
+    row, key = (tuple(f"c{field.index}" for field in fields) for fields in (plan.fields, plan.key))
+    return _Layout(columns, row, key)
 
 
 def namespace(plan: Plan) -> dict[str, object]:

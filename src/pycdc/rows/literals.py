@@ -76,6 +76,8 @@ def _literal(column: Column) -> Write:
         return _enum(pg)
     if pg.name == "numeric":
         return _numeric(pg)
+    if pg.name == "money":
+        return _money(pg.typmod)
     if pg.name in ("timestamp", "timestamptz", "time", "timetz"):
         return _rounded(_CLOCKS[pg.name], pg.typmod)
     return _LITERALS.get(pg.name, _text)
@@ -162,9 +164,19 @@ def _numeric(pg: PgType) -> Write:
     return numeric
 
 
-def _money(value: Any) -> str:
-    whole, _, fraction = _plain(value).partition(".")
-    return f"{whole}.{fraction.ljust(2, '0')}"
+def _money(digits: int) -> Write:
+    """An amount as the session, whose lc_monetary is C, shows the integer that a server with so many digits stores."""
+
+    def money(value: Any) -> str:
+        whole, _, fraction = _plain(value).partition(".")
+        if digits < 0 or digits == 2:
+            return f"{whole}.{fraction.ljust(2, '0')}"
+        if len(fraction.rstrip("0")) > digits:
+            raise Unfit(f"takes no more than {digits} digits after the point")
+        sign, stored = whole[: whole.startswith("-")], whole.lstrip("-") + fraction[:digits].ljust(digits, "0")
+        return f"{sign}{stored.zfill(3)[:-2]}.{stored.zfill(3)[-2:]}"
+
+    return money
 
 
 def _bytea(value: Any) -> str:
@@ -328,7 +340,6 @@ _LITERALS: Final[dict[str, Write]] = {
     "bool": _boolean,
     "float4": _float,
     "float8": _float,
-    "money": _money,
     "bytea": _bytea,
     "bit": _bits,
     "varbit": _bits,

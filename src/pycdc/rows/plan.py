@@ -7,13 +7,13 @@ nothing of them is left to do per row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from pycdc.config import Compatibility, TableRule, Values
 from pycdc.errors import ConfigError
-from pycdc.model import Column, Table
+from pycdc.model import Column, PgType, Table
 from pycdc.patterns import matches_any
 from pycdc.rows.avro import null_branch, value_branch, writer
 from pycdc.rows.codecs import codec_for, default_datum
@@ -73,7 +73,7 @@ def plan_table(
     `snapshot` makes the plan for rows read by a snapshot, which differ from streamed ones only in what
     `compatibility` says that Debezium does differently.
     """
-    rule = _merged(table, rules)
+    rule = merged_rule(table, rules)
     key_names = _key_names(table, rule)
     fields: list[Field] = []
     keys: dict[str, Field] = {}
@@ -82,19 +82,45 @@ def plan_table(
         if base is None:
             continue
         name = rule.rename.get(column.name) or _streamed(column.name, compatibility, snapshot)
-        plain = _field(index, name, column, base, compatibility)
-        if column.name in key_names:
-            keys[column.name] = plain
         if _selected(column, rule, key_names):
-            treated = _treated(table, column, base, rule)
-            fields.append(plain if treated is base else _field(index, name, column, treated, compatibility))
+            field = _field(index, name, column, _treated(table, column, base, rule), compatibility)
+            fields.append(field)
+            if column.name in key_names:
+                keys[column.name] = field
     missing = [name for name in key_names if name not in keys]
     if missing:
         raise ConfigError(
-            f"key column {missing[0]!r} of table {table} does not exist or has no representation",
-            hint="name columns of the table under rules[].key",
+            f"key column {missing[0]!r} of table {table} does not exist, is not sent (generated, or not in the "
+            "publication's column list) or has no representation",
+            hint="name columns that tell rows apart and are sent under rules[].key, or an empty list for null keys; "
+            "from Postgres 18 on a publication may send stored generated columns (publish_generated_columns = stored)",
         )
     return Plan(table, tuple(fields), tuple(keys[name] for name in key_names), compatibility, rule.topic)
+
+
+Treatment = Callable[[bytes], bytes]
+"""What becomes of a column's text under its mask, hash or truncation."""
+
+
+def treatments(
+    table: Table, rule: TableRule, values: Values, compatibility: Compatibility
+) -> list[tuple[int, str, Treatment | None]]:
+    """The columns that stay under the table's rule: place, name, and what becomes of the text."""
+    key_names, all_types = _key_names(table, rule), values.model_copy(update={"unknown_types": "text"})
+    chosen: list[tuple[int, str, Treatment | None]] = []
+    for index, column in enumerate(table.columns):
+        if not _selected(column, rule, key_names):
+            continue
+        base = codec_for(column.type, all_types, compatibility, dimensions=column.dimensions)
+        treated = base and _treated(table, column, base, rule)
+        hide = None if treated is None or treated is base else partial(_hidden, treated)
+        chosen.append((index, rule.rename.get(column.name, column.name), hide))
+    return chosen
+
+
+def _hidden(treated: Codec, text: bytes) -> bytes:
+    value: str = treated.value(text)
+    return value.encode()
 
 
 def _streamed(name: str, compatibility: Compatibility, snapshot: bool) -> str:
@@ -104,7 +130,7 @@ def _streamed(name: str, compatibility: Compatibility, snapshot: bool) -> str:
     return name[1:-1]
 
 
-def _merged(table: Table, rules: Sequence[TableRule]) -> TableRule:
+def merged_rule(table: Table, rules: Sequence[TableRule]) -> TableRule:
     """All matching rules as one: of two that treat the same column the later wins."""
     merged = TableRule()
     for rule in rules:
@@ -157,7 +183,11 @@ def _selected(column: Column, rule: TableRule, key_names: Sequence[str]) -> bool
 
 def _field(index: int, name: str, column: Column, base: Codec, compatibility: Compatibility) -> Field:
     schema = base.schema
-    default = NO_DEFAULT if column.default is None else default_datum(column.default, column.type, base)
+    default = (
+        NO_DEFAULT
+        if column.default is None
+        else default_datum(column.default, column.type, base, compatibility.column_defaults)
+    )
     if default is not NO_DEFAULT:
         schema = schema.with_default(default)
     if column.nullable or base.optional:
@@ -201,14 +231,17 @@ def _treated(table: Table, column: Column, base: Codec, rule: TableRule) -> Code
         mask = "*" * rule.mask[column.name]
         return _text_codec(base, lambda text: mask)
     if hashes:
-        length = (
-            column.type.typmod - 4 if column.type.name in ("varchar", "bpchar") and column.type.typmod > 4 else None
-        )
+        length = hash_length(column.type)
         item = hashes[-1]
         salted = hashlib.new(item.algorithm, item.salt.get_secret_value().encode())
         return _text_codec(base, partial(_digest, salted, length, base))
     length = rule.truncate[column.name]
     return _text_codec(base, lambda text: base.value(text)[:length])
+
+
+def hash_length(pg: PgType) -> int | None:
+    """To how many digits hashes in a column of the type are cut."""
+    return pg.typmod - 4 if pg.name in ("varchar", "bpchar") and pg.typmod > 4 else None
 
 
 def _digest(salted: hashlib._Hash, length: int | None, base: Codec, text: bytes) -> str:

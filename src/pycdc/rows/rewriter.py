@@ -101,15 +101,15 @@ class RowRewriter:
         """The change's `frame` with other rows. Raises Unfit."""
         if op is Op.READ:
             texts = self._texts(images[1], _required(after, op), "after")
-            return b"\t".join([_escaped(text) if isinstance(text, bytes) else rb"\N" for text in texts])
+            return copy_line(texts)
         body = [frame[:_HEADER], _LETTERS[op], frame[_HEADER + 1 : ROW - 1]]
         if op is Op.DELETE:
             before = _required(before, op, "before")
         if op is not Op.CREATE and before is not None:
             kind, texts = self._old(images[0], before)
-            body += [kind, _tuple(texts)]
+            body += [kind, tuple_data(texts)]
         if op is not Op.DELETE:
-            body += [b"N", _tuple(self._texts(images[1], _required(after, op), "after"))]
+            body += [b"N", tuple_data(self._texts(images[1], _required(after, op), "after"))]
         return b"".join(body)
 
     def _old(self, image: Image | None, row: Row) -> tuple[bytes, list[Text]]:
@@ -203,12 +203,17 @@ def _required(row: Row | None, op: Op, side: str = "after") -> Row:
     return row
 
 
-def _tuple(texts: list[Text]) -> bytes:
+def tuple_data(texts: Sequence[Text]) -> bytes:
     """TupleData, as pgoutput writes it."""
     out = [_u16(len(texts))]
     for text in texts:
         out.append(b"n" if text is None else b"u" if text is UNCHANGED else b"t" + _u32(len(text)) + text)
     return b"".join(out)
+
+
+def copy_line(texts: Sequence[Text]) -> bytes:
+    """A line of COPY text."""
+    return b"\t".join([_escaped(text) if isinstance(text, bytes) else rb"\N" for text in texts])
 
 
 def _escaped(text: bytes) -> bytes:

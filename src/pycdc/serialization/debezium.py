@@ -21,7 +21,7 @@ from pycdc.serialization.flatten import Flattening
 from pycdc.serialization.form import Form, Target
 from pycdc.serialization.headers import Header
 from pycdc.serialization.lanes import Group, Lane, Lanes
-from pycdc.serialization.names import routed, topic_name
+from pycdc.serialization.names import DEFAULT_TOPIC, routed, topic_name
 from pycdc.serialization.outbox import Router
 from pycdc.serialization.parking import Parking, Place, Prepare
 from pycdc.serialization.provenance import Block, Moment, Origin, context_headers
@@ -247,7 +247,7 @@ class Serializer:
         if routing is not None:
             topic = topic_name(routing.topic or "")
         else:
-            pattern = plan.topic or "{name}.{schema}.{table}"
+            pattern = plan.topic or DEFAULT_TOPIC
             topic = routed(pattern, name=name, schema=table.schema, table=table.name)
         key = envelope.key_schema(plan, name, adjust=adjust)
         value = envelope.envelope_schema(plan, name, adjust=adjust) if flat is None else flat.schema(plan, name)

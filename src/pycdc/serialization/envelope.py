@@ -15,7 +15,7 @@ from pycdc.errors import ConfigError
 from pycdc.model import Table
 from pycdc.rows.plan import Field, Plan
 from pycdc.rows.schema import Schema
-from pycdc.serialization.names import field_name, record_name
+from pycdc.serialization.names import field_name, record_name, record_prefix
 
 STRING: Final = Schema("string")
 INT64: Final = Schema("int64")
@@ -145,13 +145,13 @@ def key_schema(plan: Plan, prefix: str, *, adjust: Adjustment) -> Schema | None:
     """The key's struct, None for a table without a key."""
     if not plan.key:
         return None
-    name = record_name(f"{prefix}.{plan.table}.Key", adjust=adjust)
+    name = record_name(f"{record_prefix(prefix, plan.table)}.Key", adjust=adjust)
     return Schema("struct", name=name, fields=_fields(plan.table, plan.key, adjust=adjust))
 
 
 def row_schema(plan: Plan, prefix: str, *, adjust: Adjustment) -> Schema:
     """The row's struct, as it stands in ``before`` and ``after``."""
-    name = record_name(f"{prefix}.{plan.table}.Value", adjust=adjust)
+    name = record_name(f"{record_prefix(prefix, plan.table)}.Value", adjust=adjust)
     return Schema("struct", optional=True, name=name, fields=_fields(plan.table, plan.fields, adjust=adjust))
 
 
@@ -159,7 +159,7 @@ def envelope_schema(plan: Plan, prefix: str, *, adjust: Adjustment) -> Schema:
     row = row_schema(plan, prefix, adjust=adjust)
     return Schema(
         "struct",
-        name=record_name(f"{prefix}.{plan.table}.Envelope", adjust=adjust),
+        name=record_name(f"{record_prefix(prefix, plan.table)}.Envelope", adjust=adjust),
         version=2,
         fields=(
             ("before", row),

@@ -1,17 +1,20 @@
 """A schema for a JSON document, from the document itself: Debezium's ``table.expand.json.payload``.
 
 Objects are structs named by their path, arrays take what all their elements are, and everything is optional. Members
-that are null and empty arrays have no type and are left out. Wider than Debezium in two places: numbers of one array
-may differ in width, and objects of one array in their members, at any depth.
+that are null and empty arrays have no type and are left out; members whose names become the same field are refused, so
+that none of them is lost. Wider than Debezium in two places: numbers of one array may differ in width, and objects of
+one array in their members, at any depth.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from functools import reduce
 from typing import Any, Final
 
 from pycdc.config import Adjustment
+from pycdc.printable import printable
 from pycdc.rows.schema import Datum, Schema
 from pycdc.serialization.names import field_name, record_name
 
@@ -60,11 +63,15 @@ def _scalar(value: Any) -> str:
 
 def _struct(members: dict[str, Any], name: str, adjust: Adjustment) -> Schema:
     fields: dict[str, Schema] = {}
+    named = Counter(field_name(key, adjust=adjust) for key in members)
+    if len(named) < len(members):
+        twice = next(name for name, count in named.items() if count > 1)
+        raise NotInferable(f"several members of an object would be field {printable(twice)!r}")
     for key, value in members.items():
         field = field_name(key, adjust=adjust)
         schema = _schema(value, f"{name}.{field}", adjust)
         if schema is not None:
-            fields.setdefault(field, schema)
+            fields[field] = schema
     return Schema("struct", optional=True, name=record_name(name, adjust=adjust), fields=tuple(fields.items()))
 
 
@@ -94,7 +101,7 @@ def _datum(value: Any, schema: Schema, adjust: Adjustment) -> Datum:
         members: dict[str, Any] = {}
         for key, member in value.items():
             if member is not None and member != []:
-                members.setdefault(field_name(key, adjust=adjust), member)
+                members[field_name(key, adjust=adjust)] = member
         return {name: _datum(members.get(name), field, adjust) for name, field in schema.fields}
     if schema.type == "array" and schema.items is not None:
         return [_datum(item, schema.items, adjust) for item in value]

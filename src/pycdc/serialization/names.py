@@ -8,6 +8,7 @@ Java counts UTF-16 units: a character beyond the basic plane becomes two undersc
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from pycdc.config import Adjustment
 from pycdc.errors import ConfigError
@@ -16,6 +17,14 @@ _NOT_TOPIC = re.compile(r"[^A-Za-z0-9._-]")
 _NOT_NAME = re.compile(r"[^A-Za-z0-9_]")
 _NOT_FULL_NAME = re.compile(r"[^A-Za-z0-9_.]")
 _LONGEST_TOPIC = 249
+
+
+DEFAULT_TOPIC: Final = "{name}.{schema}.{table}"
+
+
+def record_prefix(prefix: str, table: object) -> str:
+    """What names of a table's records begin with: its topic, whatever rules[].topic makes of that."""
+    return _NOT_TOPIC.sub(_underscores, f"{prefix}.{table}")
 
 
 def routed(pattern: str, *, name: str, schema: str, table: str) -> str:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import urllib3
@@ -29,7 +29,7 @@ from pycdc.errors import (
     SchemaIncompatible,
     UnknownSchema,
 )
-from pycdc.printable import lines
+from pycdc.printable import lines, printable
 from pycdc.serialization.bearer import Bearer, ClientCredentials, GivenToken, TokenRefused
 from pycdc.serialization.compatibility import Levels
 from pycdc.serialization.registry_client import PASSING, RegistryAnswer, RegistryAway, RegistryClient
@@ -232,8 +232,9 @@ class SchemaRegistry:
         if status == 422:
             return SchemaIncompatible(
                 f"the registry at {self._url} finds the schema of {subject} invalid (code {error.code})",
-                hint="names that Avro does not allow are the usual cause, a schema or table that begins with a digit "
-                "too: `envelope.adjust_names: strict` makes them legal",
+                hint=_about_defaults(text)
+                or "names that Avro does not allow are the usual cause, a schema or table "
+                "that begins with a digit too: `envelope.adjust_names: strict` makes them legal",
                 subject=subject,
             )
         if status == _NOT_FOUND and not self._settings.register_schemas:
@@ -303,6 +304,30 @@ def _without_credentials(url: str) -> str:
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
 
     return ",".join(clean(one) for one in url.split(","))
+
+
+def _about_defaults(text: str | None) -> str | None:
+    """What to do about defaults that a registry takes for JSON, where the schema has any."""
+    found = sorted({f"{name} ({shown})" for name, shown in _braced_defaults(json.loads(text or "null"))})
+    if not found:
+        return None
+    return (
+        f"Apicurio refuses defaults that look like JSON, those of {', '.join(found)}: `compatibility: "
+        "{column_defaults: plain}` leaves them out of the schema; else a name is the cause that Avro does not allow"
+    )
+
+
+def _braced_defaults(schema: Any) -> Iterator[tuple[str, str]]:
+    """Fields whose default is a text that begins like a JSON object or array."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _braced_defaults(part)
+    elif isinstance(schema, dict):
+        default = schema.get("default")
+        if "name" in schema and isinstance(default, str) and default.lstrip()[:1] in ("{", "["):
+            yield printable(schema["name"]), printable(default[:20])
+        for part in schema.values():
+            yield from _braced_defaults(part) if isinstance(part, dict | list) else ()
 
 
 def _may_pass(error: BaseException) -> bool:

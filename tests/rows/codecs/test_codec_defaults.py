@@ -113,3 +113,56 @@ def test_a_default_follows_the_options() -> None:
     assert _default("1.5", N52, decimal="double") == 1.5
     assert _default("'2020-01-01'::date", "date", time="isostring") == "2020-01-01Z"
     assert _default("'1 day'::interval", "interval", interval="string") == "P0Y0M1DT0H0M0S"
+
+
+LONG = PgType(0, "numeric", (38 << 16 | 10) + 4)
+
+
+@pytest.mark.parametrize("policy", ["stored", "debezium", "plain"])
+@pytest.mark.parametrize(
+    ("literal", "unscaled"),
+    [
+        ("1234567890123456789.5", 12345678901234567895000000000),
+        ("-9999999999999999999999999999.9999999999", -99999999999999999999999999999999999999),
+        ("'0.0000000001'::numeric", 1),
+    ],
+)
+def test_a_default_of_any_number_of_digits_is_in_the_schema(literal: str, unscaled: int, policy: Any) -> None:
+    codec = codec_for(LONG, Values(), Compatibility())
+    assert codec is not None
+    datum = default_datum(literal, LONG, codec, policy)
+    assert int.from_bytes(datum, "big", signed=True) == unscaled
+
+
+@pytest.mark.parametrize(
+    ("expression", "pg", "stored", "debezium"),
+    [
+        ("'ab'::bpchar", PgType(0, "bpchar", 9), "ab   ", "ab"),
+        ("1.005", N52, b"e", NO_DEFAULT),
+        ("'-1.005'::numeric", N52, b"\x9b", NO_DEFAULT),
+        ("'12:00:00.1235'::time", PgType(0, "time", 3), 43_200_124, 43_200_123),
+        ("'12:00:00.9999'::time", PgType(0, "time", 3), NO_DEFAULT, 43_200_999),
+        ("'2020-01-01 00:00:00.5'::timestamp", PgType(0, "timestamp", 3), 1_577_836_800_500, 1_577_836_800_500),
+    ],
+)
+def test_a_default_is_as_the_server_stores_it_or_as_debezium_reads_it(
+    expression: str,
+    pg: PgType,
+    stored: Any,
+    debezium: Any,
+) -> None:
+    codec = codec_for(pg, Values(), Compatibility())
+    assert codec is not None
+    assert default_datum(expression, pg, codec, "stored") == stored
+    assert default_datum(expression, pg, codec, "debezium") == debezium
+
+
+@pytest.mark.parametrize("expression", ["'{}'::jsonb", "'[1]'::jsonb", "' {\"a\": 1}'::jsonb"])
+def test_defaults_that_look_like_json_can_be_left_out(expression: str) -> None:
+    pg = PgType(0, "jsonb")
+    codec = codec_for(pg, Values(), Compatibility())
+    assert codec is not None
+    assert default_datum(expression, pg, codec, "stored") is not NO_DEFAULT
+    assert default_datum(expression, pg, codec, "plain") is NO_DEFAULT
+    assert default_datum("'7'::jsonb", pg, codec, "plain") == "7"
+    assert default_datum("'7'::jsonb", pg, codec, "none") is NO_DEFAULT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -239,3 +240,45 @@ def test_the_end_of_the_day_stays_one() -> None:
         "00:00:00Z",
     ]
     assert codec(timetz).value(b"22:00:00-02") == "00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("digits", "text", "amount"),
+    [
+        (2, b"-$1,234.56", "-1234.56"),
+        (0, b"$1,234.56", "123456"),
+        (3, b"-$1,234.56", "-123.456"),
+        (0, "￥123,456".encode(), "123456"),
+        (0, b"($1.00)", "-100"),
+        (3, "د.ب. 123.456".encode(), "123.456"),
+        (2, "1.234,56 €".encode(), "1234.56"),
+        (2, "-92.233.720.368.547.758,08 €".encode(), "-92233720368547758.08"),
+    ],
+)
+def test_money_is_the_stored_integer_by_the_digits_of_the_server(digits: int, text: bytes, amount: str) -> None:
+    pg = PgType(790, "money", digits)
+    precise, string = codec(pg), codec(pg, decimal="string")
+    assert dict(precise.schema.parameters)["scale"] == str(digits)
+    assert Decimal(int.from_bytes(precise.value(text), "big", signed=True)).scaleb(-digits) == Decimal(amount)
+    assert (string.value(text), precise.parse(text)) == (amount, Decimal(amount))
+    wider = codec(pg, money_fraction_digits=4)
+    assert Decimal(int.from_bytes(wider.value(text), "big", signed=True)).scaleb(-4) == Decimal(amount)
+
+
+def test_money_with_fewer_digits_than_the_server_s_is_rounded_as_debezium_does_or_refused() -> None:
+    pg = PgType(790, "money", 3)
+    assert codec(pg, DEBEZIUM, money_fraction_digits=2).value(b"$0.15") == b"\x02"
+    with pytest.raises(Unrepresentable):
+        codec(pg, money_fraction_digits=2).value(b"$0.15")
+    assert codec(pg, money_fraction_digits=2).value(b"$0.10") == b"\x01"
+
+
+@pytest.mark.parametrize("mode", ["numeric", "string"])
+@pytest.mark.parametrize("text", [b"infinity", b"-infinity"])
+def test_an_interval_without_an_end_has_no_representation(mode: str, text: bytes) -> None:
+    interval = codec(PgType(0, "interval"), interval=mode)
+    assert interval.parse(text) == text.decode()
+    with pytest.raises(Unrepresentable):
+        interval.value(text)
+    with pytest.raises(Unrepresentable):
+        interval.encode(text)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from pycdc.cli.findings import Finding, failed, from_error, ok, warning
 from pycdc.config import Config
 from pycdc.connectors.postgres.facts import TableRef
 from pycdc.errors import ConfigError
-from pycdc.model import Table
-from pycdc.observability.progress import Progress
 from pycdc.patterns import matches_any
-from pycdc.transforms.capture import CaptureTransforms, declared_columns
+from pycdc.transforms.capture import declared_columns
 from pycdc.transforms.functions import find
 
 
@@ -29,14 +27,6 @@ def function_findings(config: Config) -> Iterator[Finding]:
             declared_columns(transform, f"transforms[{index}]")
         except ConfigError as error:
             yield from_error(error, f"transforms[{index}].columns")
-
-
-def reshaping(config: Config) -> Callable[[Table], Table]:
-    """What transforms make of tables; nothing where they are wrong themselves."""
-    try:
-        return CaptureTransforms(config, Progress()).table
-    except ConfigError:
-        return lambda table: table
 
 
 def pattern_findings(config: Config, tables: Iterable[TableRef]) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final
 
@@ -105,6 +106,7 @@ SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_curre
 """
 
 _FILTERS_SINCE: Final = 150_000
+_GENERATED_SINCE: Final = 180_000
 _LISTED: Final = """
 SELECT (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
          WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[])) AS columns,
@@ -260,24 +262,36 @@ class Catalog:
     ) -> CopySource | None:
         """The columns in the table's order and the filter that a snapshot must use to equal the stream.
 
-        Without `publication` it is all columns and rows. `generated`: stored generated columns too, which the stream
+        Without `publication` it is all columns and rows. `generated`: generated columns too, which the stream
         leaves out.
         """
         facts = self.table_facts(oid)
         if facts is None:
             return None
         published = PublishedTable(facts.schema, facts.name)
+        if publication is not None:
+            published = replace(published, generated=self._sends_generated(publication))
         if publication is not None and self.version >= _FILTERS_SINCE:
             rows = self._rows(_LISTED, name=publication, oid=oid)
-            published = PublishedTable(facts.schema, facts.name, **rows[0]) if rows else published
-        wanted = facts.columns if published.columns is None else set(published.columns)
+            published = replace(published, **rows[0]) if rows else published
         names = tuple(
-            name for name, column in facts.columns.items() if name in wanted and (generated or not column.generated)
+            name
+            for name, column in facts.columns.items()
+            if published.sends(column) or (generated and column.generated and published.columns is None)
         )
         key = keyset(self._rows, oid, facts.key, names)
         return CopySource(facts.schema, facts.name, names, published.row_filter, facts.kind != "p", key)
 
     # -- publications
+
+    def _sends_generated(self, publication: str) -> bool:
+        """Whether it publishes stored generated columns that no column list names."""
+        if self.version < _GENERATED_SINCE:
+            return False
+        row = self._row(
+            "SELECT pubgencols = 's' AS stored FROM pg_publication WHERE pubname = %(name)s", name=publication
+        )
+        return row is not None and bool(row["stored"])
 
     def publication(self, name: str) -> PublicationFacts | None:
         row = self._row(_publication_query(self.version), name=name)
@@ -291,7 +305,9 @@ class Catalog:
         """What the publication publishes now, roots in place of partitions where it publishes via the root."""
         rows = self._rows(_published_query(self.version), name=name)
         return tuple(
-            PublishedTable(r["schema"], r["name"], tuple(r["columns"]) if r["columns"] else None, r["row_filter"])
+            PublishedTable(
+                r["schema"], r["name"], tuple(r["columns"]) if r["columns"] else None, r["row_filter"], r["generated"]
+            )
             for r in rows
         )
 
@@ -377,6 +393,9 @@ SELECT oid::int8 AS oid FROM listed UNION SELECT t.relid::oid::int8 FROM listed,
 
 
 def _published_query(version: int) -> str:
+    generated = "(SELECT p.pubgencols = 's' FROM pg_publication p WHERE p.pubname = t.pubname)"
+    if version < 180_000:
+        generated = "false"
     if version < 150_000:
         columns = row_filter = "NULL"
     else:
@@ -386,7 +405,8 @@ def _published_query(version: int) -> str:
            WHERE p.pubname = t.pubname AND r.prrelid = c.oid)"""
         row_filter = "t.rowfilter"
     return f"""
-SELECT t.schemaname::text AS schema, t.tablename::text AS name, {columns} AS columns, {row_filter} AS row_filter
+SELECT t.schemaname::text AS schema, t.tablename::text AS name, {columns} AS columns, {row_filter} AS row_filter,
+       {generated} AS generated
   FROM pg_publication_tables t
   JOIN pg_namespace n ON n.nspname = t.schemaname
   JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename

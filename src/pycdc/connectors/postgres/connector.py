@@ -28,7 +28,7 @@ from pycdc.connectors.postgres.backfill import Backfill
 from pycdc.connectors.postgres.backlog import RESYNC, Backlog, Reading
 from pycdc.connectors.postgres.belonging import Belonging
 from pycdc.connectors.postgres.catalog import Catalog
-from pycdc.connectors.postgres.facts import TableRef, arriving
+from pycdc.connectors.postgres.facts import PublishedTable, TableRef, arriving
 from pycdc.connectors.postgres.held_slot import FAR, WAIT, HeldSlot
 from pycdc.connectors.postgres.identity import Decision, Start, check_start, source_identity
 from pycdc.connectors.postgres.pinned import PinnedSnapshot
@@ -39,9 +39,9 @@ from pycdc.connectors.postgres.signing import SigningKey
 from pycdc.connectors.postgres.table_watch import TableWatch
 from pycdc.connectors.postgres.visibility import Unseen
 from pycdc.connectors.postgres.workers import Workers
-from pycdc.errors import EnvironmentNotReady, OtherSource, PositionGap, SlotActive
+from pycdc.errors import ConfigError, EnvironmentNotReady, OtherSource, PositionGap, PycdcError, SlotActive
 from pycdc.interfaces import Checkpoint
-from pycdc.model import NOWHERE, Batch, Lsn, Position
+from pycdc.model import NOWHERE, Batch, Lsn, Position, Table
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.patterns import matches_any, names_any
@@ -61,7 +61,13 @@ _FEW = 256
 class PostgresConnector:
     """A `Connector` for one database, slot and publication."""
 
-    def __init__(self, config: Config, progress: Progress | None = None, workers: Workers | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        progress: Progress | None = None,
+        workers: Workers | None = None,
+        admit: Callable[[Table], None] = lambda table: None,
+    ) -> None:
         self._config = config
         self._workers = workers
         self._source = config.capture
@@ -77,7 +83,7 @@ class PostgresConnector:
             config.signals.schema_and_table,
         )
         self._relations = Relations(
-            self._catalog, self._belonging.wants, self._progress.unknown_type, config.compatibility
+            self._catalog, self._belonging.wants, self._progress.unknown_type, config.compatibility, admit
         )
         self._identity: dict[str, Any] = {}
         self.signing_key = SigningKey(config)
@@ -85,7 +91,7 @@ class PostgresConnector:
         self._backlog = Backlog()
         self._backfill: Backfill | None = None
         self._pinned: PinnedSnapshot | None = None
-        self._watch = TableWatch(config, self._catalog, self._admin, self._progress)
+        self._watch = TableWatch(config, self._catalog, self._admin, self._progress, self._objection)
         self._recorded: dict[str, Any] = {}
         self._unstored = False
         self._newest_commit: float | None = None
@@ -103,6 +109,7 @@ class PostgresConnector:
             yield None
         tables = self._tables()
         decision = self._decide(start)
+        self._admit(tables, starting=decision.start is not Start.RESUME)
         joined = yield from self._take_in(start, decision)
         self._belonging.know(self._watch.members)
         self._belonging.partitioned = self._watch.partitions_only
@@ -159,6 +166,27 @@ class PostgresConnector:
                 hint="check source.postgres.tables and exclude_tables; `pycdc init` lists the tables there are",
             )
         return tables
+
+    def _admit(self, tables: list[TableRef], *, starting: bool) -> None:
+        """Raise for a captured table that cannot be delivered as it is configured. One that has not joined waits."""
+        published = self._catalog.publication(self._config.publication)
+        if not starting and published is not None:
+            tables = [table for table in tables if table.oid in published.covered]
+        if tables:
+            via_root = self._source.via_partition_root if published is None else published.via_partition_root
+            chosen = arriving(tables, via_root=via_root)
+            listed = {} if published is None else {(one.schema, one.name): one for one in published.tables}
+            for facts in self._catalog.facts_of([table.oid for table in chosen]).values():
+                sent = listed.get((facts.schema, facts.name), PublishedTable(facts.schema, facts.name))
+                self._relations.of_facts(facts, [name for name, one in facts.columns.items() if sent.sends(one)])
+
+    def _objection(self, table: TableRef) -> PycdcError | None:
+        """Why a table cannot join."""
+        try:
+            self._admit([table], starting=True)
+        except ConfigError as error:
+            return error
+        return None
 
     def _take_in(self, start: Checkpoint | None, decision: Decision) -> Generator[None, None, list[Reading]]:
         """Publish what is captured; return what joined since the checkpoint, whose rows are to be read."""

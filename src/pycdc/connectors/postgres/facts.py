@@ -125,12 +125,20 @@ class TableFacts:
 
 @dataclass(frozen=True, slots=True)
 class PublishedTable:
-    """`columns` None: all of them. `row_filter` is SQL."""
+    """`columns` None: all of them, stored generated ones only where the publication has `generated`. `row_filter` is
+    SQL."""
 
     schema: str
     name: str
     columns: tuple[str, ...] | None = None
     row_filter: str | None = None
+    generated: bool = False
+
+    def sends(self, column: Column) -> bool:
+        """Whether the stream has the column."""
+        if self.columns is not None:
+            return column.name in self.columns
+        return not column.generated or (self.generated and not column.virtual)
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"

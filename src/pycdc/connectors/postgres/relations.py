@@ -26,7 +26,8 @@ class Relations:
     """Makes and keeps the newest version of each table.
 
     `wanted` says of OID, schema and name whether the rows are delivered; `on_unknown` hears of table and type where a
-    column's type has no codec. `compatibility` says what Debezium knows of types, and when.
+    column's type has no codec. `compatibility` says what Debezium knows of types, and when. `admit` raises for a version
+    that may not be delivered.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class Relations:
         wanted: Callable[[int, str, str], bool],
         on_unknown: Callable[[str, str], None],
         compatibility: Compatibility = HONEST,
+        admit: Callable[[Table], None] = lambda table: None,
     ) -> None:
         self._catalog = catalog
         self._wanted = wanted
         self._on_unknown = on_unknown
         self._tables: dict[int, Table] = {}
         self._compatibility = compatibility
+        self._admit = admit
         self._first: dict[int, PgType] = {}
 
     def from_message(self, relation: Relation) -> Table | None:
@@ -80,20 +83,30 @@ class Relations:
     def from_catalog(self, oid: int, columns: Sequence[str]) -> Table | None:
         """The table as the catalog describes it now, with these columns, for reading a snapshot. None if it is gone."""
         facts = self._catalog.table_facts(oid)
-        if facts is None:
-            return None
+        return None if facts is None else self.of_facts(facts, columns)
+
+    def of_facts(self, facts: TableFacts, columns: Sequence[str]) -> Table:
+        """The same of what is known already."""
         chosen = tuple(facts.columns[name] for name in columns if name in facts.columns)
-        return self._newest(oid, facts.schema, facts.name, chosen, facts.identity, facts)
+        return self._newest(facts.oid, facts.schema, facts.name, chosen, facts.identity, facts, current=True)
 
     def _newest(
-        self, oid: int, schema: str, name: str, columns: tuple[Column, ...], identity: str, facts: TableFacts | None
+        self,
+        oid: int,
+        schema: str,
+        name: str,
+        columns: tuple[Column, ...],
+        identity: str,
+        facts: TableFacts | None,
+        *,
+        current: bool = False,
     ) -> Table:
-        table = Table(
-            oid, schema, name, columns, _key(columns, identity, facts), identity, Images(columns), self._relabelled
-        )
+        key = _key(columns, identity, facts, current=current)
+        table = Table(oid, schema, name, columns, key, identity, Images(columns), self._relabelled)
         known = self._tables.get(oid)
         if known is not None and _same(known, table):
             return known
+        self._admit(table)
         self._tables[oid] = table
         self._warn(table)
         return table
@@ -141,10 +154,23 @@ def _column(column: RelationColumn, kind: PgType | None, facts: TableFacts | Non
     )
 
 
-def _key(columns: tuple[Column, ...], identity: str, facts: TableFacts | None) -> tuple[str, ...]:
+def _unsent(names: set[str], flagged: Sequence[str], identity: str, facts: TableFacts, *, current: bool) -> bool:
+    """Whether the primary key has columns that replication does not send; it must be `current`, or generated columns
+    that the row's version lacks, and still its key."""
+    missing = [facts.columns[name] for name in facts.key if name not in names and name in facts.columns]
+    if not facts.has_primary_key or not missing:
+        return False
+    of_the_row = identity == "f" or set(flagged) < set(facts.key)
+    return current or (of_the_row and any(column.generated for column in missing))
+
+
+def _key(columns: tuple[Column, ...], identity: str, facts: TableFacts | None, *, current: bool) -> tuple[str, ...]:
     """The key's columns in the constraint's order, as far as the catalog still agrees with the message."""
     names = {column.name for column in columns}
     flagged = tuple(column.name for column in columns if column.identity)
+    if facts is not None and _unsent(names, flagged, identity, facts, current=current):
+        # Naming it makes the plan ask for another key (rules[].key): what is left of this one tells rows apart no more.
+        return facts.key
     if facts is None or not facts.key or not names.issuperset(facts.key):
         return flagged if identity in "di" else ()
     # Under DEFAULT the flags are the primary key's as of the row; the catalog only adds its order, or a unique index

@@ -25,6 +25,7 @@ _COLUMNS: Final = """
 -- Told the table, pg_get_expr would lock it (since Postgres 16); a default names no columns.
 SELECT a.attrelid::int8 AS oid, a.attnum AS number, a.attname AS name, a.atttypid::int8 AS type, a.atttypmod AS typmod,
        NOT a.attnotnull AS nullable, a.attndims AS dimensions, a.attgenerated <> '' AS generated,
+       a.attgenerated = 'v' AS virtual,
        CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, 0) END AS default
   FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
  WHERE a.attrelid = ANY (%(oids)s::int8[]::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
@@ -82,6 +83,7 @@ def _table_facts(
                 default=row["default"],
                 dimensions=row["dimensions"],
                 generated=row["generated"],
+                virtual=row["virtual"],
             )
             for row in columns
         },

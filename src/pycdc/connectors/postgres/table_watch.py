@@ -7,7 +7,7 @@ first chunk waits until those are over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -36,7 +36,7 @@ from pycdc.connectors.postgres.membership import (
 from pycdc.connectors.postgres.observation import Candidate, Observation, has_rows_of_its_maker, observe
 from pycdc.connectors.postgres.publication_change import change_tables, current_transaction, publish_sql, run
 from pycdc.connectors.postgres.signal_table import with_signal_table
-from pycdc.errors import EnvironmentNotReady, PositionGap
+from pycdc.errors import EnvironmentNotReady, PositionGap, PycdcError
 from pycdc.model import Lsn
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
@@ -55,7 +55,14 @@ class TableWatch:
     """One for each connector. `state` is the record of what is captured, the same object until that changes.
     `partitions_only`: whatever else comes by the stream must have been a partition of a captured table."""
 
-    def __init__(self, config: Config, catalog: Catalog, admin: Admin, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        catalog: Catalog,
+        admin: Admin,
+        progress: Progress | None = None,
+        objection: Callable[[TableRef], PycdcError | None] = lambda table: None,
+    ) -> None:
         self._config = config
         self._progress = progress or Progress()
         self._operations = wanted_operations(config)
@@ -64,6 +71,7 @@ class TableWatch:
         self._dsn = config.capture.dsn.get_secret_value()
         self._catalog = catalog
         self._admin = admin
+        self._objection = objection
         self._known: Membership | None = None
         self._names: dict[int, str] = {}
         self._told: set[tuple[int, str]] = set()
@@ -217,6 +225,9 @@ class TableWatch:
         return {**known.former, **dict.fromkeys(gone, int(self._catalog.wal_end()))}
 
     def _follows(self, found: Candidate, drifted: set[int], *, follow: bool) -> bool:
+        if found.ref.oid not in drifted and (objection := self._objection(found.ref)) is not None:
+            self._once(found, objection.fact, objection.hint)
+            return False
         if follow or found.ref.oid in drifted or self._source.tables_added == "follow":
             return True
         self._once(found, "waits for `pycdc apply`, as source.postgres.tables_added says")

@@ -10,6 +10,7 @@ from pycdc.model import PgType
 
 _Row = dict[str, Any]
 
+_MONEY: Final = 790
 _TYPES: Final = """
 SELECT t.oid::int8 AS oid, t.typname AS name, t.typtype::text AS kind,
        t.typbasetype::int8 AS base, t.typtypmod AS typmod,
@@ -21,6 +22,15 @@ SELECT t.oid::int8 AS oid, t.typname AS name, t.typtype::text AS kind,
 """
 
 
+_MONEY_DIGITS: Final = """
+WITH own AS MATERIALIZED (
+    SELECT length(set_config('lc_monetary', reset_val, true)) AS set FROM pg_settings WHERE name = 'lc_monetary'
+)
+SELECT cash_send((own.set * 0 + 1)::int4::money) AS one FROM own
+"""
+"""One unit of money as it is stored under the lc_monetary that the session had before it was pinned."""
+
+
 class TypeCatalog:
     """Types are read when somebody asks for them, and kept until `forget`: there are databases with a million.
 
@@ -30,6 +40,7 @@ class TypeCatalog:
     def __init__(self, query: Callable[..., list[_Row]]) -> None:
         self._query = query
         self._known: dict[int, PgType] = {}
+        self._money_digits: int | None = None
 
     def types(self, oids: Iterable[int]) -> dict[int, PgType]:
         """Types by OID, domains resolved to their base type with its typmod; types dropped meanwhile are missing."""
@@ -58,9 +69,17 @@ class TypeCatalog:
         else:
             element = self._resolve(row["element"], raw) if row["element"] else None
             resolved = PgType(oid, row["name"], kind=row["kind"], element=element, labels=tuple(row["labels"] or ()))
+            if oid == _MONEY:
+                resolved = replace(resolved, typmod=self._digits_of_money())
         if resolved is not None:
             self._known[oid] = resolved
         return resolved
+
+    def _digits_of_money(self) -> int:
+        if self._money_digits is None:
+            stored = int.from_bytes(self._query(_MONEY_DIGITS)[0]["one"], "big")
+            self._money_digits = len(str(stored)) - 1
+        return self._money_digits
 
     def forget(self, oid: int) -> None:
         self._known = {key: known for key, known in self._known.items() if key != oid and not _uses(known, oid)}

@@ -28,7 +28,7 @@ from pycdc.rows.codecs.arrays import array_codec
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable
 from pycdc.rows.codecs.defaults import default_datum
 from pycdc.rows.codecs.options import Factory, Options
-from pycdc.rows.codecs.unknown import bit_array_codec, unknown_codec
+from pycdc.rows.codecs.unknown import bit_array_codec, money_array_codec, unknown_codec
 
 __all__ = ["Codec", "Text", "Unrepresentable", "codec_for", "default_datum", "is_unknown"]
 
@@ -104,6 +104,8 @@ def _element_is_unknown(element: PgType | None) -> bool:
 
 def _array(pg: PgType, options: Options) -> Codec | None:
     element = pg.element
+    if element is not None and element.name == "money" and element.typmod not in (-1, 2):
+        return money_array_codec(element.typmod, options)
     if element is None or _element_is_unknown(element):
         return unknown_codec(pg, options)
     if options.dimensions > 1 and options.compat.arrays == "text":

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from pycdc.model import PgType
 from pycdc.rows.avro import long, sized
 from pycdc.rows.codecs.civil import DAY, SCALE, int64
-from pycdc.rows.codecs.codec import Codec, Text, codec
+from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
 from pycdc.rows.codecs.dates import semantic
 from pycdc.rows.codecs.options import Factory, Options
 
@@ -31,6 +31,8 @@ class Interval(NamedTuple):
 
 
 def interval_of(text: Text) -> Interval:
+    if text in (b"infinity", b"-infinity"):
+        raise Unrepresentable("an interval without an end")
     match = _INTERVAL.fullmatch(text)
     if match is None or not text:
         raise ValueError("not an interval")
@@ -60,7 +62,9 @@ def _iso(text: Text) -> str:
 
 
 def _parse(text: Text) -> object:
-    # A timedelta has no months, and fewer days than an interval.
+    # A timedelta has no months, fewer days than an interval, and an end.
+    if text in (b"infinity", b"-infinity"):
+        return text.decode()
     years, months, days, time = interval_of(text)
     if years or months:
         return text.decode()

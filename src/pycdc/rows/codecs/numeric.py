@@ -161,23 +161,53 @@ def _half_up(number: int, scale: int, wanted: int) -> int:
     return magnitude if number >= 0 else -magnitude
 
 
+def amount(text: Text, digits: int) -> bytes:
+    """What the stored integer is worth on a server whose lc_monetary has so many digits after the point; the text shows
+    all digits of that integer, whatever its own point is. -1: they are those of the text."""
+    plain = plain_money(text)
+    if digits < 0:
+        return plain
+    stored = int(plain.replace(b".", b""))
+    return f"{Decimal(stored).scaleb(-digits):f}".encode()
+
+
+_AMOUNT = re.compile(rb"-?\$[\d,]+\.\d\d")
+
+
+def amounts(text: Text, digits: int) -> bytes:
+    """The same for each amount in the text of an array of money."""
+
+    def rescaled_amount(match: re.Match[bytes]) -> bytes:
+        plain = amount(match[0], digits)
+        whole, point, fraction = plain.lstrip(b"-").partition(b".")
+        sign = b"-" if plain.startswith(b"-") else b""
+        return sign + b"$" + f"{int(whole):,}".encode() + point + fraction
+
+    return _AMOUNT.sub(rescaled_amount, text)
+
+
 def _money(pg: PgType, options: Options) -> Codec:
     digits = options.values.money_fraction_digits
+    if digits is None:
+        digits = 2 if pg.typmod < 0 else pg.typmod
+    rounds = options.compat.unrepresentable == "null" or pg.typmod < 0
+
+    def plain(text: Text) -> bytes:
+        return amount(text, pg.typmod)
 
     def parse(text: Text) -> Decimal:
-        return to_decimal(plain_money(text))
+        return to_decimal(plain(text))
 
     if options.values.decimal == "string":
         zero = "0." + "0" * digits if digits else "0"
-        return codec(
-            Schema("string"), lambda text: plain_money(text).decode(), parse=parse, zero=zero, unavailable=zero
-        )
+        return codec(Schema("string"), lambda text: plain(text).decode(), parse=parse, zero=zero, unavailable=zero)
     if options.values.decimal == "double":
         double = Schema("float64")
-        return codec(double, lambda text: float(plain_money(text)), parse=parse, zero=0.0, unavailable=0.0)
+        return codec(double, lambda text: float(plain(text)), parse=parse, zero=0.0, unavailable=0.0)
 
     def value(text: Text) -> bytes:
-        return minimal(_half_up(*split(plain_money(text)), digits))
+        number, scale = split(plain(text))
+        return minimal(_half_up(number, scale, digits) if rounds else rescaled(number, scale, digits))
 
     return codec(
         decimal_schema(digits, None),

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from pycdc.model import PgType
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
+from pycdc.rows.codecs.numeric import amounts
 from pycdc.rows.codecs.options import Options
 from pycdc.rows.codecs.text import PLAIN, text_codec
 
 
 def unknown_codec(pg: PgType, options: Options) -> Codec | None:
     return text_codec(PLAIN, options) if options.values.unknown_types == "text" else None
+
+
+def money_array_codec(digits: int, options: Options) -> Codec | None:
+    """money[] of a server whose lc_monetary has another number of digits than the session's, which is C."""
+    made = unknown_codec(PgType(0, "_money"), options)
+
+    def value(text: Text) -> str:
+        return amounts(text, digits).decode()
+
+    return made and codec(made.schema, value, zero=made.zero, unavailable=made.unavailable)
 
 
 def bit_array_codec(item: Codec, options: Options) -> Codec | None:
