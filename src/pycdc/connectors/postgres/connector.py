@@ -109,7 +109,8 @@ class PostgresConnector:
             yield None
         tables = self._tables()
         decision = self._decide(start)
-        self._admit(tables, starting=decision.start is not Start.RESUME)
+        admit = partial(self._admit, tables, starting=decision.start is not Start.RESUME)
+        yield from waiting.for_locks(admit, self._progress, "describe the tables")
         joined = yield from self._take_in(start, decision)
         self._belonging.know(self._watch.members)
         self._belonging.partitioned = self._watch.partitions_only
