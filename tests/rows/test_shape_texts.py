@@ -42,11 +42,25 @@ def test_a_shape_is_read_back_as_it_was(name: str, text: str) -> None:
         assert convert({**value, "wkb": b64encode(value["wkb"]).decode()}) == text
 
 
-def test_a_geometry_of_postgis_is_its_hex() -> None:
+def test_a_geometry_of_postgis_stays_as_it_is() -> None:
     convert = conversion("io.debezium.data.geometry.Geometry", {})
     assert convert is not None
-    raw = "0101000020730C00001C7C613255DE6540787AA52C435C42C0".lower()
-    assert convert({"wkb": bytes.fromhex(raw), "srid": 3187}) == raw
+    raw = bytes.fromhex("0101000020730C00001C7C613255DE6540787AA52C435C42C0")
+    for more in ({}, {"extensions": None}, {"extensions": {}}):
+        value = {"wkb": raw, "srid": 3187, **more}
+        assert convert(value) == value
+
+
+def test_a_sparse_vector_is_read_back_as_it_was() -> None:
+    codec = codec_for(PgType(0, "sparsevec"), Values(), HONEST)
+    assert codec is not None
+    convert = conversion(codec.schema.name, {})
+    assert convert is not None
+    for text in ("{1:1.5,3:-2.0,10:1e-05}/10", "{}/3"):
+        value: Any = codec.value(text.encode())
+        entries = [{"key": key, "value": number} for key, number in value["vector"].items()]
+        assert convert({**value, "vector": entries}) == text
+        assert convert({**value, "vector": [list(one) for one in value["vector"].items()]}) == text
 
 
 @pytest.mark.parametrize("wkb", [b"", b"\x01\x02\0\0\0\x02\0\0\0", b"\0" * 25, b"\x01\x03\0\0\0\x01\0\0\0\0\0\0\0"])

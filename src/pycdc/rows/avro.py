@@ -98,7 +98,7 @@ def _required(schema: Schema) -> Write:
         item = writer(schema.items)
         return lambda value: long(len(value)) + b"".join([item(v) for v in value]) + b"\x00" if value else b"\x00"
     if schema.type == "map" and schema.items is not None:
-        item, key = writer(schema.items), _SCALAR["string"]
+        item, key = writer(schema.items), _SCALAR["string"] if schema.keys is None else writer(schema.keys)
         return lambda value: (
             long(len(value)) + b"".join([key(k) + item(v) for k, v in value.items()]) + b"\x00" if value else b"\x00"
         )

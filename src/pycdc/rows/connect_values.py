@@ -172,6 +172,7 @@ _BY_NAME: Final[dict[str, Convert]] = {
     "io.debezium.data.geometry.Circle": shape_texts.circle,
     "io.debezium.data.geometry.Line": shape_texts.line,
     "io.debezium.data.geometry.Geometry": shape_texts.geometry,
+    "io.debezium.data.SparseDoubleVector": shape_texts.sparse_vector,
 }
 
 

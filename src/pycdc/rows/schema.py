@@ -29,7 +29,8 @@ NO_DEFAULT: Final = _NoDefault()
 class Schema:
     """`type` is int8, int16, int32, int64, float32, float64, boolean, string, bytes, array, map or struct.
 
-    `parameters` keeps its order. `fields` belongs to structs, `items` to arrays and maps (the values).
+    `parameters` keeps its order. `fields` belongs to structs, `items` to arrays and maps (the values), `keys` to maps
+    whose keys are no strings.
     """
 
     type: str
@@ -41,6 +42,7 @@ class Schema:
     default: Datum = NO_DEFAULT
     fields: tuple[tuple[str, Schema], ...] = ()
     items: Schema | None = None
+    keys: Schema | None = None
 
     def as_optional(self) -> Schema:
         return replace(self, optional=True)
@@ -92,12 +94,30 @@ def _avro_type(schema: Schema, defined: set[str], namespace: str) -> Any:
         return _record(schema, defined, namespace)
     if schema.type == "array" and schema.items is not None:
         base: dict[str, Any] = {"type": "array", "items": avro_schema(schema.items, defined, namespace)}
+    elif schema.type == "map" and schema.items is not None and schema.keys is not None:
+        base = {"type": "array", "items": _entry(schema.keys, schema.items, defined, namespace)}
     elif schema.type == "map" and schema.items is not None:
         base = {"type": "map", "values": avro_schema(schema.items, defined, namespace)}
     else:
         base = {"type": _AVRO_TYPE[schema.type]}
     base.update(_attributes(schema))
     return base["type"] if len(base) == 1 else base
+
+
+_ENTRY: Final = "io.confluent.connect.avro", "MapEntry"
+"""Of maps whose keys are no strings: AvroData writes them as arrays."""
+
+
+def _entry(keys: Schema, values: Schema, defined: set[str], enclosing: str) -> Any:
+    namespace, name = _ENTRY
+    if (full := f"{namespace}.{name}") in defined:
+        return name if namespace == enclosing else full
+    defined.add(full)
+    record: dict[str, Any] = {"type": "record", "name": name}
+    if namespace != enclosing:
+        record["namespace"] = namespace
+    fields = ("key", keys), ("value", values)
+    return {**record, "fields": [_field(name, field, defined, namespace) for name, field in fields]}
 
 
 def _attributes(schema: Schema) -> dict[str, Any]:
@@ -167,7 +187,7 @@ def connect_json(schema: Schema, field: str | None = None) -> Mapping[str, Any]:
     elif schema.type == "array" and schema.items is not None:
         out["items"] = connect_json(schema.items)
     elif schema.type == "map" and schema.items is not None:
-        out["keys"] = {"type": "string", "optional": False}
+        out["keys"] = connect_json(schema.keys or Schema("string"))
         out["values"] = connect_json(schema.items)
     out["optional"] = schema.optional
     if schema.name is not None:
@@ -195,6 +215,8 @@ def json_datum(schema: Schema, value: Datum) -> Any:
         return base64.b64encode(value).decode("ascii")
     if schema.type == "array" and schema.items is not None:
         return [json_datum(schema.items, item) for item in value]
+    if schema.type == "map" and schema.items is not None and schema.keys is not None:
+        return [[key, json_datum(schema.items, item)] for key, item in value.items()]
     if schema.type == "map" and schema.items is not None:
         return {key: json_datum(schema.items, item) for key, item in value.items()}
     if schema.type == "struct":

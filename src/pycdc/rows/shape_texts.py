@@ -1,6 +1,6 @@
 """Debezium's structs of geometric types back to the texts that Postgres reads. The twin of `pycdc.rows.codecs.shapes`.
 
-`extensions` says which of Postgres' types the well-known binary was; without it, it is PostGIS'.
+`extensions` says which of Postgres' types the well-known binary was; without it, it is PostGIS', and stays as it is.
 """
 
 from __future__ import annotations
@@ -29,12 +29,20 @@ def line(value: Mapping[str, Any]) -> str:
     return f"{{{value['a']!r},{value['b']!r},{value['c']!r}}}"
 
 
-def geometry(value: Mapping[str, Any]) -> str:
+def geometry(value: Mapping[str, Any]) -> Any:
     """Raises Unwritable for bytes that are none of the type's."""
-    raw = value["wkb"] if isinstance(value["wkb"], bytes) else b64decode(value["wkb"], validate=True)
     extensions = value.get("extensions") or {}
     shape = _SHAPES.get(extensions.get("type", ""))
-    return raw.hex() if shape is None else shape(_points(raw), extensions)
+    if shape is None:
+        return value
+    raw = value["wkb"] if isinstance(value["wkb"], bytes) else b64decode(value["wkb"], validate=True)
+    return shape(_points(raw), extensions)
+
+
+def sparse_vector(value: Mapping[str, Any]) -> str:
+    """Avro has the vector as entries, JSON as pairs."""
+    pairs = [(one["key"], one["value"]) if isinstance(one, Mapping) else one for one in value["vector"]]
+    return f"{{{','.join(f'{int(place)}:{float(number)!r}' for place, number in sorted(pairs))}}}/{value['dimensions']}"
 
 
 def _points(raw: bytes) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,9 @@ import pytest
 from pycdc.config import DEBEZIUM, DEBEZIUM_3_6, Compatibility, Values
 from pycdc.model import PgType
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for, is_unknown
+from pycdc.rows.schema import avro_schema, connect_json, json_datum
 
+GOLDEN = Path(__file__).parents[2] / "golden" / "3.7"
 HONEST = Compatibility()
 INTS = PgType(0, "_int4", element=PgType(0, "int4"))
 MOOD = PgType(0, "mood", kind="e", labels=("sad", "ok"))
@@ -282,3 +286,29 @@ def test_an_interval_without_an_end_has_no_representation(mode: str, text: bytes
         interval.value(text)
     with pytest.raises(Unrepresentable):
         interval.encode(text)
+
+
+def test_a_sparse_vector_is_debeziums_struct() -> None:
+    sparse = codec(PgType(0, "sparsevec"), DEBEZIUM)
+    assert sparse.value(b"{1:1.5,3:-2}/10") == {"dimensions": 10, "vector": {1: 1.5, 3: -2.0}}
+    recorded = json.loads((GOLDEN / "vec.schemas.json").read_text())
+    schemas = [json.loads(one) if isinstance(one, str) else one for one in recorded.values()]
+    fields = {
+        f"{schema['namespace']}.{field['name']}": field["type"]
+        for schema in schemas
+        if schema["name"] == "Envelope"
+        for field in schema["fields"][0]["type"][1]["fields"]
+    }
+    assert avro_schema(sparse.schema.as_optional()) == fields["shop.public.v_vec.s"]
+    for name in ("vector", "halfvec"):
+        array = codec(array_of(name), DEBEZIUM)
+        assert avro_schema(array.schema.as_optional()) == fields[f"shop.public.v_arr.{name[0]}a"]
+        assert array.value(b'{"[1,2]","[3,4]"}') == [[1.0, 2.0], [3.0, 4.0]]
+    with pytest.raises(Unrepresentable):
+        sparse.value(b"{}/40000")
+
+
+def test_a_sparse_vector_in_json_has_pairs() -> None:
+    sparse = codec(PgType(0, "sparsevec"))
+    assert json_datum(sparse.schema, sparse.value(b"{1:1.5}/2")) == {"dimensions": 2, "vector": [[1, 1.5]]}
+    assert connect_json(sparse.schema)["fields"][1]["keys"] == {"type": "int16", "optional": False}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final
 
@@ -26,6 +25,7 @@ from pycdc.connectors.postgres.facts import (
     TableRef,
 )
 from pycdc.connectors.postgres.keyset import keyset
+from pycdc.connectors.postgres.published_part import published_part
 from pycdc.connectors.postgres.session import Connection, connect, translate
 from pycdc.connectors.postgres.table_catalog import facts_of
 from pycdc.connectors.postgres.type_catalog import TypeCatalog, with_typmod
@@ -104,19 +104,6 @@ SELECT DISTINCT n.nspname || '.' || c.relname AS name
 _WAL_END: Final = """
 SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END::text AS lsn
 """
-
-_FILTERS_SINCE: Final = 150_000
-_GENERATED_SINCE: Final = 180_000
-_LISTED: Final = """
-SELECT (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
-         WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[])) AS columns,
-       pg_get_expr(r.prqual, r.prrelid) AS row_filter
-  FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid
- WHERE p.pubname = %(name)s AND r.prrelid = %(oid)s::int8::oid AND NOT EXISTS (
-       SELECT FROM pg_publication_namespace n WHERE n.pnpubid = p.oid AND n.pnnspid = c.relnamespace)
-"""
-"""What the view pg_publication_tables tells of one table, without locking all others. Where its schema is published
-too, all of the table is."""
 
 _LAG: Final = """
 SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text AS current,
@@ -270,10 +257,7 @@ class Catalog:
             return None
         published = PublishedTable(facts.schema, facts.name)
         if publication is not None:
-            published = replace(published, generated=self._sends_generated(publication))
-        if publication is not None and self.version >= _FILTERS_SINCE:
-            rows = self._rows(_LISTED, name=publication, oid=oid)
-            published = replace(published, **rows[0]) if rows else published
+            published = published_part(self._row, self.version, publication, facts)
         names = tuple(
             name
             for name, column in facts.columns.items()
@@ -283,15 +267,6 @@ class Catalog:
         return CopySource(facts.schema, facts.name, names, published.row_filter, facts.kind != "p", key)
 
     # -- publications
-
-    def _sends_generated(self, publication: str) -> bool:
-        """Whether it publishes stored generated columns that no column list names."""
-        if self.version < _GENERATED_SINCE:
-            return False
-        row = self._row(
-            "SELECT pubgencols = 's' AS stored FROM pg_publication WHERE pubname = %(name)s", name=publication
-        )
-        return row is not None and bool(row["stored"])
 
     def publication(self, name: str) -> PublicationFacts | None:
         row = self._row(_publication_query(self.version), name=name)

@@ -26,8 +26,8 @@ class Relations:
     """Makes and keeps the newest version of each table.
 
     `wanted` says of OID, schema and name whether the rows are delivered; `on_unknown` hears of table and type where a
-    column's type has no codec. `compatibility` says what Debezium knows of types, and when. `admit` raises for a version
-    that may not be delivered.
+    column's type has no codec. `compatibility` says what Debezium knows of types, and when. `admit` raises for a
+    version that may not be delivered.
     """
 
     def __init__(

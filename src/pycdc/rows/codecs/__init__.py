@@ -45,7 +45,7 @@ _FACTORIES: Final[dict[str, Factory]] = {
     **geometry.FAMILY,
     **shapes.FAMILY,
 }
-_NO_ARRAYS: Final = frozenset(("money", "name", "interval", "varbit", "xml", "point", "vector", "halfvec"))
+_NO_ARRAYS: Final = frozenset(("money", "name", "interval", "varbit", "xml", "point"))
 """Types whose arrays Debezium drops."""
 _SPACED: Final = ("int2vector", "oidvector")
 """They have elements, but no braces."""

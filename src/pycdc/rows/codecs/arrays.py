@@ -17,7 +17,7 @@ _TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*+)"|([^{},"\\]+)|([{},])', re.DOTALL)
 _ITEM = re.compile(rb'(?:"((?:[^"\\]|\\.)*+)"|([^",\\]+))(?:,|\Z)', re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _BOUNDS = re.compile(rb"(?:\[[+-]?\d+:[+-]?\d+\])+=")
-_REQUIRED: Final = ("tsvector", "isbn")
+_REQUIRED: Final = ("tsvector", "isbn", "vector", "halfvec")
 """Beside enums, the elements that Debezium declares NOT NULL."""
 _AS_BYTES: Final = ("int4", "int8", "date")
 _AS_TEXT: Final = ("text", "varchar", "bpchar", "json", "jsonb")

@@ -1,4 +1,4 @@
-"""point, PostGIS' geometry and geography, and pgvector's vector and halfvec."""
+"""point, PostGIS' geometry and geography, and pgvector's vector, halfvec and sparsevec."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final, Literal
 
 from pycdc.model import PgType
-from pycdc.rows.codecs.codec import Codec, Text, codec
+from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
 from pycdc.rows.codecs.options import Factory, Options
 from pycdc.rows.schema import Datum, Schema
 
@@ -112,10 +112,39 @@ def _vector(name: str, kind: str, value: Callable[[Text], list[float]]) -> Facto
     return lambda pg, options: made
 
 
+SPARSE: Final = Schema(
+    "struct",
+    name="io.debezium.data.SparseDoubleVector",
+    version=1,
+    doc="Sparse double vector",
+    fields=(("dimensions", Schema("int16")), ("vector", Schema("map", items=Schema("float64"), keys=Schema("int16")))),
+)
+_SPARSE = re.compile(rb"\{((?:\d+:[^,:{}]+(?:,\d+:[^,:{}]+)*)?)\}/(\d+)")
+_MOST_DIMENSIONS: Final = 0x7FFF
+
+
+def _sparse(text: Text) -> Datum:
+    match = _SPARSE.fullmatch(text)
+    if match is None:
+        raise ValueError("not a sparsevec")
+    if int(match[2]) > _MOST_DIMENSIONS:
+        raise Unrepresentable("Debezium's schema takes no more than 32767 dimensions")
+    parts = (part.split(b":") for part in match[1].split(b",") if part)
+    return {"dimensions": int(match[2]), "vector": {int(place): float(number) for place, number in parts}}
+
+
+_SPARSEVEC: Final = codec(SPARSE, _sparse, parse=bytes.decode, zero={"dimensions": 0, "vector": {}})
+
+
+def _sparsevec(pg: PgType, options: Options) -> Codec:
+    return _SPARSEVEC
+
+
 FAMILY: Final[dict[str, Factory]] = {
     "point": _point,
     "geometry": _geometry,
     "geography": _geography,
     "vector": _vector("DoubleVector", "float64", _coordinates),
+    "sparsevec": _sparsevec,
     "halfvec": _vector("FloatVector", "float32", _halves),
 }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 from pycdc.events import Document, Unwritable
+from pycdc.rows import shape_texts
 
 _NUMBERS: Final = {"NAN": "NaN", "POSITIVE_INFINITY": "Infinity", "NEGATIVE_INFINITY": "-Infinity"}
 """How Debezium spells in strings what is no number."""
@@ -73,12 +74,21 @@ def _bytes(value: Mapping[str, Any]) -> bytes:
     return b64decode(wkb, validate=True) if isinstance(wkb, str) else bytes(wkb)
 
 
+def _shape(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Of JSON without a schema, whose structs have no name."""
+    return lambda value: read(value) if isinstance(value, dict) else value
+
+
 SPECIAL: Final[dict[str, Callable[[Any], Any]]] = {
     "numeric": _numeric,
     "hstore": _hstore,
     "vector": _vector,
     "halfvec": _vector,
+    "sparsevec": _shape(shape_texts.sparse_vector),
     "point": _point,
+    **dict.fromkeys(("box", "lseg", "path", "polygon"), _shape(shape_texts.geometry)),
+    "circle": _shape(shape_texts.circle),
+    "line": _shape(shape_texts.line),
     "geometry": _geometry,
     "geography": _geometry,
 }

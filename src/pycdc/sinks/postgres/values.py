@@ -61,7 +61,7 @@ def _text(value: Any, base: str, column: TargetColumn) -> str:
     if isinstance(value, str):
         return _of_str(value, base)
     if isinstance(value, list) and column.category == "A":
-        return array_of(_elements(value, column))
+        return (_boxes if column.element == "box" else array_of)(_elements(value, column))
     return _scalar(value, base)
 
 
@@ -184,6 +184,12 @@ def array_of(items: Sequence[Any]) -> str:
         if "\\" not in body and body.count('"') == 2 * (len(items) - 1):
             return '{"' + body + '"}'
     return _nested(items)
+
+
+def _boxes(items: Sequence[Any]) -> str:
+    """An array literal of the one type whose arrays have semicolons between their elements."""
+    parts = [_boxes(one) if isinstance(one, list) else "NULL" if one is None else one for one in items]
+    return "{" + ";".join(parts) + "}"
 
 
 def _nested(items: Sequence[Any]) -> str:
