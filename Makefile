@@ -13,9 +13,10 @@ CHAOS_SECONDS ?= 300
 CHAOS_ROUNDS ?= 200
 CHAOS_SEED ?= 20261130
 FUZZ_SECONDS ?= 60
+TRANSACTIONS ?= 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test check format unit demo demo-two-way docs lock image chaos chaos-ddl chaos-fuzz chaos-handoff chaos-snapshot bench bench-quick clean
+.PHONY: help venv servers test check format unit demo demo-two-way docs lock image chaos chaos-ddl chaos-fuzz chaos-handoff chaos-snapshot chaos-types bench bench-quick clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -69,6 +70,9 @@ chaos-fuzz: venv ## Every parser of strangers' bytes under a coverage-guided fuz
 chaos: venv servers chaos-fuzz ## The way back killed, frozen and in a loop for minutes, all of it on every Postgres: CHAOS_SECONDS=300
 	PYCDC_TEST_EVERY_POSTGRES=1 PYCDC_LOOP_WRITES=100000 PYCDC_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PYTEST) \
 		tests/reverse tests/sinks/postgres $(PYTEST_ARGS)
+
+chaos-types: venv servers ## 20,000 random transactions over random tables of all types, from one database into another
+	PYCDC_CHAOS_TRANSACTIONS=$(TRANSACTIONS) $(PYTEST) -s tests/chaos/test_types.py $(PYTEST_ARGS)
 
 bench: venv servers ## All benchmarks beside their peers, half an hour: BENCH_ARGS='--only latency --without-peers', '--resume'
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -1,0 +1,79 @@
+"""Random tables, random transactions, the whole way: the target ends as the source, or a pipeline says why not.
+
+500 transactions in `make test`, 20,000 in `make chaos-types` (PYCDC_CHAOS_TRANSACTIONS). Each round prints its seed;
+PYCDC_CHAOS_SEED runs that round alone.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from collections import Counter
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.chaos.random_values import COLLATION
+from tests.chaos.run import Outcome, Places, run_round
+
+TRANSACTIONS = int(os.environ.get("PYCDC_CHAOS_TRANSACTIONS", "500"))
+SEED = os.environ.get("PYCDC_CHAOS_SEED")
+ROUND = 50
+"""Transactions of a round."""
+REFUSED = 0.25
+"""Of the rounds, at most: one that is refused shows less than one that arrives."""
+
+
+def features(dsn: str) -> tuple[str, ...]:
+    """The extensions that there are, and `icu` where collations may ignore case."""
+    query = "SELECT name FROM pg_available_extensions WHERE name IN ('citext', 'ltree', 'hstore', 'vector') ORDER BY 1"
+    with psycopg.connect(dsn) as connection:
+        found = tuple(name for (name,) in connection.execute(query))
+        try:
+            connection.execute(COLLATION.encode())
+        except psycopg.errors.FeatureNotSupported:
+            return found
+        finally:
+            connection.rollback()
+    return (*found, "icu")
+
+
+@pytest.mark.slow
+@pytest.mark.pg("!=16")
+def test_the_target_equals_the_source_or_a_pipeline_says_why_not(
+    postgres: Any, kafka: Any, registry: Any, topic_prefix: str
+) -> None:
+    first = random.SystemRandom().randrange(10**9)
+    seeds = [int(SEED)] if SEED else range(first, first + max(1, TRANSACTIONS // ROUND // 2))
+    outcomes: list[Outcome] = []
+    for seed in seeds:
+        outcome = _round(postgres, kafka, registry, f"{topic_prefix}_{seed}", seed)
+        print(outcome, flush=True)
+        outcomes.append(outcome)
+    print(dict(Counter(outcome.kind for outcome in outcomes)))
+    for reason, count in Counter(_reason(outcome) for outcome in outcomes if outcome.refusal).most_common():
+        print(f"{count:5} {reason}")
+    different = [str(outcome) for outcome in outcomes if outcome.kind == "different"]
+    assert not different, "\n\n".join(different)
+    if not SEED:
+        refused = [str(outcome) for outcome in outcomes if outcome.kind == "refused"]
+        assert len(refused) <= 1 + REFUSED * len(outcomes), "\n".join(refused)
+
+
+def _round(postgres: Any, kafka: Any, registry: Any, name: str, seed: int) -> Outcome:
+    source, target = postgres.create_database(), postgres.create_database()
+    try:
+        version = int(postgres.version.partition(".")[0])
+        places = Places(source, target, kafka.bootstrap, registry.url, name, version, features(source))
+        return run_round(places, seed, ROUND)
+    finally:
+        postgres.heal()
+        postgres.drop_database(source)
+        postgres.drop_database(target)
+
+
+def _reason(outcome: Outcome) -> str:
+    """The refusal without the names that differ from round to round."""
+    return re.sub(r"\b(t[0-9a-f]{10}_\d+|t\d|c\d|\d+)\b", "…", outcome.refusal)[:150]
