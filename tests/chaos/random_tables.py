@@ -144,10 +144,12 @@ class Schema:
             yield from table.ddl(source=source)
 
 
-def random_schema(chance: random.Random, features: Sequence[str], exact: frozenset[str]) -> Schema:
-    """Three to five tables, some of which refer to earlier ones.
+def random_schema(
+    chance: random.Random, features: Sequence[str], exact: frozenset[str], *, tied: bool, toast: bool
+) -> Schema:
+    """Three to five tables. With `tied` some refer to earlier ones, and columns beside the key are unique.
 
-    `features` are extensions, and `icu`; `exact` has the options that types may need.
+    `features` are extensions, and `icu`; `exact` has the options that types may need. `toast`: values are TOASTed.
     """
     # A few types a round, so that one that is refused does not hide what happens to the others.
     known = [one for one in TYPES if not one.needs or one.needs in features or one.needs in exact]
@@ -157,24 +159,24 @@ def random_schema(chance: random.Random, features: Sequence[str], exact: frozens
     tables: list[Table] = []
     for number in range(chance.randint(3, 5)):
         parents = [table for table in tables if not table.partitioned]
-        tables.append(_table(chance, f"t{number}", types, parents, folded="icu" in features))
+        tables.append(_table(chance, f"t{number}", types, parents, folded="icu" in features, tied=tied))
     collations = (COLLATION,) if "icu" in features else ()
     extensions = tuple(name for name in features if name != "icu")
-    return Schema(chance.random() < 0.6, tuple(tables), extensions, (ENUM, *DOMAINS, *collations))
+    return Schema(toast, tuple(tables), extensions, (ENUM, *DOMAINS, *collations))
 
 
 def _table(
-    chance: random.Random, name: str, types: Sequence[ColumnType], parents: Sequence[Table], *, folded: bool
+    chance: random.Random, name: str, types: Sequence[ColumnType], parents: Sequence[Table], *, folded: bool, tied: bool
 ) -> Table:
     key = _key_columns(chance, types, folded=folded)
-    identity = chance.choice(("DEFAULT", "DEFAULT", "FULL", "INDEX"))
+    identity = chance.choice(("DEFAULT", "DEFAULT", "FULL", "INDEX" if tied else "FULL"))
     columns = list(key)
-    if identity == "INDEX" or chance.random() < 0.4:
+    if identity == "INDEX" or (tied and chance.random() < 0.4):
         columns.append(Column("sku", INT, nullable=False, unique=True))
-    if chance.random() < 0.4:
+    if tied and chance.random() < 0.4:
         columns.append(Column("place", chance.choice((INT, TEXT)), unique=True))
     references = []
-    if parents and chance.random() < 0.7:
+    if tied and parents and chance.random() < 0.7:
         reference, own = _reference(chance, chance.choice(parents))
         references.append(reference)
         columns += own
