@@ -12,6 +12,7 @@ import pytest
 
 from pycdc.connectors.kafka.key_changes import other_key
 from pycdc.errors import ApplyError
+from pycdc.events import Partition
 from tests.sinks.postgres.rig import Process, Rig
 
 pytestmark = pytest.mark.pg("newest")
@@ -90,6 +91,32 @@ def test_a_row_is_moved_with_those_that_name_it(rig: Rig) -> None:
     process(rig).feed(*moved(1, 2, 5), ("notes", {"id": 5}, {"op": "u", "before": None, "after": {"id": 5, "doc": 2}}))
     assert docs(rig) == [(2, 5, "xxx")]
     assert rig.sql("SELECT * FROM notes") == [(5, 2)]
+
+
+def test_keys_in_partitions_without_an_order_leave_nothing_behind(rig: Rig) -> None:
+    """The new key's partition is read first, to its end; then the old key's, from its first record."""
+    sink = process(rig)
+    sink.ledger.claim([Partition("docs", 1)], lambda partition: 0)
+    _, _, reached = moved(1, 2, 5, "whole")
+    gone = ("docs", {"id": 2}, {"op": "d", "before": {"id": 2}, "after": None}, (("__pycdc.before", b"id"),))
+    sink.feed(reached, gone)
+    made = ("docs", {"id": 1}, {"op": "c", "before": None, "after": {"id": 1, "n": 0, "body": "first"}})
+    left, tombstone, _ = moved(1, 2, 5)
+    sink.feed(made, left, tombstone)
+    assert docs(rig) == []
+
+
+def test_a_row_keeps_no_value_that_its_old_key_had_before_another_partition_was_read(rig: Rig) -> None:
+    rig.sql("INSERT INTO docs VALUES (1, 1, 'old')")
+    sink = process(rig, on_error="park")
+    sink.ledger.claim([Partition("docs", 1)], lambda partition: 0)
+    left, tombstone, reached = moved(1, 2, 5)
+    sink.feed(reached)
+    sink.feed(
+        ("docs", {"id": 1}, {"op": "u", "before": None, "after": {"id": 1, "n": 2, "body": "new"}}), left, tombstone
+    )
+    assert docs(rig) == []
+    assert sink.progress.parked == {"RowMissing": 1}
 
 
 def test_a_row_that_is_not_there_to_be_moved_is_never_made_up(rig: Rig) -> None:

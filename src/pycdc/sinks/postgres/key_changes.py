@@ -1,15 +1,19 @@
 """What a route does where an event changes which row of its table is meant.
 
 A change of the message key comes as a delete with the new key, a tombstone, and a create with the old one; where the
-route's key is another, an update tells both in its rows. The row is moved, so that it keeps what was not sent. The
-create moves it too: it may come first, from another partition. What is moved already, or has a row in its place, stays
-as it is; then the delete removes the old row.
+route's key is another, an update tells both in its rows. The row is moved, so that it keeps what was not sent. What is
+moved already, or has a row in its place, stays as it is; then the delete removes the old row.
+
+Where a topic has several partitions, the records of the two keys may be in different ones, which have no order: a row
+that is moved could come back after its new key was deleted, or keep what an update of its old key replaced. There the
+old row is removed, and a create that was not sent whole needs a row that is there, which is an error with a name.
 
 An update without an old row may have changed a key that the message key does not tell: its row must be there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from pycdc.config import Route
@@ -40,11 +44,12 @@ def asked_of_old_rows(route: Route, table: TargetTable) -> tuple[str, ...]:
 
 
 class KeyChanges:
-    """Those of one route."""
+    """Those of one route. `ordered` says whether the records of a topic are all in one partition."""
 
-    def __init__(self, plain: PlainRoute) -> None:
+    def __init__(self, plain: PlainRoute, ordered: Callable[[str], bool]) -> None:
         route = plain.route
         self._plain = plain
+        self._ordered = ordered
         # A key that is GENERATED ALWAYS AS IDENTITY cannot be changed.
         fixed = any(plain.table.columns[column].identity == "a" for column in plain.key)
         self._moves = route.operation in _WRITING and route.deletion != "ignore" and not fixed
@@ -91,13 +96,15 @@ class KeyChanges:
             return [write]
         if new == write.key:
             return []  # in the table it is the same row
+        if not self._ordered(event.partition.topic):
+            return [write]
         moved = _move(write, write.key, new)
         return [moved] if write.shape.operation == "update" else [moved, _remainder(write, write.key, new)]
 
     def _reached(self, event: Event, write: Write) -> list[Write]:
         if event.other_key is not None:
             old = self._other(event)
-            if old is None or old == write.key or not self._moves:
+            if old is None or old == write.key or not self._moves or not self._ordered(event.partition.topic):
                 return [write]
             return [_move(write, old, write.key), of_moved(write)]
         if event.by_function:

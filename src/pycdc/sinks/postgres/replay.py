@@ -123,8 +123,13 @@ class Replay:
                 _, tables = tied(self._connection, self._settings, read_tables(self._connection, self._settings.routes))
                 origin = set_up_origin(self._connection, self._pipeline)
                 made = set_up_conflicts(self._connection, self._settings, self._pipeline, tables, origin)
-                self._rules = _Rules(Router(self._settings, tables, functions=self._functions), tables, origin, made)
+                self._rules = _Rules(
+                    Router(self._settings, tables, self._functions, self._ordered), tables, origin, made
+                )
         return self._rules
+
+    def _ordered(self, topic: str) -> bool:
+        return self._ledger.partitions_of(self._connection, topic) <= 1
 
     def close(self) -> None:
         self._connection.close()

@@ -44,13 +44,15 @@ class Router:
         settings: PostgresSink,
         tables: Mapping[str, TargetTable],
         functions: Functions | None = None,
+        ordered: Callable[[str], bool] = lambda topic: True,
     ) -> None:
+        """`ordered` says whether the records of a topic are all in one partition."""
         self._functions = functions
         rows = {} if functions is None else functions.rows
         self._presence = presence = Presence(settings.unavailable)
         self._mark = presence.mark
         self._routes = [
-            _CompiledRoute(route, tables[route.table], order, presence, marks(settings.routes, route, tables))
+            _CompiledRoute(route, tables[route.table], order, presence, marks(settings.routes, route, tables), ordered)
             if route.function is None
             else _RouteOfFunction(
                 route,
@@ -58,6 +60,7 @@ class Router:
                 order,
                 presence,
                 marks(settings.routes, route, tables),
+                ordered,
                 rows[route.function],
             )
             for order, route in enumerate(settings.routes)
@@ -141,11 +144,17 @@ class _CompiledRoute:
     """Chooses the function for a row's fields. Rows that were not sent whole are left to the twin."""
 
     def __init__(
-        self, route: Route, table: TargetTable, order: int, presence: Presence, marks: Collection[str]
+        self,
+        route: Route,
+        table: TargetTable,
+        order: int,
+        presence: Presence,
+        marks: Collection[str],
+        ordered: Callable[[str], bool],
     ) -> None:
         self.plain = PlainRoute(route, table, order, presence, marks)
         self.always = not route.when and route.ops is None
-        self._key_changes = KeyChanges(self.plain)
+        self._key_changes = KeyChanges(self.plain, ordered)
         self._told = self._key_changes.told
         self._functions: dict[tuple[str, ...], WriteOf] = {}
         self._forms: Forms | None = None
@@ -184,11 +193,18 @@ class _RouteOfFunction(_CompiledRoute):
     """Rows are what a function returns: its columns go where they are called. Deletes go as without it."""
 
     def __init__(
-        self, route: Route, table: TargetTable, order: int, presence: Presence, marks: Collection[str], function: RowOf
+        self,
+        route: Route,
+        table: TargetTable,
+        order: int,
+        presence: Presence,
+        marks: Collection[str],
+        ordered: Callable[[str], bool],
+        function: RowOf,
     ) -> None:
-        super().__init__(route, table, order, presence, marks)
+        super().__init__(route, table, order, presence, marks, ordered)
         own_names = route.model_copy(update={"key": {column: column for column in key_columns(route, table)}})
-        self._of_row = _CompiledRoute(own_names, table, order, presence, marks)
+        self._of_row = _CompiledRoute(own_names, table, order, presence, marks, ordered)
         self._paths = {column: look_up(path) for column, path in route.key.items()}
         self._row = function
 

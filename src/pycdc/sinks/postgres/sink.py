@@ -96,6 +96,7 @@ class PostgresSink:
         self._repeats = Repeats(pipeline, settings.bookkeeping)
         self._known = known or KnownTables()
         self._stopping = stopping or threading.Event()
+        self._partitioned: set[str] = set()
         self._deadline = 0.0
         self._heard_at = time.monotonic()
         self._connection = connect_to_write(settings, settings.max_transaction_seconds, stopping=stopping)
@@ -106,7 +107,7 @@ class PostgresSink:
             origin = set_up_origin(self._connection, pipeline)
             self._has_origin = origin is not None
             self._targets = Targets(
-                self._connection, settings, pipeline, origin, self._progress, self._known, functions
+                self._connection, settings, pipeline, origin, self._progress, self._known, functions, self._ordered
             )
         except psycopg.Error as error:
             self._connection.close()
@@ -316,9 +317,15 @@ class PostgresSink:
             out.sort(key=lambda routed: ranks[routed.event.partition.topic])
         return out
 
+    def _ordered(self, topic: str) -> bool:
+        """Whether one partition holds all records of a topic. What is applied of another has an offset."""
+        if topic not in self._partitioned and self._ledger.partitions_of(self._connection, topic) > 1:
+            self._partitioned.add(topic)
+        return topic not in self._partitioned
+
     def _emptied(self, event: Event) -> list[TargetTable]:
         found = self._targets.router.truncated(event)
-        if found and self._ledger.partitions_of(self._connection, event.partition.topic) > 1:
+        if found and not self._ordered(event.partition.topic):
             raise Unwritable(
                 "the source's table was emptied (TRUNCATE), and the topic has several partitions: there is no order "
                 "between that and the rows of the others"

@@ -8,7 +8,7 @@ halted table is looked at again from time to time, and goes on by itself once it
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Final
 
@@ -95,7 +95,9 @@ class Targets:
         progress: Progress,
         known: KnownTables,
         functions: Functions | None = None,
+        ordered: Callable[[str], bool] = lambda topic: True,
     ) -> None:
+        self._ordered = ordered
         self._settings = settings
         self._pipeline = pipeline
         self._origin = origin
@@ -216,4 +218,4 @@ class Targets:
         connection.rollback()
         self._tables.update(tables)
         self.conflicts = set_up_conflicts(connection, self._settings, self._pipeline, self._tables, self._origin)
-        self.router = Router(self._settings, self._tables, self._functions)
+        self.router = Router(self._settings, self._tables, self._functions, self._ordered)
