@@ -322,21 +322,35 @@ def test_a_signal_stops_cleanly_and_says_where(
     assert status["running"] is False
 
 
+STUCK = """
+import sys, time
+
+class Sink:
+    def write(self, batch):
+        print("took a batch", file=sys.stderr, flush=True)
+        time.sleep(600)
+
+    def commit(self, checkpoint):
+        return None
+
+    def close(self):
+        pass
+"""
+
+
 @pytest.mark.pg("newest")
 def test_the_second_signal_exits_at_once(shop: str, config_file: Write, tmp_path: Path) -> None:
-    # Creating the slot waits for this transaction, which no polite stop interrupts.
-    with psycopg.connect(shop) as blocker:
-        blocker.execute("SELECT pg_current_xact_id()")
-        with running("run", config_file(settings(shop, tmp_path))) as process:
-            err = Lines(process.stderr)
-            err.wait_for("comparing position, slot and server")
-            being_made = "SELECT FROM pg_replication_slots WHERE database = current_database()"
-            wait_for(lambda: blocker.execute(being_made).rowcount == 1)
-            process.send_signal(signal.SIGTERM)
-            err.wait_for("stopping: delivering")
-            assert process.poll() is None
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(10) == 130
+    # No polite stop interrupts a sink of the user's own.
+    (tmp_path / "stuck.py").write_text(STUCK)
+    path = config_file(settings(shop, tmp_path, sink={"custom": {"factory": "stuck:Sink"}}))
+    with running("run", path, PYTHONPATH=os.pathsep.join([str(tmp_path), *filter(None, sys.path)])) as process:
+        err = Lines(process.stderr)
+        err.wait_for("took a batch")
+        process.send_signal(signal.SIGTERM)
+        err.wait_for("stopping: delivering")
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 130
 
 
 @pytest.mark.pg("newest")
