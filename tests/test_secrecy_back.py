@@ -164,7 +164,7 @@ def value_that_is_too_long(back: Back) -> str:
 def value_that_its_column_cannot_hold(back: Back) -> str:
     back.produce({"id": KEY, "day": {"year": "ValueCanary"}})
     back.fails(back.document())
-    return "column day of type date takes no dict"
+    return "column day of type date: it takes no dict"
 
 
 @scenario
@@ -264,6 +264,7 @@ def test_a_run_of_the_way_back_shows_neither_secrets_nor_values(back: Back) -> N
     document = back.document(table="copied", route={"topic": vault.topic}, source=source, http=http)
     process = vault.start(document, "pycdc", "--debug", "run", "--log-format", "json")
     wait_for(lambda: vault.execute("SELECT count(*) FROM copied") == [(1,)] or process.poll() is not None)
+    assert process.poll() is None, vault.log()
     for path in ("/metrics", "/healthz", "/status"):
         vault.said.append(fetched(f"http://127.0.0.1:{port}{path}", SECRETS["token"]))
     assert "pycdc_applied_rows_total" in vault.said[0]

@@ -161,6 +161,16 @@ def test_a_union_of_many_branches_is_read_by_its_number() -> None:
         read(b"\xf0\xff\x7f\0", 0)
 
 
+def test_a_table_may_have_as_many_nullable_columns_as_postgres_allows() -> None:
+    columns = [(f"c{number}", ["null", "int"]) for number in range(1600)]
+    row = record(*columns)
+    envelope = record(("before", ["null", row]), ("after", ["null", "Row"]), ("op", "string"), name="Envelope")
+    # Neither row is there but `after`, whose columns are all NULL.
+    found = decoded(envelope, b"\0" + b"\2" + b"\0" * 1600 + b"\2c")
+    assert found.problem is None
+    assert found.row == dict.fromkeys((name for name, _ in columns), None)
+
+
 def test_items_that_take_no_bytes_are_few() -> None:
     read = compile_reader(parse_schema({"type": "array", "items": "null"}))
     assert read(b"\x06\0", 0) == ([None] * 3, 2)

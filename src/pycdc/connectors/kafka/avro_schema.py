@@ -147,7 +147,8 @@ class _Parser:
         if isinstance(schema, str):
             return self._sizes.get(schema) or (int(schema != "null"), int(schema == "null"))
         if isinstance(schema, list):
-            return 1, max((self._size(branch)[1] for branch in schema), default=0)
+            # The union's own byte pays for a null, as in each nullable column of a table.
+            return 1, max((self._size(branch)[1] for branch in schema if branch != "null"), default=0)
         kind = schema["type"]
         if isinstance(kind, dict | list):
             return self._size(kind)
