@@ -259,7 +259,7 @@ def test_a_run_of_the_way_back_shows_neither_secrets_nor_values(back: Back) -> N
     vault.run_until(vault.document(), "first")
     vault.execute("CREATE TABLE copied (LIKE vault INCLUDING ALL)")
     port = free_port()
-    source = {"topics": [vault.topic]}
+    source = {"topics": [vault.topic], "values": {"interval": "numeric"}}
     http = {"port": port, "token": SECRETS["token"]}
     document = back.document(table="copied", route={"topic": vault.topic}, source=source, http=http)
     process = vault.start(document, "pycdc", "--debug", "run", "--log-format", "json")

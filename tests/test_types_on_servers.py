@@ -323,7 +323,7 @@ CONTRIB: list[Of] = [
 VECTORS: list[Of] = [
     Of("vector(3)", ["[1,2.5,-0]"]),
     Of("halfvec(2)", ["[1,65504]"]),
-    Of("sparsevec(5)", ["{1:1,3:2}/5"], exact="{c}::text"),
+    Of("sparsevec(5)", ["{1:1,3:2}/5"]),
     Of("vector", ["[1e-38]"]),
 ]
 
@@ -506,6 +506,15 @@ def written(schema: str, values: dict[str, Any]) -> bytes:
     return stream.getvalue()
 
 
+def in_avro(value: Any) -> Any:
+    """Connect's maps whose keys are no texts are arrays of entries in Avro."""
+    if not isinstance(value, dict):
+        return value
+    if any(not isinstance(key, str) for key in value):
+        return [{"key": key, "value": each} for key, each in value.items()]
+    return {name: in_avro(each) for name, each in value.items()}
+
+
 def differing(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
     return {name: (value, theirs[name]) for name, value in ours.items() if repr(value) != repr(theirs[name])}
 
@@ -524,7 +533,7 @@ def check(capture: Capture, family: str, columns: list[Of], rows: Sequence[Seque
         assert row.data == other.data, differing(row.values, other.values)
         expected: dict[str, Any] = {"id": number}
         for column, (text, _) in zip(described.columns[1:], values, strict=True):
-            expected[column.name] = None if text is None else value_of(capture, column, text)
+            expected[column.name] = None if text is None else in_avro(value_of(capture, column, text))
         assert row.data == written(row.schema, expected), differing(row.values, expected)
         for column, of, (text, exact) in zip(described.columns[1:], columns, values, strict=True):
             if of.exact and text is not None:
