@@ -230,13 +230,17 @@ class ReplicationStream:
         self._send_status(time.monotonic())
         pg.put_copy_end()
         pg.flush()
+        copying = True
         while (left := deadline - time.monotonic()) > 0:
-            size, _ = pg.get_copy_data(1)
-            if size < 0:
-                while pg.get_result() is not None:
-                    pass
-                return
-            if size == 0 and (self._poll.poll(ceil(left * 1000)) or self._encrypted):
+            if copying:
+                size, _ = pg.get_copy_data(1)
+                copying, waits = size >= 0, size == 0
+            else:
+                # A result that is not there yet is waited for without a limit, and the server may be half open.
+                waits = bool(pg.is_busy())
+                if not waits and pg.get_result() is None:
+                    return
+            if waits and (self._poll.poll(ceil(left * 1000)) or self._encrypted):
                 pg.consume_input()
 
     def __enter__(self) -> ReplicationStream:
