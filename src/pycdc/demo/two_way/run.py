@@ -170,6 +170,8 @@ class TwoWay:
         return streaming and self.complete
 
     def _open(self) -> None:
+        for side in self._sides:
+            side.note_arrivals()
         for direction in self._directions:
             direction.open()
         for side in self._sides:

@@ -29,6 +29,15 @@ class Side:
     reader: Reader
     capture: Engine
     apply: Engine
+    tables: list[str]
+
+    def note_arrivals(self) -> None:
+        """Have the database note from here on how long rows took that a pipeline wrote.
+
+        The pipelines run already: at its start, one warns of each trigger that writes into other tables.
+        """
+        for table in self.tables:
+            self.questions.execute(sql.SQL(ARRIVAL).format(sql.Identifier(table)))
 
     def ask(self, query: LiteralString, parameters: tuple[Any, ...] = ()) -> list[Any]:
         """The rows. Raises psycopg's errors, but ConnectionLost where the server is gone."""
@@ -62,13 +71,11 @@ def set_up(
     reader = Reader(**kafka, topics=topics, tally=tally)
     stack.callback(reader.stop)
     reader.start()
-    return Side(capture["name"], clerk, _questions(stack, dsn, tables), tally, reader, Engine(capture), Engine(apply))
+    return Side(capture["name"], clerk, _questions(stack, dsn), tally, reader, Engine(capture), Engine(apply), tables)
 
 
-def _questions(stack: ExitStack, dsn: str, tables: list[str]) -> psycopg.Connection:
-    """A connection that asks, to a database that notes what arrives in `tables`."""
+def _questions(stack: ExitStack, dsn: str) -> psycopg.Connection:
+    """A connection that asks, to a database that can note arrivals."""
     connection = stack.enter_context(psycopg.connect(dsn, autocommit=True))
     connection.execute(ARRIVALS)
-    for table in tables:
-        connection.execute(sql.SQL(ARRIVAL).format(sql.Identifier(table)))
     return connection
