@@ -21,19 +21,20 @@ def test_rows_and_events_are_counted_by_what_became_of_them(rig: Rig) -> None:
     rig.sql("ALTER TABLE items ADD CHECK (quantity >= 0)")
     rig.kafka.create_topic(rig.topic)
     rig.produce((n, {"id": n, "name": "a"}) for n in range(5))
-    rig.produce([(9, {"id": 9, "quantity": -1}), (9, {"id": 9}), (8, b"no row".decode()), (1, None)])
     progress = None
     with Running(rig.document(sink={"on_error": "park"}, http={"port": 0})) as running:
         progress = running.pipeline.progress
         with StatusServer(running.pipeline.config.http, progress) as server:
+            # A row that is made and deleted in one batch is neither.
+            running.until(lambda: rig.offsets() == 5)
+            rig.produce([(9, {"id": 9, "quantity": -1}), (9, {"id": 9}), (8, b"no row".decode()), (1, None)])
             running.until(lambda: rig.offsets() == 9 and progress.partitions)
             running.until(lambda: not progress.partitions[Partition(rig.topic, 0)].behind)
             with urllib.request.urlopen(f"{server.url}/metrics") as answer:
                 metrics = answer.read().decode().splitlines()
             with urllib.request.urlopen(f"{server.url}/status") as answer:
                 told: dict[str, Any] = json.load(answer)
-    assert sum(progress.applied["public.items", op] for op in ("upsert", "delete")) >= 5
-    assert progress.applied["public.items", "delete"] == 1
+    assert progress.applied == {("public.items", "upsert"): 5, ("public.items", "delete"): 1}
     assert progress.parked == {"CheckViolation": 1, "Follower": 1, "Unwritable": 1}
     assert told["parked"] == dict(progress.parked)
     assert told["partitions"] == {f"{rig.topic}[0]": {"next": 9, "end": 9, "lag_records": 0, "lag_seconds": 0.0}}

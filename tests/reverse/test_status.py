@@ -143,7 +143,8 @@ def test_sequences_that_events_left_behind_are_told_and_set(rig: Rig) -> None:
     rig.produce([(n, {"id": n}) for n in range(1, 8)])
     applied(rig, rig.document(), 7)
     warned = [f for f in json.loads(call(rig, "doctor", "--json").stdout)["findings"] if f["status"] == "warning"]
-    assert [f["title"].split(":")[0] for f in warned] == ["sequence public.items_id_seq is behind public.items.id"]
+    titles = [f["title"].split(":")[0] for f in warned if "superuser" not in f["title"]]
+    assert titles == ["sequence public.items_id_seq is behind public.items.id"]
     assert "next 1, the table has 7, behind" in call(rig, "sequences").stdout
     (found,) = json.loads(call(rig, "sequences", "--apply", "--margin", "100", "--json").stdout)["sequences"]
     assert (found["set"], found["behind"], found["next"]) == (True, False, 108)
