@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from pycdc.config import HONEST, Values
 from pycdc.events import Unwritable
 from pycdc.model import PgType
+from pycdc.rows import shape_texts
 from pycdc.rows.codecs import codec_for
 from pycdc.rows.connect_values import conversion
 
@@ -76,3 +78,11 @@ def test_the_infinite_timestamps_of_nanoseconds_are_infinite(nanos: int) -> None
     convert = conversion("io.debezium.time.NanoTimestamp", {})
     assert convert is not None
     assert convert(nanos) == ("infinity" if nanos > 0 else "-infinity")
+
+
+def test_numbers_of_json_are_written_with_their_digits() -> None:
+    """JSON's numbers are read as decimals, so that no digit is lost."""
+    numbers = {"x": Decimal("1.50"), "y": Decimal("-16.5")}
+    assert shape_texts.point(numbers) == "(1.50,-16.5)"
+    assert shape_texts.circle({"center": numbers, "radius": Decimal("2.5")}) == "<(1.50,-16.5),2.5>"
+    assert shape_texts.line({"a": Decimal(1), "b": Decimal("-0.5"), "c": Decimal(0)}) == "{1,-0.5,0}"

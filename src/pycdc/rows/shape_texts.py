@@ -17,16 +17,16 @@ _POINT: Final = struct.Struct("<dd")
 
 
 def point(value: Mapping[str, Any]) -> str:
-    return f"({value['x']!r},{value['y']!r})"
+    return f"({value['x']},{value['y']})"
 
 
 def circle(value: Mapping[str, Any]) -> str:
     center = value["center"]
-    return f"<{center if isinstance(center, str) else point(center)},{value['radius']!r}>"
+    return f"<{center if isinstance(center, str) else point(center)},{value['radius']}>"
 
 
 def line(value: Mapping[str, Any]) -> str:
-    return f"{{{value['a']!r},{value['b']!r},{value['c']!r}}}"
+    return f"{{{value['a']},{value['b']},{value['c']}}}"
 
 
 def geometry(value: Mapping[str, Any]) -> Any:

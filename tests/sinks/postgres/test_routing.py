@@ -317,3 +317,14 @@ def test_a_field_of_the_payload_is_one_whatever_its_name_begins_with() -> None:
 @pytest.mark.parametrize("name", ["x'\nraise SystemExit", '"]', "\\", "{x}", "\u2028"])
 def test_no_name_of_a_field_gets_out_of_a_compiled_route(name: str) -> None:
     assert only(event({"id": 1, name: "a"}, raw_value=b"{}"), set={"name": name}).set == {"name": "a"}
+
+
+def test_rows_whose_keys_are_equal_in_several_texts_need_a_topic_of_one_partition() -> None:
+    loose = column("id", "citext", "S", required=True)
+    table = TargetTable("public", "items", {**ITEMS.columns, "id": loose}, ("id",), ITEMS.uniques)
+    settings = PostgresSink.model_validate({"dsn": "x", "routes": [route()]})
+    row = event({"id": "ABC", "name": "a"}, raw_value=b"{}")
+    assert len(Router(settings, {"items": table}).writes(row)) == 1
+    with pytest.raises(Unwritable, match="give the topic one partition"):
+        Router(settings, {"items": table}, ordered=lambda topic: False).writes(row)
+    assert len(Router(settings, {"items": ITEMS}, ordered=lambda topic: False).writes(event({"id": 1}))) == 1

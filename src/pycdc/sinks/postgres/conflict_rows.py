@@ -117,6 +117,11 @@ def _only(text: str, names: dict[str, str | None]) -> dict[str, Any]:
     return {name: value for name, value in document(text).items() if name in names}
 
 
+def _whole(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) < 1000 else Decimal(digits)
+
+
 def document(text: str) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads(text, parse_float=Decimal)
+    # Python makes no int of more than 4,300 digits, and numeric has more.
+    made: dict[str, Any] = json.loads(text, parse_float=Decimal, parse_int=_whole)
     return made

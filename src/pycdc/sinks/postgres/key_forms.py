@@ -39,6 +39,11 @@ def rewritten(column: TargetColumn) -> bool:
     return form_of(column) is None or column.base == "numeric"
 
 
+def is_told_by_text(column: TargetColumn) -> bool:
+    """Whether a value has one text in all records, so that those of its row are in one partition."""
+    return form_of(column) is not None and (column.base != "numeric" or column.typmod >= 0)
+
+
 def exact(columns: Iterable[TargetColumn], keys: Collection[tuple[str, ...]]) -> bool:
     """Whether equal rows among `keys` have equal texts."""
     for column, texts in zip(columns, zip(*keys, strict=True), strict=True):

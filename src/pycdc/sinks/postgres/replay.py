@@ -34,6 +34,7 @@ from pycdc.sinks.postgres.session import connect_to_write
 from pycdc.sinks.postgres.statements import parameters, statement
 from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.sinks.postgres.tally import Tally
+from pycdc.sinks.postgres.topic_order import TopicOrder
 from pycdc.sinks.postgres.values import Unwritable
 from pycdc.sinks.postgres.writes import Write, groups_of, shape_of
 
@@ -123,13 +124,10 @@ class Replay:
                 _, tables = tied(self._connection, self._settings, read_tables(self._connection, self._settings.routes))
                 origin = set_up_origin(self._connection, self._pipeline)
                 made = set_up_conflicts(self._connection, self._settings, self._pipeline, tables, origin)
-                self._rules = _Rules(
-                    Router(self._settings, tables, self._functions, self._ordered), tables, origin, made
-                )
+                order = TopicOrder(self._ledger, self._connection)
+                router = Router(self._settings, tables, self._functions, order)
+                self._rules = _Rules(router, tables, origin, made)
         return self._rules
-
-    def _ordered(self, topic: str) -> bool:
-        return self._ledger.partitions_of(self._connection, topic) <= 1
 
     def close(self) -> None:
         self._connection.close()

@@ -12,6 +12,7 @@ from pycdc.events import Event, Forms
 from pycdc.model import UNCHANGED, Row
 from pycdc.sinks.postgres.fields import ABSENT, look_up
 from pycdc.sinks.postgres.key_changes import KeyChanges, of_moved
+from pycdc.sinks.postgres.key_forms import is_told_by_text
 from pycdc.sinks.postgres.presence import Presence
 from pycdc.sinks.postgres.route import PlainRoute
 from pycdc.sinks.postgres.route_compiler import WriteOf, compile_route
@@ -155,6 +156,8 @@ class _CompiledRoute:
         self.plain = PlainRoute(route, table, order, presence, marks)
         self.always = not route.when and route.ops is None
         self._key_changes = KeyChanges(self.plain, ordered)
+        self._loose = next((c for c in self.plain.key if not is_told_by_text(table.columns[c])), None)
+        self._ordered = ordered
         self._told = self._key_changes.told
         self._functions: dict[tuple[str, ...], WriteOf] = {}
         self._forms: Forms | None = None
@@ -162,6 +165,12 @@ class _CompiledRoute:
 
     def writes(self, event: Event) -> list[Write]:
         row, key = event.row, event.raw_key
+        if self._loose is not None and not self._ordered(event.partition.topic):
+            raise Unwritable(
+                f"values of key column {self._loose} of table {self.plain.table} are equal in several texts, and the "
+                "topic has several partitions: records of one row may be in different ones, which have no order: give "
+                "the topic one partition, or the column a type whose values have one text"
+            )
         usual = row is not None and not event.unsent and event.before is None and event.other_key is None
         if usual and key is not None and key[:5] in self._told and event.forms is self._forms:
             # Nothing is known of the row before, and the message key is one of those met before.

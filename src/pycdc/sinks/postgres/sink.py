@@ -48,6 +48,7 @@ from pycdc.sinks.postgres.session import connect_to_write
 from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.targets import LOOK_AGAIN, Drifted, KnownTables, Targets, drift
+from pycdc.sinks.postgres.topic_order import TopicOrder
 from pycdc.sinks.postgres.values import Unwritable
 from pycdc.sinks.postgres.verdicts import Patience, Routed, Verdicts
 from pycdc.sinks.postgres.writes import Write
@@ -96,7 +97,6 @@ class PostgresSink:
         self._repeats = Repeats(pipeline, settings.bookkeeping)
         self._known = known or KnownTables()
         self._stopping = stopping or threading.Event()
-        self._partitioned: set[str] = set()
         self._deadline = 0.0
         self._heard_at = time.monotonic()
         self._connection = connect_to_write(settings, settings.max_transaction_seconds, stopping=stopping)
@@ -106,6 +106,7 @@ class PostgresSink:
             ledger.ensure_tables(self._connection)
             origin = set_up_origin(self._connection, pipeline)
             self._has_origin = origin is not None
+            self._ordered = TopicOrder(ledger, self._connection)
             self._targets = Targets(
                 self._connection, settings, pipeline, origin, self._progress, self._known, functions, self._ordered
             )
@@ -131,6 +132,7 @@ class PostgresSink:
             for batch in batches[:1]:
                 self._ledger.require(batch.starts)
             self._targets.look_again(self._connection)
+            self._ordered.look_again()
             cuts = Cuts() if self._went_by_lanes(batches) else self._apply_all(_events(batches))
             self._heard_at = time.monotonic()
             if cuts.error is not None:
@@ -316,12 +318,6 @@ class PostgresSink:
         if len(ranks) > 1:
             out.sort(key=lambda routed: ranks[routed.event.partition.topic])
         return out
-
-    def _ordered(self, topic: str) -> bool:
-        """Whether one partition holds all records of a topic. What is applied of another has an offset."""
-        if topic not in self._partitioned and self._ledger.partitions_of(self._connection, topic) > 1:
-            self._partitioned.add(topic)
-        return topic not in self._partitioned
 
     def _emptied(self, event: Event) -> list[TargetTable]:
         found = self._targets.router.truncated(event)
