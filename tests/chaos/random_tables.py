@@ -15,7 +15,7 @@ ACTIONS = ("NO ACTION", "RESTRICT", "CASCADE", "SET NULL", "SET DEFAULT")
 TOASTED_COLUMNS = 0.5
 RARELY = 0.03
 """What is refused by name, in most cases: enough to see that it is."""
-LOOSE = ("citext", "numeric", "timestamptz")
+LOOSE = ("citext", "numeric")
 """Types whose values are equal in several texts: as keys they need an order of all records."""
 INT = next(one for one in TYPES if one.sql == "int")
 TEXT = next(one for one in TYPES if one.sql == "text")

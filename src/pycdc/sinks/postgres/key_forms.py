@@ -24,6 +24,9 @@ _FORMS: Final = {
 }
 """Of a type's values, the texts that no other text of this form is equal to. By the name beneath domains."""
 
+_SEVERAL_TEXTS: Final = ("citext", "interval", "jsonb")
+"""Types of which a source may hold equal values that it writes differently: `1 mon` and `30 days`, 1.0 and 1.00."""
+
 
 def form_of(column: TargetColumn) -> str | None:
     """The expression that texts must match for text equality to be the database's; "" for any text, None for none."""
@@ -40,8 +43,9 @@ def rewritten(column: TargetColumn) -> bool:
 
 
 def is_told_by_text(column: TargetColumn) -> bool:
-    """Whether a value has one text in all records, so that those of its row are in one partition."""
-    return form_of(column) is not None and (column.base != "numeric" or column.typmod >= 0)
+    """Whether a database writes a value in one way only, so that all records of its row are in one partition."""
+    free = column.base == "numeric" and column.typmod < 0
+    return column.deterministic and not free and column.base not in _SEVERAL_TEXTS
 
 
 def exact(columns: Iterable[TargetColumn], keys: Collection[tuple[str, ...]]) -> bool:
