@@ -26,6 +26,7 @@ from pycdc.connectors.postgres.facts import (
 )
 from pycdc.connectors.postgres.identity import Decision, Start
 from pycdc.connectors.postgres.survey import RoleFacts, TableRights
+from pycdc.connectors.postgres.writability import Failing
 from pycdc.errors import EnvironmentNotReady, PositionGap
 from pycdc.interfaces import Checkpoint
 from pycdc.loading import validate
@@ -173,25 +174,26 @@ def test_rows_that_a_snapshot_could_not_read_are_found(change: dict[str, bool], 
 
 
 @pytest.mark.parametrize(
-    ("identity", "primary", "key", "operations", "status"),
+    ("fails", "key", "operations", "status"),
     [
-        ("d", True, ("id",), PUBLICATION.operations, None),
-        ("d", False, (), PUBLICATION.operations, Status.FAILED),
-        ("n", True, ("id",), PUBLICATION.operations, Status.FAILED),
-        ("f", False, (), PUBLICATION.operations, Status.WARNING),
-        ("i", False, ("id",), PUBLICATION.operations, None),
-        ("d", False, (), frozenset({"insert"}), Status.WARNING),
+        (False, ("id",), PUBLICATION.operations, None),
+        (True, (), PUBLICATION.operations, Status.FAILED),
+        (True, ("id",), PUBLICATION.operations, Status.FAILED),
+        (False, (), PUBLICATION.operations, Status.WARNING),
+        (True, (), frozenset({"insert"}), Status.WARNING),
     ],
 )
 def test_a_table_whose_updates_would_fail_is_found(
-    identity: str, primary: bool, key: tuple[str, ...], operations: frozenset[str], status: Status | None
+    fails: bool, key: tuple[str, ...], operations: frozenset[str], status: Status | None
 ) -> None:
-    facts = TableFacts(1, "public", "users", "r", identity, {}, key, primary)
-    found = bad(identity_findings([facts], operations))
+    facts = TableFacts(1, "public", "users", "r", "d", {}, key, True)
+    failing = [Failing(USERS, "has no replica identity", 'ALTER TABLE "public"."users" REPLICA IDENTITY FULL')]
+    found = bad(identity_findings([facts], failing if fails else [], operations))
     assert [finding.status for finding in found] == ([] if status is None else [status])
     if status is Status.FAILED:
         assert "UPDATE and DELETE on public.users fail in the application" in found[0].title
-        assert 'ALTER TABLE "public"."users" REPLICA IDENTITY FULL' in found[0].fix
+        assert found[0].detail == "it has no replica identity"
+        assert 'ALTER TABLE "public"."users" REPLICA IDENTITY FULL;' in found[0].fix
 
 
 def published(present: PublicationFacts | None, settings: Config | None = None, **changes: Any) -> list[Finding]:

@@ -31,9 +31,12 @@ from pycdc.config import Config, KafkaSource, PostgresSink, Registry, Topics
 from pycdc.connectors.kafka.survey import matching_topics
 from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import PublishedTable, ServerFacts, SlotFacts, TableFacts, TableRef, arriving
+from pycdc.connectors.postgres.identifiers import OPERATIONS
+from pycdc.connectors.postgres.membership import wanted_operations
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.signal_table import signal_table
 from pycdc.connectors.postgres.survey import RoleFacts, Survey, TableRights
+from pycdc.connectors.postgres.writability import failing
 from pycdc.errors import ConfigError, PycdcError
 from pycdc.lag.topics import topics_of
 from pycdc.observability import logs
@@ -42,8 +45,6 @@ from pycdc.serialization.registry_probe import RegistryProbe
 from pycdc.sinks.kafka.settings import client_settings, producer_settings
 from pycdc.sinks.kafka.survey import TopicSurvey
 from pycdc.sinks.postgres.survey import survey_target
-
-_EVERY_OPERATION = frozenset({"insert", "update", "delete", "truncate"})
 
 
 @click.command()
@@ -201,7 +202,9 @@ def _tables(config: Config, catalog: Catalog, source: Source) -> Iterator[Findin
     yield from reading_findings(source.role.name, source.tables, source.rights, options)
     facts = list(catalog.facts_of([table.oid for table in source.tables]).values())
     published = catalog.publication(config.publication)
-    yield from identity_findings(facts, published.operations if published else _EVERY_OPERATION)
+    generated = published is not None and published.generated_columns
+    fails = failing(catalog, source.tables, publishes_generated=generated)
+    yield from identity_findings(facts, fails, published.operations if published else _to_publish(config))
     met = Progress()
     relations = Relations(catalog, lambda oid, schema, name: True, met.unknown_type, config.compatibility)
     sent = {(one.schema, one.name): one for one in published.tables} if published else {}
@@ -209,6 +212,10 @@ def _tables(config: Config, catalog: Catalog, source: Source) -> Iterator[Findin
     listed = {table.oid for table in arriving(source.tables, via_root=via_root)}
     errors = _plan_errors(config, relations, [one for one in facts if one.oid in listed], sent)
     yield from rule_findings(config, errors, Counter(kind for _, kind in met.unknown_types))
+
+
+def _to_publish(config: Config) -> frozenset[str]:
+    return frozenset(OPERATIONS[letter] for letter in wanted_operations(config))
 
 
 def _plan_errors(

@@ -16,6 +16,7 @@ from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import ServerFacts, TableFacts, TableRef
 from pycdc.connectors.postgres.identifiers import quoted
 from pycdc.connectors.postgres.survey import Survey, TableRights
+from pycdc.connectors.postgres.writability import Failing, failing
 from pycdc.errors import EnvironmentNotReady
 from pycdc.observability import logs
 from pycdc.printable import printable
@@ -58,10 +59,10 @@ def init(
     with Catalog(dsn) as catalog:
         server = catalog.server()
         tables = _inspected(catalog, Survey(dsn))
-    if tables and not any(table.facts.updatable for table in tables):
+    if tables and all(table.failing for table in tables):
         raise EnvironmentNotReady(
-            "no table has a replica identity: publishing any would make its UPDATE and DELETE fail",
-            hint=f"give tables a primary key, or: {_identity_sql(tables[0])}",
+            "publishing any table would make its UPDATE and DELETE fail: none has a replica identity that serves",
+            hint="; ".join(table.failing.remedy for table in tables[:3] if table.failing),
         )
     for warning in _warnings(server, tables):
         click.echo(f"{click.style('warning', fg='yellow')}: {printable(warning)}", err=True)
@@ -73,6 +74,7 @@ class Inspected:
     ref: TableRef
     facts: TableFacts
     rights: TableRights | None
+    failing: Failing | None
 
     def __str__(self) -> str:
         return str(self.ref)
@@ -83,15 +85,12 @@ def _inspected(catalog: Catalog, survey: Survey) -> list[Inspected]:
     refs = [ref for ref in catalog.tables(["*.*"]) if not ref.is_partition]
     rights = survey.tables([ref.oid for ref in refs])
     facts = catalog.facts_of([ref.oid for ref in refs])
-    return [Inspected(ref, facts[ref.oid], rights.get(ref.oid)) for ref in refs if ref.oid in facts]
+    fails = {found.table.oid: found for found in failing(catalog, refs)}
+    return [Inspected(ref, facts[ref.oid], rights.get(ref.oid), fails.get(ref.oid)) for ref in refs if ref.oid in facts]
 
 
 def _slug(database: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", database)[:40] or "pipeline"
-
-
-def _identity_sql(table: Inspected) -> str:
-    return f"ALTER TABLE {quoted(table.ref.schema, table.ref.name)} REPLICA IDENTITY FULL"
 
 
 def _warnings(server: ServerFacts, tables: list[Inspected]) -> Iterator[str]:
@@ -102,10 +101,10 @@ def _warnings(server: ServerFacts, tables: list[Inspected]) -> Iterator[str]:
     if not tables:
         yield f"database {server.database} has no tables yet"
     for table in tables:
-        if not table.facts.updatable:
+        if table.failing:
             yield (
-                f"{table} is left out: it has no replica identity, and publishing it would make UPDATE and DELETE "
-                f"on it fail; give it a primary key, or run: {_identity_sql(table)}"
+                f"{table} is left out: it {table.failing.fact}, and publishing it would make UPDATE and DELETE "
+                f"on it fail; run: {table.failing.remedy}"
             )
 
 
@@ -148,11 +147,11 @@ def _table_lines(tables: list[Inspected]) -> Iterator[str]:
     entries = [(f"- {scalar(str(table))}", table) for table in tables]
     width = max(len(entry) for entry, _ in entries)
     for entry, table in entries:
-        if table.facts.updatable:
+        if not table.failing:
             yield f"      {entry:<{width}}  # {_described(table)}"
-    left_out = [(entry, table) for entry, table in entries if not table.facts.updatable]
+    left_out = [(entry, table) for entry, table in entries if table.failing]
     if left_out:
-        yield "      # No replica identity: once published, UPDATE and DELETE on these fail in the application."
+        yield "      # Their replica identity does not serve: once published, UPDATE and DELETE on these fail."
         for entry, table in left_out:
             yield f"      # {entry:<{width}}  # {_described(table)}"
 

@@ -24,7 +24,7 @@ from pycdc.cli.position import shown
 from pycdc.cli.slot_watch import SlotWatch
 from pycdc.config import Config
 from pycdc.connectors.postgres.catalog import Catalog
-from pycdc.connectors.postgres.identifiers import quoted
+from pycdc.connectors.postgres.writability import failing
 from pycdc.errors import EnvironmentNotReady
 from pycdc.library import Pipeline
 from pycdc.loading import validate
@@ -217,13 +217,13 @@ def _leaving_nothing_behind(config: Config) -> Iterator[None]:
 
 
 def _refuse_to_do_harm(config: Config, catalog: Catalog) -> None:
-    """A trial must not break the application: without a replica identity, UPDATE fails on a published table."""
+    """A trial must not break the application: UPDATE and DELETE fail on some tables once they are published."""
     options = config.capture
+    published = catalog.publication(config.publication)
+    generated = published is not None and published.generated_columns
     tables = catalog.tables(options.tables, options.exclude_tables)
-    found = catalog.facts_of([table.oid for table in tables])
-    for table in tables:
-        if table.oid in found and not found[table.oid].updatable:
-            raise EnvironmentNotReady(
-                f"{table} has no replica identity: while it is published, UPDATE and DELETE on it fail",
-                hint=f"give it a primary key, or: ALTER TABLE {quoted(table.schema, table.name)} REPLICA IDENTITY FULL",
-            )
+    for found in failing(catalog, tables, publishes_generated=generated):
+        raise EnvironmentNotReady(
+            f"{found.table} {found.fact}: while it is published, UPDATE and DELETE on it fail",
+            hint=f"{found.remedy}; or leave it out of --table",
+        )

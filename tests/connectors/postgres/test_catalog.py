@@ -247,29 +247,6 @@ def test_the_key_and_the_identity_are_found(
     assert {name for name, column in facts.columns.items() if column.identity} == identity
 
 
-@pytest.mark.parametrize(
-    ("ddl", "updatable"),
-    [
-        ("CREATE TABLE t (a int PRIMARY KEY)", True),
-        ("CREATE TABLE t (a int NOT NULL UNIQUE)", False),
-        ("CREATE TABLE t (a int); ALTER TABLE t REPLICA IDENTITY FULL", True),
-        ("CREATE TABLE t (a int PRIMARY KEY); ALTER TABLE t REPLICA IDENTITY NOTHING", False),
-    ],
-)
-def test_a_table_whose_updates_publishing_would_break_is_known(
-    catalog: Catalog, source: psycopg.Connection[Any], ddl: str, updatable: bool
-) -> None:
-    source.execute(ddl)  # type: ignore[arg-type]
-    source.execute("INSERT INTO t VALUES (1)")
-    source.execute("CREATE PUBLICATION p FOR TABLE t")
-    assert facts_of(catalog, source, "t").updatable is updatable
-    try:
-        source.execute("UPDATE t SET a = 2")
-        assert updatable
-    except psycopg.errors.ObjectNotInPrerequisiteState:
-        assert not updatable
-
-
 def test_a_dropped_table_is_none(catalog: Catalog, source: psycopg.Connection[Any]) -> None:
     source.execute("CREATE TABLE t (id int)")
     oid = oid_of(source, "t")

@@ -11,11 +11,11 @@ from pycdc.config import Config, PostgresSource
 from pycdc.connectors.postgres.facts import TableFacts, TableRef
 from pycdc.connectors.postgres.identifiers import quoted
 from pycdc.connectors.postgres.survey import TableRights
+from pycdc.connectors.postgres.writability import Failing
 from pycdc.errors import PycdcError
 from pycdc.printable import lines
 
 TABLES = "source.postgres.tables"
-_IDENTITY_WORDS = {"d": "the primary key, and there is none", "n": "NOTHING"}
 
 
 def match_findings(
@@ -80,33 +80,28 @@ def reading_findings(
         yield ok(f"role {role} may read the tables")
 
 
-def identity_findings(facts: Iterable[TableFacts], operations: frozenset[str]) -> Iterator[Finding]:
-    """Publishing a table without replica identity breaks the application: Postgres then refuses its UPDATEs."""
-    good = bad = 0
-    for table in facts:
-        name = f"{table.schema}.{table.name}"
-        if table.updatable or not operations & {"update", "delete"}:
-            good += 1
-            if not table.key:
-                yield warning(
-                    f"{name} has no key: its records will have null keys",
-                    "no order by key, no compaction",
-                    path="rules[].key",
-                    fix=lines("rules:", f"  - tables: {name}", "    key: [ … ]"),
-                )
-            continue
-        bad += 1
-        target = quoted(table.schema, table.name)
+def identity_findings(
+    facts: Iterable[TableFacts], failing: Sequence[Failing], operations: frozenset[str]
+) -> Iterator[Finding]:
+    """Publishing a table breaks the application where Postgres then refuses its UPDATEs. `failing` are these tables."""
+    bad = {found.table.oid: found for found in failing} if operations & {"update", "delete"} else {}
+    for found in bad.values():
         yield failed(
-            f"UPDATE and DELETE on {name} fail in the application once it is published",
-            f"its replica identity is {_IDENTITY_WORDS.get(table.identity, table.identity)}",
+            f"UPDATE and DELETE on {found.table} fail in the application once it is published",
+            f"it {found.fact}",
             path=TABLES,
-            fix=lines(
-                f"ALTER TABLE {target} ADD PRIMARY KEY (…);",
-                f"-- or: ALTER TABLE {target} REPLICA IDENTITY FULL;",
-                f"-- or leave it out: source.postgres.exclude_tables: [{name}]",
-            ),
+            fix=lines(f"{found.remedy};", f"-- or leave it out: source.postgres.exclude_tables: [{found.table}]"),
         )
+    good = [table for table in facts if table.oid not in bad]
+    for table in good:
+        if not table.key:
+            name = f"{table.schema}.{table.name}"
+            yield warning(
+                f"{name} has no key: its records will have null keys",
+                "no order by key, no compaction",
+                path="rules[].key",
+                fix=lines("rules:", f"  - tables: {name}", "    key: [ … ]"),
+            )
     if good and not bad:
         yield ok("UPDATE and DELETE go on working: each table has a replica identity")
 

@@ -117,11 +117,6 @@ class TableFacts:
     key: tuple[str, ...]
     has_primary_key: bool
 
-    @property
-    def updatable(self) -> bool:
-        """False: once published, Postgres refuses UPDATE and DELETE for want of a replica identity."""
-        return self.identity in "fi" or (self.identity == "d" and self.has_primary_key)
-
 
 @dataclass(frozen=True, slots=True)
 class PublishedTable:

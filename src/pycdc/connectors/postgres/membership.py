@@ -96,7 +96,7 @@ def record(observation: Observation, oids: Iterable[int], source: PostgresSource
         {member.ref.oid: member.grants for member in members},
         {member.ref.oid: member.part for member in members if member.part},
         patterns(source),
-        frozenset(member.ref.oid for member in members if member.writes.lacks),
+        frozenset(m.ref.oid for m in members if m.writes.fails(publishes_generated=published.generated)),
         frozenset(member.ref.oid for member in members if member.ref.root is not None),
     )
 

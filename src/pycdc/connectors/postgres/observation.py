@@ -156,7 +156,7 @@ def _candidate(row: dict[str, Any]) -> Candidate:
         part=row["part"] or "",
         attached=row["attached"],
         top=row["top"],
-        writes=Writability(row["leaf"] or "", row["lacks"] or "", bool(row["keyed"]), row["generated"] or ""),
+        writes=Writability.of_row(row),
     )
 
 

@@ -169,12 +169,19 @@ class TableWatch:
     def _warn_of_failing_writes(self, tables: Sequence[TableRef]) -> None:
         """Before that is so: what is told afterwards may be too late."""
         oids = {table.oid for table in tables}
-        found = [str(one) for one in self._observe().candidates if one.ref.oid in oids and one.writes.lacks]
+        observed = self._observe()
+        generated = observed.publication is not None and observed.publication.generated
+        found = [
+            one
+            for one in observed.candidates
+            if one.ref.oid in oids and one.writes.fails(publishes_generated=generated)
+        ]
         if found and self._operations & {"u", "d"}:
             log.warning(
-                "publishing tables without a replica identity: UPDATE and DELETE on them fail from now on; "
-                "give them one, or take them out of source.postgres.tables",
-                tables=found,
+                "publishing tables on which UPDATE and DELETE fail from now on: "
+                "mend their replica identity, or take them out of source.postgres.tables",
+                tables=[str(one) for one in found],
+                remedies=[one.writes.remedy for one in found],
             )
 
     def _tell_of_failing(self, failing: Sequence[LeftOut]) -> None:

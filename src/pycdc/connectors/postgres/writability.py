@@ -7,8 +7,14 @@ those are what is written to.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.connectors.postgres.facts import TableRef
+from pycdc.connectors.postgres.identifiers import quoted
+from pycdc.printable import sql_printable
 
 GENERATED_SINCE: Final = 180_000
 """Since then publications may have generated columns, and identities must not have others."""
@@ -46,6 +52,11 @@ SELECT '"' || replace(s.nspname, '"', '""') || '"."' || replace(k.relname, '"', 
 """
 """For a table `c`: the first of what is written to that could not be written to, and why."""
 
+_OF_TABLES: Final = f"""
+SELECT c.oid::int8 AS oid, writes.* FROM pg_class c, LATERAL ({UNWRITABLE}) AS writes
+ WHERE c.oid = ANY (%(oids)s::int8[]::oid[])
+"""  # noqa: S608 - the pieces are the constants above
+
 _FAIL: Final = "once it is published, UPDATE and DELETE on it fail"
 
 
@@ -60,17 +71,32 @@ class Writability:
     keyed: bool = False
     generated: str = ""
 
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Writability:
+        """Of the columns of `UNWRITABLE`, which are NULL where nothing is lacking."""
+        leaf = sql_printable(row["leaf"] or "")
+        return cls(leaf, row["lacks"] or "", bool(row["keyed"]), row["generated"] or "")
+
+    def fails(self, *, publishes_generated: bool) -> bool:
+        """Whether UPDATE and DELETE fail once it is published."""
+        return bool(self.lacks) and not (self.lacks == "stored" and publishes_generated)
+
     def hindrance(self, table: str, *, publishes_generated: bool) -> tuple[str, str] | None:
         """Why writes to `table`, a quoted name, would fail, and the SQL that helps; None where they would not."""
-        if not self.lacks or (self.lacks == "stored" and publishes_generated):
+        if not self.fails(publishes_generated=publishes_generated):
             return None
+        return f"{self.fact(table)}: {_FAIL}", self.remedy
+
+    def fact(self, table: str) -> str:
+        """What is lacking of `table`, a quoted name."""
         whose = "" if self.leaf == table else f", in partition {self.leaf}"
         if self.lacks == "identity":
-            return f"has no replica identity{whose}: {_FAIL}", self._remedy()
+            return f"has no replica identity{whose}"
         kind = "virtual generated column" if self.lacks == "virtual" else "generated column that is not published"
-        return f"has a {kind} in its replica identity{whose}: {_FAIL}", self._remedy()
+        return f"has a {kind} in its replica identity{whose}"
 
-    def _remedy(self) -> str:
+    @property
+    def remedy(self) -> str:
         alter = f"ALTER TABLE {self.leaf}"
         if self.keyed:
             return f"{alter} REPLICA IDENTITY DEFAULT"
@@ -81,3 +107,25 @@ class Writability:
 
 
 WRITABLE: Final = Writability()
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """A table that cannot be written to once it is published. `fact` says why, `remedy` is SQL."""
+
+    table: TableRef
+    fact: str
+    remedy: str
+
+
+def failing(catalog: Catalog, tables: Sequence[TableRef], *, publishes_generated: bool = False) -> list[Failing]:
+    """Those of `tables` that UPDATE and DELETE would fail on once they are published. A partition is told by its root
+    where that is among them."""
+    oids = {table.oid for table in tables}
+    rows = {row["oid"]: Writability.of_row(row) for row in catalog.ask(_OF_TABLES, oids=sorted(oids))}
+    return [
+        Failing(table, found.fact(quoted(table.schema, table.name)), found.remedy)
+        for table in tables
+        if table.root not in oids
+        and (found := rows.get(table.oid, WRITABLE)).fails(publishes_generated=publishes_generated)
+    ]
