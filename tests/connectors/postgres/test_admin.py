@@ -246,6 +246,23 @@ def test_whoever_keeps_a_slot_from_being_made_is_named(
     assert catalog.slot(slot) is None
 
 
+def test_a_standby_whose_primary_is_idle_says_what_to_run_there(
+    admin: Admin, catalog: Catalog, source: psycopg.Connection[Any], database: str, slot: str, monkeypatch: Any
+) -> None:
+    """There the slot waits for WAL, and no transaction that could be named holds it up."""
+    monkeypatch.setattr(admin_module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(admin_module, "_BLOCKERS", "SELECT 1, 1.0 WHERE %s IS NULL")
+    monkeypatch.setattr(admin_module, "in_recovery", lambda dsn: True)
+    source.execute("CREATE TABLE t (id int)")
+    with psycopg.connect(database) as writer:
+        writer.execute("INSERT INTO t VALUES (1)")
+        with pytest.raises(EnvironmentNotReady) as caught:
+            admin.create_slot(slot, timeout=0.5)
+    assert "the primary of this standby is idle" in caught.value.fact
+    assert caught.value.hint == "run on the primary: SELECT pg_log_standby_snapshot()"
+    assert catalog.slot(slot) is None
+
+
 def test_a_slot_is_made_once_the_open_transaction_ends(
     admin: Admin, source: psycopg.Connection[Any], database: str, slot: str, monkeypatch: Any
 ) -> None:

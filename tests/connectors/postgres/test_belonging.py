@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pycdc.errors import EnvironmentNotReady
+from pycdc.loading import validate
 from pycdc.offsets.memory import MemoryOffsetStore
 from tests.connectors.postgres.looping import Looping, config_for
 from tests.connectors.postgres.reading import execute
@@ -178,3 +179,43 @@ def test_names_that_snapshot_and_stream_would_not_share_are_refused(
         assert isinstance(error, EnvironmentNotReady)
         assert fact in error.fact
         assert "via_partition_root" in error.hint or "root" in error.hint
+
+
+@pytest.mark.pg("newest")
+def test_rows_of_a_table_that_is_gone_and_that_nothing_tells_of_are_left_out_and_told(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The publication has all tables: what is gone may have been a partition, or a table of somebody else's."""
+    execute(database, ORDERS + "CREATE PUBLICATION pycdc_loop FOR ALL TABLES")
+    _, offsets = begun(database)
+    execute(database, "CREATE TABLE orders_2026 PARTITION OF orders FOR VALUES IN (2026)")
+    execute(database, "INSERT INTO orders VALUES (6, 2026)")
+    execute(database, "DROP TABLE orders_2026")
+    with Looping(config_for(database, tables=["public.orders"]), offsets) as second:
+        second.until_streaming()
+        execute(database, "INSERT INTO orders VALUES (4, 2025)")
+        second.until(lambda: rows(second))
+        assert rows(second) == [("orders_2025", 4, "c")]
+        assert second.progress.unclaimed == {"public.orders_2026": 1}
+    assert any(getattr(record, "table", "") == "public.orders_2026" for record in caplog.records)
+
+
+@pytest.mark.pg("newest")
+@pytest.mark.parametrize(
+    ("tables", "read"), [("public.orders", {"orders"}), ("public.orders*", {"orders", "orders_2024"})]
+)
+def test_a_snapshot_as_debezium_takes_it_reads_a_partitioned_table_under_the_names_that_are_named(
+    database: str, tables: str, read: set[str]
+) -> None:
+    execute(database, ORDERS + "INSERT INTO orders VALUES (1, 2024)")
+    document = {
+        "name": "loop",
+        "source": {"postgres": {"dsn": database, "tables": [tables]}},
+        "sink": {"null": {}},
+        "compatibility": "debezium",
+    }
+    with Looping(validate(document)) as running:
+        running.until_streaming()
+        execute(database, "INSERT INTO orders VALUES (2, 2024)")
+        running.until(lambda: any(op == "c" for *_, op in rows(running)))
+        assert sorted(rows(running)) == sorted([*((name, 1, "r") for name in read), ("orders_2024", 2, "c")])
