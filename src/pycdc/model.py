@@ -337,8 +337,9 @@ class Batch:
     `whole`: the batch does not end within a transaction.
     `prompt`: nothing more was there to be read, so a sink should not wait for company before it sends this.
     `urgent`: the position is to be stored before the next batch is asked for. `snapshot_done`, `snapshot`,
-    `membership` and `unseen` go into the checkpoint. `encoded` comes behind the runs, and only where the pipeline has
-    workers.
+    `membership` and `unseen` go into the checkpoint. `dropped` are tables, by OID, of which nothing comes after
+    this batch: what is kept for their rows can be freed. `encoded` comes behind the runs, and only where the pipeline
+    has workers.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -352,6 +353,7 @@ class Batch:
     snapshot: dict[str, Any] = field(default_factory=dict, repr=False)
     membership: dict[str, Any] = field(default_factory=dict, repr=False)
     unseen: tuple[int, ...] = ()
+    dropped: frozenset[int] = frozenset()
     encoded: list[Encoded] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Change]:

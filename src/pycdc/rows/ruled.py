@@ -60,7 +60,10 @@ class RuledRows:
         """The batch with its rows under their rules. Raises ConfigError where these cannot be met."""
         if not self._config.rules:
             return batch
-        return replace(batch, runs=[self._run(run) for run in batch.runs])
+        ruled = replace(batch, runs=[self._run(run) for run in batch.runs])
+        if batch.dropped:
+            self._tables = {table: kept for table, kept in self._tables.items() if table.oid not in batch.dropped}
+        return ruled
 
     def _run(self, run: Run) -> Run:
         table = run.table

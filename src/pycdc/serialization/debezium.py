@@ -71,7 +71,19 @@ class Serializer:
             lanes.groups += rows.groups
         if batch.position is not None:
             self._heartbeat(moment)
+        if batch.dropped:
+            self._forget(batch.dropped)
         return [group for group in lanes.groups if group[1]]
+
+    def _forget(self, oids: frozenset[int]) -> None:
+        """Nothing more comes of these tables."""
+        self._targets = {place: target for place, target in self._targets.items() if place[0].oid not in oids}
+        self._loosened = {table: other for table, other in self._loosened.items() if table.oid not in oids}
+        self._newest = {version: table for version, table in self._newest.items() if version[0] not in oids}
+        if self._router is not None:
+            self._router.forget(oids)
+        if self._parking is not None:
+            self._parking.forget(oids)
 
     def _gather(self, runs: list[Run]) -> None:
         """Add runs to what their topics gather; what does not go on with that is put where it belongs."""

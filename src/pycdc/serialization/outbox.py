@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
@@ -57,6 +57,10 @@ class Router:
     def takes(self, table: Table) -> bool:
         """Whether it is an outbox table."""
         return matches_any([self._settings.table], table.schema, table.name)
+
+    def forget(self, oids: Set[int]) -> None:
+        """Nothing more comes of these tables."""
+        self._outboxes = {key: found for key, found in self._outboxes.items() if key[0].oid not in oids}
 
     def records(self, run: Run, table: Table) -> Iterator[tuple[str, Record]]:
         """Topic and record of each row that was inserted (or read by a snapshot), headers included. Raises

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -74,6 +74,10 @@ class Parking:
             return self._park(place, make, refusal)
         self._accepted(place)
         return target
+
+    def forget(self, oids: Set[int]) -> None:
+        """Nothing more comes of these tables."""
+        self._parked = {place: parked for place, parked in self._parked.items() if place[0].oid not in oids}
 
     def headers(self, run: Run, event: Event, target: Target) -> list[Header]:
         """Those of one parked record, which counts it: why it is here, and where it stands in the source."""

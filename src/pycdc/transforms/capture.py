@@ -61,6 +61,12 @@ class CaptureTransforms:
 
     def batch(self, batch: Batch) -> Batch:
         """The batch with what the functions made of it. Raises TransformError."""
+        made = self._made(batch)
+        if batch.dropped:
+            self._chains = {key: chain for key, chain in self._chains.items() if key[0].oid not in batch.dropped}
+        return made
+
+    def _made(self, batch: Batch) -> Batch:
         if not any(self._chain(run) for run in batch.runs):
             return batch
         out = _Output()

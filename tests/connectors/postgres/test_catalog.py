@@ -247,6 +247,20 @@ def test_the_key_and_the_identity_are_found(
     assert {name for name, column in facts.columns.items() if column.identity} == identity
 
 
+def test_a_question_is_asked_again_where_a_table_was_dropped_while_it_was_answered(
+    catalog: Catalog, source: psycopg.Connection[Any]
+) -> None:
+    source.execute(
+        "CREATE SEQUENCE s; CREATE FUNCTION passing() RETURNS int LANGUAGE plpgsql AS $$ BEGIN"
+        " IF nextval('public.s') < 3 THEN"
+        " RAISE EXCEPTION 'could not open relation with OID 1' USING ERRCODE = 'XX000'; END IF; RETURN 7; END $$"
+    )
+    assert catalog.ask("SELECT public.passing() AS n") == [{"n": 7}]
+    source.execute("ALTER SEQUENCE s INCREMENT -1 MINVALUE -1000")
+    with pytest.raises(EnvironmentNotReady, match="could not open relation"):
+        catalog.ask("SELECT public.passing() AS n")
+
+
 def test_a_dropped_table_is_none(catalog: Catalog, source: psycopg.Connection[Any]) -> None:
     source.execute("CREATE TABLE t (id int)")
     oid = oid_of(source, "t")

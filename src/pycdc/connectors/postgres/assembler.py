@@ -225,6 +225,13 @@ class Assembler:
             self._tables[oid.to_bytes(4, "big")] = None
         self._kinds.clear()
 
+    def forget(self, oids: Iterable[int]) -> None:
+        """No more rows of these come: one that does, undescribed, is an error."""
+        for oid in oids:
+            self._tables.pop(oid.to_bytes(4, "big"), None)
+            self._signal_oids.discard(oid.to_bytes(4, "big"))
+        self._kinds.clear()
+
     def _begin(self, final_lsn: int, commit_time: int, xid: int) -> None:
         if self._transaction is not None:
             raise ProtocolError("begin within a transaction")

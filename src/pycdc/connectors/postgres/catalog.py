@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final
 
@@ -114,6 +115,9 @@ SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_curre
 """
 
 
+_TRIES: Final = 9
+
+
 class Catalog:
     """One ordinary connection, opened when first needed and once again when it turns out to be stale."""
 
@@ -156,6 +160,13 @@ class Catalog:
             raise translate(error) from None
 
     def _query(self, query: str, parameters: Mapping[str, Any]) -> list[_Row]:
+        for _ in range(_TRIES):
+            # A table was dropped while the server told of it: "could not open relation with OID …".
+            with suppress(psycopg.errors.InternalError_):
+                return self._once(query, parameters)
+        return self._once(query, parameters)
+
+    def _once(self, query: str, parameters: Mapping[str, Any]) -> list[_Row]:
         if self._connection is None:
             self._connection = connect(self._dsn)
         with self._connection.cursor(row_factory=dict_row) as cursor:

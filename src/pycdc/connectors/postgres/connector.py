@@ -28,6 +28,7 @@ from pycdc.connectors.postgres.backfill import Backfill
 from pycdc.connectors.postgres.backlog import RESYNC, Backlog, Reading
 from pycdc.connectors.postgres.belonging import Belonging
 from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.connectors.postgres.dropped import DroppedTables
 from pycdc.connectors.postgres.facts import PublishedTable, TableRef, arriving
 from pycdc.connectors.postgres.held_slot import FAR, WAIT, HeldSlot
 from pycdc.connectors.postgres.identity import Decision, Start, check_start, source_identity
@@ -85,6 +86,7 @@ class PostgresConnector:
         self._relations = Relations(
             self._catalog, self._belonging.wants, self._progress.unknown_type, config.compatibility, admit
         )
+        self._dropped = DroppedTables(self._catalog, self._relations)
         self._identity: dict[str, Any] = {}
         self.signing_key = SigningKey(config)
         self._held = HeldSlot(config, self._catalog)
@@ -324,6 +326,7 @@ class PostgresConnector:
             batch = self._read(stream, assembler, position)
             if batch.position is not None:
                 position = batch.position.lsn
+                batch.dropped = self._dropped.passed(position, assembler)
             elif assembler.idle and heartbeat.due():
                 batch.position = Position(position)
             if watch.due():
@@ -349,6 +352,7 @@ class PostgresConnector:
         if assembler.idle and (gone := self._watch.passed(position)):
             self._belonging.dismiss(gone)
             assembler.dismiss(gone)
+        self._dropped.look()
         return readings
 
     def _read(self, stream: ReplicationStream, assembler: Assembler, position: Lsn) -> Batch:

@@ -7,7 +7,7 @@ advisory (failures.md C31): a fact that does not fit the message any more is lef
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from pycdc.config import HONEST, Compatibility
@@ -45,6 +45,15 @@ class Relations:
         self._compatibility = compatibility
         self._admit = admit
         self._first: dict[int, PgType] = {}
+
+    @property
+    def known(self) -> set[int]:
+        """The tables, by OID, of which a version is kept."""
+        return set(self._tables)
+
+    def forget(self, oids: Iterable[int]) -> None:
+        for oid in oids:
+            self._tables.pop(oid, None)
 
     def from_message(self, relation: Relation) -> Table | None:
         """The table's version as of `relation`; the same object as before where nothing changed."""

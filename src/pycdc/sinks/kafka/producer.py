@@ -114,6 +114,8 @@ class KafkaSink:
                 if topic not in self._limits:
                     self._admit(topic, batch)
                 self._send(topic, self._of_fit_size(topic, records))
+            if batch.dropped:
+                self._tables = {topic: t for topic, t in self._tables.items() if t.oid not in batch.dropped}
             if batch.prompt and self._hastens:
                 self._flush_slice(_AT_ONCE)
             else:
