@@ -110,3 +110,45 @@ def test_tables_without_identity_are_fine_where_updates_are_not_delivered(
     document = {"name": "shop", "source": source, "sink": {"null": {}}, "envelope": {"skip": ["u", "d"]}}
     path.write_text(yaml.safe_dump(document))
     assert "✗" not in invoke("doctor", str(path)).stdout
+
+
+PARTS = {
+    "filter": ("t WHERE (v > 5)", "REPLICA IDENTITY DEFAULT", "does not hold: v", "REPLICA IDENTITY FULL;"),
+    "list": ("t (v)", "REPLICA IDENTITY DEFAULT", "without columns of its replica identity: id", "add id to"),
+    "list, full": ("t (id, v)", "REPLICA IDENTITY FULL", "with a list of columns", "REPLICA IDENTITY DEFAULT;"),
+    "filter, key": ("t WHERE (id > 5)", "REPLICA IDENTITY DEFAULT", "", ""),
+    "filter, full": ("t WHERE (v > 5)", "REPLICA IDENTITY FULL", "", ""),
+    "list, key": ("t (id)", "REPLICA IDENTITY DEFAULT", "", ""),
+}
+
+
+@pytest.mark.pg(">=15")
+@pytest.mark.parametrize("partitioned", [False, True], ids=["table", "partition"])
+@pytest.mark.parametrize(("part", "identity", "fact", "remedy"), PARTS.values(), ids=PARTS)
+def test_a_publication_of_a_part_that_makes_updates_fail_is_told_by_doctor(
+    database: str, invoke: Invoke, tmp_path: Path, part: str, identity: str, fact: str, remedy: str, partitioned: bool
+) -> None:
+    kind = " PARTITION BY RANGE (id)" if partitioned else ""
+    execute(database, f"CREATE TABLE t (id int PRIMARY KEY, v int){kind}")
+    if partitioned:
+        # Its columns have other numbers than the root's.
+        execute(database, "CREATE TABLE t_1 (gone int, v int, id int NOT NULL); ALTER TABLE t_1 DROP COLUMN gone")
+        execute(database, "ALTER TABLE t ATTACH PARTITION t_1 FOR VALUES FROM (0) TO (9)")
+    execute(database, f"ALTER TABLE {'t_1' if partitioned else 't'} {identity}")
+    via = " WITH (publish_via_partition_root)" if partitioned else ""
+    execute(database, f"CREATE PUBLICATION pycdc_shop FOR TABLE {part}{via}")
+    (finding,) = findings(database, invoke, tmp_path)
+    if not fact:
+        execute(database, "UPDATE t SET v = 2")
+        assert finding["status"] == "ok"
+        return
+    with pytest.raises(psycopg.errors.InvalidColumnReference):
+        execute(database, "UPDATE t SET v = 2")
+    assert finding["status"] == "failed"
+    assert fact.partition(":")[0] in finding["detail"]
+    assert finding["detail"].endswith(fact.partition(":")[2])
+    assert remedy in finding["fix"]
+    if not finding["fix"].startswith("--"):
+        execute(database, finding["fix"].split("\n")[0])
+        execute(database, "UPDATE t SET v = 2")
+        assert [one["status"] for one in findings(database, invoke, tmp_path)] == ["ok"]

@@ -33,6 +33,7 @@ from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import PublishedTable, ServerFacts, SlotFacts, TableFacts, TableRef, arriving
 from pycdc.connectors.postgres.identifiers import OPERATIONS
 from pycdc.connectors.postgres.membership import wanted_operations
+from pycdc.connectors.postgres.published_identity import failing_parts
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.signal_table import signal_table
 from pycdc.connectors.postgres.survey import RoleFacts, Survey, TableRights
@@ -204,6 +205,7 @@ def _tables(config: Config, catalog: Catalog, source: Source) -> Iterator[Findin
     published = catalog.publication(config.publication)
     generated = published is not None and published.generated_columns
     fails = failing(catalog, source.tables, publishes_generated=generated)
+    fails += failing_parts(catalog, config.publication, source.tables)
     yield from identity_findings(facts, fails, published.operations if published else _to_publish(config))
     met = Progress()
     relations = Relations(catalog, lambda oid, schema, name: True, met.unknown_type, config.compatibility)
