@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import logging
@@ -23,6 +24,7 @@ from pycdc.observability.health import judge
 from pycdc.observability.metrics import exposition, registry
 from pycdc.observability.progress import Progress
 from pycdc.observability.report import report
+from pycdc.rows.encoder import RowEncoder
 from pycdc.serialization import parking
 from pycdc.serialization.avro import AvroForm, registered
 from pycdc.serialization.debezium import Serializer
@@ -237,3 +239,30 @@ def test_a_schema_that_no_subject_takes_is_not_parked(rig: Rig, monkeypatch: pyt
     with pytest.raises(SchemaIncompatible, match="invalid"):
         rig.made(rig.serializer(), rows(ITEMS, b"1"))
     assert not rig.progress.refused
+
+
+@pytest.mark.parametrize("rig", [{}, {"outbox": {"table": "public.items"}}], indirect=True, ids=["parked", "outbox"])
+def test_nothing_is_kept_of_a_table_that_was_dropped(rig: Rig) -> None:
+    def encoders() -> int:
+        gc.collect()
+        return sum(isinstance(found, RowEncoder) for found in gc.get_objects())
+
+    outbox = "outbox" in rig.options
+    names = ("id", "aggregatetype", "aggregateid", "type", "payload")
+    routed = Table(1, "public", "items", tuple(column(name, "text") for name in names), ("id",))
+    versions = (
+        [inserts(routed, [b"1", b"a", b"k", b"t", b"{}"])] if outbox else [rows(ITEMS, b"1"), rows(RETYPED, b"x")]
+    )
+    serializer = rig.serializer()
+    serializer.serialize(batch(inserts(OTHER, [b"7"])))
+    before = encoders()
+    for version in versions:
+        serializer.serialize(batch(version))
+    assert encoders() > before
+    last = batch(versions[-1])
+    last.dropped = frozenset({1})
+    assert [len(records) for _, records in serializer.serialize(last)] == [1]
+    serializer.serialize(batch(inserts(OTHER, [b"8"])))
+    assert encoders() == before
+    # A row that comes all the same is as ever.
+    assert [len(records) for _, records in serializer.serialize(batch(versions[-1]))] == [1]
