@@ -21,7 +21,8 @@ class Change:
     """`ddl` is done to a table of `columns` after `row` was written; `after` is written then.
 
     `versions` is how many schemas the values have had by then; `late` how many more where the pipeline reads all of it
-    afterwards, when the catalog has forgotten what was. `hidden` columns are not in the stream.
+    afterwards, when the catalog has forgotten what was. `hidden` columns are not in the stream. `commits`: what `ddl`
+    makes cannot be used before it is committed.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Change:
     setup: str = ""
     hidden: tuple[str, ...] = ()
     late: int = 0
+    commits: bool = False
 
 
 MOOD: dict[str, Any] = {
@@ -125,6 +127,7 @@ CHANGES = [
         "ALTER TYPE {t}_type ADD VALUE 'new' BEFORE 'older'",
         2,
         after=("INSERT INTO {t} VALUES (2, 'new')",),
+        commits=True,
         **MOOD,
     ),
     Change(
@@ -198,7 +201,7 @@ def test_a_change_on_its_own(stream: Stream, change: Change) -> None:
     assert table.versions == change.versions
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+@pytest.mark.parametrize("change", [one for one in CHANGES if not one.commits], ids=lambda change: change.name)
 def test_a_change_in_a_transaction_with_rows(stream: Stream, change: Change) -> None:
     table = Table(stream, change)
     assert table.write(together=True) == table.delivered()
@@ -218,7 +221,7 @@ def test_a_change_while_the_pipeline_is_stopped(stream: Stream, change: Change) 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
 def test_a_change_that_is_read_again_after_a_crash(stream: Stream, change: Change) -> None:
     table = Table(stream, change)
-    written = table.write(together=True)
+    written = table.write(together=not change.commits)
     assert table.delivered() == written
     stream.stop()
     stream.start()
