@@ -34,6 +34,15 @@ def config(*lines: str) -> str:
     return "\n".join([*rest, *lines]) + "\n"
 
 
+BACK = "sink.postgres"
+
+
+def back(unavailable: str) -> str:
+    routes = "routes: [{topic: t, table: t}]"
+    sink = f"sink: {{postgres: {{dsn: x, {routes}, unavailable: {unavailable}}}}}"
+    return config("source: {kafka: {brokers: b, topics: [t]}}", sink)
+
+
 def postgres(options: str) -> str:
     return config(f"source: {{postgres: {{dsn: host=db, {options}}}}}")
 
@@ -103,6 +112,8 @@ BAD = [
     (config("http: {host: 0.0.0.0}"), "http", "listens beyond loopback without a token", "add `token: ${"),
     (config("sink: {kafka: {brokers: b}}"), "sink.kafka", "has no registry, which Avro needs", "choose `format: json`"),
     (config("sink: {custom: {factory: my sink}}"), "sink.custom.factory", "is no path", "`package.module:name`"),
+    (back("''"), f"{BACK}.unavailable", "needs at least 1 character", "write a value"),
+    (back("'hex:6g'"), f"{BACK}.unavailable", "is no `hex:` with bytes behind it", "two hexadecimal digits"),
     # YAML
     ("name: a\n" + GOOD, "name", "stands twice, first in line 1", "remove one of the two"),
     (postgres("slot: a, slot: b"), "source.postgres.slot", "stands twice", "remove one of the two"),

@@ -167,6 +167,7 @@ class Values(Model):
     """Text that is not UTF-8 (databases in SQL_ASCII): stop, or write U+FFFD in place of what is wrong."""
 
 
+_HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 _URI = re.compile(r"postgres(?:ql)?://(?:[^@/]*@)?([^?]*)", re.DOTALL)
 
 
@@ -688,8 +689,8 @@ class PostgresSink(Model):
     into the table `parked`, with all that follow under its key, and go on."""
     bookkeeping: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "pycdc"
     """Schema of pycdc's own tables (offsets, parked events, conflicts); made if missing."""
-    unavailable: str = "__debezium_unavailable_value"
-    """What stands for a value that was not sent; its column is left alone."""
+    unavailable: Annotated[str, Field(min_length=1)] = "__debezium_unavailable_value"
+    """What stands for a value that was not sent; its column is left alone. `hex:` and bytes, as in Debezium."""
     search_path: list[str] | None = None
     """Schemas that the tables' triggers find without naming them, behind `pg_catalog`. Default: those of the role's
     search_path. A schema in which strangers may create is refused: their operators would run as this role."""
@@ -712,6 +713,13 @@ class PostgresSink(Model):
     """Which changes that pycdc carried before are taken."""
 
     _dsn_encoded = field_validator("dsn")(_encoded)
+
+    @field_validator("unavailable")
+    @classmethod
+    def _placeholder(cls, value: str) -> str:
+        if value.startswith("hex:") and not _HEX.fullmatch(value[4:]):
+            raise Refused("is no `hex:` with bytes behind it", "write two hexadecimal digits for each byte")
+        return value
 
 
 class ConsoleSink(Model):
