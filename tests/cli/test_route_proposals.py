@@ -63,3 +63,49 @@ def test_no_table_fits_without_its_key_or_with_few_of_the_fields() -> None:
     found = sample("t", events({"name": "a"}, None))
     assert propose(found, [table("orders", "id", "name"), table("keyless", "name", key=())]) is None
     assert propose(sample("t", events({"id": 1, "a": 1, "b": 1})), [table("orders", "id")]) is None
+
+
+STOCK = {"type": "StockAdjusted", "itemId": 7, "newQuantity": 3, "occurredAt": "2026-11-21T10:00:00Z"}
+
+
+def test_an_event_of_an_application_fits_by_the_last_words_of_its_fields_and_its_moment() -> None:
+    inventory = table("inventory", "item_id", "quantity", "note", "created_at", "updated_at", key=("item_id",))
+    made = proposed(events(STOCK), table("orders", "id", "total"), inventory)
+    assert made.key == {"item_id": "itemId"}
+    assert made.assigned == {"quantity": "newQuantity", "updated_at": "occurredAt"}
+    assert (made.unused, made.guessed) == (("type",), {"quantity", "updated_at"})
+    assert not made.plain
+
+
+def test_the_key_of_a_table_may_be_named_after_it() -> None:
+    made = proposed(events(STOCK), table("items", "id", "quantity"), table("orders", "id", "quantity"))
+    assert (str(made.table), made.key, made.assigned) == ("public.items", {"id": "itemId"}, {"quantity": "newQuantity"})
+
+
+def test_nothing_is_guessed_where_two_fields_would_do() -> None:
+    row = {
+        "id": 1,
+        "name": "a",
+        "note": "b",
+        "code": "c",
+        "soldQuantity": 2,
+        "leftQuantity": 3,
+        "seenAt": 4,
+        "madeAt": 5,
+    }
+    made = proposed(events(row), table("o", "id", "name", "note", "code", "quantity", "updated_at"))
+    assert made.assigned == {"name": "name", "note": "note", "code": "code"}
+
+
+def test_what_was_before_is_no_guess() -> None:
+    made = proposed(events({"id": 1, "oldQuantity": 2, "newQuantity": 3}), table("o", "id", "quantity"))
+    assert made.assigned == {"quantity": "newQuantity"}
+
+
+def test_what_is_named_alike_is_preferred_to_what_is_guessed() -> None:
+    row = {"itemId": 1, "newQuantity": 2}
+    tables = (
+        table("a", "item_id", "quantity", key=("item_id",)),
+        table("b", "item_id", "new_quantity", key=("item_id",)),
+    )
+    assert proposed(events(row), *tables).table.name == "b"

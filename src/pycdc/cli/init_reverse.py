@@ -116,6 +116,8 @@ def _route(proposal: Proposal) -> Iterator[str]:
         return
     yield f"        key: {_mapping(proposal.key)}"
     yield f"        set: {_mapping(proposal.assigned)}"
+    if proposal.guessed:
+        yield f"        # by a part of their names: {printable(', '.join(sorted(proposal.guessed)))}"
     if proposal.unused:
         yield f"        # without a column: {printable(', '.join(proposal.unused))}"
 

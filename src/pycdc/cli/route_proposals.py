@@ -1,7 +1,9 @@
 """Which table a topic's events fit, and which column takes which field. No I/O.
 
 Names are compared without case and underscores: ``itemId`` is ``item_id``. A field within a field is named by its path,
-and fits a column by its last part too.
+and fits a column by its last part too. What then is left is guessed by words: ``newQuantity`` is a ``quantity``, an
+``itemId`` the ``id`` of ``items``, and the one moment that an event tells (``occurredAt``) when the row changed
+(``updated_at``).
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from typing import Any, Final
 from pycdc.events import Event, Unwritable
 from pycdc.sinks.postgres.tables import TargetTable
 
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_CHANGED: Final = ("updated", "changed", "modified")
+_FORMER: Final = ("old", "previous", "former", "before")
 _LEAST: Final = 0.5
 """Of the fields, that share must have a column: else two tables with an `id` would fit everything."""
 
@@ -32,13 +37,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """`key` and `assigned` are column to field; `unused` fields without a column."""
+    """`key` and `assigned` are column to field, `guessed` those of their columns that a part of the field's name fits;
+    `unused` fields without a column."""
 
     sample: Sample
     table: TargetTable
     key: Mapping[str, str]
     assigned: Mapping[str, str]
     unused: tuple[str, ...]
+    guessed: frozenset[str] = frozenset()
 
     @property
     def plain(self) -> bool:
@@ -84,17 +91,25 @@ def _told_table(events: Sequence[Event]) -> str | None:
 
 
 def _fitted(found: Sample, table: TargetTable) -> Proposal | None:
-    key = _matched(table.primary_key, (*found.fields, *found.key_fields))
+    told = (*found.fields, *found.key_fields)
+    key = _matched(table.primary_key, told)
+    guessed = {}
+    if len(key) < len(table.primary_key) == 1:
+        guessed = _of_the_table(table, told)
+        key = {**guessed}
     if not table.primary_key or len(key) < len(table.primary_key):
         return None
     rest = [name for name, column in table.columns.items() if name not in key and not column.generated]
     assigned = _matched(rest, [field for field in found.fields if field not in key.values()])
     used = {*key.values(), *assigned.values()}
+    by_words = _by_words([c for c in rest if c not in assigned], [f for f in found.fields if not _is_told(f, used)])
+    assigned |= by_words
+    used.update(by_words.values())
     unused = tuple(field for field in found.fields if not _is_told(field, used))
     whole = [field for field in found.fields if "." not in field]
     if sum(field not in unused for field in whole) < _LEAST * len(whole):
         return None
-    return Proposal(found, table, key, assigned, unused)
+    return Proposal(found, table, key, assigned, unused, frozenset({*guessed, *by_words}))
 
 
 def _is_told(field: str, used: set[str]) -> bool:
@@ -116,12 +131,45 @@ def _matched(columns: Iterable[str], fields: Sequence[str]) -> dict[str, str]:
     return out
 
 
+def _of_the_table(table: TargetTable, fields: Iterable[str]) -> dict[str, str]:
+    """The field that its name says to be the key of this table: ``itemId`` of ``items``."""
+    (column,) = table.primary_key
+    for field in fields:
+        *of, last = _words(field) or [""]
+        if [last] == _words(column) and of and _plain(table.name) in ("".join(of), "".join(of) + "s"):
+            return {column: field}
+    return {}
+
+
+def _by_words(columns: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
+    """For each column the one field of whose words it is the last, and the one moment for the row's change."""
+    out: dict[str, str] = {}
+    fields = [field for field in fields if not {*_words(field)[:1]} & {*_FORMER}]
+    for column in columns:
+        words = _words(column)
+        like = [field for field in fields if words and words != ["id"] and _words(field)[-len(words) :] == words]
+        if len(like) == 1 and like[0] not in out.values():
+            out[column] = like[0]
+    moments = [field for field in fields if field not in out.values() and _words(field)[-1:] == ["at"]]
+    times = [column for column in columns if column not in out and _words(column)[-1:] == ["at"]]
+    times = [column for column in times if _words(column)[0] in _CHANGED] or times
+    if len(moments) == len(times) == 1:
+        out[times[0]] = moments[0]
+    return out
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(name.rpartition(".")[2])]
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _fitness(proposal: Proposal) -> tuple[bool, int, bool, int]:
+    """What was guessed counts half."""
     table, found = proposal.table, proposal.sample
     words = _plain(re.split(r"[.]", found.topic)[-1])
     named = _plain(table.name) in words or words in _plain(table.name)
-    return found.table == str(table), len(proposal.assigned), named, -len(table.columns)
+    sure = 2 * len(proposal.assigned) - len(proposal.guessed)
+    return found.table == str(table), sure, named, -len(table.columns)
