@@ -433,7 +433,7 @@ class KafkaSource(KafkaClient):
     topics: Annotated[list[str], Field(min_length=1)]
     """Names of topics; `*` matches any characters, and topics made later are found too."""
     group: str | None = None
-    """Consumer group; default: the pipeline's name."""
+    """Consumer group; default: the pipeline's name. A group writes into one database."""
     format: Literal["auto", "avro", "json"] = "auto"
     """avro: Confluent's wire format; json: an object, or Debezium's `schema` and `payload`; auto: by the first byte."""
     key_format: Literal["auto", "avro", "json", "string", "bytes", "int", "long"] = "auto"

@@ -137,6 +137,9 @@ class Sink(Target[Batch, Checkpoint], Protocol):
 class Claims(Protocol):
     """Who may apply a partition, and from which offset on: asked when a consumer group assigns partitions."""
 
+    def database(self) -> str | None:
+        """What tells the database from others; the same after a failover. None where it does not say."""
+
     def topics(self) -> Collection[str]:
         """Those of which an offset is stored."""
 

@@ -11,8 +11,9 @@ import click
 
 from pycdc.cli.amounts import duration, number, plural
 from pycdc.config import Config, KafkaSource, PostgresSink
+from pycdc.connectors.kafka.group import require_own
 from pycdc.connectors.kafka.survey import Member, Span, TopicSurvey
-from pycdc.errors import PositionGap, PycdcError
+from pycdc.errors import EnvironmentNotReady, PositionGap, PycdcError
 from pycdc.events import Partition
 from pycdc.kafka.identity import another_topic
 from pycdc.printable import printable
@@ -57,16 +58,18 @@ class Place:
 
 @dataclass(slots=True)
 class Found:
-    """What the servers told. `books` is None where the database did not answer, `failure` says why one did not."""
+    """What the servers told. `books` is None where the database did not answer, `failures` say why one did not.
+    `foreign` says that the group works for another database."""
 
     books: Books | None = None
     places: list[Place] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
     failures: dict[str, PycdcError] = field(default_factory=dict)
+    foreign: PycdcError | None = None
 
     def problems(self) -> Iterator[PycdcError]:
         yield from self.failures.values()
-        yield from filter(None, (place.problem() for place in self.places))
+        yield from filter(None, (self.foreign, *(place.problem() for place in self.places)))
 
 
 def sections(config: Config) -> tuple[KafkaSource, PostgresSink]:
@@ -90,6 +93,7 @@ def inspect(config: Config) -> Found:
     found.places = [Place(partition, one, None, None) for partition, one in stored.items()]
     survey = _asked(found, "kafka", lambda: TopicSurvey(source))
     if survey is not None:
+        _asked(found, "kafka", lambda: _ask_whose(found, survey, group_of(config), source.brokers))
         _asked(found, "kafka", lambda: _ask_brokers(found, survey, group_of(config), stored))
     return found
 
@@ -100,6 +104,15 @@ def _asked(found: Found, server: str, question: Callable[[], T]) -> T | None:
     except PycdcError as error:
         found.failures[server] = error
         return None
+
+
+def _ask_whose(found: Found, survey: TopicSurvey, group: str, brokers: str) -> None:
+    if found.books is not None and found.books.database is not None:
+        told = survey.committed(group)
+        try:
+            require_own(brokers, group, told, found.books.database)
+        except EnvironmentNotReady as error:
+            found.foreign = error
 
 
 def _ask_brokers(found: Found, survey: TopicSurvey, group: str, stored: dict[Partition, StoredOffset]) -> None:

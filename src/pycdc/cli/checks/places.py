@@ -13,6 +13,8 @@ def place_findings(found: Found) -> Iterator[Finding]:
     problems = {str(problem.fact): problem for place in found.places if (problem := place.problem()) is not None}
     for problem in problems.values():
         yield from_error(problem)
+    if found.foreign is not None:
+        yield from_error(found.foreign, "source.kafka.group")
     if not problems and not found.failures:
         stored = sum(place.stored is not None for place in found.places)
         yield ok("stored offsets are in their topics", f"{stored} of {len(found.places)} partitions")

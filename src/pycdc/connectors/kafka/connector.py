@@ -3,7 +3,7 @@
 Invariants:
 
 1. A partition begins at the offset that `claims` tells, never at the group's own. The group's offsets are kept for
-   those who look at them (lag), and nothing is decided by them.
+   those who look at them (lag), and decide nothing but that the group works for this database.
 2. Whoever claims a partition shuts out its former owner, in the database, before the first record is read.
 3. When the group takes a partition away, nothing of it is in flight: batches are applied and committed one by one, and
    the group only speaks while the next one is asked for. What was read ahead of a partition that went, was held or
@@ -30,6 +30,7 @@ from pycdc.config import Config
 from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.kafka.faults import LastTrouble, refused_option, unreadable
 from pycdc.connectors.kafka.fetched import MANY, Fetched, portions
+from pycdc.connectors.kafka.group import Group
 from pycdc.connectors.kafka.hearing import Hearing
 from pycdc.connectors.kafka.lag import Lag
 from pycdc.connectors.kafka.lane_reader import LaneReader
@@ -103,10 +104,12 @@ class KafkaConnector:
                 f"librdkafka refuses the options ({type(error).__name__})", hint="correct source.kafka.options"
             ) from None
         self._lag = Lag(self._consumer, self._progress)
+        self._group = Group(self._consumer, self._topics.survey, source.group or config.name, source.brokers)
 
     def batches(self, start: Applied | None) -> Iterator[EventBatch | None]:
         """See `Source.batches`. `start` is not needed: each partition's is told by its claim."""
         self._topics.require()
+        self._group.begin(self._claims.database())
         self._topics.begin(self._claims)
         self._consumer.subscribe(
             [_subscription(topic) for topic in self._source.topics],
@@ -133,15 +136,11 @@ class KafkaConnector:
         return Applied(batch.position)
 
     def acknowledge(self, checkpoint: Applied) -> None:
-        """Tell the group, for whoever watches its lag. The database knows already, so nobody waits for an answer."""
+        """Tell the group, for whoever watches its lag."""
         for partition, seconds in checkpoint.held.items():
             self._hold(partition, checkpoint.position.next[partition], seconds)
         self._lag.applied(checkpoint.position.next)
-        offsets = [TopicPartition(p.topic, p.number, offset) for p, offset in checkpoint.position.next.items()]
-        try:
-            self._consumer.commit(offsets=offsets, asynchronous=True)
-        except KafkaException as error:
-            log.debug("the group's offsets were not committed", reason=error.args[0].str())
+        self._group.applied(checkpoint.position.next)
 
     def wait(self, seconds: float) -> None:
         """See `Patient.wait`. What comes all the same is read again after `rewind`."""
@@ -176,6 +175,7 @@ class KafkaConnector:
         self._claim_again()
         self._release_held()
         self._topics.check()
+        self._group.check()
         messages = self._consume(1, seconds)
         if messages and self._source.max_batch_events > 1:
             messages += self._consume(self._source.max_batch_events - 1, _LINGER)
@@ -266,6 +266,7 @@ class KafkaConnector:
             self._turns[partition] += 1
         self._unclaimed.difference_update(gone)
         self._lag.released(gone)
+        self._group.released(gone)
         self._claims.release(gone)
         if gone:
             log.info("gave partitions up", partitions=_listed(gone))
@@ -281,6 +282,7 @@ class KafkaConnector:
     def _claimed(self, begin: Mapping[Partition, int]) -> None:
         self._turn(begin)
         self._lag.claimed(begin)
+        self._group.claimed(begin)
         if begin:
             log.info("took partitions over", offsets=str(Offsets(begin)))
 

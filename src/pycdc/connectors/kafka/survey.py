@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import (
+    Consumer,
     ConsumerGroupState,
     IsolationLevel,
     KafkaError,
@@ -69,6 +70,12 @@ class Member:
 def matching_topics(settings: config.KafkaSource, *, timeout: float = 5.0) -> dict[str, list[str]]:
     """The topics that there are for each of `topics`. Raises PycdcError."""
     return TopicSurvey(settings, timeout).topics()
+
+
+def committed(consumer: Consumer, partitions: Iterable[Partition], timeout: float) -> list[TopicPartition]:
+    """What the consumer's group committed, with its metadata. Raises KafkaException."""
+    places = [TopicPartition(*one) for one in partitions]
+    return consumer.committed(places, timeout) if places else []
 
 
 class TopicSurvey:
@@ -164,6 +171,20 @@ class TopicSurvey:
             )
             for member in found.members
         ]
+
+    def committed(self, group: str) -> list[TopicPartition]:
+        """The group's offsets of the partitions that the source reads, with their metadata."""
+        # Not by the AdminClient: librdkafka 2.16's ends the process where the group's coordinator has moved.
+        try:
+            asking = Consumer({**consumer_settings(self._settings, group), "error_cb": self._trouble})
+        except KafkaException as error:
+            raise refused_option(error) from None
+        try:
+            return committed(asking, self.partitions(), self._timeout)
+        except KafkaException as error:
+            raise self._unanswered(error, f"the consumer group {group}") from None
+        finally:
+            asking.close()
 
     def delete_group(self, group: str) -> bool:
         """Forget its offsets; False if there was none. Raises EnvironmentNotReady where it has members."""

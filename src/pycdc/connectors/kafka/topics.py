@@ -33,7 +33,7 @@ class Topics:
 
     def __init__(self, source: KafkaSource) -> None:
         self._source = source
-        self._survey = TopicSurvey(source, _ANSWER)
+        self.survey = TopicSurvey(source, _ANSWER)
         self._ids: dict[str, str] = {}
         self._asked: dict[str, Any] = {}
         self._look_at = 0.0
@@ -41,7 +41,7 @@ class Topics:
     def require(self) -> None:
         """A topic that is named must be there: a typing mistake would otherwise wait in silence."""
         named = [topic for topic in self._source.topics if "*" not in topic]
-        missing = sorted(set(named) - set(self._survey.named(named)))
+        missing = sorted(set(named) - set(self.survey.named(named)))
         if missing:
             raise EnvironmentNotReady(
                 f"topic {missing[0]} does not exist",
@@ -54,21 +54,21 @@ class Topics:
         if self._source.start == "earliest":
             return  # which is where those begin too that are found later
         known = claims.topics()
-        there = self._survey.partitions()
+        there = self.survey.partitions()
         new = [one for one in there if not known or (one.topic not in known and one.topic in self._source.topics)]
         if new:
-            claims.begin({one: span.end for one, span in self._survey.spans(new).items()}, self.ids(new))
+            claims.begin({one: span.end for one, span in self.survey.spans(new).items()}, self.ids(new))
 
     def firsts(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Where partitions begin whose offset was never stored."""
-        spans = self._survey.spans(partitions)
+        spans = self.survey.spans(partitions)
         for partition in sorted(set(partitions) - spans.keys()):
             raise EnvironmentNotReady(f"{partition} does not exist", hint="check source.kafka.topics")
         return {one: span.first for one, span in spans.items()}
 
     def ids(self, partitions: Iterable[Partition]) -> dict[str, str]:
         """Those of the partitions' topics, as they are now."""
-        return self._survey.ids({partition.topic for partition in partitions})
+        return self.survey.ids({partition.topic for partition in partitions})
 
     def claimed(self, ids: Mapping[str, str]) -> None:
         """They are what `check` holds the topics to."""
@@ -82,7 +82,7 @@ class Topics:
                 self._compare(asked)
         elif time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK
-            self._asked = self._survey.ask_ids(self._ids.keys())
+            self._asked = self.survey.ask_ids(self._ids.keys())
 
     def _compare(self, asked: Mapping[str, Any]) -> None:
         for topic, answer in asked.items():

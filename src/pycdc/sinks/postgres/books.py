@@ -15,7 +15,7 @@ from pycdc.errors import EnvironmentNotReady
 from pycdc.events import Partition
 from pycdc.origins import pipeline_of_origin
 from pycdc.sinks.postgres.ledger import Ledger
-from pycdc.sinks.postgres.session import Connection, connected
+from pycdc.sinks.postgres.session import Connection, connected, database_identity
 
 TABLES: Final = ("apply_offsets", "parked", "inbox", "positions", "conflicts", "conflict_watch")
 """All that a pipeline may have rows in, by a column `pipeline`. Not each of them need be there."""
@@ -50,12 +50,14 @@ class StoredOffset:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """`parked` counts records by error; `conflicts` is None where the table is not there."""
+    """`parked` counts records by error; `conflicts` is None where the table is not there; `database` tells the database
+    from others."""
 
     offsets: tuple[StoredOffset, ...] = ()
     parked: Mapping[str, int] | None = None
     blocked_keys: int = 0
     conflicts: int | None = None
+    database: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,13 @@ def read_books(settings: PostgresSink, pipeline: str) -> Books:
         parked = {str(error): int(count) for error, count in books.ask("parked", _PARKED)}
         blocked = books.ask("parked", _BLOCKED)
         conflicts = books.ask("conflicts", _COUNT)
-        return Books(tuple(offsets), parked, blocked[0][0] if blocked else 0, conflicts[0][0] if conflicts else None)
+        return Books(
+            tuple(offsets),
+            parked,
+            blocked[0][0] if blocked else 0,
+            conflicts[0][0] if conflicts else None,
+            database_identity(connection),
+        )
 
 
 def belongings(settings: PostgresSink, pipeline: str) -> Belongings:

@@ -30,7 +30,7 @@ from pycdc.sinks.postgres.conflict_log import CREATE as CREATE_CONFLICTS
 from pycdc.sinks.postgres.conflict_log import TABLES as CONFLICT_TABLES
 from pycdc.sinks.postgres.faults import translate
 from pycdc.sinks.postgres.repeats import adding
-from pycdc.sinks.postgres.session import Connection, connect, quoted
+from pycdc.sinks.postgres.session import Connection, connect, database_identity, quoted
 from pycdc.sinks.postgres.tables import split_name
 
 Identity = tuple[str, bytes]
@@ -158,6 +158,10 @@ class Ledger:
             self._connection = None
 
     # For the source.
+
+    def database(self) -> str | None:
+        with self._asking() as connection:
+            return database_identity(connection)
 
     def topics(self) -> Collection[str]:
         with self._asking() as connection:

@@ -29,6 +29,10 @@ _SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "15s",
 }
 
+_MAY_IDENTIFY: Final = "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
+_IDENTITY: Final = """SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()) || '/' || oid
+FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"""
+
 
 def connect(dsn: str, statement_seconds: float = 0, *, stopping: threading.Event | None = None) -> Connection:
     """Open a connection whose transactions are begun by their first statement. Raises PycdcError.
@@ -115,3 +119,12 @@ def connected(dsn: str) -> Iterator[Connection]:
         raise translate(error) from None
     finally:
         connection.close()
+
+
+def database_identity(connection: Connection) -> str | None:
+    """What tells the database from others: a standby that is promoted has it too, one that is restored has another.
+    None where the role may not ask."""
+    if connection.execute(_MAY_IDENTIFY).fetchone() != (True,):
+        return None
+    row = connection.execute(_IDENTITY).fetchone()
+    return None if row is None else str(row[0])
