@@ -22,6 +22,8 @@ TRANSACTIONS = int(os.environ.get("PYCDC_CHAOS_TRANSACTIONS", "500"))
 SEED = os.environ.get("PYCDC_CHAOS_SEED")
 ROUND = 50
 """Transactions of a round."""
+MANY = 20
+"""Rounds from which on a share of them means something."""
 REFUSED = 0.25
 """Of the rounds, at most: one that is refused shows less than one that arrives."""
 
@@ -59,7 +61,9 @@ def test_the_target_equals_the_source_or_a_pipeline_says_why_not(
     assert not different, "\n\n".join(different)
     if not SEED:
         refused = [str(outcome) for outcome in outcomes if outcome.kind == "refused"]
-        assert len(refused) <= 1 + REFUSED * len(outcomes), "\n".join(refused)
+        # A few rounds say little of a share; all of them refused would show nothing.
+        most = REFUSED * len(outcomes) if len(outcomes) >= MANY else len(outcomes) - 1
+        assert len(refused) <= most, "\n".join(refused)
 
 
 def _round(postgres: Any, kafka: Any, registry: Any, name: str, seed: int) -> Outcome:
