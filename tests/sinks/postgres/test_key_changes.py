@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pycdc.connectors.kafka.decoding import Decoder
 from pycdc.connectors.kafka.key_changes import other_key
 from pycdc.errors import ApplyError
 from pycdc.events import Partition
@@ -246,3 +247,14 @@ def test_the_other_key_is_read_as_the_message_key_is(kind: Any, text: bytes, val
 def test_a_header_that_cannot_be_read_tells_nothing(text: bytes) -> None:
     schema = {"type": "record", "name": "Key", "fields": [{"name": "k", "type": "bytes"}]}
     assert other_key((("__debezium.oldkey", text),), schema) is None
+
+
+def test_the_other_key_beside_a_schema_is_read_by_it() -> None:
+    kind = {"type": "int32", "optional": False, "name": "io.debezium.time.Date", "field": "k"}
+    schema = {"type": "struct", "fields": [kind], "optional": False, "name": "t.Key"}
+    key = json.dumps({"schema": schema, "payload": {"k": 1}}).encode()
+    for header in ({"k": 2}, {"schema": schema, "payload": {"k": 2}}):
+        headers = (("__debezium.newkey", json.dumps(header).encode()),)
+        event = Decoder(None).event(Partition("docs", 0), 0, 0, key, None, headers)
+        assert event.key == {"k": "1970-01-02"}
+        assert event.other_key == {"k": "1970-01-03"}

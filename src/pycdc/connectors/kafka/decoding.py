@@ -16,10 +16,11 @@ from pycdc.config import Values
 from pycdc.connectors.kafka.avro_reader import BadField, Read, compile_reader
 from pycdc.connectors.kafka.avro_schema import BadSchema, parse_avro
 from pycdc.connectors.kafka.json_reader import BadJson, JsonReader
-from pycdc.connectors.kafka.key_changes import has_other_key, other_key
+from pycdc.connectors.kafka.key_changes import has_other_key, other_key, with_schema_of
 from pycdc.connectors.kafka.keys import key_reader
 from pycdc.errors import PycdcError, UnknownSchema
 from pycdc.events import Event, Forms, Partition, Unwritable, added_by_flattening
+from pycdc.model import Row
 
 _MAGIC: Final = 0
 HEADER: Final = 5
@@ -88,7 +89,7 @@ class Decoder:
             event.read_key_later(self._read_key)
         try:
             if headers and key is not None and has_other_key(headers):
-                event.other_key = other_key(headers, self._schema_of_key(key))
+                event.other_key = self._other_key(headers, key)
             if value is None:
                 event.deleted = True
                 return event
@@ -110,6 +111,17 @@ class Decoder:
             # Strangers' bytes may fail in a way that nobody thought of, and then too they are a record's fault.
             event.problem = f"the record cannot be decoded ({type(error).__name__})"
         return event
+
+    def _other_key(self, headers: tuple[tuple[str, bytes | None], ...], key: bytes) -> Row | None:
+        schema = self._schema_of_key(key)
+        beside = with_schema_of(key, headers) if schema is None else None
+        if beside is None:
+            return other_key(headers, schema)
+        try:
+            value, _ = self._json_reader.read(beside)
+        except (BadJson, BadField, Unwritable):
+            return None
+        return value if isinstance(value, dict) else None
 
     def _fill_from_rows(self, event: Event, schema: _Schema, rows: Read, data: bytes) -> None:
         """An envelope with a row after the change says all that there is to know with it: half of the record's bytes

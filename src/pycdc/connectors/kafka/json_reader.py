@@ -21,6 +21,8 @@ _LONG: Final = json.JSONDecoder(
 )
 """Python refuses integers of more than 4,300 digits."""
 _LONG_NUMBER: Final = re.compile(r"\d{4000}")
+_SPACES: Final = (" ", "\n", "\t", "\r")
+"""What may stand between the parts of JSON, and what `raw_decode` does not skip."""
 _SCHEMA, _PAYLOAD = '{"schema":', ',"payload":'
 
 
@@ -83,6 +85,8 @@ class JsonReader:
 
 
 def _decoded(text: str, at: int) -> tuple[Any, int]:
+    if text[at : at + 1] in _SPACES:
+        at = len(text) - len(text[at:].lstrip())
     try:
         return _FAST.raw_decode(text, at)
     except ValueError:

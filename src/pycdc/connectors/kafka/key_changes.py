@@ -25,17 +25,31 @@ def has_other_key(headers: tuple[tuple[str, bytes | None], ...]) -> bool:
 def other_key(headers: tuple[tuple[str, bytes | None], ...], schema: Any) -> Row | None:
     """The other key as a decoded key is; None where there is none, or it cannot be read. `schema` is that of the
     record's own key, None for JSON without one."""
-    found = next((value for name, value in headers if name in _HEADERS), None)
     try:
-        told = None if found is None else _JSON.decode(found.decode())
-        if isinstance(told, dict) and told.keys() == {"schema", "payload"}:
-            told = told["payload"]
+        told = _told(headers)
         if not isinstance(told, dict) or schema is None:
             return told if isinstance(told, dict) else None
         kinds = {field["name"]: field["type"] for field in schema["fields"]}
         return {name: _value(kinds[name], value) for name, value in told.items()}
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         return None
+
+
+def with_schema_of(key: bytes, headers: tuple[tuple[str, bytes | None], ...]) -> bytes | None:
+    """The other key as JSON beside the schema that stands beside the record's own; None where none does."""
+    try:
+        own = json.loads(key)
+        if not isinstance(own, dict) or own.keys() != {"schema", "payload"}:
+            return None
+        return json.dumps({"schema": own["schema"], "payload": _told(headers)}, default=float).encode()
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def _told(headers: tuple[tuple[str, bytes | None], ...]) -> Any:
+    found = next((value for name, value in headers if name in _HEADERS), None)
+    told = None if found is None else _JSON.decode(found.decode())
+    return told["payload"] if isinstance(told, dict) and told.keys() == {"schema", "payload"} else told
 
 
 def _value(kind: Any, value: Any) -> Any:
