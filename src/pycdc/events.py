@@ -95,7 +95,7 @@ class Forms(NamedTuple):
     time: str | None = None
     interval: str | None = None
     binary: str | None = None
-    money_digits: int = 2
+    money_digits: int | None = 2
 
 
 @dataclass(slots=True)

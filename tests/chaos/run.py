@@ -206,7 +206,11 @@ def apply(places: Places, options: Options, schema: Schema, topics: dict[str, st
         "topics": list(topics.values()),
         "max_batch_events": options.batch,
         # Nothing else tells bytes from text, and JSON without a schema not even a date from a number.
-        **({"values": options.values} if options.format == "json" or options.values["binary"] != "bytes" else {}),
+        **(
+            {"values": {**options.values, "money_fraction_digits": 2}}
+            if options.format == "json" or options.values["binary"] != "bytes"
+            else {}
+        ),
     }
     sink = {"dsn": places.target, "routes": routes, "on_error": options.on_error}
     return {

@@ -186,8 +186,18 @@ def _decimal(value: Any, column: TargetColumn, forms: Forms) -> Any:
         if _BASE64.fullmatch(value):
             raise _untold("decimal")
         return value
-    scale = forms.money_digits if column.base == "money" else _scale(column)
+    scale = _money_scale(forms) if column.base == "money" else _scale(column)
     return exact(b64decode(value, validate=True), scale)
+
+
+def _money_scale(forms: Forms) -> int:
+    """The capture takes it from its server, and JSON without a schema does not tell it."""
+    if forms.money_digits is None:
+        raise Unwritable(
+            "bytes of an amount of money whose digits after the point nothing tells: set "
+            "`source.kafka.values.money_fraction_digits` to those of the source's lc_monetary (2 in most)"
+        )
+    return forms.money_digits
 
 
 def _scale(column: TargetColumn) -> int:
