@@ -56,9 +56,12 @@ class Terminal:
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
+    # Whoever runs the tests may have started them by nohup.
+    outside = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
     yield
     assert {number: signal.getsignal(number) for number in before} == before
+    signal.signal(signal.SIGHUP, outside)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
