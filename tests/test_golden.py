@@ -29,6 +29,8 @@ GOLDEN = Path(__file__).parent / "golden"
 NOT_REPRODUCIBLE = {"ts_ms", "ts_us", "ts_ns", "lsn", "sequence", "txId", "xmin", "db", "version"}
 NOTHING: Mapping[str, str] = {}
 NOT_REPRODUCIBLE |= {"__lsn", "__source_ts_ms"}
+ENTRY = {"key", "value"}
+"""Of a map whose keys are no strings: its order there is that of a hash table."""
 
 
 def statements(script: str) -> list[str]:
@@ -116,6 +118,8 @@ def wait_for(condition: Any, timeout: float = 30.0) -> None:
 def comparable(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: comparable(item) for key, item in value.items() if key not in NOT_REPRODUCIBLE}
+    if isinstance(value, list) and value and all(isinstance(item, dict) and item.keys() == ENTRY for item in value):
+        return sorted(value, key=lambda entry: entry["key"])
     return value
 
 
@@ -348,6 +352,41 @@ PREFIXES = {"outbox": "r_outbox1", "outbox_fields": "r_outbox4"}
 def test_events_of_an_outbox_equal_the_recording(contrib_database: str, name: str, line: str) -> None:
     options = OUTBOXES[name]
     streamed(contrib_database, line, "smt_tables.sql", "outbox.sql", name, PREFIXES[name], outbox=options)
+
+
+EXPANDED = {
+    "outbox_expand": {"topic": "outboxe.{route}", "expand_json_payload": True},
+    "outbox_expand_optional": {
+        "topic": "outboxo.{route}",
+        "expand_json_payload": True,
+        "empty_arrays": "optional_string",
+    },
+}
+BY_HASH = {
+    '* "o-[28]" value_schema.*fields.objs.type.1.items.fields.[ab].*': "fields of objects that differ, in the order of "
+    "a hash table",
+    '* "o-[28]" value_schema order': "the same",
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "name"), [("3.6", "outbox_expand"), ("3.7", "outbox_expand"), ("3.7", "outbox_expand_optional")]
+)
+def test_payloads_that_are_expanded_equal_the_recording(contrib_database: str, line: str, name: str) -> None:
+    outbox = EXPANDED[name]
+    streamed(contrib_database, line, "smt_tables.sql", "outbox_empty.sql", name, outbox=outbox, but=BY_HASH)
+
+
+@pytest.mark.pg("newest")
+@LINES
+def test_vectors_equal_the_recording(database: str, line: str) -> None:
+    streamed(database, line, "vec_tables.sql", "vec.sql", "vec")
+
+
+@pytest.mark.pg("newest")
+@LINES
+def test_a_snapshot_of_vectors_equals_the_recording(database: str, line: str) -> None:
+    snapshot_of(database, line, "vec_tables.sql", "vec_snap.sql", "vec_snapshot")
 
 
 @pytest.mark.parametrize("snapshot", ["never", "initial"])

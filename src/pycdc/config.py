@@ -980,6 +980,11 @@ class Outbox(Model):
     expand_json_payload: bool = False
     """A payload of JSON becomes a value of its structure, with a schema inferred from it; with `format: json` the JSON
     itself and not a string that holds it. What is not JSON, or has no schema, is written as it is, with a warning."""
+    empty_arrays: Literal["ignore", "optional_string"] = "ignore"
+    """Members of such a payload that are empty arrays, of which nothing tells the type: left out, as Debezium does, so
+    that their type is free when they have elements; or kept, as arrays of strings."""
+    null_members: Literal["ignore", "optional_bytes"] = "ignore"
+    """The same for members that are null: left out, or kept as null in a field of bytes."""
     updates: Literal["warn", "stop"] = "warn"
     """An UPDATE of an outbox row is no event: leave it out with a warning, or stop."""
 
@@ -1002,6 +1007,15 @@ class Outbox(Model):
         except re.error:
             raise Refused("is no regular expression", "write it as Python's re takes it") from None
         return value
+
+    @model_validator(mode="after")
+    def _expanded(self) -> Outbox:
+        if not self.expand_json_payload and (self.empty_arrays != "ignore" or self.null_members != "ignore"):
+            raise Refused(
+                "says what becomes of members of payloads that stay text",
+                "add `expand_json_payload: true`, or remove it",
+            )
+        return self
 
     @model_validator(mode="after")
     def _named(self) -> Outbox:

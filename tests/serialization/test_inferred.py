@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pycdc.rows.avro import writer
 from pycdc.rows.schema import avro_schema
-from pycdc.serialization.inferred import NotInferable, inferred
+from pycdc.serialization.inferred import NotInferable, Untyped, inferred
 
 SCALARS = (
     st.none()
@@ -92,6 +92,9 @@ def test_names_are_made_legal() -> None:
         "[" * 100_000,
         "[1, true]",
         "[[], {}]",
+        '{"a": [null]}',
+        '{"a": [[], []]}',
+        '[{"a": []}, {"a": 1}]',
         '[{"a": 1}, {"a": "b"}]',
         None,
     ],
@@ -99,3 +102,42 @@ def test_names_are_made_legal() -> None:
 def test_what_has_no_schema_is_refused(text: object) -> None:
     with pytest.raises(NotInferable):
         inferred(text, "payload", adjust=True)
+
+
+KEPT = Untyped(nulls="optional_bytes", empty_arrays="optional_string")
+
+
+def test_members_without_a_type_are_kept_where_that_is_asked_for() -> None:
+    schema, datum = inferred('{"a": [], "b": null, "c": [[], []], "d": [null]}', "payload", adjust=True, untyped=KEPT)
+    fields = {name: avro_schema(field) for name, field in schema.fields}
+    texts = {"type": "array", "items": ["null", "string"]}
+    assert fields == {
+        "a": ["null", texts],
+        "b": ["null", "bytes"],
+        "c": ["null", {"type": "array", "items": ["null", texts]}],
+        "d": ["null", {"type": "array", "items": ["null", "bytes"]}],
+    }
+    assert datum == {"a": [], "b": None, "c": [[], []], "d": [None]}
+
+
+@pytest.mark.parametrize("untyped", [Untyped(), KEPT])
+def test_an_empty_array_takes_the_type_of_another_in_its_place(untyped: Untyped) -> None:
+    schema, datum = inferred('[{"a": []}, {"a": [1]}, {"a": null}]', "payload", adjust=True, untyped=untyped)
+    assert datum == [{"a": []}, {"a": [1]}, {"a": None}]
+    assert schema.items is not None
+    assert avro_schema(dict(schema.items.fields)["a"]) == ["null", {"type": "array", "items": ["null", "int"]}]
+
+
+@pytest.mark.parametrize(("text", "optional"), [('[{"a": 1}, {"a": 2}]', True), ('[{"a": 1}, {"b": 2}]', False)])
+def test_objects_of_an_array_that_differ_are_required_as_debezium_has_them(text: str, optional: bool) -> None:
+    schema, _ = inferred(text, "payload", adjust=True)
+    assert schema.items is not None
+    assert schema.items.optional is optional
+
+
+def test_an_array_with_a_null_among_differing_objects_keeps_it() -> None:
+    assert inferred('[{"a": 1}, null, {"b": 2}]', "payload", adjust=True)[1] == [
+        {"a": 1, "b": None},
+        None,
+        {"a": None, "b": 2},
+    ]

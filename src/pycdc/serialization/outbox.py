@@ -29,7 +29,7 @@ from pycdc.rows.tuples import Text
 from pycdc.serialization.events import Event, events
 from pycdc.serialization.form import Form
 from pycdc.serialization.headers import header_text
-from pycdc.serialization.inferred import NotInferable, inferred
+from pycdc.serialization.inferred import NotInferable, Untyped, inferred
 from pycdc.serialization.names import field_name, record_name
 
 log = logging.getLogger(__name__)
@@ -119,6 +119,7 @@ class _Outbox:
         self._form = form
         self._base = base
         self._adjust = adjust
+        self._untyped = Untyped(settings.null_members, settings.empty_arrays)
         self._id = self._field(settings.id, "id")
         self._key = None if settings.key is None else self._field(settings.key, "key")
         self._route = self._typed(settings.route, "route", ("string",), "text")
@@ -270,7 +271,7 @@ class _Outbox:
     def _expanded(self, payload: Datum) -> tuple[Schema | None, Datum]:
         """The payload's schema and structure; no schema, and the payload as it is, where there is none."""
         try:
-            return inferred(payload, self._payload.name, adjust=self._adjust)
+            return inferred(payload, self._payload.name, adjust=self._adjust, untyped=self._untyped)
         except NotInferable as exc:
             if not self._warned:
                 self._warned = True
