@@ -143,6 +143,19 @@ def test_a_value_means_what_its_schema_its_options_or_its_column_say(
         ("12,50 €", "money", APPLICATION),
         ("1.234,50", "money", None),
         ("2024-01-01 12:00 Europe/Berlin", "timestamp", TYPED),
+        ("20240101T120000+0500", "timestamp", APPLICATION),
+        ("Mon, 01 Jan 2024 12:00:00 +0200", "timestamp", TYPED),
+        ("2024-1-1 9:05 PM -03", "timestamp", CAPTURE),
+        ("Mon Jan 01 12:00:00 CET 2024", "timestamp", APPLICATION),
+        ("2024-01-01 12:00 PST BC", "timestamp", APPLICATION),
+        ("120000+02", "time", APPLICATION),
+        ("[2024-01-01T12:00:00+02:00,)", "tsrange", APPLICATION),
+        ('["2024-01-01 12:00 CET",)', "tsrange", TYPED),
+        (['{["2024-01-01 12:00-05",)}'], "tsmultirange[]", APPLICATION),
+        ("now", "timestamptz", APPLICATION),
+        (" Today", "date", TYPED),
+        ("tomorrow 12:00", "timestamp", CAPTURE),
+        (["yesterday"], "timestamptz[]", APPLICATION),
         (200_000_000_000, "date", told()),
         (90_000_000_000, "time", told(time="microseconds")),
     ],
@@ -178,6 +191,13 @@ def test_the_columns_precision_stands_for_the_sources(mode: str, typmod: int, va
         ("2024-01-01Z", "date", "2024-01-01"),
         ("-0043-03-15Z", "date", "0044-03-15 BC"),
         ("0000-01-01Z", "date", "0001-01-01 BC"),
+        ("0000-03-15", "date", "0001-03-15 BC"),
+        ("20240101T120000Z", "timestamp", "20240101T120000Z"),
+        ("Mon Jan 1 12:00:00 2024", "timestamp", "Mon Jan 1 12:00:00 2024"),
+        ("01-02-2024 12:00 PM", "timestamp", "01-02-2024 12:00 PM"),
+        ('["2024-01-01 12:00:00","2024-02-01 00:00:00")', "tsrange", '["2024-01-01 12:00:00","2024-02-01 00:00:00")'),
+        ("[2024-01-01,2024-02-01)", "daterange", "[2024-01-01,2024-02-01)"),
+        ("empty", "tsrange", "empty"),
         ("+10000-01-01Z", "date", "10000-01-01"),
         ("-5877611-06-21Z", "date", "infinity"),
         ("-0043-03-15T12:00:00Z", "timestamptz", "0044-03-15 12:00:00+00 BC"),
@@ -191,6 +211,16 @@ def test_the_columns_precision_stands_for_the_sources(mode: str, typmod: int, va
 )
 def test_a_time_says_what_it_says_in_a_column_without_a_zone_too(value: str, base: str, expected: str) -> None:
     assert text(value, base, TYPED) == text(value, base, None) == expected
+
+
+def test_a_number_in_a_text_column_has_its_digits_and_no_exponent() -> None:
+    for number, expected in (("1E-10", "0.0000000001"), ("1E+5", "100000"), ("1.50", "1.50"), ("1e3", "1000")):
+        assert [text(Decimal(number), base, TYPED) for base in ("text", "varchar", "bpchar")] == [expected] * 3
+    assert text([Decimal("1E-7")], "text[]", TYPED) == '{"0.0000001"}'
+
+
+def test_words_for_the_present_are_for_who_writes_the_configuration() -> None:
+    assert text("now", "timestamptz", None) == "now"
 
 
 def event_of(data: bytes, **options: Any) -> Event:

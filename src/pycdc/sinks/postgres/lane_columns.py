@@ -28,7 +28,9 @@ def array_for(field: Field, column: TargetColumn, presence: Presence) -> Array:
             raise Unfit
         return _numbers
     if field.kind == "text":
-        if _TYPED.is_plain(column) or column.base == "timestamptz":
+        if column.base == "timestamptz":
+            return lambda values: _moments(values, presence.octets)
+        if _TYPED.is_plain(column):
             return lambda values: _texts(values, presence.octets)
         return lambda values: _decoded(values, str, column, presence.octets)
     if field.kind == "document":
@@ -70,6 +72,14 @@ def _texts(values: Sequence[bytes | None], unavailable: bytes) -> str:
         return array_of([None if value is None else value.decode() for value in values])
     except UnicodeDecodeError:
         raise Unfit from None
+
+
+def _moments(values: Sequence[bytes | None], unavailable: bytes) -> str:
+    """Times are texts as they are, but for words (now, yesterday …), all of which have one of these letters."""
+    text = _texts(values, unavailable)
+    if any(letter in text for letter in "dDwW"):
+        raise Unfit
+    return text
 
 
 def _anything(values: Sequence[Any], column: TargetColumn, presence: Presence) -> str:

@@ -17,11 +17,12 @@ from typing import Any, Final
 from pycdc.events import Document, Forms, Microseconds, Unwritable
 from pycdc.rows.connect_values import bits_text, date_text, exact, interval_text, nanos_text, time_text, timestamp_text
 from pycdc.sinks.postgres.tables import TargetColumn
-from pycdc.sinks.postgres.times import TIMES
+from pycdc.sinks.postgres.times import RANGES, TIMES, require_fixed
 from pycdc.sinks.postgres.values import JSON, text_of
 
 Meaning = Callable[[Any, TargetColumn], Any]
 _REMEDY: Final = "set `source.kafka.values` as the capture's `values` are, or have it write Avro or json_schema"
+_CHECKED: Final = TIMES | RANGES | {"money"}
 _BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
 
@@ -51,7 +52,7 @@ class Reading:
 
     def is_plain(self, column: TargetColumn) -> bool:
         """Whether a text is the column's text."""
-        return not self.has_meaning(column) and column.base not in TIMES and column.base != "money"
+        return not self.has_meaning(column) and column.base not in _CHECKED
 
 
 @lru_cache(maxsize=256)
@@ -106,6 +107,8 @@ def _is_number(value: Any) -> bool:
 def _refused_number(value: Any, column: TargetColumn) -> Any:
     if _is_number(value):
         raise Unwritable("a number, of which nothing tells what it counts and since when: send ISO 8601")
+    if isinstance(value, str):
+        require_fixed(value)
     return value
 
 

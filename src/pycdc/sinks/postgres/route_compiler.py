@@ -115,9 +115,9 @@ def _text(target: TargetColumn, forms: Forms | None) -> str:
 
 _PLAIN: Final = r'v if type(v) is str and "\0" not in v'
 _SHORT: Final = {
-    "timestamptz": r'v if type(v) is str and v[4:5] == "-" and "\0" not in v',
+    "timestamptz": r'v if type(v) is str and v[4:5] == "-" and v >= "0001" and "\0" not in v',
     "timestamp": "v if type(v) is str and usual(v)",
-    "date": "v if type(v) is str and len(v) == 10 and v[4] == '-'",
+    "date": "v if type(v) is str and len(v) == 10 and v[4] == '-' and v >= '0001'",
     "bytea": r"'\\x' + v.hex() if type(v) is bytes",
     **dict.fromkeys(JSON, r'v if type(v) is Document and "\0" not in v'),
 }

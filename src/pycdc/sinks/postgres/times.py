@@ -15,15 +15,27 @@ from pycdc.rows.codecs.dates import INFINITE_ISO
 from pycdc.rows.codecs.timestamps import INFINITE
 
 TIMES: Final = frozenset(("timestamp", "timestamptz", "date", "time", "timetz"))
-USUAL: Final = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,6})?").fullmatch
+RANGES: Final = frozenset(("tsrange", "tsmultirange", "daterange", "datemultirange"))
+"""Types whose bounds have no zone."""
+USUAL: Final = re.compile(r"(?!0000)\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,6})?").fullmatch
 """A timestamp that says no more than its column holds."""
 _ISO: Final = re.compile(
     r"(?:([+-]?\d{4,9})-(\d\d)-(\d\d))?(?:(?:^|[T ])(\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,12}))?)?)?"
     r" ?(Z|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)?( BC)?",
     re.IGNORECASE,
 )
-_ZONE_NAME: Final = re.compile(r"[A-Za-z_/]{3,}[\w/+:-]*$")
-_NO_ZONES: Final = frozenset(("infinity", "epoch", "today", "tomorrow", "yesterday", "now", "allballs"))
+_OFFSET: Final = re.compile(
+    r"(?:\d:\d\d(?::\d\d)?|T\d\d(?:\d\d){0,2}|(?<![\d.-])\d{6})(?:[.,]\d+)?\s*(?:[AP]M\s*)?[+-]\d", re.IGNORECASE
+)
+"""An offset behind a time of day, in whatever way the time is written."""
+_WORD: Final = re.compile(r"[A-Za-z_]{3,}")
+_NO_ZONE: Final = re.compile(
+    r"jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?|(?:sun|mon|tues?|wed(?:s|nes)?|thu(?:rs?)?|fri|sat(?:ur)?)(?:day)?"
+    r"|infinity|epoch|today|tomorrow|yesterday|now|allballs|empty",
+    re.IGNORECASE,
+)
+_PRESENT: Final = re.compile(r"\s*(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
 _INFINITE_ISO: Final = {
     **{text: word.decode() for policy in INFINITE_ISO.values() for word, text in policy.items()},
     **{
@@ -53,11 +65,26 @@ def utc_text(text: str, base: str) -> str:
 
 
 def _foreign(text: str, base: str) -> str:
-    """What is not ISO 8601 is Postgres' to read, but for a zone's name, which it would pass over."""
-    zone = _ZONE_NAME.search(text)
-    if zone is not None and base not in ("timestamptz", "timetz") and zone[0].lower() not in _NO_ZONES:
-        raise Unwritable("a time with the name of a zone, for a column without one")
+    """What is not ISO 8601 is Postgres' to read, but for a zone, which it would pass over."""
+    if base not in ("timestamptz", "timetz"):
+        require_no_zone(text)
     return text
+
+
+def require_no_zone(text: str) -> None:
+    """For a column without one. Raises Unwritable."""
+    if _OFFSET.search(text) is not None:
+        raise Unwritable("a time with an offset that is not ISO 8601's, for a column without a zone")
+    if not all(map(_NO_ZONE.fullmatch, _WORD.findall(text))):
+        raise Unwritable("a time with the name of a zone, or another word, for a column without one")
+
+
+def require_fixed(text: str) -> None:
+    """Raises Unwritable for a word that means another time whenever it is read."""
+    if _PRESENT.match(text) is not None:
+        raise Unwritable(
+            "a word for the present, which would be the time at which the record is applied: send the time"
+        )
 
 
 def _days(found: re.Match[str]) -> int:

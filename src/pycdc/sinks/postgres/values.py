@@ -19,7 +19,7 @@ from uuid import UUID
 from pycdc.events import Bits, Microseconds, Unwritable
 from pycdc.sinks.postgres.special_values import SPECIAL
 from pycdc.sinks.postgres.tables import TargetColumn
-from pycdc.sinks.postgres.times import TIMES, utc_text
+from pycdc.sinks.postgres.times import RANGES, TIMES, require_no_zone, utc_text
 
 __all__ = ["JSON", "Unwritable", "array_of", "exact_sum", "json_text", "text_of", "whole_or_not"]
 
@@ -80,14 +80,18 @@ def _element(value: Any, column: TargetColumn) -> Any:
     return None if value is None else _text(value, column.element, column)
 
 
+_TEXTS: Final = frozenset(("text", "varchar", "bpchar", "citext"))
+"""Types in which a number has the digits that it would have as a numeric, and no exponent."""
 _USUAL: Final = frozenset((int, str, type(None)))
-_OWN: Final = frozenset((*JSON, *SPECIAL, *TIMES, "money", "bit", "varbit", "interval"))
+_OWN: Final = frozenset((*JSON, *SPECIAL, *TIMES, *RANGES, "money", "bit", "varbit", "interval"))
 """Types whose texts or numbers have ways of their own."""
 
 
 def _of_str(value: str, base: str) -> str:
     if base in TIMES:
         return utc_text(value, base)
+    if base in RANGES:
+        require_no_zone(value)
     if base == "money" and _MONEY.fullmatch(value) is None:
         raise Unwritable("no plain number, and what else it may be depends on the server's locale")
     if base == "varbit" and isinstance(value, Bits):
@@ -107,7 +111,7 @@ def _scalar(value: Any, base: str) -> str:
     if isinstance(value, int):
         return str(value) if value.bit_length() < _SHORT else str(_bounded(Decimal(value)))
     if isinstance(value, Decimal):
-        return str(_bounded(value))
+        return format(_bounded(value), "f") if base in _TEXTS else str(_bounded(value))
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else "NaN" if math.isnan(value) else f"{value:+f}inity"
     if isinstance(value, bytes | bytearray):
