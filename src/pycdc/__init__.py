@@ -25,34 +25,65 @@ from pycdc.errors import (
     Undelivered,
     UnknownSchema,
 )
+from pycdc.events import Offsets, Partition
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
-from pycdc.model import UNCHANGED, Batch, Change, LogicalMessage, Lsn, Op, Position, Row, Table, Transaction
+from pycdc.model import (
+    UNCHANGED,
+    Batch,
+    Change,
+    Column,
+    LogicalMessage,
+    Lsn,
+    Op,
+    PgType,
+    Position,
+    Routing,
+    Row,
+    Run,
+    Table,
+    Transaction,
+)
 from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, Transform
 from pycdc.version import __version__
 
 if TYPE_CHECKING:
     from pycdc.config import Config
-    from pycdc.library import Pipeline, capture
+    from pycdc.library import CapturedChange, CaptureOptions, Pipeline, capture
+    from pycdc.observability.progress import PartitionPlace, Progress, TableSnapshot
     from pycdc.sinks.postgres.conflict import Conflict
+    from pycdc.sinks.postgres.conflict import Kind as ConflictKind
 
 __all__ = [  # noqa: RUF022  (grouped by what they are for)
     # run a pipeline, or iterate
     "Pipeline",
     "capture",
+    "CaptureOptions",
     "Config",
+    # how far it is
+    "Offsets",
+    "Partition",
+    "PartitionPlace",
+    "Progress",
+    "TableSnapshot",
     # what changes are made of
     "Batch",
+    "CapturedChange",
     "Change",
+    "Column",
     "LogicalMessage",
     "Lsn",
     "Op",
+    "PgType",
     "Position",
+    "Routing",
     "Row",
+    "Run",
     "Table",
     "Transaction",
     "UNCHANGED",
     # what rules of conflicts see
     "Conflict",
+    "ConflictKind",
     # what transforms see
     "DecodedChange",
     "RecordPosition",
@@ -93,11 +124,15 @@ def __getattr__(name: str) -> object:
         from pycdc.config import Config
 
         return Config
-    if name == "Conflict":
-        from pycdc.sinks.postgres.conflict import Conflict
+    if name in ("PartitionPlace", "Progress", "TableSnapshot"):
+        from pycdc.observability import progress
 
-        return Conflict
-    if name in ("Pipeline", "capture"):
+        return getattr(progress, name)
+    if name in ("Conflict", "ConflictKind"):
+        from pycdc.sinks.postgres import conflict
+
+        return conflict.Conflict if name == "Conflict" else conflict.Kind
+    if name in ("CaptureOptions", "CapturedChange", "Pipeline", "capture"):
         from pycdc import library
 
         return getattr(library, name)

@@ -1095,7 +1095,8 @@ class Transform(Model):
     """
 
     function: str
-    """`package.module:name`, importable from where pycdc runs or from the folder of this file."""
+    """`package.module:name`, importable from where pycdc runs. The command `pycdc` also looks in the folder of this
+    file."""
     tables: Annotated[list[str], Field(min_length=1)] = ["*"]
     """Patterns over `schema.table` of the tables it is for, where the source is Postgres."""
     topics: Annotated[list[str], Field(min_length=1)] = ["*"]

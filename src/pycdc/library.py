@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 from pycdc.build import build_loop, build_source, stored_source
 from pycdc.config import Config
@@ -19,9 +19,35 @@ from pycdc.offsets.file import FileOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.rows.ruled import RuledRows
 from pycdc.transforms.capture import CaptureTransforms
+from pycdc.transforms.change import Transform
+from pycdc.transforms.functions import path_of
 
 _SLICE = 0.5
 """Seconds between looks at a slot that another session reads."""
+
+
+class CaptureOptions(TypedDict, total=False):
+    """Options of ``source.postgres`` that `capture` takes by keyword. docs/configuration.md says what each means."""
+
+    exclude_tables: Sequence[str]
+    slot: str | None
+    publication: str | None
+    manage_publication: bool
+    via_partition_root: bool
+    snapshot_method: Literal["pinned", "chunks"]
+    snapshot_chunk: int
+    skip_origins: Sequence[str]
+    skip_scope: Literal["transaction", "tables"]
+    messages: bool
+    status_interval: float
+    silence_timeout: float
+    slot_timeout: float
+    failover: bool
+    max_batch_changes: int
+    max_batch_bytes: int
+    publication_check: float
+    tables_added: Literal["follow", "ignore"]
+    publication_drift: Literal["stop", "resync"]
 
 
 class Pipeline:
@@ -31,12 +57,17 @@ class Pipeline:
     (a PycdcError). An async host runs ``await asyncio.to_thread(pipeline.run)``.
     """
 
-    def __init__(self, config: Config | dict[str, Any] | str | Path) -> None:
+    config: Config
+    progress: Progress
+    """What the pipeline has done and where it is; written by `run`, may be read from any thread."""
+
+    def __init__(self, config: Config | Mapping[str, Any] | str | Path) -> None:
         self.config = _config(config)
         self.progress = Progress()
         self._loop = build_loop(self.config, self.progress)
 
     def run(self) -> None:
+        """Block until `stop` is called or the source ends. Raises PycdcError where trying again does not help."""
         self._loop.run()
 
     def snapshot(self, *tables: str, where: str | None = None) -> str:
@@ -53,10 +84,10 @@ class Pipeline:
         self._loop.stop()
 
 
-def _config(config: Config | dict[str, Any] | str | Path) -> Config:
+def _config(config: Config | Mapping[str, Any] | str | Path) -> Config:
     if isinstance(config, Config):
         return config
-    return validate(config) if isinstance(config, dict) else load(config)
+    return load(config) if isinstance(config, str | Path) else validate(config)
 
 
 class CapturedChange(Change):
@@ -97,12 +128,39 @@ class _Acknowledgements:
             self._source.acknowledge(done)
 
 
+Captured = Generator[CapturedChange, None, None]
+CapturedOrIdle = Generator[CapturedChange | None, None, None]
+_Transforms = Sequence[str | Transform | Mapping[str, Any]]
+
+
 @overload
 def capture(
-    dsn: str, tables: Sequence[str] = ..., *, idle: Literal[True], **options: Any
-) -> Iterator[CapturedChange | None]: ...
+    dsn: str,
+    tables: Sequence[str] = ...,
+    *,
+    name: str = ...,
+    snapshot: Literal["initial", "never", "only"] = ...,
+    offsets: str | Path | OffsetStore | None = ...,
+    ack: Literal["auto", "manual"] = ...,
+    idle: Literal[False] = ...,
+    transforms: _Transforms = ...,
+    rules: Sequence[Mapping[str, Any]] = ...,
+    **source: Unpack[CaptureOptions],
+) -> Captured: ...
 @overload
-def capture(dsn: str, tables: Sequence[str] = ..., **options: Any) -> Iterator[CapturedChange]: ...
+def capture(
+    dsn: str,
+    tables: Sequence[str] = ...,
+    *,
+    name: str = ...,
+    snapshot: Literal["initial", "never", "only"] = ...,
+    offsets: str | Path | OffsetStore | None = ...,
+    ack: Literal["auto", "manual"] = ...,
+    idle: bool,
+    transforms: _Transforms = ...,
+    rules: Sequence[Mapping[str, Any]] = ...,
+    **source: Unpack[CaptureOptions],
+) -> CapturedOrIdle: ...
 
 
 def capture(
@@ -114,10 +172,10 @@ def capture(
     offsets: str | Path | OffsetStore | None = None,
     ack: Literal["auto", "manual"] = "auto",
     idle: bool = False,
-    transforms: Sequence[str | dict[str, Any]] = (),
-    rules: Sequence[dict[str, Any]] = (),
-    **source: Any,
-) -> Iterator[CapturedChange | None]:
+    transforms: _Transforms = (),
+    rules: Sequence[Mapping[str, Any]] = (),
+    **source: Unpack[CaptureOptions],
+) -> CapturedOrIdle:
     """Iterate over the changes of `tables`, in commit order, forever.
 
     dsn       libpq connection string of a role with REPLICATION
@@ -127,23 +185,24 @@ def capture(
               where a change may be seen again after a crash
     ack       ``auto``: a change is dealt with when the next one is asked for; ``manual``: when ``change.ack()`` says so
     idle      also yield None a few times a second while nothing happens, so that a loop can do something else
-    transforms  as in a configuration: ``module:function``, or a mapping with options
+    transforms  functions, or as in a configuration: ``module:function``, or a mapping with options
     rules     as in a configuration: what is masked, left out or renamed; they see what transforms made
-    source    further options of ``source.postgres``
+    source    further options of ``source.postgres``, see `CaptureOptions`
 
     Raises PycdcError; a lost connection too (ConnectionLost), after which `capture` can be called again.
     """
+    entries, functions = _functions(transforms)
     config = validate(
         {
             "name": name,
             "source": {"postgres": {"dsn": dsn, "tables": list(tables), "snapshot": snapshot, **source}},
             "sink": {"console": {}},
-            "transforms": list(transforms),
+            "transforms": entries,
             "rules": list(rules),
         }
     )
     progress = Progress()
-    transformed = CaptureTransforms(config, progress) if transforms else None
+    transformed = CaptureTransforms(config, progress, functions) if transforms else None
     ruled = RuledRows(config)
 
     def prepare(batch: Batch) -> Batch:
@@ -158,6 +217,19 @@ def capture(
         store.close()
 
 
+def _functions(transforms: _Transforms) -> tuple[list[dict[str, Any]], dict[int, Transform]]:
+    """The entries as a configuration has them, and the functions that were given as such, by their entry."""
+    entries: list[dict[str, Any]] = [
+        dict(entry) if isinstance(entry, Mapping) else {"function": entry} for entry in transforms
+    ]
+    given: dict[int, Transform] = {
+        number: entry["function"] for number, entry in enumerate(entries) if callable(entry.get("function"))
+    }
+    for number, function in given.items():
+        entries[number]["function"] = path_of(function)
+    return entries, given
+
+
 def _store(offsets: str | Path | OffsetStore | None) -> OffsetStore:
     if offsets is None:
         return MemoryOffsetStore()
@@ -166,7 +238,7 @@ def _store(offsets: str | Path | OffsetStore | None) -> OffsetStore:
 
 def _captured(
     connector: Connector, store: OffsetStore, prepare: Callable[[Batch], Batch], *, manual: bool, idle: bool
-) -> Iterator[CapturedChange | None]:
+) -> CapturedOrIdle:
     acknowledgements = _Acknowledgements(connector, store)
     try:
         while isinstance(connector, Exclusive) and not connector.acquire(_SLICE):

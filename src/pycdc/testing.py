@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from pycdc.interfaces import Checkpoint
 from pycdc.model import NOWHERE, Batch, Change, Lsn, Op, Position, Row, Run, Table, Transaction
@@ -51,7 +50,15 @@ class MemoryConnector:
         self.closed = 0
 
     @classmethod
-    def of_rows(cls, table: str, rows: Sequence[Row], *, per_batch: int = 1, **options: Any) -> MemoryConnector:
+    def of_rows(
+        cls,
+        table: str,
+        rows: Sequence[Row],
+        *,
+        per_batch: int = 1,
+        idle: bool = False,
+        faults: Faults | None = None,
+    ) -> MemoryConnector:
         """One transaction a batch, each of `per_batch` inserts, at LSNs 100, 200, …"""
         schema, _, name = table.rpartition(".")
         version = Table(1, schema or "public", name, (), images=_Rows(rows))
@@ -61,7 +68,7 @@ class MemoryConnector:
             transaction = Transaction(number, number * 100 - 10, 0)
             run = Run(Op.READ, version, transaction, 0, frames)
             batches.append(Batch([run], Position(Lsn(number * 100)), Lsn(number * 100), len(frames)))
-        return cls(batches, **options)
+        return cls(batches, idle=idle, faults=faults)
 
     def batches(self, start: Checkpoint | None) -> Iterator[Batch | None]:
         begin = NOWHERE if start is None else start.position.lsn

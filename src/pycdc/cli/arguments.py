@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from pycdc.config import Config
-from pycdc.loading import beside, load, load_text
+from pycdc.loading import load, load_text
 from pycdc.printable import json_printable
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,10 +27,18 @@ def json_option(function: F) -> F:
 
 
 def load_config(path: str) -> Config:
-    """Raises ConfigError."""
+    """The configuration, whose functions may lie in modules beside the file. Raises ConfigError."""
     if path == "-":
-        return beside(load_text(sys.stdin.read(), "standard input"), Path.cwd())
-    return load(click.format_filename(path))
+        return _importable(load_text(sys.stdin.read(), "standard input"), Path.cwd())
+    return _importable(load(click.format_filename(path)), Path(path).resolve().parent)
+
+
+def _importable(config: Config, folder: Path) -> Config:
+    # Behind all other places, so that no module beside a configuration hides one that is installed. The command may do
+    # this to its own process; a program that embeds pycdc decides for itself where Python looks.
+    if config.functions and str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    return config
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,6 @@ is allowed.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,19 +44,11 @@ def _line(problem: Problem, before: str, after: str = "") -> str:
 def load(source: str | Path) -> Config:
     """The configuration in a file; or in `source` itself, where that is a text of several lines or begins with ``{``.
 
-    Functions that it names may lie in modules beside the file. Raises ConfigError.
+    Raises ConfigError.
     """
     if isinstance(source, str) and _TEXT.match(source):
         return load_text(source)
-    path = Path(source)
-    return beside(load_text(_read(path), str(source)), path.resolve().parent)
-
-
-def beside(config: Config, folder: Path) -> Config:
-    """`config`, whose functions Python will also look for in `folder`, behind all other places."""
-    if config.functions and str(folder) not in sys.path:
-        sys.path.append(str(folder))
-    return config
+    return load_text(_read(Path(source)), str(source))
 
 
 def load_text(text: str, where: str = "the configuration") -> Config:

@@ -10,7 +10,7 @@ same change read again makes records that can be told to be the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -28,7 +28,7 @@ from pycdc.rows.images import Images
 from pycdc.rows.literals import Unfit
 from pycdc.rows.rewriter import Image, RowRewriter
 from pycdc.transforms.change import DecodedChange, Transform
-from pycdc.transforms.functions import Failure, call, find, headers_of
+from pycdc.transforms.functions import Failure, call, find, headers_of, usable
 
 log = get_logger()
 
@@ -51,12 +51,17 @@ class _Step:
 
 
 class CaptureTransforms:
-    """All transforms of a capture. Raises ConfigError for what cannot be meant, before anything starts."""
+    """All transforms of a capture. `functions` are those that need not be imported, by the entry that they are for.
 
-    def __init__(self, config: Config, progress: Progress) -> None:
+    Raises ConfigError for what cannot be meant, before anything starts.
+    """
+
+    def __init__(self, config: Config, progress: Progress, functions: Mapping[int, Transform] | None = None) -> None:
         self._config = config
         self._progress = progress
-        self._steps = [_step(settings, index) for index, settings in enumerate(config.transforms)]
+        self._steps = [
+            _step(settings, index, (functions or {}).get(index)) for index, settings in enumerate(config.transforms)
+        ]
         self._chains: dict[tuple[Table, bool], _Chain | None] = {}
 
     def batch(self, batch: Batch) -> Batch:
@@ -101,9 +106,12 @@ class CaptureTransforms:
         return self._chains[key]
 
 
-def _step(settings: Settings, index: int) -> _Step:
+def _step(settings: Settings, index: int, given: Transform | None) -> _Step:
     where = f"transforms[{index}]"
-    function = find(settings.function, f"{where}.function")
+    if given is None:
+        function = find(settings.function, f"{where}.function")
+    else:
+        function = usable(given, settings.function, f"{where}.function")
     return _Step(settings, function, declared_columns(settings, where))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,11 @@ def find(path: str, where: str) -> Callable[[DecodedChange], Any]:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:
         raise _missing(path, where, error) from error
+    return usable(found, path, where)
+
+
+def usable(found: object, path: str, where: str) -> Callable[[DecodedChange], Any]:
+    """`found`, which is called `path`, as a function of one change. Raises ConfigError where it is none."""
     if not callable(found):
         raise ConfigError(f"{where}: {path} cannot be called", hint="name a function that takes one change")
     if inspect.iscoroutinefunction(found) or inspect.isasyncgenfunction(found):
@@ -30,10 +36,21 @@ def find(path: str, where: str) -> Callable[[DecodedChange], Any]:
     if not _takes_one(found):
         raise ConfigError(
             f"{where}: {path} does not take one argument",
-            hint=f"write `def {name}(change)`, with nothing else that it needs",
+            hint=f"write `def {path.partition(':')[2]}(change)`, with nothing else that it needs",
         )
     function: Callable[[DecodedChange], Any] = found
     return function
+
+
+def path_of(function: Callable[..., Any]) -> str:
+    """How a function is called in errors and logs: ``module:name``, whatever it is."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return f"{_dotted(getattr(function, '__module__', None) or '')}:{_dotted(name)}"
+
+
+def _dotted(name: str) -> str:
+    name = re.sub(r"[^\w.]", "", name)
+    return name if name[:1].isalpha() or name[:1] == "_" else f"_{name}"
 
 
 def _missing(path: str, where: str, error: Exception) -> ConfigError:
@@ -41,7 +58,7 @@ def _missing(path: str, where: str, error: Exception) -> ConfigError:
     if isinstance(error, ModuleNotFoundError) and (error.name or "") in (module, module.partition(".")[0]):
         return ConfigError(
             f"{where}: there is no module {module!r}",
-            hint="put it where Python finds it (PYTHONPATH), or beside the configuration file",
+            hint="put it where Python finds it (PYTHONPATH); `pycdc` looks beside the configuration file too",
         )
     if isinstance(error, AttributeError) and module in sys.modules:
         return ConfigError(f"{where}: module {module} has no {name!r}", hint="correct the name behind the colon")
