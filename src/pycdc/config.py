@@ -675,6 +675,13 @@ class Conflicts(Model):
     """Keep both rows. Without: the key, times and origins."""
     since: datetime | None = None
     """What others wrote before this time is no conflict. Default: when the pipeline first ran."""
+    ttl: Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhd]$")] = "7d"
+    """For last_write_wins: how long times of events and deletes of rows are remembered, in the table `write_times`. An
+    event that comes later than that is compared with the row's commit, and makes a deleted row anew."""
+
+    @property
+    def seconds(self) -> int:
+        return int(self.ttl[:-1]) * _SECONDS[self.ttl[-1]]
 
 
 class PostgresSink(Model):

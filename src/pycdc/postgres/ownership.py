@@ -26,7 +26,7 @@ _COLUMNS: Final = """SELECT attname::text, pg_catalog.format_type(atttypid, NULL
 FROM pg_catalog.pg_attribute
 WHERE attrelid = pg_catalog.to_regclass(%s::text) AND attnum > 0 AND NOT attisdropped"""
 _DECLARED: Final = re.compile(
-    r'^\s+"?(\w+)"? (text\[\]|bytea\[\]|text|integer|bigint|bytea|jsonb|pg_lsn|timestamptz)', re.M
+    r'^\s+"?(\w+)"? (text\[\]|bytea\[\]|text|integer|bigint|bytea|jsonb|pg_lsn|timestamptz|boolean|xid)', re.M
 )
 _LONG: Final = {"timestamptz": "timestamp with time zone"}
 

@@ -46,13 +46,14 @@ class Rig:
         known: KnownTables | None = None,
         stopping: threading.Event | None = None,
         functions: Functions | None = None,
+        pipeline: str = "back",
         **options: Any,
     ) -> Process:
         routes = routes or ({"topic": "items", "table": "items"},)
         settings = Settings.model_validate({"dsn": self.dsn, "routes": routes, **options})
         progress = Progress()
-        ledger = Ledger(self.dsn, "back", has_inbox=settings.inbox is not None)
-        sink = PostgresSink(settings, "back", ledger, progress, known, functions, stopping=stopping)
+        ledger = Ledger(self.dsn, pipeline, has_inbox=settings.inbox is not None)
+        sink = PostgresSink(settings, pipeline, ledger, progress, known, functions, stopping=stopping)
         self._made += [sink, ledger]
         topics = sorted({route["topic"] for route in routes if "*" not in route["topic"]})
         return Process(self, sink, ledger, progress, topics)

@@ -96,12 +96,27 @@ def test_within_the_skew_clocks_decide_nothing_and_who_knew_the_row_wins() -> No
     assert event_is_last(replace(close, event_time=at(1001)), chosen)
 
 
-def test_a_delete_that_did_not_know_the_row_loses_and_without_a_before_its_time_counts() -> None:
+def test_a_delete_that_did_not_know_an_applications_row_loses() -> None:
     chosen = rule("last_write_wins")
-    removal = conflict(kind=Kind.DELETE_ORIGIN_DIFFERS, incoming=None, before={"id": 1}, event_time=at(9))
+    removal = conflict(kind=Kind.DELETE_ORIGIN_DIFFERS, incoming=None, before={"id": 1, "name": "a"}, event_time=at(9))
     assert not event_is_last(removal, chosen)
     assert event_is_last(replace(removal, agrees=True), chosen)
-    assert event_is_last(replace(removal, before=None), chosen)
+
+
+@pytest.mark.parametrize("told", [{"before": None}, {"before": {"id": 1}}, {"remembered": True}])
+def test_the_time_of_a_delete_counts_where_it_tells_no_row_and_where_the_row_is_an_events(told: Any) -> None:
+    chosen = rule("last_write_wins", tie="monolith")
+    removal = conflict(kind=Kind.DELETE_ORIGIN_DIFFERS, incoming=None, **{"before": {"id": 1, "name": "a"}, **told})
+    for event, wins in ((1, True), (0, False), (-1, False)):
+        assert event_is_last(replace(removal, event_time=at(event)), chosen) is wins
+
+
+def test_a_row_that_is_gone_has_the_time_of_its_delete_where_that_is_remembered() -> None:
+    chosen = rule("last_write_wins", tie="monolith")
+    gone = conflict(kind=Kind.UPDATE_DELETED, current=None, remembered=True)
+    assert not event_is_last(gone, chosen)
+    assert event_is_last(replace(gone, event_time=at(1)), chosen)
+    assert event_is_last(replace(gone, remembered=False), chosen)
 
 
 def test_an_event_that_knew_the_row_is_no_conflict_but_where_times_or_versions_decide() -> None:

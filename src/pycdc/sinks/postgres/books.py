@@ -17,7 +17,7 @@ from pycdc.origins import pipeline_of_origin
 from pycdc.sinks.postgres.ledger import Ledger
 from pycdc.sinks.postgres.session import Connection, connected, database_identity
 
-TABLES: Final = ("apply_offsets", "parked", "inbox", "positions", "conflicts", "conflict_watch")
+TABLES: Final = ("apply_offsets", "parked", "inbox", "positions", "conflicts", "conflict_watch", "write_times")
 """All that a pipeline may have rows in, by a column `pipeline`. Not each of them need be there."""
 _THERE: Final = """SELECT c.relname FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -27,6 +27,8 @@ class Kind(StrEnum):
     DELETE_ORIGIN_DIFFERS = "delete_origin_differs"
     DELETE_VALUES_DIFFER = "delete_values_differ"
     DELETE_STALE = "delete_stale"
+    UPDATE_DELETED = "update_deleted"
+    """It would make a row anew that a later event deleted."""
     DELETE_MISSING = "delete_missing"
     UNIQUE_EXISTS = "unique_exists"
     """Another row has the values, under a unique key that is not the route's."""
@@ -67,6 +69,8 @@ class Conflict:
     origin: str | None
     agrees: bool = False
     """The row is the event's `before`: whoever sent it knew the row."""
+    remembered: bool = False
+    """`current_time` is that of the event which a pipeline wrote the row by, or deleted it."""
 
 
 class Undecided(Exception):
@@ -109,18 +113,19 @@ def event_is_last(conflict: Conflict, rule: ConflictRule) -> bool:
     """Whether the event was written later than the row.
 
     Both sides come to the same answer, whatever comes first, and equal times are decided by the side. Of commits whole
-    milliseconds are compared, because that is what events carry while the server knows microseconds. A delete is not
-    remembered by who applies it, so it loses against a row that it did not know: that row is made anew on the other
-    side.
+    milliseconds are compared, because that is what events carry while the server knows microseconds. What an
+    application deletes is not remembered where it was deleted, so a delete loses against a row of an application that
+    it did not know: that row is made anew on the other side.
     """
-    if conflict.current_time is None or conflict.current is None:
+    if conflict.current_time is None or (conflict.current is None and not conflict.remembered):
         return True
-    if conflict.incoming is None and conflict.before is not None:
+    tells = conflict.before is not None and not conflict.before.keys() <= conflict.key.keys()
+    if conflict.incoming is None and tells and not conflict.remembered:
         return conflict.agrees
     if rule.row_time is not None:
         ahead = conflict.event_time - conflict.current_time
     else:
-        ahead = _whole(conflict.event_time) - _whole(conflict.current_time)
+        ahead = whole(conflict.event_time) - whole(conflict.current_time)
     if abs(ahead) > timedelta(seconds=rule.skew):
         return ahead > timedelta(0)
     return (rule.skew > 0 and conflict.agrees) or rule.tie == "service"
@@ -137,7 +142,7 @@ def knew(conflict: Conflict, rule: ConflictRule) -> bool:
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _whole(time: datetime) -> datetime:
+def whole(time: datetime) -> datetime:
     """Its millisecond."""
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 

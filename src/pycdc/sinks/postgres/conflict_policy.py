@@ -14,7 +14,7 @@ from pycdc.config import ConflictRule, PostgresSink, Route
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.events import Event
 from pycdc.patterns import names_any
-from pycdc.sinks.postgres.conflict import Function, source_time, time_from
+from pycdc.sinks.postgres.conflict import Function, source_time, time_from, whole
 from pycdc.sinks.postgres.fields import ABSENT, Look, look_up
 from pycdc.sinks.postgres.guards import Guard
 from pycdc.sinks.postgres.presence import told
@@ -73,7 +73,12 @@ class Policy:
     @property
     def prepares(self) -> bool:
         """Whether its writes are looked at one by one, before those of a row are told as one."""
-        return bool(self.added) or self.detection in ("version", "old_values")
+        return bool(self.added) or self.detection in ("version", "old_values") or self.remembers
+
+    @property
+    def remembers(self) -> bool:
+        """Whether times of events, and deletes, are kept: see `write_times`."""
+        return self.configured and self.rule.default == "last_write_wins"
 
     def guard(self, shape: Shape) -> Guard | None:
         """None where nothing can conflict: an upsert that writes new rows only, an insert that must be one."""
@@ -125,7 +130,7 @@ class Policy:
         return self.means_removal(write.event)
 
     def time(self, event: Event) -> datetime:
-        """Raises Unwritable."""
+        """That of a delete is of the row before where the event tells it, else the source's. Raises Unwritable."""
         path = self.rule.event_time
         if path is None:
             return source_time(event)
@@ -133,9 +138,19 @@ class Policy:
         if event.deleted and not path.startswith("$") and told(event, path) is None:
             value = ABSENT
         time = None if value is ABSENT else time_from(value)
+        if time is None and event.deleted and value is ABSENT:
+            time = source_time(event)
         if time is None:
             raise Unwritable(f"the event has no time in {path}, which conflict.event_time names")
         return time
+
+    def written_at(self, event: Event) -> datetime:
+        """When it was written, as it is remembered. The fields of a delete are those of the row before. Raises
+        Unwritable."""
+        path = self.rule.event_time
+        fields = path is not None and not path.startswith("$")
+        time = source_time(event) if event.deleted and fields else self.time(event)
+        return time if self.rule.row_time is not None else whole(time)
 
     def version(self, write: Write) -> str | None:
         """The event's version as text; None for a delete that does not tell it. Raises Unwritable."""

@@ -10,6 +10,7 @@ from pycdc.sinks.postgres.conflict_policy import policies
 from pycdc.sinks.postgres.conflicts import Conflicts
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetTable
+from pycdc.sinks.postgres.write_times import WriteTimes
 
 
 def set_up_conflicts(
@@ -22,7 +23,9 @@ def set_up_conflicts(
     """`origin` is the session's. Raises PycdcError where a rule cannot be kept."""
     by_origin = origin is not None and tracks_commits(connection)
     journal = ConflictLog(pipeline, settings.bookkeeping, settings.conflicts)
-    return Conflicts(pipeline, policies(settings, tables, by_origin=by_origin), journal.since(connection), journal)
+    times = WriteTimes(pipeline, settings.bookkeeping, settings.conflicts.seconds)
+    rules = policies(settings, tables, by_origin=by_origin)
+    return Conflicts(pipeline, rules, journal.since(connection), journal, times)
 
 
 def tracks_commits(connection: Connection) -> bool:

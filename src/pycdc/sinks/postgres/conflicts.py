@@ -11,10 +11,9 @@ transaction is repeated.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 import psycopg
@@ -32,8 +31,18 @@ from pycdc.sinks.postgres.conflict import (
     Undecided,
     decide,
     knew,
-    source_time,
-    time_from,
+)
+from pycdc.sinks.postgres.conflict_cases import (
+    Latest,
+    conflict_of,
+    is_late,
+    is_stale,
+    kind_of,
+    kind_of_late,
+    old_row,
+    row_of,
+    stale,
+    unseen,
 )
 from pycdc.sinks.postgres.conflict_log import ConflictLog
 from pycdc.sinks.postgres.conflict_policy import Policy, Version
@@ -47,6 +56,7 @@ from pycdc.sinks.postgres.statements import count_rows, execute, parameters, req
 from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.values import Unwritable, array_of
+from pycdc.sinks.postgres.write_times import WriteTimes
 from pycdc.sinks.postgres.writes import Group, Shape, Write, groups_of
 
 log = get_logger()
@@ -67,9 +77,16 @@ class Conflicts:
     """One for a sink."""
 
     def __init__(
-        self, pipeline: str, policies: Mapping[TargetTable, Policy], since: datetime | None, journal: ConflictLog
+        self,
+        pipeline: str,
+        policies: Mapping[TargetTable, Policy],
+        since: datetime | None,
+        journal: ConflictLog,
+        times: WriteTimes,
     ) -> None:
         self._policies = policies
+        self._times = times
+        times.needed = any(policy.remembers for policy in policies.values())
         self._prefix, self._since = origin_prefix(pipeline), since
         self._journal = journal
         self._guards: dict[Shape, Guard | None] = {}
@@ -86,14 +103,16 @@ class Conflicts:
             return writes
         self._inserts.clear()
         highest: dict[object, Version] = {}
+        latest: dict[object, Latest] = {}
         kept, settled = [], []
         try:
             for write in writes:
                 policy = self._policies[write.shape.table]
                 change = self._as_change(policy, write)
-                if policy.detection == "version" and _is_stale(policy, write, highest):
-                    decision, rest = chosen(policy, _stale(policy, write), change, Decision.MONOLITH)
-                    settled.append(Settled(_stale(policy, write), write.event, decision))
+                is_old = policy.detection == "version" and is_stale(policy, write, highest)
+                if is_old or (policy.remembers and is_late(policy, write, latest)):
+                    decision, rest = chosen(policy, stale(policy, write), change, Decision.MONOLITH)
+                    settled.append(Settled(stale(policy, write), write.event, decision))
                     kept += [rest] if rest is not None else []
                 else:
                     kept.append(change)
@@ -105,7 +124,7 @@ class Conflicts:
     def _as_change(self, policy: Policy, write: Write) -> Write:
         change = as_change(policy, write)
         if change is not write and write.shape.operation == "upsert":
-            self._inserts[_row(write)] = write
+            self._inserts[row_of(write)] = write
         return change
 
     def execute(self, connection: Connection, group: Group, tally: Tally) -> None:
@@ -117,10 +136,14 @@ class Conflicts:
         if operation == "delete" and table.ties.waits:
             require_childless(connection, group)
         try:
-            undone = self._execute(connection, self._policies[table], group, tally)
+            undone = self._in_time(connection, self._policies[table], group, tally)
         except (Unwritable, Undecided) as error:
             raise Refused(str(error)) from None
         tally.applied[str(table), operation] += len(group.writes) - undone
+
+    def sweep(self, connection: Connection) -> bool:
+        """Forget times that are older than they have to be. Whether there was anything to do."""
+        return self._times.sweep(connection)
 
     def at_once(self, shape: Shape) -> AtOnce | None:
         """How writes of `shape` are done that nothing has to be asked of one by one; None where something has."""
@@ -151,7 +174,7 @@ class Conflicts:
         if write is None:  # a trigger's table
             return None
         kind = Kind.INSERT_EXISTS if write.shape.operation == "insert" else Kind.UNIQUE_EXISTS
-        return _unseen(self._policies[write.shape.table], write, kind)
+        return unseen(self._policies[write.shape.table], write, kind)
 
     def stays(self, met: Conflict) -> bool:
         """Whether the event gives way. It cannot win against another row's unique key."""
@@ -163,6 +186,42 @@ class Conflicts:
 
     def _rule(self, met: Conflict) -> ConflictRule:
         return next(policy.rule for table, policy in self._policies.items() if str(table) == met.table)
+
+    def _in_time(self, connection: Connection, policy: Policy, group: Group, tally: Tally) -> int:
+        """How many writes were not done."""
+        if not (policy.remembers and group.shape.does_something):
+            return self._execute(connection, policy, group, tally)
+        later = self._times.claim(connection, policy, group)
+        if not later:
+            return self._execute(connection, policy, group, tally)
+        lost = self._lost(connection, policy, group, later, tally)
+        rest = [write for write in group.writes if write.key not in lost]
+        return len(lost) + (self._execute(connection, policy, Group(group.shape, rest), tally) if rest else 0)
+
+    def _lost(
+        self, connection: Connection, policy: Policy, group: Group, later: Mapping[int, datetime], tally: Tally
+    ) -> Collection[tuple[str, ...]]:
+        """The keys of writes that lose against what is remembered of their rows; their conflicts are settled."""
+        writes = [group.writes[place] for place in later]
+        found = read_locked(connection, policy, writes, self._writer(policy), self._times.table)
+        won, lost, partly, settled = [], set(), [], []
+        for each, time in zip(found, later.values(), strict=True):
+            write, kind = each.write, kind_of_late(policy, each)
+            met = conflict_of(policy, replace(each, written_at=time), kind, policy.written_at(write.event))
+            if decide(met, policy.rule, None) is Decision.SERVICE:
+                won.append(write)
+                continue
+            lost.add(write.key)
+            if each.current is None and policy.removes(write):
+                continue  # there is no such row, as the event says
+            decision, rest = chosen(policy, met, write, Decision.MONOLITH)
+            partly += [rest] if rest is not None and each.current is not None else []
+            settled.append(Settled(met, write.event, decision))
+        if won:
+            self._times.force(connection, policy, won)
+        self._write(connection, partly)
+        self.tell(connection, settled, tally)
+        return lost
 
     def _execute(self, connection: Connection, policy: Policy, group: Group, tally: Tally) -> int:
         """How many writes were not done."""
@@ -184,7 +243,7 @@ class Conflicts:
     def _parameters(self, policy: Policy, group: Group, guard: Guard) -> list[Any]:
         values: list[Any] = list(parameters(group.shape, group.writes))
         if guard.kind == "before":
-            values.append(array_of([_old_row(policy, write) for write in group.writes]))
+            values.append(array_of([old_row(policy, write) for write in group.writes]))
         elif guard.kind == "version":
             versions = [policy.version(write) for write in group.writes]
             values += [array_of(versions)] if group.shape.operation in ("update", "delete") else []
@@ -208,9 +267,10 @@ class Conflicts:
         tally: Tally,
     ) -> int:
         writes, written = left
-        found = read_locked(connection, policy, writes, self._writer(policy))
+        found = read_locked(connection, policy, writes, self._writer(policy), self._times.table)
         again: list[Write] = []
         settled: list[Settled] = []
+        stands: list[Write] = []
         undone = 0
         for each in found:
             if each.key in written:
@@ -219,6 +279,14 @@ class Conflicts:
             settled += [outcome] if outcome is not None else []
             again += [write] if write is not None else []
             undone += write is None
+            if (
+                write is None
+                and not (each.current is None and policy.removes(each.write))
+                and not each.write.shape.moves
+            ):
+                stands.append(each.write)
+        if policy.remembers and stands:
+            self._times.forget(connection, policy, stands)
         self._write(connection, again)
         self.tell(connection, settled, tally)
         return undone
@@ -228,8 +296,8 @@ class Conflicts:
         write = found.write
         if found.current is None:
             return self._missing(policy, found)
-        kind = _kind(policy, guard, found)
-        met = None if kind is None else _conflict(policy, found, kind)
+        kind = kind_of(policy, guard, found)
+        met = None if kind is None else conflict_of(policy, found, kind)
         if write.shape.moves and met is None:
             return None, None  # there is another row of the new key, or this is it
         if met is None or knew(met, policy.rule):
@@ -253,13 +321,13 @@ class Conflicts:
             return None, None  # it was moved before
         if shape.operation in ("insert", "upsert"):
             return None, as_insert(write)  # it was there a moment ago
-        insert = self._inserts.get(_row(write))
+        insert = self._inserts.get(row_of(write))
         if policy.removes(write):
             if write.event.raw_value is None or not policy.means_removal(write.first) or shape.table.ties.child:
                 # A tombstone says that there is no such row; its batch would have made it; or it went with its parent.
                 return None, None
-            return Settled(_conflict(policy, found, Kind.DELETE_MISSING), write.event, Decision.IGNORED), None
-        met = _conflict(policy, found, Kind.UPDATE_MISSING)
+            return Settled(conflict_of(policy, found, Kind.DELETE_MISSING), write.event, Decision.IGNORED), None
+        met = conflict_of(policy, found, Kind.UPDATE_MISSING)
         if insert is None:
             if shape.must_exist:
                 raise RowMissing(met)
@@ -304,88 +372,3 @@ def _left(group: Group, cursor: psycopg.Cursor[Any]) -> tuple[list[Write], set[t
         return [write for number, write in enumerate(group.writes, 1) if number not in done], set()
     written = set(cursor.fetchall())
     return [write for write in group.writes if write.key not in written], written
-
-
-def _row(write: Write) -> object:
-    return write.shape.space, write.key
-
-
-def _is_stale(policy: Policy, write: Write, highest: dict[object, Version]) -> bool:
-    text, row = policy.version(write), _row(write)
-    if text is None:
-        return False
-    version = policy.comparable(text)
-    seen = highest.get(row)
-    if seen is not None:
-        # Times of one row that are equal come in the order of its events; an equal version is a duplicate.
-        same_is_stale = policy.rule.version is not None and not policy.removes(write)
-        if version < seen or (same_is_stale and version == seen):  # type: ignore[operator]
-            return True
-    highest[row] = version
-    if write.shape.operation == "delete":
-        del highest[row]  # a row that is made anew may begin anew
-    return False
-
-
-def _stale(policy: Policy, write: Write) -> Conflict:
-    return _unseen(policy, write, Kind.DELETE_STALE if policy.removes(write) else Kind.UPDATE_STALE)
-
-
-def _unseen(policy: Policy, write: Write, kind: Kind) -> Conflict:
-    """A conflict with a row that was not read. What the event sets is told as texts."""
-    return Conflict(
-        str(policy.table),
-        kind,
-        dict(zip(write.shape.key, write.key, strict=True)),
-        current=None,
-        incoming=None if policy.removes(write) else _image(policy, write),
-        before=None,
-        event_time=source_time(write.event),
-        current_time=None,
-        origin=None,
-    )
-
-
-def _image(policy: Policy, write: Write) -> dict[str, Any]:
-    """What the event sets, its documents as documents."""
-    told = dict(zip(write.shape.set, write.set, strict=True))
-    documents = {name: text for name, text in told.items() if policy.table.columns[name].base in ("json", "jsonb")}
-    return {**told, **json.loads(policy.as_json(documents), parse_float=Decimal)}
-
-
-def _old_row(policy: Policy, write: Write) -> str:
-    return policy.as_json(policy.before(write.first))
-
-
-def _kind(policy: Policy, guard: Guard, found: Found) -> Kind | None:
-    """None where the row, now that it is locked, is as expected."""
-    removes = policy.removes(found.write)
-    if guard.kind == "absent":
-        return Kind.INSERT_EXISTS
-    if guard.kind == "version":
-        return Kind.DELETE_STALE if removes else Kind.UPDATE_STALE
-    if guard.kind == "before":
-        return None if found.agrees else Kind.DELETE_VALUES_DIFFER if removes else Kind.UPDATE_VALUES_DIFFER
-    if guard.kind == "none" or found.ours:
-        return None
-    return Kind.DELETE_ORIGIN_DIFFERS if removes else Kind.UPDATE_ORIGIN_DIFFERS
-
-
-def _conflict(policy: Policy, found: Found, kind: Kind) -> Conflict:
-    row, shape = found.current, found.write.shape
-    texts = dict(zip(shape.key, found.write.key, strict=True))
-    time = found.committed_at
-    if policy.rule.row_time is not None:
-        time = None if row is None else time_from(row[policy.rule.row_time])
-    return Conflict(
-        str(policy.table),
-        kind,
-        texts if row is None else {name: row[name] for name in shape.key},
-        row,
-        found.incoming,
-        found.before,
-        policy.time(found.write.event),
-        time,
-        found.origin,
-        found.knew,
-    )

@@ -25,11 +25,10 @@ from pycdc.kafka.identity import another_topic
 from pycdc.origins import MESSAGE_PREFIX, Passage, mark
 from pycdc.postgres import ownership
 from pycdc.printable import Lines, lines
-from pycdc.sinks.postgres import inbox, repeats
+from pycdc.sinks.postgres import inbox, repeats, write_times
 from pycdc.sinks.postgres.conflict_log import CREATE as CREATE_CONFLICTS
 from pycdc.sinks.postgres.conflict_log import TABLES as CONFLICT_TABLES
 from pycdc.sinks.postgres.faults import translate
-from pycdc.sinks.postgres.repeats import adding
 from pycdc.sinks.postgres.session import Connection, connect, database_identity, quoted
 from pycdc.sinks.postgres.tables import split_name
 
@@ -38,6 +37,7 @@ Identity = tuple[str, bytes]
 
 _EXISTS: Final = "SELECT count(to_regclass(name)) = count(*) FROM unnest(%s::text[]) AS u(name)"
 _TABLES: Final = ("apply_offsets", "parked", *CONFLICT_TABLES)
+_SOMETIMES: Final = ("inbox", "positions", write_times.TABLE)
 _HAS_SCHEMA: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
 _CREATE: Final[tuple[LiteralString, ...]] = (
     "CREATE SCHEMA IF NOT EXISTS {schema}",
@@ -123,7 +123,10 @@ class Ledger:
             "schema": sql.Identifier(schema),
             "offsets": sql.Identifier(schema, "apply_offsets"),
             "parked": sql.Identifier(schema, "parked"),
-            **{name: sql.Identifier(schema, name) for name in ("inbox", "positions", *CONFLICT_TABLES)},
+            **{
+                name: sql.Identifier(schema, name)
+                for name in ("inbox", "positions", write_times.TABLE, *CONFLICT_TABLES)
+            },
         }
         self._needed = (*_TABLES, "inbox") if has_inbox else _TABLES
         self._create = (*_CREATE, *inbox.CREATE) if has_inbox else _CREATE
@@ -138,14 +141,18 @@ class Ledger:
         tables = {".".join(split_name(route.table)) for route in settings.routes}
         dsn = settings.dsn.get_secret_value()
         made = cls(dsn, pipeline, settings.bookkeeping, tables, has_inbox=settings.inbox is not None)
-        if adding(settings):
-            made.keep_positions()
+        made.fit(settings)
         return made
 
-    def keep_positions(self) -> None:
-        """Something adds up: the table of positions is needed too."""
-        if "positions" not in self._needed:
-            self._needed, self._create = (*self._needed, "positions"), (*self._create, *repeats.CREATE)
+    def fit(self, settings: PostgresSink) -> None:
+        """Have the tables that the routes need: of positions where something adds up, of times where they decide."""
+        needed = (
+            ("positions", repeats.CREATE, bool(repeats.adding(settings))),
+            (write_times.TABLE, write_times.CREATE, write_times.remembered(settings)),
+        )
+        for name, create, is_needed in needed:
+            if is_needed and name not in self._needed:
+                self._needed, self._create = (*self._needed, name), (*self._create, *create)
 
     # For the loop, which begins with no checkpoint: each partition has its own.
 

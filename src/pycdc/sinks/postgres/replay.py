@@ -98,7 +98,8 @@ class Replay:
         self._connection = connect_to_write(settings)
         self._rules: _Rules | None = None
         with self._open():
-            if not self._ledger.tables_exist(self._connection):
+            always = Ledger(settings.dsn.get_secret_value(), pipeline, settings.bookkeeping)
+            if not always.tables_exist(self._connection):
                 raise EnvironmentNotReady(
                     f"tables of pycdc's own are not in schema {settings.bookkeeping}",
                     hint="start the pipeline with `pycdc run`, which makes them",
@@ -121,6 +122,7 @@ class Replay:
         """What applying needs and looking does not."""
         if self._rules is None:
             with self._open():
+                self._ledger.ensure_tables(self._connection)  # a rule of today may need one more
                 _, tables = tied(self._connection, self._settings, read_tables(self._connection, self._settings.routes))
                 origin = set_up_origin(self._connection, self._pipeline)
                 made = set_up_conflicts(self._connection, self._settings, self._pipeline, tables, origin)

@@ -101,8 +101,7 @@ class PostgresSink:
         self._heard_at = time.monotonic()
         self._connection = connect_to_write(settings, settings.max_transaction_seconds, stopping=stopping)
         try:
-            if self._adding:
-                ledger.keep_positions()
+            ledger.fit(settings)
             ledger.ensure_tables(self._connection)
             origin = set_up_origin(self._connection, pipeline)
             self._has_origin = origin is not None
@@ -135,6 +134,7 @@ class PostgresSink:
             self._ordered.look_again()
             cuts = Cuts() if self._went_by_lanes(batches) else self._apply_all(_events(batches))
             self._heard_at = time.monotonic()
+            self._sweep()
             if cuts.error is not None:
                 raise cuts.error
             if not cuts:
@@ -153,6 +153,11 @@ class PostgresSink:
             if mode != ("off",):
                 raise ConnectionLost("the database of sink.postgres takes no writes: it is read-only")
             self._heard_at = time.monotonic()
+            self._sweep()
+
+    def _sweep(self) -> None:
+        if self._targets.conflicts.sweep(self._connection):
+            self._connection.commit()
 
     def close(self) -> None:
         """Idempotent. An open transaction is rolled back by the server."""

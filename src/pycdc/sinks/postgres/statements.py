@@ -10,6 +10,7 @@ temporary tables, and works behind a pooler.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 from psycopg import sql
 
@@ -21,6 +22,8 @@ from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetColumn
 from pycdc.sinks.postgres.values import array_of
 from pycdc.sinks.postgres.writes import Group, Shape, Write
+
+_UNHASHED: Final = ("bit", "varbit", "money", "tsvector", "tsquery")
 
 
 def execute(connection: Connection, group: Group) -> int:
@@ -241,6 +244,21 @@ def same_key(shape: Shape, alias: sql.SQL | None = None) -> sql.Composed:
         sql.SQL("{}.{} = {}").format(alias or shape.table.alias, Identifier(name), _cast(shape, name, number))
         for number, name in enumerate(shape.key)
     )
+
+
+def key_hash(shape: Shape) -> sql.Composed:
+    """A number that is the same for equal keys, of the columns' values in ``u``."""
+    values = sql.SQL(", ").join(_hashed(shape, name, number) for number, name in enumerate(shape.key))
+    return sql.SQL("pg_catalog.hash_record_extended(ROW({}), 0)").format(values)
+
+
+def _hashed(shape: Shape, name: str, number: int) -> sql.Composable:
+    column = shape.table.columns[name]
+    value = _cast(shape, name, number)
+    if column.collation is not None:
+        value = sql.SQL("{} COLLATE {}").format(value, sql.SQL(column.collation.replace("%", "%%")))
+    # Types without a hash, of which each value has one text.
+    return sql.SQL("{}::pg_catalog.text").format(value) if column.base in _UNHASHED else value
 
 
 def key_texts(shape: Shape) -> sql.Composed:
