@@ -1,20 +1,21 @@
 """Fixtures of Kafka and the schema registry, started when a test first asks for them.
 
 ``kafka``           the broker; a test marked ``kafka_mock_ok`` gets librdkafka's mock cluster where there is none
-``kafka_server``    the same for the whole session, never the mock: for fixtures of wider scope
 ``kafka_proxy``     a proxy in front of it, and the address to start from: ``kafka_proxy.address``
 ``registry``        the schema registry: ``registry.url``
 ``registry_proxy``  a proxy in front of it
 ``topic_prefix``    a prefix for topics, groups and subjects that no other test has
 
-A test may stop, kill or pause them: they are put right afterwards.
+The workers of a parallel run use one Kafka and one registry. A test marked ``exclusive``, and one that uses
+``kafka_proxy``, gets those of its worker alone. It may stop, kill or pause them: they are put right afterwards.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Generator, Iterator
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -25,54 +26,54 @@ from tests.services.availability import Unavailable
 from tests.services.kafka import KafkaAddress
 from tests.services.kafka_mock import MockKafka
 from tests.services.registry import RegistryAddress
+from tests.services.shared import Lazy, SharedKafka, SharedRegistry, SharedServers, address_of
 
 
-class Server(Protocol):
-    def heal(self) -> None: ...
-    def close(self) -> None: ...
+@dataclass(slots=True)
+class Servers:
+    """A Kafka and a registry."""
 
-
-S = TypeVar("S", bound=Server)
-
-
-class Lazy(Generic[S]):
-    """One server of this session, launched at most once. That it cannot be had is found out once too."""
-
-    def __init__(self, launch: Callable[[], S]) -> None:
-        self._launch = launch
-        self._server: S | None = None
-        self._missing: Unavailable | None = None
-
-    def get(self) -> S:
-        if self._missing is not None:
-            raise Unavailable(self._missing.reason, excused=self._missing.excused)
-        if self._server is None:
-            try:
-                self._server = self._launch()
-            except Unavailable as missing:
-                self._missing = missing
-                raise
-        return self._server
+    kafka: Lazy[KafkaAddress] = field(default_factory=lambda: Lazy(kafka_service.launch))
+    registry: Lazy[RegistryAddress] = field(default_factory=lambda: Lazy(registry_service.launch))
 
     def heal(self) -> None:
-        if self._server is not None:
-            self._server.heal()
+        self.kafka.heal()
+        self.registry.heal()
 
     def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        self.kafka.close()
+        self.registry.close()
 
 
-KAFKA = pytest.StashKey[Lazy[KafkaAddress]]()
-REGISTRY = pytest.StashKey[Lazy[RegistryAddress]]()
+OWN = pytest.StashKey[Servers]()
+"""Those that this process started. In a worker: for the tests that disturb them."""
+USUAL = pytest.StashKey[Servers]()
+"""Those that most tests use. In a worker: those that the process of all workers started."""
+SHARED = pytest.StashKey[SharedServers]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    broker = config.stash[KAFKA] = Lazy(kafka_service.launch)
-    registry = config.stash[REGISTRY] = Lazy(registry_service.launch)
-    config.add_cleanup(broker.close)
-    config.add_cleanup(registry.close)
+    own = config.stash[OWN] = config.stash[USUAL] = Servers()
+    config.add_cleanup(own.close)
+    shared = getattr(config, "workerinput", {}).get("shared_servers")
+    if shared is not None:
+        config.stash[USUAL] = Servers(
+            Lazy(lambda: SharedKafka(address_of("kafka", shared))),
+            Lazy(lambda: SharedRegistry(address_of("registry", shared))),
+        )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker, before it starts, where to ask for the servers of all."""
+    config = node.config
+    if SHARED not in config.stash:
+        own = config.stash[OWN]
+        config.stash[SHARED] = SharedServers(
+            {"kafka": lambda: own.kafka.get().bootstrap, "registry": lambda: own.registry.get().url}
+        )
+        config.add_cleanup(config.stash[SHARED].close)  # the last that is added is called first
+    node.workerinput["shared_servers"] = config.stash[SHARED].address
 
 
 def pytest_report_header() -> list[str]:
@@ -80,39 +81,44 @@ def pytest_report_header() -> list[str]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
     try:
         return (yield)
     finally:
-        item.config.stash[KAFKA].heal()
-        item.config.stash[REGISTRY].heal()
+        own, usual = item.config.stash[OWN], item.config.stash[USUAL]
+        own.heal()
+        if own is not usual and (nextitem is None or nextitem.path != item.path):
+            own.close()
 
 
-@pytest.fixture(scope="session")
-def kafka_server(pytestconfig: pytest.Config) -> KafkaAddress:
-    return pytestconfig.stash[KAFKA].get()
+def is_exclusive(item: pytest.Item) -> bool:
+    fixtures = getattr(item, "fixturenames", ())
+    return item.get_closest_marker("exclusive") is not None or "kafka_proxy" in fixtures
+
+
+def servers(request: pytest.FixtureRequest) -> Servers:
+    return request.config.stash[OWN if is_exclusive(request.node) else USUAL]
 
 
 @pytest.fixture
 def kafka(request: pytest.FixtureRequest) -> KafkaAddress:
     try:
-        broker = request.config.stash[KAFKA].get()
+        return servers(request).kafka.get()
     except Unavailable:
         if request.node.get_closest_marker("kafka_mock_ok") is None:
             raise
-        broker = MockKafka()
-    return broker
+        return MockKafka()
 
 
 @pytest.fixture
-def kafka_proxy(kafka_server: KafkaAddress) -> Iterator[Proxy]:
-    with kafka_server.proxy() as proxy:
+def kafka_proxy(request: pytest.FixtureRequest) -> Iterator[Proxy]:
+    with servers(request).kafka.get().proxy() as proxy:
         yield proxy
 
 
-@pytest.fixture(scope="session")
-def registry(pytestconfig: pytest.Config) -> RegistryAddress:
-    return pytestconfig.stash[REGISTRY].get()
+@pytest.fixture
+def registry(request: pytest.FixtureRequest) -> RegistryAddress:
+    return servers(request).registry.get()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from __future__ import annotations
 import operator
 import os
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import psycopg
 import pytest
@@ -45,10 +45,6 @@ class Fleet:
         if source.id not in self._servers:
             self._servers[source.id] = source.launch()
         return self._servers[source.id]
-
-    def heal(self) -> None:
-        for server in self._servers.values():
-            server.heal()
 
     def close(self) -> None:
         for server in self._servers.values():
@@ -117,7 +113,15 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
     try:
         return (yield)
     finally:
-        item.config.stash[FLEET].heal()
+        _heal(getattr(item, "funcargs", {}))
+
+
+def _heal(fixtures: Mapping[str, object]) -> None:
+    """Put the servers of a test right, unless that was done before its database was dropped."""
+    for name, database in (("postgres", "database"), ("contrib_postgres", "contrib_database")):
+        server = fixtures.get(name)
+        if isinstance(server, PostgresServer) and database not in fixtures:
+            server.heal()
 
 
 @pytest.fixture(scope="session")

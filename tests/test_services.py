@@ -156,6 +156,7 @@ class TestKafka:
         assert texts(kafka.consume_all(topic)) == ["kept"]
         assert texts(kafka.consume_all(topic, isolation="read_uncommitted")) == ["dropped", "kept"]
 
+    @pytest.mark.exclusive
     @pytest.mark.parametrize("way", ["stop", "kill"])
     def test_a_restart_keeps_the_address_and_the_data(self, kafka: KafkaAddress, topic_prefix: str, way: str) -> None:
         topic = kafka.create_topic(f"{topic_prefix}.kept")
@@ -165,6 +166,7 @@ class TestKafka:
         produce(kafka.bootstrap, topic, ["after"])
         assert texts(kafka.consume_all(topic)) == ["after", "before"]
 
+    @pytest.mark.exclusive
     def test_a_paused_broker_answers_nobody_until_it_is_resumed(self, kafka: KafkaAddress, topic_prefix: str) -> None:
         topic = kafka.create_topic(f"{topic_prefix}.paused")
         producer = Producer({"bootstrap.servers": kafka.bootstrap, "linger.ms": 0})
@@ -190,6 +192,7 @@ class TestKafka:
         assert producer.flush(30) == 0
         assert texts(kafka.consume_all(topic)) == ["first", "second"]
 
+    @pytest.mark.exclusive
     def test_the_log_can_be_read(self, kafka: KafkaAddress) -> None:
         assert "Kafka Server started" in kafka.log_text()
 
@@ -227,6 +230,7 @@ class TestRegistry:
                 client.register_schema(subject, Schema(self.STRICTER, "AVRO"))
             assert refused.value.http_status_code == 409
 
+    @pytest.mark.exclusive
     @pytest.mark.parametrize("way", ["stop", "kill"])
     def test_a_restart_keeps_the_address_and_the_ids(
         self, registry: RegistryAddress, topic_prefix: str, way: str

@@ -46,6 +46,7 @@ def test_an_immediate_stop_of_the_server_under_load_is_survived(rig: Rig, postgr
 
 
 @pytest.mark.pg("==15")
+@pytest.mark.exclusive
 @pytest.mark.slow
 def test_a_broker_that_is_away_for_thirty_seconds_costs_neither_rows_nor_memory(rig: Rig, kafka: Any) -> None:
     process = rig.start(rig.config())

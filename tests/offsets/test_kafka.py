@@ -97,6 +97,7 @@ def test_brokers_that_do_not_answer_are_a_lost_connection() -> None:
         store_on("127.0.0.1:1", "offsets", timeout=1.0).load()
 
 
+@pytest.mark.exclusive
 def test_a_position_that_no_broker_confirms_is_not_stored(kafka: KafkaAddress, topic: str) -> None:
     store = store_on(kafka.bootstrap, topic, timeout=3.0)
     store.store(at(1))

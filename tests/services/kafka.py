@@ -130,7 +130,7 @@ class KafkaAddress:
     def close(self) -> None:
         """Nothing to close."""
 
-    def _not_ours(self) -> Unavailable:
+    def _not_ours(self) -> Exception:
         return Unavailable(f"{self!r} is not ours to stop")
 
 

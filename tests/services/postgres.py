@@ -31,6 +31,8 @@ SETTINGS = {
     # The machine does not lose its power in a test; a server that is killed keeps what the kernel has.
     "fsync": "off",
     "full_page_writes": "off",
+    # What is written lies in memory, as the files do.
+    "max_wal_size": "256MB",
     # In the data folder, so that a server that was killed leaves nothing in /dev/shm.
     "dynamic_shared_memory_type": "mmap",
     "log_line_prefix": "%m [%p] %q%u@%d ",
@@ -69,7 +71,7 @@ class PostgresServer:
 
     def psql(self, query: str, parameters: Sequence[Any] | None = None, *, dbname: str = "postgres") -> list[Any]:
         """The rows of ``query``, run outside a transaction; none for a command. Several go without parameters only."""
-        with psycopg.connect(self.dsn(dbname), autocommit=True) as connection:
+        with self._connection(dbname) as connection:
             cursor = connection.execute(query, parameters)
             return cursor.fetchall() if cursor.description else []
 
@@ -79,9 +81,11 @@ class PostgresServer:
         `copied` is the DSN of one that it is a copy of, which nobody is connected to.
         """
         name = next(self._names)
-        self._origins[name] = self._origin_names()
         template = "template1" if copied is None else str(conninfo_to_dict(copied)["dbname"])
-        self._run(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        with self._connection() as connection:
+            self._origins[name] = _origin_names(connection)
+            connection.execute(create)
         return self.dsn(name)
 
     def drop_database(self, dsn_or_name: str) -> None:
@@ -91,49 +95,36 @@ class PostgresServer:
         that were made since.
         """
         name = database_name(dsn_or_name) if "=" in dsn_or_name else dsn_or_name
-        if not self.psql("SELECT 1 FROM pg_database WHERE datname = %s", [name]):
-            return
-        self._forget_prepared_and_subscriptions(name)
-        # A client that reconnects for ever must not come back in between.
-        self._run(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name)))
-        self._drop_slots(name)
-        self._run(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-        for origin in self._origin_names() - self._origins.pop(name, self._origin_names()):
-            self.psql("SELECT pg_replication_origin_drop(%s)", [origin])
+        with self._connection() as connection:
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchall():
+                return
+            self._forget_prepared_and_subscriptions(connection, name)
+            # A client that reconnects for ever must not come back in between.
+            connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name)))
+            _drop_slots(connection, name)
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            origins = _origin_names(connection)
+            for origin in origins - self._origins.pop(name, origins):
+                connection.execute("SELECT pg_replication_origin_drop(%s)", [origin])
 
-    def _forget_prepared_and_subscriptions(self, name: str) -> None:
-        for (gid,) in self.psql("SELECT gid FROM pg_prepared_xacts WHERE database = %s", [name]):
+    def _forget_prepared_and_subscriptions(self, connection: psycopg.Connection[Any], name: str) -> None:
+        for (gid,) in connection.execute("SELECT gid FROM pg_prepared_xacts WHERE database = %s", [name]).fetchall():
             self._run(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)), dbname=name)
         subscriptions = (
             "SELECT subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE datname = %s"
         )
-        for (subscription,) in self.psql(subscriptions, [name]):
+        for (subscription,) in connection.execute(subscriptions, [name]).fetchall():
             quoted = sql.Identifier(subscription)
             for command in ("DISABLE", "SET (slot_name = NONE)"):
                 self._run(sql.SQL("ALTER SUBSCRIPTION {} " + command).format(quoted), dbname=name)
             self._run(sql.SQL("DROP SUBSCRIPTION {}").format(quoted), dbname=name)
 
-    def _drop_slots(self, name: str, timeout: float = 20.0) -> None:
-        deadline = time.monotonic() + timeout
-        while slots := self.psql("SELECT slot_name, active_pid FROM pg_replication_slots WHERE database = %s", [name]):
-            for slot, pid in slots:
-                if pid is not None:
-                    self.psql("SELECT pg_terminate_backend(%s)", [pid])
-                    continue
-                try:
-                    self.psql("SELECT pg_drop_replication_slot(%s)", [slot])
-                except (psycopg.errors.ObjectInUse, psycopg.errors.UndefinedObject):
-                    continue  # taken, or gone, since it was listed
-            if time.monotonic() > deadline:
-                raise ServerFailed(f"slots of {name} are still in use: {', '.join(slot for slot, _ in slots)}")
-            time.sleep(0.02)
-
-    def _origin_names(self) -> set[str]:
-        return {name for (name,) in self.psql("SELECT roname FROM pg_replication_origin")}
-
     def _run(self, command: sql.Composed, *, dbname: str = "postgres") -> None:
-        with psycopg.connect(self.dsn(dbname), autocommit=True) as connection:
+        with self._connection(dbname) as connection:
             connection.execute(command)
+
+    def _connection(self, dbname: str = "postgres") -> psycopg.Connection[Any]:
+        return psycopg.connect(self.dsn(dbname), autocommit=True)
 
     # What only our own server can do.
 
@@ -252,6 +243,27 @@ class Postgres(PostgresServer):
         except psycopg.OperationalError:
             return False
         return True
+
+
+def _origin_names(connection: psycopg.Connection[Any]) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT roname FROM pg_replication_origin")}
+
+
+def _drop_slots(connection: psycopg.Connection[Any], database: str, timeout: float = 20.0) -> None:
+    of_database = "SELECT slot_name, active_pid FROM pg_replication_slots WHERE database = %s"
+    deadline = time.monotonic() + timeout
+    while slots := connection.execute(of_database, [database]).fetchall():
+        for slot, pid in slots:
+            if pid is not None:
+                connection.execute("SELECT pg_terminate_backend(%s)", [pid])
+                continue
+            try:
+                connection.execute("SELECT pg_drop_replication_slot(%s)", [slot])
+            except (psycopg.errors.ObjectInUse, psycopg.errors.UndefinedObject):
+                continue  # taken, or gone, since it was listed
+        if time.monotonic() > deadline:
+            raise ServerFailed(f"slots of {database} are still in use: {', '.join(slot for slot, _ in slots)}")
+        time.sleep(0.02)
 
 
 def database_name(dsn: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -32,6 +33,11 @@ class RegistryAddress:
     def __repr__(self) -> str:
         return f"<registry {self.url}>"
 
+    def proxy(self) -> Proxy:
+        """A proxy in front of it: ``http://{proxy.address}/apis/ccompat/v7``."""
+        parts = urllib.parse.urlsplit(self.url)
+        return Proxy(str(parts.hostname), parts.port or 80)
+
     # What only our own server can do.
 
     def stop(self, *, timeout: float = 30.0) -> None:
@@ -49,9 +55,6 @@ class RegistryAddress:
     def resume(self) -> None:
         raise self._not_ours()
 
-    def proxy(self) -> Proxy:
-        raise self._not_ours()
-
     def log_text(self) -> str:
         raise self._not_ours()
 
@@ -61,7 +64,7 @@ class RegistryAddress:
     def close(self) -> None:
         """Nothing to close."""
 
-    def _not_ours(self) -> Unavailable:
+    def _not_ours(self) -> Exception:
         return Unavailable(f"the registry of {VARIABLE} is not ours to stop")
 
 
@@ -91,10 +94,6 @@ class Registry(RegistryAddress):
 
     def resume(self) -> None:
         self.control.signal(signal.SIGCONT)
-
-    def proxy(self) -> Proxy:
-        """A proxy in front of it: ``http://{proxy.address}/apis/ccompat/v7``."""
-        return Proxy("127.0.0.1", self.port)
 
     def log_text(self) -> str:
         return self.control.log_text()

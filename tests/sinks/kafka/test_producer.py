@@ -214,6 +214,7 @@ def deliver_with_rewinds(
     return rewinds
 
 
+@pytest.mark.exclusive
 @pytest.mark.slow
 def test_a_broker_that_is_killed_and_comes_back_costs_no_record(
     kafka: KafkaAddress, topic_prefix: str, open_sink: Open
@@ -233,6 +234,7 @@ def test_a_broker_that_is_killed_and_comes_back_costs_no_record(
     assert_nothing_lost(kafka, topic_prefix, 10_000)
 
 
+@pytest.mark.exclusive
 @pytest.mark.slow
 def test_a_broker_that_stops_answering_for_a_while_costs_no_record(
     kafka: KafkaAddress, topic_prefix: str, open_sink: Open
@@ -263,6 +265,7 @@ def assert_nothing_lost(kafka: KafkaAddress, topic: str, count: int, keys: int =
         assert after_rewinding(got) == wanted
 
 
+@pytest.mark.exclusive
 def test_an_outage_shorter_than_the_timeout_is_not_even_noticed(
     kafka: KafkaAddress, topic_prefix: str, open_sink: Open
 ) -> None:
@@ -279,6 +282,7 @@ def test_an_outage_shorter_than_the_timeout_is_not_even_noticed(
     assert is_complete_and_ordered(numbers(kafka, topic_prefix), 2000)
 
 
+@pytest.mark.exclusive
 def test_a_broker_that_stays_silent_is_a_delivery_error_within_the_timeout(
     kafka: KafkaAddress, topic_prefix: str, open_sink: Open, offsets: MemoryOffsetStore
 ) -> None:
@@ -297,6 +301,7 @@ def test_a_broker_that_stays_silent_is_a_delivery_error_within_the_timeout(
     assert offsets.load() == checkpoint(1)
 
 
+@pytest.mark.exclusive
 def test_a_full_queue_with_a_silent_broker_ends_in_a_delivery_error(
     kafka: KafkaAddress, topic_prefix: str, open_sink: Open
 ) -> None:
@@ -309,6 +314,7 @@ def test_a_full_queue_with_a_silent_broker_ends_in_a_delivery_error(
         sink.write(Batch())
 
 
+@pytest.mark.exclusive
 def test_stopping_ends_the_wait_for_a_silent_broker(
     kafka: KafkaAddress, topic_prefix: str, open_sink: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +333,7 @@ def test_stopping_ends_the_wait_for_a_silent_broker(
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.exclusive
 def test_closing_with_a_silent_broker_does_not_block(kafka: KafkaAddress, topic_prefix: str, open_sink: Open) -> None:
     serializer = GivenRecords([(topic_prefix, numbered(0, 10))], [(topic_prefix, numbered(10, 20_000))])
     sink = open_sink(serializer, kafka.bootstrap, timeout=300.0)
@@ -351,7 +358,7 @@ def test_brokers_that_never_answered_are_a_lost_connection(open_sink: Open) -> N
 
 @pytest.mark.slow
 def test_connections_that_are_cut_all_the_time_neither_lose_nor_reorder(
-    kafka_proxy: Proxy, kafka_server: KafkaAddress, topic_prefix: str, open_sink: Open
+    kafka_proxy: Proxy, kafka: KafkaAddress, topic_prefix: str, open_sink: Open
 ) -> None:
     count, size = 40_000, 2000
     batches: list[Groups] = [[(topic_prefix, numbered(n, n + size, pad=100))] for n in range(0, count, size)]
@@ -362,7 +369,7 @@ def test_connections_that_are_cut_all_the_time_neither_lose_nor_reorder(
             kafka_proxy.reset_connections()
             sink.commit(checkpoint(number))
     sink.commit(checkpoint(1000))
-    assert is_complete_and_ordered(numbers(kafka_server, topic_prefix), count)
+    assert is_complete_and_ordered(numbers(kafka, topic_prefix), count)
 
 
 # -- after an error
