@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,9 @@ ENTRY = {"key", "value"}
 
 
 def statements(script: str) -> list[str]:
-    """The statements of a script, split at semicolons outside of quotes; a comment has a line of its own."""
-    script = "\n".join(line for line in script.splitlines() if not line.startswith("--"))
+    """The statements of a script, split at semicolons outside of quotes; comments, and psql's commands, have lines of
+    their own."""
+    script = "\n".join(line for line in script.splitlines() if not line.startswith(("--", "\\")))
     out, start, quoted = [], 0, ""
     for index, char in enumerate(script):
         if quoted:
@@ -48,10 +48,18 @@ def statements(script: str) -> list[str]:
     return [statement for statement in [*out, script[start:]] if statement.strip()]
 
 
-def _delivered(records: list[Recorded], failures: list[BaseException], statement: str) -> None:
-    if statement.lstrip().startswith("insert"):
-        known = int(statement.split("values (")[1].split(",")[0])
-        wait_for(lambda: any(record.key == {"id": known} for record in records) or bool(failures))
+def inserted(records: list[Recorded], statement: str) -> bool:
+    """Whether the row that the statement inserts was delivered."""
+    if not statement.lstrip().startswith("insert"):
+        return True
+    known = int(statement.split("values (")[1].split(",")[0])
+    return any(record.key == {"id": known} for record in records)
+
+
+def signalled(records: list[Recorded], statement: str) -> bool:
+    """Whether all rows were read that a signal asks for."""
+    reads = [record for record in records if record.value is not None and record.value.get("op") == "r"]
+    return "execute-snapshot" not in statement or len(reads) == 7
 
 
 def execute(dsn: str, script: str, after: Callable[[str], None] | None = None) -> None:
@@ -62,20 +70,38 @@ def execute(dsn: str, script: str, after: Callable[[str], None] | None = None) -
                 after(statement)
 
 
-def config_for(dsn: str, name: str, snapshot: str, *, workers: int = 1, **options: Any) -> Config:
+def config_for(
+    dsn: str,
+    name: str,
+    snapshot: str,
+    *,
+    workers: int = 1,
+    chunk: int = 20_000,
+    exclude_tables: Sequence[str] = (),
+    **options: Any,
+) -> Config:
+    source = {"dsn": dsn, "snapshot": snapshot, "workers": workers, "snapshot_chunk": chunk}
+    source["exclude_tables"] = [*exclude_tables]
     return validate(
         {
             "name": name,
-            "source": {"postgres": {"dsn": dsn, "snapshot": snapshot, "workers": workers}},
+            "source": {"postgres": source},
             "sink": {"null": {}},
             **options,
         }
     )
 
 
-def record_until(config: Config, dsn: str, script: str | None, end: Any, *, live: bool = False) -> list[Recorded]:
-    """Run the engine, then the script, until `end` holds of the records. `live`: what a statement inserts is delivered
-    before the next one runs."""
+def record_until(
+    config: Config,
+    dsn: str,
+    script: str | None,
+    end: Any,
+    *,
+    delivered: Callable[[list[Recorded], str], bool] | None = None,
+) -> list[Recorded]:
+    """Run the engine, then the script, until `end` holds of the records. `delivered`: what has to hold of them behind a
+    statement before the next one runs."""
     offsets = MemoryOffsetStore()
     sink = RecordingSink(config, offsets)
     workers = None
@@ -93,12 +119,15 @@ def record_until(config: Config, dsn: str, script: str | None, end: Any, *, live
         except BaseException as exc:
             failures.append(exc)
 
+    def after(statement: str) -> None:
+        wait_for(lambda: delivered is None or delivered(sink.records, statement) or bool(failures))
+
     thread = threading.Thread(target=run)
     thread.start()
     try:
         if script is not None:
             wait_for(lambda: (offsets.load() is not None and offsets.load().snapshot_done) or bool(failures))
-            execute(dsn, script, after=partial(_delivered, sink.records, failures) if live else None)
+            execute(dsn, script, after)
         wait_for(lambda: end(sink.records) or bool(failures))
     finally:
         loop.stop()
@@ -206,14 +235,14 @@ WRONG_THERE = {
     "g_inf * value.after.ts": OVERFLOWS,
     "g_inf * value.after.ts6": OVERFLOWS,
     "m_arr * value.after.ta.*": "arrays of time lose microseconds",
-    "m_arr * value.after.tstza.1": "-infinity in an array becomes a date",
+    "m_arr * value.after.tstza.1*": "-infinity in an array becomes a date",
     "m_tim * value.after.ts*": OVERFLOWS,
     "m_tim * value.after.iv*": OVERFLOWS,
 }
 WRONG_IN_SNAPSHOTS = {
     **WRONG_THERE,
     "g_inf * value.after.d": "JDBC loses the era",
-    "m_tim * value.after.d": "JDBC loses the era",
+    "m_tim * value.after.d*": "JDBC loses the era",
 }
 
 
@@ -283,21 +312,67 @@ def test_a_snapshot_of_them_equals_the_recording(contrib_database: str, line: st
     snapshot_of(contrib_database, line, "geo_tables.sql", "geo_snap.sql", "geo_snapshot", but=WRONG_IN_SNAPSHOTS)
 
 
-MODES = ["adaptive", "adaptive_time_microseconds", "connect", "isostring", "microseconds", "nanoseconds"]
-VALUES = {mode: {"time": mode.replace("_time_", "_")} for mode in MODES}
+TOLD = {"tell_types": ["*"]}
+NOT_YET = {"t_comp * value_schema.*.newcol.type.0.connect.parameters.*": "the type that the column has by now"}
+NAMES = [("names", "geo", "public.g_geo*"), ("names_types", "types", "public.t_net")]
+
+
+@LINES
+@pytest.mark.parametrize(("name", "tables", "without"), NAMES)
+def test_types_that_schemas_tell_equal_the_recording(
+    contrib_database: str, name: str, tables: str, without: str, line: str
+) -> None:
+    created, script = ("geo_tables.sql", "geo.sql") if tables == "geo" else ("types.sql", "ops.sql")
+    options = {"rules": [TOLD], "exclude_tables": [without]}
+    streamed(contrib_database, line, created, script, name, but=WRONG_THERE | NOT_YET, **options)
+
+
+@LINES
+@pytest.mark.parametrize(("name", "tables", "without"), NAMES)
+def test_types_that_schemas_of_a_snapshot_tell_equal_the_recording(
+    contrib_database: str, name: str, tables: str, without: str, line: str
+) -> None:
+    created, script = ("geo_tables.sql", "geo_snap.sql") if tables == "geo" else ("types.sql", "snap.sql")
+    options = {"rules": [TOLD], "exclude_tables": [without]}
+    snapshot_of(contrib_database, line, created, script, f"{name}_snapshot", but=WRONG_IN_SNAPSHOTS, **options)
+
+
+def _no_watermark(record: Recorded) -> bool:
+    return record.topic != "notif" and not str(record.key["id"]).endswith(("-open", "-close"))
 
 
 @pytest.mark.pg("newest")
 @LINES
-@pytest.mark.parametrize("mode", MODES)
+def test_an_incremental_snapshot_equals_the_recording(database: str, line: str) -> None:
+    """But for the watermarks in the signal table, which pycdc writes into the WAL."""
+    execute(database, "inc_tables.sql")
+    theirs = [record for record in golden(line, "incremental") if _no_watermark(record)]
+    options = {"rules": [TOLD], "signals": {"table": "public.debezium_signal"}}
+    config = config_for(database, "shop", "never", chunk=2, compatibility=f"debezium-{line}", **options)
+    ours = record_until(
+        config, database, "inc_live.sql", lambda records: len(records) >= len(theirs), delivered=signalled
+    )
+    # The recording ends before the last insert.
+    assert_equal([record for record in ours if record.key != {"id": 8}], theirs)
+
+
+MODES = ["adaptive", "adaptive_time_microseconds", "connect", "isostring", "microseconds", "nanoseconds"]
+VALUES = {mode: {"time": mode.replace("_time_", "_")} for mode in MODES}
+LINES_AND_MODES = pytest.mark.parametrize(
+    ("line", "mode"), [*((line, mode) for line in ("3.6", "3.7") for mode in MODES), ("3.7", "structured")]
+)
+VALUES["structured"] = {"time": "structured"}
+
+
+@pytest.mark.pg("newest")
+@LINES_AND_MODES
 def test_every_mode_of_times_equals_the_recording(database: str, mode: str, line: str) -> None:
     script = "temporal_nano.sql" if mode == "nanoseconds" else "temporal.sql"
     streamed(database, line, "temporal_tables.sql", script, f"temporal_{mode}", but=WRONG_THERE, values=VALUES[mode])
 
 
 @pytest.mark.pg("newest")
-@LINES
-@pytest.mark.parametrize("mode", MODES)
+@LINES_AND_MODES
 def test_a_snapshot_in_every_mode_of_times_equals_the_recording(database: str, mode: str, line: str) -> None:
     name = f"temporal_{mode}_snapshot"
     snapshot_of(
@@ -311,7 +386,9 @@ def test_an_enum_altered_while_streaming_equals_the_recording(database: str, lin
     execute(database, "enum_tables.sql")
     theirs = golden(line, "enum_live")
     config = config_for(database, "shop", "never", compatibility=f"debezium-{line}")
-    ours = record_until(config, database, "enum_live.sql", lambda records: len(records) >= len(theirs), live=True)
+    ours = record_until(
+        config, database, "enum_live.sql", lambda records: len(records) >= len(theirs), delivered=inserted
+    )
     assert_equal([replace(record, headers=[]) for record in ours], theirs)
 
 
@@ -381,6 +458,12 @@ def test_payloads_that_are_expanded_equal_the_recording(contrib_database: str, l
 @LINES
 def test_vectors_equal_the_recording(database: str, line: str) -> None:
     streamed(database, line, "vec_tables.sql", "vec.sql", "vec")
+
+
+@pytest.mark.pg("newest")
+@LINES
+def test_types_of_vectors_that_schemas_tell_equal_the_recording(database: str, line: str) -> None:
+    streamed(database, line, "vec_tables.sql", "vec.sql", "vec_names", rules=[TOLD])
 
 
 @pytest.mark.pg("newest")

@@ -74,8 +74,9 @@ class Compatibility(Model):
     infinite_timestamps: Literal["limits", "debezium_3_6"] = "limits"
     """timestamp 'infinity': the ends of a 64-bit integer (of microseconds; their text in the mode isostring), as
     Debezium 3.7 writes it, or the numbers of 3.6."""
-    end_of_day: Literal["kept", "wrapped"] = "kept"
-    """timetz '24:00:00+00': `24:00:00Z`, as Debezium 3.7 writes it, or `00:00:00Z` as 3.6."""
+    end_of_day: Literal["kept", "debezium", "wrapped"] = "kept"
+    """timetz '24:00:00+00', and time '24:00:00' in the modes isostring and structured: the end of a day. Debezium 3.7
+    (`debezium`) keeps that of timetz; of time it makes `00:00:00Z`, and no structure; in 3.6 both are the beginning."""
     geometric_types: Literal["structs", "debezium", "unknown"] = "structs"
     """box, lseg, path, polygon, circle and line: structs with well-known binary, as Debezium 3.7 writes them;
     `debezium` also writes every array of them as NULL. `unknown`: types without a form, as for Debezium 3.6, so that
@@ -85,6 +86,10 @@ class Compatibility(Model):
     Debezium 3.7 (`debezium`) but for arrays, and in 3.6 they are `kept` as they were at first."""
     quoted_names: Literal["kept", "stripped"] = "kept"
     """A column whose name begins and ends with a double quote: Debezium 3.6 streams it without them."""
+    source_types: Literal["declared", "debezium", "debezium_3_6"] = "declared"
+    """What `rules[].tell_types` tells of types: all of them as they are declared; `debezium` gives a numeric without
+    precision a length and a scale, others in snapshots than in the stream; 3.6 calls columns that a sequence fills
+    integers in the stream and serial in snapshots, and gives vectors no length."""
     arrays: Literal["null", "text"] = "text"
     """A column declared with several dimensions (`int[][]`): Debezium writes an array of NULLs; `text` writes
     Postgres' literal into a string column."""
@@ -109,8 +114,10 @@ DEBEZIUM = Compatibility(
     unknown_before="zero",
     name_columns="null",
     infinite_dates="debezium",
+    end_of_day="debezium",
     geometric_types="debezium",
     enum_labels="debezium",
+    source_types="debezium",
     arrays="null",
     column_defaults="debezium",
     unrepresentable="null",
@@ -126,6 +133,7 @@ DEBEZIUM_3_6 = DEBEZIUM.model_copy(
         "geometric_types": "unknown",
         "enum_labels": "kept",
         "quoted_names": "stripped",
+        "source_types": "debezium_3_6",
     }
 )
 _DEBEZIUM_VALUES: Final = {"unknown_types": "debezium", "money_fraction_digits": 2}
@@ -144,10 +152,11 @@ class Values(Model):
 
     decimal: Literal["precise", "string", "double"] = "precise"
     """numeric: two's-complement bytes with the column's scale, text, or a float64."""
-    time: Literal["adaptive", "adaptive_microseconds", "connect", "microseconds", "nanoseconds", "isostring"] = (
-        "adaptive"
-    )
-    """date, time and timestamp: Debezium's time.precision.mode."""
+    time: Literal[
+        "adaptive", "adaptive_microseconds", "connect", "microseconds", "nanoseconds", "isostring", "structured"
+    ] = "adaptive"
+    """date, time and timestamp: Debezium's time.precision.mode. structured (of its line 3.7): timetz, timestamptz and
+    interval too, all of them by their parts."""
     interval: Literal["numeric", "string"] = "numeric"
     """interval: microseconds with a month of 365.25/12 days, or ISO 8601."""
     hstore: Literal["json", "map"] = "json"
@@ -215,6 +224,12 @@ class TableRule(Model):
     """Column to the name of its field."""
     key: list[str] | None = None
     """Columns of the message key, in place of the primary key; an empty list writes null keys."""
+    tell_types: list[str] = []
+    """Columns whose fields tell their type in Postgres, its length and scale, and the column's name, as parameters
+    `__debezium.source.column.*` of their schemas; `*` matches any characters."""
+    tell_types_of: list[str] = []
+    """Types whose columns do so too, whatever their names, as these parameters call them (`NUMERIC`); `*` matches any
+    characters."""
     topic: str | None = None
     """Topic in place of `{name}.{schema}.{table}`; those three placeholders are filled in."""
 
@@ -1239,6 +1254,11 @@ class Config(Model):
             values = data.get("values") or {}
             if word != "honest" and isinstance(values, dict):
                 data["values"] = {**_DEBEZIUM_VALUES, **values}
+                if word == "debezium-3.6" and values.get("time") == "structured":
+                    raise Refused(
+                        "has values.time: structured, which Debezium 3.6 has not",
+                        "write `compatibility: debezium-3.7`, or another mode",
+                    )
         return data
 
     @model_validator(mode="after")

@@ -93,7 +93,8 @@ class PgType:
 
     `kind` is pg_type.typtype: b(ase), e(num), c(omposite), r(ange), m(ultirange), p(seudo); domains never appear.
     Of money, which has no modifier, `typmod` is how many digits after the point the server's lc_monetary gives it.
-    `name` is the base type's name without its schema (``int4``, ``numeric``, ``mood``, ``_int4`` for arrays).
+    `name` is the base type's name without its schema (``int4``, ``numeric``, ``mood``, ``_int4`` for arrays),
+    `declared` that of the domain. `schema` is where the type, or the domain, is; "" for pg_catalog and public.
     """
 
     oid: int
@@ -103,6 +104,8 @@ class PgType:
     element: PgType | None = None
     labels: tuple[str, ...] = ()
     domain: bool = False
+    declared: str = ""
+    schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)

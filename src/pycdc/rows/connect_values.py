@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from pycdc.events import Bits, Document, Microseconds, Unwritable
-from pycdc.rows import shape_texts
+from pycdc.rows import shape_texts, temporal_texts
 from pycdc.rows.codecs.civil import DAY, civil_of, iso_time
 from pycdc.rows.codecs.dates import INFINITE
 from pycdc.rows.schema import DECIMAL
@@ -166,6 +166,12 @@ _BY_NAME: Final[dict[str, Convert]] = {
     "io.debezium.time.NanoTime": lambda value: time_text(value // 1000),
     "io.debezium.time.MicroDuration": interval_text,
     "io.debezium.time.NanoDuration": lambda value: interval_text(value // 1000),
+    "io.debezium.time.StructuredDate": temporal_texts.date,
+    "io.debezium.time.StructuredTime": temporal_texts.time,
+    "io.debezium.time.StructuredZonedTime": temporal_texts.zoned_time,
+    "io.debezium.time.StructuredTimestamp": temporal_texts.timestamp,
+    "io.debezium.time.StructuredZonedTimestamp": temporal_texts.zoned_timestamp,
+    "io.debezium.time.StructuredDuration": temporal_texts.duration,
     "io.debezium.data.Json": Document,
     "io.debezium.data.VariableScaleDecimal": _variable_decimal,
     "io.debezium.data.geometry.Point": shape_texts.point,

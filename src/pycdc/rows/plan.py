@@ -14,11 +14,12 @@ from functools import partial
 from pycdc.config import Compatibility, TableRule, Values
 from pycdc.errors import ConfigError
 from pycdc.model import Column, PgType, Table
-from pycdc.patterns import matches_any
+from pycdc.patterns import matches_any, names_any
 from pycdc.rows.avro import null_branch, value_branch, writer
 from pycdc.rows.codecs import codec_for, default_datum
 from pycdc.rows.codecs.codec import Codec, codec
 from pycdc.rows.schema import NO_DEFAULT, Datum, Schema
+from pycdc.rows.source_types import source_type, type_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,16 @@ def plan_table(
         base = codec_for(column.type, values, compatibility, dimensions=column.dimensions, snapshot=snapshot)
         if base is None:
             continue
-        name = rule.rename.get(column.name) or _streamed(column.name, compatibility, snapshot)
+        called = _streamed(column.name, compatibility, snapshot)
         if _selected(column, rule, key_names):
-            field = _field(index, name, column, _treated(table, column, base, rule), compatibility)
-            fields.append(field)
+            name, treated = rule.rename.get(column.name) or called, _treated(table, column, base, rule)
+            field = _field(index, name, column, treated, compatibility)
             if column.name in key_names:
                 keys[column.name] = field
+            if _tells_type(column, rule, compatibility, snapshot=snapshot):
+                told = source_type(column, called, compatibility, snapshot=snapshot)
+                field = replace(field, schema=replace(field.schema, parameters=(*field.schema.parameters, *told)))
+            fields.append(field)
     missing = [name for name in key_names if name not in keys]
     if missing:
         raise ConfigError(
@@ -130,6 +135,12 @@ def _streamed(name: str, compatibility: Compatibility, snapshot: bool) -> str:
     return name[1:-1]
 
 
+def _tells_type(column: Column, rule: TableRule, compatibility: Compatibility, *, snapshot: bool) -> bool:
+    if names_any(rule.tell_types, column.name):
+        return True
+    return names_any(rule.tell_types_of, type_name(column, compatibility, snapshot=snapshot))
+
+
 def merged_rule(table: Table, rules: Sequence[TableRule]) -> TableRule:
     """All matching rules as one: of two that treat the same column the later wins."""
     merged = TableRule()
@@ -153,6 +164,8 @@ def _followed(earlier: TableRule, rule: TableRule) -> TableRule:
             "hash": [*kept, *rule.hash],
             "truncate": {**{n: size for n, size in earlier.truncate.items() if n not in treated}, **rule.truncate},
             "rename": {**earlier.rename, **rule.rename},
+            "tell_types": [*earlier.tell_types, *rule.tell_types],
+            "tell_types_of": [*earlier.tell_types_of, *rule.tell_types_of],
             **{n: getattr(rule, n) for n in ("include_columns", "key", "topic") if getattr(rule, n) is not None},
         }
     )

@@ -281,7 +281,7 @@ def test_types_are_resolved(catalog: Catalog, source: psycopg.Connection[Any]) -
     }
     types = catalog.types(oids.values())
     mood = PgType(oids["mood"], "mood", kind="e", labels=("sad", "so so", "happy"))
-    code = PgType(1043, "varchar", 9, domain=True)
+    code = PgType(1043, "varchar", 9, domain=True, declared="code")
     assert types[oids["mood"]] == mood
     assert types[oids["mood[]"]] == PgType(oids["mood[]"], "_mood", element=mood)
     assert (types[oids["pair"]].kind, types[oids["span"]].kind) == ("c", "r")

@@ -244,6 +244,12 @@ def test_the_end_of_the_day_stays_one() -> None:
         "00:00:00Z",
     ]
     assert codec(timetz).value(b"22:00:00-02") == "00:00:00Z"
+    time = PgType(0, "time")
+    assert [codec(time, one, time="isostring").value(b"24:00:00") for one in (HONEST, DEBEZIUM, DEBEZIUM_3_6)] == [
+        "24:00:00Z",
+        "00:00:00Z",
+        "00:00:00Z",
+    ]
 
 
 @pytest.mark.parametrize(

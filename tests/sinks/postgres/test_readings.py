@@ -54,6 +54,9 @@ def text(value: Any, base: str, forms: Forms | None, typmod: int = -1) -> str | 
         ('{"a":1}', "jsonb", None, '{"a":1}'),
         ([Document('{"a":"b"}')], "jsonb[]", TYPED, r'{"{\"a\":\"b\"}"}'),
         (["x"], "jsonb[]", APPLICATION, r'{"\"x\""}'),
+        # Structures.
+        ({"year": 0, "month": 2, "day": 3}, "date", APPLICATION, "0001-02-03 BC"),
+        ({"specialValue": "POSITIVE_INFINITY", "precision": 6}, "timestamp", told(time="structured"), "infinity"),
         # Bytes.
         ("\\xdead", "bytea", APPLICATION, "\\xdead"),
         ("3q0=", "bytea", told(), "\\xdead"),

@@ -17,8 +17,9 @@ SELECT t.oid::int8 AS oid, t.typname AS name, t.typtype::text AS kind,
        CASE WHEN t.typsubscript = 'array_subscript_handler'::regproc THEN t.typelem::int8 ELSE 0 END AS element,
        CASE WHEN t.typtype = 'e' THEN
            ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder)
-       END AS labels
-  FROM pg_type t WHERE t.oid = ANY (%(oids)s::int8[]::oid[])
+       END AS labels,
+       CASE WHEN n.nspname NOT IN ('pg_catalog', 'public') THEN n.nspname::text ELSE '' END AS schema
+  FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.oid = ANY (%(oids)s::int8[]::oid[])
 """
 
 
@@ -65,10 +66,13 @@ class TypeCatalog:
         resolved: PgType | None
         if row["kind"] == "d":
             base = self._resolve(row["base"], raw)
-            resolved = base and replace(with_typmod(base, row["typmod"]), domain=True)
+            resolved = base and replace(
+                with_typmod(base, row["typmod"]), domain=True, declared=row["name"], schema=row["schema"]
+            )
         else:
             element = self._resolve(row["element"], raw) if row["element"] else None
-            resolved = PgType(oid, row["name"], kind=row["kind"], element=element, labels=tuple(row["labels"] or ()))
+            labels, schema = tuple(row["labels"] or ()), row["schema"]
+            resolved = PgType(oid, row["name"], kind=row["kind"], element=element, labels=labels, schema=schema)
             if oid == _MONEY:
                 resolved = replace(resolved, typmod=self._digits_of_money())
         if resolved is not None:

@@ -150,7 +150,7 @@ def _parsed(found: list[Any], item: Codec) -> list[Any]:
 
 def _unavailable(element: PgType, item: Codec, options: Options) -> Datum:
     placeholder = options.values.unavailable
-    if element.name in _AS_BYTES and item.schema.type != "string":
+    if element.name in _AS_BYTES and item.schema.type in ("int32", "int64"):
         # Java's bytes are signed.
         return [byte - 256 if byte > 127 else byte for byte in placeholder.encode()]
     if element.name in _AS_TEXT:

@@ -8,6 +8,7 @@ from typing import Final
 
 from pycdc.model import PgType
 from pycdc.rows.avro import CONTINUED, SHORT, long, sized
+from pycdc.rows.codecs import structured
 from pycdc.rows.codecs.civil import DAY, SCALE, SECONDS, date_days, iso_date, iso_time, time_micros, zoned_time_micros
 from pycdc.rows.codecs.codec import Codec, Text, codec
 from pycdc.rows.codecs.options import Factory, Options
@@ -80,6 +81,8 @@ def _infinite_policy(options: Options) -> str:
 
 def _date(pg: PgType, options: Options) -> Codec:
     policy = _infinite_policy(options)
+    if options.values.time == "structured":
+        return structured.date_codec(_parse_date)
     if options.values.time == "isostring":
         return _iso_date(INFINITE_ISO[policy])
     written = _WRITTEN[policy]
@@ -144,8 +147,10 @@ def _time_unit(mode: str, precision: int) -> tuple[str, str, str]:
 
 
 def _time(pg: PgType, options: Options) -> Codec:
+    if options.values.time == "structured":
+        return structured.time_codec(pg, options, _parse_time)
     if options.values.time == "isostring":
-        return _iso_time()
+        return _iso_time(options)
     kind, name, unit = _time_unit(options.values.time, pg.typmod)
     factor, divisor, expression = _UNITS[unit]
 
@@ -164,9 +169,12 @@ def _time(pg: PgType, options: Options) -> Codec:
     )
 
 
-def _iso_time() -> Codec:
+def _iso_time(options: Options) -> Codec:
+    kept = options.compat.end_of_day == "kept"
+
     def value(text: Text) -> str:
-        return iso_time(time_micros(text) % DAY) + "Z"
+        micros = time_micros(text)
+        return iso_time(micros if kept else micros % DAY) + "Z"
 
     zero = "00:00:00Z"
     schema = semantic("string", "io.debezium.time.IsoTime")
@@ -185,7 +193,9 @@ def _parse_timetz(text: Text) -> object:
 
 
 def _timetz(pg: PgType, options: Options) -> Codec:
-    kept = options.compat.end_of_day == "kept"
+    if options.values.time == "structured":
+        return structured.zoned_time_codec(pg, _parse_timetz)
+    kept = options.compat.end_of_day != "wrapped"
 
     def value(text: Text) -> str:
         micros, east = zoned_time_micros(text)

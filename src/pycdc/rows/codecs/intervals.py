@@ -8,13 +8,16 @@ from typing import Final, NamedTuple
 
 from pycdc.model import PgType
 from pycdc.rows.avro import long, sized
+from pycdc.rows.codecs import structured
 from pycdc.rows.codecs.civil import DAY, SCALE, int64
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
 from pycdc.rows.codecs.dates import semantic
 from pycdc.rows.codecs.options import Factory, Options
+from pycdc.rows.schema import Datum
 
 MONTH: Final = 2_629_800_000_000
 """365.25 / 12 days, in microseconds."""
+_INT32: Final = 0x7FFF_FFFF
 _INTERVAL = re.compile(
     rb"(?:([+-]?\d+) years?(?: |$))?(?:([+-]?\d+) mons?(?: |$))?(?:([+-]?\d+) days?(?: |$))?"
     rb"(?:([+-])?(\d+):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?"
@@ -74,7 +77,25 @@ def _parse(text: Text) -> object:
         return text.decode()
 
 
+def _structured(pg: PgType) -> Codec:
+    """Of interval. Each part has the sign that it has in Postgres."""
+    precision = {"precision": structured.DIGITS if pg.typmod == -1 else pg.typmod & 0xFFFF}
+
+    def value(text: Text) -> Datum:
+        years, months, days, time = interval_of(text)
+        sign, whole = (-1 if time < 0 else 1), abs(time)
+        hours, minutes, seconds = whole // 3_600_000_000, whole // 60_000_000 % 60, whole // 1_000_000 % 60
+        if hours > _INT32:
+            raise Unrepresentable("more hours than 32 bits hold")
+        parts = (years, months, days, sign * hours, sign * minutes, sign * seconds, sign * (whole % 1_000_000) * 1000)
+        return {**dict(zip(structured.PARTS, parts, strict=True)), **precision}
+
+    return codec(structured.DURATION, value, parse=_parse, zero={**dict.fromkeys(structured.PARTS, 0), **precision})
+
+
 def _interval(pg: PgType, options: Options) -> Codec:
+    if options.values.time == "structured":
+        return _structured(pg)
     if options.values.interval == "string":
         zero = "P0Y0M0DT0H0M0S"
         schema = semantic("string", "io.debezium.time.Interval")

@@ -110,6 +110,12 @@ _MODES: Final = (
     _row("date", "date", "2020-02-29", time="isostring"),
     _row("time", "time", "13:14:15.120000", time="isostring"),
     _row("timestamp", "timestamp", "2020-02-29 13:14:15.12", time="isostring"),
+    _row("date", "date", "0044-03-15 BC", time="structured"),
+    _row("time(3)", "time", "13:14:15.12", 3, time="structured"),
+    _row("timetz", "timetz", "13:14:15+05:30", time="structured"),
+    _row("timestamp", "timestamp", "2020-02-29 13:14:15.12", time="structured"),
+    _row("timestamptz", "timestamptz", "2020-02-29 13:14:15.12+00", time="structured"),
+    _row("interval", "interval", "1 year 3 days 04:05:06.789", time="structured"),
     _row("interval", "interval", "1 year 3 days 04:05:06.789", interval="string"),
     _row("hstore", "hstore", '"a"=>"1", "b"=>NULL', hstore="map"),
     _row("bytea", "bytea", "\\x00ff10", binary="base64"),
@@ -134,8 +140,8 @@ _LIMITS: Final = """\
 - **infinity**: timestamptz writes `infinity` and `-infinity`; timestamp the ends of a 64-bit integer of
   microseconds, 9223372036825200000 and -9223372036832400000 in milliseconds; date the ends of a 32-bit integer;
   Debezium's numbers under `compatibility.infinite_timestamps` and `infinite_dates`.
-- **24:00:00** is 86400000000 microseconds, in `timetz` 24:00:00 (`compatibility.end_of_day`), in ISO strings of `time`
-  00:00:00.
+- **24:00:00** is 86400000000 microseconds, in `timetz` and in ISO strings of `time` 24:00:00, hour 24 of a structure
+  (`compatibility.end_of_day`).
 - **box, lseg, path, polygon, circle, line** are optional even in a NOT NULL column, and NULL where a TOASTed value was
   not sent, as Debezium declares and writes them. `wkb` is well-known binary; `extensions` names the type, tells whether
   a path is closed, and has `closed` with a polygon whose last point is its first again (not under

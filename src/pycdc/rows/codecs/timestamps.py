@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pycdc.model import PgType
 from pycdc.rows.avro import long, sized
+from pycdc.rows.codecs import structured
 from pycdc.rows.codecs.civil import MIDNIGHTS, SCALE, SECONDS, int64, iso_timestamp, timestamp_micros
 from pycdc.rows.codecs.codec import Codec, Text, codec
 from pycdc.rows.codecs.dates import LONG6, VARINTS, semantic
@@ -88,6 +89,8 @@ def _counted(name: str, value: Callable[[Text], int], inline: str) -> Codec:
 
 def _timestamp(pg: PgType, options: Options) -> Codec:
     mode = options.values.time
+    if mode == "structured":
+        return structured.timestamp_codec(pg, _parse)
     if mode == "isostring":
         zero, value = "1970-01-01T00:00:00Z", _value("iso", options)
         schema = semantic("string", "io.debezium.time.IsoTimestamp")
@@ -135,6 +138,8 @@ def _zoned(digits: int) -> tuple[Callable[[Text], str], Callable[[Text], bytes]]
 
 
 def _timestamptz(pg: PgType, options: Options) -> Codec:
+    if options.values.time == "structured":
+        return structured.zoned_timestamp_codec(pg, _parse_zoned)
     digits = pg.typmod if 0 <= pg.typmod <= 6 else 6
     value, encode = _zoned(digits)
     width = 9 + digits if digits else 8

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from pycdc.events import Document, Forms, Microseconds, Unwritable
+from pycdc.rows import temporal_texts
 from pycdc.rows.connect_values import bits_text, date_text, exact, interval_text, nanos_text, time_text, timestamp_text
 from pycdc.sinks.postgres.tables import TargetColumn
 from pycdc.sinks.postgres.times import RANGES, TIMES, require_fixed
@@ -94,8 +95,8 @@ def _meanings(forms: Forms) -> Mapping[str, Meaning]:
         "date": lambda value, column: _date(value, column, forms),
         "time": lambda value, column: _time(value, column, forms),
         "timestamp": lambda value, column: _timestamp(value, column, forms),
-        "timestamptz": _refused_number,
-        "timetz": _refused_number,
+        "timestamptz": _zoned,
+        "timetz": _zoned,
         "interval": lambda value, column: _interval(value, forms),
     }
 
@@ -217,21 +218,36 @@ _UNITS: Final = {"connect": 1000, "microseconds": 1, "adaptive_microseconds": 1}
 """Microseconds of what is counted, where that does not depend on the column's precision."""
 
 
+def _zoned(value: Any, column: TargetColumn) -> Any:
+    return _structured(value, column) if isinstance(value, dict) else _refused_number(value, column)
+
+
+def _structured(value: dict[str, Any], column: TargetColumn) -> str:
+    """A structure tells what it is."""
+    return temporal_texts.BY_COLUMN[column.base](value)
+
+
 def _date(value: Any, column: TargetColumn, forms: Forms) -> Any:
+    if isinstance(value, dict):
+        return _structured(value, column)
     if type(value) is not int:
         return _refused_number(value, column)
-    if forms.time in (None, "isostring"):
+    if forms.time in (None, "isostring", "structured"):
         raise _untold("time")
     return date_text(value)
 
 
 def _time(value: Any, column: TargetColumn, forms: Forms) -> Any:
+    if isinstance(value, dict):
+        return _structured(value, column)
     if type(value) is not int:
         return _refused_number(value, column)
     return time_text(_micros(value, column, forms.time, forms.time == "adaptive"))
 
 
 def _timestamp(value: Any, column: TargetColumn, forms: Forms) -> Any:
+    if isinstance(value, dict):
+        return _structured(value, column)
     if type(value) is not int:
         return _refused_number(value, column)
     if forms.time == "nanoseconds":
@@ -240,7 +256,7 @@ def _timestamp(value: Any, column: TargetColumn, forms: Forms) -> Any:
 
 
 def _micros(value: int, column: TargetColumn, mode: str | None, adaptive: bool) -> int:
-    if mode is None or mode == "isostring":
+    if mode is None or mode in ("isostring", "structured"):
         raise _untold("time")
     if mode == "nanoseconds":
         return value // 1000
@@ -250,6 +266,8 @@ def _micros(value: int, column: TargetColumn, mode: str | None, adaptive: bool) 
 
 
 def _interval(value: Any, forms: Forms) -> Any:
+    if isinstance(value, dict):
+        return temporal_texts.duration(value)
     if type(value) is not int:
         return value
     if forms.interval != "numeric":
