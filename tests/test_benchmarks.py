@@ -167,8 +167,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str 
     monkeypatch.setattr(Servers, "started", 0)
     monkeypatch.setattr(command, "Rig", Servers)
     monkeypatch.setattr(command, "SCENARIOS", {name: scenario(name) for name in ("idle", "start")})
-    monkeypatch.setattr(command.figures, "save", partial(figures.save, folder=tmp_path))
-    monkeypatch.setattr(command.report, "main", lambda: None)
+    monkeypatch.setattr("benchmarks.__main__.figures.save", partial(figures.save, folder=tmp_path))
+    monkeypatch.setattr("benchmarks.__main__.report.main", lambda: None)
     monkeypatch.setattr(journal, "RESULTS", tmp_path)
 
     def run(*arguments: str, without: str = "") -> str | int | None:

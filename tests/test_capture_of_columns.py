@@ -148,7 +148,7 @@ def test_rules_hold_for_programs_that_iterate_and_for_the_console(
     seen = [next(change for change in changes if change is not None)]
     run_sql(database, "UPDATE p SET id = 2", "DELETE FROM p")
     seen += [next(change for change in changes if change is not None) for _ in range(2)]
-    changes.close()  # type: ignore[attr-defined]
+    changes.close()
     assert [(change.op, change.before, change.after) for change in seen] == [
         ("r", None, {"id": 1, "mail": "****"}),
         ("u", {"id": 1, "mail": "****"}, {"id": 2, "mail": "****"}),
@@ -197,6 +197,7 @@ def test_money_is_worth_what_the_server_says_it_is(monetary: tuple[PostgresServe
         run_sql(dsn, "UPDATE m SET a = ARRAY[v, NULL]")
         records = record_until(config_for(dsn, "shop", "initial"), dsn, None, partial(updated_once, dsn, [1]))
         for record in records:
+            assert record.value_schema is not None
             schema = next(field for field in json.loads(record.value_schema)["fields"] if field["name"] == "before")
             money = next(field for field in schema["type"][1]["fields"] if field["name"] == "v")["type"][1]
             stored = int.from_bytes(bytes.fromhex(record.value["after"]["v"]["bytes"]), "big", signed=True)

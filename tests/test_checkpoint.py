@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pycdc.checkpoint import Checkpointer
 from pycdc.config import CheckpointRule
+from pycdc.interfaces import Checkpoint
 from pycdc.model import Batch, Lsn, Position
 from pycdc.testing import MemoryConnector, MemorySink
 
@@ -18,7 +19,7 @@ def batch(lsn: int | None, size: int = 1, **options: bool) -> Batch:
     return Batch(position=None if lsn is None else Position(Lsn(lsn)), size=size, **options)  # type: ignore[arg-type]
 
 
-def checkpointer(interval: float = 1.0, changes: int = 100) -> tuple[Checkpointer, Clock]:
+def checkpointer(interval: float = 1.0, changes: int = 100) -> tuple[Checkpointer[Batch, Checkpoint], Clock]:
     clock = Clock()
     return Checkpointer(CheckpointRule(interval=interval, changes=changes), clock), clock
 

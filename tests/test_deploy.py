@@ -142,7 +142,7 @@ def test_the_pipeline_leads_to_the_services(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(name, value)
     config = load(DEPLOY / "shop.yaml")
     assert service["command"] == ["run", service["volumes"][0].split(":")[1]]
-    dsn = conninfo_to_dict(config.source.postgres.dsn.get_secret_value())
+    dsn = conninfo_to_dict(config.capture.dsn.get_secret_value())
     assert dsn["host"] in SERVICES
     assert dsn["dbname"] == SERVICES["postgres"]["environment"]["POSTGRES_DB"]
     kafka = config.sink.kafka

@@ -132,7 +132,7 @@ def test_a_slot_of_debezium_is_taken_over_where_it_was_confirmed(
     config = load_text(
         next(block.text for block in blocks("yaml", page="docs/debezium.md") if "slot: debezium" in block.text)
     )
-    source = config.source.postgres
+    source = config.capture
     run("CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders VALUES (1)", shop)
     run("CREATE PUBLICATION dbz_publication FOR ALL TABLES", shop)
     run("SELECT pg_create_logical_replication_slot('debezium', 'pgoutput')", shop)
@@ -153,7 +153,7 @@ def test_a_slot_of_debezium_is_taken_over_where_it_was_confirmed(
             run("INSERT INTO orders VALUES (3)", shop)
         else:
             break
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert taken == [("c", {"id": 2}), ("c", {"id": 3})]
     assert shop.execute("SELECT pubname FROM pg_publication").fetchall() == [("dbz_publication",)]
 

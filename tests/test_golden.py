@@ -48,6 +48,11 @@ def statements(script: str) -> list[str]:
     return [statement for statement in [*out, script[start:]] if statement.strip()]
 
 
+def _snapshot_done(offsets: MemoryOffsetStore) -> bool:
+    stored = offsets.load()
+    return stored is not None and stored.snapshot_done
+
+
 def inserted(records: list[Recorded], statement: str) -> bool:
     """Whether the row that the statement inserts was delivered."""
     if not statement.lstrip().startswith("insert"):
@@ -126,7 +131,7 @@ def record_until(
     thread.start()
     try:
         if script is not None:
-            wait_for(lambda: (offsets.load() is not None and offsets.load().snapshot_done) or bool(failures))
+            wait_for(lambda: _snapshot_done(offsets) or bool(failures))
             execute(dsn, script, after)
         wait_for(lambda: end(sink.records) or bool(failures))
     finally:
@@ -323,7 +328,7 @@ def test_types_that_schemas_tell_equal_the_recording(
     contrib_database: str, name: str, tables: str, without: str, line: str
 ) -> None:
     created, script = ("geo_tables.sql", "geo.sql") if tables == "geo" else ("types.sql", "ops.sql")
-    options = {"rules": [TOLD], "exclude_tables": [without]}
+    options: dict[str, Any] = {"rules": [TOLD], "exclude_tables": [without]}
     streamed(contrib_database, line, created, script, name, but=WRONG_THERE | NOT_YET, **options)
 
 
@@ -333,7 +338,7 @@ def test_types_that_schemas_of_a_snapshot_tell_equal_the_recording(
     contrib_database: str, name: str, tables: str, without: str, line: str
 ) -> None:
     created, script = ("geo_tables.sql", "geo_snap.sql") if tables == "geo" else ("types.sql", "snap.sql")
-    options = {"rules": [TOLD], "exclude_tables": [without]}
+    options: dict[str, Any] = {"rules": [TOLD], "exclude_tables": [without]}
     snapshot_of(contrib_database, line, created, script, f"{name}_snapshot", but=WRONG_IN_SNAPSHOTS, **options)
 
 
@@ -347,7 +352,7 @@ def test_an_incremental_snapshot_equals_the_recording(database: str, line: str) 
     """But for the watermarks in the signal table, which pycdc writes into the WAL."""
     execute(database, "inc_tables.sql")
     theirs = [record for record in golden(line, "incremental") if _no_watermark(record)]
-    options = {"rules": [TOLD], "signals": {"table": "public.debezium_signal"}}
+    options: dict[str, Any] = {"rules": [TOLD], "signals": {"table": "public.debezium_signal"}}
     config = config_for(database, "shop", "never", chunk=2, compatibility=f"debezium-{line}", **options)
     ours = record_until(
         config, database, "inc_live.sql", lambda records: len(records) >= len(theirs), delivered=signalled

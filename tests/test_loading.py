@@ -312,14 +312,14 @@ def test_variables_are_filled_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         "http: {port: '${PYCDC_PORT}'}\n"
     )
     assert loaded.name == "shop-ab"
-    assert loaded.source.postgres.dsn.get_secret_value() == "host=db password=a${b}"
-    assert loaded.source.postgres.tables == ["${x}.y"]
+    assert loaded.capture.dsn.get_secret_value() == "host=db password=a${b}"
+    assert loaded.capture.tables == ["${x}.y"]
     assert loaded.http.port == 9999
 
 
 def test_a_mapping_is_taken_literally() -> None:
     loaded = validate({"name": "a", "source": {"postgres": {"dsn": "password=${x}"}}, "sink": {"console": None}})
-    assert loaded.source.postgres.dsn.get_secret_value() == "password=${x}"
+    assert loaded.capture.dsn.get_secret_value() == "password=${x}"
 
 
 def test_headings_with_nothing_under_them_are_defaults() -> None:

@@ -29,7 +29,9 @@ class StoringSink(MemorySink):
         self._offsets.store(checkpoint)
 
 
-def loop_over(source: MemoryConnector, sink: MemorySink, offsets: MemoryOffsetStore, **options: Any) -> Loop:
+def loop_over(
+    source: MemoryConnector, sink: MemorySink, offsets: MemoryOffsetStore, **options: Any
+) -> Loop[Batch, Checkpoint]:
     rule, retries = options.get("rule", AT_ONCE), options.get("retries", QUICK)
     return Loop(lambda: source, lambda: sink, offsets, rule, retries)
 

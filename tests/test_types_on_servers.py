@@ -437,7 +437,7 @@ class Capture:
         ref = self._catalog.tables([table])[0]
         source = self._catalog.columns_for_copy(ref.oid, self._config.publication)
         assert source is not None
-        described = Relations(self._catalog, lambda schema, name: True, lambda table, kind: None).from_catalog(
+        described = Relations(self._catalog, lambda oid, schema, name: True, lambda table, kind: None).from_catalog(
             ref.oid, source.columns
         )
         lines = [line for chunk in copy_rows(self.odd_dsn, None, source) for line in chunk]
@@ -484,7 +484,7 @@ class Capture:
     def described(self, table: str) -> Table:
         ref = self._catalog.tables([table])[0]
         names = list(self._catalog.table_facts(ref.oid).columns)  # type: ignore[union-attr]
-        found = Relations(self._catalog, lambda schema, name: True, lambda table, kind: None).from_catalog(
+        found = Relations(self._catalog, lambda oid, schema, name: True, lambda table, kind: None).from_catalog(
             ref.oid, names
         )
         assert found is not None

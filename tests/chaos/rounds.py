@@ -197,7 +197,8 @@ def publication(trial: Trial) -> None:
     """Tables go out of the publication and come back; or a part of them only."""
     trial.world.fill(2000)
     back = trial.rng.random() < 0.7
-    steps, drift = ([do.republish, do.columns], "resync") if back else ([do.narrow], "stop")
+    steps: list[Step] = [do.republish, do.columns] if back else [do.narrow]
+    drift = "resync" if back else "stop"
     trial.start(0.005, snapshot_method="chunks", snapshot_chunk=100, publication_drift=drift)
     trial.reading()
     with trial.under(steps, count=3):
@@ -276,7 +277,7 @@ class _Reader:
 
     def __init__(self, dsn: str, publication: str) -> None:
         self._dsn = dsn
-        self._connection = psycopg.connect(dsn, autocommit=True, replication="database")  # type: ignore[arg-type]
+        self._connection = psycopg.connect(dsn, autocommit=True, replication="database")
         options = f"(proto_version '1', publication_names '{publication}')"
         self._connection.pgconn.exec_(f"START_REPLICATION SLOT pycdc_chaos LOGICAL 0/0 {options}".encode())
 

@@ -166,11 +166,11 @@ def test_a_pattern_that_matches_nothing_is_found_with_what_was_meant() -> None:
 )
 def test_rows_that_a_snapshot_could_not_read_are_found(change: dict[str, bool], title: str, fix: str) -> None:
     rights = {1: replace(RIGHTS, **change)}
-    finding = only(reading_findings("cdc", [USERS], rights, config().source.postgres))
+    finding = only(reading_findings("cdc", [USERS], rights, config().capture))
     assert finding.status is Status.FAILED
     assert title in finding.title
     assert finding.fix == fix
-    assert bad(reading_findings("cdc", [USERS], rights, config(snapshot="never").source.postgres)) == []
+    assert bad(reading_findings("cdc", [USERS], rights, config(snapshot="never").capture)) == []
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class Stage:
     def sql(self, statement: str) -> list[Any]:
         with psycopg.connect(self.admin, autocommit=True) as connection:
             names = {"apply": sql.Identifier(self.apply), "mallory": sql.Identifier(self.mallory)}
-            cursor = connection.execute(sql.SQL(statement).format(**names))  # type: ignore[arg-type]
+            cursor = connection.execute(sql.SQL(statement).format(**names))
             return cursor.fetchall() if cursor.description else []
 
     def path(self, path: str) -> None:

@@ -57,7 +57,7 @@ class Secured:
         self._place("ca.crt", self.authority.certificate)
         self.serve(files)
         try:
-            self.server.configure(ssl="on", ssl_ca_file="ca.crt")  # type: ignore[attr-defined]
+            self.server.configure(ssl="on", ssl_ca_file="ca.crt")
         except psycopg.errors.InvalidParameterValue:
             raise Unavailable("a Postgres built with TLS needed") from None
 

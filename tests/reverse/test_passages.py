@@ -94,7 +94,7 @@ def test_by_tables_what_triggers_write_elsewhere_is_captured(rig: Rig) -> None:
     seen: list[Any] = []
     while len(seen) < 3:
         seen += [(str(change.table), change.after) for change in [next(changes)] if change is not None]
-    changes.close()  # type: ignore[attr-defined]
+    changes.close()
     rig.sql(f"SELECT pg_drop_replication_slot('pycdc_{rig.name}')")
     assert [(table, after["what"] if table == "public.audit" else after["name"]) for table, after in seen] == [
         ("public.audit", "carried"),

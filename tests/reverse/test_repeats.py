@@ -65,7 +65,7 @@ def test_a_counter_is_right_behind_a_capture_that_is_killed(
             if not writer.is_alive():
                 writer.start()
             before = rig.offsets()
-            running.until(lambda mark=before: rig.offsets() > mark + 100)
+            running.until(lambda mark=before: rig.offsets() > mark + 100)  # type: ignore[misc]
             process.kill()
         ended.set()
         writer.join()

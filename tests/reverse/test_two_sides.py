@@ -21,7 +21,7 @@ CREATE TABLE items (id int PRIMARY KEY, name text);
 CREATE TABLE stock (id int PRIMARY KEY, place text, changed timestamptz, quantity int NOT NULL);
 ALTER TABLE stock REPLICA IDENTITY FULL;
 """
-BY_COMMIT = {"default": "last_write_wins"}
+BY_COMMIT: dict[str, Any] = {"default": "last_write_wins"}
 BY_COLUMN = {**BY_COMMIT, "row_time": "changed", "event_time": "changed", "columns": {"quantity": "delta"}}
 
 

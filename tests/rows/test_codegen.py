@@ -45,7 +45,8 @@ def test_whoever_would_get_the_same_function_shares_one() -> None:
 
 
 def test_functions_that_see_other_values_are_not_shared() -> None:
-    one, other = ([], [])
+    one: list[bytes] = []
+    other: list[bytes] = []
     made = [shared_function("add", add, {"step": step}) for step in (b"a", b"b", one, other, 7)]
     assert len(set(made)) == 5
     assert [made[0](b""), made[1](b""), made[4](1)] == [b"a", b"b", 8]

@@ -48,7 +48,8 @@ def test_a_geometry_of_postgis_stays_as_it_is() -> None:
     convert = conversion("io.debezium.data.geometry.Geometry", {})
     assert convert is not None
     raw = bytes.fromhex("0101000020730C00001C7C613255DE6540787AA52C435C42C0")
-    for more in ({}, {"extensions": None}, {"extensions": {}}):
+    mores: list[dict[str, Any]] = [{}, {"extensions": None}, {"extensions": {}}]
+    for more in mores:
         value = {"wkb": raw, "srid": 3187, **more}
         assert convert(value) == value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,7 @@ def run(op: Op, table: Table | None, *messages: bytes, of: Transaction | None = 
     return Run(op, table, of or transaction(), index, packed, "last" if op is Op.READ else None)
 
 
-def inserts(table: Table, *rows: list[Text]) -> Run:
+def inserts(table: Table, *rows: Sequence[Text]) -> Run:
     return run(Op.CREATE, table, *(frames.insert(table.oid, row) for row in rows))
 
 

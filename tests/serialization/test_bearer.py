@@ -46,7 +46,7 @@ class Both(BaseHTTPRequestHandler):
         self._registry()
 
     def _registry(self) -> None:
-        good = self.headers["Authorization"] == f"Bearer {self.settings.get('valid') or (self.tokens or [None])[-1]}"
+        good = self.headers["Authorization"] == f"Bearer {self.settings.get('valid') or (self.tokens or ['none'])[-1]}"
         self._answer(200 if good else 401, {"id": 7, "schema": '"string"'} if good else {"error_code": 401})
 
     def _answer(self, status: int, document: Any) -> None:

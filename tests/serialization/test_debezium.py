@@ -12,7 +12,6 @@ from pycdc.model import UNCHANGED, LogicalMessage, Lsn, Op, PgType, Run, Table
 from pycdc.origins import Passage
 from pycdc.rows.schema import Schema
 from pycdc.rows.tuples import Text
-from pycdc.serialization import debezium
 from pycdc.serialization.headers import key_text
 from tests.connectors.postgres import frames
 from tests.serialization.runs import (
@@ -238,7 +237,7 @@ def test_no_transaction_block_stands_in_rows_of_a_snapshot_and_by_default_in_non
 
 def test_heartbeats_come_at_their_interval_and_only_with_a_position(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(debezium.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("pycdc.serialization.debezium.time.monotonic", lambda: now[0])
     recorder = Recorder(envelope={"heartbeat_interval": 5})
 
     def beats(*, position: bool = True) -> list[Decoded]:

@@ -14,7 +14,6 @@ from pycdc.errors import ConversionError
 from pycdc.model import UNCHANGED, LogicalMessage, Lsn, Op, PgType, Run, Table
 from pycdc.rows.schema import Schema, json_datum
 from pycdc.rows.tuples import Text
-from pycdc.serialization import debezium
 from pycdc.serialization.avro import AvroForm
 from pycdc.serialization.debezium import Serializer
 from pycdc.serialization.json_form import JsonForm
@@ -61,7 +60,7 @@ ROW: list[Text] = [
 
 @pytest.fixture(autouse=True)
 def _standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(debezium.time, "time_ns", lambda: NOW)
+    monkeypatch.setattr("pycdc.serialization.debezium.time.time_ns", lambda: NOW)
 
 
 def strict(text: bytes) -> Any:
@@ -177,7 +176,8 @@ def as_json(schema: Schema, value: Any) -> Any:
     ids=["types", "read", "update", "full", "key", "delete", "truncate", "no key", "begin"],
 )
 def test_json_and_avro_say_the_same(made: Run) -> None:
-    schemas, options = Schemas(), {"envelope": {"skip": [], "transaction_metadata": True}}
+    schemas = Schemas()
+    options: dict[str, Any] = {"envelope": {"skip": [], "transaction_metadata": True}}
     known: dict[str, Schema] = {}
 
     def schema_id(topic: str, part: str, schema: Schema) -> int:

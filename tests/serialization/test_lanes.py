@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from pycdc.model import UNCHANGED, Op, Routing, Run, Table, Transaction
 from pycdc.origins import Passage
-from pycdc.serialization import debezium
 from pycdc.serialization.provenance import Origin
 from pycdc.serialization.stamps import Stamps, plain_stamp
 from tests.connectors.postgres import frames
@@ -26,7 +25,7 @@ XIDS = st.none() | st.integers(3, 2**32 - 1)
 
 @pytest.fixture(autouse=True)
 def _standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(debezium.time, "time_ns", lambda: TIME * 1000)
+    monkeypatch.setattr("pycdc.serialization.debezium.time.time_ns", lambda: TIME * 1000)
 
 
 def frame(table: Table, op: Op, number: int, kind: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -21,6 +22,7 @@ from pycdc.rows.rewriter import RowRewriter
 from pycdc.rows.tuples import Text
 from pycdc.serialization.avro import AvroForm
 from pycdc.serialization.debezium import Serializer
+from pycdc.serialization.form import Form
 from pycdc.serialization.json_form import JsonForm
 from pycdc.serialization.provenance import Moment
 from pycdc.transforms.capture import CaptureTransforms
@@ -238,7 +240,7 @@ def escaped(text: bytes) -> bytes:
     return text
 
 
-FORMS = {
+FORMS: dict[str, Callable[[], Form]] = {
     "avro": lambda: AvroForm(Schemas()),
     "json": lambda: JsonForm(schemas=False),
     "schema": lambda: JsonForm(schemas=True),

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 import pytest
@@ -59,7 +59,7 @@ def test_the_functions_are_typed(page: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def captured(dsn: str, *functions: str, snapshot: str = "only", name: str = "t") -> list[Any]:
+def captured(dsn: str, *functions: str, snapshot: Literal["only", "never"] = "only", name: str = "t") -> list[Any]:
     entries = [configured(function) for function in functions]
     changes = pycdc.capture(dsn, ["public.orders"], name=name, snapshot=snapshot, transforms=entries)
     return list(changes)
@@ -104,7 +104,7 @@ def test_the_examples_of_a_capture_run(database: str, my_transforms: Path) -> No
                 if row["sku"] == "end":
                     break
         assert seen == [("u", 1, 1, "pot"), ("d", 1, 2, "jug"), ("d", 1, 1, "pot"), ("c", 3, 1, "end")]
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
 
 
 def table(name: str, key: tuple[str, ...], *names: str) -> TargetTable:

@@ -106,10 +106,11 @@ def test_a_change_of_the_row_that_is_meant_is_looked_at_by_itself() -> None:
     row = record(("id", "long"), ("f", ["null", "string"]))
     schema = envelope(row)
     told = {"source": {"db": "shop", "lsn": 2**40}, "op": "u", "tags": []}
-    changes = [
-        {"before": before, "after": {"id": 1, "f": "x"}, **told} for before in (None, {"id": 1, "f": None}, {"id": 2})
+    befores: list[Any] = [None, {"id": 1, "f": None}, {"id": 2}]
+    changes: list[dict[str, Any]] = [{"before": before, "after": {"id": 1, "f": "x"}, **told} for before in befores]
+    records: list[bytes | None] = [
+        wire(1, schema, {**one, "before": one["before"] and {"f": None, **one["before"]}}) for one in changes
     ]
-    records = [wire(1, schema, {**one, "before": one["before"] and {"f": None, **one["before"]}}) for one in changes]
     _, lanes = reader(KEY, schema)
     key = wire(0, KEY, {"id": 1})
     assert lanes.part("t", [key, key], records[:2])[1] == 0
@@ -141,7 +142,13 @@ def test_a_delete_tells_its_key_whatever_else_it_tells(data: st.DataObject, kind
 ROW = record(("id", "long"), ("name", ["null", "string"]), ("__deleted", ["null", "string"]))
 ENVELOPE = envelope(record(("id", "long"), ("name", ["null", "string"])))
 GOOD = wire(1, ROW, {"id": 300, "name": "cup", "__deleted": "false"})
-WHOLE = {"before": None, "after": {"id": 300, "name": "cup"}, "source": {"db": "d", "lsn": 1}, "op": "c", "tags": []}
+WHOLE: dict[str, Any] = {
+    "before": None,
+    "after": {"id": 300, "name": "cup"},
+    "source": {"db": "d", "lsn": 1},
+    "op": "c",
+    "tags": [],
+}
 CHANGED = wire(2, ENVELOPE, WHOLE)
 GONE = {**WHOLE, "before": {"id": 300, "name": None}, "after": None, "op": "d"}
 OWN = wire(0, KEY, {"id": 300})

@@ -10,7 +10,7 @@ from pycdc.errors import ConfigError
 
 
 def source(**options: str | int | bool) -> KafkaSource:
-    return KafkaSource(brokers="b:1", topics=["t"], options=options)
+    return KafkaSource(brokers="b:1", topics=["t"], options=dict(options))
 
 
 def test_what_a_producer_rolled_back_is_never_read() -> None:

@@ -53,7 +53,7 @@ def catalog(database: str) -> Iterator[Catalog]:
 def role(source: psycopg.Connection[Any], database: str, attributes: str = "") -> Iterator[str]:
     """The DSN of a role without rights."""
     name = f"{source.info.dbname}_role"
-    source.execute(sql.SQL("CREATE ROLE {} LOGIN " + attributes).format(sql.Identifier(name)))  # type: ignore[arg-type]
+    source.execute(sql.SQL("CREATE ROLE {} LOGIN " + attributes).format(sql.Identifier(name)))
     try:
         yield f"{database} user={name}"
     finally:

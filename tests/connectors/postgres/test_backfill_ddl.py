@@ -143,7 +143,7 @@ def test_a_table_without_a_key_cannot_be_altered_while_it_is_read(database: str)
     )
     execute(database, "INSERT INTO busy SELECT i, i FROM generate_series(2001, 30000) i")
     pipeline = Pipeline(config_for(database))
-    tried = []
+    tried: list[int] = []
 
     def alter(pipeline: Pipeline) -> bool:
         if not tried and 0 < len(rows(pipeline, "busy")) < 20_000:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pycdc.errors import EnvironmentNotReady
@@ -29,7 +31,7 @@ def table(row: tuple[str, int, str]) -> str:
     return row[0]
 
 
-def begun(database: str, **source: object) -> tuple[Looping, MemoryOffsetStore]:
+def begun(database: str, **source: Any) -> tuple[Looping, MemoryOffsetStore]:
     """A pipeline that captured `orders` and was stopped."""
     offsets = MemoryOffsetStore()
     running = Looping(config_for(database, tables=["public.orders"], **source), offsets)
@@ -146,7 +148,7 @@ def test_a_partitioned_partition_that_is_named_is_captured_with_what_is_below_it
         with Looping(config) as running:
             running.until_streaming()
             execute(database, "INSERT INTO orders VALUES (3, 2024), (4, 2020); DELETE FROM orders WHERE id > 1")
-            running.until(lambda running=running: any(op == "d" for _, _, op in rows(running)))
+            running.until(lambda running=running: any(op == "d" for _, _, op in rows(running)))  # type: ignore[misc]
             assert rows(running) == [(name_of_rows, 1, "r"), (name_of_rows, 4, "c"), (name_of_rows, 4, "d")]
         execute(database, "INSERT INTO orders VALUES (2, 2024)")
 
@@ -170,7 +172,7 @@ def test_a_partitioned_partition_that_is_named_is_captured_with_what_is_below_it
     ],
 )
 def test_names_that_snapshot_and_stream_would_not_share_are_refused(
-    database: str, publication: str, source: dict[str, object], fact: str
+    database: str, publication: str, source: dict[str, Any], fact: str
 ) -> None:
     execute(database, ORDERS)
     execute(database, f"CREATE PUBLICATION pycdc_loop {publication}")

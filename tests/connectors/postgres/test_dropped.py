@@ -79,7 +79,7 @@ def test_tables_that_come_and_go_leave_nothing_in_memory(database: str) -> None:
             numbers = range(start, start + TABLES // 4)
             come_and_go(database, numbers)
             last = f"t{numbers[-1]}"
-            running.until(lambda last=last: running.state(last, "v") == {1: 1, 2: 1})
+            running.until(lambda last=last: running.state(last, "v") == {1: 1, 2: 1})  # type: ignore[misc]
             until_forgotten(running, database, before + 10)
         assert all(running.state(f"t{number}", "v") == {1: 1, 2: 1} for number in range(TABLES))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pycdc.model import Batch
 from pycdc.observability.health import judge
 from tests.connectors.postgres.looping import Looping, config_for
 from tests.connectors.postgres.reading import execute
@@ -37,7 +38,13 @@ def test_it_is_behind_while_a_sink_holds_it_up_and_health_names_the_sink(databas
     with Looping(config_for(database, snapshot="never")) as running:
         running.until_streaming()
         running.until(lambda: running.progress.lag_seconds == 0)
-        running.sink.pause = lambda batch: held.set() or go.wait(60) if batch.runs else None
+
+        def hold(batch: Batch) -> None:
+            if batch.runs:
+                held.set()
+                go.wait(60)
+
+        running.sink.pause = hold
         execute(database, "INSERT INTO a VALUES (1)")
         running.until(held.is_set)
         grows(running)

@@ -20,9 +20,8 @@ import pytest
 from pycdc.build import build_workers
 from pycdc.config import Config
 from pycdc.connectors.postgres import pinned
-from pycdc.connectors.postgres import snapshot as reading_rows
 from pycdc.connectors.postgres.connector import PostgresConnector
-from pycdc.connectors.postgres.physical import Heap
+from pycdc.connectors.postgres.physical import Heap, heap_of
 from pycdc.connectors.postgres.workers import Task, Workers
 from pycdc.encoding import Planner, read
 from pycdc.errors import ConversionError, EnvironmentNotReady, PycdcError, SchemaIncompatible
@@ -136,8 +135,8 @@ def standard_processes() -> Executor:
 def local_cluster() -> Executor:
     from distributed import Client, LocalCluster
 
-    cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None)
-    executor: Executor = Client(cluster).get_executor()
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None)  # type: ignore[no-untyped-call]
+    executor: Executor = Client(cluster).get_executor()  # type: ignore[no-untyped-call]
     return executor
 
 
@@ -236,12 +235,12 @@ def test_a_table_without_blocks_of_rows_is_read_by_its_key(
 ) -> None:
     execute(database, TABLES)
     many = execute(database, "SELECT 'many'::regclass::oid::int8")[0][0]
-    known = reading_rows.heap_of
+    known = heap_of
 
     def strange(connection: Any, oid: int, *, parted: bool) -> Heap:
         return replace(known(connection, oid, parted=parted), ordinary=oid != many)
 
-    monkeypatch.setattr(reading_rows, "heap_of", strange)
+    monkeypatch.setattr("pycdc.connectors.postgres.snapshot.heap_of", strange)
     monkeypatch.setattr(pinned, "_PING", 0.0)
     made = snapshot(config_for(database, "strange"), executor)
     keys = [record.key["id"] for record in made.records if record.topic.endswith("many")]

@@ -68,8 +68,12 @@ def wanted(dsn: str) -> dict[int, tuple[int, str]]:
 
 
 def reads(pipeline: Pipeline) -> Counter[int]:
-    found = (change for change in pipeline.changes if change.op is Op.READ and change.after is not None)
-    return Counter(change.after["id"] for change in found if change.table is not None and change.table.name == "items")
+    return Counter(
+        change.after["id"]
+        for change in pipeline.changes
+        if change.op is Op.READ and change.after is not None and change.table is not None
+        if change.table.name == "items"
+    )
 
 
 def interrupted(dsn: str, after: int) -> Pipeline:

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from pydantic import SecretStr
 
 from pycdc.config import PostgresSource, Retries
 from pycdc.connectors.postgres import pgoutput
@@ -48,7 +49,7 @@ def slot(source: psycopg.Connection[Any]) -> str:
 def stream_of(
     dsn: str, slot: str, publication: str = "shop", *, streaming: bool = False, **settings: Any
 ) -> ReplicationStream:
-    options = PostgresSource(dsn=dsn, **settings)
+    options = PostgresSource(dsn=SecretStr(dsn), **settings)
     return ReplicationStream(dsn, slot=slot, publications=[publication], options=options, streaming=streaming)
 
 
@@ -85,7 +86,7 @@ def commits(frames: list[bytes]) -> list[pgoutput.Commit]:
 
 
 def one(connection: psycopg.Connection[Any], query: str, *parameters: Any) -> Any:
-    row = connection.execute(query, parameters).fetchone()  # type: ignore[arg-type]
+    row = connection.execute(query, parameters).fetchone()
     assert row is not None
     return row[0]
 
@@ -96,7 +97,8 @@ def confirmed_flush(connection: psycopg.Connection[Any], slot: str) -> Lsn:
 
 
 def walsender(connection: psycopg.Connection[Any], slot: str) -> int | None:
-    return one(connection, "SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s", slot)
+    pid: int | None = one(connection, "SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s", slot)
+    return pid
 
 
 # -- reading
@@ -166,7 +168,7 @@ def test_names_need_no_care(source: psycopg.Connection[Any], database: str, slot
         source.execute(sql.SQL("CREATE PUBLICATION {0} FOR TABLE {0}").format(sql.Identifier(table)))
     for table in tables:
         source.execute(sql.SQL("INSERT INTO {} VALUES (1)").format(sql.Identifier(table)))
-    options = PostgresSource(dsn=database)
+    options = PostgresSource(dsn=SecretStr(database))
     with ReplicationStream(database, slot=slot, publications=tables, options=options) as stream:
         stream.open(NOWHERE)
         frames = read_until(stream, lambda frames: len(inserts(frames)) == len(tables))
@@ -204,7 +206,7 @@ def test_an_encrypted_stream_delivers_everything(
     if shutil.which("openssl") is None:
         raise Unavailable("openssl needed for a certificate")
     certificate = "openssl req -new -x509 -nodes -days 2 -subj /CN=localhost -keyout server.key -out server.crt"
-    source.execute(f"COPY (SELECT) TO PROGRAM '{certificate} 2>/dev/null && chmod 600 server.key'")  # type: ignore[arg-type]
+    source.execute(f"COPY (SELECT) TO PROGRAM '{certificate} 2>/dev/null && chmod 600 server.key'")
     try:
         postgres.configure(ssl="on")
     except psycopg.errors.InvalidParameterValue:

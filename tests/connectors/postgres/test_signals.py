@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 from pycdc.config import Signals
 from pycdc.connectors.postgres import signals
@@ -159,7 +161,12 @@ def test_a_copy_of_a_signal_is_not_obeyed_again(
     database: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emit, sent = signals.emit, []
-    monkeypatch.setattr(signals, "emit", lambda connection, text: (sent.append(text), emit(connection, text))[1])
+
+    def kept(connection: Any, text: Any) -> Any:
+        sent.append(text)
+        return emit(connection, text)
+
+    monkeypatch.setattr(signals, "emit", kept)
     ask(pipeline.config, Signal("snapshot", ("orders",)))
     assert pipeline.run(write_last(database))
     assert pipeline.run(lambda p: p.nothing_left)
@@ -193,4 +200,4 @@ def test_neither_the_dsn_nor_the_role_gives_the_key() -> None:
     first, second = SigningKey(one), SigningKey(one)
     first.take(None), second.take(None)
     assert first.value != second.value
-    assert key_of(one.model_copy(update={"signals": Signals(key="x" * 16)}), None) != b"x" * 16
+    assert key_of(one.model_copy(update={"signals": Signals(key=SecretStr("x" * 16))}), None) != b"x" * 16

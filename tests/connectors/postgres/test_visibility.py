@@ -29,7 +29,7 @@ def test_the_state_is_the_range_of_what_may_be_unseen_and_a_restart_waits_for_al
     assert not after.settle(of("100:110:100,108")), "100 is still in progress"
     assert not after.settle(of("105:105:")), "105 is behind the snapshot's end"
     assert after.settle(of("108:110:108"))
-    assert after.state == ()
+    assert not after.state
 
 
 def test_a_range_stays_until_it_is_settled_and_takes_in_what_comes() -> None:

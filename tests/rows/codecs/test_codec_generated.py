@@ -6,7 +6,6 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-import codec_texts as texts
 import fastavro
 import pytest
 from hypothesis import given, settings
@@ -17,6 +16,7 @@ from pycdc.config import DEBEZIUM, Compatibility, Values
 from pycdc.model import PgType
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for
 from pycdc.rows.schema import Schema, avro_schema
+from tests.rows.codecs import codec_texts as texts
 
 HONEST = Compatibility()
 MOOD = PgType(0, "mood", kind="e", labels=("sad", "ok", "happy"))

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
-from test_codec_generated import MOOD, every_type
-from tests.connectors.postgres import frames
 
 from pycdc.config import Compatibility, Values
 from pycdc.model import Column, Op, PgType, Run, Table, Transaction
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for
 from pycdc.rows.literals import Literal, Unfit
 from pycdc.rows.rewriter import RowRewriter
+from tests.connectors.postgres import frames
+from tests.rows.codecs.test_codec_generated import MOOD, every_type
 
 HONEST, LENIENT = Compatibility(), Compatibility(unrepresentable="null")
 CANARY = "canary-4711"

@@ -20,7 +20,7 @@ from tests.sinks.kafka.records import GivenRecords, is_complete_and_ordered, num
 
 def sink_of(records: GivenRecords, kafka: KafkaAddress, oversized: Oversized, **options: str | int) -> KafkaSink:
     settings = config.KafkaSink(
-        brokers=kafka.bootstrap, format="json", topics=config.Topics(replication=1), options=options
+        brokers=kafka.bootstrap, format="json", topics=config.Topics(replication=1), options=dict(options)
     )
     return KafkaSink(records, settings, MemoryOffsetStore(), oversized=oversized)
 

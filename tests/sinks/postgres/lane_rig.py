@@ -213,7 +213,7 @@ class Side:
         for place, record in enumerate(records, self.next):
             record.place = place
         taken = fetched.Fetched(turns, self._reader)
-        taken.add(partition, self.next, records)  # type: ignore[arg-type]
+        taken.add(partition, self.next, records)
         with ThreadPoolExecutor(1) as executor:
             taken.decode_ahead(self._decoder, executor)
             batch = taken.batch(self._decoder, turns)

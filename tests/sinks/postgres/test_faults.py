@@ -15,8 +15,8 @@ from psycopg import sql
 
 from pycdc.errors import ApplyError, ConnectionLost, PycdcError
 from pycdc.postgres.client import Client
-from pycdc.sinks.postgres import sink as sinks
 from pycdc.sinks.postgres.faults import Fault, fault, translate
+from pycdc.sinks.postgres.targets import KnownTables
 from tests.reading import wait_for
 from tests.sinks.postgres.rig import TABLES, Rig
 
@@ -195,8 +195,8 @@ def test_names_with_a_percent_sign_are_only_names(rig: Rig) -> None:
 
 def test_a_record_that_hangs_is_bounded_and_parked_in_the_end(rig: Rig) -> None:
     trigger(rig, "PERFORM pg_sleep(60);")
-    known = sinks.KnownTables()
-    options = {"on_error": "park", "max_transaction_seconds": 0.3, "known": known}
+    known = KnownTables()
+    options: dict[str, Any] = {"on_error": "park", "max_transaction_seconds": 0.3, "known": known}
     for _ in range(3):
         process = rig.process(**options)
         with pytest.raises(ConnectionLost, match="offset 1 takes longer"):

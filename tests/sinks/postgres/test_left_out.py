@@ -89,7 +89,7 @@ def test_a_snapshots_row_is_no_amount_to_add_unless_it_is_said(rig: Rig) -> None
     assert rig.sql("SELECT quantity FROM items") == [(3,)]
 
 
-EMPTIED = {"op": "t", "before": None, "after": None, "source": {}}
+EMPTIED: dict[str, Any] = {"op": "t", "before": None, "after": None, "source": {}}
 
 
 @pytest.mark.parametrize(("word", "left"), [("truncate", [3]), ("skip", [1, 2, 3])])

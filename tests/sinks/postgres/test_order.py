@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pycdc.sinks.postgres.order import ForeignKey, order_of
+from pycdc.sinks.postgres.order import order_of
+from pycdc.sinks.postgres.ties import ForeignKey
 
 
 def key(child: str, parent: str, *, deferrable: bool = False, deferred: bool = False) -> ForeignKey:

@@ -84,7 +84,7 @@ def test_the_header_names_what_was_not_sent_whatever_the_type(
     of = table(*names)
     lacking = data.draw(st.lists(st.booleans(), min_size=len(names), max_size=len(names)))
     texts = [b"7", *(UNCHANGED if lacks else None for lacks in lacking)]
-    options = {"values": {"hstore": hstore}, **({"flatten": {}} if flat else {})}
+    options: dict[str, Any] = {"values": {"hstore": hstore}, **({"flatten": {}} if flat else {})}
     assert unsent(captured(of, texts, form=form, **options)) == {f"c{n}" for n, lacks in enumerate(lacking) if lacks}
 
 

@@ -298,12 +298,13 @@ def arrived(event: Event, column: Column) -> str | None:
     try:
         text = reading(event.forms).text(event.row["c"], column.target)
     except Unwritable as refused:
-        return _named(refused)
+        _assert_named(refused)
+        return None
     assert text is not None
     return text
 
 
-def _named(refused: Unwritable) -> None:
+def _assert_named(refused: Unwritable) -> None:
     assert str(refused).startswith("column c"), refused
 
 

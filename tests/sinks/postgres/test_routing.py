@@ -275,7 +275,7 @@ mappings = [
 
 @given(rows, st.sampled_from(mappings), st.sampled_from([None, {"id": 3}, {"a": 1}]))
 def test_compiled_routes_write_what_the_plain_ones_write(row: Any, mapping: Any, key: Any) -> None:
-    found = []
+    found: list[Any] = []
     for raw in (None, repr(row).encode()):
         try:
             found.append(writes(event(row, key, raw_value=raw), route(**mapping)))
