@@ -147,6 +147,20 @@ PRESETS: Final = {
 """What one word for all switches of `compatibility` means."""
 
 
+_HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
+
+
+def _of_placeholder(value: str) -> str:
+    if value.startswith("hex:") and not _HEX.fullmatch(value[4:]):
+        raise Refused("is no `hex:` with bytes behind it", "write two hexadecimal digits for each byte")
+    return value
+
+
+def octets_of_placeholder(text: str) -> bytes:
+    """The bytes that stand for a value that was not sent."""
+    return bytes.fromhex(text[4:]) if text.startswith("hex:") else text.encode()
+
+
 class Values(Model):
     """How column values are written."""
 
@@ -171,12 +185,25 @@ class Values(Model):
     """Types without a codec (composite, tsquery, extensions): as Postgres' text, or not at all; `debezium` drops
     what Debezium drops. The default follows `compatibility`: text for honest, debezium for debezium."""
     unavailable: str = "__debezium_unavailable_value"
-    """What stands for a TOASTed value that an UPDATE did not touch and Postgres did not send."""
+    """What stands for a TOASTed value that an UPDATE did not touch and Postgres did not send. `hex:` and bytes, as in
+    Debezium: bytea columns get these bytes, all others what they are in UTF-8."""
     encoding_errors: Literal["stop", "replace"] = "stop"
     """Text that is not UTF-8 (databases in SQL_ASCII): stop, or write U+FFFD in place of what is wrong."""
 
+    @field_validator("unavailable")
+    @classmethod
+    def _placeholder(cls, value: str) -> str:
+        return _of_placeholder(value)
 
-_HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
+    @property
+    def unavailable_octets(self) -> bytes:
+        return octets_of_placeholder(self.unavailable)
+
+    @property
+    def unavailable_text(self) -> str:
+        return self.unavailable_octets.decode("utf-8", "replace")
+
+
 _URI = re.compile(r"postgres(?:ql)?://(?:[^@/]*@)?([^?]*)", re.DOTALL)
 
 
@@ -739,9 +766,7 @@ class PostgresSink(Model):
     @field_validator("unavailable")
     @classmethod
     def _placeholder(cls, value: str) -> str:
-        if value.startswith("hex:") and not _HEX.fullmatch(value[4:]):
-            raise Refused("is no `hex:` with bytes behind it", "write two hexadecimal digits for each byte")
-        return value
+        return _of_placeholder(value)
 
 
 class ConsoleSink(Model):

@@ -111,7 +111,8 @@ class Event:
     `unsent` are fields of which the record says that they were not sent, `untold` those that `before` does not tell,
     and `doubtful` those of which nobody says whether it does: see `presence`. `schema` is that of a delete's value, if
     it has one. A change of the key is told in two records: `other_key` is the new key on its delete, the old one on its
-    create. `by_function`: a user's function made its rows, so that they say nothing of which row it was.
+    create, and empty where the header cannot be read. `by_function`: a user's function made its rows, so that they say
+    nothing of which row it was.
 
     `forms` says what is known of the values, None for those that Python code made; `key_forms` the same of the key.
     A decoder leaves `key` to `key_reader`, which is asked for it when somebody wants it, and may raise Unwritable: most

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycdc.connectors.kafka.avro_reader import compile_reader
+from pycdc.connectors.kafka.avro_reader import BadField, compile_reader
 
 PLAIN: list[tuple[Any, st.SearchStrategy[Any]]] = [
     ("null", st.none()),
@@ -101,3 +101,28 @@ def test_bytes_of_another_schema_are_an_error_or_end_elsewhere(cut: int) -> None
     except (ValueError, LookupError):
         return
     assert end > len(encoded)
+
+
+NEGATIVE = [{"name": "before", "type": "long"}, {"name": "value", "type": "string"}, {"name": "behind", "type": "long"}]
+
+
+@pytest.mark.parametrize("length", [b"\x03", b"\x01", b"\xff\x01", b"\xff" * 9 + b"\x01"])
+@pytest.mark.parametrize("kind", ["string", "bytes", ["null", "bytes"], {"type": "map", "values": "int"}])
+def test_a_negative_length_is_an_error_that_names_the_field(kind: Any, length: bytes) -> None:
+    fields = [{**field, "type": kind if field["name"] == "value" else field["type"]} for field in NEGATIVE]
+    read = compile_reader(fastavro.parse_schema({"type": "record", "name": "R", "fields": fields}))
+    branch = b"\x02" if isinstance(kind, list | dict) else b""
+    with pytest.raises(BadField, match="field value has a negative length"):
+        read(b"\x02" + branch + length + b"abc" * 40, 0)
+
+
+@given(st.binary(max_size=12))
+def test_what_is_read_of_any_bytes_is_what_they_were_written_from(data: bytes) -> None:
+    schema = fastavro.parse_schema({"type": "record", "name": "R", "fields": NEGATIVE})
+    try:
+        datum, end = compile_reader(schema)(data, 0)
+        encoded = written(schema, datum)
+    except (ValueError, LookupError, OverflowError):
+        return
+    # Numbers may have more bytes than they need.
+    assert end > len(data) or len(encoded) <= end

@@ -233,3 +233,15 @@ def test_a_row_with_fields_like_an_envelopes_has_no_lane() -> None:
 )
 def test_a_field_is_read_raw_only_where_its_type_leaves_no_question(kind: Any, expected: Field) -> None:
     assert field_of({"name": "f", "type": kind}) == expected
+
+
+@pytest.mark.parametrize("bad", ["f", "g"])
+def test_a_text_of_a_negative_length_is_left_to_the_decoder_which_names_it(bad: str) -> None:
+    schema = record(("id", "long"), ("f", "string"), ("g", "bytes"), ("h", "long"))
+    decoder, lanes = reader(KEY, schema)
+    head = wire(1, record(("id", "long"), ("f", "string")), {"id": 1, "f": "x"})
+    data = (head[:-2] if bad == "f" else head) + b"\x03" + b"abc" * 9
+    with pytest.raises(Unfit):
+        lanes.part("t", [wire(0, KEY, {"id": 1})], [data])
+    problem = decoder.event(Partition("t", 0), 0, 0, None, data).problem
+    assert problem == f"the value of field {bad} has a negative length"

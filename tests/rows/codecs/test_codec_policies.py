@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from pycdc.config import DEBEZIUM, DEBEZIUM_3_6, Compatibility, Values
 from pycdc.model import PgType
@@ -158,6 +159,16 @@ def test_text_that_is_not_utf8_stops_or_is_mended() -> None:
 )
 def test_the_placeholder_for_a_toasted_value(type_: PgType, values: dict[str, Any], placeholder: Any) -> None:
     assert codec(type_, unavailable="gone", **values).unavailable == placeholder
+    assert codec(type_, unavailable="hex:" + b"gone".hex(), **values).unavailable == placeholder
+
+
+def test_a_placeholder_in_hexadecimal_notation_is_bytes_and_their_text() -> None:
+    told: Any = {"unavailable": "hex:ff00"}
+    assert codec(PgType(0, "bytea"), **told).unavailable == b"\xff\x00"
+    assert codec(PgType(0, "text"), **told).unavailable == "\ufffd\0"
+    assert codec(INTS, **told).unavailable == [-1, 0]
+    with pytest.raises(ValidationError, match="two hexadecimal digits"):
+        codec(PgType(0, "text"), unavailable="hex:f")
 
 
 @pytest.mark.parametrize(

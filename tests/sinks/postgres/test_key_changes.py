@@ -258,3 +258,31 @@ def test_the_other_key_beside_a_schema_is_read_by_it() -> None:
         event = Decoder(None).event(Partition("docs", 0), 0, 0, key, None, headers)
         assert event.key == {"k": "1970-01-02"}
         assert event.other_key == {"k": "1970-01-03"}
+
+
+UNREADABLE = [b"Struct{id=2}", b"\xff\xfe", b"", None, b"[2]", b'{"id":', b"\0\0\0\0\x09\x04"]
+
+
+@pytest.mark.parametrize("told", UNREADABLE)
+@pytest.mark.parametrize("name", ["__debezium.newkey", "__debezium.oldkey"])
+def test_another_key_that_cannot_be_read_is_refused_by_name_and_nothing_is_lost(
+    rig: Rig, name: str, told: bytes | None
+) -> None:
+    sink = process(rig)
+    sink.feed(("docs", {"id": 1}, {"id": 1, "n": 1, "body": BIG}))
+    rig.sql("INSERT INTO notes VALUES (7, 1)")
+    records = [
+        (*record[:3], tuple((known, told if known == name else value) for known, value in record[3]))
+        for record in moved(1, 2, 5)
+    ]
+    with pytest.raises(ApplyError, match=r"cannot be read from header __debezium\.newkey"):
+        sink.feed(*records)
+    assert [n for _, n, _ in docs(rig)] == [1]
+    assert rig.sql("SELECT * FROM notes") in ([(7, 1)], [(7, 2)])
+
+
+def test_where_nothing_is_moved_another_key_may_be_anything(rig: Rig) -> None:
+    sink = process(rig, route={"on_delete": "ignore"})
+    header_ = (("__debezium.newkey", b"Struct{id=2}"),)
+    sink.feed(("docs", {"id": 1}, {"id": 1, "n": 1, "body": "a"}), ("docs", {"id": 1}, None, header_))
+    assert docs(rig) == [(1, 1, "a")]

@@ -88,10 +88,12 @@ def test_the_header_names_what_was_not_sent_whatever_the_type(
     assert unsent(captured(of, texts, form=form, **options)) == {f"c{n}" for n, lacks in enumerate(lacking) if lacks}
 
 
-PLACEHOLDERS = st.sampled_from(["__debezium_unavailable_value", "?", "nicht da", 'q"\\', "größe"]) | st.text(
-    st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40
-).filter(lambda text: not text.startswith("hex:"))
-"""``hex:`` is a notation where records are read, and a text like any other where pycdc writes them."""
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40)
+PLACEHOLDERS = (
+    st.sampled_from(["__debezium_unavailable_value", "?", "nicht da", 'q"\\', "größe", "hex:6e61FF", "hex:c3"])
+    | TEXTS.filter(lambda text: not text.startswith("hex:"))
+    | TEXTS.map(lambda text: f"hex:{text.encode().hex()}")
+)
 
 
 @given(st.lists(st.sampled_from(WITH), min_size=1, max_size=6), FORMS, PLACEHOLDERS, st.booleans())

@@ -45,6 +45,10 @@ def bad_field(name: str, error: Exception) -> NoReturn:
     raise BadField(f"the value of field {name} is none of its type ({detail})") from None
 
 
+def negative(name: str) -> NoReturn:
+    raise BadField(f"the value of field {name} has a negative length")
+
+
 def longer(data: bytes, place: int, first: int) -> tuple[int, int]:
     """The rest of a variable-length number whose first byte says that there is more."""
     second = data[place]
@@ -72,7 +76,8 @@ class AvroCompiler:
 
     def __init__(self) -> None:
         self.source: list[str] = []
-        self.names: dict[str, object] = {"longer": longer, "SIGNED": _SIGNED, "bad_field": bad_field}
+        self.names: dict[str, object] = {"longer": longer, "SIGNED": _SIGNED}
+        self.names |= {"bad_field": bad_field, "negative": negative}
         self.names |= {f"{name}_at": form.unpack_from for name, form in _FLOATS.items()}
         self._functions: dict[str, str] = {}
         self._schemas: dict[str, Any] = {}
@@ -145,6 +150,9 @@ class AvroCompiler:
             f"except Exception as error: bad_field({str(self._field)!r}, error)",
         ]
 
+    def _length(self) -> tuple[str, ...]:
+        return *NUMBER, f"if n & 1: negative({str(self._field)!r})"
+
     def _plain(self, kind: str, target: str) -> list[str]:
         if kind == "null":
             return [f"{target} = None"]
@@ -164,7 +172,7 @@ class AvroCompiler:
         if kind in _FLOATS:
             return [f"{target} = {kind}_at(d, p)[0]", f"p += {_FLOATS[kind].size}"]
         decode = {"string": ".decode()", "bytes": ""}[kind]
-        return [*NUMBER, "q = p + (n >> 1)", f"{target} = d[p:q]{decode}", "p = q"]
+        return [*self._length(), "q = p + (n >> 1)", f"{target} = d[p:q]{decode}", "p = q"]
 
     def _union(self, branches: list[Any], target: str) -> list[str]:
         """The values first, and null last: most values are not null."""

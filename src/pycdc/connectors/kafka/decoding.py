@@ -16,7 +16,7 @@ from pycdc.config import Values
 from pycdc.connectors.kafka.avro_reader import BadField, Read, compile_reader
 from pycdc.connectors.kafka.avro_schema import BadSchema, parse_avro
 from pycdc.connectors.kafka.json_reader import BadJson, JsonReader
-from pycdc.connectors.kafka.key_changes import has_other_key, other_key, with_schema_of
+from pycdc.connectors.kafka.key_changes import has_other_key, other_key, value_of_other, with_schema_of
 from pycdc.connectors.kafka.keys import key_reader
 from pycdc.errors import PycdcError, UnknownSchema
 from pycdc.events import Event, Forms, Partition, Unwritable, added_by_flattening
@@ -89,7 +89,7 @@ class Decoder:
             event.read_key_later(self._read_key)
         try:
             if headers and key is not None and has_other_key(headers):
-                event.other_key = self._other_key(headers, key)
+                event.other_key = self._other_key(headers, key) or {}
             if value is None:
                 event.deleted = True
                 return event
@@ -113,6 +113,10 @@ class Decoder:
         return event
 
     def _other_key(self, headers: tuple[tuple[str, bytes | None], ...], key: bytes) -> Row | None:
+        """None where it cannot be read."""
+        told = value_of_other(headers)
+        if told is not None and told[:1] == b"\0" and self.is_avro_key(told):
+            return self._key_in_avro(told)
         schema = self._schema_of_key(key)
         beside = with_schema_of(key, headers) if schema is None else None
         if beside is None:
@@ -120,6 +124,13 @@ class Decoder:
         try:
             value, _ = self._json_reader.read(beside)
         except (BadJson, BadField, Unwritable):
+            return None
+        return value if isinstance(value, dict) else None
+
+    def _key_in_avro(self, told: bytes) -> Row | None:
+        try:
+            value, _ = self._read_key(told)
+        except (Malformed, Unwritable):
             return None
         return value if isinstance(value, dict) else None
 

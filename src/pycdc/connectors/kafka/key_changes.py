@@ -22,6 +22,10 @@ def has_other_key(headers: tuple[tuple[str, bytes | None], ...]) -> bool:
     return any(name in _HEADERS for name, _ in headers)
 
 
+def value_of_other(headers: tuple[tuple[str, bytes | None], ...]) -> bytes | None:
+    return next((value for name, value in headers if name in _HEADERS), None)
+
+
 def other_key(headers: tuple[tuple[str, bytes | None], ...], schema: Any) -> Row | None:
     """The other key as a decoded key is; None where there is none, or it cannot be read. `schema` is that of the
     record's own key, None for JSON without one."""
@@ -47,7 +51,7 @@ def with_schema_of(key: bytes, headers: tuple[tuple[str, bytes | None], ...]) ->
 
 
 def _told(headers: tuple[tuple[str, bytes | None], ...]) -> Any:
-    found = next((value for name, value in headers if name in _HEADERS), None)
+    found = value_of_other(headers)
     told = None if found is None else _JSON.decode(found.decode())
     return told["payload"] if isinstance(told, dict) and told.keys() == {"schema", "payload"} else told
 

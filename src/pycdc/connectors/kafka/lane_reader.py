@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from pycdc.connectors.kafka.avro_logical import logical
-from pycdc.connectors.kafka.avro_reader import NUMBER, AvroCompiler
+from pycdc.connectors.kafka.avro_reader import AvroCompiler
 from pycdc.connectors.kafka.decoding import HEADER, Decoder, is_envelope
 from pycdc.errors import PycdcError
 from pycdc.events import Field, LaneRow, Removal, added_by_flattening
@@ -326,9 +326,9 @@ class _RowCompiler(AvroCompiler):
 
     def _plain(self, kind: str, target: str) -> list[str]:
         if kind == "string" and self._mode in _RAW:
-            return [*NUMBER, "q = p + (n >> 1)", f"{target} = d[p:q]", "p = q"]
+            return [*self._length(), "q = p + (n >> 1)", f"{target} = d[p:q]", "p = q"]
         if kind in ("string", "bytes") and self._mode == "passed":
-            return [*NUMBER, "p += n >> 1"]
+            return [*self._length(), "p += n >> 1"]
         if kind in ("int", "long") and self._mode == "passed":
             return ["while d[p] > 127: p += 1", "p += 1"]
         return super()._plain(kind, target)

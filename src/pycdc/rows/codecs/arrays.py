@@ -149,14 +149,14 @@ def _parsed(found: list[Any], item: Codec) -> list[Any]:
 
 
 def _unavailable(element: PgType, item: Codec, options: Options) -> Datum:
-    placeholder = options.values.unavailable
+    values = options.values
     if element.name in _AS_BYTES and item.schema.type in ("int32", "int64"):
         # Java's bytes are signed.
-        return [byte - 256 if byte > 127 else byte for byte in placeholder.encode()]
+        return [byte - 256 if byte > 127 else byte for byte in values.unavailable_octets]
     if element.name in _AS_TEXT:
-        return [placeholder]
+        return [values.unavailable_text]
     if element.name == "uuid":
-        return [str(UUID(bytes=md5(placeholder.encode(), usedforsecurity=False).digest(), version=3))]
+        return [str(UUID(bytes=md5(values.unavailable_octets, usedforsecurity=False).digest(), version=3))]
     if element.name == "bytea":
         return [item.unavailable]
     return None

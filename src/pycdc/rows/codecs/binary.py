@@ -27,13 +27,12 @@ def _raw(text: Text) -> bytes:
 
 
 def _bytea(pg: PgType, options: Options) -> Codec:
-    placeholder = options.values.unavailable
     if options.values.binary == "bytes":
         return codec(
             Schema("bytes"),
             _raw,
             zero=b"",
-            unavailable=placeholder.encode(),
+            unavailable=options.values.unavailable_octets,
             encode=lambda text: sized(_raw(text)),
             inline="sized(unhexlify(v[2:]))",
             names={"sized": sized, "unhexlify": unhexlify},
@@ -43,7 +42,7 @@ def _bytea(pg: PgType, options: Options) -> Codec:
     def value(text: Text) -> str:
         return notation(_raw(text)).decode()
 
-    return codec(Schema("string"), value, parse=_raw, zero="", unavailable=placeholder)
+    return codec(Schema("string"), value, parse=_raw, zero="", unavailable=options.values.unavailable_text)
 
 
 FAMILY: Final[dict[str, Factory]] = {"bytea": _bytea}

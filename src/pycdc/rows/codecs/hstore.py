@@ -45,7 +45,7 @@ def _quoted(text: str | None) -> str:
 
 
 def _hstore(pg: PgType, options: Options) -> Codec:
-    decode, placeholder = options.decode, options.values.unavailable
+    decode, placeholder = options.decode, options.values.unavailable_text
     unavailable: dict[str, str | None] = {placeholder: placeholder}
 
     def parse(text: Text) -> dict[str, str | None]:

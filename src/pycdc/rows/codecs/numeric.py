@@ -105,7 +105,7 @@ def _text(pg: PgType, options: Options) -> Codec:
         value,
         parse=to_decimal,
         zero=f"{0:.{max(scale, 0)}f}",
-        unavailable=options.values.unavailable,
+        unavailable=options.values.unavailable_text,
         encode=encode,
     )
 

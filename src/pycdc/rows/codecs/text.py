@@ -28,7 +28,7 @@ def text_codec(schema: Schema, options: Options, parse: Callable[[Text], object]
         decode,
         parse=parse,
         zero="",
-        unavailable=options.values.unavailable,
+        unavailable=options.values.unavailable_text,
         encode=(lambda text: sized(decode(text).encode())) if mend else sized,
         is_text=not mend,
     )

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from pycdc.absences import NEW_KEY, OLD_KEY
 from pycdc.config import Route
 from pycdc.events import Event, Forms, Unwritable
 from pycdc.model import Row
@@ -91,7 +92,7 @@ class KeyChanges:
         return self._reached(event, write)
 
     def _left(self, event: Event, write: Write) -> list[Write]:
-        new = self._other(event) if self._moves else None
+        new = self._other(event)
         if new is None:
             return [write]
         if new == write.key:
@@ -104,7 +105,7 @@ class KeyChanges:
     def _reached(self, event: Event, write: Write) -> list[Write]:
         if event.other_key is not None:
             old = self._other(event)
-            if old is None or old == write.key or not self._moves or not self._ordered(event.partition.topic):
+            if old is None or old == write.key or not self._ordered(event.partition.topic):
                 return [write]
             return [_move(write, old, write.key), of_moved(write)]
         if event.by_function:
@@ -142,12 +143,17 @@ class KeyChanges:
         return not lacking
 
     def _other(self, event: Event) -> Key | None:
-        if event.other_key is None:
+        """Raises Unwritable where it cannot be read, and something would have to be moved."""
+        if event.other_key is None or not self._moves:
             return None
-        try:
-            _ = event.key
-        except Unwritable:
-            return None
+        if not event.other_key:
+            if not self._ordered(event.partition.topic):
+                return None
+            raise Unwritable(
+                f"the other key of a row whose key changed cannot be read from header {NEW_KEY} or {OLD_KEY}: have "
+                "headers written as JSON (the connector's header.converter), or with `format: avro` by the registry"
+            )
+        _ = event.key  # what its values are is known then
         return self._texts(event, event.other_key, event.key_forms)
 
     def _before(self, event: Event) -> Key | None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from pycdc.absences import KNOWN, UNSENT, names_in
+from pycdc.config import octets_of_placeholder
 from pycdc.events import Event, Unwritable
 from pycdc.model import Row
 from pycdc.sinks.postgres.old_rows import is_whole
@@ -28,7 +29,7 @@ class Presence:
     """`placeholder` is what stands for a value that was not sent: a text, or ``hex:`` and bytes, as in Debezium."""
 
     def __init__(self, placeholder: str) -> None:
-        octets = bytes.fromhex(placeholder[4:]) if placeholder.startswith("hex:") else placeholder.encode()
+        octets = octets_of_placeholder(placeholder)
         text = octets.decode("utf-8", "replace")
         # Java's bytes are signed.
         codes = [octet - 256 if octet > 127 else octet for octet in octets]
