@@ -68,6 +68,82 @@ def test_a_delete_behind_when_is_decided_by_what_it_tells(rig: Rig) -> None:
     assert process.progress.skipped == {("items", "when"): 1}
 
 
+def test_a_row_that_when_takes_no_more_is_gone_and_one_that_it_takes_now_is_there(rig: Rig) -> None:
+    process = rig.process(*KINDS)
+    row = {"id": 1, "kind": "a", "name": "x"}
+    process.apply(change("c", after=row), change("c", after={**row, "id": 2}))
+    process.apply(change("u", row, row := {**row, "kind": "b"}))
+    assert (ids(rig), ids(rig, "others")) == ([2], [1])
+    process.apply(change("u", row, row := {**row, "kind": "c"}))
+    assert (ids(rig), ids(rig, "others")) == ([2], [])
+    process.apply(change("u", row, row := {**row, "kind": "a", "name": "back"}), change("u", row, {**row, "kind": "d"}))
+    assert (ids(rig), ids(rig, "others")) == ([2], [])
+    process.apply(change("u", {**row, "kind": "d"}, {**row, "kind": "c"}))
+    assert rig.sql("SELECT count(*) FROM pycdc.conflicts") == [(0,)]
+
+
+def test_a_row_that_goes_from_one_route_to_another_of_its_table_stays(rig: Rig) -> None:
+    routes = [{"topic": "items", "table": "items", "when": {"kind": kind}, "set": {"name": kind}} for kind in "ab"]
+    process = rig.process(*routes)
+    rig.sql("ALTER TABLE items ADD own int DEFAULT 5")
+    row = {"id": 1, "kind": "a", "a": "of a", "b": "of b"}
+    process.apply(change("c", after=row))
+    rig.sql("UPDATE items SET own = 7")
+    process.apply(change("u", row, {**row, "kind": "b"}))
+    assert rig.sql("SELECT name, own FROM items") == [("of b", 7)]
+
+
+@pytest.mark.parametrize(
+    ("route", "left"),
+    [
+        ({"on_delete": "ignore"}, (1, "x")),
+        ({"on_delete": "soft_delete", "soft_delete": {"name": "gone"}}, (1, "gone")),
+        ({"when": {"$headers.kind": "a"}}, (1, "x")),
+        ({"ops": ["c", "d"]}, (1, "x")),
+        ({}, None),
+    ],
+)
+def test_what_becomes_of_it_the_route_says(rig: Rig, route: dict[str, Any], left: Any) -> None:
+    process = rig.process({**KINDS[0], **route})
+    row = {"id": 1, "kind": "a", "name": "x"}
+    process.feed(("items", 1, {"op": "c", "after": row}), headers=(("kind", b"a"),))
+    process.feed(("items", 1, {"op": "u", "before": row, "after": {**row, "kind": "c"}}), headers=(("kind", b"b"),))
+    assert rig.sql("SELECT id, name FROM items") == ([] if left is None else [left])
+
+
+def test_without_the_row_before_it_stays_and_that_is_said(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    process = rig.process(KINDS[0])
+    row = {"id": 1, "kind": "a", "name": "x"}
+    process.apply(change("c", after=row))
+    for _ in range(2):
+        process.apply(({"id": 1}, {"op": "u", "before": None, "after": {**row, "kind": "c"}, "source": {}}))
+    assert ids(rig) == [1]
+    assert caplog.text.count("does not tell its old row") == 1
+
+
+def test_a_row_whose_key_changes_too_leaves_nothing(rig: Rig) -> None:
+    process = rig.process(KINDS[0])
+    row = {"id": 1, "kind": "a", "name": "x"}
+    process.apply(change("c", after=row))
+    new, old = ("__debezium.newkey", b'{"id":2}'), ("__debezium.oldkey", b'{"id":1}')
+    key, deleted = change("d", row)
+    created = change("c", after={**row, "id": 2, "kind": "c"})
+    known = ("__pycdc.before", b"id,kind,name")
+    process.feed(("items", key, deleted, (new, known)), ("items", key, None, (new,)), ("items", *created, (old,)))
+    assert ids(rig) == []
+
+
+def test_a_field_of_when_that_was_not_sent_is_the_one_before_or_refused(rig: Rig) -> None:
+    process = rig.process(KINDS[0], on_error="park")
+    row = {"id": 1, "kind": "a", "name": "x"}
+    process.apply(change("c", after=row))
+    sent = {"id": 1, "kind": "__debezium_unavailable_value", "name": "y"}
+    process.apply(change("u", row, sent))
+    assert rig.sql("SELECT name FROM items") == [("y",)]
+    process.apply(({"id": 1}, {"op": "u", "before": None, "after": {**sent, "name": "z"}, "source": {}}))
+    assert "was not sent" in rig.sql("SELECT detail FROM pycdc.parked")[0][0]
+
+
 def test_a_snapshot_of_the_former_owner_is_left_out_where_the_route_says_so(rig: Rig) -> None:
     process = rig.process({"topic": "items", "table": "items", "ops": ["c", "u", "d"]})
     process.apply(change("c", after={"id": 1, "name": "new"}))

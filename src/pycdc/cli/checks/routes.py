@@ -43,7 +43,8 @@ def key_findings(
             if lacking:
                 yield warning(
                     f"the message keys of {topic} do not tell {', '.join(lacking)}, which the route into {route.table} "
-                    "asks for: deletes and updates are refused where their old rows do not tell it either",
+                    "asks for: deletes and updates are refused where their old rows do not tell it either, and rows "
+                    "that `when` takes no more stay",
                     path=f"sink.postgres.routes[{route.index}]",
                     fix="set REPLICA IDENTITY FULL for the source's table, and `replica_identity: full` in the route; "
                     "or ask for fields of the message key",

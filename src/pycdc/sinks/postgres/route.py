@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from pycdc.config import Route
 from pycdc.events import Event
+from pycdc.observability.logger import get_logger
 from pycdc.patterns import names_any
 from pycdc.sinks.postgres.fields import ABSENT, Look, forms_of, look_for, look_up, time_of
 from pycdc.sinks.postgres.presence import Presence, head_of, told
@@ -15,6 +16,10 @@ from pycdc.sinks.postgres.readings import reading
 from pycdc.sinks.postgres.tables import TargetTable, key_columns
 from pycdc.sinks.postgres.values import Unwritable, text_of, whole_or_not
 from pycdc.sinks.postgres.writes import Number, Operation, Write, shape_of
+
+log = get_logger()
+
+_WRITING: Final = ("insert", "upsert", "update")
 
 
 class PlainRoute:
@@ -36,6 +41,7 @@ class PlainRoute:
         self.constants = {c: text for c, text in self._texts(route.constants, None).items() if c not in self.key}
         self.presence = presence
         self._full = route.replica_identity == "full"
+        self._told_unsure = False
         self.ops = None if route.ops is None else frozenset(route.ops)
         self._when = [(path, look_up(path), str(value)) for path, value in route.when.items()]
         columns = table.columns
@@ -54,14 +60,50 @@ class PlainRoute:
         if event.deleted and event.before is not None:
             for path, _, _ in self._when:
                 self._require_told(event, path, "`when`")
-        return all(str(self._asked(event, look)) == value for _, look, value in self._when)
+        return all(str(self._asked(event, path, look)) == value for path, look, value in self._when)
 
-    def _asked(self, event: Event, look: Look) -> Any:
-        """A field that `when` names; of a delete that does not have it, the key's."""
+    def _asked(self, event: Event, path: str, look: Look) -> Any:
+        """A field that `when` names; of a delete that does not have it, the key's, and of a row that was sent without
+        it, that of the row before. Raises Unwritable where that does not tell it."""
         found = look(event, event.before if event.deleted else event.row)
         if found is ABSENT and event.deleted and isinstance(event.key, dict):
             found = look(event, event.key)
+        if event.unsent and not event.deleted and head_of(path, event.unsent) in event.unsent:
+            found = look(event, event.before) if event.before is not None and told(event, path) else ABSENT
+            if found is ABSENT:
+                raise Unwritable(
+                    f"field {path}, which `when` of a route into table {self.table} needs, was not sent, and no old "
+                    "row tells it: set REPLICA IDENTITY FULL for the source's table"
+                )
         return found
+
+    def leaves(self, event: Event) -> bool:
+        """Whether the event, which the route does not take, is about a row that it took before."""
+        row = event.row
+        if row is None or self.route.operation not in _WRITING or self.route.deletion == "ignore":
+            return False
+        fields = [(path, look, value) for path, look, value in self._when if not path.startswith("$")]
+        if not fields or any(
+            str(look(event, row)) != value for path, look, value in self._when if path.startswith("$")
+        ):
+            return False
+        if event.other_key is not None and event.op == "c":
+            return True  # the delete that goes before may have moved a row to the new key
+        if event.before is None or not all(told(event, path) for path, _, _ in fields):
+            self._tell_unsure(event)
+            return False
+        taken = self.ops is None or self._operation_taken(event)
+        return taken and all(str(look(event, event.before)) == value for _, look, value in fields)
+
+    def _tell_unsure(self, event: Event) -> None:
+        if not self._told_unsure and event.op == "u":
+            self._told_unsure = True
+            log.warning(
+                "an update that `when` does not take does not tell its old row: if the route took that, the row stays",
+                topic=event.partition.topic,
+                table=str(self.table),
+                remedy="set REPLICA IDENTITY FULL for the source's table, unless the fields of `when` never change",
+            )
 
     def _operation_taken(self, event: Event) -> bool:
         op = event.op or (event.added or {}).get("__op") or ("d" if event.deleted else None)

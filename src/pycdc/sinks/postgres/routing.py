@@ -89,8 +89,10 @@ class Router:
         routes = self._by_topic.get(topic) or self._of(topic)
         if len(routes) == 1 and routes[0].always:
             return routes[0].writes(event)
-        found = [route.writes(event) for route in routes if route.always or route.plain.takes(event)]
-        return [write for of_route in found for write in of_route]
+        taking = [route for route in routes if route.always or route.plain.takes(event)]
+        writes = [write for route in taking for write in route.writes(event)]
+        left = [route for route in routes if route not in taking and route.plain.leaves(event)]
+        return [*_removals(event, left, writes), *writes] if left else writes
 
     def truncated(self, event: Event) -> list[TargetTable]:
         """The tables whose rows go with those of the source's table. Raises Unwritable where a route refuses that."""
@@ -257,6 +259,16 @@ class _RouteOfFunction(_CompiledRoute):
 
 def _unforeseen(error: Exception) -> str:
     return f"a value of the record fits no column ({type(error).__name__})"
+
+
+def _removals(event: Event, left: Iterable[_CompiledRoute], writes: Iterable[Write]) -> list[Write]:
+    """The deletes of rows that routes took before, but for those that another route writes."""
+    before = event.row if event.other_key is not None and event.op == "c" else event.before
+    # Without a value: a row that is not there is as it should be.
+    gone = replace(event, row=None, before=before, deleted=True, raw_value=None, other_key=None)
+    written = {(write.shape.space, write.key) for write in writes}
+    found = (write for route in left for write in route.writes(gone))
+    return [write for write in found if (write.shape.space, write.key) not in written]
 
 
 def _of(event: Event, write: Write) -> Write:
