@@ -69,7 +69,7 @@ def _capture_loop(config: Config, progress: Progress) -> Loop[Batch, Checkpoint]
         return made if transforms is None else TransformingSink(made, transforms)
 
     return Loop(
-        lambda: build_source(config, progress),
+        lambda: build_source(config, progress, stopping),
         sink,
         offsets,
         config.checkpoint,
@@ -124,8 +124,8 @@ def build_replay(config: Config) -> Iterator[Replay]:
         yield replay
 
 
-def build_source(config: Config, progress: Progress) -> Connector:
-    connector = PostgresConnector(config, progress, build_workers(config), Admission(config))
+def build_source(config: Config, progress: Progress, stopping: threading.Event | None = None) -> Connector:
+    connector = PostgresConnector(config, progress, build_workers(config), Admission(config), stopping)
     topic = config.signals.topic
     if topic is None:
         return connector

@@ -24,7 +24,9 @@ T = TypeVar("T")
 
 _SECONDS: Final = 10.0
 """What a call may take: a row is read or written. Then the database counts as away."""
-_REMEDY: Final = "check `offsets.postgres.dsn` and that the server runs"
+_REMEDY: Final = (
+    "check `offsets.postgres.dsn`, that the server runs, and that the standbys of its synchronous_standby_names do"
+)
 
 _EXISTS: Final = "SELECT pg_catalog.to_regclass(%s) IS NOT NULL"
 _PLACE: Final = """SELECT coalesce((

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 import time
 from collections.abc import Generator
@@ -24,7 +25,7 @@ _DEFAULTS: Final = {
     "tcp_user_timeout": "30000",
 }
 """A silent peer is noticed within a minute. What the DSN sets stays."""
-STOP_GRACE: Final = 5.0
+STOP_GRACE: Final = 3.0
 """Seconds that a call may still take once the pipeline is stopped."""
 _CANCEL_SECONDS: Final = 1.0
 
@@ -34,10 +35,25 @@ class Unanswered(psycopg.OperationalError):
 
 
 class Client(psycopg.Connection[Any]):
-    """A connection whose calls take at most `seconds`, 0: as long as they like; and not long once `stopping` is set."""
+    """A connection whose calls take at most `seconds`, 0: as long as they like; and not long once `stopping` is set.
+
+    `commit_seconds` is the same for COMMIT, which no timeout of the server's ends: it waits for a synchronous standby.
+    """
 
     seconds: float = 0.0
+    commit_seconds: float = 0.0
     stopping: threading.Event | None = None
+
+    def commit(self) -> None:
+        """Raises Unanswered, where nobody knows whether the transaction is there: whoever needs to, reads it back."""
+        seconds = self.seconds
+        self.seconds = self.commit_seconds or seconds
+        try:
+            super().commit()
+        except Unanswered as error:
+            raise Unanswered(f"COMMIT got {error}") from None
+        finally:
+            self.seconds = seconds
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
         """See `psycopg.Connection.wait`, which asks the generator again at least every tenth of a second."""
@@ -69,13 +85,22 @@ class Client(psycopg.Connection[Any]):
             return result
 
     def _abandon(self) -> None:
-        """So that the server lets go of what the statement holds, where it can hear."""
+        """So that the server lets go of what the statement holds, where it can hear. What becomes of it is awaited for
+        a moment: whoever reads it back then finds what stays."""
         try:
             if self.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
                 self.cancel_safe(timeout=_CANCEL_SECONDS)
+                self._await_answer(time.monotonic() + _CANCEL_SECONDS)
         except psycopg.Error:
             pass  # it is as silent as before, and its own timeouts end the session
         self.close()
+
+    def _await_answer(self, deadline: float) -> None:
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        while self.pgconn.is_busy() and (left := deadline - time.monotonic()) > 0:
+            if poll.poll(left * 1000):
+                self.pgconn.consume_input()
 
 
 def parameters(dsn: str, option: str) -> dict[str, Any]:

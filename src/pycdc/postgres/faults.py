@@ -104,6 +104,10 @@ _BY_LIBPQ: Final[tuple[tuple[re.Pattern[str], Meaning], ...]] = (
     ),
     (re.compile(r"certificate|private key|SSL error|SSL context|GSSAPI|GSS |channel binding"), _TLS),
     (re.compile(r"no password supplied|password retrieved from file"), _BY_STATE["28"]),
+    (
+        re.compile(r"COMMIT got no answer"),
+        Meaning(ConnectionLost, "look for SyncRep in pg_stat_activity: a standby of synchronous_standby_names is away"),
+    ),
 )
 """What libpq itself says where connecting fails. It tells no SQLSTATE."""
 

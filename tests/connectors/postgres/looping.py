@@ -44,19 +44,22 @@ class Sink(RecordingSink):
 class Looping:
     """Runs from `start` to `stop`. Several with one `offsets` are instances of one pipeline."""
 
-    def __init__(self, config: Config, offsets: OffsetStore | None = None) -> None:
+    def __init__(
+        self, config: Config, offsets: OffsetStore | None = None, stopping: threading.Event | None = None
+    ) -> None:
         self.config = config
         self.offsets = offsets or MemoryOffsetStore()
         self.progress = Progress()
         self.sink = Sink(config, self.offsets)
         self.error: BaseException | None = None
         self.loop = Loop(
-            lambda: PostgresConnector(config, self.progress),
+            lambda: PostgresConnector(config, self.progress, stopping=stopping),
             lambda: self.sink,
             self.offsets,
             config.checkpoint,
             config.retries,
             self.progress,
+            stopping,
         )
         self._thread = threading.Thread(target=self._run, daemon=True)
 

@@ -163,10 +163,11 @@ def _listed(tables: Sequence[TableRef]) -> str:
 
 
 class Admin:
-    """Runs each statement on a connection of its own."""
+    """Runs each statement on a connection of its own. None takes long once `stopping` is set."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, stopping: threading.Event | None = None) -> None:
         self._dsn = dsn
+        self._stopping = stopping
 
     def create_publication(
         self,
@@ -227,7 +228,7 @@ class Admin:
         """Create the slot, waiting up to `timeout` seconds for the transactions that were open before, or until
         `given_up` is set. See `create_slot_with_snapshot`."""
         wish = _Wish(name, failover, timeout, on_wait or _announce_once(name), given_up or threading.Event())
-        with self._replication(name, failover) as connection:
+        with self._replication(wish) as connection:
             return self._create(connection, wish, export=False)[0]
 
     def create_slot_with_snapshot(
@@ -246,10 +247,10 @@ class Admin:
         slot behind.
         """
         wish = _Wish(name, failover, timeout, on_wait or _announce_once(name), given_up or threading.Event())
-        with self._replication(name, failover) as connection:
+        with self._replication(wish) as connection:
             slot, exported = self._create(connection, wish, export=True)
             try:
-                holder = connect(self._dsn)
+                holder = connect(self._dsn, stopping=self._stopping)
                 try:
                     return ExportedSnapshot(slot, _take_over(holder, exported), holder)
                 except BaseException:
@@ -263,7 +264,7 @@ class Admin:
 
     def export_snapshot(self, slot: str) -> ExportedSnapshot:
         """The rows as they are now, for a slot that was made before. The point is the WAL's end at that moment."""
-        holder = connect(self._dsn)
+        holder = connect(self._dsn, stopping=self._stopping)
         try:
             holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             row = holder.execute("SELECT pg_export_snapshot(), pg_current_wal_lsn()::text").fetchone()
@@ -327,7 +328,7 @@ class Admin:
         )
 
     def _blockers(self, pid: int) -> list[Blocker]:
-        with connect(self._dsn) as connection:
+        with connect(self._dsn, stopping=self._stopping) as connection:
             return [Blocker(*row) for row in connection.execute(_BLOCKERS, [pid]).fetchall()]
 
     def _run(self, statement: str) -> None:
@@ -336,7 +337,7 @@ class Admin:
 
     @contextmanager
     def _session(self, statement: str) -> Iterator[Connection]:
-        connection = connect(self._dsn)
+        connection = connect(self._dsn, stopping=self._stopping)
         try:
             yield connection
         except psycopg.Error as error:
@@ -345,12 +346,12 @@ class Admin:
             connection.close()
 
     @contextmanager
-    def _replication(self, name: str, failover: bool) -> Iterator[Connection]:
-        connection = connect(self._dsn, replication=True)
+    def _replication(self, wish: _Wish) -> Iterator[Connection]:
+        connection = connect(self._dsn, replication=True, seconds=0.0, stopping=wish.given_up)
         try:
             yield connection
         except psycopg.Error as error:
-            raise _with_remedy(error, create_slot_sql(name, failover=failover)) from None
+            raise _with_remedy(error, create_slot_sql(wish.name, failover=wish.failover)) from None
         finally:
             connection.close()
 

@@ -72,6 +72,7 @@ class Backfill:
             config.slot,
             config.values.encoding_errors == "replace",
             config.capture.max_batch_bytes,
+            catalog.stopping,
         )
         self._yielding = Yielding(config.capture.dsn.get_secret_value(), config.slot)
         self._window: Window | None = None

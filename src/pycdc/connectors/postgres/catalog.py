@@ -7,9 +7,9 @@ None or missing, never an error. What decides about rows are the Relation messag
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Final
 
 import psycopg
@@ -119,10 +119,12 @@ _TRIES: Final = 9
 
 
 class Catalog:
-    """One ordinary connection, opened when first needed and once again when it turns out to be stale."""
+    """One ordinary connection, opened when first needed and once again when it turns out to be stale. Nothing takes
+    long once `stopping` is set."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, stopping: threading.Event | None = None) -> None:
         self._dsn = dsn
+        self.stopping = stopping
         self._connection: Connection | None = None
         self._types = TypeCatalog(self._rows)
 
@@ -134,9 +136,7 @@ class Catalog:
     def __enter__(self) -> Catalog:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def ask(self, query: str, **parameters: Any) -> list[_Row]:
@@ -168,7 +168,7 @@ class Catalog:
 
     def _once(self, query: str, parameters: Mapping[str, Any]) -> list[_Row]:
         if self._connection is None:
-            self._connection = connect(self._dsn)
+            self._connection = connect(self._dsn, stopping=self.stopping)
         with self._connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query.encode(), parameters).fetchall()
 
@@ -180,7 +180,7 @@ class Catalog:
     def version(self) -> int:
         """server_version_num."""
         if self._connection is None:
-            self._connection = connect(self._dsn)
+            self._connection = connect(self._dsn, stopping=self.stopping)
         return self._connection.info.server_version
 
     # -- the server and its slots

@@ -9,6 +9,7 @@ While the lock is held, nothing is asked that waits for a lock of another table:
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class ChunkReader:
     slot: str
     raw_text: bool
     max_bytes: int
+    stopping: threading.Event | None = None
     _reader: Connection | None = None
     _writer: Connection | None = None
 
@@ -80,7 +82,7 @@ class ChunkReader:
         return Visibility.parse(row[0] if isinstance(row[0], str) else bytes(row[0]).decode())
 
     def _open_reader(self) -> Connection:
-        connection = connect(self.dsn, seconds=READING_SECONDS)
+        connection = connect(self.dsn, seconds=READING_SECONDS, stopping=self.stopping)
         connection.execute("SET row_security = off")
         if self.raw_text:
             leave_text_raw(connection)
@@ -108,8 +110,7 @@ class ChunkReader:
         """Write the mark of a chunk into the WAL; return its place."""
         try:
             if self._writer is None:
-                self._writer = connect(self.dsn)
-                self._writer.execute("SET synchronous_commit = local")
+                self._writer = connect(self.dsn, stopping=self.stopping)
             return signals.emit(self._writer, signals.mark(self.slot, chunk))
         except psycopg.Error as error:
             raise translate(error) from None

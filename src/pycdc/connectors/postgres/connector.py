@@ -68,14 +68,15 @@ class PostgresConnector:
         progress: Progress | None = None,
         workers: Workers | None = None,
         admit: Callable[[Table], None] = lambda table: None,
+        stopping: threading.Event | None = None,
     ) -> None:
         self._config = config
         self._workers = workers
         self._source = config.capture
         self._dsn = self._source.dsn.get_secret_value()
         self._progress = progress or Progress()
-        self._catalog = Catalog(self._dsn)
-        self._admin = Admin(self._dsn)
+        self._catalog = Catalog(self._dsn, stopping)
+        self._admin = Admin(self._dsn, stopping)
         self._belonging = Belonging(
             self._catalog,
             self._source.tables,

@@ -69,6 +69,7 @@ class HeldSlot:
             publications=[config.publication],
             options=config.capture,
             raw_text=config.values.encoding_errors == "replace",
+            stopping=self._catalog.stopping,
         )
         stream.open(start, wait)
         self.stream = stream

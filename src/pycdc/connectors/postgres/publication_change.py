@@ -7,6 +7,7 @@ by chance. A table that is taken out loses nothing of what was written before.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence, Set
 
 import psycopg
@@ -31,34 +32,42 @@ def publish_sql(name: str, operations: Set[str]) -> str:
     return f"ALTER PUBLICATION {quoted(name)} SET (publish = '{published(operations)}')"
 
 
-def change_tables(dsn: str, name: str, *, add: Sequence[TableRef], drop: Sequence[TableRef]) -> None:
+def change_tables(
+    dsn: str,
+    name: str,
+    *,
+    add: Sequence[TableRef],
+    drop: Sequence[TableRef],
+    stopping: threading.Event | None = None,
+) -> None:
     """One statement for all, and where that fails one for each table, so that none hinders another: it may be gone by
     now, or locked for long. What fails is logged, for somebody who looks again later."""
     for tables, statement in ((add, add_tables_sql), (drop, drop_tables_sql)):
         if not tables:
             continue
         try:
-            run(dsn, statement(name, tables))
+            run(dsn, statement(name, tables), stopping)
         except PycdcError as error:
             if len(tables) == 1:
                 log.warning("the publication could not be changed", statement=statement(name, tables), fact=error.fact)
                 continue
             for table in tables:
-                change_tables(dsn, name, add=[table] if tables is add else (), drop=[table] if tables is drop else ())
+                added, dropped = ([table], []) if tables is add else ([], [table])
+                change_tables(dsn, name, add=added, drop=dropped, stopping=stopping)
 
 
-def run(dsn: str, statement: str) -> None:
+def run(dsn: str, statement: str, stopping: threading.Event | None = None) -> None:
     """Raises PycdcError, also where a lock is not to be had soon."""
-    with connect(dsn) as connection:
+    with connect(dsn, stopping=stopping) as connection:
         try:
             connection.execute(statement.encode())
         except psycopg.Error as error:
             raise translate(error) from None
 
 
-def current_transaction(dsn: str) -> int:
+def current_transaction(dsn: str, stopping: threading.Event | None = None) -> int:
     """The id, with its epoch, of a transaction that begins now: all that wrote something before have smaller ones."""
-    with connect(dsn) as connection:
+    with connect(dsn, stopping=stopping) as connection:
         try:
             row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
         except psycopg.Error as error:

@@ -91,6 +91,7 @@ class ReplicationStream:
         retries: Retries | None = None,
         streaming: bool = False,
         raw_text: bool = False,
+        stopping: threading.Event | None = None,
     ) -> None:
         self._dsn = dsn
         self._streaming = streaming
@@ -99,6 +100,7 @@ class ReplicationStream:
         self._options = options
         self._retries = retries or Retries()
         self._raw_text = raw_text
+        self._stopping = stopping
         self._connection: Connection | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -132,7 +134,7 @@ class ReplicationStream:
         confirmed_flush_lsn where that is further: only what is compared with `identity.check_start` afterwards makes
         this safe. Raises SlotActive, PositionGap, EnvironmentNotReady, ConnectionLost.
         """
-        self._connection = connection = connect(self._dsn, replication=True)
+        self._connection = connection = connect(self._dsn, replication=True, stopping=self._stopping)
         try:
             self._identify(connection)
             if self._raw_text:

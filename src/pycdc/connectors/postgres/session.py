@@ -6,6 +6,7 @@ write the same bytes. SET after connecting outranks the DSN's `options`, libpq's
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -28,6 +29,9 @@ _SETTINGS: Final = {
     "lc_monetary": "C",
     "standard_conforming_strings": "on",
     "quote_all_identifiers": "off",
+    # What is committed here (marks, signals, publications) is looked at again: no standby that is away may hold it up.
+    # It is flushed, because only then it is sent.
+    "synchronous_commit": "local",
 }
 _LOCK_MS: Final = 500
 """That a statement waits for a lock, at most: whoever waits may keep others waiting, and Postgres looks for deadlocks
@@ -35,6 +39,8 @@ after a second, and may then end somebody else's transaction."""
 STATEMENT_SECONDS: Final = 60.0
 READING_SECONDS: Final = 3600.0
 """Of statements that read a table's rows."""
+_MARGIN: Final = 5.0
+"""Seconds that the server has to say that a statement took too long; then it counts as silent."""
 _OF_STATEMENTS: Final = ("statement_timeout", "lock_timeout", "idle_session_timeout")
 """A session that reads a slot, or makes one, is no matter of these: it waits for open transactions, and has its own."""
 
@@ -54,15 +60,23 @@ def translate(error: psycopg.Error, special: Mapping[str, Meaning] | None = None
     return faults.translate(error, {**_HELD_UP, **(special or {})})
 
 
-def connect(dsn: str, *, replication: bool = False, seconds: float = STATEMENT_SECONDS) -> Connection:
-    """Open a connection in autocommit, whose statements take no longer than `seconds`, and wait for locks for a moment
-    only. Shorter limits of the server, the role or the DSN stay. Raises ConfigError, EnvironmentNotReady or
-    ConnectionLost.
+def connect(
+    dsn: str,
+    *,
+    replication: bool = False,
+    seconds: float = STATEMENT_SECONDS,
+    stopping: threading.Event | None = None,
+) -> Connection:
+    """Open a connection in autocommit, whose statements take no longer than `seconds`, not long once `stopping` is set,
+    and wait for locks for a moment only. Shorter limits of the server, the role or the DSN stay. `seconds` of 0: as
+    long as it takes. Raises ConfigError, EnvironmentNotReady or ConnectionLost.
     """
     try:
         connection: Connection = client.connect(
             dsn,
             "the source's dsn",
+            seconds=seconds + _MARGIN if seconds else 0.0,
+            stopping=stopping,
             defaults={"fallback_application_name": "pycdc", **({"replication": "database"} if replication else {})},
             autocommit=True,
             prepare_threshold=None,

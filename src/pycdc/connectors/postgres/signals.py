@@ -34,8 +34,6 @@ _EMIT: Final = "SELECT pg_logical_emit_message(true, %s, %s)::text"
 _MOMENT: Final = """SELECT pg_current_xact_id()::text::int8, extract(epoch FROM clock_timestamp())::float8"""
 _LONGEST: Final = 1_048_576
 """Bytes of a message that is read: our own are shorter by far."""
-_FLUSH: Final = "SET synchronous_commit = local"
-"""Only flushed WAL is sent; what standbys have of it does not matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,6 @@ def send(dsn: str, slot: str, key: bytes, signals: Sequence[Signal | DebeziumSig
     lsns = []
     with connect(dsn) as connection:
         try:
-            connection.execute(_FLUSH)
             for signal in signals:
                 with connection.transaction():
                     row = connection.execute(_MOMENT).fetchone()

@@ -139,7 +139,7 @@ class TableWatch:
         if published.operations - {"t"} != self._operations - {"t"}:
             statement = publish_sql(self._name, self._operations)
             log.info("changing what the publication publishes", statement=statement)
-            run(self._dsn, statement)
+            run(self._dsn, statement, self._catalog.stopping)
 
     # -- a pipeline that begins
 
@@ -273,7 +273,7 @@ class TableWatch:
             withdraw = []
         if not publish and not withdraw:
             return before
-        change_tables(self._dsn, self._name, add=publish, drop=withdraw)
+        change_tables(self._dsn, self._name, add=publish, drop=withdraw, stopping=self._catalog.stopping)
         return self._observe()
 
     def _remember(self, known: Membership) -> None:
@@ -300,7 +300,7 @@ class TableWatch:
         chosen = list(self._to_read(joined, now, drifted))
         if not chosen:
             return []
-        since = current_transaction(self._dsn)
+        since = current_transaction(self._dsn, self._catalog.stopping)
         return [
             Reading(ref.schema, ref.name, where=where, request=RESYNC if again else ADDED, since=since, oid=ref.oid)
             for ref, where, again in chosen

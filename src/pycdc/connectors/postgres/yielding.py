@@ -74,7 +74,7 @@ class Yielding:
         connection: Connection | None = None
         while not self._ended.wait(_LOOK):
             try:
-                connection = connection or connect(self._dsn)
+                connection = connection or connect(self._dsn, stopping=self._ended)
                 self._look(connection)
             except (psycopg.Error, PycdcError) as error:
                 # The reader will find out what is the matter, if it is.

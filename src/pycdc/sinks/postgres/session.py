@@ -29,6 +29,9 @@ _SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "15s",
 }
 
+_COMMIT_SECONDS: Final = 30.0
+"""That a COMMIT may take beyond what a statement may: triggers that were put off run in it."""
+
 _MAY_IDENTIFY: Final = "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
 _IDENTITY: Final = """SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()) || '/' || oid
 FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"""
@@ -90,9 +93,10 @@ def _connect(
     dsn: str, statement_seconds: float, stopping: threading.Event | None, pin: Callable[[Connection], None]
 ) -> Connection:
     try:
-        connection: Connection = client.connect(
+        connection = client.connect(
             dsn, "sink.postgres.dsn", defaults={"fallback_application_name": "pycdc-apply"}, stopping=stopping
         )
+        connection.commit_seconds = _COMMIT_SECONDS + statement_seconds
     except psycopg.Error as error:
         raise translate(error) from None
     try:

@@ -31,6 +31,7 @@ from pycdc.errors import ConnectionLost, DeliveryError
 from pycdc.events import Applied, Event, EventBatch, Offsets
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
+from pycdc.postgres.client import Unanswered
 from pycdc.sinks.postgres.arrangement import Manner, arranged
 from pycdc.sinks.postgres.attempts import Attempts, TookTooLong
 from pycdc.sinks.postgres.bisection import Bisection
@@ -202,6 +203,9 @@ class PostgresSink:
             try:
                 self._apply(portion, cuts)
                 self._known.most = max(self._most, 2 * len(portion.events))
+            except Unanswered:
+                self._known.most = max(1, len(portion.events) // 2)  # where it was the commit that took so long
+                raise
             except TookTooLong:
                 self._connection.rollback()
                 self._known.most = max(1, len(portion.events) // 2)
