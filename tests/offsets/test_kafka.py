@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from pycdc import config
 from pycdc.errors import CheckpointCorrupt, ConnectionLost, DeliveryError, EnvironmentNotReady
@@ -56,6 +56,45 @@ def test_pipelines_may_share_a_topic(kafka: KafkaAddress, topic: str) -> None:
     assert store_on(kafka.bootstrap, topic, "shop").load() == at(1)
     assert store_on(kafka.bootstrap, topic, "bank").load() == at(9)
     assert store_on(kafka.bootstrap, topic, "mill").load() is None
+
+
+@pytest.mark.parametrize("behind", [0, 1, 700, 30_000])
+def test_a_topic_of_many_positions_is_read_from_its_end(
+    kafka: KafkaAddress, topic: str, monkeypatch: pytest.MonkeyPatch, behind: int
+) -> None:
+    begins: list[int] = []
+
+    class Recording(Consumer):
+        def assign(self, partitions: list[TopicPartition]) -> None:
+            begins.append(partitions[0].offset)
+            super().assign(partitions)
+
+    monkeypatch.setattr("pycdc.offsets.kafka.Consumer", Recording)
+    fill(kafka, topic, 30_000)
+    store_on(kafka.bootstrap, topic).store(at(7))
+    fill(kafka, topic, behind)
+    assert store_on(kafka.bootstrap, topic).load() == at(7)
+    assert begins[-1] >= 30_000 - 21 * max(500, behind)
+    assert store_on(kafka.bootstrap, topic, "mill").load() is None
+    assert begins[-1] == 0
+
+
+def test_a_position_that_was_cleared_is_none_whatever_was_stored_before(kafka: KafkaAddress, topic: str) -> None:
+    store = store_on(kafka.bootstrap, topic)
+    store.store(at(1))
+    fill(kafka, topic, 2_000)
+    store.clear()
+    fill(kafka, topic, 2_000)
+    assert store_on(kafka.bootstrap, topic).load() is None
+
+
+def fill(kafka: KafkaAddress, topic: str, records: int) -> None:
+    """Positions of another pipeline."""
+    store_on(kafka.bootstrap, topic, "bank").store(at(9))
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "queue.buffering.max.messages": 2_000_000})
+    for _ in range(records):
+        producer.produce(topic, dump(at(9)), b"bank", partition=0)
+    assert producer.flush(60) == 0
 
 
 def test_a_damaged_record_is_corrupt(kafka: KafkaAddress, topic: str) -> None:

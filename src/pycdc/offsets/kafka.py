@@ -1,7 +1,8 @@
 """The checkpoint in a compacted Kafka topic of one partition, under the pipeline's name as key.
 
-Reading stops at the last stable offset, which the leader is asked for first: the end that a fetch reports may lag
-behind what was acknowledged while a new leader catches up.
+Reading goes back from the last stable offset in growing strides until a record of ours is met, so that it does not
+matter how many positions the topic holds: compaction leaves the newest segments alone. The leader is asked for that
+offset first: the end that a fetch reports may lag behind what was acknowledged while a new leader catches up.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ PARTITION: Final = 0
 SETTINGS: Final = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "86400000"}
 """How the topic is to be created."""
 _POLL: Final = 0.2
+_STRIDE, _GROWTH = 500, 20
+"""Offsets that are read first, and how many times as many next."""
+_AT_ONCE: Final = 10_000
+"""Records taken from librdkafka by one call."""
 _DENIED: Final = {
     KafkaError._AUTHENTICATION,
     KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -173,8 +178,7 @@ class KafkaOffsetStore:
             if not self._exists(consumer):
                 return None
             end = self._stable_end()
-            consumer.assign([TopicPartition(self._topic, PARTITION, 0)])
-            return self._read_until(consumer, end)
+            return self._newest_before(consumer, end)
         finally:
             consumer.close()
 
@@ -210,25 +214,37 @@ class KafkaOffsetStore:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         return int(answers[partition].result().offset)
 
-    def _read_until(self, consumer: Consumer, end: int) -> bytes | None:
-        newest: bytes | None = None
+    def _newest_before(self, consumer: Consumer, end: int) -> bytes | None:
+        stride = _STRIDE
+        while end > 0:
+            begin = max(0, end - stride)
+            consumer.assign([TopicPartition(self._topic, PARTITION, begin)])
+            found = self._newest_within(consumer, end)
+            if found is not None:
+                value: bytes | None = found.value()
+                return value
+            end, stride = begin, stride * _GROWTH
+        return None
+
+    def _newest_within(self, consumer: Consumer, end: int) -> Message | None:
+        """The last of our records from where the consumer is assigned to `end`."""
+        newest: Message | None = None
         patience = Patience(self._timeout, self._stopping)
         while True:
-            message = consumer.poll(_POLL)
-            if message is None:
-                if not patience.left:
-                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-                continue
-            error = message.error()
-            if error is None:
+            messages = consumer.consume(_AT_ONCE, _POLL)
+            if messages:
                 patience = Patience(self._timeout, self._stopping)
-                if message.key() == self._key:
-                    newest = message.value()
-            elif error.code() != KafkaError._PARTITION_EOF:
-                raise KafkaException(error)
-            # A transaction's markers take offsets too, so only the end of the partition is sure to come.
-            if message.offset() + (error is None) >= end:
-                return newest
+            elif not patience.left:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            for message in messages:
+                error, offset = message.error(), message.offset() or 0
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    raise KafkaException(error)
+                if error is None and offset < end and message.key() == self._key:
+                    newest = message
+                # A transaction's markers take offsets too, so only the end of the partition is sure to come.
+                if offset + (error is None) >= end:
+                    return newest
 
     def _on_trouble(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
