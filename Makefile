@@ -16,7 +16,7 @@ FUZZ_SECONDS ?= 60
 TRANSACTIONS ?= 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test check format unit demo demo-two-way docs lock image chaos chaos-ddl chaos-fuzz chaos-handoff chaos-snapshot chaos-types bench bench-quick clean
+.PHONY: help venv servers test check format unit demo demo-two-way docs lock image chaos chaos-ddl chaos-fuzz chaos-handoff chaos-reconnects chaos-snapshot chaos-types bench bench-quick clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -63,6 +63,9 @@ chaos-snapshot: venv servers ## The snapshot of 10,000,000 rows, killed three ti
 
 chaos-ddl: venv servers ## 200 rounds of DDL, locks and ended sessions at any moment of a capture: CHAOS_ROUNDS=200 CHAOS_SEED=1
 	PYCDC_CHAOS_ROUNDS=$(CHAOS_ROUNDS) PYCDC_CHAOS_SEED=$(CHAOS_SEED) $(PYTEST) tests/chaos $(PYTEST_ARGS)
+
+chaos-reconnects: venv servers ## 1,000 sessions that are ended: descriptors, threads and memory stay flat
+	PYCDC_RECONNECTS=1000 $(PYTEST) -s tests/faults/test_reconnects.py $(PYTEST_ARGS)
 
 chaos-fuzz: venv ## Every parser of strangers' bytes under a coverage-guided fuzzer: FUZZ_SECONDS=60 each
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
