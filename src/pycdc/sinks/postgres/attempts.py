@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from pycdc.errors import ConnectionLost
+from pycdc.events import Event
 from pycdc.observability.progress import Progress
 from pycdc.sinks.postgres.refusals import Unfinished
 
@@ -18,6 +19,14 @@ _TURN: Final = 60.0
 
 class TookTooLong(Unfinished):
     """A transaction has used up its time."""
+
+
+def too_slow(event: Event, seconds: float) -> ConnectionLost:
+    """What a transaction that cannot be made smaller has met."""
+    return ConnectionLost(
+        f"{event} takes longer than {seconds:g} s to apply",
+        hint="look for slow triggers and missing indexes, or raise sink.postgres.max_transaction_seconds",
+    )
 
 
 class Attempts:

@@ -33,7 +33,7 @@ from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.postgres.client import Unanswered
 from pycdc.sinks.postgres.arrangement import Manner, arranged
-from pycdc.sinks.postgres.attempts import Attempts, TookTooLong
+from pycdc.sinks.postgres.attempts import Attempts, TookTooLong, too_slow
 from pycdc.sinks.postgres.bisection import Bisection
 from pycdc.sinks.postgres.cuts import Cuts, offsets_behind
 from pycdc.sinks.postgres.faults import Fault, fault, translate
@@ -212,11 +212,7 @@ class PostgresSink:
                 if len(portion.events) == 1:
                     place = (portion.events[0].partition, portion.events[0].offset)
                     self._known.slow = {place: self._known.slow.get(place, 0) + 1}
-                    raise ConnectionLost(
-                        f"{portion.events[0]} takes longer than {self._settings.max_transaction_seconds:g} s to apply",
-                        hint="look for slow triggers and missing indexes, or raise "
-                        "sink.postgres.max_transaction_seconds",
-                    ) from None
+                    raise too_slow(portion.events[0], self._settings.max_transaction_seconds) from None
                 waiting.extendleft(reversed(portion.halves()))
         for portion in waiting:
             for event in portion.events:
