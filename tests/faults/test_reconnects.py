@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
 import pytest
 
+from pycdc.observability.progress import Progress
 from tests.running import Running
 from tests.services.kafka import KafkaAddress
 from tests.services.registry import RegistryAddress
@@ -29,6 +31,10 @@ class Held(NamedTuple):
     descriptors: int
     threads: int
     megabytes: int
+
+
+def more_than(reconnects: int, progress: Progress) -> bool:
+    return progress.reconnects > reconnects
 
 
 def held() -> Held:
@@ -58,7 +64,7 @@ def test_descriptors_threads_and_memory_stay_flat_over_reconnects(
             found: list[Held] = []
             for number in range(RECONNECTS):
                 running.until(lambda: progress.state == "streaming" and connection.execute(END).fetchall())
-                running.until(lambda number=number: progress.reconnects > number)
+                running.until(partial(more_than, number, progress))
                 connection.execute("INSERT INTO a VALUES (%s, 'v')", [number])
                 running.until(lambda: progress.state == "streaming")
                 found.append(held())

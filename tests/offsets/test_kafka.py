@@ -64,7 +64,7 @@ def test_a_topic_of_many_positions_is_read_from_its_end(
 ) -> None:
     begins: list[int] = []
 
-    class Recording(Consumer):
+    class Recording(Consumer):  # type: ignore[misc]
         def assign(self, partitions: list[TopicPartition]) -> None:
             begins.append(partitions[0].offset)
             super().assign(partitions)

@@ -43,7 +43,7 @@ def rig(database: str) -> Iterator[Rig]:
 
 
 def at(lsn: int) -> Checkpoint:
-    return Checkpoint(Position(Lsn(lsn)), Position(Lsn(lsn)), {"systemid": "1"}, True)
+    return Checkpoint(Position(Lsn(lsn)), source={"systemid": "1"})
 
 
 def test_a_position_whose_commit_is_not_answered_is_given_up_in_time_and_read_back(
