@@ -118,6 +118,8 @@ class Event:
     A decoder leaves `key` to `key_reader`, which is asked for it when somebody wants it, and may raise Unwritable: most
     rows tell their keys themselves, and a key that nobody needs may be anything. `added` are fields of a flattened
     record that are not the row's.
+    A null value that `repeats` the record before it, a delete of the same key, has nothing to add to it; where nobody
+    knows yet whether it does, `look_back` tells.
     `made` is what users' functions made of it, by their paths, so that they run once however often it is routed.
     """
 
@@ -146,6 +148,8 @@ class Event:
     doubtful: frozenset[str] = frozenset()
     schema: Any = None
     made: dict[str, Any] | None = None
+    repeats: bool = False
+    look_back: Callable[[], bool] | None = None
 
     if not TYPE_CHECKING:
 

@@ -127,6 +127,20 @@ def test_rows_whose_message_key_is_another_are_looked_at_by_themselves(key: byte
         lanes.part("t", [key], [made])
 
 
+@pytest.mark.parametrize("number", [0, 7])
+def test_a_delete_whose_plain_key_is_another_fields_is_looked_at_by_itself(number: int) -> None:
+    """Its old row may tell that field alone, and a zero for the rest."""
+    schema, source = envelope(record(("id", "long"), ("n", "long"))), {"db": "shop", "lsn": 1}
+    gone = wire(0, schema, {"before": {"id": 5, "n": number}, "after": None, "source": source, "op": "d", "tags": []})
+    for key, fits in ((b"5", False), (b"%d" % number, True), (None, True)):
+        _, lanes = reader(schema, key="n")
+        if fits:
+            assert lanes.part("t", [key], [gone])[1] == 1
+        else:
+            with pytest.raises(Unfit):
+                lanes.part("t", [key], [gone])
+
+
 @given(st.data(), st.lists(schemas, max_size=4))
 def test_a_delete_tells_its_key_whatever_else_it_tells(data: st.DataObject, kinds: list[Any]) -> None:
     row = record(*((f"f{number}", kind) for number, (kind, _) in enumerate(kinds)), ("id", "long"))

@@ -286,3 +286,41 @@ def test_where_nothing_is_moved_another_key_may_be_anything(rig: Rig) -> None:
     header_ = (("__debezium.newkey", b"Struct{id=2}"),)
     sink.feed(("docs", {"id": 1}, {"id": 1, "n": 1, "body": "a"}), ("docs", {"id": 1}, None, header_))
     assert docs(rig) == [(1, 1, "a")]
+
+
+CODES = {"topic": "codes", "table": "codes", "key": {"code": "code"}, "set": {"n": "n"}}
+WHOLE = (("__pycdc.before", b"id,code,n"),)
+
+
+def removed(number: int, code: str) -> list[Any]:
+    """A delete of a source with REPLICA IDENTITY FULL, and its tombstone."""
+    before = {"id": number, "code": code, "n": 1}
+    record = ("codes", {"id": number}, {"op": "d", "before": before, "after": None}, WHOLE)
+    return [record, ("codes", {"id": number}, None)]
+
+
+def test_a_tombstone_behind_its_delete_need_not_tell_the_routes_key(rig: Rig) -> None:
+    rig.sql("CREATE TABLE codes (code text PRIMARY KEY, n int); INSERT INTO codes VALUES ('a', 1), ('b', 2), ('1', 3)")
+    codes = rig.process(CODES)
+    assert codes.feed(*removed(1, "a"), ("codes", {"id": 3}, {"id": 3, "code": "c", "n": 3})) is None
+    assert rig.sql("SELECT code FROM codes ORDER BY 1") == [("1",), ("b",), ("c",)]
+    assert codes.progress.skipped == {("codes", "tombstone"): 1}
+    for number, key in enumerate(({"id": 2}, 2)):
+        delete, tombstone = ((topic, key, *rest) for topic, _, *rest in removed(2, "bc"[number]))
+        assert codes.feed(delete, tombstone) is None
+    assert rig.sql("SELECT code FROM codes ORDER BY 1") == [("1",)]
+    delete, tombstone = ((topic, 1, *rest) for topic, _, *rest in removed(1, "x"))
+    assert codes.feed(delete, tombstone) is None
+    assert rig.sql("SELECT code FROM codes") == [("1",)], "the plain key is another field's"
+
+
+def test_a_tombstone_that_stands_alone_and_does_not_tell_the_routes_key_is_refused(rig: Rig) -> None:
+    rig.sql("CREATE TABLE codes (code text PRIMARY KEY, n int)")
+    codes = rig.process(CODES)
+    delete, tombstone = removed(1, "a")
+    with pytest.raises(ApplyError, match=r"offset 0 .*does not tell the key column code"):
+        codes.feed(tombstone)
+    codes = rig.process(CODES)
+    with pytest.raises(ApplyError, match=r"offset 2 .*does not tell the key column code"):
+        codes.feed(delete, ("codes", {"id": 1}, {"id": 1, "code": "b", "n": 1}), tombstone)
+    assert rig.sql("SELECT code FROM codes") == [("b",)]

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pycdc.connectors.kafka.decoding import Decoder
-from pycdc.events import Event, Partition
+from pycdc.events import Event, Partition, Unwritable
 from pycdc.model import UNCHANGED, Column, Op, PgType, Table
 from pycdc.serialization.json_form import JsonForm
 from pycdc.sinks.postgres.presence import Presence, told
@@ -157,9 +157,27 @@ def test_without_the_header_the_message_key_is_told_and_nobody_knows_of_the_rest
     assert event.before == {"id": 1, "code": "x"}
 
 
-@pytest.mark.parametrize("key", [None, 1, "x"])
-def test_a_key_that_is_no_record_is_not_debezium_s_and_casts_no_doubt(key: Any) -> None:
+@pytest.mark.parametrize("key", [None, 2, "x"])
+def test_a_key_that_no_field_of_the_row_has_is_not_debezium_s_and_casts_no_doubt(key: Any) -> None:
     assert told(delete({"id": 1, "code": ""}, key), "code") is True
+
+
+@pytest.mark.parametrize("key", [1, "1", {"ID": 1}, {"key": "1"}])
+def test_a_field_of_the_key_is_known_without_its_name_too_and_the_rest_is_doubtful(key: Any) -> None:
+    schema_of_both = schema({"name": "code", "type": "string"})
+    for code, known in (("", None), ("x", True)):
+        event = delete({"id": 1, "code": code}, key, schema=schema_of_both)
+        assert [told(event, name) for name in ("id", "code")] == [True, known]
+
+
+def test_beside_a_key_that_cannot_be_read_what_may_be_a_filling_is_doubtful() -> None:
+    def unreadable(data: bytes) -> Any:
+        raise Unwritable("no key")
+
+    event = Event(Partition("t", 0), 1, 0, before={"id": 1, "code": "", "n": 0, "m": None}, deleted=True, raw_key=b"?")
+    event.read_key_later(unreadable)
+    Presence("placeholder").settle(event)
+    assert [told(event, name) for name in ("id", "code", "n", "m")] == [True, None, None, None]
 
 
 def schema(*fields: dict[str, Any]) -> Any:

@@ -21,6 +21,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import groupby
 from typing import Final, Protocol
 
@@ -34,6 +35,7 @@ from pycdc.connectors.kafka.group import Group
 from pycdc.connectors.kafka.hearing import Hearing
 from pycdc.connectors.kafka.lag import Lag
 from pycdc.connectors.kafka.lane_reader import LaneReader
+from pycdc.connectors.kafka.reading import event_at
 from pycdc.connectors.kafka.settings import consumer_settings
 from pycdc.connectors.kafka.topics import Topics
 from pycdc.errors import ConfigError, ConnectionLost, PycdcError
@@ -80,9 +82,10 @@ class KafkaConnector:
         self._topics = Topics(source)
         self._claims = claims
         self._registry = registry
-        self._decoder = Decoder(
-            None if registry is None else registry.text_for, source.format, source.key_format, source.values
-        )
+        forms = (None if registry is None else registry.text_for, source.format, source.key_format, source.values)
+        # One of its own: it is asked by another thread than the one that decodes.
+        record_at = partial(event_at, source, source.group or config.name, Decoder(*forms))
+        self._decoder = Decoder(*forms, record_at)
         self._lanes = None if lanes is None else LaneReader(self._decoder, lanes)
         self._progress = progress or Progress()
         self._next: dict[Partition, int] = {}

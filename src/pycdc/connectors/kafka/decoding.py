@@ -45,7 +45,11 @@ class _Schema(NamedTuple):
 
 
 class Decoder:
-    """`schema_text` turns a registry id into the schema's text; None where no registry is configured."""
+    """`schema_text` turns a registry id into the schema's text; None where no registry is configured.
+
+    `record_at` reads one record, if it is there: what is asked for where a null value may repeat a delete that another
+    process read.
+    """
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class Decoder:
         form: Literal["auto", "avro", "json"] = "auto",
         key_form: str = "auto",
         values: Values | None = None,
+        record_at: Callable[[Partition, int], Event | None] | None = None,
     ) -> None:
         self._schema_text = schema_text
         self._form = form
@@ -66,6 +71,11 @@ class Decoder:
         self._typed = Forms(True, True, *told)
         self._captured = Forms(False, True, *told)
         self._plain = Forms(False, values is not None, *told)
+        self._record_at = record_at
+        self._removed: dict[Partition, tuple[int, bytes | None]] = {}
+        """Behind the last delete of each partition: the offset, and the delete's key."""
+        self._bare: set[Partition] = set()
+        """Whose null values stand alone: nobody looks what is before them, which takes its time."""
         self._schemas: dict[bytes, _Schema] = {}
         """By the five bytes that records begin with."""
         self._refused: dict[bytes, tuple[float, Malformed]] = {}
@@ -92,6 +102,7 @@ class Decoder:
                 event.other_key = self._other_key(headers, key) or {}
             if value is None:
                 event.deleted = True
+                self._look_back(event)
                 return event
             schema = self._schemas.get(value[:HEADER]) or self._schema_of(value)
             if schema is None:
@@ -110,7 +121,26 @@ class Decoder:
         except Exception as error:
             # Strangers' bytes may fail in a way that nobody thought of, and then too they are a record's fault.
             event.problem = f"the record cannot be decoded ({type(error).__name__})"
+        if event.deleted:
+            self._removed[partition] = offset + 1, key
         return event
+
+    def _look_back(self, event: Event) -> None:
+        event.repeats = self._removed.get(event.partition) == (event.offset, event.raw_key)
+        if not event.repeats and event.offset and event.partition not in self._bare:
+            event.look_back = partial(self._is_behind_delete, event)
+
+    def _is_behind_delete(self, event: Event) -> bool:
+        before = None if self._record_at is None else self._record_at(event.partition, event.offset - 1)
+        if (
+            before is not None
+            and before.deleted
+            and before.raw_value is not None
+            and (before.offset, before.raw_key) == (event.offset - 1, event.raw_key)
+        ):
+            return True
+        self._bare.add(event.partition)
+        return False
 
     def _other_key(self, headers: tuple[tuple[str, bytes | None], ...], key: bytes) -> Row | None:
         """None where it cannot be read."""

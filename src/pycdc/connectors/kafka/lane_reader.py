@@ -62,6 +62,8 @@ class LaneReader:
         removals = self._reading(topic, prefix, schema, lane)(values, rows.append)
         if (removals or schema.envelope) and not self._same_rows((keys[0], keys[-1]), lane.key):
             raise Unfit
+        if removals and not self._removed_by_key(keys, rows):
+            raise Unfit
         if removals and None in rows:
             told = self._told([key for key, row in zip(keys, rows, strict=True) if row is None], lane.key)
             tombstones = iter(told)
@@ -89,6 +91,14 @@ class LaneReader:
             elif key is not None and key.lstrip()[:1] == b"{":
                 return False
         return True
+
+    def _removed_by_key(self, keys: list[Bytes], rows: list[Any]) -> bool:
+        """Whether keys that are no records are what their deletes remove: the old row may tell nothing else."""
+        first = keys[0]
+        if first is None or self._decoder.fields_of_key(first) is not None:
+            return True
+        gone = ((key, row.key) for key, row in zip(keys, rows, strict=True) if type(row) is Removal)
+        return all(key is None or (len(told) == 1 and key == _bytes(told[0])) for key, told in gone)
 
     def _told(self, keys: list[Bytes], wanted: tuple[Field, ...]) -> Iterable[tuple[Any, ...] | None]:
         """What the message keys of tombstones tell; of other records nobody needs them."""
@@ -176,6 +186,10 @@ def field_of(field: Mapping[str, Any]) -> Field:
 
 def _is_decimal(schema: Mapping[str, Any]) -> bool:
     return schema["type"] == "bytes" and schema.get("logicalType") == "decimal" and schema.get("scale", 0) >= 0
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
 
 
 def _required(key: tuple[Any, ...] | None) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
@@ -13,7 +13,7 @@ from pycdc.connectors.kafka.faults import LastTrouble, unreadable
 from pycdc.connectors.kafka.fetched import decoded
 from pycdc.connectors.kafka.settings import consumer_settings
 from pycdc.connectors.kafka.survey import Span
-from pycdc.errors import ConnectionLost
+from pycdc.errors import ConnectionLost, PycdcError
 from pycdc.events import Event, Partition
 
 _POLL: Final = 0.5
@@ -23,7 +23,7 @@ _PATIENCE: Final = 30.0
 
 def read_events(
     settings: config.KafkaSource, group: str, decoder: Decoder, spans: Mapping[Partition, Span]
-) -> Iterator[Event]:
+) -> Generator[Event]:
     """The events of each partition from `first` up to `end`; those that come later are left unread.
 
     Raises PycdcError where the brokers do not answer, or an offset is not in its topic.
@@ -46,6 +46,21 @@ def read_events(
                 yield event
     finally:
         consumer.close()
+
+
+def event_at(
+    settings: config.KafkaSource, group: str, decoder: Decoder, partition: Partition, offset: int
+) -> Event | None:
+    """The event there; None where none is, or no more. Raises PycdcError where the brokers do not answer."""
+    found = read_events(settings, group, decoder, {partition: Span(offset, offset + 1)})
+    try:
+        return next(found, None)
+    except PycdcError as error:
+        if error.retry:
+            raise
+        return None
+    finally:
+        found.close()
 
 
 def _event(message: Message, decoder: Decoder, open_ends: dict[Partition, int]) -> Event | None:

@@ -31,11 +31,11 @@ class _Field(NamedTuple):
 
 
 def is_whole(event: Event) -> bool:
-    before, key = event.before, event.key  # which was read before: it casts the doubt
-    if before is None or not isinstance(key, dict):
+    before = event.before
+    if before is None:
         return False
-    told = (field for field in _fields(event) if field.name in before and field.name not in key)
-    return any(field.filler is not _NOTHING and before[field.name] not in (None, field.filler) for field in told)
+    others = (field for field in _fields(event) if field.name in before and field.name in event.doubtful)
+    return any(field.filler is not _NOTHING and before[field.name] not in (None, field.filler) for field in others)
 
 
 def _fields(event: Event) -> Iterator[_Field]:

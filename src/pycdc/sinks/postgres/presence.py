@@ -106,12 +106,23 @@ class Presence:
 
 
 def _names_of_key(event: Event, before: Row) -> Iterable[str]:
-    """A key that is no record, or cannot be read, is not Debezium's and casts no doubt."""
+    """The fields of the old row that the message key tells.
+
+    A key that is no record may be one field's value (`ExtractField$Key`), and the fields of one that is may have been
+    renamed: these are found by their values. Where no field has the key's, it is not Debezium's and casts no doubt. Of
+    a key that cannot be read nobody knows: then what may be a filling is doubtful.
+    """
     try:
         key = event.key
     except Unwritable:
+        return [name for name, value in before.items() if value]
+    if key is None:
         return before
-    return key if isinstance(key, dict) else before
+    if isinstance(key, dict) and key.keys() <= before.keys():
+        return key
+    values = [str(value) for value in (key.values() if isinstance(key, dict) else [key])]
+    named = {name for name, value in before.items() if value is not None and str(value) in values}
+    return named if named or isinstance(key, dict) else before
 
 
 def told(event: Event, path: str, *, full: bool = False) -> bool | None:

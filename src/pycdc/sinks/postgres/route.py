@@ -123,8 +123,7 @@ class PlainRoute:
         self.presence.settle(event)
         operation = self.route.operation
         if event.deleted:
-            deletion = self.route.deletion
-            return None if deletion == "ignore" else self._removal(event, soft=deletion == "soft_delete")
+            return self._deletion(event)
         if operation == "delete" or operation == "soft_delete":
             return self._removal(event, soft=operation == "soft_delete")
         if operation == "delta":
@@ -135,6 +134,19 @@ class PlainRoute:
                 )
             return self._write(event, "update", {c: self._amount(c, look, event) for c, look in self._delta.items()})
         return self._write(event, operation, {})
+
+    def _deletion(self, event: Event) -> Write | None:
+        """A null value that does not tell the row says nothing if it stands behind its delete, which told it."""
+        if self.route.deletion == "ignore":
+            return None
+        try:
+            return self._removal(event, soft=self.route.deletion == "soft_delete")
+        except Unwritable:
+            if event.look_back is not None and event.raw_value is None:
+                event.repeats, event.look_back = event.look_back(), None
+            if event.repeats:
+                return None
+            raise
 
     def _write(self, event: Event, operation: Operation, add: dict[str, Number]) -> Write:
         key = self._key_of(event)
@@ -166,7 +178,8 @@ class PlainRoute:
             if value is ABSENT:
                 value = look(event, event.key if isinstance(event.key, dict) else None)
                 if value is ABSENT and event.deleted and len(self.key) == 1 and not isinstance(event.key, dict | None):
-                    value = event.key  # a tombstone whose key is one plain value
+                    # A tombstone whose key is one plain value, be it the route's: its delete told which row it was.
+                    value = ABSENT if event.repeats else event.key
                 forms = event.key_forms
             elif event.deleted and event.before is not None:
                 self._require_told(event, self.key[column], f"key column {column}")

@@ -116,7 +116,9 @@ class Router:
             return "function"
         if all(one.route.when or one.ops is not None for one in plain):
             return "when" if event.op is None or all(one.ops is None or event.op in one.ops for one in plain) else "ops"
-        return "on_delete" if event.deleted else "function"
+        if event.deleted:
+            return "on_delete" if all(one.route.deletion == "ignore" for one in plain) else "tombstone"
+        return "function"
 
     def rank(self, topic: str) -> tuple[int, int]:
         """The place of the first route that takes `topic`: its table's, and its own."""
