@@ -127,6 +127,8 @@ def test_a_value_means_what_its_schema_its_options_or_its_column_say(
         ("3q0=", "bytea", APPLICATION),
         ("3q0=", "bytea", CAPTURE),
         ("dead", "bytea", TYPED),
+        ("3q2+7w==", "bytea", told(binary="base64-url-safe")),
+        ("3q!2-7w==", "bytea", told(binary="base64-url-safe")),
         (["dead"], "bytea[]", TYPED),
         (19_000, "date", APPLICATION),
         (19_000, "date", TYPED),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64decode, urlsafe_b64decode
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import lru_cache
@@ -23,6 +23,7 @@ from pycdc.sinks.postgres.values import JSON, text_of
 
 Meaning = Callable[[Any, TargetColumn], Any]
 _REMEDY: Final = "set `source.kafka.values` as the capture's `values` are, or have it write Avro or json_schema"
+_URL_SAFE: Final = str.maketrans("-_+/", "+/!!")
 _CHECKED: Final = TIMES | RANGES | {"money"}
 _BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
@@ -164,7 +165,7 @@ def _bytea(value: Any, forms: Forms) -> Any:
     if forms.binary == "hex":
         return bytes.fromhex(value)
     if forms.binary == "base64-url-safe":
-        return urlsafe_b64decode(value)
+        return b64decode(value.translate(_URL_SAFE), validate=True)
     return b64decode(value, validate=True)
 
 
