@@ -16,7 +16,7 @@ FUZZ_SECONDS ?= 60
 TRANSACTIONS ?= 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test check format unit demo demo-two-way docs lock image chaos chaos-ddl chaos-fuzz chaos-handoff chaos-reconnects chaos-snapshot chaos-types bench bench-quick clean
+.PHONY: help venv servers test check format unit demo demo-two-way docs site release-check lock image chaos chaos-ddl chaos-fuzz chaos-handoff chaos-reconnects chaos-snapshot chaos-types bench bench-quick clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -50,6 +50,20 @@ lock: ## Write the lock files anew: the newest versions that pyproject.toml allo
 
 image: ## The image, with a bill of materials and provenance: IMAGE=pycdc
 	docker buildx build --sbom=true --provenance=mode=max --tag $(IMAGE) .
+
+site: $(VENV)/.docs ## The documentation site, in build/site; a broken link or a page that is not listed fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
+
+$(VENV)/.docs: $(VENV)/.installed
+	@scripts/make-venv.sh $(PYTHON) $(VENV) docs
+	@touch $@
+
+release-check: $(VENV)/.release ## Build the wheel and try it in an empty environment, as docs/releasing.md says
+	scripts/release-check.sh $(PYTHON) $(VENV)
+
+$(VENV)/.release: $(VENV)/.installed
+	@scripts/make-venv.sh $(PYTHON) $(VENV) release
+	@touch $@
 
 docs: venv ## Write the generated pages anew: configuration, command line, types
 	$(BIN)/python -m pycdc.reference

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Make the virtual environment: make-venv.sh PYTHON FOLDER. Run again, it brings an older one up to date.
+# Make the virtual environment: make-venv.sh PYTHON FOLDER [EXTRA]. Run again, it brings an older one up to date.
 set -euo pipefail
 
 python=$1
 venv=$2
+extra=${3:-dev}
 
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     echo "Python 3.11 or newer is needed, and $python is $("$python" --version 2>&1). Set PYTHON=." >&2
@@ -16,4 +17,4 @@ if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
         exit 1
     fi
 fi
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extra]"
