@@ -492,6 +492,10 @@ class KafkaSource(KafkaClient):
     """Events that are applied in one transaction, at most."""
     max_batch_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
     """The same in bytes of keys and values; one event that is larger is a batch of its own."""
+    max_waiting_events: Annotated[int, Field(ge=1)] = 20000
+    """Events that are kept while one before them waits for what other events bring (a parent's row, a unique value that
+    is given up), until all of it can be applied in one transaction; and bytes, four times `max_batch_bytes`. When there
+    are more, their partitions are read no further, and others are."""
 
     @model_validator(mode="after")
     def _registry_needed(self) -> KafkaSource:
@@ -748,8 +752,9 @@ class PostgresSink(Model):
     max_attempts: Annotated[int, Field(ge=1)] = 10
     """How often a transaction is tried that meets deadlocks or serialization failures, before the pipeline rewinds."""
     wait_for_parents: Annotated[float, Field(ge=0)] = 30.0
-    """Seconds that a row may wait for the row that its foreign key names, which another topic brings. Its partition
-    waits meanwhile. Then `on_error` decides."""
+    """Seconds that an event may wait for what events of any partition bring later: the row that a foreign key names, a
+    unique value that another row gives up, the delete of a row that names it. Its partition waits meanwhile, and is
+    applied together with them. Then `on_error` decides."""
     referential_actions: Literal["wait", "act"] = "wait"
     """A delete of a row that rows of another topic's table name by ON DELETE CASCADE, SET NULL or SET DEFAULT. wait: it
     waits (`wait_for_parents`) until events have removed or changed those rows, as those of Postgres do. act: the

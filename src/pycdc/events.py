@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -40,10 +40,13 @@ class Applied:
     """The checkpoint of the way back: it is stored by the transaction that applied the events before it.
 
     `held` are partitions that cannot be taken further now: seconds after which to read on from `position`.
+    `unapplied` are all events behind it of those of them that may be helped by what follows: they come again with that,
+    or after these seconds.
     """
 
     position: Offsets
     held: Mapping[Partition, float] = field(default_factory=dict)
+    unapplied: Sequence[Event] = ()
 
 
 _ADDED: Final = frozenset(

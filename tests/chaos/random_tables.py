@@ -71,6 +71,10 @@ class Table:
         return ("sku",) if self.identity == "INDEX" or self.keyed_otherwise else self.key
 
     @property
+    def message_key(self) -> tuple[str, ...]:
+        return ("sku",) if self.identity == "INDEX" else self.key
+
+    @property
     def unique(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns if column.unique)
 
@@ -131,9 +135,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """`toast` says whether values are written that are TOASTed."""
+    """`toast` says whether values are written that are TOASTed, `ordered` whether topics have one partition."""
 
     toast: bool
+    ordered: bool
     tables: tuple[Table, ...]
     extensions: tuple[str, ...]
     prelude: tuple[str, ...]
@@ -147,11 +152,12 @@ class Schema:
 
 
 def random_schema(
-    chance: random.Random, features: Sequence[str], exact: frozenset[str], *, tied: bool, toast: bool
+    chance: random.Random, features: Sequence[str], exact: frozenset[str], *, tied: bool, toast: bool, ordered: bool
 ) -> Schema:
     """Three to five tables. With `tied` some refer to earlier ones, and columns beside the key are unique.
 
     `features` are extensions, and `icu`; `exact` has the options that types may need. `toast`: values are TOASTed.
+    `ordered`: topics have one partition.
     """
     # A few types a round, so that one that is refused does not hide what happens to the others.
     known = [one for one in TYPES if not one.needs or one.needs in features or one.needs in exact]
@@ -161,16 +167,24 @@ def random_schema(
     tables: list[Table] = []
     for number in range(chance.randint(3, 5)):
         parents = [table for table in tables if not table.partitioned]
-        tables.append(_table(chance, f"t{number}", types, parents, folded="icu" in features, tied=tied))
+        loose = ordered or chance.random() < RARELY
+        tables.append(_table(chance, f"t{number}", types, parents, folded="icu" in features, tied=tied, loose=loose))
     collations = (COLLATION,) if "icu" in features else ()
     extensions = tuple(name for name in features if name != "icu")
-    return Schema(toast, tuple(tables), extensions, (ENUM, *DOMAINS, *collations))
+    return Schema(toast, ordered, tuple(tables), extensions, (ENUM, *DOMAINS, *collations))
 
 
 def _table(
-    chance: random.Random, name: str, types: Sequence[ColumnType], parents: Sequence[Table], *, folded: bool, tied: bool
+    chance: random.Random,
+    name: str,
+    types: Sequence[ColumnType],
+    parents: Sequence[Table],
+    *,
+    folded: bool,
+    tied: bool,
+    loose: bool,
 ) -> Table:
-    key = _key_columns(chance, types, folded=folded and tied, tied=tied)
+    key = _key_columns(chance, types, folded=folded and loose, loose=loose)
     identity = chance.choice(("DEFAULT", "DEFAULT", "FULL", "INDEX" if tied else "FULL"))
     columns = list(key)
     if identity == "INDEX" or (tied and chance.random() < 0.4):
@@ -202,12 +216,14 @@ def _table(
         deferrable_unique=chance.random() < 0.3,
         trigger=trigger,
         storage=chance.choice(("EXTERNAL", "EXTENDED")),
-        keyed_otherwise=chance.random() < RARELY and any(column.name == "sku" for column in columns),
+        # Only FULL tells the old value of another key than the message's.
+        keyed_otherwise=chance.random() < (0.3 if identity == "FULL" else RARELY)
+        and any(column.name == "sku" for column in columns),
     )
 
 
-def _key_columns(chance: random.Random, types: Sequence[ColumnType], *, folded: bool, tied: bool) -> list[Column]:
-    fit = [one for one in types if one.key and (tied or one.sql not in LOOSE)]
+def _key_columns(chance: random.Random, types: Sequence[ColumnType], *, folded: bool, loose: bool) -> list[Column]:
+    fit = [one for one in types if one.key and (loose or one.sql not in LOOSE)]
     if not fit or chance.random() < 0.4:
         fit = [INT]
     chosen = [chance.choice(fit) for _ in range(1 if chance.random() < 0.7 else 2)]

@@ -24,6 +24,8 @@ from tests.chaos.random_transactions import Application
 
 PATIENCE = 90.0
 """Seconds in which all that was written must arrive, or a pipeline must stop."""
+WAIT = 8.0
+"""Seconds that an event waits for what others bring, before it is refused."""
 SHOWN = 6
 """Differences that are printed of a table."""
 
@@ -90,16 +92,12 @@ class Options:
     on_error: str
     headers: bool
     partitions: int
+    added: tuple[str, ...]
 
     @property
     def exact(self) -> frozenset[str]:
         """The options of `values` that some types need to arrive whole."""
         return frozenset(f"{name}: {word}" for name, word in self.values.items())
-
-    @property
-    def ordered(self) -> bool:
-        """Whether a batch holds all that hangs together, and its place in the source's order."""
-        return self.partitions == 1 and not self.flatten and self.batch >= 2000
 
     def __str__(self) -> str:
         words = [self.format, *sorted(self.exact), f"batches of {self.batch}", self.on_error]
@@ -124,6 +122,7 @@ def random_options(chance: random.Random) -> Options:
         chance.choice(("stop", "stop", "park")),
         chance.random() < 0.2,
         chance.choice((1, 1, 3)),
+        () if chance.random() < RARELY else ("lsn", "source.sequence"),
     )
 
 
@@ -131,10 +130,11 @@ def run_round(places: Places, seed: int, transactions: int) -> Outcome:
     """Write that many transactions while both pipelines run, wait until all has arrived, and compare."""
     chance = random.Random(seed)
     options = random_options(chance)
-    # Rows of different partitions and rows without their place in the source's order can only be independent.
-    tied = options.ordered or chance.random() < RARELY
-    toast = chance.random() < 0.6 and (options.partitions == 1 or chance.random() < RARELY)
-    schema = random_schema(chance, places.features, options.exact, tied=tied, toast=toast)
+    tied = chance.random() < 0.8
+    toast = chance.random() < 0.6
+    schema = random_schema(
+        chance, places.features, options.exact, tied=tied, toast=toast, ordered=options.partitions == 1
+    )
     for dsn, source in ((places.source, True), (places.target, False)):
         with psycopg.connect(dsn, autocommit=True) as connection:
             for statement in schema.ddl(source=source):
@@ -185,7 +185,7 @@ def capture(places: Places, options: Options, schema: Schema) -> dict[str, Any]:
         "values": options.values,
         "rules": [{"tables": f"public.{one.name}", "key": ["sku"]} for one in schema.tables if one.identity == "INDEX"],
         "envelope": {"context_headers": options.headers},
-        **({"flatten": {"deletes": "rewrite"}} if options.flatten else {}),
+        **({"flatten": {"deletes": "rewrite", "add_fields": options.added}} if options.flatten else {}),
         "checkpoint": {"interval": 0.2},
         "http": {"enabled": False},
     }
@@ -212,7 +212,7 @@ def apply(places: Places, options: Options, schema: Schema, topics: dict[str, st
             else {}
         ),
     }
-    sink = {"dsn": places.target, "routes": routes, "on_error": options.on_error}
+    sink = {"dsn": places.target, "routes": routes, "on_error": options.on_error, "wait_for_parents": WAIT}
     return {
         "name": f"{places.name}-apply",
         "source": {"kafka": source},
@@ -275,7 +275,8 @@ def parked(places: Places) -> str:
         if connection.execute("SELECT to_regclass('pycdc.parked')").fetchone() == (None,):
             return ""
         found = connection.execute(
-            'SELECT topic, error FROM pycdc.parked ORDER BY parked_at, "offset" LIMIT 1'
+            """SELECT topic, error || ': ' || coalesce(detail, '') FROM pycdc.parked WHERE error <> 'Follower'
+            ORDER BY parked_at, "offset" LIMIT 1"""
         ).fetchone()
         return "" if found is None else f"parked {found[0]}: {found[1]}"
 

@@ -407,10 +407,11 @@ def test_values_that_two_rows_swap_arrive(rig: Rig) -> None:
 @SERVERS
 def test_another_row_with_the_same_unique_value_is_a_conflict_and_never_overwritten(rig: Rig) -> None:
     rig.sql("INSERT INTO items (id, email) VALUES (9, 'a')")
+    at_once: dict[str, Any] = {"sink": {"wait_for_parents": 0}}  # nobody gives it up
     with pytest.raises(ApplyError, match="items_email_key"):
-        process(rig).apply({"id": 1, "email": "a"})
-    process(rig, "monolith_wins").apply({"id": 1, "email": "a"}, {"id": 2, "email": "b"})
-    process(rig, "park").apply({"id": 3, "email": "a"}, {"id": 4, "email": "c"})
+        process(rig, **at_once).apply({"id": 1, "email": "a"})
+    process(rig, "monolith_wins", **at_once).apply({"id": 1, "email": "a"}, {"id": 2, "email": "b"})
+    process(rig, "park", **at_once).apply({"id": 3, "email": "a"}, {"id": 4, "email": "c"})
     assert rig.sql("SELECT id FROM items ORDER BY 1") == [(2,), (4,), (9,)]
     assert recorded(rig) == [("unique_exists", "monolith"), ("unique_exists", "parked")]
     assert rig.sql("SELECT error FROM pycdc.parked") == [("UniqueViolation",)]

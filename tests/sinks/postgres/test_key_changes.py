@@ -249,6 +249,20 @@ def test_a_header_that_cannot_be_read_tells_nothing(text: bytes) -> None:
     assert other_key((("__debezium.oldkey", text),), schema) is None
 
 
+def test_a_type_that_the_schema_of_the_key_names_again_is_the_one_that_it_wrote_out() -> None:
+    scaled = {
+        "type": "record",
+        "name": "VariableScaleDecimal",
+        "namespace": "io.debezium.data",
+        "fields": [{"name": "scale", "type": "int"}, {"name": "value", "type": "bytes"}],
+        "connect.name": "io.debezium.data.VariableScaleDecimal",
+    }
+    fields = [{"name": "a", "type": scaled}, {"name": "b", "type": "io.debezium.data.VariableScaleDecimal"}]
+    text = b'{"a":{"scale":1,"value":"Dw=="},"b":{"scale":0,"value":"Bw=="}}'
+    told = other_key((("__debezium.newkey", text),), {"type": "record", "name": "Key", "fields": fields})
+    assert told == {"a": Decimal("1.5"), "b": Decimal(7)}
+
+
 def test_the_other_key_beside_a_schema_is_read_by_it() -> None:
     kind = {"type": "int32", "optional": False, "name": "io.debezium.time.Date", "field": "k"}
     schema = {"type": "struct", "fields": [kind], "optional": False, "name": "t.Key"}

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycdc.events import Event, Partition
+from pycdc.sinks.postgres.arrangement import sequenced
 from pycdc.sinks.postgres.statements import parameters, statement
 from pycdc.sinks.postgres.tables import TargetTable
-from pycdc.sinks.postgres.ties import Ties
+from pycdc.sinks.postgres.ties import ForeignKey, Ties
 from pycdc.sinks.postgres.writes import Write, groups_of, in_order, shape_of
 from tests.sinks.postgres.test_routing import ITEMS
 
@@ -173,3 +174,38 @@ def test_statements_end_in_the_same_rows_as_the_writes_one_by_one(batch: list[Wr
             apply(together, each)
     shown = [{k: {**r, "quantity": int(r["quantity"])} for k, r in rows.items()} for rows in (one_by_one, together)]
     assert shown[0] == shown[1]
+
+
+def test_a_delete_comes_behind_what_its_foreign_keys_did_in_the_source_and_before_its_row_is_made_again() -> None:
+    """The source's log has the delete first, and what was cascaded behind it."""
+    key = ForeignKey("public.lines", "public.items", ("public", "k"), deferrable=False, deferred=False, on_delete="c")
+    below = replace(key, child="public.notes", parent="public.lines")
+    parents = replace(ITEMS, ties=Ties("c", parent=True, waits=(key,)))
+    children = replace(ITEMS, name="lines", rank=1, ties=Ties("c", parent=True, child=True, waits=(below,)))
+    notes = replace(ITEMS, name="notes", rank=2, ties=Ties("c", child=True))
+    other = replace(ITEMS, name="other", rank=3, ties=Ties("c"))
+    log = [
+        write("delete", table=parents),
+        write("delete", table=children),
+        write("delete", key=2, table=children),
+        write("delete", table=notes),
+        write("upsert", key=2, table=notes),
+        write("upsert", table=parents),
+        write("upsert", key=5, table=children),
+        write("delete", table=parents),
+        write("upsert", table=other),
+        write("delete", table=notes),
+    ]
+    told = [(one.shape.operation, one.shape.table.name, *one.key) for one in sequenced(log)]
+    assert told == [
+        ("delete", "notes", "1"),
+        ("upsert", "notes", "2"),
+        ("delete", "lines", "1"),
+        ("delete", "lines", "2"),
+        ("delete", "items", "1"),
+        ("upsert", "items", "1"),
+        ("upsert", "lines", "5"),
+        ("delete", "items", "1"),
+        ("upsert", "other", "1"),
+        ("delete", "notes", "1"),
+    ]

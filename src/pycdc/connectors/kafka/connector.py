@@ -9,7 +9,8 @@ Invariants:
    the group only speaks while the next one is asked for. What was read ahead of a partition that went, was held or
    began anew is left out: its turn has changed.
 4. A partition that the sink cannot take further, and every partition while the sink is away, is paused: the group is
-   served on, and nothing that was fetched meanwhile is kept.
+   served on, and nothing that was fetched meanwhile is kept. One that needs what others bring is read on: see
+   `Unapplied`.
 
 Partitions move one by one (cooperative-sticky): the eager protocol takes all of them away whenever a process comes or
 goes, and every claim costs a transaction and what was fetched.
@@ -38,6 +39,7 @@ from pycdc.connectors.kafka.lane_reader import LaneReader
 from pycdc.connectors.kafka.reading import event_at
 from pycdc.connectors.kafka.settings import consumer_settings
 from pycdc.connectors.kafka.topics import Topics
+from pycdc.connectors.kafka.unapplied import Unapplied
 from pycdc.errors import ConfigError, ConnectionLost, PycdcError
 from pycdc.events import Applied, EventBatch, Offsets, Partition
 from pycdc.interfaces import Claims, Lanes
@@ -51,6 +53,8 @@ _POLL: Final = 0.1
 """Seconds without records after which the pipeline gets its turn."""
 _LINGER: Final = 0.005
 """Seconds that a batch waits for more once it has a record."""
+_WAITING: Final = 4
+"""Times `max_batch_bytes`: how much is kept of events that wait for others."""
 _CLAIM_PAUSE: Final = 5.0
 """Seconds after which partitions that the database did not give are asked for again."""
 
@@ -94,6 +98,8 @@ class KafkaConnector:
         self._claim_at = 0.0
         self._partitions: dict[tuple[str | None, int | None], Partition] = {}
         self._turns: Counter[Partition] = Counter()
+        self._unapplied = Unapplied(source.max_waiting_events, _WAITING * source.max_batch_bytes, self._turns)
+        self._resting: frozenset[Partition] = frozenset()
         self._failure: PycdcError | None = None
         self._trouble = LastTrouble()
         self._closed = False
@@ -130,9 +136,9 @@ class KafkaConnector:
                     ahead[-1].decode_ahead(self._decoder, executor)
                 if not ahead:
                     self._lag.idle()
-                    yield None
+                    yield self._unapplied.grown(None)
                 while len(ahead) > (1 if len(read) >= MANY else 0):
-                    yield self._batch(ahead.popleft())
+                    yield self._unapplied.grown(self._batch(ahead.popleft()))
 
     def checkpoint(self, batch: EventBatch) -> Applied:
         assert batch.position is not None
@@ -140,8 +146,14 @@ class KafkaConnector:
 
     def acknowledge(self, checkpoint: Applied) -> None:
         """Tell the group, for whoever watches its lag."""
+        unapplied = {event.partition for event in checkpoint.unapplied}
         for partition, seconds in checkpoint.held.items():
-            self._hold(partition, checkpoint.position.next[partition], seconds)
+            if partition not in unapplied:
+                self._hold(partition, checkpoint.position.next[partition], seconds)
+        if unapplied or self._resting:
+            pause = min((checkpoint.held[partition] for partition in unapplied), default=0.0)
+            self._unapplied.keep(checkpoint.unapplied, checkpoint.position, pause)
+            self._rest()
         self._lag.applied(checkpoint.position.next)
         self._group.applied(checkpoint.position.next)
 
@@ -160,6 +172,7 @@ class KafkaConnector:
         begin = self._claim(partitions)
         self._held.clear()
         self._unclaimed.clear()
+        self._resting = frozenset()
         self._begin(begin)
         self._progress.state = "streaming"
         log.info("goes on", offsets=str(Offsets(begin)))
@@ -267,6 +280,7 @@ class KafkaConnector:
             self._held.pop(partition, None)
             self._partitions.pop(partition, None)
             self._turns[partition] += 1
+        self._resting -= set(gone)
         self._unclaimed.difference_update(gone)
         self._lag.released(gone)
         self._group.released(gone)
@@ -316,6 +330,14 @@ class KafkaConnector:
         for partition in due:
             del self._held[partition]
         self._begin({partition: self._next[partition] for partition in due})
+
+    def _rest(self) -> None:
+        """Read partitions no further that have too much that is not applied, until they have less."""
+        full = self._unapplied.partitions if self._unapplied.full else frozenset()
+        rested = {one for one in self._resting - full if one in self._next and one not in self._held}
+        self._consumer.pause([TopicPartition(*one) for one in full - self._resting])
+        self._consumer.resume([TopicPartition(*one) for one in rested])
+        self._resting = full
 
     def _turn(self, offsets: Mapping[Partition, int]) -> None:
         """Partitions begin anew there: what was read of them before counts no more."""

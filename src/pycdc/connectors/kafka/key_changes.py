@@ -33,7 +33,9 @@ def other_key(headers: tuple[tuple[str, bytes | None], ...], schema: Any) -> Row
         told = _told(headers)
         if not isinstance(told, dict) or schema is None:
             return told if isinstance(told, dict) else None
-        kinds = {field["name"]: field["type"] for field in schema["fields"]}
+        kinds, named = {}, dict[str, Any]()
+        for field in schema["fields"]:
+            kinds[field["name"]] = _kind(field["type"], named)
         return {name: _value(kinds[name], value) for name, value in told.items()}
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         return None
@@ -54,6 +56,16 @@ def _told(headers: tuple[tuple[str, bytes | None], ...]) -> Any:
     found = value_of_other(headers)
     told = None if found is None else _JSON.decode(found.decode())
     return told["payload"] if isinstance(told, dict) and told.keys() == {"schema", "payload"} else told
+
+
+def _kind(kind: Any, named: dict[str, Any]) -> Any:
+    """The type without null; Avro writes out a record once, and then calls it by its name."""
+    if isinstance(kind, list):
+        kind = next(branch for branch in kind if branch != "null")
+    if isinstance(kind, dict) and "name" in kind:
+        names = [kind["name"], *([f"{kind['namespace']}.{kind['name']}"] if "namespace" in kind else [])]
+        named.update(dict.fromkeys(names, kind))
+    return named.get(kind, kind) if isinstance(kind, str) else kind
 
 
 def _value(kind: Any, value: Any) -> Any:

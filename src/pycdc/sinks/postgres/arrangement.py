@@ -33,7 +33,7 @@ def arranged(
     shapes = set(map(_SHAPE, writes))
     same = same_rows(connection, writes, {shape.space for shape in shapes})
     if manner == "step by step":
-        return in_order(writes, same)
+        return in_order(_behind_children(writes), same)
     groups = _together(writes, shapes, same)
     return [*_vacating(groups, free), *groups] if manner == "vacating" else groups
 
@@ -102,7 +102,45 @@ def _shared(writes: Sequence[Write], tables: set[TargetTable], same: Mapping[Row
 def sequenced(writes: Sequence[Write]) -> Sequence[Write]:
     """In the order in which the source made them, as far as it is known."""
     order = source_order([write.event for write in writes])
-    return _by_foreign_keys(writes) if order is None else [writes[place] for place in order]
+    return _by_foreign_keys(writes) if order is None else _behind_children([writes[place] for place in order])
+
+
+def _behind_children(writes: Sequence[Write]) -> Sequence[Write]:
+    """The same, but deletes that wait for children behind what follows of those.
+
+    What a foreign key does with a delete comes after it in the source's log, before anything else of the transaction.
+    """
+    below = _below(write.shape.table for write in writes)
+    if not below:
+        return writes
+    out: list[Write] = []
+    removals: list[Write] = []
+    tables, reached = set[str](), set[str]()
+    for write in writes:
+        table = str(write.shape.table)
+        if write.shape.operation == "delete" and table in below:
+            removals.append(write)
+            tables.add(table)
+            reached |= below[table]
+            continue
+        if removals and (table in tables or table not in reached):
+            out += _children_first(removals)
+            removals, tables, reached = [], set(), set()
+        out.append(write)
+    return [*out, *_children_first(removals)]
+
+
+def _children_first(removals: list[Write]) -> list[Write]:
+    return sorted(removals, key=lambda write: -write.shape.table.rank)
+
+
+def _below(tables: Iterable[TargetTable]) -> dict[str, set[str]]:
+    """The tables whose rows a delete changes or removes by foreign keys, and theirs, of each for which deletes wait."""
+    below = {str(table): {key.child for key in table.ties.waits} for table in set(tables) if table.ties.waits}
+    for _ in below:
+        for own in below.values():
+            own.update(*[below.get(child, ()) for child in own])
+    return below
 
 
 def _by_foreign_keys(writes: Iterable[Write]) -> list[Write]:

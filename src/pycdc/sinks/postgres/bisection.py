@@ -3,8 +3,10 @@
 Constraints that wait for the commit are checked at the end of each savepoint, so that what would be found by the commit
 is found here, and has a name. An event may only have come too early within the batch (a child before its parent, a
 parent's delete before its child's, a value that must be unique before another row has given it up): those are tried
-again behind the others, as long as that helps. So is what met in a trigger that something is missing: where other rows
-of the table pass, it is the row's fault, else the table's.
+again behind the others, as long as that helps; then together with what shares a partition, a table or a foreign key
+with them, in every manner that there is. What helps none of them may be helped by events that follow (see `Verdicts`).
+What met in a trigger that something is missing is tried again too: where other rows of the table pass, it is the row's
+fault, else the table's.
 
 Events that are about the same row, or share a key, stay together as long as their batch alone is to blame: what they do
 to it together may be possible where each of them is not.
@@ -20,7 +22,7 @@ from pycdc.sinks.postgres.arrangement import Manner, component_of
 from pycdc.sinks.postgres.faults import Fault, fault
 from pycdc.sinks.postgres.key_forms import exact
 from pycdc.sinks.postgres.ledger import Identity
-from pycdc.sinks.postgres.sequence import source_order
+from pycdc.sinks.postgres.sequence import likely_order
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.sinks.postgres.targets import Drifted
@@ -44,6 +46,7 @@ class Bisection:
         self._run = run
         self._verdicts = verdicts
         self._waiting: list[list[Routed]] = []
+        self._stuck: set[Partition] = set()
         self._helps = False
         self._applied = 0
         self._later: list[Routed] = []
@@ -54,18 +57,26 @@ class Bisection:
 
     def apply(self, events: list[Routed]) -> None:
         """Write what can be written; give the others up."""
-        waiting, self._helps = independent(events), True
-        while waiting and self._helps:
-            self._helps, self._waiting = False, []
+        places = {id(routed): place for place, routed in enumerate(events)}
+        waiting, tried = independent(events), 0
+        self._helps = True
+        while waiting and (self._helps or len(waiting) < tried):
+            self._helps, self._waiting, self._stuck = False, [], set()
             self._sets(waiting)
-            waiting = self._waiting
-        left = _in_order([routed for own in waiting for routed in own])
-        manners: tuple[Manner, ...] = ("vacating", "step by step")
-        if len(left) < 2 or all(self._attempt(left, manner) is not None for manner in manners):
-            self._one_by_one(left)
+            tried, waiting = len(self._waiting), _joined(self._waiting)
+            for own in waiting:
+                own.sort(key=lambda routed: places[id(routed)])
+        left = sorted((routed for own in waiting for routed in own), key=lambda routed: places[id(routed)])
+        self._one_by_one(_in_order(left))
 
     def _sets(self, sets: list[list[Routed]]) -> None:
-        """Halves of independent events. Those that came too early wait for the others."""
+        """Halves of independent events. Those that came too early wait for the others, and so do those behind them."""
+        stuck = [own for own in sets if any(routed.event.partition in self._stuck for routed in own)]
+        if stuck:
+            self._waiting += stuck
+            sets = [own for own in sets if not any(routed.event.partition in self._stuck for routed in own)]
+        if not sets:
+            return
         events = [routed for own in sets for routed in own]
         error = self._attempt(events)
         if error is None:
@@ -74,11 +85,23 @@ class Bisection:
             middle = len(sets) // 2
             self._sets(sets[:middle])
             self._sets(sets[middle:])
-        elif early(error) or isinstance(error, Drifted):
+        elif isinstance(error, Drifted):
             self._waiting.append(sets[0])
+        elif early(error):
+            if self._in_some_manner(sets[0]):
+                self._helps = True
+                return
+            self._waiting.append(sets[0])
+            held = [routed.event for routed in sets[0] if self._verdicts.holds(routed.event)]
+            self._stuck.update(event.partition for event in held)
         else:
             self._helps = True
             self._one_by_one(sets[0])
+
+    def _in_some_manner(self, events: list[Routed]) -> bool:
+        manners: tuple[Manner, ...] = ("vacating", "step by step")
+        ordered = _in_order(events) if len(events) > 1 else []
+        return bool(ordered) and any(self._attempt(ordered, manner) is None for manner in manners)
 
     def _one_by_one(self, events: list[Routed]) -> None:
         while events:
@@ -142,7 +165,7 @@ class Bisection:
             return
         self._later.append(routed)
         self._orphans.append((routed, error))
-        behind = event.partition if self._verdicts.holds(event, error) else event.identity
+        behind = event.partition if self._verdicts.holds(event) else event.identity
         if behind is not None:
             self._behind.add(behind)
 
@@ -195,6 +218,18 @@ def _exact(write: Write) -> bool:
     return exact([table.columns[name] for name in key], [write.key])
 
 
+def _joined(sets: list[list[Routed]]) -> list[list[Routed]]:
+    """Those that share a partition, or tables that hang together, as one."""
+    joined: dict[object, list[Routed]] = {}
+    for own in sets:
+        tokens: set[object] = {routed.event.partition for routed in own}
+        tokens.update(component_of(write.shape.table) for routed in own for write in routed.writes)
+        others = {id(found): found for token in tokens if (found := joined.get(token)) is not None}
+        whole = [*(routed for found in others.values() for routed in found), *own]
+        tokens.update(token for token, found in joined.items() if id(found) in others)
+        joined.update(dict.fromkeys(tokens, whole))
+    return list({id(found): found for found in joined.values()}.values())
+
+
 def _in_order(events: list[Routed]) -> list[Routed]:
-    order = source_order([routed.event for routed in events])
-    return events if order is None else [events[place] for place in order]
+    return [events[place] for place in likely_order([routed.event for routed in events])]

@@ -15,11 +15,15 @@ from pycdc.events import Event, Partition
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """`pause`: seconds until the partition is read again; `error`: it is not, the pipeline ends with this."""
+    """`pause`: seconds until the partition is read again; `error`: it is not, the pipeline ends with this.
+
+    `grows`: what follows may help the event, so that it comes again together with that.
+    """
 
     offset: int
     pause: float = 0.0
     error: ApplyError | None = None
+    grows: bool = False
 
 
 class Cuts:
@@ -32,15 +36,19 @@ class Cuts:
     def __len__(self) -> int:
         return len(self._at)
 
-    def add(self, event: Event, *, pause: float = 0.0, error: ApplyError | None = None) -> None:
+    def add(self, event: Event, *, pause: float = 0.0, error: ApplyError | None = None, grows: bool = False) -> None:
         """Nothing of the event's partition is taken from `event` on."""
         if self.spares(event):
-            self._at[event.partition] = Cut(event.offset, pause, error)
+            self._at[event.partition] = Cut(event.offset, pause, error, grows)
             self.changes += 1
 
     def spares(self, event: Event) -> bool:
         cut = self._at.get(event.partition)
         return cut is None or event.offset < cut.offset
+
+    def unapplied(self, events: Iterable[Event]) -> list[Event]:
+        """Those that come again together with what follows."""
+        return [event for event in events if not self.spares(event) and self._at[event.partition].grows]
 
     def limit(self, offsets: Mapping[Partition, int]) -> dict[Partition, int]:
         return {

@@ -49,6 +49,7 @@ from pycdc.sinks.postgres.session import connect_to_write
 from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.targets import LOOK_AGAIN, Drifted, KnownTables, Targets, drift
+from pycdc.sinks.postgres.tombstones import Tombstones
 from pycdc.sinks.postgres.topic_order import TopicOrder
 from pycdc.sinks.postgres.values import Unwritable
 from pycdc.sinks.postgres.verdicts import Patience, Routed, Verdicts
@@ -91,6 +92,7 @@ class PostgresSink:
         self._dead = False
         self._batches: list[EventBatch] = []
         self._patience = Patience(settings.wait_for_parents)
+        self._tombstones = Tombstones()
         self._passages = Passages(settings.loops, pipeline)
         presence = Presence(settings.unavailable)
         self._inbox = Inbox(settings.inbox, pipeline, settings.bookkeeping, presence) if settings.inbox else None
@@ -140,9 +142,10 @@ class PostgresSink:
                 raise cuts.error
             if not cuts:
                 return None
+            unapplied = cuts.unapplied(event for batch in batches for event in batch.events)
             for batch in batches:
                 batch.events = [event for event in batch.events if cuts.spares(event)]
-            return Applied(Offsets(cuts.limit(checkpoint.position.next)), cuts.pauses)
+            return Applied(Offsets(cuts.limit(checkpoint.position.next)), cuts.pauses, unapplied)
 
     def idle(self) -> None:
         """Nothing came for a moment: notice a database that is gone, or takes no writes any more."""
@@ -293,6 +296,7 @@ class PostgresSink:
         self._tally.add_to(self._progress, committed - began, committed - applied)
         ledger.advanced(offsets)
         ledger.blocked = verdicts.blocked
+        self._tombstones.applied(filter(cuts.spares, portion.events) if cuts else portion.events)
         return True
 
     def _routed(self, portion: Portion, cuts: Cuts) -> list[Routed]:
@@ -308,7 +312,7 @@ class PostgresSink:
                 elif problem is None:
                     writes = router.writes(event)
             except Unwritable as error:
-                writes, problem = [], str(error)
+                writes, problem = [], None if self._tombstones.repeats(event, portion.events) else str(error)
             except Exception as error:
                 if fault(error, self._connection) is not Fault.ROW:
                     raise

@@ -20,7 +20,7 @@ from pycdc.config import PostgresSink as Settings
 from pycdc.errors import ApplyError
 from pycdc.events import Event, Partition
 from pycdc.observability.logger import get_logger
-from pycdc.sinks.postgres.conflict import Decision, Settled
+from pycdc.sinks.postgres.conflict import Conflict, Decision, Kind, Settled
 from pycdc.sinks.postgres.conflicts import Conflicts
 from pycdc.sinks.postgres.cuts import Cuts
 from pycdc.sinks.postgres.faults import described
@@ -36,27 +36,20 @@ log = get_logger()
 Refusal = Exception
 """`Refused`, the database's error, or Python's at a value that cannot be sent there."""
 
-_PARENT_PAUSE: Final = 1.0
-"""Seconds after which an event that waits for its parent is tried again."""
-_ORPHAN: Final = ("23503", "23001")
-"""A foreign key is violated: the parent is not there yet, or a child still is."""
-
-
-_TAKEN: Final = ("23505", "23P01")
-"""Another row has the values, or what excludes them: it may give them up later in the batch."""
-
-
-def orphaned(error: Refusal) -> bool:
-    return isinstance(error, ChildrenThere) or (isinstance(error, psycopg.Error) and error.sqlstate in _ORPHAN)
+_PAUSE: Final = 1.0
+"""Seconds after which an event that waits for others is tried again, though nothing followed."""
+_EARLY: Final = ("23503", "23001", "23505", "23P01")
+"""A foreign key is violated: the parent is not there yet, or a child still is. Or another row has the values, or what
+excludes them: it may give them up later."""
 
 
 def early(error: Refusal) -> bool:
-    """Whether an event may only have come too early within its batch."""
-    return orphaned(error) or (isinstance(error, psycopg.Error) and error.sqlstate in _TAKEN)
+    """Whether an event may only have come too early: what it needs may follow, in any partition."""
+    return isinstance(error, ChildrenThere) or (isinstance(error, psycopg.Error) and error.sqlstate in _EARLY)
 
 
 class Patience:
-    """How long children wait for their parents. Survives batches.
+    """How long events wait for what others bring. Survives batches.
 
     The clock of a partition runs for everything that was read of it when the first event began to wait: a thousand
     orphans wait once, not a thousand times.
@@ -73,8 +66,13 @@ class Patience:
         if event.offset >= until:
             until, since = self._began[event.partition] = (read, now)
             if self._seconds:
-                log.info("an event waits for its parent", record=str(event), seconds=self._seconds)
+                log.info("an event waits for what others bring", record=str(event), seconds=self._seconds)
         return now - since < self._seconds
+
+    def is_over(self, event: Event) -> bool:
+        """Whether it waited already, and for long enough."""
+        until, since = self._began.get(event.partition, (0, 0.0))
+        return not self._seconds or (event.offset < until and time.monotonic() - since >= self._seconds)
 
 
 @dataclass(slots=True)
@@ -143,22 +141,22 @@ class Verdicts:
         """
         return self._parked_behind(event, self._refused)
 
-    def holds(self, event: Event, error: Refusal) -> bool:
+    def holds(self, event: Event) -> bool:
         """Whether giving up an event that came too early cuts its partition."""
-        return self._stops or (orphaned(error) and self._patience.lasts(event, self._read[event.partition]))
+        return self._stops or not self._patience.is_over(event)
 
     def give_up(self, routed: Routed, error: Refusal) -> Routed | None:
         """Returns what of it is to be written all the same, where it gives way in one of its tables only."""
         event = routed.event
-        if orphaned(error) and self._patience.lasts(event, self._read[event.partition]):
-            self.cuts.add(event, pause=_PARENT_PAUSE)
-            return None
         met = self._conflicts.met(routed.writes, error)
+        if self._waits(event, error, met):
+            self.cuts.add(event, pause=_PAUSE, grows=True)
+            return None
         if met is not None and self._conflicts.stays(met):
             self._conflicts.tell(self._connection, [Settled(met, event, Decision.MONOLITH)], self._tally)
             return Routed(event, [write for write in routed.writes if str(write.shape.table) != met.table])
         if self._stops and not (met is not None and self._conflicts.parks(met, error)):
-            self.cuts.add(event, error=_stopped(event, _shown(error)))
+            self.cuts.add(event, error=_stopped(event, _shown(error), waited=early(error)))
             return None
         if isinstance(error, Refused):
             self._park(event, error.reason, None, error.detail, error.detail, self._refused)
@@ -170,6 +168,12 @@ class Verdicts:
         if met is not None:
             self._conflicts.tell(self._connection, [Settled(met, event, Decision.PARKED)], self._tally)
         return None
+
+    def _waits(self, event: Event, error: Refusal, met: Conflict | None) -> bool:
+        """A row that is there already, where the route says `insert`, is waited for by nobody."""
+        if not early(error) or (met is not None and met.kind is Kind.INSERT_EXISTS):
+            return False
+        return self._patience.lasts(event, self._read[event.partition])
 
     def _park(
         self, event: Event, error: str, sqlstate: str | None, detail: str, shown: str, known: set[Identity]
@@ -192,7 +196,14 @@ def _shown(error: Refusal) -> str:
     return error.detail if isinstance(error, Refused) else described(error)
 
 
-def _stopped(event: Event, shown: str) -> ApplyError:
+def _stopped(event: Event, shown: str, *, waited: bool = False) -> ApplyError:
+    if waited:
+        return ApplyError(
+            f"{event} cannot be applied: {shown}; no event brought what it needs",
+            hint="what was before it is applied; correct the table or the route and start again. Where others bring it "
+            "later, raise sink.postgres.wait_for_parents and source.kafka.max_waiting_events; sink.postgres.on_error: "
+            "park goes on without it",
+        )
     return ApplyError(
         f"{event} cannot be applied: {shown}",
         hint="what was before it is applied; correct the table or the route and start again, or set "
