@@ -18,24 +18,52 @@ from pycdc.sinks.postgres.equality import Row, same_rows
 from pycdc.sinks.postgres.sequence import source_order
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetTable
-from pycdc.sinks.postgres.writes import Group, Shape, Write, groups_of, in_order, shape_of
+from pycdc.sinks.postgres.writes import Group, Shape, Space, Write, groups_of, in_order, shape_of
 
 _SHAPE: Final = attrgetter("shape")
-Manner = Literal["together", "vacating", "step by step"]
+Manner = Literal["together", "vacating", "step by step", "ends alone"]
 """How writes become statements: told as one where they can be; the same, once all unique values that they bring or take
-away are given up; or one after another, as they came."""
+away are given up; one after another, as they came; or only what is left of each row in the end, where other tables are
+ahead of what was in between."""
 
 
 def arranged(
     connection: Connection, writes: Sequence[Write], manner: Manner, free: Callable[[TargetTable], bool]
 ) -> list[Group]:
     """The statements that do what `writes` do one after another. `free`: whether events always win there."""
+    if manner == "ends alone":
+        writes = _unmoved(writes)
     shapes = set(map(_SHAPE, writes))
     same = same_rows(connection, writes, {shape.space for shape in shapes})
     if manner == "step by step":
         return in_order(_behind_children(writes), same)
     groups = _together(writes, shapes, same)
-    return [*_vacating(groups, free), *groups] if manner == "vacating" else groups
+    return [*_vacating(groups, free), *groups] if manner in ("vacating", "ends alone") else groups
+
+
+def _unmoved(writes: Sequence[Write]) -> Sequence[Write]:
+    """The same with a delete in place of each move of a row that is written whole under its new key."""
+    whole: set[tuple[Space, tuple[str | None, ...]]] = set()
+    out: list[Write] = []
+    for write in reversed(writes):
+        shape = write.shape
+        if not shape.moves:
+            if _is_whole(shape):
+                whole.add((shape.space, write.key))
+            out.append(write)
+        elif (shape.space, write.set) not in whole:
+            out.append(write)
+        elif shape.operation == "update":
+            removal = shape_of(shape.table, "delete", shape.key, order=shape.order)
+            out.append(write._replace(shape=removal, set=()))
+    return out[::-1]
+
+
+def _is_whole(shape: Shape) -> bool:
+    if shape.operation not in ("insert", "upsert") or shape.add:
+        return False
+    columns = (column for name, column in shape.table.columns.items() if name not in shape.told)
+    return all(column.generated or column.name in shape.key for column in columns)
 
 
 def _vacating(groups: Sequence[Group], free: Callable[[TargetTable], bool]) -> Iterator[Group]:
@@ -45,7 +73,9 @@ def _vacating(groups: Sequence[Group], free: Callable[[TargetTable], bool]) -> I
         indexes = [
             [name for name in index if name not in shape.key] for index in table.uniques - {frozenset(shape.key)}
         ]
-        told = {min(names) for names in indexes if names and (shape.operation == "delete" or shape.told >= set(names))}
+        known = [names for names in indexes if shape.operation == "delete" or shape.told >= set(names)]
+        empty = [[name for name in names if not table.columns[name].required] for names in known]
+        told = {min(names) for names in empty if names}
         if told and free(table) and not table.ties.in_order and not shape.moves:
             emptied = shape_of(table, "update", shape.key, tuple(sorted(told)), order=shape.order)
             nothing = (None,) * len(told)

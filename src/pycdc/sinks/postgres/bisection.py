@@ -99,7 +99,7 @@ class Bisection:
             self._one_by_one(sets[0])
 
     def _in_some_manner(self, events: list[Routed]) -> bool:
-        manners: tuple[Manner, ...] = ("vacating", "step by step")
+        manners: tuple[Manner, ...] = ("vacating", "step by step", "ends alone")
         ordered = _in_order(events) if len(events) > 1 else []
         return bool(ordered) and any(self._attempt(ordered, manner) is None for manner in manners)
 
