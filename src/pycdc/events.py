@@ -297,3 +297,10 @@ class EventBatch:
         for partition, count in Counter(map(_PARTITION, self.events)).items():
             total[partition.topic] += count
         return total, Counter(event.partition.topic for event in self.events if event.deleted)
+
+
+def events_of(batches: Sequence[EventBatch]) -> list[Event]:
+    """All of them, those of loads too."""
+    for batch in batches:
+        batch.decode()
+    return [event for batch in batches for event in batch.events]

@@ -28,7 +28,7 @@ from psycopg import sql
 
 from pycdc.config import PostgresSink as Settings
 from pycdc.errors import ConnectionLost, DeliveryError
-from pycdc.events import Applied, Event, EventBatch, Offsets
+from pycdc.events import Applied, Event, EventBatch, Offsets, events_of
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.postgres.client import Unanswered
@@ -135,7 +135,7 @@ class PostgresSink:
                 self._ledger.require(batch.starts)
             self._targets.look_again(self._connection)
             self._ordered.look_again()
-            cuts = Cuts() if self._went_by_lanes(batches) else self._apply_all(_events(batches))
+            cuts = Cuts() if self._went_by_lanes(batches) else self._apply_all(events_of(batches))
             self._heard_at = time.monotonic()
             self._sweep()
             if cuts.error is not None:
@@ -396,9 +396,3 @@ class PostgresSink:
                 raise drift(error, group.shape) or error from None
         # Not before the end: a savepoint takes back what was done of it.
         self._tally.add(done)
-
-
-def _events(batches: list[EventBatch]) -> list[Event]:
-    for batch in batches:
-        batch.decode()
-    return [event for batch in batches for event in batch.events]
