@@ -614,7 +614,8 @@ class Route(Model):
     topic: str
     """Name of a topic; `*` matches any characters."""
     when: dict[str, str | int | bool] = {}
-    """Only events whose fields (or `$headers.name`) have these values: the type of a business event, for instance."""
+    """Only events whose fields (or `$headers.name`) have these values: the type of a business event, for instance.
+    Numbers are compared as numbers, and `true` is a text's `true` too, as headers have it; null is no value."""
     table: str
     """The table, `schema.table`; without a schema in `public`."""
     operation: Operation = "upsert"

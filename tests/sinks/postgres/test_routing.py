@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pycdc.config import PostgresSink, Route
 from pycdc.events import Event, Partition
+from pycdc.sinks.postgres.fields import ABSENT, says
 from pycdc.sinks.postgres.fitness import mismatches
 from pycdc.sinks.postgres.routing import Router
 from pycdc.sinks.postgres.tables import TargetColumn, TargetTable
@@ -328,3 +329,19 @@ def test_rows_whose_keys_are_equal_in_several_texts_need_a_topic_of_one_partitio
     with pytest.raises(Unwritable, match="give the topic one partition"):
         Router(settings, {"items": table}, ordered=lambda topic: False).writes(row)
     assert len(Router(settings, {"items": ITEMS}, ordered=lambda topic: False).writes(event({"id": 1}))) == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "taken", "left"),
+    [
+        (True, [True, "true", "True"], [False, "false", None, 1, "yes"]),
+        ("true", [True, "true"], [False, None]),
+        (1, [1, 1.0, Decimal("1.00"), "1"], [True, "1.0", 2, None]),
+        ("None", ["None"], [None]),
+        ("Absent.ABSENT", ["Absent.ABSENT"], []),
+    ],
+)
+def test_when_takes_what_has_the_value_whatever_its_type(wanted: Any, taken: list[Any], left: list[Any]) -> None:
+    for value, takes in [*((value, True) for value in taken), *((value, False) for value in left)]:
+        assert says(value, wanted) is takes, value
+    assert not says(ABSENT, wanted)

@@ -15,7 +15,7 @@ from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.events import Event
 from pycdc.patterns import names_any
 from pycdc.sinks.postgres.conflict import Function, source_time, time_from, whole
-from pycdc.sinks.postgres.fields import ABSENT, Look, look_up
+from pycdc.sinks.postgres.fields import ABSENT, Look, look_up, says
 from pycdc.sinks.postgres.guards import Guard
 from pycdc.sinks.postgres.presence import told
 from pycdc.sinks.postgres.readings import reading
@@ -34,14 +34,14 @@ class Told:
     """
 
     topic: str
-    when: tuple[tuple[Look, str], ...]
+    when: tuple[tuple[Look, str | int | bool], ...]
     columns: Mapping[str, tuple[str, Look]]
     removes: bool
 
     def takes(self, event: Event) -> bool:
         row = event.before if event.deleted else event.row
         here = names_any([self.topic], event.partition.topic)
-        return here and all(str(look(event, row)) == value for look, value in self.when)
+        return here and all(says(look(event, row), value) for look, value in self.when)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -290,5 +290,5 @@ def _told(route: Route, table: TargetTable) -> Told:
         for column, path in paths.items()
         if not path.startswith("$") and column not in route.constants and not table.columns[column].generated
     }
-    when = tuple((look_up(path), str(value)) for path, value in route.when.items())
+    when = tuple((look_up(path), value) for path, value in route.when.items())
     return Told(route.topic, when, columns, route.operation in ("delete", "soft_delete"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
 from uuid import UUID
@@ -113,6 +114,20 @@ def _header(event: Event, name: str) -> Any:
         return found[-1].decode()
     except UnicodeDecodeError:
         return found[-1]
+
+
+def says(found: Any, wanted: str | int | bool) -> bool:
+    """Whether a field has the value that `when` names. A text says it too, as headers do: `true` is in any case.
+
+    What is not there has no value, and null has none.
+    """
+    if found is None or found is ABSENT:
+        return False
+    if isinstance(found, bool) or isinstance(wanted, bool):
+        return str(found).lower() == str(wanted).lower()
+    if isinstance(wanted, int) and isinstance(found, int | float | Decimal):
+        return found == wanted
+    return str(found) == str(wanted)
 
 
 def identity_of(value: Any) -> str | None:

@@ -10,7 +10,7 @@ from pycdc.config import Route
 from pycdc.events import Event
 from pycdc.observability.logger import get_logger
 from pycdc.patterns import names_any
-from pycdc.sinks.postgres.fields import ABSENT, Look, forms_of, look_for, look_up, time_of
+from pycdc.sinks.postgres.fields import ABSENT, Look, forms_of, look_for, look_up, says, time_of
 from pycdc.sinks.postgres.presence import Presence, head_of, told
 from pycdc.sinks.postgres.readings import reading
 from pycdc.sinks.postgres.tables import TargetTable, key_columns
@@ -43,7 +43,7 @@ class PlainRoute:
         self._full = route.replica_identity == "full"
         self._told_unsure = False
         self.ops = None if route.ops is None else frozenset(route.ops)
-        self._when = [(path, look_up(path), str(value)) for path, value in route.when.items()]
+        self._when = [(path, look_up(path), value) for path, value in route.when.items()]
         columns = table.columns
         self._key_looks = {column: look_for(path, columns[column]) for column, path in self.key.items()}
         assigned = self.assigned
@@ -60,7 +60,7 @@ class PlainRoute:
         if event.deleted and event.before is not None:
             for path, _, _ in self._when:
                 self._require_told(event, path, "`when`")
-        return all(str(self._asked(event, path, look)) == value for path, look, value in self._when)
+        return all(says(self._asked(event, path, look), value) for path, look, value in self._when)
 
     def _asked(self, event: Event, path: str, look: Look) -> Any:
         """A field that `when` names; of a delete that does not have it, the key's, and of a row that was sent without
@@ -84,7 +84,7 @@ class PlainRoute:
             return False
         fields = [(path, look, value) for path, look, value in self._when if not path.startswith("$")]
         if not fields or any(
-            str(look(event, row)) != value for path, look, value in self._when if path.startswith("$")
+            not says(look(event, row), value) for path, look, value in self._when if path.startswith("$")
         ):
             return False
         if event.other_key is not None and event.op == "c":
@@ -93,7 +93,7 @@ class PlainRoute:
             self._tell_unsure(event)
             return False
         taken = self.ops is None or self._operation_taken(event)
-        return taken and all(str(look(event, event.before)) == value for _, look, value in fields)
+        return taken and all(says(look(event, event.before), value) for _, look, value in fields)
 
     def _tell_unsure(self, event: Event) -> None:
         if not self._told_unsure and event.op == "u":
