@@ -90,6 +90,8 @@ class Compatibility(Model):
     """What `rules[].tell_types` tells of types: all of them as they are declared; `debezium` gives a numeric without
     precision a length and a scale, others in snapshots than in the stream; 3.6 calls columns that a sequence fills
     integers in the stream and serial in snapshots, and gives vectors no length."""
+    notifications: Literal["debezium_3_7", "debezium_3_6"] = "debezium_3_7"
+    """What `envelope.notification_topic` gets: 3.6 does not name the tables first, nor count rows and chunks."""
     arrays: Literal["null", "text"] = "text"
     """A column declared with several dimensions (`int[][]`): Debezium writes an array of NULLs; `text` writes
     Postgres' literal into a string column."""
@@ -134,6 +136,7 @@ DEBEZIUM_3_6 = DEBEZIUM.model_copy(
         "enum_labels": "kept",
         "quoted_names": "stripped",
         "source_types": "debezium_3_6",
+        "notifications": "debezium_3_6",
     }
 )
 _DEBEZIUM_VALUES: Final = {"unknown_types": "debezium", "money_fraction_digits": 2}
@@ -911,6 +914,9 @@ class Envelope(Model):
     """The transaction block in each event, and BEGIN and END records in `{name}.transaction`."""
     heartbeat_interval: Annotated[float, Field(ge=0)] = 0.0
     """Seconds between records in `__debezium-heartbeat.{name}`; 0 for none. The slot advances without them."""
+    notification_topic: str | None = None
+    """Topic of Debezium's notifications: that a snapshot began, where it is, that tables and all of it were read, that
+    it was paused or given up. Default: none are made."""
     context_headers: bool = False
     """Debezium's `__debezium.context.*` headers on every record; they rule out batched producing."""
     adjust_names: Adjustment = True

@@ -7,7 +7,7 @@ consecutive changes that share table, operation and transaction, and compiled en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
@@ -331,6 +331,17 @@ class Encoded:
     groups: list[tuple[str, list[dict[str, Any]]]] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """What became of a snapshot, in Debezium's words; `at` is in milliseconds since the Unix epoch."""
+
+    id: str
+    aggregate: str
+    type: str
+    data: Mapping[str, str] = field(repr=False)
+    at: int
+
+
 @dataclass(slots=True)
 class Batch:
     """Runs in commit order, and the position that is safe to store once all of them are durable.
@@ -342,7 +353,7 @@ class Batch:
     `urgent`: the position is to be stored before the next batch is asked for. `snapshot_done`, `snapshot`,
     `membership` and `unseen` go into the checkpoint. `dropped` are tables, by OID, of which nothing comes after
     this batch: what is kept for their rows can be freed. `encoded` comes behind the runs, and only where the pipeline
-    has workers.
+    has workers. `notifications` tell of the snapshot that rows of this batch, or of earlier ones, are of.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -358,6 +369,7 @@ class Batch:
     unseen: tuple[int, ...] = ()
     dropped: frozenset[int] = frozenset()
     encoded: list[Encoded] = field(default_factory=list)
+    notifications: list[Notification] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Change]:
         for run in self.runs:

@@ -69,6 +69,8 @@ class Serializer:
             self._write(lane)
         for rows in batch.encoded:
             lanes.groups += rows.groups
+        for told in batch.notifications:
+            self._special.notification(told)
         if batch.position is not None:
             self._heartbeat(moment)
         if batch.dropped:

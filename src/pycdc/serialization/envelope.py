@@ -140,6 +140,22 @@ HEARTBEAT_VALUE: Final = Schema(
     "struct", name="io.debezium.connector.common.Heartbeat", version=1, fields=(("ts_ms", INT64),)
 )
 
+NOTIFICATION_KEY: Final = Schema(
+    "struct", name="io.debezium.connector.common.NotificationKey", version=1, fields=(("id", STRING),)
+)
+NOTIFICATION_VALUE: Final = Schema(
+    "struct",
+    name="io.debezium.connector.common.Notification",
+    version=1,
+    fields=(
+        ("id", STRING),
+        ("type", STRING),
+        ("aggregate_type", STRING),
+        ("additional_data", Schema("map", optional=True, items=STRING)),
+        ("timestamp", INT64),
+    ),
+)
+
 
 def key_schema(plan: Plan, prefix: str, *, adjust: Adjustment) -> Schema | None:
     """The key's struct, None for a table without a key."""

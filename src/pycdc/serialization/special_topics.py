@@ -1,4 +1,4 @@
-"""Records that belong to no table: logical messages, the beginnings and ends of transactions, heartbeats."""
+"""Records that belong to no table: logical messages, the bounds of transactions, heartbeats, notifications."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pycdc.config import Config
-from pycdc.model import LogicalMessage, Run, Transaction
+from pycdc.model import LogicalMessage, Notification, Run, Transaction
 from pycdc.rows.encoder import Record
 from pycdc.rows.schema import Schema
 from pycdc.serialization import envelope
@@ -34,6 +34,7 @@ class SpecialTopics:
 
     def __init__(self, config: Config, origin: Origin, form: Form, append: Callable[[str, Record], None]) -> None:
         self._name = config.name
+        self._notifications = config.envelope.notification_topic
         self._notation = _NOTATIONS.get(config.values.binary)
         self._origin = origin
         self._form = form
@@ -69,6 +70,17 @@ class SpecialTopics:
         }
         topic = f"{self._name}.transaction"
         self._send(topic, envelope.TRANSACTION_KEY, envelope.TRANSACTION_VALUE, {"id": identity}, value)
+
+    def notification(self, told: Notification) -> None:
+        value = {
+            "id": told.id,
+            "type": told.type,
+            "aggregate_type": told.aggregate,
+            "additional_data": dict(told.data),
+            "timestamp": told.at,
+        }
+        topic = self._notifications or ""
+        self._send(topic, envelope.NOTIFICATION_KEY, envelope.NOTIFICATION_VALUE, {"id": told.id}, value)
 
     def heartbeat(self, moment: Moment) -> None:
         topic = f"__debezium-heartbeat.{self._name}"

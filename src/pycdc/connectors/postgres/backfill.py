@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from typing import Final
 from uuid import uuid4
 
@@ -19,7 +20,9 @@ from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.chunks import ChunkReader, some
 from pycdc.connectors.postgres.desk import Outcome, SignalDesk
 from pycdc.connectors.postgres.facts import CopySource, TableRef
+from pycdc.connectors.postgres.notifications import Notifications, Scan
 from pycdc.connectors.postgres.observation import older_writers
+from pycdc.connectors.postgres.reading_report import ReadingReport
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.session import TableLocked
 from pycdc.connectors.postgres.signing import SigningKey
@@ -29,7 +32,7 @@ from pycdc.connectors.postgres.yielding import Yielding
 from pycdc.errors import ConfigError, PycdcError
 from pycdc.model import Batch, Run, Transaction
 from pycdc.observability.logger import get_logger
-from pycdc.observability.progress import Progress, TableSnapshot
+from pycdc.observability.progress import Progress
 
 log = get_logger()
 
@@ -60,11 +63,13 @@ class Backfill:
         key: SigningKey,
         choose: Callable[[signals.Signal], list[Reading]],
         look: Callable[[], list[Reading]],
+        notifications: Notifications,
     ) -> None:
         self._config = config
         self._catalog = catalog
         self._relations = relations
         self._progress = progress
+        self._notifications = notifications
         self._desk = SignalDesk(config, catalog, backlog, progress, key, choose, look)
         self._rows = config.capture.snapshot_chunk
         self._reader = ChunkReader(
@@ -80,11 +85,11 @@ class Backfill:
         self._whole_table_placed = False
         self._not_before = 0.0
         self._began = 0.0
-        self._shown: dict[Reading, TableSnapshot] = {}
+        self._report = ReadingReport(catalog, progress, backlog, notifications, self._rows)
         self._awaited: set[Reading] = set()
         self._locked: dict[Reading, float] = {}
         self.backlog = backlog
-        self._show(list(backlog))
+        self._report.show(list(backlog))
 
     @property
     def waiting(self) -> bool:
@@ -107,7 +112,7 @@ class Backfill:
         ref = self._ref(reading)
         if ref is None:
             log.warning("a table is gone before its snapshot", table=str(reading))
-            self._finish(reading)
+            self._finish(reading, "UNKNOWN_SCHEMA")
             return
         if self._waits(reading, ref):
             self._not_before = time.monotonic() + _WAIT
@@ -156,7 +161,7 @@ class Backfill:
             same = Reading(reading.schema, reading.name, where=reading.where, request=reading.request)
             same.oid = namesake.oid
             self.backlog.add([same])
-            self._show([same])
+            self._report.show([same])
         return ref
 
     def _waits(self, reading: Reading, ref: TableRef) -> bool:
@@ -203,6 +208,7 @@ class Backfill:
         self._began = time.monotonic()
         try:
             self._confine(reading, ref)
+            self._report.begun(reading, partial(self._reader.extent, source, ref, reading.where))
             if source.keyset is not None:
                 yield from self._read_chunk(self._window, source)
         except PycdcError as error:
@@ -221,7 +227,7 @@ class Backfill:
         if reading.after is not None and reading.by is not None and reading.by != by:
             log.warning("a table or its key was changed while it was read; it is read again", table=str(reading))
             self.backlog.restart(reading)
-            self._show([reading])
+            self._report.show([reading])
         reading.by = by
 
     def _give_up(self, reading: Reading, error: PycdcError) -> None:
@@ -233,7 +239,7 @@ class Backfill:
             raise error
         log.error("gave up the snapshot of a table", table=str(reading), error=error.code, fact=error.fact)
         self._reader.end()
-        self._finish(reading)
+        self._finish(reading, "SQL_EXCEPTION")
 
     def _read_chunk(self, window: Window, source: CopySource) -> Iterator[None]:
         reading = window.reading
@@ -269,7 +275,7 @@ class Backfill:
             return
         if self._source is None or self._source.keyset is not None:
             placed = window.before(run)
-            self._count(window.reading, _size(placed))
+            self._report.count(window.reading, _size(placed))
             runs += placed
         elif not self._whole_table_placed:
             yield from self._whole_table(window, runs)
@@ -312,6 +318,8 @@ class Backfill:
         reading, lines = window.reading, window.rest()
         yield from self._batches(window, lines, runs, ends=self._end(reading) if window.last else None)
         self.backlog.advance(reading, window.after, window.placed)
+        if window.placed:
+            self._report.chunk(reading)
         if window.last:
             self._finish(reading)
 
@@ -344,7 +352,7 @@ class Backfill:
         for start in range(0, len(lines), _ROWS):
             part = lines[start : start + _ROWS]
             made = window.runs(part, ends=ends if start + _ROWS >= len(lines) else None)
-            self._count(window.reading, len(part))
+            self._report.count(window.reading, len(part))
             yield Batch(made, size=len(part), whole=False)
 
     def _end(self, reading: Reading) -> str:
@@ -354,43 +362,29 @@ class Backfill:
     # -- signals
 
     def _follow(self, outcome: Outcome) -> None:
-        self._show(list(outcome.added))
+        self._report.show(list(outcome.added))
+        self._notifications.started(outcome.added)
+        self._notifications.changed("ABORTED", outcome.gone)
         for gone in outcome.gone:
-            self._shown.pop(gone, None)
-            log.info("cancelled the snapshot of a table", table=str(gone), rows=gone.rows)
+            self._report.cancelled(gone)
+        if outcome.paused is not None:
+            self._notifications.changed("PAUSED" if outcome.paused else "RESUMED", list(self.backlog))
 
     # -- progress
 
     def take(self, readings: list[Reading]) -> None:
         """Read these too, each once: a table that is on the list already stays where it is, but for one that has to
         begin anew."""
-        self._show(self.backlog.expect(readings, anew=(RESYNC,)))
+        added = self.backlog.expect(readings, anew=(RESYNC,))
+        self._report.show(added)
+        self._notifications.started(added)
 
-    def _show(self, readings: list[Reading]) -> None:
-        if not readings:
-            return
-        estimates = {(ref.schema, ref.name): ref.rows_estimate or 0 for ref in self._catalog.tables(["*.*"])}
-        for reading in readings:
-            estimated = estimates.get((reading.schema, reading.name), 0)
-            shown = TableSnapshot(str(reading), done=reading.rows, estimated=0 if reading.where else estimated)
-            self._shown[reading] = shown
-            # A table that is read again takes the place of what it was.
-            others = [table for table in self._progress.snapshot if table.table != shown.table]
-            self._progress.snapshot = [*others, shown]
-
-    def _count(self, reading: Reading, rows: int) -> None:
-        if reading in self._shown:
-            self._shown[reading].read(rows)
-
-    def _finish(self, reading: Reading) -> None:
+    def _finish(self, reading: Reading, status: Scan | None = None) -> None:
+        self._report.finished(reading, status)
         self.backlog.finish(reading)
         if not len(self.backlog):
             self._yielding.close()
             self._reader.close()
-        shown = self._shown.pop(reading, None)
-        if shown is not None:
-            shown.finished = True
-            log.info("read a table", table=str(reading), rows=shown.done)
 
 
 def _size(runs: list[Run]) -> int:

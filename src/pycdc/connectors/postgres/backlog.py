@@ -6,6 +6,7 @@ physical order. The state is JSON: a copy of it goes with each batch, and is sto
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -19,6 +20,8 @@ ADDED: Final = "added"
 """That of tables that joined a pipeline that has begun."""
 RESYNC: Final = "resync"
 """That of tables whose changes the publication left out for a while."""
+
+_PLACED: Final = re.compile(r" at [0-9A-F]+/[0-9A-F]+$")
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +57,11 @@ class Reading:
     @property
     def ad_hoc(self) -> bool:
         return self.request != INITIAL
+
+    @property
+    def signal(self) -> str:
+        """The signal's id as whoever sent it knows it: one of the table is told apart by where it was written."""
+        return _PLACED.sub("", self.request)
 
 
 class Backlog:

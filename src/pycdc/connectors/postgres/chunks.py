@@ -13,7 +13,7 @@ import threading
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
@@ -22,6 +22,7 @@ from pycdc.connectors.postgres import signals
 from pycdc.connectors.postgres.conditions import confine, require_condition
 from pycdc.connectors.postgres.facts import CopySource, TableRef
 from pycdc.connectors.postgres.identifiers import quoted
+from pycdc.connectors.postgres.notifications import Extent
 from pycdc.connectors.postgres.physical import Delivered, heap_of
 from pycdc.connectors.postgres.session import (
     READING_SECONDS,
@@ -32,13 +33,15 @@ from pycdc.connectors.postgres.session import (
     leave_text_raw,
     translate,
 )
-from pycdc.connectors.postgres.snapshot import READING, Part, copied_lines, copy_command
+from pycdc.connectors.postgres.snapshot import READING, Part, copied_lines, copy_command, counted, last_key
 from pycdc.connectors.postgres.visibility import Visibility
 from pycdc.connectors.postgres.yielding import mark_of, marking
 from pycdc.model import Lsn
 
 _ENDED: Final = {"57P01": Meaning(TableLocked, "", "the session that read a table was ended")}
 _LINES: Final = 4096
+_SMALL: Final = 8 * 1024 * 1024
+"""Bytes of a table whose rows are counted."""
 Lines = Generator[list[bytes], None, None]
 
 
@@ -114,6 +117,26 @@ class ChunkReader:
             return signals.emit(self._writer, signals.mark(self.slot, chunk))
         except psycopg.Error as error:
             raise translate(error) from None
+
+    def extent(self, source: CopySource, ref: TableRef, where: str | None) -> Extent:
+        """How many rows the transaction sees, and the key of the last: exactly where the table is small, else what the
+        planner estimates, and the key where no condition stands in the way of an index."""
+        assert self._reader is not None
+        try:
+            size = self._reader.execute(f"SELECT pg_relation_size({ref.oid})").fetchone()
+            small = ref.kind != "p" and size is not None and size[0] <= _SMALL
+            if where is not None and not small:
+                return Extent()
+            rows = self._value(counted(source, where)) if small else ref.rows_estimate
+            last = None if source.keyset is None else self._value(last_key(source, where))
+        except psycopg.Error as error:
+            raise translate(error, READING | _ENDED) from None
+        return Extent(None if rows is None else int(rows), last if isinstance(last, str | None) else last.decode())
+
+    def _value(self, query: sql.Composed) -> Any:
+        assert self._reader is not None
+        row = self._reader.execute(query).fetchone()
+        return None if row is None else row[0]
 
     def lines(self, source: CopySource, part: Part) -> Lines:
         """The rows of the transaction begun; none, where the server takes its time. Leaving early costs the connection.

@@ -15,7 +15,6 @@ missing among the changes (`backfill`).
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any, TypeVar
@@ -32,6 +31,7 @@ from pycdc.connectors.postgres.dropped import DroppedTables
 from pycdc.connectors.postgres.facts import PublishedTable, TableRef, arriving
 from pycdc.connectors.postgres.held_slot import FAR, WAIT, HeldSlot
 from pycdc.connectors.postgres.identity import Decision, Start, check_start, source_identity
+from pycdc.connectors.postgres.notifications import Notifications
 from pycdc.connectors.postgres.pinned import PinnedSnapshot
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.replication import ReplicationStream
@@ -91,6 +91,7 @@ class PostgresConnector:
         self._identity: dict[str, Any] = {}
         self.signing_key = SigningKey(config)
         self._held = HeldSlot(config, self._catalog)
+        self._notifications = Notifications(config)
         self._backlog = Backlog()
         self._backfill: Backfill | None = None
         self._pinned: PinnedSnapshot | None = None
@@ -104,7 +105,11 @@ class PostgresConnector:
         return self._held.acquire(seconds)
 
     def batches(self, start: Checkpoint | None) -> Iterator[Batch | None]:
-        """See `Connector.batches`. A transaction that was half yielded when the connection broke is yielded again.
+        """See `Connector.batches`."""
+        return self._notifications.along(self._batches(start))
+
+    def _batches(self, start: Checkpoint | None) -> Generator[Batch | None, None, None]:
+        """A transaction that was half yielded when the connection broke is yielded again.
 
         `start` is to be loaded after `acquire` said yes; without that the slot is acquired here.
         """
@@ -123,6 +128,10 @@ class PostgresConnector:
         self._recorded = start.membership if start is not None and decision.start is Start.RESUME else {}
         if decision.start is Start.CREATE:
             yield Batch(position=Position(NOWHERE), urgent=True, snapshot_done=False)
+        if decision.start is not Start.RESUME and self._source.snapshot != "never":
+            self._notifications.began(self._read_once(tables))
+        elif not len(self._backlog):
+            self._notifications.skipped()
         if decision.start is not Start.RESUME:
             begin = yield from self._begin(tables, decision)
         if self._source.snapshot != "only" or len(self._backlog):
@@ -240,7 +249,13 @@ class PostgresConnector:
                 # the slot invalidated, a checkpoint of the server's, would wait for this snapshot.
                 stream = self._held.take_new(begin, FAR)
                 pinned = self._pinned = PinnedSnapshot(
-                    self._config, self._catalog, self._relations, self._progress, snapshot, self._workers
+                    self._config,
+                    self._catalog,
+                    self._relations,
+                    self._progress,
+                    snapshot,
+                    self._notifications,
+                    self._workers,
                 )
                 for batch in pinned.batches(self._read_once(tables)):
                     # Whoever took the slot over delivers later changes: no row from before may follow them.
@@ -309,8 +324,8 @@ class PostgresConnector:
         )
         log.info("streaming", slot=self._config.slot, start=str(begin))
         position = begin
-        heartbeat, watch = _Timer(self._config.envelope.heartbeat_interval / 4), _Timer(source.publication_check)
-        look = _Timer(_LOOK)
+        heartbeat = waiting.Timer(self._config.envelope.heartbeat_interval / 4)
+        watch, look = waiting.Timer(source.publication_check), waiting.Timer(_LOOK)
         backfill = self._backfill = Backfill(
             self._config,
             self._catalog,
@@ -320,6 +335,7 @@ class PostgresConnector:
             self.signing_key,
             self._chosen,
             partial(self._look, assembler, Lsn(0), follow=True),
+            self._notifications,
         )
         self._progress.state = "streaming"
         while True:
@@ -381,17 +397,3 @@ class PostgresConnector:
             self._newest_commit = batch.runs[-1].transaction.commit_time / 1_000_000
         elif not self._unstored:
             self._progress.lag.reached(batch.position.lsn if batch.position is not None else position)
-
-
-class _Timer:
-    """Due every `interval` seconds; never if that is 0. A heartbeat shows that the pipeline lives when no WAL does."""
-
-    def __init__(self, interval: float) -> None:
-        self._interval = interval
-        self._next = time.monotonic() + interval
-
-    def due(self) -> bool:
-        if not self._interval or time.monotonic() < self._next:
-            return False
-        self._next = time.monotonic() + self._interval
-        return True

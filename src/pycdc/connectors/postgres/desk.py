@@ -29,10 +29,11 @@ log = get_logger()
 
 
 class Outcome(NamedTuple):
-    """What is to be read from now on, and what no more."""
+    """What is to be read from now on, and what no more; whether what is left waits or goes on."""
 
     added: Sequence[Reading] = ()
     gone: Sequence[Reading] = ()
+    paused: bool | None = None
 
 
 class SignalDesk:
@@ -84,8 +85,7 @@ class SignalDesk:
         log.info("a signal came", action=signal.action, id=signal.id, tables=list(signal.tables))
         self._progress.signal("command", "obeyed")
         if signal.action in ("pause", "resume"):
-            self._backlog.pause(signal.action == "pause")
-            return Outcome()
+            return self._pause(signal.action == "pause")
         if signal.action == "apply":
             return Outcome(added=self._backlog.expect(self._look(), anew=(RESYNC,)))
         chosen = self._choose(signal)
@@ -121,9 +121,8 @@ class SignalDesk:
             return self._cancel(self._named_in_backlog(request.collections) if request.collections else None)
         if request.action == "log":
             log.info("a signal says", said=request.message.replace("{}", str(note.lsn)), id=signal.id)
-        else:
-            self._backlog.pause(request.action == "pause")
-        return Outcome()
+            return Outcome()
+        return self._pause(request.action == "pause")
 
     def _wanted(self, signal: DebeziumSignal, request: Request) -> list[Reading]:
         """The readings that a signal asks for, each under the first filter for its table."""
@@ -174,6 +173,10 @@ class SignalDesk:
             return Outcome()
         self._backlog.add(readings)
         return Outcome(added=readings)
+
+    def _pause(self, paused: bool) -> Outcome:
+        self._backlog.pause(paused)
+        return Outcome(paused=paused)
 
     def _cancel(self, named: set[tuple[str, str]] | None) -> Outcome:
         """Of `named` tables, or of all that signals asked for."""

@@ -24,6 +24,7 @@ from pycdc.connectors.postgres.catalog import Catalog
 from pycdc.connectors.postgres.facts import CopySource, TableRef
 from pycdc.connectors.postgres.keyset import Key
 from pycdc.connectors.postgres.markers import SnapshotMarkers
+from pycdc.connectors.postgres.notifications import Notifications
 from pycdc.connectors.postgres.physical import Delivered, Heap, Range, Rewritten
 from pycdc.connectors.postgres.relations import Relations
 from pycdc.connectors.postgres.session import TableLocked
@@ -91,6 +92,7 @@ class PinnedSnapshot:
         relations: Relations,
         progress: Progress,
         snapshot: ExportedSnapshot,
+        notifications: Notifications,
         workers: Workers | None = None,
     ) -> None:
         self._config = config
@@ -98,6 +100,8 @@ class PinnedSnapshot:
         self._relations = relations
         self._progress = progress
         self._snapshot = snapshot
+        self._notifications = notifications
+        self._tables: list[TableRef] = []
         self._workers = workers
         self._crew = None if workers is None else Crew(workers)
         self._database = "" if workers is None else catalog.server().database
@@ -117,12 +121,15 @@ class PinnedSnapshot:
         self._progress.snapshot = [TableSnapshot(str(ref), estimated=ref.rows_estimate or 0) for ref in tables]
         readings = [Reading(ref.schema, ref.name, oid=ref.oid) for ref in tables]
         self._backlog.add(readings)
+        self._tables = tables
         self._yielding.begin()
         opened = map(self._opened, tables, readings, self._progress.snapshot)
         try:
             yield from self._one_by_one(opened) if self._crew is None else self._by_workers(opened, self._crew)
         finally:
             self.close()
+        if not self.unseen:
+            self._notifications.ended()
         last = self._markers.finish()
         if last is not None:
             yield Batch([last], size=len(last))
@@ -153,6 +160,7 @@ class PinnedSnapshot:
             return None
         opened = _Open(table, source, reading, progress, held, oldest, 1)
         opened.blocks = self._first_blocks(held.heap.leaves)
+        self._notifications.scanning(ref, self._tables)
         return opened
 
     def _first_blocks(self, leaves: int) -> int:
@@ -170,6 +178,8 @@ class PinnedSnapshot:
     def _close(self, opened: _Open) -> None:
         if not opened.left:
             opened.progress.finished = True
+            done = opened.progress.done
+            self._notifications.scanned(opened, self._tables, done, "SUCCEEDED" if done else "EMPTY")
             log.info("read a table", table=str(opened), rows=opened.progress.done)
 
     # -- by this process

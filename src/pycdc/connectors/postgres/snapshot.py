@@ -93,15 +93,35 @@ def written(condition: str) -> sql.Composable:
     return sql.SQL("({}\n)").format(sql.SQL(condition))
 
 
+def _conditions(source: CopySource, part: Part | Range | None) -> sql.Composable:
+    """WHERE, with what the publication and the part ask for."""
+    conditions = [] if source.row_filter is None else [written(source.row_filter)]
+    if part is not None:
+        conditions += part.conditions(source)
+    return sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("")
+
+
+def counted(source: CopySource, where: str | None) -> sql.Composed:
+    """How many rows there are."""
+    return sql.SQL("SELECT count(*) FROM {}{}").format(table_name(source), _conditions(source, Part(where=where)))
+
+
+def last_key(source: CopySource, where: str | None) -> sql.Composed:
+    """The texts of the last key, with commas between."""
+    assert source.keyset is not None
+    names = [sql.Identifier(column.name) for column in source.keyset.columns]
+    texts = sql.SQL(", ").join(sql.SQL("{}::text").format(name) for name in names)
+    order = sql.SQL(", ").join(sql.SQL("{} DESC").format(name) for name in names)
+    return sql.SQL("SELECT pg_catalog.concat_ws(',', {}) FROM {}{} ORDER BY {} LIMIT 1").format(
+        texts, table_name(source), _conditions(source, Part(where=where)), order
+    )
+
+
 def copy_command(source: CopySource, part: Part | Range | None = None) -> sql.Composed:
     """COPY of the publication's columns and rows. A table without columns still yields one empty line a row."""
     columns = sql.SQL(", ").join(map(sql.Identifier, source.columns))
     query = sql.SQL("SELECT {} FROM {}").format(columns, table_name(source))
-    conditions = [] if source.row_filter is None else [written(source.row_filter)]
-    if part is not None:
-        conditions += part.conditions(source)
-    if conditions:
-        query += sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions)
+    query += _conditions(source, part)
     if part is not None:
         query += part.ending(source)
     return sql.SQL("COPY ({}) TO STDOUT").format(query)

@@ -60,3 +60,17 @@ def elsewhere(make: Callable[[threading.Event], T], progress: Progress) -> Gener
         finally:
             progress.wait_for("")
     return future.result()
+
+
+class Timer:
+    """Due every `interval` seconds; never if that is 0. A heartbeat shows that the pipeline lives when no WAL does."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._next = time.monotonic() + interval
+
+    def due(self) -> bool:
+        if not self._interval or time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + self._interval
+        return True
