@@ -124,6 +124,15 @@ def test_the_sink_of_the_library_page_keeps_what_it_was_given(
     assert [line.split(" ", 1)[1] for line in log.read_text().splitlines()] == ["r public.items", "c public.items"]
 
 
+def test_the_test_of_the_library_page_passes_without_a_server(tmp_path: Path) -> None:
+    sink = next(block.text for block in blocks("python", page="docs/library.md") if "class Audit" in block.text)
+    check = next(block.text for block in blocks("python", page="docs/library.md") if "MemoryConnector" in block.text)
+    (tmp_path / "audit.py").write_text(sink)
+    (tmp_path / "check.py").write_text(check)
+    done = subprocess.run([sys.executable, "check.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_slot_of_debezium_is_taken_over_where_it_was_confirmed(
     database: str, shop: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
