@@ -71,6 +71,11 @@ STATES = [
     "40001",
     "55P03",
     "57014",
+    "08006",
+    "25006",
+    "53100",
+    "57P01",
+    "58030",
 ]
 
 
@@ -246,13 +251,37 @@ def test_a_column_that_was_widened_or_added_is_noticed_before_anything_is_parked
     assert rig.sql("SELECT count(*) FROM pycdc.parked") == [(0,)]
 
 
-@pytest.mark.parametrize("state", ["08006", "53100", "53200", "57P01", "57P02", "57P03", "58030", "25006"])
-def test_an_outage_is_nobodys_fault(rig: Rig, state: str) -> None:
+MUCH = "PERFORM i FROM generate_series(1, 100000) i ORDER BY md5(i::text)"
+
+
+@pytest.mark.parametrize(
+    ("setting", "body", "state"),
+    [
+        ("default_transaction_read_only = on", "CREATE TABLE more ()", "25006"),
+        ("temp_file_limit = '1kB'", MUCH, "53400"),
+        ("temp_file_limit = '1kB'", f"{MUCH}; EXCEPTION WHEN OTHERS THEN RAISE", "53400"),
+    ],
+)
+def test_an_outage_is_nobodys_fault(rig: Rig, setting: str, body: str, state: str) -> None:
+    with psycopg.connect(rig.dsn, autocommit=True) as connection:
+        connection.execute(f"SET {setting}; SET work_mem = '64kB'".encode())
+        with pytest.raises(psycopg.Error) as met:
+            connection.execute(f"DO $$ BEGIN {body}; END $$".encode())
+        assert met.value.sqlstate == state
+        for lasting in (False, True):
+            assert fault(met.value, connection, lasting=lasting) is Fault.OTHER
+
+
+@pytest.mark.parametrize("state", ["08006", "53200", "57P02", "57P03"])
+def test_an_outage_that_a_trigger_tells_of_on_and_on_is_its_rows_fault(rig: Rig, state: str) -> None:
     with psycopg.connect(rig.dsn, autocommit=True) as connection:
         body = sql.SQL("DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = {}; END $$").format(sql.Literal(state))
         with pytest.raises(psycopg.Error) as met:
             connection.execute(body)
-        assert fault(met.value, connection) is Fault.OTHER
+        assert fault(met.value, connection) is Fault.AGAIN
+        assert fault(met.value, connection, lasting=True) is Fault.ROW
+        connection.close()
+        assert fault(met.value, connection, lasting=True) is Fault.OTHER
 
 
 def test_a_connection_that_broke_is_an_outage_whatever_was_said(rig: Rig) -> None:

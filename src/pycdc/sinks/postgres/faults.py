@@ -3,7 +3,8 @@
 Rules, in their order:
 
 1. A connection that broke is an outage, whatever was said last.
-2. Codes that ask for another attempt get theirs; where a trigger raises them on and on, they are the row's fault.
+2. Codes that ask for another attempt get theirs, and so do those of outages that a user's code raises while the
+   connection is there; where a trigger raises them on and on, they are the row's fault.
 3. A lack of resources and a server that goes away are outages, in a trigger too.
 4. Whatever else a trigger or function raises or meets is the fault of the row that made it run, whatever its code:
    another row may not come there.
@@ -62,7 +63,7 @@ def fault(error: Exception, connection: Connection[object], *, lasting: bool = F
     state = error.sqlstate
     if state is None:
         return Fault.ROW  # the driver did not send it
-    if state in _AGAIN:
+    if state in _AGAIN or (raised(error) and _in(state, _OUTAGES)):
         return Fault.ROW if lasting and raised(error) else Fault.AGAIN
     if state == _SLOW:
         return Fault.ROW if raised(error) else Fault.SLOW
