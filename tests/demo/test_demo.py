@@ -109,20 +109,20 @@ def test_a_database_that_dies_ends_it_with_the_reason(room: Path) -> None:
 
 
 def test_on_a_terminal_it_shows_the_live_view_and_gives_the_screen_back(room: Path) -> None:
-    text = on_terminal([*COMMAND, "--seconds", "2"], width=80, height=24)
+    text = on_terminal([*COMMAND, "--seconds", "0"], ["newest events"], width=80, height=24)
     alternate, restored = text.find("\x1b[?1049h"), text.find("\x1b[?1049l")
     assert 0 < text.find("postgresql://") < alternate < text.find("newest events") < restored < text.find(MATCH)
     assert_nothing_left(room)
 
 
-def on_terminal(command: Sequence[str], *, width: int, height: int) -> str:
-    """Run `command` on a terminal of that size; return all that it wrote."""
+def on_terminal(command: Sequence[str], wanted: Sequence[str], *, width: int, height: int) -> str:
+    """Run `command` on a terminal of that size until it wrote what is wanted, then end it; all that it wrote."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color"}
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
-    written = bytearray()
+    written, seen = bytearray(), threading.Event()
 
     def read() -> None:
         while True:
@@ -130,9 +130,14 @@ def on_terminal(command: Sequence[str], *, width: int, height: int) -> str:
                 written.extend(os.read(ours, 65536))
             except OSError:  # how Linux says that the last one closed the terminal
                 return
+            if not seen.is_set() and all(text.encode() in written for text in wanted):
+                seen.set()
+                process.send_signal(signal.SIGINT)
 
     reader = threading.Thread(target=read)
     reader.start()
+    if not seen.wait(60):
+        process.send_signal(signal.SIGINT)
     code = process.wait(90)
     reader.join()
     os.close(ours)

@@ -76,7 +76,8 @@ def test_rows_that_only_one_side_has_are_named_and_the_exit_code_tells(room: Pat
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40)])
 def test_on_a_terminal_it_shows_the_live_view_and_gives_the_screen_back(room: Path, width: int, height: int) -> None:
-    text = on_terminal([*COMMAND, "--two-way", "--seconds", "3"], width=width, height=height)
+    wanted = ["echoes", " wins", *(["newest changes"] if height > 24 else [])]
+    text = on_terminal([*COMMAND, "--two-way", "--seconds", "0"], wanted, width=width, height=height)
     alternate, restored = text.find("\x1b[?1049h"), text.find("\x1b[?1049l")
     assert 0 < text.find("postgresql://") < alternate < text.find("echoes") < restored < text.find(EQUAL)
     assert ("newest changes" in text) == (height > 24)
