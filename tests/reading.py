@@ -23,8 +23,11 @@ _PASSING = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._TIMED_OUT,
     KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._UNKNOWN_PARTITION,
 }
-"""What a topic answers with that is just being made, or whose broker is just coming back."""
+"""What is answered of a topic that is just being made, or whose broker is just coming back."""
+PATIENCE = 30.0
 
 
 def wait_for(condition: Callable[[], Any], timeout: float = 60.0) -> None:
@@ -58,12 +61,15 @@ class Reader:
     def read(self, topic: str) -> list[Read]:
         """All records of the topic's first partition, as far as the broker has them now."""
         records = self._records.setdefault(topic, [])
-        try:
-            self._read_on(topic, records)
-        except KafkaException as error:
-            if error.args[0].code() not in _PASSING:
-                raise
-        return records
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self._read_on(topic, records)
+                return records
+            except KafkaException as error:
+                if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
 
     def _read_on(self, topic: str, records: list[Read]) -> None:
         if topic not in self._consumer.list_topics(timeout=10).topics:
@@ -75,7 +81,8 @@ class Reader:
         self._consumer.assign([partition])
         while not records or records[-1].offset < high - 1:
             for message in self._consumer.consume(min(500, high - partition.offset), 0.2):
-                assert message.error() is None, message.error()
+                if message.error() is not None:
+                    raise KafkaException(message.error())
                 records.append(self._read(message))
 
     def close(self) -> None:
