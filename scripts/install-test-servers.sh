@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what the tests' servers need and this machine lacks: Postgres with contrib, Java and Maven.
+# Install what the tests' servers need and this machine lacks: Postgres with TLS, contrib and PostGIS, Java and Maven.
 # Does that where apt-get is there and the user is root; elsewhere it says what is missing and what that means.
 # Never fails for something that is missing: the tests that need it are skipped with the reason.
 set -uo pipefail
@@ -9,16 +9,18 @@ minimum_java=17
 has_postgres() {
     local server
     for server in /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres; do
-        [ -x "$server" ] && has_contrib "$server" && return 0
+        [ -x "$server" ] && has_all "$server" && return 0
     done
-    command -v pg_config >/dev/null && has_contrib "$(pg_config --bindir)/postgres"
+    command -v pg_config >/dev/null && has_all "$(pg_config --bindir)/postgres"
 }
 
-has_contrib() {
+# Of one server: the extensions that contrib brings, PostGIS, and TLS. pgvector comes with the wheel's servers.
+has_all() {
     local extension share
     [ -x "$1" ] || return 1
+    "$(dirname "$1")/pg_config" --configure 2>/dev/null | grep -qE -e '--with-(openssl|ssl=)' || return 1
     share=$("$(dirname "$1")/pg_config" --sharedir 2>/dev/null) || return 1
-    for extension in hstore citext ltree; do
+    for extension in hstore citext ltree postgis; do
         [ -e "$share/extension/$extension.control" ] || return 1
     done
 }
@@ -34,7 +36,7 @@ has_maven() {
 }
 
 list_missing() {
-    has_postgres || echo "postgresql postgresql-contrib"
+    has_postgres || echo "postgresql postgresql-contrib postgresql-postgis"
     has_java || echo "default-jre-headless"
     has_maven || echo "maven"
 }
@@ -54,10 +56,10 @@ install_packages() {
 }
 
 explain() {
-    has_postgres || echo "  Postgres with hstore, citext and ltree: tests that need them are skipped; others run on the wheel's."
+    has_postgres || echo "  Postgres with TLS, hstore, citext, ltree and PostGIS: tests that need them are skipped; others run on the wheel's."
     has_java || echo "  Java $minimum_java or newer: without it there is no Kafka and no schema registry, unless by Docker or address."
     has_maven || echo "  Maven: it fetches Kafka and the schema registry once, into the cache folder."
-    echo "  On Debian and Ubuntu: apt-get install postgresql postgresql-contrib default-jre-headless maven"
+    echo "  On Debian and Ubuntu: apt-get install postgresql postgresql-contrib postgresql-postgis default-jre-headless maven"
     echo "  Or name servers by PYCDC_TEST_POSTGRES, PYCDC_TEST_KAFKA and PYCDC_TEST_REGISTRY."
 }
 

@@ -1,6 +1,7 @@
 """Fixtures of Postgres: every version that is to be had, started when a test first asks for it.
 
-``postgres``           the server, once for each version; ``@pytest.mark.pg(">=16")`` selects
+``postgres``           the server, once for each version; ``@pytest.mark.pg(">=16")`` selects, as do ``newest``,
+                       ``tls`` and the name of an extension, ``@pytest.mark.pg("vector")``
 ``database``           the DSN of a fresh database in it, dropped afterwards with its slots and connections
 ``contrib_postgres``,  the same, in versions that have hstore, citext and ltree
 ``contrib_database``
@@ -85,10 +86,12 @@ def select(
     """The sources that a test runs on; where there are none, the one reason why."""
     chosen = [source for source in sources if source.contrib or not contrib]
     for condition in conditions:
-        if condition != "newest":
+        if condition == "newest":
+            chosen = chosen if EVERY else chosen[-1:]
+        elif condition.isidentifier():
+            chosen = [one for one in chosen if condition in one.features]
+        else:
             chosen = [one for one in chosen if matches(one.numbers, condition)]
-        elif not EVERY:
-            chosen = chosen[-1:]
     if chosen:
         return chosen
     wanted = " and ".join(["Postgres", *(["hstore, citext and ltree"] if contrib else []), *conditions])

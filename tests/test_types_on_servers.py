@@ -328,6 +328,13 @@ VECTORS: list[Of] = [
     Of("vector", ["[1e-38]"]),
 ]
 
+SHAPES: list[Of] = [
+    Of("geometry", ["POINT(1 2)", "SRID=4326;POINT(-1e300 0.1)", "POINT EMPTY", "GEOMETRYCOLLECTION(POINT(0 0))"]),
+    Of("geometry(PointZ,4326)", ["SRID=4326;POINT Z (1 2 3)"]),
+    Of("geometry(MultiPolygon)", ["MULTIPOLYGON(((0 0,0 1,1 1,0 0)))"]),
+    Of("geography", ["LINESTRING(0 0,90 45)"]),
+]
+
 USER_TYPES = """
 CREATE SCHEMA odd;
 CREATE TABLE odd.mood_table (a int);
@@ -632,11 +639,25 @@ def test_types_of_extensions_are_what_the_server_says_in_snapshot_and_stream(con
     check(contrib, "contrib", CONTRIB, picked(CONTRIB), contrib.snapshot)
 
 
+@pytest.mark.pg("vector")
 def test_vectors_are_what_the_server_says_in_snapshot_and_stream(postgres: PostgresServer) -> None:
-    if not postgres.psql("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"):
-        pytest.skip("this Postgres has no pgvector")
     with opened(postgres, {"vectors": VECTORS}, ["vector"]) as capture:
         check(capture, "vectors", VECTORS, picked(VECTORS), capture.snapshot)
+
+
+@pytest.mark.pg("postgis")
+def test_geometries_are_what_the_server_says_in_snapshot_and_stream(postgres: PostgresServer) -> None:
+    with opened(postgres, {"shapes": SHAPES}, ["postgis"]) as capture:
+        check(capture, "shapes", SHAPES, picked(SHAPES), capture.snapshot)
+        capture.insert(table_of("shapes"), SHAPES, picked(SHAPES))
+        streamed = capture.streamed(len(picked(SHAPES)))
+        for number in range(len(SHAPES)):
+            shapes = f"SELECT c{number}::geometry AS shape, id FROM {table_of('shapes')}"
+            said = capture.admin.execute(
+                f"SELECT ST_AsEWKB(shape), nullif(ST_SRID(shape), 0) FROM ({shapes}) s ORDER BY id".encode()
+            )
+            found = [row.values[f"c{number}"] or {} for row in streamed]
+            assert [(shape.get("wkb"), shape.get("srid")) for shape in found] == said.fetchall()
 
 
 UNREPRESENTABLE = [

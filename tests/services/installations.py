@@ -29,6 +29,8 @@ class Installation:
     """``packages`` or ``wheel``."""
     contrib: bool
     """Whether hstore, citext and ltree are there."""
+    features: frozenset[str]
+    """The extensions that are there, and ``tls`` where it was built with it."""
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -44,7 +46,8 @@ def installations() -> tuple[Installation, ...]:
         version = _version(folder)
         if version is None:
             continue
-        installation = Installation(folder, version, origin, _has_contrib(folder))
+        features = _features(folder)
+        installation = Installation(folder, version, origin, features.issuperset(CONTRIB), features)
         if version not in found or (installation.contrib and not found[version].contrib):
             found[version] = installation
     return tuple(sorted(found.values(), key=lambda installation: installation.numbers))
@@ -96,9 +99,10 @@ def _version(folder: Path) -> str | None:
     return answer[1] if answer else None
 
 
-def _has_contrib(folder: Path) -> bool:
-    share = _ask(str(folder / "pg_config"), "--sharedir")
-    return bool(share) and all(Path(share, "extension", f"{name}.control").exists() for name in CONTRIB)
+def _features(folder: Path) -> frozenset[str]:
+    share, options = (_ask(str(folder / "pg_config"), option) for option in ("--sharedir", "--configure"))
+    extensions = {path.stem for path in Path(share, "extension").glob("*.control")} if share else set()
+    return frozenset(extensions | {"tls"} if re.search("--with-(openssl|ssl=)", options) else extensions)
 
 
 def _ask(program: str, option: str) -> str:

@@ -27,6 +27,8 @@ class PostgresSource:
     contrib: bool
     origin: str
     launch: Callable[[], PostgresServer]
+    features: frozenset[str] = frozenset()
+    """The extensions that can be made in it, and ``tls`` where it can encrypt."""
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -53,13 +55,16 @@ def _external(address: str) -> PostgresSource:
     with psycopg.connect(address, autocommit=True) as connection:
         version = str(connection.execute("SHOW server_version").fetchone()[0]).split()[0]  # type: ignore[index]
         known = connection.execute("SELECT name FROM pg_available_extensions").fetchall()
-    contrib = set(CONTRIB) <= {name for (name,) in known}
+        library = connection.execute("SHOW ssl_library").fetchone()
+    features = frozenset(name for (name,) in known) | ({"tls"} if library != ("",) else set())
+    contrib = features.issuperset(CONTRIB)
     return PostgresSource(
         f"pg{version.partition('.')[0]}",
         version,
         contrib,
         VARIABLE,
         lambda: PostgresServer(address, version, contrib=contrib),
+        features,
     )
 
 
@@ -72,7 +77,7 @@ def _containerised(version: str, image: str) -> PostgresSource:
         )
         return started(Postgres(control, port=port, version=version, contrib=True))
 
-    return PostgresSource(f"pg{version}", version, True, "docker", launch)
+    return PostgresSource(f"pg{version}", version, True, "docker", launch, frozenset({*CONTRIB, "tls"}))
 
 
 def _installed(installation: Installation, *, unique: bool) -> PostgresSource:
@@ -83,4 +88,5 @@ def _installed(installation: Installation, *, unique: bool) -> PostgresSource:
         installation.contrib,
         installation.origin,
         lambda: launch_installed(installation),
+        installation.features,
     )

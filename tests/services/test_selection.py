@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import stat
 from pathlib import Path
 
@@ -55,6 +56,16 @@ def test_marks_narrow_the_versions() -> None:
     assert select(ALL, [], contrib=True) == [OLD]
 
 
+def test_a_word_selects_what_has_an_extension_or_tls() -> None:
+    with_tls = dataclasses.replace(MIDDLE, features=frozenset({"tls"}))
+    with_both = dataclasses.replace(NEW, features=frozenset({"tls", "vector"}))
+    found = (OLD, with_tls, with_both)
+    assert select(found, ["tls"], contrib=False) == [with_tls, with_both]
+    assert select(found, ["vector"], contrib=False) == [with_both]
+    assert select(found, ["tls", "newest"], contrib=False) == [with_both]
+    assert isinstance(select(found, ["postgis"], contrib=False)[0], Unavailable)
+
+
 def test_no_version_left_is_one_reason() -> None:
     (missing,) = select(ALL, [">=19"], contrib=False)
     assert isinstance(missing, Unavailable)
@@ -95,7 +106,7 @@ def test_programs_in_a_private_folder_are_copied_for_another_user(
     program.chmod(0o700)
     private.chmod(0o700)
     monkeypatch.setattr(installations, "temporary_folder", lambda name, account: _made(tmp_path / "copies"))
-    installation = Installation(program.parent, "16.14", "wheel", contrib=False)
+    installation = Installation(program.parent, "16.14", "wheel", contrib=False, features=frozenset())
     assert installations.reachable(installation, None) == program.parent
     copied = installations.reachable(installation, Account("somebody", 12345, 12345))
     assert copied == tmp_path / "copies" / "wheel" / "pginstall" / "bin"
