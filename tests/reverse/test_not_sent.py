@@ -113,8 +113,8 @@ def test_values_that_were_not_sent_stay_what_they_are(
             path.write_text(json.dumps({**document, "http": {"enabled": False}, "checkpoint": {"interval": 0.1}}))
             processes.append(Process(path))
             if document is capture:
-                wait_for(lambda: run(database, "SELECT count(*) FROM pg_replication_slots WHERE active") == [(1,)], 30)
-        wait_for(lambda: run(second, "SELECT count(*) FROM wide") == [(rows,)], 30)
+                wait_for(lambda: run(database, "SELECT count(*) FROM pg_replication_slots WHERE active") == [(1,)])
+        wait_for(lambda: run(second, "SELECT count(*) FROM wide") == [(rows,)])
         run(
             database,
             "UPDATE wide SET small = id",
@@ -124,8 +124,8 @@ def test_values_that_were_not_sent_stay_what_they_are(
             "DELETE FROM wide WHERE id = 2",
             f"UPDATE wide SET {columns[0]} = 'short' WHERE id = 3",
         )
-        wait_for(lambda: wide(second, ["id"]) == wide(database, ["id"]), 30)
-        wait_for(lambda: run(second, f"SELECT {columns[0]} FROM wide WHERE id = 3") == [("short",)], 30)
+        wait_for(lambda: wide(second, ["id"]) == wide(database, ["id"]))
+        wait_for(lambda: run(second, f"SELECT {columns[0]} FROM wide WHERE id = 3") == [("short",)])
         for process in processes:
             process.stop()
     except AssertionError as error:

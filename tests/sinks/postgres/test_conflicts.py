@@ -493,7 +493,7 @@ def test_a_write_that_commits_while_the_statement_waits_for_it_is_seen(rig: Rig,
         writer = threading.Thread(target=sink.apply, args=({"id": 1, "name": "pot"},))
         writer.start()
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        wait_for(lambda: rig.sql(waiting) != [(0,)], 10)
+        wait_for(lambda: rig.sql(waiting) != [(0,)])
     writer.join(30)
     assert names(rig) == ["monolith"]
     assert recorded(rig) == [("update_origin_differs", "monolith")]

@@ -139,7 +139,7 @@ def test_a_deadlock_is_tried_again(rig: Rig) -> None:
         writer = threading.Thread(target=process.apply, args=({"id": 1, "name": "p"}, {"id": 2, "name": "p"}))
         writer.start()
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        wait_for(lambda: rig.sql(waiting) != [(0,)], 10)
+        wait_for(lambda: rig.sql(waiting) != [(0,)])
         other.execute("SET deadlock_timeout = '10s'; UPDATE items SET name = 'o' WHERE id = 1")
     writer.join(30)
     assert rig.sql("SELECT DISTINCT name FROM items") == [("p",)]
