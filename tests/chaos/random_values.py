@@ -230,7 +230,8 @@ COLLATION = "CREATE COLLATION folded (provider = icu, locale = 'und-u-ks-level2'
 
 SCALELESS = "(SELECT array_agg(trim_scale(x)) FROM unnest({c}) x)::text"
 """Arrays of numbers are equal whatever their scales."""
-# Not among them: varbit, whose length no record tells, so that it is refused by name.
+# Not among them, because Debezium's schemas cannot tell them and the capture refuses them by name: varbit, whose length
+# no record tells, and NULL among the elements of an array of an enum.
 TYPES: tuple[ColumnType, ...] = (
     ColumnType("smallint", _integer(16), key=True),
     ColumnType("int", _integer(32), key=True),

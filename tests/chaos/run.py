@@ -157,7 +157,8 @@ def run_round(places: Places, seed: int, transactions: int) -> Outcome:
         if not early:
             pipelines.append(Pipeline(apply(places, options, schema, topics)))
         refusal = refusal or until(lambda: drained(places, pipelines[0]), pipelines)
-        refusal = refusal or until(lambda: applied(places, list(topics.values())), pipelines)
+        ends = {} if refusal else ends_of(places, list(topics.values()))
+        refusal = refusal or until(lambda: applied(places, ends), pipelines)
     finally:
         application.close()
         for pipeline in pipelines:
@@ -234,7 +235,7 @@ def until(condition: Callable[[], bool], pipelines: list[Pipeline]) -> str:
         if time.monotonic() > deadline:
             facts = [f"{one.pipeline.progress.state}, {one.pipeline.progress.last_error}" for one in pipelines]
             raise TimeoutError(f"nothing happened for {PATIENCE:.0f} s: {facts}")
-        time.sleep(0.05)
+        time.sleep(0.1)
     return ""
 
 
@@ -252,8 +253,8 @@ def drained(places: Places, pipeline: Pipeline) -> bool:
         return bool(found and found[0])
 
 
-def applied(places: Places, topics: list[str]) -> bool:
-    """Whether the target's own offsets are at the topics' ends."""
+def ends_of(places: Places, topics: list[str]) -> dict[str, int]:
+    """The sums of the topics' ends."""
     consumer = Consumer({"bootstrap.servers": places.brokers, "group.id": f"{places.name}-ends", "log_level": 3})
     try:
         ends: Counter[str] = Counter()
@@ -262,11 +263,16 @@ def applied(places: Places, topics: list[str]) -> bool:
                 ends[topic] += consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]
     finally:
         consumer.close()
+    return dict(+ends)
+
+
+def applied(places: Places, ends: dict[str, int]) -> bool:
+    """Whether the target's own offsets are there."""
     with psycopg.connect(places.target, autocommit=True) as connection:
         if connection.execute("SELECT to_regclass('pycdc.apply_offsets')").fetchone() == (None,):
-            return not +ends
+            return not ends
         query = "SELECT topic, sum(next_offset) FROM pycdc.apply_offsets GROUP BY topic"
-        return dict(connection.execute(query).fetchall()) == dict(+ends)
+        return dict(connection.execute(query).fetchall()) == ends
 
 
 def parked(places: Places) -> str:

@@ -20,11 +20,11 @@ from tests.chaos.run import Outcome, Places, run_round
 
 TRANSACTIONS = int(os.environ.get("PYCDC_CHAOS_TRANSACTIONS", "500"))
 SEED = os.environ.get("PYCDC_CHAOS_SEED")
-ROUND = 50
+ROUND = 100
 """Transactions of a round."""
 MANY = 20
 """Rounds from which on a share of them means something."""
-REFUSED = 0.25
+REFUSED = 0.15
 """Of the rounds, at most: one that is refused shows less than one that arrives."""
 
 
