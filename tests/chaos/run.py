@@ -24,7 +24,7 @@ from tests.chaos.random_transactions import Application
 
 PATIENCE = 90.0
 """Seconds in which all that was written must arrive, or a pipeline must stop."""
-WAIT = 8.0
+WAIT = 15.0
 """Seconds that an event waits for what others bring, before it is refused."""
 SHOWN = 6
 """Differences that are printed of a table."""
