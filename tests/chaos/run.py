@@ -22,9 +22,9 @@ import pycdc
 from tests.chaos.random_tables import RARELY, Schema, Table, random_schema
 from tests.chaos.random_transactions import Application
 
-PATIENCE = 90.0
+PATIENCE = 150.0
 """Seconds in which all that was written must arrive, or a pipeline must stop."""
-WAIT = 15.0
+WAIT = 30.0
 """Seconds that an event waits for what others bring, before it is refused."""
 SHOWN = 6
 """Differences that are printed of a table."""
