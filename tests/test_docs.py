@@ -206,7 +206,7 @@ def test_every_metric_is_documented() -> None:
     progress.retried["r"] = progress.parked["r"] = progress.duplicates["t"] = progress.conflicts["t", "k", "d"] = 1
     progress.halted["t"] = "why"
     progress.hidden["back"] = progress.unclaimed["public.t"] = 1
-    progress.unwritable["public.t"] = "why"
+    progress.unwritable["public.t"], progress.has_origin = "why", True
     text = exposition(registry(progress)).decode()
     emitted = set(re.findall(r"^(pycdc_\w+?)(?:_bucket|_sum|_count)?\b", text, re.M)) | {"pycdc_position_lsn"}
     documented = set(re.findall(r"^\| `(pycdc_\w+)`", text_of("docs/operations.md"), re.M))

@@ -145,6 +145,7 @@ def as_dict(config: Config, found: Found) -> dict[str, Any]:
         "parked": None if books is None else {"records": sum((books.parked or {}).values()), "errors": books.parked},
         "blocked_keys": None if books is None else books.blocked_keys,
         "conflicts": None if books is None else books.conflicts,
+        "left_out": None if books is None else books.left_out,
         "problems": [{"fact": problem.fact, "hint": problem.hint} for problem in found.problems()],
     }
 
@@ -191,6 +192,9 @@ def _rows(found: Found) -> Iterator[tuple[str, str]]:
         reasons = ", ".join(f"{error} {number(count)}" for error, count in parked.items())
         yield "parked", f"{plural(sum(parked.values()), 'record')} ({reasons})"
         yield "blocked", plural(found.books.blocked_keys, "key")
+    for topic, counts in found.books.left_out.items():
+        told = ", ".join(f"{reason} {number(count)}" for reason, count in counts.items())
+        yield "left out", f"{topic}: {plural(sum(counts.values()), 'event')} ({told})"
     if found.books.conflicts is not None:
         yield "conflicts", number(found.books.conflicts)
 

@@ -19,6 +19,9 @@ def apply_metrics(progress: Progress) -> Iterator[Metric]:
         yield from _counters(progress)
         yield from _partitions(progress)
         yield _halted(progress)
+        if progress.has_origin is not None:
+            text = "Whether the session has a replication origin, by which a row's last writer is known."
+            yield GaugeMetricFamily("pycdc_replication_origin", text, value=int(progress.has_origin))
         yield _histogram("pycdc_apply_seconds", "Time of a transaction, its commit included.", progress.applying)
         yield _histogram("pycdc_commit_seconds", "Time of a transaction's commit.", progress.committing)
 

@@ -98,6 +98,7 @@ class Progress:
     retried         transactions that were tried again, by what they met (DeadlockDetected, LockNotAvailable …)
     parked          events, by reason: Unwritable, RowMissing, Follower, or the name of the database's error
     skipped         writes that were left out on purpose, by table and reason
+    has_origin      whether the session that writes has a replication origin, None where there is no such session
     duplicates      events that were applied before and are left out, by topic
     conflicts       by table, kind and decision
     halted          topics that are not read at present, and why; whoever halts one takes it out again
@@ -141,6 +142,7 @@ class Progress:
     retried: Counter[str] = field(default_factory=Counter)
     parked: Counter[str] = field(default_factory=Counter)
     skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    has_origin: bool | None = None
     duplicates: Counter[str] = field(default_factory=Counter)
     conflicts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     halted: dict[str, str] = field(default_factory=dict)

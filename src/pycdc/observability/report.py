@@ -46,6 +46,7 @@ def _applied(progress: Progress) -> dict[str, Any]:
         "applied": _nested(progress.applied.copy()),
         "retried": dict(progress.retried) or None,
         "parked": dict(progress.parked) or None,
+        "has_origin": progress.has_origin,
         "skipped": _nested(progress.skipped.copy()),
         "duplicates": dict(progress.duplicates) or None,
         "conflicts": _nested(progress.conflicts.copy()),

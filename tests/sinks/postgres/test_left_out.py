@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from pycdc.config import PostgresSink as Settings
 from pycdc.errors import ApplyError
 from pycdc.events import Partition
+from pycdc.sinks.postgres.books import read_books
 from tests.sinks.postgres.rig import TABLES, Rig
 
 pytestmark = pytest.mark.pg("newest")
@@ -44,6 +46,18 @@ def test_events_that_no_route_wants_are_counted_by_topic_and_reason(rig: Rig) ->
         ("kept", 1, None),
     )
     assert process.progress.skipped == {("items", "when"): 2, ("kept", "on_delete"): 1}
+
+
+def test_what_was_left_out_is_known_from_outside_and_after_the_process(rig: Rig) -> None:
+    for _ in range(2):
+        process = rig.process(*KINDS, {"topic": "kept", "table": "lines", "on_delete": "ignore"})
+        process.feed(("items", 1, {"id": 1, "kind": "a"}), ("items", 2, {"id": 2, "kind": "c"}), ("kept", 1, None))
+        process.feed(("items", 3, {"id": 3}))
+    settings = Settings.model_validate({"dsn": rig.dsn, "routes": KINDS})
+    assert read_books(settings, "back").left_out == {"items": {"when": 4}, "kept": {"on_delete": 2}}
+    assert read_books(settings, "other").left_out == {}
+    rig.sql("ALTER TABLE pycdc.apply_offsets DROP left_out")
+    assert read_books(settings, "back").left_out == {}, "tables of an older version"
 
 
 def test_a_delete_behind_when_is_decided_by_what_it_tells(rig: Rig) -> None:

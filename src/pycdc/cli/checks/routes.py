@@ -89,6 +89,9 @@ def target_findings(facts: TargetFacts, bookkeeping: str) -> Iterator[Finding]:
 def conflict_findings(facts: ConflictFacts) -> Iterator[Finding]:
     for index, fact, remedy in facts.wrong:
         yield failed(fact, path=f"sink.postgres.routes[{index}].conflict", fix=remedy)
+    if facts.crowded is not None:
+        fact, remedy = facts.crowded
+        yield warning(fact, path="sink.postgres.dsn", fix=remedy)
     if facts.lacking is not None and facts.by_origin and not facts.wrong:
         fact, remedy = facts.lacking
         title = f"{fact}: what others write into {', '.join(facts.by_origin)} is overwritten unseen"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, LiteralString
 
@@ -23,7 +24,8 @@ _THERE: Final = """SELECT c.relname FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'pipeline' AND NOT a.attisdropped
 WHERE n.nspname = %s AND c.relname = ANY (%s) AND c.relkind IN ('r', 'p')"""
-_OFFSETS: Final = """SELECT topic, partition, next_offset, epoch, applied_at, to_jsonb(o) ->> 'topic_id'
+_OFFSETS: Final = """SELECT topic, partition, next_offset, epoch, applied_at, to_jsonb(o) ->> 'topic_id',
+    coalesce(nullif(to_jsonb(o) -> 'left_out', 'null'), '{{}}')
 FROM {table} AS o WHERE pipeline = %s ORDER BY 1, 2"""
 _PARKED: Final = "SELECT error, count(*) FROM {table} WHERE pipeline = %s GROUP BY 1 ORDER BY 2 DESC, 1"
 _BLOCKED: Final = "SELECT count(DISTINCT (topic, key)) FROM {table} WHERE pipeline = %s AND key IS NOT NULL"
@@ -38,7 +40,8 @@ _DROP_ORIGIN: Final = "SELECT pg_replication_origin_drop(%s)"
 class StoredOffset:
     """`epoch` counts how often the partition was taken over; `applied_at` is of the last transaction that moved it.
 
-    `topic_id`: see `pycdc.kafka.identity`; None where it was never told.
+    `topic_id`: see `pycdc.kafka.identity`; None where it was never told. `left_out` counts events that were written
+    nowhere, by reason.
     """
 
     partition: Partition
@@ -46,6 +49,7 @@ class StoredOffset:
     epoch: int
     applied_at: datetime
     topic_id: str | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,15 @@ class Books:
     blocked_keys: int = 0
     conflicts: int | None = None
     database: str | None = None
+
+    @property
+    def left_out(self) -> Mapping[str, Mapping[str, int]]:
+        """Events that were written nowhere, by topic and reason."""
+        found: dict[str, Counter[str]] = {}
+        for one in self.offsets:
+            if one.left_out:
+                found.setdefault(one.partition.topic, Counter()).update(one.left_out)
+        return {topic: dict(sorted(reasons.items())) for topic, reasons in sorted(found.items())}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from pycdc.config import ConflictRule, PostgresSink
 from pycdc.errors import ConfigError
+from pycdc.origins import pipeline_of_origin
 from pycdc.sinks.postgres.conflict_policy import detection, imported, mismatches
 from pycdc.sinks.postgres.conflict_setup import tracks_commits
 from pycdc.sinks.postgres.origin import origin_granted
@@ -22,16 +23,18 @@ _ORIGIN_FUNCTIONS = ("create(text)", "oid(text)", "session_setup(text)", "xact_r
 class ConflictFacts:
     """`wrong`: routes by number, facts and remedies. `by_origin`: tables whose conflicts are seen by the last writer.
 
-    `lacking` is what that needs and is not there, with what mends it; None where all is there.
+    `lacking` is what that needs and is not there, with what mends it; None where all is there. `crowded`: there may be
+    no replication origin left for the pipeline's sessions.
     """
 
     wrong: tuple[tuple[int, str, str], ...]
     by_origin: tuple[str, ...]
     lacking: tuple[str, str] | None
+    crowded: tuple[str, str] | None = None
 
 
 def survey_conflicts(
-    connection: Connection, settings: PostgresSink, tables: Mapping[str, TargetTable]
+    connection: Connection, settings: PostgresSink, pipeline: str, tables: Mapping[str, TargetTable]
 ) -> ConflictFacts:
     """`tables` by their names in the routes; those that do not exist are left out."""
     lacking = _lacking(connection)
@@ -43,7 +46,7 @@ def survey_conflicts(
         routes = [settings.routes[order] for order in orders]
         found = [*mismatches(routes, orders, table, by_origin=lacking is None), *_not_imported(rule)]
         wrong += [(orders[0], fact, remedy) for fact, remedy in found]
-    return ConflictFacts(tuple(wrong), tuple(by_origin), lacking)
+    return ConflictFacts(tuple(wrong), tuple(by_origin), lacking, _crowded(connection, pipeline))
 
 
 def _by_table(settings: PostgresSink, tables: Mapping[str, TargetTable]) -> Iterator[tuple[list[int], TargetTable]]:
@@ -60,6 +63,22 @@ def _not_imported(rule: ConflictRule | None) -> Iterator[tuple[str, str]]:
         imported(None if rule is None else rule.function)
     except ConfigError as error:
         yield error.fact, error.hint
+
+
+def _crowded(connection: Connection, pipeline: str) -> tuple[str, str] | None:
+    """Each origin that is used has a place in memory, and keeps it."""
+    setting = "max_active_replication_origins" if connection.info.server_version >= 180_000 else "max_replication_slots"
+    row = connection.execute("SELECT current_setting(%s)::integer", (setting,)).fetchone()
+    most = 0 if row is None else row[0]
+    names = [name for (name,) in connection.execute("SELECT roname FROM pg_replication_origin")]
+    others = [name for name in names if pipeline_of_origin(name) != pipeline]
+    if len(others) < most or len(names) > len(others):
+        return None
+    return (
+        f"there are {len(others)} replication origins, and {setting} is {most}: the pipeline's sessions may get none, "
+        "and then conflicts are not seen by a row's last writer",
+        f"raise {setting} (it needs a restart), or drop origins that nobody uses: SELECT pg_replication_origin_drop(…)",
+    )
 
 
 def _lacking(connection: Connection) -> tuple[str, str] | None:

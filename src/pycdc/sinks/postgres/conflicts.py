@@ -141,9 +141,9 @@ class Conflicts:
             raise Refused(str(error)) from None
         tally.applied[str(table), operation] += len(group.writes) - undone
 
-    def sweep(self, connection: Connection) -> bool:
-        """Forget times that are older than they have to be. Whether there was anything to do."""
-        return self._times.sweep(connection)
+    def sweep(self, connection: Connection) -> None:
+        """Forget times that are older than they have to be."""
+        self._times.sweep(connection)
 
     def at_once(self, shape: Shape) -> AtOnce | None:
         """How writes of `shape` are done that nothing has to be asked of one by one; None where something has."""

@@ -99,7 +99,7 @@ class KeyChanges:
             return []  # in the table it is the same row
         if not self._ordered(event.partition.topic):
             return [write]
-        moved = _move(write, write.key, new)
+        moved = moving(write, write.key, new)
         return [moved] if write.shape.operation == "update" else [moved, _remainder(write, write.key, new)]
 
     def _reached(self, event: Event, write: Write) -> list[Write]:
@@ -107,14 +107,14 @@ class KeyChanges:
             old = self._other(event)
             if old is None or old == write.key or not self._ordered(event.partition.topic):
                 return [write]
-            return [_move(write, old, write.key), of_moved(write)]
+            return [moving(write, old, write.key), of_moved(write)]
         if event.by_function:
             return [write]
         old = self._before(event) if self._moves else None
         if old == write.key:
             return [write]
         if old is not None:
-            return [_move(write, old, write.key), _remainder(write, old, write.key), write]
+            return [moving(write, old, write.key), _remainder(write, old, write.key), write]
         if write.shape.operation == "upsert" and self._is_unsure(event):
             return [_of_known(write)]
         return [write]
@@ -173,7 +173,7 @@ class KeyChanges:
         return tuple(out)
 
 
-def _move(write: Write, old: Key, new: Key) -> Write:
+def moving(write: Write, old: Key, new: Key) -> Write:
     shape = write.shape
     moving = shape_of(shape.table, "update", shape.key, shape.key, order=shape.order)
     return write._replace(shape=moving, key=old, set=new, add=())

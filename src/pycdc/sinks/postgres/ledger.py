@@ -49,6 +49,7 @@ _CREATE: Final[tuple[LiteralString, ...]] = (
     epoch bigint NOT NULL DEFAULT 1,
     applied_at timestamptz NOT NULL DEFAULT now(),
     topic_id text,
+    left_out jsonb,
     PRIMARY KEY (pipeline, topic, partition))""",
     """CREATE TABLE IF NOT EXISTS {parked} (
     pipeline text,
@@ -69,6 +70,7 @@ _CREATE: Final[tuple[LiteralString, ...]] = (
 )
 _ADDED: Final[tuple[tuple[str, str, LiteralString], ...]] = (
     ("apply_offsets", "topic_id", "text"),
+    ("apply_offsets", "left_out", "jsonb"),
     ("parked", "record_ms", "bigint"),
 )
 """Columns that tables of an earlier version lack."""
@@ -122,11 +124,7 @@ class Ledger:
         self._names = {
             "schema": sql.Identifier(schema),
             "offsets": sql.Identifier(schema, "apply_offsets"),
-            "parked": sql.Identifier(schema, "parked"),
-            **{
-                name: sql.Identifier(schema, name)
-                for name in ("inbox", "positions", write_times.TABLE, *CONFLICT_TABLES)
-            },
+            **{name: sql.Identifier(schema, name) for name in ("parked", *_SOMETIMES, *CONFLICT_TABLES)},
         }
         self._needed = (*_TABLES, "inbox") if has_inbox else _TABLES
         self._create = (*_CREATE, *inbox.CREATE) if has_inbox else _CREATE

@@ -36,10 +36,12 @@ from pycdc.sinks.postgres.arrangement import Manner, arranged
 from pycdc.sinks.postgres.attempts import Attempts, TookTooLong, too_slow
 from pycdc.sinks.postgres.bisection import Bisection
 from pycdc.sinks.postgres.cuts import Cuts, offsets_behind
+from pycdc.sinks.postgres.exchanges import apart
 from pycdc.sinks.postgres.faults import Fault, fault, translate
 from pycdc.sinks.postgres.inbox import Inbox
 from pycdc.sinks.postgres.lane import LaneMap, LaneWriter
 from pycdc.sinks.postgres.ledger import Ledger
+from pycdc.sinks.postgres.left_out import LeftOut
 from pycdc.sinks.postgres.origin import set_up_origin
 from pycdc.sinks.postgres.passages import Passages, Portion, set_apart
 from pycdc.sinks.postgres.presence import Presence
@@ -98,6 +100,7 @@ class PostgresSink:
         self._inbox = Inbox(settings.inbox, pipeline, settings.bookkeeping, presence) if settings.inbox else None
         self._adding = adding(settings)
         self._repeats = Repeats(pipeline, settings.bookkeeping)
+        self._left_out = LeftOut(pipeline, settings.bookkeeping)
         self._known = known or KnownTables()
         self._stopping = stopping or threading.Event()
         self._deadline = 0.0
@@ -107,7 +110,7 @@ class PostgresSink:
             ledger.fit(settings)
             ledger.ensure_tables(self._connection)
             origin = set_up_origin(self._connection, pipeline)
-            self._has_origin = origin is not None
+            self._has_origin = self._progress.has_origin = origin is not None
             self._ordered = TopicOrder(ledger, self._connection)
             self._targets = Targets(
                 self._connection, settings, pipeline, origin, self._progress, self._known, functions, self._ordered
@@ -137,7 +140,7 @@ class PostgresSink:
             self._ordered.look_again()
             cuts = Cuts() if self._went_by_lanes(batches) else self._apply_all(events_of(batches))
             self._heard_at = time.monotonic()
-            self._sweep()
+            self._targets.conflicts.sweep(self._connection)
             if cuts.error is not None:
                 raise cuts.error
             if not cuts:
@@ -157,11 +160,7 @@ class PostgresSink:
             if mode != ("off",):
                 raise ConnectionLost("the database of sink.postgres takes no writes: it is read-only")
             self._heard_at = time.monotonic()
-            self._sweep()
-
-    def _sweep(self) -> None:
-        if self._targets.conflicts.sweep(self._connection):
-            self._connection.commit()
+            self._targets.conflicts.sweep(self._connection)
 
     def close(self) -> None:
         """Idempotent. An open transaction is rolled back by the server."""
@@ -276,13 +275,11 @@ class PostgresSink:
             self._settings, ledger, connection, self._tally, cuts, self._patience, ends, self._targets.conflicts
         )
         events = verdicts.admitted(self._new(events))  # step 3
-        left_out = (portion.events[place] for place in portion.refused)
-        self._tally.skipped.update((event.partition.topic, "loop") for event in left_out if cuts.spares(event))
-        self._tally.skipped.update(
-            (routed.event.partition.topic, self._targets.router.left_out(routed.event))
-            for routed in events
-            if not (routed.writes or routed.emptied)
-        )
+        carried = (portion.events[place] for place in portion.refused)
+        nowhere = [(event.partition, "loop") for event in carried if cuts.spares(event)]
+        idle = (routed.event for routed in events if not (routed.writes or routed.emptied))
+        nowhere += [(event.partition, self._targets.router.left_out(event)) for event in idle]
+        self._left_out.count(connection, nowhere, self._tally)
         if attempts.bisect:
             Bisection(connection, self._run, verdicts, lasting=attempts.used_up).apply(events)  # step 4
         elif cuts.changes == known:
@@ -326,7 +323,7 @@ class PostgresSink:
         ranks = {topic: router.rank(topic) for topic in {routed.event.partition.topic for routed in out}}
         if len(ranks) > 1:
             out.sort(key=lambda routed: ranks[routed.event.partition.topic])
-        return out
+        return apart(out)
 
     def _emptied(self, event: Event) -> list[TargetTable]:
         found = self._targets.router.truncated(event)

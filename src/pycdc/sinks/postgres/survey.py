@@ -83,7 +83,7 @@ def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
             connection.info.server_version,
             tuple(_route(connection, settings, index) for index in range(len(settings.routes))),
             None if ready else ledger.create_sql(connection),
-            survey_conflicts(connection, settings, tables),
+            survey_conflicts(connection, settings, pipeline, tables),
             tuple(
                 (one.sequence_name, f"{one.table_name}.{one.column}") for one in read_sequences(settings) if one.behind
             ),

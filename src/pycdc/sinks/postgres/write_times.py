@@ -111,7 +111,8 @@ class WriteTimes:
         connection.execute(self._statement(policy, writes[0].shape, _FORGET), rows)
 
     def sweep(self, connection: Connection) -> bool:
-        """Delete what is older than it has to be, in the part of the table whose turn it is. Whether it was time."""
+        """A transaction of its own that deletes what is older than it has to be, in the part of the table whose turn it
+        is. Whether it was time."""
         now = time.monotonic()
         if not self.needed or now - self._swept_at < _PAUSE:
             return False
@@ -120,6 +121,7 @@ class WriteTimes:
         end = min(1.0, self._place + (now - self._swept_at) / _ROUND)
         places = f"({int(self._place * pages)},0)", f"({int(end * pages) + (end == 1.0)},0)"
         connection.execute(sql.SQL(_SWEEP).format(times=self.table), (*places, self._seconds))
+        connection.commit()
         self._swept_at, self._place = now, 0.0 if end == 1.0 else end
         return True
 

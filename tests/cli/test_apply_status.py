@@ -1,0 +1,47 @@
+"""What `pycdc status` and doctor show of a pipeline that writes into tables, from what the servers told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from pycdc.cli.apply_status import Found, Place, as_dict, show
+from pycdc.cli.checks.places import place_findings
+from pycdc.config import Config
+from pycdc.events import Partition
+from pycdc.sinks.postgres.books import Books, StoredOffset
+
+CONFIG = Config.model_validate(
+    {
+        "name": "back",
+        "source": {"kafka": {"brokers": "b", "topics": ["items", "kept"]}},
+        "sink": {"postgres": {"dsn": "dbname=x", "routes": [{"topic": "*", "table": "items"}]}},
+    }
+)
+
+
+def found(**left_out: dict[str, int]) -> Found:
+    now = datetime.now(UTC)
+    offsets = [
+        StoredOffset(Partition(topic, number), 10, 1, now, left_out=reasons)
+        for topic, reasons in left_out.items()
+        for number in range(2)
+    ]
+    places = [Place(one.partition, one, None, None) for one in offsets]
+    return Found(Books(tuple(offsets), {}, 0, 0), places)
+
+
+def test_events_that_no_route_wrote_are_told_by_topic_and_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    told = found(items={"when": 6000, "ops": 2}, kept={})
+    assert as_dict(CONFIG, told)["left_out"] == {"items": {"ops": 4, "when": 12000}}
+    show(CONFIG, told)
+    assert "left out         items: 12,004 events (ops 4, when 12,000)\n" in capsys.readouterr().out
+    (finding,) = [one for one in place_findings(told) if "no route wrote" in one.title]
+    assert (finding.title, finding.detail) == ("items: events that no route wrote, so far", "ops 4, when 12000")
+
+
+def test_where_all_was_written_nothing_is_said_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    show(CONFIG, found(items={}))
+    assert "left out" not in capsys.readouterr().out
+    assert not [one for one in place_findings(found(items={})) if "no route wrote" in one.title]
