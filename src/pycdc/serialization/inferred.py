@@ -25,6 +25,7 @@ _NULL: Final = Schema("null", optional=True)
 """Of what is null: any other schema takes its place."""
 _EMPTY: Final = Schema("array", optional=True)
 """Of arrays without elements: that of any other array takes its place."""
+_SCALARS: Final = {kind: Schema(kind, optional=True) for kind in ("boolean", "string", *_NUMBERS)}
 _TEXTS: Final = Schema("array", optional=True, items=Schema("string", optional=True))
 _BYTES: Final = Schema("bytes", optional=True)
 
@@ -71,7 +72,7 @@ class _Inference:
             return self._struct(value, name)
         if isinstance(value, list):
             return self._array(value, name) if value else _EMPTY
-        return _NULL if value is None else Schema(_scalar(value), optional=True)
+        return _NULL if value is None else _SCALARS[_scalar(value)]
 
     def _struct(self, members: dict[str, Any], name: str) -> Schema:
         named = Counter(field_name(key, adjust=self.adjust) for key in members)
@@ -84,6 +85,9 @@ class _Inference:
 
     def _array(self, elements: list[Any], name: str) -> Schema:
         schemas = [self.schema(element, name) for element in elements]
+        first = schemas[0]
+        if all(schema is first or schema == first for schema in schemas):
+            return Schema("array", optional=True, items=first)
         items = reduce(_merged, schemas)
         if items.type == "struct" and _NULL not in schemas and len({_settled(s, self.untyped) for s in schemas}) > 1:
             items = replace(items, optional=False)
@@ -133,10 +137,11 @@ def _settled(schema: Schema, untyped: Untyped) -> Schema | None:
         items = _settled(schema.items, untyped)
         if items is None:
             raise NotInferable("an array whose elements have no type")
-        return replace(schema, items=items)
+        return schema if items is schema.items else replace(schema, items=items)
     if schema.type == "struct":
-        fields = ((name, _settled(field, untyped)) for name, field in schema.fields)
-        return replace(schema, fields=tuple((name, field) for name, field in fields if field is not None))
+        fields = [(name, _settled(field, untyped)) for name, field in schema.fields]
+        known = tuple((name, field) for name, field in fields if field is not None)
+        return schema if known == schema.fields else replace(schema, fields=known)
     return schema
 
 

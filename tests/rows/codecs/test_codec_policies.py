@@ -214,6 +214,15 @@ def test_a_postgis_geometry_keeps_its_bytes_and_tells_its_srid(text: bytes, srid
         assert shape.schema.name == f"io.debezium.data.geometry.{name.title()}"
 
 
+def test_a_postgis_geometry_has_the_schema_of_debeziums_line() -> None:
+    of_lines = [codec(PgType(0, "geometry"), one).schema for one in (HONEST, DEBEZIUM, DEBEZIUM_3_6)]
+    assert [(one.version, [name for name, _ in one.fields]) for one in of_lines] == [
+        (2, ["wkb", "srid", "extensions"]),
+        (2, ["wkb", "srid", "extensions"]),
+        (1, ["wkb", "srid"]),
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [("box", b"{(2,2),(1,1);NULL}"), ("line", b'{"{1,-1,0}",NULL}'), ("circle", b'{"<(1,2),3>",NULL}')],
