@@ -9,6 +9,7 @@ BENCH_ARGS ?=
 T ?= tests
 IMAGE ?= pycdc
 SECONDS ?= 20
+WORKERS ?= 3
 CHAOS_SECONDS ?= 300
 CHAOS_ROUNDS ?= 200
 CHAOS_SEED ?= 20261130
@@ -16,7 +17,7 @@ FUZZ_SECONDS ?= 60
 TRANSACTIONS ?= 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test check format unit demo demo-two-way docs site release-check lock image chaos chaos-ddl chaos-fuzz chaos-handoff chaos-reconnects chaos-snapshot chaos-types bench bench-quick clean
+.PHONY: help venv servers test test-parallel check format unit demo demo-two-way docs site release-check lock image chaos chaos-ddl chaos-fuzz chaos-handoff chaos-reconnects chaos-snapshot chaos-types bench bench-quick clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -32,6 +33,9 @@ servers: ## What the tests' servers need, as far as it can be installed here
 
 test: venv servers check ## Everything: the checks, then all tests on real servers
 	$(PYTEST) $(PYTEST_ARGS)
+
+test-parallel: venv servers check ## The same side by side, each file by one of WORKERS=3 processes
+	$(PYTEST) --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: venv ## Lint, format and types
 	$(BIN)/ruff check .

@@ -12,7 +12,9 @@ import shutil
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -57,20 +59,35 @@ def keep_files_in_memory() -> None:
         tempfile.tempdir = None  # found anew
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
     for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        for mark, names in (
-            ("postgres", POSTGRES_FIXTURES),
-            ("kafka", KAFKA_FIXTURES),
-            ("registry", REGISTRY_FIXTURES),
-        ):
-            if fixtures & names:
-                item.add_marker(mark)
-                item.add_marker("server")
-        if STRICT and item.get_closest_marker("server"):
-            item.add_marker(pytest.mark.flaky(reruns=RERUNS))
+        _mark(item)
+    yield
+    if hasattr(config, "workerinput"):
+        _order_for_workers(items)
+
+
+def _mark(item: pytest.Item) -> None:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    for mark, names in (
+        ("postgres", POSTGRES_FIXTURES),
+        ("kafka", KAFKA_FIXTURES),
+        ("registry", REGISTRY_FIXTURES),
+    ):
+        if fixtures & names:
+            item.add_marker(mark)
+            item.add_marker("server")
+    if STRICT and item.get_closest_marker("server"):
+        item.add_marker(pytest.mark.flaky(reruns=RERUNS))
+
+
+def _order_for_workers(items: list[pytest.Item]) -> None:
+    """The files that take longest first: no worker shall be at one of them when the others have ended."""
+    weights: Counter[Path] = Counter()
+    for item in items:
+        weights[item.path] += bool(item.get_closest_marker("server")) + 20 * bool(item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -weights[item.path])
 
 
 @pytest.fixture(autouse=True)

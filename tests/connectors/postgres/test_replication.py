@@ -341,6 +341,7 @@ def test_received_covers_a_commit_that_is_followed_by_older_rows(
 # -- staying alive
 
 
+@pytest.mark.pg("newest")
 @pytest.mark.slow
 def test_a_sink_that_blocks_for_20_seconds_survives_a_wal_sender_timeout_of_5(
     source: psycopg.Connection[Any], database: str, slot: str
