@@ -25,6 +25,7 @@ PLAIN: list[tuple[Any, st.SearchStrategy[Any]]] = [
     ({"type": "int", "logicalType": "date"}, st.dates()),
     ({"type": "string", "logicalType": "uuid"}, st.uuids()),
     ({"type": "long", "logicalType": "unheard-of"}, st.integers(0, 9)),
+    ({"type": "long", "logicalType": "decimal"}, st.integers(0, 9)),
 ]
 
 

@@ -217,3 +217,15 @@ def test_deletes_that_reach_a_table_through_one_that_no_route_writes_are_refused
     )
     with pytest.raises(EnvironmentNotReady, match="through a table that no route writes"):
         rig.process(*BOTH)
+
+
+def test_an_amount_that_is_added_to_null_is_foretold(rig: Rig) -> None:
+    rig.sql(
+        "CREATE DOMAIN amount AS int NOT NULL DEFAULT 0; CREATE TABLE t (id int PRIMARY KEY, n int, m amount, k int)"
+    )
+    rig.sql("ALTER TABLE t ALTER k SET NOT NULL")
+    route = {**T, "operation": "delta"}
+    assert "column n of table public.t may be NULL" in found(rig, Status.WARNING, {**route, "delta": {"n": "x"}})
+    assert "may be NULL" not in found(rig, Status.WARNING, {**route, "delta": {"m": "x", "k": "x"}})
+    merged = {**T, "conflict": {"default": "service_wins", "columns": {"n": "delta", "k": "delta"}}}
+    assert "ALTER COLUMN n SET DEFAULT 0" in found(rig, Status.WARNING, merged)

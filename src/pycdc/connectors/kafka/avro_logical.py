@@ -31,11 +31,15 @@ def logical(schema: Mapping[str, Any]) -> Convert | None:
     Raises ValueError for a schema whose numbers are none.
     """
     name, kind = schema.get("logicalType"), schema["type"]
-    if name == "decimal":
+    if name == "decimal" and kind not in _NO_DIGITS:
         return _decimal(schema.get("scale", 0))
     if name is not None:
         return _BY_NAME.get(f"{kind}-{name}")
     return conversion(schema.get("connect.name"), schema.get("connect.parameters") or {})
+
+
+_NO_DIGITS: Final = ("string", "int", "long", "float", "double", "boolean", "null")
+"""Types that are no decimal whatever they say: Avro ignores a logical type that does not fit."""
 
 
 def _decimal(scale: Any) -> Convert:

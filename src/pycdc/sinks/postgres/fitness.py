@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from psycopg import sql
 
-from pycdc.config import PostgresSink, Route
+from pycdc.config import ConflictRule, PostgresSink, Route
 from pycdc.errors import EnvironmentNotReady
 from pycdc.sinks.postgres.order import tied
 from pycdc.sinks.postgres.session import Connection
@@ -100,6 +100,12 @@ def cautions(route: Route, table: TargetTable) -> Facts:
             "event cannot be applied",
             "see that it returns NEW (OLD for a delete) for what the pipeline writes",
         )
+    added = {*route.delta, *(() if route.conflict is None else _added_by(route.conflict))}
+    for column in sorted(name for name in added if name in table.columns and table.columns[name].nullable):
+        yield (
+            f"column {column} of table {table} may be NULL, and what is added to NULL is NULL: the amount is lost",
+            f"ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT 0, ALTER COLUMN {column} SET NOT NULL",
+        )
     told = {*key_columns(route, table), *(route.set or {}), *route.constants}
     lacking = sorted(table.required - told) if route.set is not None else []
     if lacking and route.operation in ("insert", "upsert"):
@@ -108,6 +114,10 @@ def cautions(route: Route, table: TargetTable) -> Facts:
             f"table {table} must be given {columns}, and the route does not: no new row can be made",
             f"name it under `set` or `constants`, or ALTER TABLE {table} ALTER COLUMN {lacking[0]} SET DEFAULT …",
         )
+
+
+def _added_by(rule: ConflictRule) -> list[str]:
+    return [column for column, verdict in rule.columns.items() if verdict == "delta"]
 
 
 def read_tables(connection: Connection, routes: list[Route]) -> dict[str, TargetTable]:

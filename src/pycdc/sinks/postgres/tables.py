@@ -19,7 +19,8 @@ _COLUMNS: Final = """SELECT a.attname, n.nspname, t.typname, base.typcategory, b
     coalesce(element.typname, ''),
     (a.attnotnull OR base.needed) AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL,
     a.attidentity, a.attgenerated <> '', t.typarray <> 0 AND base.typtype <> 'c', base.modifier,
-    coalesce(l.collisdeterministic, true), l.oid::regcollation::text, base.typtype = 'e'
+    coalesce(l.collisdeterministic, true), l.oid::regcollation::text, base.typtype = 'e',
+    NOT (a.attnotnull OR coalesce(base.needed, false))
 FROM pg_attribute a
 JOIN pg_type t ON t.oid = a.atttypid
 JOIN pg_namespace n ON n.oid = t.typnamespace
@@ -98,6 +99,7 @@ class TargetColumn:
     deterministic: bool = True
     collation: str | None = None
     is_enum: bool = False
+    nullable: bool = False
 
 
 @dataclass(frozen=True, eq=False)
