@@ -123,6 +123,23 @@ def test_what_was_decided_can_be_decided_otherwise(shop: Callable[..., Shop]) ->
     assert {found["resolution"] for found in back.json("list")["conflicts"]} == {"monolith"}
 
 
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
+def test_a_document_of_an_event_that_lost_within_its_batch_is_written_as_a_document(
+    shop: Callable[..., Shop], kind: str
+) -> None:
+    back = shop(default="version", version="version")
+    back.rig.sql(f"ALTER TABLE items ALTER doc TYPE {kind} USING NULL")
+    back = shop(default="version", version="version")
+    lost = b'{"id": 1, "version": 4, "name": "1", "doc": {"a": [1, "2"], "big": 12345678901234567890.5}}'
+    back.process.apply({"id": 1, "version": 5, "doc": {"b": 1}}, (1, lost))
+    (found,) = back.json("list")["conflicts"]
+    assert found["kind"] == "update_stale"
+    assert f"resolved {found['id']} with service" in back("resolve", found["id"], "--with", "service")
+    assert back.rig.sql("SELECT name, doc ->> 'a', doc ->> 'big' FROM items") == [
+        ("1", '[1, "2"]', "12345678901234567890.5")
+    ]
+
+
 def test_what_is_parked_is_replayed_when_the_table_takes_it(shop: Callable[..., Shop]) -> None:
     back = shop()
     back.rig.sql("ALTER TABLE items ADD CHECK (quantity < 5)")

@@ -366,6 +366,19 @@ def test_a_function_decides(rig: Rig) -> None:
     assert recorded(rig) == [("update_origin_differs", "columns")]
 
 
+def made(met: Conflict) -> Any:
+    assert met.incoming is not None
+    return {"name": f"made of {met.incoming['name']}", "price": 3} if met.current is None else "service"
+
+
+@NEWEST
+def test_a_functions_columns_are_in_the_row_that_it_has_made_anew(rig: Rig) -> None:
+    sink = process(rig, {"default": "python", "function": f"{__name__}:made", "detect": "old_values"})
+    sink.apply(update({"id": 1, "name": "cup"}, {"name": "pot", "quantity": 4}))
+    assert rig.sql("SELECT name, price, quantity FROM items") == [("made of pot", 3, 4)]
+    assert recorded(rig) == [("update_missing", "columns")]
+
+
 @NEWEST
 def test_a_function_that_fails_stops_with_its_name_or_parks_the_event(rig: Rig) -> None:
     rule = {"default": "python", "function": f"{__name__}:fails"}
