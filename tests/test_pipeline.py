@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pycdc.config import CheckpointRule, Retries
-from pycdc.errors import ConfigError, ConnectionLost, DeliveryError, PositionGap, Undelivered
+from pycdc.errors import ConfigError, ConnectionLost, DeliveryError, PositionGap, RegistryLost, Undelivered
 from pycdc.interfaces import Checkpoint
 from pycdc.model import Batch, Lsn, Position
 from pycdc.offsets.memory import MemoryOffsetStore
@@ -96,6 +96,46 @@ def test_it_gives_up_after_the_time_without_progress_that_was_set() -> None:
     retries = Retries(first_delay=0.001, max_delay=0.002, give_up_after=0.05)
     with pytest.raises(DeliveryError):
         loop_over(MemoryConnector.of_rows("t", ROWS), sink, offsets, retries=retries).run()
+
+
+def test_records_that_wait_in_the_sink_are_no_progress() -> None:
+    offsets = MemoryOffsetStore()
+    sink = StoringSink(offsets, faults={"commit": [DeliveryError("away")] * 1000})
+    retries = Retries(first_delay=0.001, max_delay=0.002, give_up_after=0.05)
+    with pytest.raises(DeliveryError):
+        loop_over(MemoryConnector.of_rows("t", ROWS), sink, offsets, retries=retries).run()
+
+
+def test_a_pipeline_that_had_nothing_to_do_has_the_whole_time_when_a_fault_comes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "pycdc")
+    offsets = MemoryOffsetStore()
+    source = MemoryConnector.of_rows("t", ROWS, faults={"batches": [ConnectionLost("gone", hint="wait")]})
+    loop = loop_over(source, StoringSink(offsets), offsets, retries=Retries(first_delay=0.001, give_up_after=5))
+    loop._faults.since -= 3600
+    loop.run()
+    assert loop.progress.events == 10
+    lines = [(record.__dict__["pycdc_event"], record.__dict__.get("hint")) for record in caplog.records]
+    assert lines == [("rewinding to the stored position", "wait"), ("goes on after a fault", None)]
+
+
+def test_a_record_that_waits_for_its_schema_is_left_when_the_pipeline_is_stopped() -> None:
+    offsets = MemoryOffsetStore()
+    source = MemoryConnector.of_rows("t", ROWS, faults={"batches": [RegistryLost("no registry")] * 1000})
+    loop = loop_over(source, StoringSink(offsets), offsets)
+    threading.Timer(0.05, loop.stop).start()
+    with pytest.raises(Undelivered, match="no registry"):
+        loop.run()
+
+
+def test_a_source_that_is_away_leaves_nothing_when_the_pipeline_is_stopped() -> None:
+    offsets = MemoryOffsetStore()
+    source = MemoryConnector.of_rows("t", ROWS, faults={"batches": [ConnectionLost("no server")] * 1000})
+    loop = loop_over(source, StoringSink(offsets), offsets)
+    threading.Timer(0.05, loop.stop).start()
+    loop.run()
+    assert loop.progress.state == "stopped"
 
 
 def test_stop_delivers_and_stores_what_was_read() -> None:

@@ -18,6 +18,7 @@ from pycdc.errors import (
     ProtocolError,
     PycdcError,
     RecordTooLarge,
+    RegistryLost,
     SchemaIncompatible,
     SinkFenced,
     SlotActive,
@@ -96,6 +97,7 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "Sink",
     # errors
     "PycdcError",
+    "RegistryLost",
     "ApplyError",
     "CheckpointCorrupt",
     "ConfigError",

@@ -25,6 +25,7 @@ from pycdc.errors import ConfigError
 from pycdc.events import Applied, EventBatch
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
 from pycdc.model import Batch
+from pycdc.observability.outages import Outages
 from pycdc.observability.progress import Progress
 from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
@@ -95,7 +96,7 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
     functions, stopping = ReverseFunctions(config) or None, threading.Event()
     ledger.stopping = stopping
     return Loop(
-        lambda: KafkaConnector(config, ledger, _registry(source.registry), progress, lanes),
+        lambda: KafkaConnector(config, ledger, _registry(source.registry, stopping, progress.outages), progress, lanes),
         lambda: PostgresApplySink(sink, config.name, ledger, progress, known, functions, lanes, stopping),
         ledger,
         config.checkpoint,
@@ -235,10 +236,17 @@ def build_sink(
     chosen = config.sink
     if chosen.kafka is not None:
         with ExitStack() as opened:
-            form, parking = _form(config, chosen.kafka, opened, progress, levels)
+            form, parking = _form(config, chosen.kafka, opened, progress, levels, stopping)
             serializer = build_serializer(config, form, progress, parking)
             oversized = Oversized(config.message_topic, config.dead_letters, progress.dead_letter)
-            sink = KafkaProducerSink(serializer, chosen.kafka, offsets, stopping=stopping, oversized=oversized)
+            sink = KafkaProducerSink(
+                serializer,
+                chosen.kafka,
+                offsets,
+                stopping=stopping,
+                oversized=oversized,
+                outages=progress.outages,
+            )
             sink.beside = opened.pop_all()
             return sink
     if chosen.console is not None:
@@ -280,21 +288,29 @@ def build_serializer(config: Config, form: Form, progress: Progress, parking: Pa
 
 
 def _form(
-    config: Config, kafka: KafkaSink, opened: ExitStack, progress: Progress, levels: Levels | None
+    config: Config,
+    kafka: KafkaSink,
+    opened: ExitStack,
+    progress: Progress,
+    levels: Levels | None,
+    stopping: threading.Event | None,
 ) -> tuple[Form, Parking | None]:
     """The form of the records, and what sets those apart that it cannot write. What they keep open is pushed on
     `opened`."""
     if kafka.format != "avro":
         return JsonForm(schemas=kafka.format == "json_schema"), None
     assert kafka.registry is not None
-    registry = opened.enter_context(closing(SchemaRegistry(kafka.registry, levels)))
+    registry = SchemaRegistry(kafka.registry, levels, stopping=stopping, outages=progress.outages)
+    opened.enter_context(closing(registry))
     parks = kafka.registry.on_incompatible == "park"
     parking = Parking(config.dead_letters, registry.id_for, progress) if parks else None
     return AvroForm(registered(registry.id_for, registry.subject)), parking
 
 
-def _registry(settings: Registry | None) -> SchemaRegistry | None:
-    return None if settings is None else SchemaRegistry(settings)
+def _registry(
+    settings: Registry | None, stopping: threading.Event | None = None, outages: Outages | None = None
+) -> SchemaRegistry | None:
+    return None if settings is None else SchemaRegistry(settings, stopping=stopping, outages=outages)
 
 
 def build_preview(config: Config) -> AbstractContextManager[Preview]:

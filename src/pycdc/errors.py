@@ -8,6 +8,7 @@
     │   ├── SlotActive         somebody else reads the slot                         retried
     │   └── PositionGap        resuming would lose or invent rows
     ├── ConnectionLost         a server went away                                   retried
+    │   └── RegistryLost       a record waits for its schema                        retried
     ├── ProtocolError          bytes that the manual does not allow                     exit 5
     ├── ConversionError        a column's value has no representation                   exit 5
     ├── TransformError         a user's function failed, or returned what cannot be used  exit 5
@@ -79,6 +80,10 @@ class UnknownSchema(EnvironmentNotReady):
 class ConnectionLost(PycdcError):
     code = "connection-lost"
     retry = True
+
+
+class RegistryLost(ConnectionLost):
+    """What needs a schema waits: a record that was read, or is to be written."""
 
 
 class ProtocolError(PycdcError):

@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import Generic
 
 from pycdc.checkpoint import Checkpointer
 from pycdc.config import CheckpointRule, Retries
-from pycdc.errors import ConnectionLost, DeliveryError, PycdcError, Undelivered
+from pycdc.errors import ConnectionLost, PycdcError, RegistryLost, Undelivered
 from pycdc.interfaces import B, C, Exclusive, Patient, Source, Stored, Target
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
+from pycdc.postgres.client import hearing
 
 log = get_logger()
 
@@ -27,27 +29,32 @@ _SLICE = 0.5
 
 
 class _SinkFault(Exception):
-    """An error of the sink, or of what goes with it: the source is as good as before."""
+    """An error of the sink, or of what goes with it: the source is as good as before. `made`: the sink was there."""
 
-    def __init__(self, error: PycdcError) -> None:
+    def __init__(self, error: PycdcError, *, made: bool = True) -> None:
         self.error = error
+        self.made = made
 
 
 @contextmanager
-def _by_the_sink() -> Iterator[None]:
+def _by_the_sink(*, made: bool = True) -> Iterator[None]:
     try:
         yield
     except PycdcError as error:
-        raise _SinkFault(error) from None
+        raise _SinkFault(error, made=made) from None
 
 
 @dataclass(slots=True)
 class _Faults:
-    """Those since something was delivered; `events` had been then."""
+    """Those that followed each other, since `stored` positions were. `lasts` until the newest is over; `left` is the
+    one that keeps something from being delivered meanwhile."""
 
-    events: int = 0
+    stored: int = 0
     count: int = 0
     since: float = field(default_factory=time.monotonic)
+    lasts: bool = False
+    over_at: float = -inf
+    left: PycdcError | None = None
 
 
 class Loop(Generic[B, C]):
@@ -84,43 +91,57 @@ class Loop(Generic[B, C]):
 
     def run(self) -> None:
         """Block until the end. Raises PycdcError where going on could lose data or is pointless."""
+        with hearing(self._stop):
+            self._run()
+
+    def _run(self) -> None:
         try:
-            undelivered: PycdcError | None = None
-            stored = 0
             while not self._stop.is_set():
                 try:
                     self._run_once()
-                    return
+                    break
+                except _SinkFault as fault:
+                    self._let_pass(fault.error, self._stop.wait, of_sink=fault.made)
                 except PycdcError as exc:
-                    self._let_pass(exc, self._stop.wait)
-                    if isinstance(exc, DeliveryError):
-                        undelivered, stored = exc, self.progress.checkpoints
-            if undelivered is not None and self.progress.checkpoints == stored:
+                    # What is decoded waits for its schema before the sink has it.
+                    self._let_pass(exc, self._stop.wait, of_sink=isinstance(exc, RegistryLost))
+            if self._faults.left is not None and self.progress.checkpoints == self._faults.stored:
                 raise Undelivered(
-                    f"stopped while something was not delivered yet: {undelivered.fact}",
+                    f"stopped while something was not delivered yet: {self._faults.left.fact}",
                     hint="start it again once the sink is there: it goes on at the stored position",
                 )
         finally:
             self.progress.state = "stopped"
             self._offsets.close()
 
-    def _let_pass(self, exc: PycdcError, wait: Callable[[float], object]) -> None:
+    def _let_pass(self, exc: PycdcError, wait: Callable[[float], object], *, of_sink: bool) -> None:
         """Wait a while after a fault, longer after each. Raises it where it cannot pass, or has lasted too long."""
         self.progress.last_error = exc.fact
         if not exc.retry:
             raise exc
-        if self.progress.events > self._faults.events:
-            self._faults = _Faults(self.progress.events)
         faults = self._faults
-        self.progress.reconnects += 1
+        calm = not faults.lasts and time.monotonic() - faults.over_at > self._retries.max_delay
+        if calm or self.progress.checkpoints > faults.stored:
+            faults = self._faults = _Faults(self.progress.checkpoints)
+        faults.lasts = True
+        faults.left = exc if of_sink else faults.left
+        self.progress.interrupted()
         if self._retries.give_up_after and time.monotonic() - faults.since >= self._retries.give_up_after:
             raise exc
         delay = min(self._retries.max_delay, self._retries.first_delay * 2 ** min(faults.count, 16))
         delay *= random.uniform(0.5, 1.0)  # noqa: S311  (jitter, not a secret)
         faults.count += 1
-        self.progress.state = "retrying"
-        log.warning("rewinding to the stored position", error=exc.code, fact=exc.fact, retry_in=round(delay, 2))
+        log.warning(
+            "rewinding to the stored position", error=exc.code, fact=exc.fact, hint=exc.hint, retry_in=round(delay, 2)
+        )
         wait(delay)
+
+    def _went_well(self, *, delivered: bool) -> None:
+        """The source is read again. After a fault of the sink that says little, before it has taken something."""
+        faults = self._faults
+        if delivered or faults.left is None:
+            faults.lasts, faults.left, faults.over_at = False, None, time.monotonic()
+            log.info("goes on after a fault", attempts=faults.count, seconds=round(faults.over_at - faults.since, 1))
 
     def _run_once(self) -> None:
         """Until the end, or a fault after which the source must be made anew."""
@@ -135,14 +156,24 @@ class Loop(Generic[B, C]):
                     return
                 except _SinkFault as fault:
                     if batches is None or not isinstance(source, Patient):
-                        raise fault.error from None
-                    self._let_pass(fault.error, partial(self._wait_with, source))
+                        raise
+                    self._let_pass(fault.error, partial(self._wait_with, source), of_sink=True)
+            if self._faults.left is not None and self._sink_answers():
+                self._faults.left = None
         finally:
             source.close()
 
+    def _sink_answers(self) -> bool:
+        """Whether the sink of a `Patient` source is there by now, as the pipeline stops: then nothing is in doubt."""
+        try:
+            with self._sink():
+                return True
+        except _SinkFault:
+            return False
+
     @contextmanager
     def _sink(self) -> Iterator[Target[B, C]]:
-        with _by_the_sink():
+        with _by_the_sink(made=False):
             sink = self._make_sink()
         try:
             yield sink
@@ -174,18 +205,20 @@ class Loop(Generic[B, C]):
 
     def _loop(self, source: Source[B, C], batches: Iterator[B | None], sink: Target[B, C]) -> None:
         checkpointer: Checkpointer[B, C] = Checkpointer(self._rule)
-        idle = getattr(sink, "idle", lambda: None)
+        idle = getattr(sink, "idle", None)
         try:
             for batch in self._until_stopped(batches):
                 with self._at_the_sink():
                     if batch is None:
-                        idle()
+                        if idle is not None:
+                            idle()
                         self.progress.last_delivery = time.monotonic()
                     else:
                         sink.write(batch)
                         checkpointer.written(batch)
-                    if checkpointer.due():
-                        self._store(checkpointer, source, sink)
+                    stored = checkpointer.due() and self._store(checkpointer, source, sink)
+                if self._faults.lasts and (batch is not None or self.progress.state != "retrying"):
+                    self._went_well(delivered=stored or (batch is None and idle is not None))
                 if batch is not None:
                     self.progress.delivered(batch)
         except ConnectionLost:
@@ -232,9 +265,12 @@ class Loop(Generic[B, C]):
             if batch is None or batch.whole or time.monotonic() > deadline:
                 return
 
-    def _store(self, checkpointer: Checkpointer[B, C], source: Source[B, C], sink: Target[B, C]) -> None:
+    def _store(self, checkpointer: Checkpointer[B, C], source: Source[B, C], sink: Target[B, C]) -> bool:
+        """Whether there was a position to store."""
         stored = checkpointer.store(source, sink)
-        if stored is not None:
-            self.progress.position = stored.position
-            self.progress.checkpoints += 1
-            log.debug("stored the position", position=str(stored.position))
+        if stored is None:
+            return False
+        self.progress.position = stored.position
+        self.progress.checkpoints += 1
+        log.debug("stored the position", position=str(stored.position))
+        return True

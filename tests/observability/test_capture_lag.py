@@ -71,3 +71,25 @@ def test_many_measurements_take_no_more_room_and_the_oldest_still_counts(lag: Ca
     lag.reached(5000)
     assert 4999 <= lag.seconds() <= 6500  # type: ignore[operator]
     assert len(lag._waiting) <= 1024
+
+
+def test_what_was_read_is_behind_until_it_is_durable(lag: CaptureLag, clock: Clock) -> None:
+    lag.measured(500)
+    lag.reached(500)
+    lag.arrived(400)
+    assert lag.seconds() == 0, "it was delivered before"
+    lag.arrived(600)
+    clock.now += 2
+    assert (lag.seconds(), lag.bytes()) == (2, 100)
+    lag.reached(600)
+    assert (lag.seconds(), lag.bytes()) == (0, 0)
+
+
+def test_nobody_knows_that_nothing_is_missing_once_the_stream_broke(lag: CaptureLag, clock: Clock) -> None:
+    lag.measured(500)
+    lag.reached(500)
+    lag.interrupted()
+    clock.now += 1
+    assert (lag.seconds(), lag.bytes()) == (1, None)
+    lag.measured(500)
+    assert (lag.seconds(), lag.bytes()) == (0, 0)

@@ -137,13 +137,16 @@ def test_partitions_that_come_while_the_database_is_away_are_claimed_once_it_is_
     document = rig.document(DELTA, sink={"dsn": through(rig, postgres_proxy)}, retries=QUICK)
     with running(document) as stays:
         wait_for(lambda: sum(assigned) == 4)
-        with running(document) as leaves:
+        with Running(document) as leaving:
+            leaves = leaving.pipeline
             wait_for(lambda: sum(assigned) >= 6)
             rig.produce(events[:200])
             rig.wait_for_offsets(200)
             postgres_proxy.refuse()
             rig.produce(events[200:])
             wait_for(lambda: stays.progress.state == leaves.progress.state == "retrying")
+            leaves.stop()
+            assert isinstance(leaving.failure(), pycdc.Undelivered)
         before = sum(assigned)
         wait_for(lambda: sum(assigned) >= before + 2)
         assert rig.offsets() == 200

@@ -29,6 +29,7 @@ def fields(progress: Progress) -> dict[str, object]:
 
 
 def behind(progress: Progress) -> int | None:
-    """Records that are still to be applied, over the partitions that this process has; None before it has any."""
-    places = progress.partitions.copy().values()
-    return sum(place.behind for place in places) if places else None
+    """Records that are still to be applied, over the partitions that this process has; None where nobody knows."""
+    told = [progress.place_behind(place) for place in progress.partitions.copy().values()]
+    known = [behind for behind in told if behind is not None]
+    return sum(known) if known and (sum(known) or len(known) == len(told)) else None

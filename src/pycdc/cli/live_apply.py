@@ -21,8 +21,9 @@ _OPERATIONS: Final = ("insert", "upsert", "update", "delete")
 def summary(progress: Progress) -> Iterator[tuple[str, Text]]:
     """Rows of the view, by what there is to tell."""
     if progress.partitions:
-        records = plural(behind(progress) or 0, "record")
-        yield "position", Text(f"{plural(len(progress.partitions), 'partition')}, {records} behind")
+        records = behind(progress)
+        lag = "lag unknown" if records is None else f"{plural(records, 'record')} behind"
+        yield "position", Text(f"{plural(len(progress.partitions), 'partition')}, {lag}")
     if progress.transactions:
         taken = _quantiles(progress.applying)
         yield (

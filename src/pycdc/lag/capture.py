@@ -246,5 +246,5 @@ def _kafka(config: Config, wanted: Callable[[str], bool]) -> Iterator[tuple[Topi
         if sink.registry is not None and sink.format == "avro":
             schema_text = opened.enter_context(closing(SchemaRegistry(sink.registry))).text_for
         settings: dict[str, Any] = client_settings(sink)
-        tail = opened.enter_context(closing(TopicTail(settings, wanted)))
+        tail = opened.enter_context(closing(TopicTail(settings, wanted, "sink.kafka")))
         yield tail, Payloads(schema_text)

@@ -53,15 +53,20 @@ def _partitions(progress: Progress) -> Iterator[Metric]:
     labels = ("topic", "partition")
     records = GaugeMetricFamily("pycdc_partition_lag_records", "Records still to be applied.", labels=labels)
     seconds = GaugeMetricFamily(
-        "pycdc_partition_lag_seconds", "Age of the newest applied record while behind, 0 when caught up.", labels=labels
+        "pycdc_partition_lag_seconds",
+        "Age of the newest applied record while behind, 0 when caught up.",
+        labels=labels,
     )
     offset = GaugeMetricFamily("pycdc_partition_offset", "The next offset to be applied.", labels=labels)
     for partition, place in progress.partitions.copy().items():
         values = (partition.topic, str(partition.number))
-        records.add_metric(values, place.behind)
         offset.add_metric(values, place.next)
-        if place.lag_seconds is not None:
-            seconds.add_metric(values, place.lag_seconds)
+        behind, lag = progress.place_behind(place), progress.place_lag(place)
+        # What is not known is left out: 0 would read as "no lag".
+        if behind is not None:
+            records.add_metric(values, behind)
+        if lag is not None:
+            seconds.add_metric(values, lag)
     yield from (records, seconds, offset)
 
 

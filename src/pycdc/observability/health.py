@@ -3,10 +3,10 @@
 Rules:
 
 - stopped: never healthy.
-- starting: healthy until it has waited for something (a lock, open transactions) for as long as the limit. All that
-  it waits for has a time limit of its own that ends in an error.
+- starting: healthy until it has waited for something (a lock, open transactions, a server that does not answer) for
+  as long as the limit. All that it waits for has a time limit of its own that ends in an error.
 - streaming: the server was heard within the limit (it sends keepalives when nothing happens), and the sink took a
-  batch, or was not needed, within the limit.
+  batch, or was not needed, within the limit. What is known not to answer (`outages`) is named.
 - snapshot, stopping, retrying: the sink rule alone; a server that is silent then is busy, or known to be away.
 """
 
@@ -53,20 +53,27 @@ def _reasons(progress: Progress, state: str, limit: float, now: float) -> list[s
     if state == "stopped":
         return ["the pipeline has stopped" + (f": {progress.last_error}" if progress.last_error else "")]
     if state == "starting":
-        waited = now - progress.waits_since if progress.waits_for else 0.0
-        return [f"has waited {waited:.0f} s for {progress.waits_for}"] if waited > limit else []
+        return _starting(progress, limit, now)
     out = []
     silent = now - progress.last_message
     in_sink = progress.in_sink_since
-    # While the sink is at work nobody listens to the server.
-    listens = in_sink is None or now - in_sink <= limit
+    lasting = progress.outages.lasting
+    because = f": {lasting[0]}" if lasting else ""
+    # While the sink is at work, or a registry does not answer, nobody listens to the server.
+    listens = (in_sink is None or now - in_sink <= limit) and all(outage.source for outage in lasting)
     if state == "streaming" and listens and progress.last_message and silent > limit:
-        out.append(f"no message from the server for {silent:.0f} s")
+        out.append(f"no message from the server for {silent:.0f} s{because}")
     stuck = now - progress.last_delivery
     # A source that is silent leaves the sink nothing to do.
     if stuck > limit and not out:
-        out.append(_stuck(progress, state, stuck))
+        out.append(_stuck(progress, state, stuck) + because)
     return out
+
+
+def _starting(progress: Progress, limit: float, now: float) -> list[str]:
+    waits = [(progress.waits_for, progress.waits_since)] if progress.waits_for else []
+    waits += [(str(outage), outage.since) for outage in progress.outages.lasting]
+    return [f"has waited {now - since:.0f} s for {what}" for what, since in waits if now - since > limit]
 
 
 def _stuck(progress: Progress, state: str, seconds: float) -> str:

@@ -130,6 +130,16 @@ class PipelineCollector(Collector):
             ("pycdc_position_lsn", "The stored position, as a number of bytes.", position),
             ("pycdc_slot_retained_bytes", "WAL that the slot holds back.", progress.slot_retained),
             ("pycdc_server_silence_seconds", "Time since the server's last message.", heard),
+            (
+                "pycdc_progress_age_seconds",
+                "Time since the sink last took a batch, or was not needed.",
+                max(0.0, self._now() - progress.last_delivery),
+            ),
+            (
+                "pycdc_outage_seconds",
+                "How long a server has not answered that is waited for; 0 while all do.",
+                max((self._now() - outage.since for outage in progress.outages.lasting), default=0.0),
+            ),
         ):
             # What is not known yet is left out: 0 would read as "no lag".
             if value is not None:

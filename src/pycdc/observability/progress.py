@@ -5,12 +5,19 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 from pycdc.events import Offsets, Partition
 from pycdc.interfaces import Carried
 from pycdc.model import Position
 from pycdc.observability.capture_lag import CaptureLag
 from pycdc.observability.durations import Durations
+from pycdc.observability.outages import Outages
+
+_FRESH: Final = 5.0
+"""Seconds for which what brokers told of a partition's end says something of the present."""
+_BROKEN: Final = ("retrying", "stopped")
+"""States in which source or sink are not there."""
 
 
 @dataclass(slots=True)
@@ -56,16 +63,18 @@ class TableSnapshot:
 class PartitionPlace:
     """How far a partition was applied: `next` is the next offset, `end` the offset behind its last record.
 
-    `lag_seconds` is the age of the newest applied record while behind, 0 when caught up, None where nobody knows.
+    `lag_seconds` is the age of the newest applied record while behind, 0 when caught up, None where nobody knows: at
+    the monotonic time `told`, 0 for at any time. See `Progress.place_lag`.
     """
 
     next: int
     end: int
     lag_seconds: float | None = None
+    told: float = field(default=0.0, compare=False)
 
     @property
     def behind(self) -> int:
-        """Records; those that a producer rolled back, and its marks, are counted by the broker too."""
+        """Records, as was told; those that a producer rolled back, and its marks, are counted by the broker too."""
         return max(0, self.end - self.next)
 
 
@@ -76,6 +85,7 @@ class Progress:
     state           starting, snapshot, streaming, retrying, stopping or stopped
     position        the last position stored
     lag             of a capture, computed when asked: `lag_seconds`, `lag_bytes`
+    outages         what does not answer at present
     reverse_lag     of the way back: the greatest age of a partition's newest applied record, while that is behind
     last_message    monotonic time of the server's last message, 0 before the first
     in_sink_since   monotonic time since when the sink has been at work on a batch, None while it is not
@@ -116,6 +126,7 @@ class Progress:
     reconnects: int = 0
     position: Position | Offsets | None = None
     lag: CaptureLag = field(default_factory=CaptureLag)
+    outages: Outages = field(default_factory=Outages)
     reverse_lag: float | None = None
     tables: dict[str, int] = field(default_factory=dict)
     operations: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -160,12 +171,36 @@ class Progress:
     @property
     def lag_seconds(self) -> float | None:
         """How long ago all was delivered, 0 when caught up, None where nobody knows."""
-        return self.lag.seconds() if self.lag.known else self.reverse_lag
+        if self.lag.known:
+            return self.lag.seconds()
+        places = self.partitions.copy().values()
+        known = [lag for place in places if (lag := self.place_lag(place)) is not None]
+        return max(known, default=None) if places else self.reverse_lag
 
     @property
     def lag_bytes(self) -> int | None:
         """WAL between the server's end, as it was measured last, and what is durable in the sink."""
         return self.lag.bytes()
+
+    def place_lag(self, place: PartitionPlace) -> float | None:
+        """Its lag in seconds at present: it grows from when nobody knows any more that it has caught up."""
+        if place.lag_seconds is None or not place.told or (not place.behind and self._holds(place)):
+            return place.lag_seconds
+        return place.lag_seconds + time.monotonic() - place.told
+
+    def place_behind(self, place: PartitionPlace) -> int | None:
+        """Records at least; None instead of none, where nobody knows."""
+        return place.behind if place.behind or self._holds(place) else None
+
+    def _holds(self, place: PartitionPlace) -> bool:
+        """Whether what was told of it may be told of the present."""
+        return not place.told or (self.state not in _BROKEN and time.monotonic() - place.told <= _FRESH)
+
+    def interrupted(self) -> None:
+        """Source or sink broke: the pipeline begins again at the stored position."""
+        self.state = "retrying"
+        self.reconnects += 1
+        self.lag.interrupted()
 
     def delivered(self, batch: Carried) -> None:
         """Count a batch that the sink took."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pycdc.events import Partition
 from pycdc.observability.durations import Durations
-from pycdc.observability.progress import PartitionPlace, Progress
+from pycdc.observability.outages import Outage
+from pycdc.observability.progress import Progress
 
 Names = TypeVar("Names", bound=tuple[str, ...])
 
@@ -33,6 +34,7 @@ def report(progress: Progress) -> dict[str, Any]:
             for one in list(progress.snapshot)
         ]
         or None,
+        "outages": _outages(progress.outages.lasting),
         **_applied(progress),
     }
     return {name: value for name, value in told.items() if value is not None}
@@ -51,7 +53,7 @@ def _applied(progress: Progress) -> dict[str, Any]:
         "duplicates": dict(progress.duplicates) or None,
         "conflicts": _nested(progress.conflicts.copy()),
         "halted": progress.halted.copy() or None,
-        "partitions": _places(progress.partitions.copy()),
+        "partitions": _places(progress),
         "apply_seconds": _quantiles(progress.applying),
         "commit_seconds": _quantiles(progress.committing),
     }
@@ -68,16 +70,24 @@ def _nested(counts: Mapping[Names, int]) -> dict[str, Any] | None:
     return out or None
 
 
-def _places(places: Mapping[Partition, PartitionPlace]) -> dict[str, Any] | None:
+def _places(progress: Progress) -> dict[str, Any] | None:
     return {
         str(partition): {
             "next": place.next,
             "end": place.end,
-            "lag_records": place.behind,
-            "lag_seconds": place.lag_seconds,
+            "lag_records": progress.place_behind(place),
+            "lag_seconds": progress.place_lag(place),
         }
-        for partition, place in places.items()
+        for partition, place in progress.partitions.copy().items()
     } or None
+
+
+def _outages(lasting: list[Outage]) -> list[dict[str, Any]] | None:
+    now = time.monotonic()
+    return [
+        {"what": one.what, "reason": one.reason, "hint": one.hint, "seconds": round(now - one.since, 1)}
+        for one in lasting
+    ] or None
 
 
 def _quantiles(durations: Durations) -> dict[str, float | None] | None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import select
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import conninfo
 
 from pycdc.errors import ConfigError, EnvironmentNotReady
+from pycdc.observability.outages import Outages
 
 T = TypeVar("T")
+_Silent = Callable[[float], None]
 
 OLDEST_VERSION: Final = 140_000
 _DEFAULTS: Final = {
@@ -25,9 +29,36 @@ _DEFAULTS: Final = {
     "tcp_user_timeout": "30000",
 }
 """A silent peer is noticed within a minute. What the DSN sets stays."""
+_SLOW: Final = "check that the server is up and reachable, and look in pg_stat_activity for what it waits for"
 STOP_GRACE: Final = 3.0
 """Seconds that a call may still take once the pipeline is stopped."""
 _CANCEL_SECONDS: Final = 1.0
+
+
+_HEARD: ContextVar[threading.Event | None] = ContextVar("pycdc_stopping", default=None)
+_LIMIT: ContextVar[tuple[float, _Silent] | None] = ContextVar("pycdc_limit", default=None)
+_TOLD: Final = 3.0
+"""Seconds without an answer after which it is said."""
+
+
+@contextmanager
+def hearing(stopping: threading.Event | None) -> Iterator[None]:
+    """Connections that this thread opens meanwhile hear `stopping`, where they are not given another."""
+    token = _HEARD.set(stopping)
+    try:
+        yield
+    finally:
+        _HEARD.reset(token)
+
+
+@contextmanager
+def within(seconds: float, silent: _Silent) -> Iterator[None]:
+    """Calls that this thread makes meanwhile take at most `seconds`; `silent` is told how long one takes."""
+    token = _LIMIT.set((seconds, silent))
+    try:
+        yield
+    finally:
+        _LIMIT.reset(token)
 
 
 class Unanswered(psycopg.OperationalError):
@@ -43,6 +74,9 @@ class Client(psycopg.Connection[Any]):
     seconds: float = 0.0
     commit_seconds: float = 0.0
     stopping: threading.Event | None = None
+    outages: Outages | None = None
+    """Where it is said that a call is without an answer, under the server's `name`."""
+    name: str = ""
 
     def commit(self) -> None:
         """Raises Unanswered, where nobody knows whether the transaction is there: whoever needs to, reads it back."""
@@ -57,32 +91,26 @@ class Client(psycopg.Connection[Any]):
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
         """See `psycopg.Connection.wait`, which asks the generator again at least every tenth of a second."""
-        if not self.seconds and self.stopping is None:
+        seconds, silent = _LIMIT.get() or (self.seconds, self._silent)
+        if not seconds and self.stopping is None:
             return super().wait(gen, *args, **options)
         try:
-            return super().wait(self._watched(gen), *args, **options)
+            answer = super().wait(_watched(gen, seconds, self.stopping, silent), *args, **options)
+            if self.outages is not None:
+                self.outages.end(self.name)
+            return answer
         except Unanswered:
             self._abandon()
             raise
 
-    def _watched(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-        began = time.monotonic()
-        stopped_at: float | None = None
-        try:
-            wanted = next(gen)
-            while True:
-                ready = yield wanted
-                now = time.monotonic()
-                if self.seconds and now - began > self.seconds:
-                    raise Unanswered(f"no answer within {self.seconds:g} s")
-                if stopped_at is None and self.stopping is not None and self.stopping.is_set():
-                    stopped_at = now
-                if stopped_at is not None and now - stopped_at > STOP_GRACE:
-                    raise Unanswered(f"no answer within {STOP_GRACE:g} s after the pipeline was stopped")
-                wanted = gen.send(ready)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+    def _silent(self, seconds: float) -> None:
+        if self.outages is not None:
+            self.outages.begin(self.name, "a statement has no answer yet", _SLOW, seconds=seconds)
+
+    @classmethod
+    def _connect_gen(cls, *args: Any, **options: Any) -> Any:
+        """psycopg's own: it has its time limit, and would not hear the pipeline's end."""
+        return _watched(super()._connect_gen(*args, **options), 0.0, _HEARD.get())
 
     def _abandon(self) -> None:
         """So that the server lets go of what the statement holds, where it can hear. What becomes of it is awaited for
@@ -101,6 +129,44 @@ class Client(psycopg.Connection[Any]):
         while self.pgconn.is_busy() and (left := deadline - time.monotonic()) > 0:
             if poll.poll(left * 1000):
                 self.pgconn.consume_input()
+
+
+def _watched(
+    gen: Generator[Any, Any, T],
+    seconds: float,
+    stopping: threading.Event | None,
+    silent: _Silent = lambda seconds: None,
+) -> Generator[Any, Any, T]:
+    """`gen`, which is asked again at least every tenth of a second, with a limit; `silent` hears how long it takes."""
+    began = time.monotonic()
+    stopped_at: float | None = None
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            now = time.monotonic()
+            if seconds and now - began > seconds:
+                raise Unanswered(f"no answer within {seconds:g} s")
+            if now - began > _TOLD:
+                silent(now - began)
+            if stopped_at is None and stopping is not None and stopping.is_set():
+                stopped_at = now
+            if stopped_at is not None and now - stopped_at > STOP_GRACE:
+                raise Unanswered(f"no answer within {STOP_GRACE:g} s after the pipeline was stopped")
+            wanted = gen.send(ready)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def place(dsn: str) -> str:
+    """Host and port, as far as the DSN tells; nothing else of it."""
+    try:
+        given = conninfo.conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        return ""
+    host = given.get("host") or given.get("hostaddr")
+    return f" at {host}, port {given.get('port') or 5432}" if host else ""
 
 
 def parameters(dsn: str, option: str) -> dict[str, Any]:
@@ -125,11 +191,14 @@ def connect(
     **options: Any,
 ) -> Client:
     """Open a connection. `option` is the DSN's name, `defaults` are libpq's parameters that the DSN may override.
+    `stopping`: without one, what this thread is `hearing`.
 
     Raises ConfigError, EnvironmentNotReady for a server that is too old, psycopg.OperationalError.
     """
+    stopping = stopping or _HEARD.get()
     try:
-        connection = Client.connect(**{**(defaults or {}), **parameters(dsn, option)}, **options)
+        with hearing(stopping):
+            connection = Client.connect(**{**(defaults or {}), **parameters(dsn, option)}, **options)
     except psycopg.ProgrammingError as error:
         if error.sqlstate is not None:
             raise

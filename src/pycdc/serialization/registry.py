@@ -11,13 +11,23 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import urllib3
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_after_delay,
+    stop_any,
+    stop_when_event_set,
+    wait_random_exponential,
+)
 
 from pycdc import config
 from pycdc.errors import (
@@ -26,13 +36,16 @@ from pycdc.errors import (
     EnvironmentNotReady,
     ProtocolError,
     PycdcError,
+    RegistryLost,
     SchemaIncompatible,
     UnknownSchema,
 )
+from pycdc.observability.outages import Outages
 from pycdc.printable import lines, printable
 from pycdc.serialization.bearer import Bearer, ClientCredentials, GivenToken, TokenRefused
 from pycdc.serialization.compatibility import Levels
 from pycdc.serialization.registry_client import PASSING, RegistryAnswer, RegistryAway, RegistryClient
+from pycdc.serialization.registry_patience import Patience
 from pycdc.serialization.schema_diff import differences
 
 T = TypeVar("T")
@@ -45,16 +58,28 @@ _NOT_FOUND: Final = 404
 _NO_SCHEMA: Final = 40403
 """What a registry says of an id that it does not have; a 404 without it comes from something else at its address."""
 _CONFLICT: Final = 409
+_AWAY: Final = "check that it runs and that `registry.url` is right"
 
 
 class SchemaRegistry:
     """Thread-safe. Faults that may pass are tried again for `timeout` seconds, then they are ConnectionLost.
 
-    `levels` remembers what is owed to subjects whose level was lifted; it should outlive this object.
+    `levels` remembers what is owed to subjects whose level was lifted; it should outlive this object. `stopping` ends
+    the wait for a registry that does not answer, and `outages` tells of it.
     """
 
-    def __init__(self, settings: config.Registry, levels: Levels | None = None) -> None:
+    def __init__(
+        self,
+        settings: config.Registry,
+        levels: Levels | None = None,
+        *,
+        stopping: threading.Event | None = None,
+        outages: Outages | None = None,
+    ) -> None:
         self._settings = settings
+        self._patience = Patience(stopping, self._silent)
+        self._stopping = stopping or threading.Event()
+        self._outages = outages or Outages()
         self._levels = Levels() if levels is None else levels
         self._ids: dict[tuple[str, str], int] = {}
         self._texts: dict[int, str] = {}
@@ -180,14 +205,17 @@ class SchemaRegistry:
     def _call(self, work: Callable[[], T]) -> T:
         """Do `work`, again after faults that may pass; other answers of the registry come out as they are."""
         retrying = Retrying(
-            stop=stop_after_delay(self._settings.timeout),
+            stop=stop_any(stop_after_delay(self._settings.timeout), stop_when_event_set(self._stopping)),
             wait=wait_random_exponential(multiplier=0.1, max=_MAX_PAUSE),
+            sleep=sleep_using_event(self._stopping),
             retry=retry_if_exception(_may_pass),
             before_sleep=self._log_retry,
             reraise=True,
         )
         try:
-            return retrying(work)
+            answer = retrying(lambda: self._patience.answer(work))
+            self._outages.end(self._name)
+            return answer
         except RegistryAnswer as error:
             if _may_pass(error):
                 raise self._away(f"HTTP {error.status}") from None
@@ -211,13 +239,20 @@ class SchemaRegistry:
             ) from None
 
     def _log_retry(self, state: RetryCallState) -> None:
-        log.warning("the schema registry at %s does not answer, attempt %d", self._url, state.attempt_number)
+        error = None if state.outcome is None else state.outcome.exception()
+        reason = f"HTTP {error.status}" if isinstance(error, RegistryAnswer) else str(error)
+        self._outages.begin(self._name, reason, _AWAY, seconds=time.monotonic() - state.start_time)
+
+    def _silent(self, seconds: float) -> None:
+        self._outages.begin(self._name, "no answer yet", _AWAY, seconds=seconds)
+
+    @property
+    def _name(self) -> str:
+        return f"the schema registry at {self._url}"
 
     def _away(self, reason: str) -> ConnectionLost:
-        return ConnectionLost(
-            f"the schema registry at {self._url} is out of reach for {self._settings.timeout:g} s: {reason}",
-            hint="check that it runs and that `registry.url` is right",
-        )
+        waited = "and the pipeline was stopped" if self._stopping.is_set() else f"for {self._settings.timeout:g} s"
+        return RegistryLost(f"{self._name} is out of reach {waited}: {reason}", hint=_AWAY)
 
     def _refused(self, error: RegistryAnswer, subject: str, text: str | None) -> PycdcError:
         status = error.status

@@ -103,9 +103,10 @@ class KafkaConnector:
         self._failure: PycdcError | None = None
         self._trouble = LastTrouble()
         self._closed = False
+        self._hearing = Hearing(self._progress, f"the brokers of source.kafka at {source.brokers}", self._trouble)
         settings = consumer_settings(source, source.group or config.name)
         try:
-            self._consumer = Consumer({**settings, "error_cb": self._trouble, "stats_cb": Hearing(self._progress)})
+            self._consumer = Consumer({**settings, "error_cb": self._trouble, "stats_cb": self._hearing})
         except KafkaException as error:
             raise refused_option(error) from None
         except (ValueError, TypeError) as error:
@@ -192,6 +193,7 @@ class KafkaConnector:
         self._release_held()
         self._topics.check()
         self._group.check()
+        self._hearing.check()
         messages = self._consume(1, seconds)
         if messages and self._source.max_batch_events > 1:
             messages += self._consume(self._source.max_batch_events - 1, _LINGER)

@@ -24,8 +24,8 @@ _GONE: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, Kaf
 _OUT_OF_RANGE: Final = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 
 
-def unreadable(error: KafkaError, where: str) -> PycdcError:
-    """Why `where` (a partition, the brokers) cannot be read."""
+def unreadable(error: KafkaError, where: str, section: str = "source.kafka") -> PycdcError:
+    """Why `where` (a partition, the brokers) cannot be read. `section` of the configuration names the brokers."""
     code = error.code()
     tls = faults.refused_tls(error.str(), where, OPTIONS)
     if tls is not None:
@@ -51,7 +51,8 @@ def unreadable(error: KafkaError, where: str) -> PycdcError:
             "the consumer group took this process's partitions away: a batch took longer than max.poll.interval.ms",
             hint="lower source.kafka.max_batch_events, or raise max.poll.interval.ms in source.kafka.options",
         )
-    return ConnectionLost(f"{where} cannot be read: {error.str()}", hint="check source.kafka.brokers")
+    hint = f"check that the brokers are up and can be reached: {section}.brokers"
+    return ConnectionLost(f"{where} cannot be read: {error.str()}", hint=hint)
 
 
 def refused_option(error: KafkaException) -> ConfigError:

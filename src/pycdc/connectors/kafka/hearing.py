@@ -6,19 +6,42 @@ import json
 import time
 from typing import Final
 
+from pycdc.connectors.kafka.faults import LastTrouble
 from pycdc.observability.progress import Progress
 
 INTERVAL: Final = 2000
 """Milliseconds between two statistics."""
+_SILENT: Final = 5.0
+"""Seconds without a word after which brokers count as away: one that has no records answers a heartbeat in three."""
 
 
 class Hearing:
-    """A `stats_cb`. A consumer's brokers answer several times a second, whether there are records or not."""
+    """A `stats_cb`. A consumer's brokers answer several times a second, whether there are records or not.
 
-    def __init__(self, progress: Progress) -> None:
+    `name` is what they are called, `trouble` knows what the client last said of them.
+    """
+
+    def __init__(self, progress: Progress, name: str = "", trouble: LastTrouble | None = None) -> None:
         self._progress = progress
+        self._name = name
+        self._trouble = trouble or LastTrouble()
+        self._served_at = time.monotonic()
+
+    def check(self) -> None:
+        """Tell of brokers that are not heard any more, and of those that are again."""
+        heard = self._progress.last_message
+        silent = time.monotonic() - heard
+        if not heard or silent < _SILENT:
+            self._progress.outages.end(self._name)
+        elif self._served_at > heard + _SILENT / 2:
+            # Statistics came since, and held nothing new: it is not that nobody asked.
+            error = self._trouble.error
+            reason = "nothing was heard" if error is None else error.str()
+            hint = "check that they are up and reachable (source.kafka.brokers)"
+            self._progress.outages.begin(self._name, reason, hint, source=True, seconds=silent)
 
     def __call__(self, statistics: str) -> None:
+        self._served_at = time.monotonic()
         silences = [
             broker["rxidle"] / 1_000_000
             for broker in json.loads(statistics).get("brokers", {}).values()

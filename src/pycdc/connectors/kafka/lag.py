@@ -50,10 +50,13 @@ class Lag:
         for partition in partitions:
             for known in (self._applied, self._newest, self._tails, self._progress.partitions):
                 known.pop(partition, None)
+        if not self._applied:
+            self._progress.reverse_lag = None
 
     def read(self, newest: Mapping[Partition, int]) -> None:
-        """`newest` are the timestamps of the last records."""
+        """`newest` are the timestamps of the last records: from here on they are behind."""
         self._newest.update(newest)
+        self._tell(newest)
 
     def end(self, partition: Partition, read: int, end: int) -> None:
         """The end of the partition was reached at `end`; `read` is the offset behind its last record."""
@@ -82,9 +85,16 @@ class Lag:
         if tail is not None and following >= tail.read:
             following = max(following, tail.end)
         if known is None or known[1] < 0:  # not fetched from yet
-            return None if tail is None else PartitionPlace(following, max(following, tail.end), 0.0)
-        place = PartitionPlace(following, max(following, known[1]), 0.0)
-        return place if not place.behind else PartitionPlace(place.next, place.end, self._age(partition))
+            return None if tail is None else self._caught_up(following, max(following, tail.end))
+        place = self._caught_up(following, max(following, known[1]))
+        if not place.behind:
+            return place
+        return PartitionPlace(place.next, place.end, self._age(partition), time.monotonic())
+
+    def _caught_up(self, following: int, end: int) -> PartitionPlace:
+        """As of when the brokers were last heard of: there may be more by now."""
+        now = time.monotonic()
+        return PartitionPlace(following, end, 0.0, min(now, self._progress.last_message or now))
 
     def _age(self, partition: Partition) -> float | None:
         newest = self._newest.get(partition, 0)

@@ -22,11 +22,12 @@ _CONSUMER: Final = ("group.", "isolation.", "enable.auto.", "auto.offset.", "par
 class TopicTail:
     """Topics whose name `wanted` accepts, from their present end on; those made later from their beginning.
 
-    `client` are librdkafka's settings for the cluster. Raises PycdcError.
+    `client` are librdkafka's settings for the cluster, which `section` of the configuration names. Raises PycdcError.
     """
 
-    def __init__(self, client: Mapping[str, Any], wanted: Callable[[str], bool]) -> None:
+    def __init__(self, client: Mapping[str, Any], wanted: Callable[[str], bool], section: str = "source.kafka") -> None:
         self._wanted = wanted
+        self._section = section
         self._brokers = str(client["bootstrap.servers"])
         self._trouble = LastTrouble()
         self._known: dict[Partition, int] = {}
@@ -76,7 +77,8 @@ class TopicTail:
         try:
             found = self._consumer.list_topics(timeout=_ANSWER).topics
         except KafkaException as error:
-            raise unreadable(self._trouble.error or error.args[0], f"the cluster at {self._brokers}") from None
+            where = f"the cluster at {self._brokers}"
+            raise unreadable(self._trouble.error or error.args[0], where, self._section) from None
         wanted = [
             Partition(topic, number) for topic in filter(self._wanted, found) for number in found[topic].partitions
         ]
@@ -90,13 +92,13 @@ class TopicTail:
         try:
             found = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_ANSWER, cached=False)
         except KafkaException as error:
-            raise unreadable(self._trouble.error or error.args[0], str(partition)) from None
+            raise unreadable(self._trouble.error or error.args[0], str(partition), self._section) from None
         return int(found[1])
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
         if error is not None and error.code() not in _PASSING:
-            raise unreadable(error, f"{message.topic()}[{message.partition()}]")
+            raise unreadable(error, f"{message.topic()}[{message.partition()}]", self._section)
         return error is None
 
 

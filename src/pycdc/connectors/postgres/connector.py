@@ -39,6 +39,7 @@ from pycdc.connectors.postgres.signals import Signal
 from pycdc.connectors.postgres.signing import SigningKey
 from pycdc.connectors.postgres.table_watch import TableWatch
 from pycdc.connectors.postgres.visibility import Unseen
+from pycdc.connectors.postgres.wal_end import WalEnd
 from pycdc.connectors.postgres.workers import Workers
 from pycdc.errors import ConfigError, EnvironmentNotReady, OtherSource, PositionGap, PycdcError, SlotActive
 from pycdc.interfaces import Checkpoint
@@ -337,6 +338,7 @@ class PostgresConnector:
             partial(self._look, assembler, Lsn(0), follow=True),
             self._notifications,
         )
+        wal_end = WalEnd(self._catalog, self._dsn, source.silence_timeout / 2, self._progress)
         self._progress.state = "streaming"
         while True:
             yield from backfill.step(assembler)
@@ -349,7 +351,7 @@ class PostgresConnector:
             if watch.due():
                 backfill.take(self._look(assembler, position))
             if look.due():
-                self._progress.lag.measured(self._catalog.wal_end())
+                wal_end.look()
                 if unseen.delivered:
                     unseen.settle(self._catalog.visibility())
             batch.snapshot, batch.membership, batch.unseen = self._backlog.state, self._watch.state, unseen.state
@@ -394,6 +396,7 @@ class PostgresConnector:
         """What comes without changes is delivered as soon as it is read, where nothing before it waits to be stored."""
         if batch.runs:
             self._unstored = True
+            self._progress.lag.arrived(batch.runs[-1].transaction.commit_lsn)
             self._newest_commit = batch.runs[-1].transaction.commit_time / 1_000_000
         elif not self._unstored:
             self._progress.lag.reached(batch.position.lsn if batch.position is not None else position)

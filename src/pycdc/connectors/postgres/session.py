@@ -41,6 +41,7 @@ READING_SECONDS: Final = 3600.0
 """Of statements that read a table's rows."""
 _MARGIN: Final = 5.0
 """Seconds that the server has to say that a statement took too long; then it counts as silent."""
+_REMEDY: Final = "check that the server of source.postgres.dsn runs and can be reached"
 _OF_STATEMENTS: Final = ("statement_timeout", "lock_timeout", "idle_session_timeout")
 """A session that reads a slot, or makes one, is no matter of these: it waits for open transactions, and has its own."""
 
@@ -57,7 +58,9 @@ _HELD_UP: Final = {
 
 def translate(error: psycopg.Error, special: Mapping[str, Meaning] | None = None) -> PycdcError:
     """See `faults.translate`."""
-    return faults.translate(error, {**_HELD_UP, **(special or {})})
+    # Without a code it is about the connection, and says nothing of which.
+    where = "" if error.sqlstate else "the source database"
+    return faults.translate(error, {**_HELD_UP, **(special or {})}, where=where, remedy=_REMEDY)
 
 
 def connect(

@@ -32,6 +32,8 @@ from pycdc import config
 from pycdc.errors import ConfigError, DeliveryError, PycdcError, RecordTooLarge
 from pycdc.interfaces import Checkpoint, OffsetStore
 from pycdc.model import Batch, Table
+from pycdc.observability.outages import Outages
+from pycdc.sinks.kafka.confirmations import Confirmations
 from pycdc.sinks.kafka.faults import refused_option, too_large_hint, undelivered
 from pycdc.sinks.kafka.oversized import Oversized
 from pycdc.sinks.kafka.settings import LINGER, client_settings, producer_settings
@@ -68,8 +70,9 @@ class Serializer(Protocol):
 class KafkaSink:
     """Publish batches; `commit` makes them durable and then stores the position in `offsets`, which stays open.
 
-    `stopping` ends the wait for brokers that do not answer. `beside` is closed with the sink. `oversized` says where
-    records go that their topic does not take; of other topics these are errors. After an exception the sink is dead.
+    `stopping` ends the wait for brokers that do not answer; `outages` tells of it. `beside` is closed with the sink.
+    `oversized` says where records go that their topic does not take; of other topics these are errors. After an
+    exception the sink is dead.
     """
 
     def __init__(
@@ -81,9 +84,11 @@ class KafkaSink:
         topics: TopicAdmin | None = None,
         stopping: threading.Event | None = None,
         oversized: Oversized | None = None,
+        outages: Outages | None = None,
     ) -> None:
         self._serializer = serializer
         self._settings = producer_settings(settings)
+        self._confirmed = Confirmations(settings.brokers, outages or Outages())
         self._offsets = offsets
         self._delivery_timeout = settings.delivery_timeout
         self._hastens = not LINGER.intersection(settings.options)
@@ -204,8 +209,10 @@ class KafkaSink:
         self._set_aside()
 
     def _wait(self) -> None:
+        """Until the queue takes more, for a moment."""
         self._poll(_SLICE)
         self._check_stop()
+        self._confirmed.wait(self.queued, self._trouble)
 
     def _check_stop(self) -> None:
         if not self._stopping.is_set():
@@ -222,6 +229,7 @@ class KafkaSink:
     def _flush(self) -> None:
         deadline = time.monotonic() + self._delivery_timeout
         while left := self._flush_slice():
+            self._confirmed.wait(left, self._trouble)
             self._check_stop()
             if time.monotonic() > deadline:
                 raise DeliveryError(
@@ -229,6 +237,8 @@ class KafkaSink:
                     f"{self._trouble or 'no reason given'}",
                     hint="check that the brokers are up, reachable and have enough replicas",
                 )
+        self._trouble = ""
+        self._confirmed.all()
 
     def _flush_slice(self, seconds: float = _SLICE) -> int:
         """How many records are still on their way after that time. None of them lingers meanwhile."""

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from pycdc.config import PostgresSink
+from pycdc.observability.outages import Outages
 from pycdc.postgres import client, search_path
 from pycdc.sinks.postgres.faults import translate
 
@@ -31,6 +32,8 @@ _SETTINGS: Final = {
 
 _COMMIT_SECONDS: Final = 30.0
 """That a COMMIT may take beyond what a statement may: triggers that were put off run in it."""
+_GRACE: Final = 5.0
+"""Seconds that a server has to say that a statement took too long, before it counts as away."""
 
 _MAY_IDENTIFY: Final = "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
 _IDENTITY: Final = """SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()) || '/' || oid
@@ -47,9 +50,14 @@ def connect(dsn: str, statement_seconds: float = 0, *, stopping: threading.Event
 
 
 def connect_to_write(
-    settings: PostgresSink, statement_seconds: float = 0, *, stopping: threading.Event | None = None
+    settings: PostgresSink,
+    statement_seconds: float = 0,
+    *,
+    stopping: threading.Event | None = None,
+    outages: Outages | None = None,
 ) -> Connection:
-    """As `connect`, for statements that run the tables' triggers: with the schemas that those need.
+    """As `connect`, for statements that run the tables' triggers: with the schemas that those need. `outages` tells of
+    those that take long.
 
     Raises EnvironmentNotReady where a stranger may write one of them.
     """
@@ -59,7 +67,10 @@ def connect_to_write(
         search_path.refuse(path.problems)
         search_path.pin(connection, path.schemas)
 
-    return _connect(settings.dsn.get_secret_value(), statement_seconds, stopping, pin)
+    dsn = settings.dsn.get_secret_value()
+    connection = _connect(dsn, statement_seconds, stopping, pin)
+    connection.outages, connection.name = outages, f"the database of sink.postgres{client.place(dsn)}"
+    return connection
 
 
 def path_problems(settings: PostgresSink) -> list[search_path.Problem]:
@@ -91,10 +102,14 @@ def quoted(table: str) -> str:
 
 def _connect(
     dsn: str, statement_seconds: float, stopping: threading.Event | None, pin: Callable[[Connection], None]
-) -> Connection:
+) -> client.Client:
     try:
         connection = client.connect(
-            dsn, "sink.postgres.dsn", defaults={"fallback_application_name": "pycdc-apply"}, stopping=stopping
+            dsn,
+            "sink.postgres.dsn",
+            seconds=statement_seconds + _GRACE if statement_seconds else 0.0,
+            stopping=stopping,
+            defaults={"fallback_application_name": "pycdc-apply"},
         )
         connection.commit_seconds = _COMMIT_SECONDS + statement_seconds
     except psycopg.Error as error:

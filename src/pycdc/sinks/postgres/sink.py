@@ -105,7 +105,9 @@ class PostgresSink:
         self._stopping = stopping or threading.Event()
         self._deadline = 0.0
         self._heard_at = time.monotonic()
-        self._connection = connect_to_write(settings, settings.max_transaction_seconds, stopping=stopping)
+        self._connection = connect_to_write(
+            settings, settings.max_transaction_seconds, stopping=stopping, outages=self._progress.outages
+        )
         try:
             ledger.fit(settings)
             ledger.ensure_tables(self._connection)
