@@ -103,10 +103,10 @@ class KafkaConnector:
         self._failure: PycdcError | None = None
         self._trouble = LastTrouble()
         self._closed = False
-        self._hearing = Hearing(self._progress, f"the brokers of source.kafka at {source.brokers}", self._trouble)
+        hearing = Hearing(self._progress, f"the brokers of source.kafka at {source.brokers}", self._trouble)
         settings = consumer_settings(source, source.group or config.name)
         try:
-            self._consumer = Consumer({**settings, "error_cb": self._trouble, "stats_cb": self._hearing})
+            self._consumer = Consumer({**settings, "error_cb": self._trouble, "stats_cb": hearing})
         except KafkaException as error:
             raise refused_option(error) from None
         except (ValueError, TypeError) as error:
@@ -169,11 +169,11 @@ class KafkaConnector:
 
     def rewind(self) -> None:
         """See `Patient.rewind`. Claiming again shuts out a transaction whose end nobody heard of."""
-        partitions = [Partition(one.topic, one.partition) for one in self._consumer.assignment()]
-        begin = self._claim(partitions)
+        begin = self._claim([Partition(one.topic, one.partition) for one in self._consumer.assignment()])
         self._held.clear()
         self._unclaimed.clear()
         self._resting = frozenset()
+        self._lag.claimed(begin)
         self._begin(begin)
         self._progress.state = "streaming"
         log.info("goes on", offsets=str(Offsets(begin)))
@@ -193,7 +193,6 @@ class KafkaConnector:
         self._release_held()
         self._topics.check()
         self._group.check()
-        self._hearing.check()
         messages = self._consume(1, seconds)
         if messages and self._source.max_batch_events > 1:
             messages += self._consume(self._source.max_batch_events - 1, _LINGER)

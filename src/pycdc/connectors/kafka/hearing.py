@@ -25,23 +25,8 @@ class Hearing:
         self._progress = progress
         self._name = name
         self._trouble = trouble or LastTrouble()
-        self._served_at = time.monotonic()
-
-    def check(self) -> None:
-        """Tell of brokers that are not heard any more, and of those that are again."""
-        heard = self._progress.last_message
-        silent = time.monotonic() - heard
-        if not heard or silent < _SILENT:
-            self._progress.outages.end(self._name)
-        elif self._served_at > heard + _SILENT / 2:
-            # Statistics came since, and held nothing new: it is not that nobody asked.
-            error = self._trouble.error
-            reason = "nothing was heard" if error is None else error.str()
-            hint = "check that they are up and reachable (source.kafka.brokers)"
-            self._progress.outages.begin(self._name, reason, hint, source=True, seconds=silent)
 
     def __call__(self, statistics: str) -> None:
-        self._served_at = time.monotonic()
         silences = [
             broker["rxidle"] / 1_000_000
             for broker in json.loads(statistics).get("brokers", {}).values()
@@ -49,3 +34,16 @@ class Hearing:
         ]
         if silences:
             self._progress.last_message = max(self._progress.last_message, time.monotonic() - min(silences))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say that brokers are not heard any more, or that they are again."""
+        heard = self._progress.last_message
+        silent = time.monotonic() - heard
+        if not heard or silent < _SILENT:
+            self._progress.outages.end(self._name)
+            return
+        error = self._trouble.error
+        reason = "nothing was heard" if error is None else error.str()
+        hint = "check that they are up and can be reached: source.kafka.brokers"
+        self._progress.outages.begin(self._name, reason, hint, source=True, seconds=silent)

@@ -56,7 +56,7 @@ class Lag:
     def read(self, newest: Mapping[Partition, int]) -> None:
         """`newest` are the timestamps of the last records: from here on they are behind."""
         self._newest.update(newest)
-        self._tell(newest)
+        self._tell(newest.keys() & self._applied.keys())
 
     def end(self, partition: Partition, read: int, end: int) -> None:
         """The end of the partition was reached at `end`; `read` is the offset behind its last record."""

@@ -56,10 +56,8 @@ _HELD_UP: Final = {
 }
 
 
-def translate(error: psycopg.Error, special: Mapping[str, Meaning] | None = None) -> PycdcError:
+def translate(error: psycopg.Error, special: Mapping[str, Meaning] | None = None, *, where: str = "") -> PycdcError:
     """See `faults.translate`."""
-    # Without a code it is about the connection, and says nothing of which.
-    where = "" if error.sqlstate else "the source database"
     return faults.translate(error, {**_HELD_UP, **(special or {})}, where=where, remedy=_REMEDY)
 
 
@@ -85,7 +83,8 @@ def connect(
             prepare_threshold=None,
         )
     except psycopg.Error as error:
-        raise translate(error) from None
+        # What libpq says of connecting tells host and port, and not whose server it is.
+        raise translate(error, where="" if error.sqlstate else "the source database") from None
     try:
         _pin(connection, _limits(replication, seconds))
     except psycopg.Error as error:
