@@ -351,9 +351,7 @@ class PostgresConnector:
             if watch.due():
                 backfill.take(self._look(assembler, position))
             if look.due():
-                wal_end.look()
-                if unseen.delivered:
-                    unseen.settle(self._catalog.visibility())
+                wal_end.look(unseen)
             batch.snapshot, batch.membership, batch.unseen = self._backlog.state, self._watch.state, unseen.state
             if backfill.waiting or assembler.notes:
                 notes, assembler.notes = assembler.notes, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.connectors.postgres.visibility import Unseen
 from pycdc.observability.progress import Progress
 from pycdc.postgres import client
 
@@ -16,10 +17,12 @@ class WalEnd:
         self._seconds = seconds
         self._progress = progress
 
-    def look(self) -> None:
-        """Raises ConnectionLost."""
+    def look(self, unseen: Unseen) -> None:
+        """And which transactions of `unseen` snapshots see by now. Raises ConnectionLost."""
         with client.within(self._seconds, self._silent):
             self._progress.lag.measured(self._catalog.wal_end())
+            if unseen.delivered:
+                unseen.settle(self._catalog.visibility())
         self._progress.outages.end(self._name)
 
     def _silent(self, seconds: float) -> None:
