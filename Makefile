@@ -17,7 +17,7 @@ FUZZ_SECONDS ?= 60
 TRANSACTIONS ?= 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test test-parallel check format unit demo demo-two-way docs site release-check lock image chaos chaos-ddl chaos-fuzz chaos-handoff chaos-reconnects chaos-snapshot chaos-types bench bench-quick clean
+.PHONY: help venv servers test test-parallel check format unit demo demo-two-way docs site release-check lock image chaos chaos-ddl chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-snapshot chaos-types bench bench-quick clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -84,6 +84,9 @@ chaos-ddl: venv servers ## 200 rounds of DDL, locks and ended sessions at any mo
 
 chaos-reconnects: venv servers ## 1,000 sessions that are ended: descriptors, threads and memory stay flat
 	PYCDC_RECONNECTS=1000 $(PYTEST) -s tests/faults/test_reconnects.py $(PYTEST_ARGS)
+
+chaos-large: venv servers ## A transaction with 1,000,000 within it
+	PYCDC_SUBTRANSACTIONS=1000000 $(PYTEST) tests/connectors/postgres/test_large.py $(PYTEST_ARGS)
 
 chaos-fuzz: venv ## Every parser of strangers' bytes under a coverage-guided fuzzer: FUZZ_SECONDS=60 each
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)

@@ -26,9 +26,9 @@ from psycopg import sql
 from psycopg.pq import ExecStatus
 
 from pycdc.config import PostgresSource, Retries
-from pycdc.connectors.postgres.session import Connection, Meaning, connect, leave_text_raw, translate
+from pycdc.connectors.postgres.session import READING_SECONDS, Connection, Meaning, connect, leave_text_raw, translate
 from pycdc.connectors.postgres.wakeups import GATHER_POLL_MS, WakeUps
-from pycdc.connectors.postgres.walsender import start_replication
+from pycdc.connectors.postgres.walsender import is_working, start_replication
 from pycdc.errors import ConnectionLost, PositionGap, ProtocolError, PycdcError, SlotActive
 from pycdc.model import Lsn
 from pycdc.observability.logger import get_logger
@@ -57,6 +57,9 @@ def backoff(retries: Retries) -> Iterator[float]:
         delay = min(delay * 2, retries.max_delay)
 
 
+_SPILLS: Final = (
+    "if pg_stat_replication_slots.spill_txns grows, let the role have more logical_decoding_work_mem: ALTER ROLE … SET"
+)
 _GAP_HINT: Final = "compare pg_replication_slots with the configuration; drop a lost slot and take a new snapshot"
 _AT_START: Final = {
     "42704": Meaning(PositionGap, "if it was dropped, what it held back is gone: take a new snapshot"),
@@ -134,7 +137,10 @@ class ReplicationStream:
         confirmed_flush_lsn where that is further: only what is compared with `identity.check_start` afterwards makes
         this safe. Raises SlotActive, PositionGap, EnvironmentNotReady, ConnectionLost.
         """
-        self._connection = connection = connect(self._dsn, replication=True, stopping=self._stopping)
+        # A server that clears away a million files of an earlier decoding takes minutes to start.
+        self._connection = connection = connect(
+            self._dsn, replication=True, seconds=READING_SECONDS, stopping=self._stopping
+        )
         try:
             self._identify(connection)
             if self._raw_text:
@@ -453,8 +459,14 @@ class ReplicationStream:
     def _check_silence(self, now: float) -> None:
         """Called when nothing can be read. Silence counts only once the server was asked to answer."""
         limit = self._options.silence_timeout
-        if self._asked_at > self.last_message_at and now - self._asked_at >= limit / 2:
-            raise ConnectionLost(
-                f"the server sent nothing for {now - self.last_message_at:.0f} s, not even the answer asked for",
-                hint="check the network; raise silence_timeout if the server was busy decoding a huge transaction",
-            )
+        if self._asked_at <= self.last_message_at or now - self._asked_at < limit / 2:
+            return
+        silent = now - self.last_message_at
+        # While it sorts a large transaction it neither sends nor answers, and another session would begin that anew.
+        if self._connection is not None and is_working(self._dsn, self._connection.info.backend_pid):
+            log.warning("the server decodes a large transaction", slot=self._slot, silent=round(silent), hint=_SPILLS)
+            self._asked_at = time.monotonic()
+            return
+        raise ConnectionLost(
+            f"the server sent nothing for {silent:.0f} s, not even the answer asked for", hint="check the network"
+        )

@@ -1,10 +1,31 @@
-"""Commands in the walsender's own grammar, which knows no parameters and no E'' strings."""
+"""Commands in the walsender's own grammar, which knows no parameters and no E'' strings; and what one is doing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
+import psycopg
+from psycopg import conninfo
+
+from pycdc.connectors.postgres.session import connect
+from pycdc.errors import PycdcError
 from pycdc.model import Lsn
+
+_WORKING: Final = """SELECT FROM pg_stat_activity
+WHERE pid = %s AND state = 'active' AND wait_event_type IS DISTINCT FROM 'Activity'
+    AND wait_event_type IS DISTINCT FROM 'Client'"""
+_SECONDS: Final = 3
+
+
+def is_working(dsn: str, pid: int) -> bool:
+    """Whether the walsender is busy, and waits neither for WAL nor for us: then its silence has a reason. False where
+    nobody answers that soon."""
+    try:
+        with connect(conninfo.make_conninfo(dsn, connect_timeout=_SECONDS), seconds=_SECONDS) as connection:
+            return connection.execute(_WORKING, (pid,)).fetchone() is not None
+    except (psycopg.Error, PycdcError):
+        return False
 
 
 def start_replication(
