@@ -26,7 +26,8 @@ from pycdc.serialization.debezium import Serializer
 from pycdc.serialization.json_form import JsonForm
 from tests.reading import wait_for
 
-STOP_SECONDS = 5.0
+STOP_SECONDS = 10.0
+"""Five, on a machine that has time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
+from pycdc.connectors.postgres.admin import Admin
 from pycdc.connectors.postgres.replication import ReplicationStream
 from pycdc.connectors.postgres.signals import Signal, ask
 from pycdc.errors import PositionGap, SlotActive
@@ -214,3 +216,22 @@ def test_rows_that_a_chunk_read_before_a_commit_became_visible_never_follow_it(
         running.until(lambda: running.state("t", "v") == {1: "new", 2: "old"})
         running.stop()
         assert [r.value["after"]["v"] for r in running.records if r.key["id"] == 1][-1] == "new"
+
+
+def test_a_table_that_is_renamed_while_it_is_published_is_looked_for_again(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(database, "CREATE TABLE stays (id int PRIMARY KEY); CREATE TABLE old (id int PRIMARY KEY)")
+    ensure, renamed = Admin.ensure_publication, list[str]()
+
+    def ensure_late(*args: Any, **options: Any) -> None:
+        if not renamed:
+            execute(database, "ALTER TABLE old RENAME TO young")
+            renamed.append("young")
+        ensure(*args, **options)
+
+    monkeypatch.setattr(Admin, "ensure_publication", ensure_late)
+    with Looping(config_for(database, tables=["public.*"])) as running:
+        running.until_streaming()
+        execute(database, "INSERT INTO young VALUES (1)")
+        running.until(lambda: running.state("young", "id") == {1: 1})

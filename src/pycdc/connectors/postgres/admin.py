@@ -22,7 +22,7 @@ from psycopg import sql
 from pycdc.connectors.postgres import walsender
 from pycdc.connectors.postgres.facts import PublicationFacts, TableRef
 from pycdc.connectors.postgres.identifiers import OPERATIONS, published, quoted
-from pycdc.connectors.postgres.session import Connection, connect, in_recovery, translate
+from pycdc.connectors.postgres.session import Connection, Meaning, TableLocked, connect, in_recovery, translate
 from pycdc.errors import ConnectionLost, EnvironmentNotReady, SlotActive
 from pycdc.model import Lsn
 from pycdc.observability.logger import get_logger
@@ -35,6 +35,9 @@ _TURN: Final = 0.1
 """Seconds until it is known that nobody wants the slot any more."""
 _CANCEL_SECONDS: Final = 3.0
 _FAILOVER_SINCE: Final = 170_000
+# The catalog had the table a moment ago: whoever asks again finds it gone, or under its new name.
+_GONE: Final = Meaning(TableLocked, "a table was renamed or dropped meanwhile: its new name is read again")
+_MEANWHILE: Final = {"42P01": _GONE, "3F000": _GONE}
 
 _BLOCKERS: Final = """
 SELECT pid, extract(epoch FROM clock_timestamp() - a.xact_start)::float8
@@ -375,7 +378,7 @@ def _take_over(holder: Connection, exported: str) -> str:
 
 
 def _with_remedy(error: psycopg.Error, statement: str) -> Exception:
-    ours = translate(error)
+    ours = translate(error, _MEANWHILE)
     if isinstance(ours, EnvironmentNotReady):
         ours.hint = "; ".join(filter(None, [ours.hint, f"or let an owner run: {statement};"]))
     return ours
