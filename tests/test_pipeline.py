@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from pycdc.config import CheckpointRule, Retries
-from pycdc.errors import ConfigError, ConnectionLost, DeliveryError, PositionGap, RegistryLost, Undelivered
+from pycdc.errors import (
+    ConfigError,
+    ConnectionLost,
+    DeliveryError,
+    PositionGap,
+    ProtocolError,
+    ProtocolViolation,
+    RegistryLost,
+    Undelivered,
+)
 from pycdc.interfaces import Checkpoint
 from pycdc.model import Batch, Lsn, Position
 from pycdc.offsets.memory import MemoryOffsetStore
@@ -284,3 +293,31 @@ def test_the_stored_position_is_loaded_once_the_source_is_acquired() -> None:
     sink = StoringSink(offsets)
     loop_over(Shared(offsets), sink, offsets).run()
     assert ids(sink) == list(range(4, 10))
+
+
+def test_a_violation_of_the_protocol_that_comes_again_and_again_ends_the_pipeline_with_its_position() -> None:
+    class Violating(MemoryConnector):
+        def batches(self, start: Checkpoint | None) -> Iterator[Batch | None]:
+            yield from super().batches(start)
+            raise ProtocolViolation("invalid message", hint="look for a proxy")
+
+    offsets = MemoryOffsetStore()
+    source = Violating.of_rows("t", ROWS[:1])
+    with pytest.raises(ProtocolError, match=r"invalid message: 5 times, going on from position .*64") as caught:
+        loop_over(source, StoringSink(offsets), offsets).run()
+    assert caught.value.hint == "look for a proxy"
+    assert source.closed == 5
+
+
+def test_violations_of_the_protocol_between_which_rows_are_delivered_pass() -> None:
+    class Violating(MemoryConnector):
+        def batches(self, start: Checkpoint | None) -> Iterator[Batch | None]:
+            for number, batch in enumerate(super().batches(start)):
+                if number == 1:
+                    raise ProtocolViolation("invalid message")
+                yield batch
+
+    offsets = MemoryOffsetStore()
+    source, sink = Violating.of_rows("t", ROWS), StoringSink(offsets)
+    loop_over(source, sink, offsets).run()
+    assert ids(sink) == list(range(10))

@@ -8,7 +8,8 @@
     │   ├── SlotActive         somebody else reads the slot                         retried
     │   └── PositionGap        resuming would lose or invent rows
     ├── ConnectionLost         a server went away                                   retried
-    │   └── RegistryLost       a record waits for its schema                        retried
+    │   ├── RegistryLost       a record waits for its schema                        retried
+    │   └── ProtocolViolation  it did not understand what it got; five times: ProtocolError
     ├── ProtocolError          bytes that the manual does not allow                     exit 5
     ├── ConversionError        a column's value has no representation                   exit 5
     ├── TransformError         a user's function failed, or returned what cannot be used  exit 5
@@ -84,6 +85,13 @@ class ConnectionLost(PycdcError):
 
 class RegistryLost(ConnectionLost):
     """What needs a schema waits: a record that was read, or is to be written."""
+
+
+class ProtocolViolation(ConnectionLost):
+    """Bytes that the other side did not understand. Once may be the network's fault, at one place again and again is
+    not."""
+
+    code = "protocol-violation"
 
 
 class ProtocolError(PycdcError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Generic
 
 from pycdc.checkpoint import Checkpointer
 from pycdc.config import CheckpointRule, Retries
-from pycdc.errors import ConnectionLost, PycdcError, RegistryLost, Undelivered
+from pycdc.errors import ConnectionLost, ProtocolError, ProtocolViolation, PycdcError, RegistryLost, Undelivered
 from pycdc.interfaces import B, C, Exclusive, Patient, Source, Stored, Target
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
@@ -24,6 +25,8 @@ log = get_logger()
 
 _STOP_GRACE = 2.0
 """Seconds that a stopped pipeline still reads on to reach a commit."""
+_VIOLATIONS = 5
+"""How often the same violation of the protocol may be the network's fault."""
 _SLICE = 0.5
 """Seconds that a source waits without asking whether the pipeline was stopped."""
 
@@ -51,6 +54,7 @@ class _Faults:
 
     stored: int = 0
     count: int = 0
+    violations: Counter[str] = field(default_factory=Counter)
     since: float = field(default_factory=time.monotonic)
     lasts: bool = False
     over_at: float = -inf
@@ -126,6 +130,8 @@ class Loop(Generic[B, C]):
         faults.lasts = True
         faults.left = exc if of_sink else faults.left
         self.progress.interrupted()
+        if isinstance(exc, ProtocolViolation):
+            self._limit(exc, faults)
         if self._retries.give_up_after and time.monotonic() - faults.since >= self._retries.give_up_after:
             raise exc
         delay = min(self._retries.max_delay, self._retries.first_delay * 2 ** min(faults.count, 16))
@@ -135,6 +141,14 @@ class Loop(Generic[B, C]):
             "rewinding to the stored position", error=exc.code, fact=exc.fact, hint=exc.hint, retry_in=round(delay, 2)
         )
         wait(delay)
+
+    def _limit(self, exc: ProtocolViolation, faults: _Faults) -> None:
+        """Raises ProtocolError for one that comes again and again before anything is delivered: it always will."""
+        faults.violations[exc.fact] += 1
+        if faults.violations[exc.fact] >= _VIOLATIONS:
+            raise ProtocolError(
+                f"{exc.fact}: {_VIOLATIONS} times, going on from position {self.progress.position}", hint=exc.hint
+            )
 
     def _went_well(self, *, delivered: bool) -> None:
         """The source is read again. After a fault of the sink that says little, before it has taken something."""

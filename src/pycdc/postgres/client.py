@@ -15,6 +15,8 @@ from psycopg import conninfo
 
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.observability.outages import Outages
+from pycdc.postgres import faults
+from pycdc.postgres.refusal import sqlstates
 
 T = TypeVar("T")
 _Silent = Callable[[float], None]
@@ -196,9 +198,14 @@ def connect(
     Raises ConfigError, EnvironmentNotReady for a server that is too old, psycopg.OperationalError.
     """
     stopping = stopping or _HEARD.get()
+    given = {**(defaults or {}), **parameters(dsn, option)}
     try:
         with hearing(stopping):
-            connection = Client.connect(**{**(defaults or {}), **parameters(dsn, option)}, **options)
+            connection = Client.connect(**given, **options)
+    except psycopg.OperationalError as error:
+        if faults.is_unclear_refusal(error) and (states := sqlstates(str(error), given)):
+            error.sqlstate = faults.hopeful(states)
+        raise
     except psycopg.ProgrammingError as error:
         if error.sqlstate is not None:
             raise

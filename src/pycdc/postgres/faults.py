@@ -4,14 +4,15 @@ Rules:
 
 1. A fault of the configuration (TLS, user, database, privileges) is final, with its remedy; an outage is waited for.
 2. Without a SQLSTATE, an error is an outage where the connection broke, or where connecting failed for none of the
-   reasons that trying again cannot mend. What the driver refuses to send is none.
+   reasons that trying again cannot mend. What the driver refuses to send is none. Where a server refuses a connection
+   in words that tell nothing here, `refusal` asks for its SQLSTATE.
 3. Only the primary message is taken over, and not that of a data exception: DETAIL and CONTEXT may hold values too.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import psycopg
@@ -22,6 +23,7 @@ from pycdc.errors import (
     ConversionError,
     EnvironmentNotReady,
     PositionGap,
+    ProtocolViolation,
     PycdcError,
     SlotActive,
 )
@@ -48,6 +50,7 @@ _OF_A_VALUE: Final = Meaning(
 """Class 22, whose messages quote the value."""
 _BY_STATE: Final[dict[str, Meaning]] = {
     "08": Meaning(ConnectionLost, ""),
+    "08P01": Meaning(ProtocolViolation, "look for a proxy or pooler between pycdc and the server, and in its log"),
     "22": _OF_A_VALUE,
     "22021": _NOT_UTF8,
     "25006": Meaning(ConnectionLost, "the server takes no writes: name the primary in the dsn"),
@@ -150,6 +153,8 @@ def words_of(error: psycopg.Error) -> str:
 
 
 _OF_CONNECTIONS: Final = (psycopg.OperationalError, psycopg.InterfaceError)
+_REFUSAL: Final = re.compile(r"failed: [^\s:]+( [^\s:]+)?:  ")
+"""What libpq writes before a server's words: severity, colon, two spaces."""
 _ATTEMPT: Final = re.compile(r"^(?:- host: .*?: )?connection .*failed: |^connection to server .*: |^- host", re.M)
 
 
@@ -162,18 +167,35 @@ def _meaning(error: psycopg.Error, state: str | None, words: str, special: Mappi
         return _TOO_LONG
     if state == "55000" and "wal_level" in words:
         return _WAL_LEVEL
-    for table in (special, _BY_STATE):
-        meaning = table.get(state) or table.get(state[:2])
-        if meaning:
-            return meaning
-    return Meaning(EnvironmentNotReady, "look for the cause in the server's log")
+    return special.get(state) or special.get(state[:2]) or _of_state(state)
+
+
+def _of_state(state: str) -> Meaning:
+    found = _BY_STATE.get(state) or _BY_STATE.get(state[:2])
+    return found or Meaning(EnvironmentNotReady, "look for the cause in the server's log")
+
+
+def is_unclear_refusal(error: psycopg.Error) -> bool:
+    """Whether servers refused to connect, in words that tell nothing, such as those of another language."""
+    lines = _attempts(str(error).strip())
+    refused = error.sqlstate is None and all(_REFUSAL.search(line) for line in lines)
+    return refused and _of_connecting("\n".join(lines)) is _LOST
+
+
+def hopeful(states: Sequence[str]) -> str:
+    """What counts of what several servers answered: all have to be beyond hope."""
+    passing = (state for state in states if _of_state(state).kind is ConnectionLost)
+    return next(passing, states[0])
+
+
+def _attempts(text: str) -> list[str]:
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if _ATTEMPT.match(line)] or lines[:1]
 
 
 def _of_connecting(text: str) -> Meaning:
     """Of several hosts that were tried, all have to be beyond hope."""
-    lines = [line.strip() for line in text.splitlines()]
-    tried = [line for line in lines if _ATTEMPT.match(line)] or lines[:1]
-    found = [_of_words(line) for line in tried]
+    found = [_of_words(line) for line in _attempts(text)]
     return next((meaning for meaning in found if meaning.kind is ConnectionLost), found[0] if found else _LOST)
 
 
