@@ -62,6 +62,20 @@ def test_a_table_stays_the_owner_of_its_topic() -> None:
     assert refused(one, table("a_b", oid=7)) is None
 
 
+def test_tables_that_come_and_go_leave_no_owner_behind() -> None:
+    admit = Admission(configured(sink={"kafka": AVRO}))
+    for oid in range(1, 1000):
+        admit(table(f"t{oid}", oid=oid))
+        admit.forget({oid})
+    assert admit.topics == 0
+    admit(table("a b", oid=2000))
+    admit.forget({1, 2})
+    with pytest.raises(ConfigError):
+        admit(table("a_b", oid=2001))
+    admit.forget({2000})
+    admit(table("a_b", oid=2001))
+
+
 def test_subjects_by_record_may_be_the_same_although_topics_differ() -> None:
     assert refused(table("a-b"), table("a_b")) is None
     fact = refused(table("a-b"), table("a_b"), sink={"kafka": AVRO})

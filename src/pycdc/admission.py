@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from string import Formatter
 from typing import Final
@@ -68,6 +68,15 @@ class Admission:
         self._own(f"topic {topic}", _owner(table, _given(pattern, table)))
         if self._by_record:
             self._own(f"record {record}", _owner(table, _given(DEFAULT_TOPIC, table)))
+
+    @property
+    def topics(self) -> int:
+        """How many topics and subjects have an owner."""
+        return len(self._owners)
+
+    def forget(self, oids: Set[int]) -> None:
+        """Nothing more comes of these tables: what they owned is free."""
+        self._owners = {what: owner for what, owner in self._owners.items() if owner.oid not in oids}
 
     def _refuse_hidden_keys(self, table: Table, plan: Plan) -> None:
         """A masked or cut key is that of many rows, which would take each other's place."""

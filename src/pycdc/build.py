@@ -126,7 +126,8 @@ def build_replay(config: Config) -> Iterator[Replay]:
 
 
 def build_source(config: Config, progress: Progress, stopping: threading.Event | None = None) -> Connector:
-    connector = PostgresConnector(config, progress, build_workers(config), Admission(config), stopping)
+    admission = Admission(config)
+    connector = PostgresConnector(config, progress, build_workers(config), admission, stopping, admission.forget)
     topic = config.signals.topic
     if topic is None:
         return connector

@@ -80,6 +80,21 @@ def test_the_registry_is_asked_once_for_a_subject_and_a_text(embedded: EmbeddedR
     assert len(embedded.requests) > asked
 
 
+def test_no_more_ids_and_texts_are_kept_than_a_pipeline_of_many_tables_needs(
+    embedded: EmbeddedRegistry, open_registry: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of tables that come and go."""
+    monkeypatch.setattr("pycdc.serialization.registry._REMEMBERED", 5)
+    registry = open_registry(embedded.url)
+    ids = [registry.id_for(f"t{number}-value", OLD.replace("orders", f"t{number}")) for number in range(20)]
+    assert [registry.text_for(found) for found in ids] == [OLD.replace("orders", f"t{number}") for number in range(20)]
+    asked = len(embedded.requests)
+    assert registry.id_for("t19-value", OLD.replace("orders", "t19")) == ids[19]
+    assert len(embedded.requests) == asked
+    assert registry.id_for("t0-value", OLD.replace("orders", "t0")) == ids[0]
+    assert len(embedded.requests) > asked
+
+
 def test_threads_that_ask_at_once_get_the_same_id(embedded: EmbeddedRegistry, open_registry: Open) -> None:
     registry, found = open_registry(embedded.url), []
     threads = [threading.Thread(target=lambda: found.append(registry.id_for("s", OLD))) for _ in range(8)]

@@ -24,6 +24,7 @@ from pycdc.cli.position import shown
 from pycdc.cli.slot_watch import SlotWatch
 from pycdc.config import Config
 from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.connectors.postgres.published_identity import failing_parts
 from pycdc.connectors.postgres.writability import failing
 from pycdc.errors import EnvironmentNotReady
 from pycdc.library import Pipeline
@@ -222,7 +223,8 @@ def _refuse_to_do_harm(config: Config, catalog: Catalog) -> None:
     published = catalog.publication(config.publication)
     generated = published is not None and published.generated_columns
     tables = catalog.tables(options.tables, options.exclude_tables)
-    for found in failing(catalog, tables, publishes_generated=generated):
+    fails = failing(catalog, tables, publishes_generated=generated)
+    for found in fails + failing_parts(catalog, config.publication, tables):
         raise EnvironmentNotReady(
             f"{found.table} {found.fact}: while it is published, UPDATE and DELETE on it fail",
             hint=f"{found.remedy}; or leave it out of --table",

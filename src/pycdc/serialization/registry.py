@@ -48,6 +48,7 @@ from pycdc.serialization.registry_client import PASSING, RegistryAnswer, Registr
 from pycdc.serialization.registry_patience import Patience
 from pycdc.serialization.schema_diff import differences
 
+K = TypeVar("K")
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,9 @@ _NO_SCHEMA: Final = 40403
 """What a registry says of an id that it does not have; a 404 without it comes from something else at its address."""
 _CONFLICT: Final = 409
 _AWAY: Final = "check that it runs and that `registry.url` is right"
+_REMEMBERED: Final = 10_000
+"""Schemas whose ids are kept, and ids whose texts are: whoever writes rows keeps his own, and the oldest is asked for
+again where it is needed."""
 
 
 class SchemaRegistry:
@@ -113,14 +117,14 @@ class SchemaRegistry:
             known = self._ids.get((subject, text))
             if known is None:
                 known = self._ask(subject, text)
-                self._ids[subject, text] = known
+                _keep(self._ids, (subject, text), known)
             return known
 
     def text_for(self, schema_id: int) -> str:
         """The text of the schema with that id."""
         with self._lock:
             if schema_id not in self._texts:
-                self._texts[schema_id] = self._text(schema_id)
+                _keep(self._texts, schema_id, self._text(schema_id))
             return self._texts[schema_id]
 
     def close(self) -> None:
@@ -381,3 +385,9 @@ def _canonical(text: str) -> str:
         return form
     except (ValueError, KeyError, TypeError, SchemaParseException):
         return text
+
+
+def _keep(kept: dict[K, T], key: K, value: T) -> None:
+    if len(kept) >= _REMEMBERED:
+        del kept[next(iter(kept))]
+    kept[key] = value

@@ -149,6 +149,26 @@ def test_a_table_that_is_named_in_full_stays_and_is_told_of(database: str, caplo
 
 
 @pytest.mark.pg("newest")
+@pytest.mark.pg(">=15")
+def test_a_filter_that_hinders_updates_is_told_of_by_the_pipeline_at_its_start(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    execute(database, "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1)")
+    execute(database, "CREATE PUBLICATION theirs FOR TABLE t WHERE (v > 0)")
+    with Looping(config_for(database, publication="theirs", manage_publication=False)) as running:
+        running.until_streaming()
+        assert (
+            "a filter on columns that its replica identity does not hold: v" in running.progress.unwritable["public.t"]
+        )
+        [(reason, remedy)] = told(caplog)
+        assert "replica identity" in reason
+        execute(database, remedy)
+        update(database)
+    with Looping(config_for(database, publication="theirs", manage_publication=False), running.offsets) as again:
+        again.until_streaming()
+        assert not again.progress.unwritable
+
+
 def test_operations_that_are_skipped_are_not_published_so_that_tables_without_a_key_stay_writable(
     database: str,
 ) -> None:

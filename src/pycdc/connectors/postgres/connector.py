@@ -15,7 +15,7 @@ missing among the changes (`backfill`).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Set
 from functools import partial
 from typing import Any, TypeVar
 
@@ -70,6 +70,7 @@ class PostgresConnector:
         workers: Workers | None = None,
         admit: Callable[[Table], None] = lambda table: None,
         stopping: threading.Event | None = None,
+        forget: Callable[[Set[int]], None] = lambda oids: None,
     ) -> None:
         self._config = config
         self._workers = workers
@@ -88,7 +89,7 @@ class PostgresConnector:
         self._relations = Relations(
             self._catalog, self._belonging.wants, self._progress.unknown_type, config.compatibility, admit
         )
-        self._dropped = DroppedTables(self._catalog, self._relations)
+        self._dropped = DroppedTables(self._catalog, self._relations, forget)
         self._identity: dict[str, Any] = {}
         self.signing_key = SigningKey(config)
         self._held = HeldSlot(config, self._catalog)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Set
 from typing import Final
 
 from pycdc.connectors.postgres.assembler import Assembler
@@ -20,11 +21,12 @@ _NONE: Final[frozenset[int]] = frozenset()
 
 
 class DroppedTables:
-    """Of those that `relations` knows."""
+    """Of those that `relations` knows. `forget` is told of them too."""
 
-    def __init__(self, catalog: Catalog, relations: Relations) -> None:
+    def __init__(self, catalog: Catalog, relations: Relations, forget: Callable[[Set[int]], None]) -> None:
         self._catalog = catalog
         self._relations = relations
+        self._forget = forget
         self._until: dict[int, Lsn] = {}
 
     def look(self) -> None:
@@ -42,5 +44,6 @@ class DroppedTables:
         for oid in gone:
             del self._until[oid]
         self._relations.forget(gone)
+        self._forget(gone)
         assembler.forget(gone)
         return gone

@@ -35,6 +35,7 @@ from pycdc.connectors.postgres.membership import (
 )
 from pycdc.connectors.postgres.observation import Candidate, Observation, has_rows_of_its_maker, observe
 from pycdc.connectors.postgres.publication_change import change_tables, current_transaction, publish_sql, run
+from pycdc.connectors.postgres.published_identity import failing_parts
 from pycdc.connectors.postgres.signal_table import with_signal_table
 from pycdc.errors import EnvironmentNotReady, PositionGap, PycdcError
 from pycdc.model import Lsn
@@ -84,7 +85,7 @@ class TableWatch:
         self._publish(self._catalog.tables(self._source.tables, self._source.exclude_tables))
         observation = self._observe()
         self._remember(record(observation, observation.captured, self._source))
-        self._tell_of_failing(self._plan(observation).failing)
+        self._tell_of_failing(observation, self._plan(observation).failing)
         return []
 
     def resume(self, known: dict[str, object]) -> list[Reading]:
@@ -184,7 +185,8 @@ class TableWatch:
                 remedies=[one.writes.remedy for one in found],
             )
 
-    def _tell_of_failing(self, failing: Sequence[LeftOut]) -> None:
+    def _tell_of_failing(self, observed: Observation, failing: Sequence[LeftOut]) -> None:
+        failing = [*failing, *self._failing_parts(observed)]
         self._progress.unwritable = {str(found.table): found.reason for found in failing}
         for found in failing:
             if (found.table.ref.oid, found.reason) not in self._told:
@@ -195,6 +197,14 @@ class TableWatch:
                     reason=found.reason,
                     remedy=found.remedy,
                 )
+
+    def _failing_parts(self, observed: Observation) -> list[LeftOut]:
+        """For the rows and columns that the publication has of them."""
+        if observed.publication is None or not observed.publication.operations & {"u", "d"}:
+            return []
+        captured = observed.captured
+        parts = failing_parts(self._catalog, self._name, [found.ref for found in captured.values()])
+        return [LeftOut(captured[found.table.oid], found.fact, found.remedy) for found in parts]
 
     # -- one that goes on
 
@@ -207,7 +217,7 @@ class TableWatch:
         for found in todo.drift:
             log.warning("publishing and reading tables again; rows deleted meanwhile stay", reason=found.fact)
         self._tell(todo.left_out)
-        self._tell_of_failing(todo.failing)
+        self._tell_of_failing(before, todo.failing)
         drifted = {table.ref.oid for table in todo.drifted}
         wanted = [found for found in todo.joining if self._follows(found, drifted, follow=follow)]
         after = self._alter(todo, wanted, before)
