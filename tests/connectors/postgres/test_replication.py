@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from pycdc.config import PostgresSource, Retries
 from pycdc.connectors.postgres import pgoutput
 from pycdc.connectors.postgres.replication import ReplicationStream, backoff
-from pycdc.connectors.postgres.walsender import is_working, start_replication
+from pycdc.connectors.postgres.walsender import start_replication
 from pycdc.errors import ConnectionLost, EnvironmentNotReady, PositionGap, SlotActive
 from pycdc.model import NOWHERE, Lsn
 from tests.proxy import Proxy
@@ -37,11 +37,6 @@ def source(database: str) -> Iterator[psycopg.Connection[Any]]:
         connection.execute("CREATE TABLE other (id int)")
         connection.execute("CREATE PUBLICATION shop FOR TABLE orders")
         yield connection
-
-
-SUBTRANSACTIONS = """DO $$ BEGIN FOR i IN 1..{} LOOP
-    BEGIN INSERT INTO orders (id) VALUES (i + 1000); EXCEPTION WHEN division_by_zero THEN NULL; END;
-END LOOP; END $$"""
 
 
 @pytest.fixture
@@ -437,42 +432,6 @@ def test_a_silent_peer_is_lost_after_the_silence_timeout(
         with pytest.raises(ConnectionLost, match="sent nothing"):
             until(lambda: False, every=lambda: stream.read(10, 1000, 0.2))
         assert 1.0 < time.monotonic() - began < 8.0
-
-
-def test_a_server_that_is_busy_decoding_is_not_lost(
-    source: psycopg.Connection[Any],
-    postgres: PostgresServer,
-    postgres_proxy: Proxy,
-    slot: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    working = [True] * 3
-    monkeypatch.setattr(
-        "pycdc.connectors.postgres.replication.is_working", lambda dsn, pid: bool(working and working.pop())
-    )
-    with opened(postgres.dsn(source.info.dbname, port=postgres_proxy.port), slot, silence_timeout=1.0) as stream:
-        stream.read(10, 1000, 0.1)
-        postgres_proxy.blackhole()
-        until(lambda: not working, every=lambda: stream.read(10, 1000, 0.2))
-        with pytest.raises(ConnectionLost, match="sent nothing"):
-            until(lambda: False, every=lambda: stream.read(10, 1000, 0.2))
-
-
-def test_whether_a_walsender_works_is_told_by_what_it_waits_for(
-    source: psycopg.Connection[Any], database: str, slot: str
-) -> None:
-    """Each of the 20,000 transactions within one is spilled to a file of its own, and read again."""
-    with opened(f"{database} options='-c logical_decoding_work_mem=64kB'", slot) as stream:
-        pid = source.execute("SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s", [slot]).fetchone()
-        assert pid is not None
-        until(lambda: not is_working(database, pid[0]), every=lambda: stream.read(10, 1000, 0.1))
-        source.execute(SUBTRANSACTIONS.format(20_000).encode())
-        until(lambda: is_working(database, pid[0]))
-        frames = read_until(stream, lambda frames: len(frames) >= 20_000, seconds=120)
-        assert len(frames) >= 20_000
-        until(lambda: not is_working(database, pid[0]), every=lambda: stream.read(10, 1000, 0.1))
-    assert not is_working(database, pid[0])
-    assert not is_working("host=127.0.0.1 port=1", pid[0])
 
 
 def test_a_quiet_server_that_answers_is_not_lost(source: psycopg.Connection[Any], database: str, slot: str) -> None:
