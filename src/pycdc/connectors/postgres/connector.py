@@ -215,11 +215,10 @@ class PostgresConnector:
         server = self._catalog.server()
         kept = self.signing_key.take(None if start is None else start.source)
         self._identity = source_identity(server, slot_name) | kept
-        timeline_ends = self._catalog.timeline_ends
         slot = self._catalog.slot(slot_name)
         try:
             moved = start is not None and start.source.get("timeline", server.timeline) != server.timeline
-            ends = timeline_ends() if moved and slot is not None and slot.failover else None
+            ends = self._catalog.timeline_ends() if moved and slot is not None and slot.failover else None
             decision = check_start(start, slot, server, slot_name, timeline_ends=ends)
         except PositionGap as gap:
             if self._source.snapshot != "when_needed" or isinstance(gap, OtherSource):
