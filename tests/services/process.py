@@ -112,8 +112,11 @@ class ServerProcess:
             )
 
     def signal(self, number: int) -> None:
+        """Send it, if the server runs. SIGSTOP has taken hold on return: its threads run on for a moment first."""
         if self.running:
             os.kill(self.pid, number)
+            if number == signal.SIGSTOP:
+                os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             if number in (signal.SIGSTOP, signal.SIGCONT):
                 self._paused = number == signal.SIGSTOP
 
