@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycdc.events import Event, Partition
-from pycdc.sinks.postgres.arrangement import sequenced
+from pycdc.sinks.postgres.arrangement import sequenced, unmoved
 from pycdc.sinks.postgres.statements import parameters, statement
 from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.sinks.postgres.ties import ForeignKey, Ties
-from pycdc.sinks.postgres.writes import Write, groups_of, in_order, shape_of
+from pycdc.sinks.postgres.writes import Write, groups_of, in_order, merge, shape_of
 from tests.sinks.postgres.test_routing import ITEMS
 
 Rows = dict[str, dict[str, Any]]
@@ -209,3 +209,43 @@ def test_a_delete_comes_behind_what_its_foreign_keys_did_in_the_source_and_befor
         ("upsert", "other", "1"),
         ("delete", "notes", "1"),
     ]
+
+
+def test_what_is_left_of_moved_rows_in_the_end_is_what_their_moves_one_by_one_leave() -> None:
+    """Where a row is known whole, by then or under its new key; another one is still moved."""
+    whole = {name: name for name in ITEMS.columns if name != "id"}
+    told = [
+        write("upsert", assigned={**whole, "name": "old"}),
+        *moved(1, 2),
+        *moved(1, 2)[:1],  # its create says it again
+        write("update", key=2, assigned={"name": "new"}),
+        *moved(3, 4),
+        write("upsert", key=4, assigned={**whole, "name": "sent whole"}),
+        *moved(5, 6),
+        write("update", key=6, assigned={"name": "part"}),
+        write("delete", key=7),
+    ]
+    ends = list(unmoved(told, {}))
+    assert [(one.shape.operation, *one.key) for one in ends if one.shape.moves] == [("update", "5"), ("delete", "5")]
+    left = {one.key: merged for one in ends if (merged := last_of(ends, one.key)) is not None}
+    assert left["2",].shape.operation == "upsert"
+    assert assigned(left["2",]) == {**whole, "name": "new"}
+    assert assigned(left["4",]) == {**whole, "name": "sent whole"}
+    assert {key for (key,), one in left.items() if one.shape.operation == "delete"} == {"1", "3", "5", "7"}
+
+
+def moved(old: int, new: int) -> list[Write]:
+    return [
+        write("update", key=old, assigned={"id": str(new)}),
+        write("delete", key=old, assigned={"id": str(new)}),
+        write("delete", key=old),
+    ]
+
+
+def last_of(writes: list[Write], key: tuple[str, ...]) -> Write | None:
+    """All writes of a row as one."""
+    own = [one for one in writes if one.key == key and not one.shape.moves]
+    left = own[0] if own else None
+    for one in own[1:]:
+        left = one if left is None else (merge(left, one) or one)
+    return left

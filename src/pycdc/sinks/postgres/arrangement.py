@@ -15,10 +15,11 @@ from operator import attrgetter
 from typing import Final, Literal
 
 from pycdc.sinks.postgres.equality import Row, same_rows
+from pycdc.sinks.postgres.key_forms import exact
 from pycdc.sinks.postgres.sequence import source_order
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetTable
-from pycdc.sinks.postgres.writes import Group, Shape, Space, Write, groups_of, in_order, shape_of
+from pycdc.sinks.postgres.writes import Group, Shape, Write, groups_of, in_order, merge, place_of, shape_of
 
 _SHAPE: Final = attrgetter("shape")
 Manner = Literal["together", "vacating", "step by step", "ends alone"]
@@ -31,32 +32,100 @@ def arranged(
     connection: Connection, writes: Sequence[Write], manner: Manner, free: Callable[[TargetTable], bool]
 ) -> list[Group]:
     """The statements that do what `writes` do one after another. `free`: whether events always win there."""
-    if manner == "ends alone":
-        writes = _unmoved(writes)
     shapes = set(map(_SHAPE, writes))
     same = same_rows(connection, writes, {shape.space for shape in shapes})
+    if manner == "ends alone" and all(free(shape.table) for shape in shapes) and _are_exact(writes):
+        writes = unmoved(writes, same)
+        shapes = set(map(_SHAPE, writes))
     if manner == "step by step":
         return in_order(_behind_children(writes), same)
-    groups = _together(writes, shapes, same)
+    groups = _ends(writes, shapes, same) if manner == "ends alone" else _together(writes, shapes, same)
     return [*_vacating(groups, free), *groups] if manner in ("vacating", "ends alone") else groups
 
 
-def _unmoved(writes: Sequence[Write]) -> Sequence[Write]:
-    """The same with a delete in place of each move of a row that is written whole under its new key."""
-    whole: set[tuple[Space, tuple[str | None, ...]]] = set()
+def _are_exact(writes: Sequence[Write]) -> bool:
+    """Whether the texts of keys tell which rows are moved."""
+    moves = [write for write in writes if write.shape.moves]
+    return all(
+        exact([write.shape.table.columns[name] for name in write.shape.key], [write.key, _texts(write.set)])
+        for write in moves
+    )
+
+
+def unmoved(writes: Sequence[Write], same: Mapping[Row, Row]) -> Sequence[Write]:
+    """The same with a delete in place of each move of a row that is known whole: by then, or later by its new key."""
+    written = {
+        _row(write.shape, write.key, same): place for place, write in enumerate(writes) if _is_whole(write.shape)
+    }
+    known: dict[Row, Write] = {}
+    gone: set[Row] = set()
     out: list[Write] = []
-    for write in reversed(writes):
-        shape = write.shape
+    for place, write in enumerate(writes):
+        shape, row = write.shape, _row(write.shape, write.key, same)
         if not shape.moves:
-            if _is_whole(shape):
-                whole.add((shape.space, write.key))
+            (gone.add if shape.operation == "delete" else gone.discard)(row)
+            _learn(known, row, write)
             out.append(write)
-        elif (shape.space, write.set) not in whole:
+        elif row in gone:
+            continue  # there is nothing to move, or to remove
+        elif shape.operation == "delete":
+            known.pop(row, None)
             out.append(write)
-        elif shape.operation == "update":
+        else:
+            new, whole = _row(shape, write.set, same), known.pop(row, None)
+            known.pop(new, None)
+            gone.discard(new)
+            if whole is None and written.get(new, -1) < place:
+                out.append(write)
+                continue
+            gone.add(row)
             removal = shape_of(shape.table, "delete", shape.key, order=shape.order)
             out.append(write._replace(shape=removal, set=()))
-    return out[::-1]
+            if whole is not None:
+                known[new] = whole._replace(key=_texts(write.set), event=write.event)
+                out.append(known[new])
+    return out
+
+
+def _row(shape: Shape, key: tuple[str | None, ...], same: Mapping[Row, Row]) -> Row:
+    row = shape.space, _texts(key)
+    return same.get(row, row)
+
+
+def _texts(key: tuple[str | None, ...]) -> tuple[str, ...]:
+    """A key without NULL, which none has."""
+    return tuple(text for text in key if text is not None)
+
+
+def _learn(known: dict[Row, Write], row: Row, write: Write) -> None:
+    """What is known whole of the row behind the write."""
+    before = known.pop(row, None)
+    told = write if _is_whole(write.shape) or before is None else merge(before, write)
+    if told is not None and _is_whole(told.shape):
+        known[row] = told
+
+
+def _ends(writes: Sequence[Write], shapes: Collection[Shape], same: Mapping[Row, Row]) -> list[Group]:
+    """Only rows that are moved are written in the order of the events, each table's behind the others of it."""
+    if _entangled(writes, [shape for shape in shapes if not shape.moves], same):
+        return _together(writes, shapes, same)
+    moving = [write for write in writes if write.shape.moves]
+    moved = {_row(write.shape, key, same) for write in moving for key in (write.key, write.set)}
+    apart: dict[TargetTable, list[Write]] = {}
+    others: list[Write] = []
+    for write in writes:
+        is_moved = _row(write.shape, write.key, same) in moved
+        (apart.setdefault(write.shape.table, []) if is_moved else others).append(write)
+    groups = groups_of(others, same)
+    for table in sorted(apart, key=lambda table: table.rank):
+        before = [
+            place
+            for place, group in enumerate(groups, 1)
+            if place_of(group.shape)[0] < 2 and group.shape.table.rank <= table.rank
+        ]
+        spot = max(before, default=0)
+        groups[spot:spot] = in_order(apart[table], same)
+    return groups
 
 
 def _is_whole(shape: Shape) -> bool:
