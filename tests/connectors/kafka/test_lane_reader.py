@@ -259,3 +259,11 @@ def test_a_text_of_a_negative_length_is_left_to_the_decoder_which_names_it(bad: 
         lanes.part("t", [wire(0, KEY, {"id": 1})], [data])
     problem = decoder.event(Partition("t", 0), 0, 0, None, data).problem
     assert problem == f"the value of field {bad} has a negative length"
+
+
+def test_the_other_key_of_a_changed_one_may_be_written_by_the_registry_too() -> None:
+    decoder, _ = reader(KEY)
+    key = wire(0, KEY, {"id": 1})
+    for told, expected in ((wire(0, KEY, {"id": 9}), {"id": 9}), (b'{"id":9}', {"id": 9}), (key[:-1], {})):
+        event = decoder.event(Partition("t", 0), 0, 0, key, None, (("__debezium.newkey", told),))
+        assert (event.other_key, event.problem) == (expected, None)

@@ -193,11 +193,13 @@ class Side:
         ):
             self._decoder.event(Partition("t", 0), 0, 0, known, known)
         self._reader = LaneReader(self._decoder, self.lanes) if laned else None
+        self._made: list[PostgresSink] = []
         self.begin()
 
     def begin(self) -> None:
         """With a new sink."""
         self.sink = PostgresSink(self._settings, "back", self.ledger, self.progress, lanes=self.lanes)
+        self._made.append(self.sink)
         self.next = self.ledger.claim([Partition("t", 0)], lambda partition: 0)[Partition("t", 0)]
 
     def sql(self, statement: str) -> list[Any]:
@@ -245,6 +247,7 @@ class Side:
         )
 
     def close(self) -> None:
-        self.sink.close()
+        for sink in self._made:
+            sink.close()
         self.ledger.close()
         self.connection.close()
