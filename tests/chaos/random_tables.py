@@ -13,8 +13,8 @@ ONLY = os.environ.get("PYCDC_CHAOS_TYPES")
 """Types to narrow a fault down to, with commas between."""
 ACTIONS = ("NO ACTION", "RESTRICT", "CASCADE", "SET NULL", "SET DEFAULT")
 TOASTED_COLUMNS = 0.5
-RARELY = 0.03
-"""What is refused by name, in most cases: enough to see that it is."""
+RARELY = 0.01
+"""What is refused by name, for each table that may have it: enough to see that it is."""
 LOOSE = ("citext", "numeric")
 """Types whose values are equal in several texts: as keys they need an order of all records."""
 INT = next(one for one in TYPES if one.sql == "int")
