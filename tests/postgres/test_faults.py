@@ -9,8 +9,9 @@ import psycopg
 import pytest
 
 from pycdc.connectors.postgres import session as capture
-from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady, PycdcError
+from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady, ProtocolViolation, PycdcError
 from pycdc.offsets.postgres import PostgresOffsetStore
+from pycdc.postgres.faults import translate
 from pycdc.sinks.postgres import session as apply
 
 User = Callable[[str], Any]
@@ -121,3 +122,14 @@ def test_a_code_of_a_wrong_configuration_is_final_for_everybody(meet: Meet, stat
     ours = meet(psycopg.errors.lookup(state)("it failed"))
     assert type(ours) is EnvironmentNotReady
     assert ours.hint
+
+
+def test_a_violation_of_the_protocol_is_told_from_other_outages() -> None:
+    class Violation(psycopg.OperationalError):
+        sqlstate = "08P01"
+
+    class Failure(psycopg.OperationalError):
+        sqlstate = "08006"
+
+    assert type(translate(Violation("invalid message"))) is ProtocolViolation
+    assert type(translate(Failure("connection failure"))) is ConnectionLost
