@@ -86,3 +86,12 @@ def test_a_partition_is_not_caught_up_while_the_pipeline_tries_again() -> None:
     place = progress.partitions[Partition("items", 0)] = PartitionPlace(7, 7, 0.0, time.monotonic() - 1)
     assert progress.lag_seconds == pytest.approx(1, abs=0.9)
     assert progress.place_behind(place) is None
+
+
+def test_a_partition_is_not_caught_up_while_something_does_not_answer() -> None:
+    progress = Progress(state="streaming")
+    progress.partitions[Partition("items", 0)] = PartitionPlace(7, 7, 0.0, time.monotonic() - 1)
+    progress.outages.begin("the schema registry at http://r", "HTTP 503", "check that it runs")
+    assert progress.lag_seconds == pytest.approx(1, abs=0.9)
+    progress.outages.end("the schema registry at http://r")
+    assert progress.lag_seconds == 0

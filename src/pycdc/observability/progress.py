@@ -194,7 +194,10 @@ class Progress:
 
     def _holds(self, place: PartitionPlace) -> bool:
         """Whether what was told of it may be told of the present."""
-        return not place.told or (self.state not in _BROKEN and time.monotonic() - place.told <= _FRESH)
+        if not place.told:
+            return True
+        fresh = time.monotonic() - place.told <= _FRESH
+        return fresh and self.state not in _BROKEN and not self.outages.lasting
 
     def interrupted(self) -> None:
         """Source or sink broke: the pipeline begins again at the stored position."""
