@@ -25,6 +25,8 @@ NOT_HELD = {
     "Carried": "what the engine tells `Progress`",
     "Durations": "read by the metrics",
     "Encoded": "records of a snapshot's workers, which go to Kafka only",
+    "Notification": "what is told of a snapshot, which becomes records in Kafka only",
+    "Outages": "what the engine tells `Progress`",
 }
 """Classes that a public attribute or argument names, and that no program needs a name for."""
 
