@@ -47,7 +47,7 @@ def _taken(events: list[Routed], left: dict[Row, tuple[int, object]]) -> Iterato
     for place, routed in enumerate(events):
         for write in routed.writes:
             row = write.shape.space, write.key
-            if row in left and _arrives(routed.event, write) and place < left[row][0]:
+            if row in left and place < left[row][0] and _arrives(routed.event, write, routed.writes):
                 own, other = _transaction(routed.event), left[row][1]
                 if own == other or own is None or other is None:
                     yield row
@@ -65,7 +65,7 @@ class _Between:
         """What stands for `own`, the writes of an event into one space. Raises Unwritable."""
         first, space = own[0], own[0].shape.space
         out: list[Write] = []
-        new = _key(first.set) if first.shape.moves else own[-1].key if _arrives(event, own[-1]) else None
+        new = _key(first.set) if first.shape.moves else own[-1].key if _arrives(event, own[-1], own) else None
         if new is not None and (space, new) in self._taken and (space, new) not in self._keys:
             self._keys[space, new] = _of_nobody(*space, new)
             out.append(moving(first, new, self._keys[space, new]))
@@ -111,11 +111,12 @@ def _leaves(event: Event, own: list[Write]) -> bool:
     return bool(event.other_key) and own[0].shape.operation == "delete"
 
 
-def _arrives(event: Event, write: Write) -> bool:
-    """Whether a row gets its key by the event."""
+def _arrives(event: Event, write: Write, own: Iterable[Write]) -> bool:
+    """Whether a row gets its key by the event, whose writes are `own`. One that keeps it is moved by none of them."""
     if write.shape.moves or write.shape.operation == "delete" or event.deleted:
         return False
-    return bool(event.other_key) or event.before is not None or event.op == "c"
+    moved = any(one.shape.moves and one.shape.space == write.shape.space for one in own)
+    return bool(event.other_key) or moved or event.op == "c"
 
 
 def _by_space(writes: Iterable[Write]) -> Iterable[list[Write]]:
