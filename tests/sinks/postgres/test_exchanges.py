@@ -1,20 +1,172 @@
-"""Which rows exchange their keys, and which only change them."""
+"""Rows that exchange their keys in one transaction arrive, with all that only the target knows of them."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pycdc.errors import ApplyError
 from pycdc.events import Event, Partition
 from pycdc.sinks.postgres.exchanges import apart
 from pycdc.sinks.postgres.verdicts import Routed
+from tests.sinks.postgres.rig import Process, Rig
+from tests.sinks.postgres.test_key_changes import BIG, header
 from tests.sinks.postgres.test_writes import moved, write
 
-PLACE = Partition("items", 0)
+pytestmark = pytest.mark.pg("newest")
+
+
+@pytest.fixture
+def rig(database: str) -> Iterator[Rig]:
+    rig = Rig(database)
+    rig.sql(
+        "CREATE TABLE docs (id int PRIMARY KEY, name text, body text, own text);"
+        "CREATE TABLE notes (id int PRIMARY KEY, doc int REFERENCES docs ON UPDATE CASCADE)"
+    )
+    yield rig
+    rig.close()
+
+
+def process(rig: Rig, **route: Any) -> Process:
+    return rig.process({"topic": "docs", "table": "docs", "set": {"name": "name", "body": "body"}, **route})
+
+
+def move(old: Any, new: Any, name: str, body: str = "__debezium_unavailable_value", tx: int | None = 9) -> list[Any]:
+    to, of = header("new", {"id": new}), header("old", {"id": old})
+    source = {"ts_ms": 1, **({} if tx is None else {"txId": tx})}
+    deleted = {"op": "d", "before": {"id": old, "name": None, "body": None}, "after": None, "source": source}
+    created = {"op": "c", "before": None, "after": {"id": new, "name": name, "body": body}, "source": source}
+    return [
+        ("docs", {"id": old}, deleted, (to, ("__pycdc.before", b"id"))),
+        ("docs", {"id": old}, None, (to,)),
+        ("docs", {"id": new}, created, (of,)),
+    ]
+
+
+def begin(sink: Process, rig: Rig, *keys: Any) -> None:
+    sink.feed(*(("docs", {"id": key}, {"id": key, "name": f"n{key}", "body": f"{BIG}{key}"}) for key in keys))
+    rig.sql("UPDATE docs SET own = 'own of ' || name")
+
+
+def rows(rig: Rig, table: str = "docs") -> list[Any]:
+    return rig.sql(f"SELECT id, name, right(body, 1), right(own, 1) FROM {table} ORDER BY id")
+
+
+MOVES: dict[str, tuple[list[tuple[int, int, int]], dict[int, int]]] = {
+    "two exchange": ([(1, 2, 1), (2, 1, 2)], {2: 1, 1: 2}),
+    "a circle of three": ([(1, 2, 1), (2, 3, 2), (3, 1, 3)], {2: 1, 3: 2, 1: 3}),
+    "all move on": ([(1, 2, 1), (2, 3, 2), (3, 4, 3)], {2: 1, 3: 2, 4: 3}),
+    "all move on, the last one first": ([(3, 4, 3), (2, 3, 2), (1, 2, 1)], {2: 1, 3: 2, 4: 3}),
+    "by a third key": ([(1, -1, 1), (2, 1, 2), (-1, 2, 1)], {1: 2, 2: 1, 3: 3}),
+    "there and back": ([(1, 9, 1), (9, 1, 1)], {1: 1, 2: 2, 3: 3}),
+    "on and on": ([(1, 8, 1), (8, 9, 1)], {9: 1, 2: 2, 3: 3}),
+}
+
+
+@pytest.mark.parametrize("kind", MOVES)
+@pytest.mark.parametrize("tx", [9, None])
+def test_rows_are_where_their_moves_led_with_values_that_were_not_sent(rig: Rig, kind: str, tx: int | None) -> None:
+    moves, ends = MOVES[kind]
+    sink = process(rig)
+    begin(sink, rig, 1, 2, 3)
+    rig.sql("INSERT INTO notes VALUES (1, 1), (2, 2), (3, 3)")
+    assert sink.feed(*itertools.chain(*(move(old, new, f"m{name}", tx=tx) for old, new, name in moves))) is None
+    moved = {name for _, _, name in moves}
+    ends = {**{key: key for key in (1, 2, 3) if key not in moved}, **ends}
+    expected = [(key, f"{'m' if name in moved else 'n'}{name}", f"{name}", f"{name}") for key, name in ends.items()]
+    assert rows(rig) == sorted(expected)
+    assert sorted(rig.sql("SELECT id, doc FROM notes")) == sorted((name, key) for key, name in ends.items())
+
+
+def test_moves_of_several_transactions_come_one_after_another(rig: Rig) -> None:
+    sink = process(rig)
+    begin(sink, rig, 1, 2)
+    sink.feed(*move(1, 3, "a", tx=1), *move(2, 1, "b", tx=2), *move(3, 2, "c", tx=3))
+    assert rows(rig) == [(1, "b", "2", "2"), (2, "c", "1", "1")]
+
+
+def test_a_new_row_may_take_the_key_of_one_that_goes(rig: Rig) -> None:
+    sink = process(rig)
+    begin(sink, rig, 1)
+    made = {"op": "c", "after": {"id": 1, "name": "new", "body": "0"}, "source": {"txId": 9}}
+    sink.feed(("docs", {"id": 1}, made), *move(1, 2, "old"))
+    assert rows(rig) == [(1, "new", "0", None), (2, "old", "1", "1")]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MOVES if kind != "there and back"])
+def test_where_nothing_is_moved_whole_rows_arrive_and_others_are_refused(rig: Rig, kind: str) -> None:
+    moves, ends = MOVES[kind]
+    sink = process(rig)
+    begin(sink, rig, 1, 2, 3)
+    sink.ledger.claim([Partition("docs", 1)], lambda partition: 0)
+    with pytest.raises(ApplyError, match="not there"):
+        sink.feed(*itertools.chain(*(move(old, new, f"m{name}") for old, new, name in moves)))
+    sink = process(rig)
+    rig.sql("DELETE FROM docs")
+    begin(sink, rig, 1, 2, 3)
+    sink.feed(*itertools.chain(*(move(old, new, f"m{name}", f"{name}") for old, new, name in moves)))
+    moved = {name for _, _, name in moves}
+    ends = {**{key: key for key in (1, 2, 3) if key not in moved}, **ends}
+    assert [(key, body) for key, _, body, _ in rows(rig)] == sorted((key, str(name)) for key, name in ends.items())
+
+
+def test_a_key_that_is_not_the_message_key_is_exchanged_too(rig: Rig) -> None:
+    rig.sql("CREATE TABLE codes (code text PRIMARY KEY, name text, own text)")
+    sink = process(rig, table="codes", key={"code": "code"}, set={"name": "name"})
+    old = {key: {"id": key, "code": code, "name": f"n{key}"} for key, code in ((1, "a"), (2, "b"))}
+    sink.feed(*(("docs", {"id": key}, {"op": "c", "after": row, "source": {"txId": 1}}) for key, row in old.items()))
+    rig.sql("UPDATE codes SET own = name")
+    new = {1: {**old[1], "code": "b"}, 2: {**old[2], "code": "a"}}
+    sink.feed(
+        *(
+            ("docs", {"id": key}, {"op": "u", "before": old[key], "after": new[key], "source": {"txId": 2}})
+            for key in (1, 2)
+        )
+    )
+    assert rig.sql("SELECT * FROM codes ORDER BY code") == [("a", "n2", "n2"), ("b", "n1", "n1")]
+
+
+KEYS = {
+    "smallint": ("smallint", 1, 2),
+    "bigint": ("bigint", 1, 2),
+    "numeric": ("numeric(4,1)", "1.5", "2.5"),
+    "text": ("text", "a", "b"),
+    "varchar": ("varchar(8)", "a", "b"),
+    "uuid": ("uuid", "6f9619ff-8b86-d011-b42d-00c04fc964f1", "6f9619ff-8b86-d011-b42d-00c04fc964f2"),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_key_in_between_is_made_for_many_types(rig: Rig, kind: str) -> None:
+    declared, first, second = KEYS[kind]
+    rig.sql(f"CREATE TABLE typed (id {declared} PRIMARY KEY, name text, body text, own text)")
+    sink = process(rig, table="typed")
+    sink.feed(*(("docs", {"id": key}, {"id": key, "name": f"{key}", "body": "x"}) for key in (first, second)))
+    sink.feed(*move(first, second, "1"), *move(second, first, "2"))
+    assert rig.sql("SELECT id::text, name FROM typed ORDER BY 1") == [(str(first), "2"), (str(second), "1")]
+
+
+def test_where_there_is_none_the_exchange_is_refused_by_name(rig: Rig) -> None:
+    rig.sql("CREATE TABLE days (id date PRIMARY KEY, name text, body text, own text)")
+    sink = process(rig, table="days")
+    days = "2026-01-01", "2026-01-02"
+    sink.feed(*(("docs", {"id": key}, {"id": key, "name": key, "body": "x"}) for key in days))
+    with pytest.raises(ApplyError, match="exchange their keys"):
+        sink.feed(*move(days[0], days[1], "1"), *move(days[1], days[0], "2"))
+    assert rig.sql("SELECT id::text, name FROM days ORDER BY 1") == [(day, day) for day in days]
+
+
+PLACE_OF_ITEMS = Partition("items", 0)
 
 
 def test_a_row_that_is_updated_and_then_gets_another_key_takes_nobodys() -> None:
     """The old row of an update is there with REPLICA IDENTITY FULL, whether the key changed or not."""
-    update = Event(PLACE, 1, 0, row={"id": 1}, before={"id": 1}, envelope={"op": "u"})
-    leaving = Event(PLACE, 2, 0, deleted=True, before={"id": 1}, other_key={"id": 2}, envelope={"op": "d"})
-    arriving = Event(PLACE, 3, 0, row={"id": 2}, other_key={"id": 1}, envelope={"op": "c"})
+    update = Event(PLACE_OF_ITEMS, 1, 0, row={"id": 1}, before={"id": 1}, envelope={"op": "u"})
+    leaving = Event(PLACE_OF_ITEMS, 2, 0, deleted=True, before={"id": 1}, other_key={"id": 2}, envelope={"op": "d"})
+    arriving = Event(PLACE_OF_ITEMS, 3, 0, row={"id": 2}, other_key={"id": 1}, envelope={"op": "c"})
     told = [write("upsert", assigned={"name": "a"})], moved(1, 2)[:2], [moved(1, 2)[0], write("upsert", key=2)]
     events = [Routed(event, writes) for event, writes in zip((update, leaving, arriving), told, strict=True)]
     assert [routed.writes for routed in apart(events)] == list(told)
