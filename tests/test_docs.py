@@ -29,7 +29,7 @@ from pycdc.observability.progress import PartitionPlace, Progress, TableSnapshot
 from tests.observability.lagging import Lagging
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 GENERATED = {"docs/configuration.md", "docs/cli.md", "docs/types.md"}
 """Written by the code; whoever generates them tests them."""

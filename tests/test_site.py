@@ -29,7 +29,18 @@ def listed(entries: list[Any]) -> Iterator[str]:
 
 
 def test_the_navigation_names_every_page_once() -> None:
-    assert sorted(listed(SITE["nav"])) == PAGES
+    assert sorted(listed(SITE["nav"])) == [page for page in PAGES if not re.match(r"decisions/\d", page)]
+
+
+def test_the_index_of_the_decisions_names_each_with_its_title_and_date() -> None:
+    text = (ROOT / "docs/decisions/README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| (\d+) \| \[(.+)\]\((.+)\) \| ([\d-]+) \| .*\|$", text, re.M)
+    files = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+    assert [name for _, _, name, _ in lines] == [file.name for file in files]
+    for number, (said, title, name, date) in enumerate(lines, 1):
+        assert (int(said), int(name[:4])) == (number, number)
+        begin = (ROOT / "docs/decisions" / name).read_text(encoding="utf-8")
+        assert begin.startswith(f"# {number}. {title}\n\nDate: {date}\n")
 
 
 def test_every_page_of_the_repository_for_readers_is_on_the_site() -> None:
