@@ -37,6 +37,8 @@ class Proxy:
         self._delay = 0.0
         self._budget: int | None = None
         self._trap: _Trap | None = None
+        self._answer = b""
+        self._rate = 0
         self.accepted = 0
         """Connections taken so far."""
         self.bytes_to_client = 0
@@ -64,6 +66,14 @@ class Proxy:
     def delay(self, seconds: float) -> None:
         """Hold each chunk back for ``seconds``, in order, each way. The bandwidth stays."""
         self._do(lambda: setattr(self, "_delay", seconds))
+
+    def throttle(self, rate: int) -> None:
+        """Forward no more than ``rate`` bytes a second, on each connection and each way."""
+        self._do(lambda: setattr(self, "_rate", rate))
+
+    def answer(self, data: bytes) -> None:
+        """Answer whoever says something with ``data``, once a connection; the server hears nothing."""
+        self._do(lambda: setattr(self, "_answer", data))
 
     def cut_after(self, count: int) -> None:
         """Forward ``count`` more bytes to clients, over all connections, then reset: mid message, as it falls."""
@@ -121,6 +131,8 @@ class Proxy:
         self._delay = 0.0
         self._budget = None
         self._trap = None
+        self._answer = b""
+        self._rate = 0
         self._flowing.set()
         if self._server is None:
             await self._listen()
@@ -185,12 +197,16 @@ class Proxy:
                     break
                 if to_client:
                     data = b"" if link.deaf else self._spend(data, link)
+                elif self._answer or link.answered:
+                    data = link.answer(self._answer)
                 elif self._trap is not None and (verdict := self._trap.springs(data, link)) is not None:
                     link.deaf = True
                     self._loop.call_later(0.05, link.reset)
                     data = data if verdict else b""
-                writer.write(data)
-                await writer.drain()
+                for piece in self._pieces(data):
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(len(piece) / self._rate if self._rate else 0)
             if writer.can_write_eof():
                 writer.write_eof()
             await feeding
@@ -206,6 +222,10 @@ class Proxy:
             except OSError:
                 data = b""
             await line.put((self._loop.time() + self._delay, data))
+
+    def _pieces(self, data: bytes) -> list[bytes]:
+        size = max(1, self._rate // 10) if self._rate else len(data) or 1
+        return [data[start : start + size] for start in range(0, len(data), size)]
 
     def _spend(self, data: bytes, link: _Link) -> bytes:
         """What of ``data`` may still go to the client; the connection is reset behind it when the budget is used up."""
@@ -237,12 +257,21 @@ class _Trap:
 
 
 class _Link:
-    """Both ends of one forwarded connection. ``deaf``: nothing more reaches the client; ``marked``: see ``_Trap``."""
+    """Both ends of one forwarded connection. ``deaf``: nothing more reaches the client; ``marked``: see ``_Trap``;
+    ``answered``: see ``Proxy.answer``."""
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self._ends = (client, server)
         self.deaf = False
         self.marked = False
+        self.answered = False
+
+    def answer(self, data: bytes) -> bytes:
+        """Say ``data`` to the client, unless it was said; what the server gets instead of the client's words."""
+        if not self.answered:
+            self.answered = True
+            self._ends[0].write(data)
+        return b""
 
     def close(self) -> None:
         for end in self._ends:

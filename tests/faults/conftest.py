@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
+from tests.faults.chain import Chain
 from tests.faults.harness import Rig
+from tests.services.kafka import KafkaAddress
+from tests.services.postgres import PostgresServer
+from tests.services.registry import RegistryAddress
 
 TABLES = """
 CREATE TABLE items (id int PRIMARY KEY, v int NOT NULL);
@@ -22,3 +26,20 @@ def rig(database: str, kafka: Any, registry: Any, topic_prefix: str, tmp_path: P
     rig.execute(TABLES)
     yield rig
     rig.close()
+
+
+@pytest.fixture
+def chain(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    postgres: PostgresServer,
+    kafka: KafkaAddress,
+    registry: RegistryAddress,
+    topic_prefix: str,
+) -> Iterator[Chain]:
+    made = Chain(request.param, tmp_path, postgres, kafka, registry.url, topic_prefix)
+    yield made
+    made.close()
+    postgres.heal()
+    for dsn in made.dsns:
+        postgres.drop_database(dsn)

@@ -197,3 +197,25 @@ def test_close_leaves_no_thread_and_no_port(echo: Echo) -> None:
     with pytest.raises(ConnectionRefusedError):
         connect(proxy)
     assert "proxy" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_an_answer_takes_the_place_of_the_servers_once_a_connection(proxy: Proxy, echo: Echo) -> None:
+    proxy.answer(b"sorry")
+    with connect(proxy) as refused:
+        assert ask(refused, b"hello") == b"sorry"
+        proxy.heal()
+        refused.sendall(b"and now")
+    with connect(proxy) as connection:
+        assert ask(connection, b"hello") == b"hello"
+
+
+def test_a_narrow_way_takes_its_time(proxy: Proxy, client: socket.socket) -> None:
+    proxy.throttle(10_000)
+    began = time.monotonic()
+    client.sendall(b"x" * 3000)
+    left = 3000
+    while left:
+        left -= len(client.recv(left))
+    assert time.monotonic() - began > SHORT / 2
+    proxy.heal()
+    assert ask(client, b"hello") == b"hello"

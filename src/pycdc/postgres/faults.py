@@ -62,7 +62,11 @@ _BY_STATE: Final[dict[str, Meaning]] = {
     "42501": Meaning(EnvironmentNotReady, "grant the role what it lacks: `pycdc doctor` prints the statements"),
     "42704": Meaning(EnvironmentNotReady, "create it: `pycdc doctor` prints the statements"),
     "42P01": Meaning(EnvironmentNotReady, "check the table's name, or remove it from the configuration"),
-    "53300": Meaning(ConnectionLost, "raise max_connections or max_wal_senders, or close other connections"),
+    "53300": Meaning(
+        ConnectionLost,
+        "raise max_connections, max_wal_senders, or the CONNECTION LIMIT of the role or the database, whichever is "
+        "reached; or close other connections",
+    ),
     "53400": Meaning(EnvironmentNotReady, "raise max_replication_slots (needs a restart), or drop slots not in use"),
     "53": Meaning(ConnectionLost, "free the resource that the server ran out of"),
     "55006": Meaning(SlotActive, "stop the other session, or choose another slot"),
