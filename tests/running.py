@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 import pycdc
-from tests.reading import wait_for
+from tests.reading import PASSING, wait_for
 
 
 class Running:
@@ -110,8 +111,19 @@ class TopicReader:
     def topics(self, prefix: str) -> list[str]:
         return sorted(name for name in self._consumer.list_topics(timeout=10).topics if name.startswith(prefix))
 
+    def _end(self, topic: str, number: int) -> int:
+        """The partition's end, from a broker that may still be about to lead it."""
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                return int(self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1])
+            except KafkaException as error:
+                if error.args[0].code() not in PASSING or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
     def _partition(self, topic: str, number: int) -> Iterator[Message]:
-        _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)
+        high = self._end(topic, number)
         if not high:
             return
         self._consumer.assign([TopicPartition(topic, number, 0)])

@@ -17,7 +17,7 @@ import pytest
 from tests.faults.chain import FROM_BROKERS, SCHEMAS, SOURCE, TARGET, TO_BROKERS, Chain, Watched, recovers, says_so
 from tests.proxy import Proxy
 
-pytestmark = pytest.mark.pg("newest")
+pytestmark = [pytest.mark.pg("newest"), pytest.mark.exclusive]
 
 ENDS: dict[str, Callable[[Proxy], None]] = {"away": Proxy.refuse, "half open": Proxy.blackhole}
 

@@ -256,25 +256,6 @@ def test_identities_take_the_ids_of_events_triggers_fire_once_a_row_and_keys_are
     assert rig.sql("SELECT max(id) FROM fired") == [(41,)]
 
 
-@pytest.mark.parametrize("state", ["53100", "53300", "57P03", "25006"])
-def test_what_is_the_servers_fault_is_tried_again_and_parks_nothing(rig: Rig, state: str) -> None:
-    """A full disk, too many connections, a server that starts, a standby."""
-    rig.sql(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$"
-    )
-    rig.sql("CREATE TRIGGER refuse BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION refuse()")
-    process = rig.process(on_error="park")
-    with pytest.raises(ConnectionLost) as met:
-        process.apply({"id": 1})
-    assert met.value.retry
-    assert rig.sql("SELECT sum(next_offset) FROM pycdc.apply_offsets") == [(0,)]
-    rig.sql("DROP TRIGGER refuse ON items")
-    rig.process(on_error="park").apply({"id": 1})
-    assert rig.sql("SELECT id FROM items") == [(1,)]
-    assert rig.sql("SELECT count(*) FROM pycdc.parked") == [(0,)]
-
-
 # Transactions that take too long.
 
 SLOW = """CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END';
