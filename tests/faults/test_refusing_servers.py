@@ -76,10 +76,13 @@ LOGIN = alter_role("PASSWORD 'another one'"), alter_role("PASSWORD 'hunter2'"), 
 HANGS_UP = (lambda chain: chain.kafka.cut_after(0)), (lambda chain: chain.kafka.heal()), ""
 """A broker that takes each connection, and resets it in place of its first answer."""
 UNAVAILABLE = Refusal(SCHEMAS, http(503), heal_registry, "HTTP 503", "registry.url")
-DENIALS = [
-    Refusal("the registry at http://127.0.0.1", http(status), heal_registry, f"HTTP {status}", "registry.username")
+DENIED = {
+    status: Refusal(
+        "the registry at http://127.0.0.1", http(status), heal_registry, f"HTTP {status}", "registry.username"
+    )
     for status in (401, 403)
-]
+}
+"""One for each direction, which share what asks a registry."""
 
 WAITED_FOR = {
     "capture": [
@@ -110,7 +113,7 @@ FINAL = {
             "permission denied",
             "ALTER ROLE … REPLICATION",
         ),
-        *DENIALS,
+        DENIED[401],
     ],
     "apply": [
         Refusal(TARGET, *LOGIN),
@@ -121,7 +124,7 @@ FINAL = {
             "permission denied for table items",
             "GRANT SELECT, INSERT",
         ),
-        *DENIALS,
+        DENIED[403],
     ],
 }
 
