@@ -3,13 +3,14 @@
 A deferrable key lets the source do that, and its records come row by row: the create under a key stands before the
 delete by which the row that had it goes elsewhere. Taken one after another, the first would overwrite the second, and
 the delete would remove it. So where a batch brings both, the row that has the key is moved to a key of nobody's in
-between. Where there is none, it was the row itself that moved on, and nothing is different.
+between. Where no row has it, it was the row itself that moved on, and nothing is different; a key for which there is
+no other is looked for in the batch and in the table.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 from uuid import uuid4
 
@@ -27,8 +28,11 @@ _FEWEST: Final = 8
 """Letters of a text that nobody else has."""
 
 
-def apart(events: list[Routed]) -> list[Routed]:
-    """`events`, whose writes keep such rows apart. Those for whose keys there is no other are a problem."""
+def apart(events: list[Routed], is_there: Callable[[Space, Key], bool]) -> list[Routed]:
+    """`events`, whose writes keep such rows apart. Those for whose keys there is no other are a problem.
+
+    `is_there` says whether the table has a row of a key, before the batch.
+    """
     if not any(routed.event.other_key or len(routed.writes) > 1 for routed in events):
         return events
     left: dict[Row, tuple[int, object]] = {}
@@ -38,7 +42,7 @@ def apart(events: list[Routed]) -> list[Routed]:
                 left[own[0].shape.space, own[0].key] = place, _transaction(routed.event)
     taken = set(_taken(events, left)) if left else set()
     if taken:
-        _keep_apart(events, taken)
+        _keep_apart(events, _Between(taken, is_there))
     return events
 
 
@@ -56,23 +60,54 @@ def _taken(events: list[Routed], left: dict[Row, tuple[int, object]]) -> Iterato
 class _Between:
     """Keys of nobody's, by the rows whose keys others take; `left` are those rows that have gone on."""
 
-    def __init__(self, taken: set[Row]) -> None:
+    def __init__(self, taken: set[Row], is_there: Callable[[Space, Key], bool]) -> None:
         self._taken = taken
+        self._is_there = is_there
+        self._there: dict[Row, bool] = {}
+        """What the batch did so far to the rows of `taken`."""
+        self._free: set[Row] = set()
+        """Those that came under their key when nobody had it, by several records."""
         self._keys: dict[Row, Key] = {}
         self._left: set[Row] = set()
 
     def writes(self, event: Event, own: list[Write]) -> list[Write]:
         """What stands for `own`, the writes of an event into one space. Raises Unwritable."""
+        out = self._writes(event, own)
+        for write in own:
+            gone = write.shape.moves or write.shape.operation == "delete"
+            self._there[write.shape.space, write.key] = not gone
+            if write.shape.moves:
+                self._there[write.shape.space, _key(write.set)] = True
+        return out
+
+    def _writes(self, event: Event, own: list[Write]) -> list[Write]:
         first, space = own[0], own[0].shape.space
         out: list[Write] = []
         new = _key(first.set) if first.shape.moves else own[-1].key if _arrives(event, own[-1], own) else None
         if new is not None and (space, new) in self._taken and (space, new) not in self._keys:
-            self._keys[space, new] = _of_nobody(*space, new)
-            out.append(moving(first, new, self._keys[space, new]))
+            other = _of_nobody(*space, new)
+            if other is not None:
+                self._keys[space, new] = other
+                out.append(moving(first, new, other))
+            elif (space, new) not in self._free and self._is_taken(space, new):
+                raise Unwritable(
+                    f"rows of table {space[0]} exchange their keys within a transaction, and its key has no column for "
+                    "which a value in between can be made (whole numbers, texts of some length, uuid): exchange them "
+                    "by a third key in the source"
+                )
+            else:
+                self._free.add((space, new))
         old = space, first.key
-        if old not in self._keys or not _leaves(event, own):
+        if not _leaves(event, own):
+            return [*out, *own]
+        self._free.discard(old)
+        if old not in self._keys:
             return [*out, *own]
         return [*out, *self._on(own, old)]
+
+    def _is_taken(self, space: Space, key: Key) -> bool:
+        there = self._there.get((space, key))
+        return self._is_there(space, key) if there is None else there
 
     def _on(self, own: list[Write], old: Row) -> list[Write]:
         """Whoever had the key goes on; if nobody had it, the row that took it does."""
@@ -92,8 +127,7 @@ def _key(values: tuple[str | None, ...]) -> Key:
     return tuple(value or "" for value in values)
 
 
-def _keep_apart(events: list[Routed], taken: set[Row]) -> None:
-    between = _Between(taken)
+def _keep_apart(events: list[Routed], between: _Between) -> None:
     for routed in events:
         try:
             writes = [write for own in _by_space(routed.writes) for write in between.writes(routed.event, own)]
@@ -132,16 +166,13 @@ def _transaction(event: Event) -> object:
     return None if number is None else (event.partition.topic, number)
 
 
-def _of_nobody(table: TargetTable, names: tuple[str, ...], key: Key) -> Key:
-    """A key that no row has. Raises Unwritable."""
+def _of_nobody(table: TargetTable, names: tuple[str, ...], key: Key) -> Key | None:
+    """A key that no row has; None where none can be made."""
     for place, name in enumerate(names):
         text = _new_text(table.columns[name])
         if text is not None:
             return *key[:place], text, *key[place + 1 :]
-    raise Unwritable(
-        f"rows of table {table} exchange their keys within a transaction, and its key has no column for which a value "
-        "in between can be made (whole numbers, texts of some length, uuid): exchange them by a third key in the source"
-    )
+    return None
 
 
 def _new_text(column: TargetColumn) -> str | None:

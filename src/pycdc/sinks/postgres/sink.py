@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import psycopg
@@ -48,6 +49,7 @@ from pycdc.sinks.postgres.presence import Presence
 from pycdc.sinks.postgres.repeats import Repeats, adding
 from pycdc.sinks.postgres.routing import Functions
 from pycdc.sinks.postgres.session import connect_to_write
+from pycdc.sinks.postgres.statements import has_row
 from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.targets import LOOK_AGAIN, Drifted, KnownTables, Targets, drift
@@ -325,7 +327,7 @@ class PostgresSink:
         ranks = {topic: router.rank(topic) for topic in {routed.event.partition.topic for routed in out}}
         if len(ranks) > 1:
             out.sort(key=lambda routed: ranks[routed.event.partition.topic])
-        return apart(out)
+        return apart(out, partial(has_row, self._connection))
 
     def _emptied(self, event: Event) -> list[TargetTable]:
         found = self._targets.router.truncated(event)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+import psycopg
 from psycopg import sql
 
 from pycdc.sinks.postgres.guards import FREE, Guard, condition
@@ -21,7 +22,7 @@ from pycdc.sinks.postgres.refusals import NotWritten, RowMissing
 from pycdc.sinks.postgres.session import Connection
 from pycdc.sinks.postgres.tables import TargetColumn
 from pycdc.sinks.postgres.values import array_of
-from pycdc.sinks.postgres.writes import Group, Shape, Write
+from pycdc.sinks.postgres.writes import Group, Shape, Space, Write, shape_of
 
 _UNHASHED: Final = ("bit", "varbit", "money", "tsvector", "tsquery")
 
@@ -78,6 +79,17 @@ def count_rows(connection: Connection, group: Group) -> int:
     keys = [array_of(column) for column in zip(*(write.key for write in group.writes), strict=True)]
     row = connection.execute(rows_of_keys(group.shape), keys, prepare=True).fetchone()
     return 0 if row is None else int(row[0])
+
+
+def has_row(connection: Connection, space: Space, key: tuple[str, ...]) -> bool:
+    """Whether the table has a row of this key; also where the database does not take the texts for one."""
+    shape = shape_of(space[0], "delete", space[1])
+    try:
+        with connection.transaction():
+            found = connection.execute(rows_of_keys(shape), [array_of([text]) for text in key], prepare=True)
+            return found.fetchone() != (0,)
+    except psycopg.DataError:
+        return True
 
 
 @lru_cache(maxsize=1024)
