@@ -182,6 +182,18 @@ def test_where_there_is_none_a_row_that_moves_on_and_on_arrives(rig: Rig, tx: in
     assert rig.sql("SELECT id::text, name FROM days") == [(first, "2")]
 
 
+@pytest.mark.parametrize("cut", range(1, 9))
+def test_rows_that_exchange_keys_by_a_third_one_arrive_wherever_a_batch_ends(rig: Rig, cut: int) -> None:
+    """The row that came under the third key in the batch before is the one that goes on from there."""
+    rig.sql("CREATE TABLE named (id int UNIQUE NOT NULL, name text PRIMARY KEY, body text, own text)")
+    sink = process(rig, table="named", key={"id": "id"})
+    sink.feed(*(("docs", {"id": key}, {"id": key, "name": f"{key}", "body": "x"}) for key in (1, 2)))
+    records = [*move(1, -1, "1", "x"), *move(2, 1, "2", "x"), *move(-1, 2, "1", "x")]
+    sink.feed(*records[:cut])
+    sink.feed(*records[cut:])
+    assert rig.sql("SELECT id, name FROM named ORDER BY id") == [(1, "2"), (2, "1")]
+
+
 PLACE_OF_ITEMS = Partition("items", 0)
 
 

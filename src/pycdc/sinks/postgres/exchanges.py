@@ -84,12 +84,14 @@ class _Between:
         first, space = own[0], own[0].shape.space
         out: list[Write] = []
         new = _key(first.set) if first.shape.moves else own[-1].key if _arrives(event, own[-1], own) else None
-        if new is not None and (space, new) in self._taken and (space, new) not in self._keys:
+        if new is not None and self._came_before(event, own):
+            self._free.add((space, new))
+        if new is not None and (space, new) in self._taken.difference(self._keys, self._free):
             other = _of_nobody(*space, new)
             if other is not None:
                 self._keys[space, new] = other
                 out.append(moving(first, new, other))
-            elif (space, new) not in self._free and self._is_taken(space, new):
+            elif self._is_taken(space, new):
                 raise Unwritable(
                     f"rows of table {space[0]} exchange their keys within a transaction, and its key has no column for "
                     "which a value in between can be made (whole numbers, texts of some length, uuid): exchange them "
@@ -104,6 +106,12 @@ class _Between:
         if old not in self._keys:
             return [*out, *own]
         return [*out, *self._on(own, old)]
+
+    def _came_before(self, event: Event, own: list[Write]) -> bool:
+        """Whether a batch before this one had the delete by which the row left its old key: it may be there already."""
+        first = own[0]
+        behind = bool(event.other_key) and first.shape.moves and (not event.deleted or event.raw_value is None)
+        return behind and self._there.get((first.shape.space, first.key)) is not False
 
     def _is_taken(self, space: Space, key: Key) -> bool:
         there = self._there.get((space, key))
