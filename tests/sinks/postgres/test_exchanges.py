@@ -194,6 +194,22 @@ def test_rows_that_exchange_keys_by_a_third_one_arrive_wherever_a_batch_ends(rig
     assert rig.sql("SELECT id, name FROM named ORDER BY id") == [(1, "2"), (2, "1")]
 
 
+def test_another_spelling_of_a_key_is_taken_from_nobody(rig: Rig) -> None:
+    rig.sql("CREATE TABLE spelled (id numeric PRIMARY KEY, name text, body text)")
+    sink = process(rig, table="spelled")
+    sink.feed(("docs", {"id": "1"}, {"id": "1", "name": "a", "body": "x"}))
+    sink.feed(*move("1", "1.0", "a", "x"), *move("1.0", "1.00", "a", "x"), *move("1.00", "2", "a", "x"))
+    assert rig.sql("SELECT id::text, name FROM spelled") == [("2", "a")]
+
+
+def test_a_key_that_is_left_in_a_later_transaction_is_exchanged_with_nobody(rig: Rig) -> None:
+    """The tombstone behind the delete, which tells no transaction, does not change that."""
+    sink = process(rig)
+    begin(sink, rig, 1)
+    sink.feed(*move(1, 5, "n1", tx=7), *move(5, 6, "n1", tx=8))
+    assert rows(rig) == [(6, "n1", "1", "1")]
+
+
 PLACE_OF_ITEMS = Partition("items", 0)
 
 

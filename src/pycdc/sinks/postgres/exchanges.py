@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal, InvalidOperation
 from typing import Final
 from uuid import uuid4
 
@@ -38,8 +39,10 @@ def apart(events: list[Routed], is_there: Callable[[Space, Key], bool]) -> list[
     left: dict[Row, tuple[int, object]] = {}
     for place, routed in enumerate(events):
         for own in _by_space(routed.writes):
-            if _leaves(routed.event, own):
-                left[own[0].shape.space, own[0].key] = place, _transaction(routed.event)
+            row = own[0].shape.space, own[0].key
+            behind = row in left and routed.event.raw_value is None  # a tombstone tells no transaction
+            if _leaves(routed.event, own) and not behind:
+                left[row] = place, _transaction(routed.event)
     taken = set(_taken(events, left)) if left else set()
     if taken:
         _keep_apart(events, _Between(taken, is_there))
@@ -84,7 +87,7 @@ class _Between:
         first, space = own[0], own[0].shape.space
         out: list[Write] = []
         new = _key(first.set) if first.shape.moves else own[-1].key if _arrives(event, own[-1], own) else None
-        if new is not None and self._came_before(event, own):
+        if new is not None and (self._came_before(event, own) or (first.shape.moves and _alike(first.key, new))):
             self._free.add((space, new))
         if new is not None and (space, new) in self._taken.difference(self._keys, self._free):
             other = _of_nobody(*space, new)
@@ -129,6 +132,18 @@ class _Between:
             return [gone]  # the tombstone behind the delete
         self._left.add(old)
         return [moving(first, first.key, aside), gone]
+
+
+def _alike(old: Key, new: Key) -> bool:
+    """Whether two keys may be equal to the database: texts that ignore case or blanks, numbers of another scale."""
+    return all(_folded(a) == _folded(b) for a, b in zip(old, new, strict=True))
+
+
+def _folded(text: str) -> object:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return text.strip().casefold()
 
 
 def _key(values: tuple[str | None, ...]) -> Key:
