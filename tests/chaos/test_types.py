@@ -48,7 +48,7 @@ def test_the_target_equals_the_source_or_a_pipeline_says_why_not(
     postgres: Any, kafka: Any, registry: Any, topic_prefix: str
 ) -> None:
     first = random.SystemRandom().randrange(10**9)
-    seeds = [int(SEED)] if SEED else range(first, first + max(1, TRANSACTIONS // ROUND // 2))
+    seeds = [int(SEED)] if SEED else range(first, first + -(-TRANSACTIONS // (2 * ROUND)))
     outcomes: list[Outcome] = []
     for seed in seeds:
         outcome = _round(postgres, kafka, registry, f"{topic_prefix}_{seed}", seed)
