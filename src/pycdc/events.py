@@ -154,6 +154,12 @@ class Event:
     repeats: bool = False
     look_back: Callable[[], bool] | None = None
 
+    def is_behind_delete(self) -> bool:
+        """Whether it is a null value that repeats the delete before it; that is read again where nobody knows."""
+        if self.look_back is not None:
+            self.repeats, self.look_back = self.look_back(), None
+        return self.repeats
+
     if not TYPE_CHECKING:
 
         def __getattr__(self, name):

@@ -65,6 +65,17 @@ def test_what_a_record_says_of_a_row(value: Any, deleted: bool, row: Any, before
     assert (event.deleted, event.row, event.before, event.key) == (deleted, row, before, {"id": 1})
 
 
+def test_a_null_value_repeats_the_delete_of_its_key_right_before_it_in_its_partition() -> None:
+    decoder, removal = Decoder(None), json.dumps({"op": "d", "before": ROW, "after": None, "source": {}}).encode()
+
+    def of(number: int, offset: int, key: bytes | None, value: bytes | None = None) -> bool:
+        return decoder.event(Partition("t", number), offset, 0, key, value).is_behind_delete()
+
+    assert [of(0, 4, b"1", removal), of(1, 9, b"2", removal)] == [False, False]
+    assert [of(0, 5, b"1"), of(1, 10, b"3")] == [True, False]
+    assert [of(0, 6, b"1"), of(0, 8, b"1"), of(0, 7, None)] == [True, False, False]
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [

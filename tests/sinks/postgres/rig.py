@@ -67,6 +67,7 @@ class Rig:
 class Process:
     def __init__(self, rig: Rig, sink: PostgresSink, ledger: Ledger, progress: Progress, topics: list[str]) -> None:
         self._rig = rig
+        self._decoder = Decoder(None)
         self.sink, self.ledger, self.progress = sink, ledger, progress
         places = ledger.claim([Partition(topic, 0) for topic in topics], lambda partition: 0)
         self.begins = places[Partition(topics[0], 0)]
@@ -80,12 +81,12 @@ class Process:
 
     def feed(self, *records: Any, headers: Headers = ()) -> Applied | None:
         """Topic, key and value of each, perhaps headers. What is not taken is not repeated."""
-        decoder, batch = Decoder(None), EventBatch()
+        batch = EventBatch()
         for topic, its_key, value, *own in records:
             offset = self._rig.ends.get(topic, 0)
             raw = value if isinstance(value, bytes | None) else json.dumps(value).encode()
             of_record = tuple(own[0]) if own else headers
-            event = decoder.event(Partition(topic, 0), offset, 0, json.dumps(its_key).encode(), raw, of_record)
+            event = self._decoder.event(Partition(topic, 0), offset, 0, json.dumps(its_key).encode(), raw, of_record)
             batch.events.append(event)
             self._rig.ends[topic] = offset + 1
         moved = {event.partition: event.offset + 1 for event in batch.events}

@@ -127,7 +127,9 @@ class Decoder:
 
     def _look_back(self, event: Event) -> None:
         event.repeats = self._removed.get(event.partition) == (event.offset, event.raw_key)
-        if not event.repeats and event.offset and event.partition not in self._bare:
+        if event.repeats:
+            self._removed[event.partition] = event.offset + 1, event.raw_key  # so does another one behind it
+        elif event.offset and event.partition not in self._bare:
             event.look_back = partial(self._is_behind_delete, event)
 
     def _is_behind_delete(self, event: Event) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 
+import psycopg
 from psycopg import sql
 
 from pycdc.sinks.postgres.key_forms import exact
@@ -30,6 +31,18 @@ def same_rows(connection: Connection, writes: Sequence[Write], spaces: Collectio
         if len(keys) > 1 and not exact(columns, keys):
             found.update(_asked(connection, space, columns, list(dict.fromkeys(keys))))
     return found
+
+
+def is_same_row(connection: Connection, space: Space, one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether two keys are equal; no, where the database does not take the texts for values."""
+    columns = [space[0].columns[name] for name in space[1]]
+    if one == other or exact(columns, [one, other]):
+        return one == other
+    try:
+        with connection.transaction():
+            return bool(list(_asked(connection, space, columns, [one, other])))
+    except psycopg.DataError:
+        return False
 
 
 def _asked(

@@ -10,13 +10,15 @@ no other is looked for in the batch and in the table.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterable, Iterator
 from typing import Final
 from uuid import uuid4
 
 from pycdc.events import Event, Unwritable
+from pycdc.sinks.postgres.equality import is_same_row
 from pycdc.sinks.postgres.key_changes import moving
+from pycdc.sinks.postgres.session import Connection
+from pycdc.sinks.postgres.statements import has_row
 from pycdc.sinks.postgres.tables import TargetColumn, TargetTable
 from pycdc.sinks.postgres.verdicts import Routed
 from pycdc.sinks.postgres.writes import Space, Write, shape_of
@@ -29,11 +31,8 @@ _FEWEST: Final = 8
 """Letters of a text that nobody else has."""
 
 
-def apart(events: list[Routed], is_there: Callable[[Space, Key], bool]) -> list[Routed]:
-    """`events`, whose writes keep such rows apart. Those for whose keys there is no other are a problem.
-
-    `is_there` says whether the table has a row of a key, before the batch.
-    """
+def apart(connection: Connection, events: list[Routed]) -> list[Routed]:
+    """`events`, whose writes keep such rows apart. Those for whose keys there is no other are a problem."""
     if not any(routed.event.other_key or len(routed.writes) > 1 for routed in events):
         return events
     left: dict[Row, tuple[int, object]] = {}
@@ -45,7 +44,7 @@ def apart(events: list[Routed], is_there: Callable[[Space, Key], bool]) -> list[
                 left[row] = place, _transaction(routed.event)
     taken = set(_taken(events, left)) if left else set()
     if taken:
-        _keep_apart(events, _Between(taken, is_there))
+        _keep_apart(events, _Between(connection, taken))
     return events
 
 
@@ -63,11 +62,11 @@ def _taken(events: list[Routed], left: dict[Row, tuple[int, object]]) -> Iterato
 class _Between:
     """Keys of nobody's, by the rows whose keys others take; `left` are those rows that have gone on."""
 
-    def __init__(self, taken: set[Row], is_there: Callable[[Space, Key], bool]) -> None:
+    def __init__(self, connection: Connection, taken: set[Row]) -> None:
+        self._connection = connection
         self._taken = taken
-        self._is_there = is_there
         self._there: dict[Row, bool] = {}
-        """What the batch did so far to the rows of `taken`."""
+        """Whether there is such a row behind the events so far, as far as these tell."""
         self._free: set[Row] = set()
         """Those that came under their key when nobody had it, by several records."""
         self._keys: dict[Row, Key] = {}
@@ -87,9 +86,7 @@ class _Between:
         first, space = own[0], own[0].shape.space
         out: list[Write] = []
         new = _key(first.set) if first.shape.moves else own[-1].key if _arrives(event, own[-1], own) else None
-        if new is not None and (self._came_before(event, own) or (first.shape.moves and _alike(first.key, new))):
-            self._free.add((space, new))
-        if new is not None and (space, new) in self._taken.difference(self._keys, self._free):
+        if new is not None and self._is_wanted((space, new)) and not self._is_its_own(event, own, new):
             other = _of_nobody(*space, new)
             if other is not None:
                 self._keys[space, new] = other
@@ -110,15 +107,25 @@ class _Between:
             return [*out, *own]
         return [*out, *self._on(own, old)]
 
-    def _came_before(self, event: Event, own: list[Write]) -> bool:
-        """Whether a batch before this one had the delete by which the row left its old key: it may be there already."""
-        first = own[0]
-        behind = bool(event.other_key) and first.shape.moves and (not event.deleted or event.raw_value is None)
-        return behind and self._there.get((first.shape.space, first.key)) is not False
+    def _is_wanted(self, row: Row) -> bool:
+        return row in self._taken and row not in self._keys and row not in self._free
+
+    def _is_its_own(self, event: Event, own: list[Write], new: Key) -> bool:
+        """Whether the key that a row gets may be its own already: in another spelling, or because a batch before this
+        one had the delete by which it left its old key."""
+        first, space = own[0], own[0].shape.space
+        if not first.shape.moves:
+            return False
+        behind = bool(event.other_key) and self._there.get((space, first.key)) is not False
+        found = behind and (not event.deleted or event.is_behind_delete())
+        if found or is_same_row(self._connection, space, first.key, new):
+            self._free.add((space, new))
+            return True
+        return False
 
     def _is_taken(self, space: Space, key: Key) -> bool:
         there = self._there.get((space, key))
-        return self._is_there(space, key) if there is None else there
+        return has_row(self._connection, space, key) if there is None else there
 
     def _on(self, own: list[Write], old: Row) -> list[Write]:
         """Whoever had the key goes on; if nobody had it, the row that took it does."""
@@ -132,18 +139,6 @@ class _Between:
             return [gone]  # the tombstone behind the delete
         self._left.add(old)
         return [moving(first, first.key, aside), gone]
-
-
-def _alike(old: Key, new: Key) -> bool:
-    """Whether two keys may be equal to the database: texts that ignore case or blanks, numbers of another scale."""
-    return all(_folded(a) == _folded(b) for a, b in zip(old, new, strict=True))
-
-
-def _folded(text: str) -> object:
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        return text.strip().casefold()
 
 
 def _key(values: tuple[str | None, ...]) -> Key:

@@ -142,9 +142,7 @@ class PlainRoute:
         try:
             return self._removal(event, soft=self.route.deletion == "soft_delete")
         except Unwritable:
-            if event.look_back is not None and event.raw_value is None:
-                event.repeats, event.look_back = event.look_back(), None
-            if event.repeats:
+            if event.is_behind_delete():
                 return None
             raise
 

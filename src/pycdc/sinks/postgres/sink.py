@@ -21,7 +21,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Final
 
 import psycopg
@@ -49,11 +48,9 @@ from pycdc.sinks.postgres.presence import Presence
 from pycdc.sinks.postgres.repeats import Repeats, adding
 from pycdc.sinks.postgres.routing import Functions
 from pycdc.sinks.postgres.session import connect_to_write
-from pycdc.sinks.postgres.statements import has_row
 from pycdc.sinks.postgres.tables import TargetTable
 from pycdc.sinks.postgres.tally import Tally
 from pycdc.sinks.postgres.targets import LOOK_AGAIN, Drifted, KnownTables, Targets, drift
-from pycdc.sinks.postgres.tombstones import Tombstones
 from pycdc.sinks.postgres.topic_order import TopicOrder
 from pycdc.sinks.postgres.values import Unwritable
 from pycdc.sinks.postgres.verdicts import Patience, Routed, Verdicts
@@ -96,7 +93,6 @@ class PostgresSink:
         self._dead = False
         self._batches: list[EventBatch] = []
         self._patience = Patience(settings.wait_for_parents)
-        self._tombstones = Tombstones()
         self._passages = Passages(settings.loops, pipeline)
         presence = Presence(settings.unavailable)
         self._inbox = Inbox(settings.inbox, pipeline, settings.bookkeeping, presence) if settings.inbox else None
@@ -297,7 +293,6 @@ class PostgresSink:
         self._tally.add_to(self._progress, committed - began, committed - applied)
         ledger.advanced(offsets)
         ledger.blocked = verdicts.blocked
-        self._tombstones.applied(filter(cuts.spares, portion.events) if cuts else portion.events)
         return True
 
     def _routed(self, portion: Portion, cuts: Cuts) -> list[Routed]:
@@ -313,7 +308,7 @@ class PostgresSink:
                 elif problem is None:
                     writes = router.writes(event)
             except Unwritable as error:
-                writes, problem = [], None if self._tombstones.repeats(event, portion.events) else str(error)
+                writes, problem = [], str(error)
             except Exception as error:
                 if fault(error, self._connection) is not Fault.ROW:
                     raise
@@ -327,7 +322,7 @@ class PostgresSink:
         ranks = {topic: router.rank(topic) for topic in {routed.event.partition.topic for routed in out}}
         if len(ranks) > 1:
             out.sort(key=lambda routed: ranks[routed.event.partition.topic])
-        return apart(out, partial(has_row, self._connection))
+        return apart(self._connection, out)
 
     def _emptied(self, event: Event) -> list[TargetTable]:
         found = self._targets.router.truncated(event)
