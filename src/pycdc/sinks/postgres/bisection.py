@@ -224,9 +224,12 @@ def _joined(sets: list[list[Routed]]) -> list[list[Routed]]:
     for own in sets:
         tokens: set[object] = {routed.event.partition for routed in own}
         tokens.update(component_of(write.shape.table) for routed in own for write in routed.writes)
-        others = {id(found): found for token in tokens if (found := joined.get(token)) is not None}
-        whole = [*(routed for found in others.values() for routed in found), *own]
-        tokens.update(token for token, found in joined.items() if id(found) in others)
+        found = list({id(one): one for one in map(joined.get, tokens) if one is not None}.values())
+        whole = found[0] if found else []
+        for other in found[1:]:
+            whole += other
+            tokens.update(token for token, its in joined.items() if its is other)
+        whole += own
         joined.update(dict.fromkeys(tokens, whole))
     return list({id(found): found for found in joined.values()}.values())
 
