@@ -689,6 +689,11 @@ class Route(Model):
 
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_Ttl = Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhd]$")]
+
+
+def _seconds_of(ttl: str) -> int:
+    return int(ttl[:-1]) * _SECONDS[ttl[-1]]
 
 
 class Inbox(Model):
@@ -696,12 +701,12 @@ class Inbox(Model):
 
     id: str = "$headers.id"
     """Where the id is: a field's path, as in routes. An event without one cannot be applied, but for a null value."""
-    ttl: Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhd]$")] = "7d"
+    ttl: _Ttl = "7d"
     """How long ids are kept in the table `inbox`, in seconds, minutes, hours or days: `90s`, `7d`."""
 
     @property
     def seconds(self) -> int:
-        return int(self.ttl[:-1]) * _SECONDS[self.ttl[-1]]
+        return _seconds_of(self.ttl)
 
 
 class Loops(Model):
@@ -725,13 +730,13 @@ class Conflicts(Model):
     """Keep both rows. Without: the key, times and origins."""
     since: datetime | None = None
     """What others wrote before this time is no conflict. Default: when the pipeline first ran."""
-    ttl: Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhd]$")] = "7d"
+    ttl: _Ttl = "7d"
     """For last_write_wins: how long times of events and deletes of rows are remembered, in the table `write_times`. An
     event that comes later than that is compared with the row's commit, and makes a deleted row anew."""
 
     @property
     def seconds(self) -> int:
-        return int(self.ttl[:-1]) * _SECONDS[self.ttl[-1]]
+        return _seconds_of(self.ttl)
 
 
 class PostgresSink(Model):
