@@ -45,7 +45,7 @@ from pycdc.printable import lines, printable
 from pycdc.serialization.bearer import Bearer, ClientCredentials, GivenToken, TokenRefused
 from pycdc.serialization.compatibility import Levels
 from pycdc.serialization.registry_client import PASSING, RegistryAnswer, RegistryAway, RegistryClient
-from pycdc.serialization.registry_patience import Patience
+from pycdc.serialization.registry_patience import awaited
 from pycdc.serialization.schema_diff import differences
 
 K = TypeVar("K")
@@ -81,8 +81,7 @@ class SchemaRegistry:
         outages: Outages | None = None,
     ) -> None:
         self._settings = settings
-        self._patience = Patience(stopping, self._silent)
-        self._stopping = stopping or threading.Event()
+        self._stopping = stopping
         self._outages = outages or Outages()
         self._levels = Levels() if levels is None else levels
         self._ids: dict[tuple[str, str], int] = {}
@@ -208,16 +207,17 @@ class SchemaRegistry:
 
     def _call(self, work: Callable[[], T]) -> T:
         """Do `work`, again after faults that may pass; other answers of the registry come out as they are."""
+        stopping = self._stopping or threading.Event()
         retrying = Retrying(
-            stop=stop_any(stop_after_delay(self._settings.timeout), stop_when_event_set(self._stopping)),
+            stop=stop_any(stop_after_delay(self._settings.timeout), stop_when_event_set(stopping)),
             wait=wait_random_exponential(multiplier=0.1, max=_MAX_PAUSE),
-            sleep=sleep_using_event(self._stopping),
+            sleep=sleep_using_event(stopping),
             retry=retry_if_exception(_may_pass),
             before_sleep=self._log_retry,
             reraise=True,
         )
         try:
-            answer = retrying(lambda: self._patience.answer(work))
+            answer = retrying(lambda: awaited(work, self._stopping, self._silent))
             self._outages.end(self._name)
             return answer
         except RegistryAnswer as error:
@@ -255,7 +255,8 @@ class SchemaRegistry:
         return f"the schema registry at {self._url}"
 
     def _away(self, reason: str) -> ConnectionLost:
-        waited = "and the pipeline was stopped" if self._stopping.is_set() else f"for {self._settings.timeout:g} s"
+        stopped = self._stopping is not None and self._stopping.is_set()
+        waited = "and the pipeline was stopped" if stopped else f"for {self._settings.timeout:g} s"
         return RegistryLost(f"{self._name} is out of reach {waited}: {reason}", hint=_AWAY)
 
     def _refused(self, error: RegistryAnswer, subject: str, text: str | None) -> PycdcError:

@@ -19,30 +19,26 @@ STOP_GRACE: Final = 2.0
 """Seconds that an answer still has once the pipeline was stopped."""
 
 
-class Patience:
-    """`silent` is told how long there has been no answer, again and again."""
+def awaited(ask: Callable[[], T], stopping: threading.Event | None, silent: Callable[[float], None]) -> T:
+    """What `ask` returns; `silent` is told how long there has been no answer, again and again.
 
-    def __init__(self, stopping: threading.Event | None, silent: Callable[[float], None]) -> None:
-        self._stopping = stopping
-        self._silent = silent
-
-    def answer(self, ask: Callable[[], T]) -> T:
-        """What `ask` returns. Raises RegistryAway where that takes too long after the stop: `ask` is then left alone,
-        on a thread that ends with the process."""
-        if self._stopping is None:
-            return ask()
-        answer: Future[T] = Future()
-        threading.Thread(target=_ask, args=(ask, answer), name="pycdc-registry", daemon=True).start()
-        began, stopped_at = time.monotonic(), None
-        while not wait([answer], _SLICE).done:
-            now = time.monotonic()
-            if now - began >= _TOLD:
-                self._silent(now - began)
-            if self._stopping.is_set():
-                stopped_at = stopped_at or now
-                if now - stopped_at >= STOP_GRACE:
-                    raise RegistryAway("no answer before the pipeline was stopped")
-        return answer.result()
+    Raises RegistryAway where that takes too long after the stop: `ask` is then left alone, on a thread that ends with
+    the process.
+    """
+    if stopping is None:
+        return ask()
+    answer: Future[T] = Future()
+    threading.Thread(target=_ask, args=(ask, answer), name="pycdc-registry", daemon=True).start()
+    began, stopped_at = time.monotonic(), None
+    while not wait([answer], _SLICE).done:
+        now = time.monotonic()
+        if now - began >= _TOLD:
+            silent(now - began)
+        if stopping.is_set():
+            stopped_at = stopped_at or now
+            if now - stopped_at >= STOP_GRACE:
+                raise RegistryAway("no answer before the pipeline was stopped")
+    return answer.result()
 
 
 def _ask(ask: Callable[[], T], answer: Future[T]) -> None:
