@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.chain import FROM_BROKERS, SCHEMAS, SOURCE, TARGET, TO_BROKERS, Chain, Watched, recovers, says_so
+from tests.faults.chain import Chain, Watched, recovers, says_so
 from tests.proxy import Proxy
 
 pytestmark = [pytest.mark.pg("newest"), pytest.mark.exclusive]
@@ -25,18 +25,13 @@ ENDS: dict[str, Callable[[Proxy], None]] = {"away": Proxy.refuse, "half open": P
 @pytest.mark.parametrize("chain", ["capture", "apply"], indirect=True)
 def test_a_pipeline_tells_of_each_server_that_is_away_or_half_open_and_of_its_return(chain: Chain) -> None:
     capture = chain.direction == "capture"
-    needed = {
-        SOURCE if capture else TARGET: chain.database,
-        TO_BROKERS if capture else FROM_BROKERS: chain.kafka,
-        SCHEMAS: chain.registry,
-    }
     with chain.running("capture") as forward, chain.running("apply") as back:
         watched = forward if capture else back
         chain.write()
         watched.until(lambda: chain.arrived == [1])
         watched.until(watched.is_well)
         for fault, end in ENDS.items():
-            for what, proxy in needed.items():
+            for what, proxy in chain.needed.items():
                 watched.mark()
                 end(proxy)
                 chain.write()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.chain import FROM_BROKERS, SCHEMAS, SOURCE, TARGET, TO_BROKERS, Chain, Watched
+from tests.faults.chain import SCHEMAS, TARGET, Chain, Watched
 from tests.proxy import Proxy
 
 pytestmark = pytest.mark.pg("newest")
@@ -57,12 +57,6 @@ def goes_through_it(chain: Chain, watched: Watched, what: str) -> None:
 
 @pytest.mark.parametrize("chain", ["capture", "apply"], indirect=True)
 def test_a_slow_way_to_a_server_is_no_outage_and_delays_what_it_has_to(chain: Chain) -> None:
-    capture = chain.direction == "capture"
-    needed = {
-        SOURCE if capture else TARGET: chain.database,
-        TO_BROKERS if capture else FROM_BROKERS: chain.kafka,
-        SCHEMAS: chain.registry,
-    }
     for dsn in chain.dsns:
         chain.sql(dsn, "ALTER TABLE items ADD noise text")
     with chain.running(chain.other):
@@ -71,20 +65,20 @@ def test_a_slow_way_to_a_server_is_no_outage_and_delays_what_it_has_to(chain: Ch
             watched.until(chain.is_complete)
             watched.until(watched.is_well)
             for slow in WAYS.values():
-                for what, proxy in needed.items():
+                for what, proxy in chain.needed.items():
                     watched.mark()
                     slow(proxy)
                     write(chain, new_schema=what == SCHEMAS)
                     goes_through_it(chain, watched, what)
                     proxy.heal()
             assert "outages" not in json.loads(watched.get("/status")[1])
-            for proxy in needed.values():
+            for proxy in chain.needed.values():
                 WAYS["late"](proxy)
             write(chain, new_schema=False)
             began = time.monotonic()
             assert watched.program.stop() in (0, 6), watched.program.log
             assert time.monotonic() - began < 30
-        for proxy in needed.values():
+        for proxy in chain.needed.values():
             proxy.heal()
         with chain.running(chain.direction) as again:
             again.until(chain.is_complete)

@@ -158,7 +158,7 @@ def test_a_capture_whose_server_falls_silent_stops_in_time(
     with capture(config_for(postgres.dsn(name, port=postgres_proxy.port)), database) as running:
         running.until_streaming()
         postgres_proxy.blackhole()
-        time.sleep(2)  # until the catalog is asked, and does not answer
+        running.until(lambda: bool(running.progress.outages.lasting))  # the catalog was asked, and does not answer
         began = time.monotonic()
         running.stop()
         assert time.monotonic() - began < STOP_SECONDS
