@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from tests.chaos.rounds import KINDS, Trial
+from tests.chaos.rounds import KINDS
+from tests.chaos.trial import Trial
 from tests.fix_postgres import Fleet
 from tests.services import matrix
 from tests.services.availability import Unavailable
