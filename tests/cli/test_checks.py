@@ -323,5 +323,6 @@ def test_a_route_that_asks_for_more_than_the_message_key_is_warned_of() -> None:
     assert (finding.status, finding.path) == (Status.WARNING, "sink.postgres.routes[0]")
     assert "code" in finding.title
     assert "REPLICA IDENTITY FULL" in (finding.fix or "")
+    assert "give the topic one partition" in (finding.fix or "")
     schemas["shop.t-value"] = _record("sku")
     assert [*key_findings(["shop.t"], routes, schemas.get)] == []
