@@ -47,8 +47,8 @@ def key_findings(
                     "that `when` takes no more stay",
                     path=f"sink.postgres.routes[{route.index}]",
                     fix="set REPLICA IDENTITY FULL for the source's table, and `replica_identity: full` in the route; "
-                    "or ask for fields of the message key; give the topic one partition where a value passes from one row "
-                    "to another: else their records have no order, and a row may be lost",
+                    "or ask for fields of the message key; give the topic one partition where a value passes from one "
+                    "row to another: else their records have no order, and a row may be lost",
                 )
 
 
