@@ -70,8 +70,8 @@ $(VENV)/.release: $(VENV)/.installed
 	@touch $@
 
 docs: venv ## Write the generated pages anew: configuration, command line, types
-	$(BIN)/python -m pycdc.reference
-	$(BIN)/python -m pycdc.rows.codecs.reference > docs/types.md
+	$(BIN)/python -m scripts.docs.configuration_page
+	$(BIN)/python -m scripts.docs.types_page > docs/types.md
 
 chaos-handoff: venv servers ## 1,000 hand-overs from snapshot to stream under 32 writers
 	PYCDC_HANDOVERS=1000 PYCDC_HANDOVER_WRITERS=32 $(PYTEST) tests/faults/test_handover.py $(PYTEST_ARGS)

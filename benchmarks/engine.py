@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 import pycdc
-from pycdc.cli import collector
-from pycdc.loading import validate
+from pycdc.cli import gc_tuning as collector
+from pycdc.config import validate
 
 
 def main() -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import fastavro
 
-from pycdc.config import Config
+from pycdc.config.pipeline import Config
 from pycdc.interfaces import Checkpoint, OffsetStore
-from pycdc.model import Batch
+from pycdc.model.change import Batch
 from pycdc.rows.schema import Schema, avro_text
-from pycdc.serialization.avro import AvroForm
-from pycdc.serialization.debezium import Serializer
+from pycdc.serialization.avro_format import AvroForm
+from pycdc.serialization.serializer import Serializer
 
 
 def plain(schema: Any) -> Any:

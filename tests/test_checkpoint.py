@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from pycdc.checkpoint import Checkpointer
-from pycdc.config import CheckpointRule
+from pycdc.config.pipeline import CheckpointRule
 from pycdc.interfaces import Checkpoint
-from pycdc.model import Batch, Lsn, Position
+from pycdc.model.change import Batch, Lsn, Position
 from pycdc.testing import MemoryConnector, MemorySink
 
 

@@ -18,8 +18,8 @@ import yaml
 from packaging.requirements import Requirement
 from psycopg.conninfo import conninfo_to_dict
 
-from pycdc.config import Http
-from pycdc.loading import load, load_text
+from pycdc.config import load, load_text
+from pycdc.config.pipeline import Http
 from pycdc.observability.progress import Progress
 from pycdc.observability.server import StatusServer
 from tests.programs import Program

@@ -17,13 +17,13 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel
 
 from pycdc import errors
-from pycdc.config import DEBEZIUM, Compatibility, Config, PostgresSource
-from pycdc.connectors.postgres.admin import Admin
-from pycdc.connectors.postgres.catalog import Catalog
-from pycdc.connectors.postgres.facts import CopySource
-from pycdc.connectors.postgres.snapshot import copy_rows
-from pycdc.events import Partition
-from pycdc.loading import load_text
+from pycdc.config import load_text
+from pycdc.config.pipeline import DEBEZIUM, Compatibility, Config, PostgresSource
+from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.connectors.postgres.catalog.metadata import CopySource
+from pycdc.connectors.postgres.catalog.slots_and_publications import Admin
+from pycdc.connectors.postgres.snapshot.copy_reader import copy_rows
+from pycdc.model.event import Partition
 from pycdc.observability.metrics import exposition, registry
 from pycdc.observability.progress import PartitionPlace, Progress, TableSnapshot
 from tests.observability.lagging import Lagging
@@ -281,7 +281,7 @@ def test_a_missing_right_looks_as_operations_shows_it(messages: dict[str, str]) 
 
 
 def test_the_limits_of_versions_are_those_of_the_code() -> None:
-    from pycdc.postgres import client
+    from pycdc.clients import postgres as client
 
     oldest = client.OLDEST_VERSION // 10_000
     assert f"Postgres {oldest} to 18" in text_of("docs/operations.md")

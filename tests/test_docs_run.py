@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import pycdc
-from pycdc.loading import load_text
+from pycdc.config import load_text
 from tests.programs import Program
 from tests.test_docs import blocks
 

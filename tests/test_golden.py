@@ -14,14 +14,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from pycdc.config import Config, TableRule
+from pycdc.config import validate
+from pycdc.config.pipeline import Config, TableRule
 from pycdc.connectors.postgres.connector import PostgresConnector
-from pycdc.connectors.postgres.workers import Workers
-from pycdc.encoding import Planner, read
-from pycdc.loading import validate
+from pycdc.connectors.postgres.snapshot.parallel import Workers
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
-from pycdc.processes import Processes
+from pycdc.process_pool import Processes
+from pycdc.snapshot_worker import Planner, read
 from tests.recording import Recorded, RecordingSink
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pycdc.config import Config
+from pycdc.config import InvalidConfig, load, load_text, validate
+from pycdc.config.pipeline import Config
 from pycdc.errors import ConfigError
-from pycdc.loading import InvalidConfig, load, load_text, validate
 
 GOOD = """\
 name: shop

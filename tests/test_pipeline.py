@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.config import CheckpointRule, Retries
+from pycdc.config.pipeline import CheckpointRule, Retries
 from pycdc.errors import (
     ConfigError,
     ConnectionLost,
@@ -18,7 +18,7 @@ from pycdc.errors import (
     Undelivered,
 )
 from pycdc.interfaces import Checkpoint
-from pycdc.model import Batch, Lsn, Position
+from pycdc.model.change import Batch, Lsn, Position
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
 from pycdc.testing import MemoryConnector, MemorySink

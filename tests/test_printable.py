@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycdc.cli.findings import Finding, failed
-from pycdc.connectors.postgres.identifiers import quoted
+from pycdc.clients.quoting import quoted
 from pycdc.errors import EnvironmentNotReady
 from pycdc.printable import json_printable, lines, printable, sql_printable
 

@@ -29,8 +29,8 @@ from psycopg.conninfo import make_conninfo
 
 import pycdc
 from pycdc.cli import main as pycdc_command
-from pycdc.loading import load_text, validate
-from pycdc.model import LogicalMessage, Lsn
+from pycdc.config import load_text, validate
+from pycdc.model.change import LogicalMessage, Lsn
 from tests.reading import wait_for
 from tests.services.process import free_port
 from tests.vault import SECRETS, Vault, leaks

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from pycdc.build import stored_source
-from pycdc.connectors.postgres.signals import Signal, send
-from pycdc.connectors.postgres.signing import key_of
+from pycdc.connectors.postgres.signals.messages import Signal, send
+from pycdc.connectors.postgres.signals.signing import key_of
 from tests.reading import Read, Reader
 from tests.test_end_to_end import ORDERS, Shop
 

@@ -24,17 +24,17 @@ from hypothesis.strategies import SearchStrategy
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pycdc.config import Config
-from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.config import validate
+from pycdc.config.pipeline import Config
+from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
-from pycdc.connectors.postgres.relations import Relations
-from pycdc.connectors.postgres.snapshot import copy_rows
+from pycdc.connectors.postgres.replication.relation_cache import Relations
+from pycdc.connectors.postgres.snapshot.copy_reader import copy_rows
 from pycdc.errors import ConversionError
-from pycdc.loading import validate
-from pycdc.model import Batch, Column, Op, Run, Table, Transaction
+from pycdc.model.change import Batch, Column, Op, Run, Table, Transaction
 from pycdc.rows.codecs import codec_for
-from pycdc.serialization.avro import AvroForm
-from pycdc.serialization.debezium import Serializer
+from pycdc.serialization.avro_format import AvroForm
+from pycdc.serialization.serializer import Serializer
 from tests.recording import Schemas, plain
 from tests.rows.codecs import codec_texts as texts
 from tests.services.postgres import PostgresServer, database_name

@@ -26,9 +26,8 @@ from pycdc.errors import (
     Undelivered,
     UnknownSchema,
 )
-from pycdc.events import Offsets, Partition
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
-from pycdc.model import (
+from pycdc.model.change import (
     UNCHANGED,
     Batch,
     Change,
@@ -44,15 +43,16 @@ from pycdc.model import (
     Table,
     Transaction,
 )
+from pycdc.model.event import Offsets, Partition
 from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, Transform
 from pycdc.version import __version__
 
 if TYPE_CHECKING:
-    from pycdc.config import Config
-    from pycdc.library import CapturedChange, CaptureOptions, Pipeline, capture
+    from pycdc.api import CapturedChange, CaptureOptions, Pipeline, capture
+    from pycdc.config.pipeline import Config
     from pycdc.observability.progress import PartitionPlace, Progress, TableSnapshot
-    from pycdc.sinks.postgres.conflict import Conflict
-    from pycdc.sinks.postgres.conflict import Kind as ConflictKind
+    from pycdc.sinks.postgres.conflicts.conflict import Conflict
+    from pycdc.sinks.postgres.conflicts.conflict import Kind as ConflictKind
 
 __all__ = [  # noqa: RUF022  (grouped by what they are for)
     # run a pipeline, or iterate
@@ -123,7 +123,7 @@ def __getattr__(name: str) -> object:
     # The engine loads the drivers for Kafka and Postgres, and the configuration loads pydantic: half a second that a
     # program should not wait for that only wants the types, the errors or the version.
     if name == "Config":
-        from pycdc.config import Config
+        from pycdc.config.pipeline import Config
 
         return Config
     if name in ("PartitionPlace", "Progress", "TableSnapshot"):
@@ -131,11 +131,11 @@ def __getattr__(name: str) -> object:
 
         return getattr(progress, name)
     if name in ("Conflict", "ConflictKind"):
-        from pycdc.sinks.postgres import conflict
+        from pycdc.sinks.postgres.conflicts import conflict
 
         return conflict.Conflict if name == "Conflict" else conflict.Kind
     if name in ("CaptureOptions", "CapturedChange", "Pipeline", "capture"):
-        from pycdc import library
+        from pycdc import api as library
 
         return getattr(library, name)
     raise AttributeError(f"module 'pycdc' has no attribute {name!r}")

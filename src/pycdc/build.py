@@ -15,43 +15,43 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pycdc.admission import Admission
-from pycdc.config import Config, FileOffsets, KafkaOffsets, KafkaSink, KafkaSource, PostgresOffsets, Registry
-from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.clients.kafka_settings import client_settings
+from pycdc.clients.kafka_topics import TopicAdmin
+from pycdc.clients.registry_compatibility import Levels
+from pycdc.clients.schema_registry import SchemaRegistry
+from pycdc.config.pipeline import Config, FileOffsets, KafkaOffsets, KafkaSink, KafkaSource, PostgresOffsets, Registry
+from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
-from pycdc.connectors.postgres.workers import Workers
-from pycdc.encoding import Planner, read, strict
+from pycdc.connectors.postgres.snapshot.parallel import Workers
 from pycdc.errors import ConfigError
-from pycdc.events import Applied, EventBatch
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
-from pycdc.model import Batch
+from pycdc.model.change import Batch
+from pycdc.model.event import Applied, EventBatch
 from pycdc.observability.outages import Outages
 from pycdc.observability.progress import Progress
 from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
-from pycdc.processes import Processes
+from pycdc.process_pool import Processes
 from pycdc.rows.schema import Schema
-from pycdc.serialization.avro import AvroForm, Part, registered
-from pycdc.serialization.compatibility import Levels
-from pycdc.serialization.debezium import Serializer
-from pycdc.serialization.form import Form
-from pycdc.serialization.json_form import JsonForm
-from pycdc.serialization.parking import Parking
-from pycdc.serialization.registry import SchemaRegistry
+from pycdc.serialization.avro_format import AvroForm, Part, registered
+from pycdc.serialization.json_format import JsonForm
+from pycdc.serialization.record_format import Form
+from pycdc.serialization.schema_dead_letters import Parking
+from pycdc.serialization.serializer import Serializer
+from pycdc.sinks.column_rules import RuledSink
 from pycdc.sinks.console import ConsoleSink
 from pycdc.sinks.kafka.oversized import Oversized
 from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
-from pycdc.sinks.kafka.settings import client_settings
-from pycdc.sinks.kafka.topics import TopicAdmin
 from pycdc.sinks.null import NullSink
-from pycdc.sinks.ruled import RuledSink
+from pycdc.snapshot_worker import Planner, read, strict
+from pycdc.table_validation import Admission
 from pycdc.transforms.capture import CaptureTransforms, TransformingSink
 
 if TYPE_CHECKING:
-    from pycdc.connectors.kafka.decoding import Decoder
-    from pycdc.sinks.postgres.preview import Preview
-    from pycdc.sinks.postgres.replay import Replay
+    from pycdc.connectors.kafka.record_decoder import Decoder
+    from pycdc.sinks.postgres.dry_run import Preview
+    from pycdc.sinks.postgres.failures.replay import Replay
 
 
 def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
@@ -83,10 +83,10 @@ def _capture_loop(config: Config, progress: Progress) -> Loop[Batch, Checkpoint]
 def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applied]:
     """From topics into tables. The ledger ties both ends: the source claims partitions, the sink moves offsets."""
     from pycdc.connectors.kafka.connector import KafkaConnector
-    from pycdc.sinks.postgres.lane import LaneMap
-    from pycdc.sinks.postgres.ledger import Ledger
+    from pycdc.sinks.postgres.bookkeeping.apply_offsets import Ledger
+    from pycdc.sinks.postgres.columnar_apply import LaneMap
+    from pycdc.sinks.postgres.schema_drift import KnownTables
     from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
-    from pycdc.sinks.postgres.targets import KnownTables
     from pycdc.transforms.reverse import ReverseFunctions
 
     source, sink = config.source.kafka, config.sink.postgres
@@ -109,7 +109,7 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
 @contextmanager
 def build_replay(config: Config) -> Iterator[Replay]:
     """What was parked, and may be applied. Raises ConfigError where the pipeline does not write into Postgres."""
-    from pycdc.sinks.postgres.replay import Replay
+    from pycdc.sinks.postgres.failures.replay import Replay
     from pycdc.transforms.reverse import ReverseFunctions
 
     source, sink = config.source.kafka, config.sink.postgres
@@ -132,7 +132,7 @@ def build_source(config: Config, progress: Progress, stopping: threading.Event |
     if topic is None:
         return connector
     from pycdc.connectors.kafka.signal_topic import ListeningConnector, SignalTopic
-    from pycdc.connectors.postgres import signals
+    from pycdc.connectors.postgres.signals import messages as signals
 
     client = signal_client(config)
     group = config.signals.group or f"pycdc-signals-{config.name}"
@@ -316,7 +316,7 @@ def _registry(
 
 def build_preview(config: Config) -> AbstractContextManager[Preview]:
     """What the sink would do with events."""
-    from pycdc.sinks.postgres.preview import preview
+    from pycdc.sinks.postgres.dry_run import preview
     from pycdc.transforms.reverse import ReverseFunctions
 
     assert config.sink.postgres is not None
@@ -326,7 +326,7 @@ def build_preview(config: Config) -> AbstractContextManager[Preview]:
 @contextmanager
 def build_decoder(source: KafkaSource) -> Iterator[Decoder]:
     """Reads records as the pipeline does."""
-    from pycdc.connectors.kafka.decoding import Decoder
+    from pycdc.connectors.kafka.record_decoder import Decoder
 
     with ExitStack() as opened:
         registry = _registry(source.registry)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic
 
-from pycdc.config import CheckpointRule
+from pycdc.config.pipeline import CheckpointRule
 from pycdc.interfaces import B, C, Source, Target
 
 _IDLE_FACTOR = 10

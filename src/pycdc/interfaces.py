@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from pycdc.events import Field, LaneRow, Partition
-from pycdc.model import NOWHERE, Batch, Lsn, Position
+from pycdc.model.change import NOWHERE, Batch, Lsn, Position
+from pycdc.model.event import Field, LaneRow, Partition
 
 
 @dataclass(frozen=True, slots=True)

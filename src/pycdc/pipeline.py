@@ -14,12 +14,12 @@ from math import inf
 from typing import Generic
 
 from pycdc.checkpoint import Checkpointer
-from pycdc.config import CheckpointRule, Retries
+from pycdc.clients.postgres import hearing
+from pycdc.config.pipeline import CheckpointRule, Retries
 from pycdc.errors import ConnectionLost, ProtocolError, ProtocolViolation, PycdcError, RegistryLost, Undelivered
 from pycdc.interfaces import B, C, Exclusive, Patient, Source, Stored, Target
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
-from pycdc.postgres.client import hearing
 
 log = get_logger()
 

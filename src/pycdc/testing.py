@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from pycdc.interfaces import Checkpoint
-from pycdc.model import NOWHERE, Batch, Change, Lsn, Op, Position, Row, Run, Table, Transaction
+from pycdc.model.change import NOWHERE, Batch, Change, Lsn, Op, Position, Row, Run, Table, Transaction
 
 Faults = Mapping[str, Sequence[Exception | None]]
 """For a method's name what each call raises in turn; None, and calls beyond the list, raise nothing."""

@@ -11,19 +11,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pycdc.config import Config
+from pycdc.config import validate
+from pycdc.config.pipeline import Config
 from pycdc.connectors.postgres.connector import PostgresConnector
-from pycdc.connectors.postgres.workers import Workers
-from pycdc.encoding import Planner, read
+from pycdc.connectors.postgres.snapshot.parallel import Workers
 from pycdc.interfaces import Checkpoint
-from pycdc.loading import validate
-from pycdc.model import Batch
+from pycdc.model.change import Batch
 from pycdc.observability.progress import Progress
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
-from pycdc.processes import Processes
-from pycdc.serialization.debezium import Serializer
-from pycdc.serialization.json_form import JsonForm
+from pycdc.process_pool import Processes
+from pycdc.serialization.json_format import JsonForm
+from pycdc.serialization.serializer import Serializer
+from pycdc.snapshot_worker import Planner, read
 from tests.reading import wait_for
 
 STOP_SECONDS = 10.0

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import psycopg
 
-from pycdc.connectors.postgres.signals import Signal, send
-from pycdc.connectors.postgres.signing import key_of
+from pycdc.connectors.postgres.signals.messages import Signal, send
+from pycdc.connectors.postgres.signals.signing import key_of
 from tests.chaos import disturbances as do
 from tests.chaos.disturbances import Step
 from tests.chaos.pipelines import config_for

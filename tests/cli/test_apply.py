@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import pycdc
-from pycdc.model import Batch
+from pycdc.model.change import Batch
 from tests.cli.conftest import Invoke
 from tests.running import Running
 

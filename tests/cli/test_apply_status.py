@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import pytest
 
 from pycdc.cli.apply_status import Found, Place, as_dict, show
-from pycdc.cli.checks.places import place_findings
-from pycdc.config import Config
-from pycdc.events import Partition
-from pycdc.sinks.postgres.books import Books, StoredOffset
+from pycdc.config.pipeline import Config
+from pycdc.model.event import Partition
+from pycdc.operations.doctor.partitions import place_findings
+from pycdc.sinks.postgres.bookkeeping.inspection import Books, StoredOffset
 
 CONFIG = Config.model_validate(
     {

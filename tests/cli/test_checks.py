@@ -8,15 +8,11 @@ from typing import Any
 
 import pytest
 
-from pycdc.cli.checks.kafka import topic_findings
-from pycdc.cli.checks.publication import publication_findings
-from pycdc.cli.checks.routes import key_findings
-from pycdc.cli.checks.server import clock_finding, headroom_findings, replication_finding, server_findings
-from pycdc.cli.checks.slot import slot_findings, start_finding
-from pycdc.cli.checks.tables import identity_findings, match_findings, reading_findings
 from pycdc.cli.findings import Finding, Status
-from pycdc.config import Config, KafkaSink, PostgresSource
-from pycdc.connectors.postgres.facts import (
+from pycdc.clients.kafka_cluster import Cluster
+from pycdc.config import validate
+from pycdc.config.pipeline import Config, KafkaSink, PostgresSource
+from pycdc.connectors.postgres.catalog.metadata import (
     PublicationFacts,
     PublishedTable,
     ServerFacts,
@@ -24,15 +20,19 @@ from pycdc.connectors.postgres.facts import (
     TableFacts,
     TableRef,
 )
-from pycdc.connectors.postgres.identity import Decision, Start
-from pycdc.connectors.postgres.survey import RoleFacts, TableRights
-from pycdc.connectors.postgres.writability import Failing
+from pycdc.connectors.postgres.catalog.privileges import RoleFacts, TableRights
+from pycdc.connectors.postgres.publication.writability import Failing
+from pycdc.connectors.postgres.start_check import Decision, Start
 from pycdc.errors import EnvironmentNotReady, PositionGap
 from pycdc.interfaces import Checkpoint
-from pycdc.loading import validate
-from pycdc.model import Lsn, Position
-from pycdc.sinks.kafka.survey import Cluster
-from pycdc.sinks.postgres.survey import RouteFacts
+from pycdc.model.change import Lsn, Position
+from pycdc.operations.doctor.kafka import topic_findings
+from pycdc.operations.doctor.publication import publication_findings
+from pycdc.operations.doctor.routes import key_findings
+from pycdc.operations.doctor.server import clock_finding, headroom_findings, replication_finding, server_findings
+from pycdc.operations.doctor.slot import slot_findings, start_finding
+from pycdc.operations.doctor.tables import identity_findings, match_findings, reading_findings
+from pycdc.sinks.postgres.preflight import RouteFacts
 
 SERVER = ServerFacts(
     version=160004,

@@ -12,13 +12,13 @@ import psycopg
 import pytest
 import yaml
 
-from pycdc.cli.checks.routes import conflict_findings
-from pycdc.config import PostgresSink
-from pycdc.sinks.postgres.survey import survey_target
+from pycdc.config.pipeline import PostgresSink
+from pycdc.operations.doctor.routes import conflict_findings
+from pycdc.sinks.postgres.preflight import survey_target
 from tests.cli.conftest import Invoke
 from tests.reading import wait_for
+from tests.sinks.postgres.conflicts.test_resolver import LOCAL, TABLES, removal, update
 from tests.sinks.postgres.rig import Process, Rig
-from tests.sinks.postgres.test_conflicts import LOCAL, TABLES, removal, update
 
 pytestmark = pytest.mark.pg("!=17")
 

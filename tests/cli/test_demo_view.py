@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from pycdc.cli.demo_view import changed, sparkline, view
+from pycdc.demo.event_stats import Event
 from pycdc.demo.status import Status
-from pycdc.demo.tally import Event
 from tests.demo.test_report import WHERE, status
 
 

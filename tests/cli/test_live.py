@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from pycdc.cli.live import picture
-from pycdc.cli.log_lines import LogLines
-from pycdc.events import Partition
-from pycdc.model import NOWHERE, Lsn, Position
+from pycdc.cli.progress_log import LogLines
+from pycdc.model.change import NOWHERE, Lsn, Position
+from pycdc.model.event import Partition
 from pycdc.observability.progress import PartitionPlace, Progress, TableSnapshot
 from tests.observability.lagging import Lagging
 

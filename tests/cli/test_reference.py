@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
+from scripts.docs.configuration_page import commands, configuration, write
 
 from pycdc.cli.app import COMMANDS
 from pycdc.cli.option_texts import explanation
-from pycdc.config import Config
-from pycdc.loading import load_text
-from pycdc.loading.explanations import model
-from pycdc.reference import commands, configuration, write
+from pycdc.config import load_text
+from pycdc.config.pipeline import Config
+from pycdc.config.validation_errors import model
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -19,8 +19,8 @@ import psycopg
 import pytest
 import yaml
 
-from pycdc.connectors.postgres.identifiers import quoted
-from pycdc.loading import load_text
+from pycdc.clients.quoting import quoted
+from pycdc.config import load_text
 from tests.cli.conftest import Invoke
 from tests.reading import wait_for
 from tests.services.kafka import KafkaAddress

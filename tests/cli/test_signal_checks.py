@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import yaml
 
-from pycdc.connectors.postgres.signal_table import create_table_sql
+from pycdc.connectors.postgres.signals.signal_table import create_table_sql
 from tests.cli.conftest import Invoke
 from tests.services.kafka import KafkaAddress
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import pycdc
-from pycdc.model import Lsn, Position
+from pycdc.model.change import Lsn, Position
 from pycdc.offsets.file import FileOffsetStore
 from tests.cli.conftest import Invoke
 from tests.reading import wait_for

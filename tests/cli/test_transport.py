@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pycdc.cli.checks.transport import kafka_findings, postgres_findings, registry_findings
 from pycdc.cli.findings import Status
-from pycdc.config import Registry
+from pycdc.config.pipeline import Registry
 from pycdc.errors import EnvironmentNotReady
 from pycdc.offsets.file import FileOffsetStore
+from pycdc.operations.doctor.transport import kafka_findings, postgres_findings, registry_findings
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 import yaml
 
-from pycdc.loading import load_text
+from pycdc.config import load_text
 from tests.cli.conftest import Invoke
-from tests.connectors.postgres.test_writability import GENERATED, HINDERED
+from tests.connectors.postgres.publication.test_writability import GENERATED, HINDERED
 
 pytestmark = pytest.mark.server
 

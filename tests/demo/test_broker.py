@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from pycdc import config
+from pycdc.clients.kafka_settings import client_settings
+from pycdc.clients.kafka_topics import TopicAdmin
+from pycdc.config import pipeline as config
 from pycdc.demo.broker import EmbeddedBroker
 from pycdc.interfaces import Checkpoint
-from pycdc.model import Batch, Lsn, Position
+from pycdc.model.change import Batch, Lsn, Position
 from pycdc.offsets.kafka import KafkaOffsetStore
 from pycdc.sinks.kafka.producer import KafkaSink
-from pycdc.sinks.kafka.settings import client_settings
-from pycdc.sinks.kafka.topics import TopicAdmin
 from tests.sinks.kafka.records import GivenRecords, numbered
 
 

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from pycdc.demo import report
+from pycdc.demo.event_stats import Lag
 from pycdc.demo.status import Addresses, Slot, Status, Summary
-from pycdc.demo.tally import Lag
 
 WHERE = Addresses("postgresql://p@127.0.0.1:1/shop", "127.0.0.1:2", "http://127.0.0.1:3", ("shop.public.orders",))
 WRITTEN = Counter({("orders", "c"): 1200, ("orders", "d"): 34})

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from pycdc.demo.clerk import Clerk
-from pycdc.demo.deals import Counts
 from pycdc.demo.postgres import EmbeddedPostgres
 from pycdc.demo.shop import TABLES, Shop
+from pycdc.demo.workload import Counts
+from pycdc.demo.workload_thread import Clerk
 from tests.demo.test_postgres import wait_for
 
 pytestmark = pytest.mark.server

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from pycdc.cli.two_way_view import view
-from pycdc.demo.tally import Event, Lag
+from pycdc.demo.event_stats import Event, Lag
 from pycdc.demo.two_way import report
 from pycdc.demo.two_way.comparison import Outcome
 from pycdc.demo.two_way.conflicts import Conflict, Conflicts

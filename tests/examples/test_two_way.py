@@ -16,7 +16,7 @@ import pytest
 import yaml
 from psycopg.conninfo import conninfo_to_dict
 
-from pycdc.loading import load
+from pycdc.config import load
 from tests.programs import Program
 from tests.reading import Reader, wait_for
 from tests.test_docs import blocks

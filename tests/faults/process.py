@@ -19,17 +19,17 @@ from typing import Any
 import pycdc
 from pycdc.connectors.kafka.connector import KafkaConnector
 from pycdc.connectors.kafka.signal_topic import SignalTopic
-from pycdc.connectors.postgres import signals
-from pycdc.connectors.postgres.admin import Admin
-from pycdc.connectors.postgres.backfill import Backfill
-from pycdc.connectors.postgres.backlog import Backlog
-from pycdc.connectors.postgres.chunks import ChunkReader
+from pycdc.connectors.postgres.catalog.slots_and_publications import Admin
 from pycdc.connectors.postgres.connector import PostgresConnector
-from pycdc.connectors.postgres.replication import ReplicationStream
+from pycdc.connectors.postgres.replication.stream import ReplicationStream
+from pycdc.connectors.postgres.signals import messages as signals
+from pycdc.connectors.postgres.snapshot.backlog import Backlog
+from pycdc.connectors.postgres.snapshot.chunk_reader import ChunkReader
+from pycdc.connectors.postgres.snapshot.incremental import Backfill
 from pycdc.offsets.kafka import KafkaOffsetStore
-from pycdc.serialization.debezium import Serializer
+from pycdc.serialization.serializer import Serializer
 from pycdc.sinks.kafka.producer import KafkaSink
-from pycdc.sinks.postgres.lane import LaneWriter
+from pycdc.sinks.postgres.columnar_apply import LaneWriter
 from pycdc.sinks.postgres.sink import PostgresSink
 
 BEFORE, AFTER = "before", "after"

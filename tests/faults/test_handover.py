@@ -10,12 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from pycdc.config import CheckpointRule, Config
-from pycdc.connectors.postgres.admin import Admin
+from pycdc.config import validate
+from pycdc.config.pipeline import CheckpointRule, Config
+from pycdc.connectors.postgres.catalog.slots_and_publications import Admin
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.interfaces import Checkpoint
-from pycdc.loading import validate
-from pycdc.model import Batch, Op
+from pycdc.model.change import Batch, Op
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
 

@@ -19,7 +19,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from pycdc.cli.arguments import load_config
-from pycdc.cli.position import stored_position
+from pycdc.operations.stored_position import stored_position
 from tests.faults.harness import ROOT, Rig
 from tests.reading import Read, wait_for
 from tests.services.kafka import KafkaAddress

@@ -11,25 +11,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pycdc.config import Compatibility, PostgresSink, Values
-from pycdc.connectors.kafka.avro_reader import BadField, compile_reader
-from pycdc.connectors.kafka.avro_schema import BadSchema, parse_avro
-from pycdc.connectors.kafka.decoding import Decoder
-from pycdc.connectors.kafka.json_reader import BadJson, JsonReader
-from pycdc.connectors.kafka.lane_reader import LaneReader
-from pycdc.connectors.kafka.payloads import Payloads
-from pycdc.connectors.postgres import debezium_signals, pgoutput, signals
+from pycdc.config.pipeline import Compatibility, PostgresSink, Values
+from pycdc.connectors.kafka.columnar_decoder import LaneReader
+from pycdc.connectors.kafka.json_decoder import BadJson, JsonReader
+from pycdc.connectors.kafka.record_decoder import Decoder
+from pycdc.connectors.postgres.replication import pgoutput
+from pycdc.connectors.postgres.signals import debezium as debezium_signals
+from pycdc.connectors.postgres.signals import messages as signals
 from pycdc.errors import ConversionError, ProtocolError, UnknownSchema
-from pycdc.events import Event, Partition, Unwritable
 from pycdc.interfaces import Unfit
-from pycdc.model import PgType
-from pycdc.origins import read_headers, read_mark
+from pycdc.model.change import PgType
+from pycdc.model.event import Event, Partition, Unwritable
+from pycdc.model.origin import read_headers, read_mark
+from pycdc.operations.lag.record_times import Payloads
+from pycdc.rows.avro_decoder import BadField, compile_reader
+from pycdc.rows.avro_schema import BadSchema, parse_avro
 from pycdc.rows.codecs import codec_for
 from pycdc.rows.tuples import split_line, split_tuple
-from pycdc.sinks.postgres.fields import identity_of
-from pycdc.sinks.postgres.readings import reading
-from pycdc.sinks.postgres.routing import Router
-from pycdc.sinks.postgres.tables import TargetColumn, TargetTable
+from pycdc.sinks.postgres.routing.column_readings import reading
+from pycdc.sinks.postgres.routing.field_paths import identity_of
+from pycdc.sinks.postgres.routing.router import Router
+from pycdc.sinks.postgres.target_tables import TargetColumn, TargetTable
 
 
 @dataclass(frozen=True)

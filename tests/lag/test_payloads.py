@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.connectors.kafka.payloads import Payloads
+from pycdc.operations.lag.record_times import Payloads
 
 AT = 1_790_000_000_123_456
 
@@ -39,8 +39,8 @@ def test_the_commit_is_told_by_the_envelope_or_not_at_all(data: bytes | None, se
 
 
 def test_a_message_is_read_from_base64() -> None:
-    data = as_json({"op": "m", "message": {"prefix": "pycdc.lag", "content": "YTox"}})
-    assert Payloads(None).message(data) == ("pycdc.lag", b"a:1")
+    data = as_json({"op": "m", "message": {"prefix": "pycdc.operations.lag", "content": "YTox"}})
+    assert Payloads(None).message(data) == ("pycdc.operations.lag", b"a:1")
 
 
 def test_a_row_is_no_message() -> None:

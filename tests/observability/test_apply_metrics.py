@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pycdc.events import Partition
+from pycdc.model.event import Partition
 from pycdc.observability.durations import Durations
 from pycdc.observability.progress import PartitionPlace, Progress
 from tests.observability.test_metrics import samples

@@ -3,7 +3,7 @@ from __future__ import annotations
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from pycdc.model import Batch, Lsn, Op, Position, Run, Table, Transaction
+from pycdc.model.change import Batch, Lsn, Op, Position, Run, Table, Transaction
 from pycdc.observability.metrics import exposition, registry
 from pycdc.observability.progress import Progress, TableSnapshot
 from tests.observability.lagging import Lagging

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pycdc.events import Partition
+from pycdc.model.event import Partition
 from pycdc.observability.health import judge
 from pycdc.observability.outages import Outages
 from pycdc.observability.progress import PartitionPlace, Progress

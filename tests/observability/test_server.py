@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import ValidationError
 
-from pycdc.config import Http
+from pycdc.config.pipeline import Http
 from pycdc.errors import EnvironmentNotReady
 from pycdc.observability.progress import Progress
 from pycdc.observability.server import StatusServer

@@ -8,7 +8,7 @@ import pytest
 
 from pycdc.errors import SinkFenced
 from pycdc.interfaces import Checkpoint, OffsetStore
-from pycdc.model import Lsn, Position
+from pycdc.model.change import Lsn, Position
 
 SOURCE = {"system": "7300000000000000001", "timeline": 1, "database": "shop", "slot": "pycdc_shop"}
 OpenStore = Callable[[], OffsetStore]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pycdc.errors import CheckpointCorrupt
 from pycdc.interfaces import Checkpoint
-from pycdc.model import Lsn, Position
+from pycdc.model.change import Lsn, Position
 from pycdc.offsets.encoding import dump, load
 from tests.offsets.contract import at
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from pycdc import config
+from pycdc.clients.kafka_topics import TopicAdmin
+from pycdc.config import pipeline as config
 from pycdc.errors import CheckpointCorrupt, ConnectionLost, DeliveryError, EnvironmentNotReady
 from pycdc.offsets.encoding import dump
 from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
-from pycdc.sinks.kafka.topics import TopicAdmin
 from tests.offsets.contract import OffsetStoreContract, OpenStore, at
 from tests.services.kafka import KafkaAddress
 

@@ -133,7 +133,7 @@ def test_a_silent_database_is_given_up_soon_and_at_once_where_the_pipeline_stops
     database: str, postgres: PostgresServer, postgres_proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pycdc.offsets.postgres._SECONDS", 0.5)
-    monkeypatch.setattr("pycdc.postgres.client.STOP_GRACE", 0.2)
+    monkeypatch.setattr("pycdc.clients.postgres.STOP_GRACE", 0.2)
     name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
     stopping = threading.Event()
     store = PostgresOffsetStore(postgres.dsn(str(name), port=postgres_proxy.port), "shop", stopping=stopping)

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from pycdc.config import Config
-from pycdc.connectors.postgres import publication_change
-from pycdc.connectors.postgres.facts import TableRef
+from pycdc.config.pipeline import Config
+from pycdc.connectors.postgres.catalog.metadata import TableRef
+from pycdc.connectors.postgres.publication import alter_publication as publication_change
 from pycdc.errors import ConnectionLost
 from pycdc.interfaces import Checkpoint
-from pycdc.model import Lsn, Position
+from pycdc.model.change import Lsn, Position
 from pycdc.offsets.postgres import PostgresOffsetStore
 from tests.connectors.postgres.looping import Looping, config_for
 from tests.proxy import Proxy
@@ -85,7 +85,7 @@ def test_a_stop_ends_the_wait_for_the_commit_of_a_position(
 def test_a_commit_of_rows_that_is_not_answered_is_given_up_and_its_rows_are_there_once(
     rig: Rig, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pycdc.sinks.postgres.session._COMMIT_SECONDS", 0.5)
+    monkeypatch.setattr("pycdc.clients.postgres_target._COMMIT_SECONDS", 0.5)
     rig.sql(
         "CREATE TABLE counted (id int); CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
         "'BEGIN INSERT INTO counted VALUES (NEW.id); RETURN NEW; END'; "

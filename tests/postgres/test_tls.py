@@ -12,10 +12,10 @@ import psycopg
 import pytest
 from psycopg import conninfo, sql
 
-from pycdc.connectors.postgres.session import connect as connect_to_source
+from pycdc.clients.postgres_source import connect as connect_to_source
+from pycdc.clients.postgres_target import connect as connect_to_target
 from pycdc.errors import EnvironmentNotReady
 from pycdc.offsets.postgres import PostgresOffsetStore
-from pycdc.sinks.postgres.session import connect as connect_to_target
 from tests.authority import Authority, Files
 from tests.reading import wait_for
 from tests.services.postgres import PostgresServer

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pycdc.build import build_replay
-from pycdc.config import Config
-from pycdc.sinks.postgres.replay import Replayed
+from pycdc.config.pipeline import Config
+from pycdc.sinks.postgres.failures.replay import Replayed
 from tests.reading import wait_for
 from tests.reverse.conftest import Rig
 

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pycdc.cli import main
-from pycdc.loading import load_text
+from pycdc.config import load_text
 from tests.reverse.conftest import Rig
 
 pytestmark = pytest.mark.pg("newest")

@@ -12,8 +12,8 @@ import pytest
 from confluent_kafka import Producer
 
 import pycdc
-from pycdc.config import Registry
-from pycdc.serialization.registry import SchemaRegistry
+from pycdc.clients.schema_registry import SchemaRegistry
+from pycdc.config.pipeline import Registry
 from tests.faults.process import LANE_POINTS
 from tests.reading import wait_for
 from tests.reverse.conftest import Rig

@@ -14,7 +14,7 @@ from confluent_kafka import TopicPartition
 import pycdc
 from pycdc.connectors.kafka.connector import KafkaConnector
 from pycdc.observability.health import judge
-from pycdc.sinks.postgres import targets
+from pycdc.sinks.postgres import schema_drift as targets
 from tests.proxy import Proxy
 from tests.reading import wait_for
 from tests.reverse.conftest import Rig

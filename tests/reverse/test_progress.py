@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from pycdc.events import Partition
+from pycdc.model.event import Partition
 from pycdc.observability.server import StatusServer
 from tests.reverse.conftest import Rig
 from tests.running import Running

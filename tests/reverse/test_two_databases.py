@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from pycdc.cli.apply_status import inspect
-from pycdc.cli.checks.places import place_findings
 from pycdc.cli.findings import Status
+from pycdc.config import validate
 from pycdc.errors import EnvironmentNotReady
-from pycdc.loading import validate
+from pycdc.operations.doctor.partitions import place_findings
 from tests.reverse.conftest import TABLES, Rig
 from tests.running import Running
 from tests.services.kafka_mock import MockKafka

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pycdc.config import Compatibility, Values
-from pycdc.model import Column, Op, PgType, Run, Table, Transaction
+from pycdc.config.pipeline import Compatibility, Values
+from pycdc.model.change import Column, Op, PgType, Run, Table, Transaction
 from pycdc.rows._codegen import compile_function, identifier, shared_function
 from pycdc.rows.encoder import Parts, RowEncoder
 from pycdc.rows.plan import plan_table

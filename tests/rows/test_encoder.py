@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from pydantic import SecretStr
 
-from pycdc.config import DEBEZIUM, Compatibility, HashRule, TableRule, Values
+from pycdc.config.pipeline import DEBEZIUM, Compatibility, HashRule, TableRule, Values
 from pycdc.errors import ConversionError, ProtocolError, PycdcError
-from pycdc.model import UNCHANGED, Column, Op, PgType, Run, Table, Transaction
+from pycdc.model.change import UNCHANGED, Column, Op, PgType, Run, Table, Transaction
+from pycdc.rows.change_events import events
 from pycdc.rows.encoder import Parts, RowEncoder, UnexpectedNull
 from pycdc.rows.plan import Field, Plan, plan_table
 from pycdc.rows.schema import Schema, avro_schema
 from pycdc.rows.tuples import ROW, Text
-from pycdc.serialization.events import events
 from tests.connectors.postgres.frames import delete, insert, update, xlog
 from tests.recording import plain
 from tests.rows.codecs import codec_texts as texts

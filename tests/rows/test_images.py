@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from pycdc.errors import ConversionError, ProtocolError
-from pycdc.model import UNCHANGED, Change, Column, Op, PgType, Run, Table, Transaction
+from pycdc.model.change import UNCHANGED, Change, Column, Op, PgType, Run, Table, Transaction
 from pycdc.rows.images import Images
 from pycdc.rows.tuples import Text
 from tests.connectors.postgres import frames

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pycdc.config import Compatibility, HashRule, TableRule, Values
+from pycdc.config.pipeline import Compatibility, HashRule, TableRule, Values
 from pycdc.errors import ConfigError
-from pycdc.model import Column, PgType, Table
-from pycdc.patterns import matches_any
+from pycdc.model.change import Column, PgType, Table
+from pycdc.model.patterns import matches_any
 from pycdc.rows.encoder import RowEncoder
 from pycdc.rows.plan import Plan, plan_table
 

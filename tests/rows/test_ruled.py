@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.model import UNCHANGED, Op, Table
+from pycdc.model.change import UNCHANGED, Op, Table
 from pycdc.rows.ruled import RuledRows
 from pycdc.rows.tuples import Text
 from tests.connectors.postgres import frames

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from pycdc.config import HONEST, Values
-from pycdc.events import Unwritable
-from pycdc.model import PgType
+from pycdc.config.pipeline import HONEST, Values
+from pycdc.model.change import PgType
+from pycdc.model.event import Unwritable
 from pycdc.rows import shape_texts
 from pycdc.rows.codecs import codec_for
-from pycdc.rows.connect_values import conversion
+from pycdc.rows.connect_types import conversion
 
 TEXTS = [
     ("point", "(1.5,-0.0)"),

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pycdc.config import DEBEZIUM, DEBEZIUM_3_6, Compatibility, TableRule, Values
-from pycdc.model import Column, PgType, Table
+from pycdc.config.pipeline import DEBEZIUM, DEBEZIUM_3_6, Compatibility, TableRule, Values
+from pycdc.model.change import Column, PgType, Table
 from pycdc.rows.plan import plan_table
 from pycdc.rows.source_types import source_type
 

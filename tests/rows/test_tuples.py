@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycdc.errors import ProtocolError
-from pycdc.model import UNCHANGED
+from pycdc.model.change import UNCHANGED
 from pycdc.rows.tuples import Text, merge_unchanged, split_line, split_tuple
 from tests.connectors.postgres.frames import tuple_data
 

@@ -15,13 +15,13 @@ import fastavro
 import psycopg
 from psycopg.rows import dict_row
 
+from pycdc.config import validate
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.interfaces import Checkpoint
-from pycdc.loading import validate
-from pycdc.model import Batch
+from pycdc.model.change import Batch
 from pycdc.rows.schema import Schema, avro_text
-from pycdc.serialization.avro import AvroForm
-from pycdc.serialization.debezium import Serializer
+from pycdc.serialization.avro_format import AvroForm
+from pycdc.serialization.serializer import Serializer
 
 Row = dict[str, Any]
 MARKS = "shop.message"

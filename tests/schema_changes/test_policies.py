@@ -15,7 +15,7 @@ import pytest
 
 from pycdc import SchemaIncompatible
 from pycdc.observability.report import report
-from pycdc.serialization import parking
+from pycdc.serialization import schema_dead_letters as parking
 from tests.running import Record
 from tests.test_end_to_end import Shop
 

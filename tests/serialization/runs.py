@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pycdc.config import Config
-from pycdc.loading import validate
-from pycdc.model import Batch, Column, Lsn, Op, PgType, Position, Run, Table, Transaction
+from pycdc.config import validate
+from pycdc.config.pipeline import Config
+from pycdc.model.change import Batch, Column, Lsn, Op, PgType, Position, Run, Table, Transaction
 from pycdc.rows.schema import Schema
 from pycdc.rows.tuples import Text
-from pycdc.serialization.avro import AvroForm
-from pycdc.serialization.debezium import Serializer
+from pycdc.serialization.avro_format import AvroForm
+from pycdc.serialization.serializer import Serializer
 from tests.connectors.postgres import frames
 from tests.recording import Schemas
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pycdc.config import Config
-from pycdc.model import Batch, Op, Run, Table
+from pycdc.config.pipeline import Config
+from pycdc.model.change import Batch, Op, Run, Table
 from pycdc.rows.encoder import Record
 from pycdc.rows.tuples import Text
-from pycdc.serialization.avro import AvroForm
-from pycdc.serialization.debezium import Serializer
-from pycdc.serialization.form import Form
-from pycdc.serialization.json_form import JsonForm
+from pycdc.serialization.avro_format import AvroForm
+from pycdc.serialization.json_format import JsonForm
+from pycdc.serialization.record_format import Form
+from pycdc.serialization.serializer import Serializer
 from tests.connectors.postgres import frames
 from tests.recording import Schemas, readable
 from tests.serialization.runs import transaction

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.model import UNCHANGED, Op, PgType, Table
+from pycdc.model.change import UNCHANGED, Op, PgType, Table
 from tests.connectors.postgres import frames
 from tests.serialization.runs import ID, Recorder, column, inserts, run
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pycdc.config import Compatibility, TableRule, Values
+from pycdc.config.pipeline import Compatibility, TableRule, Values
 from pycdc.errors import ConfigError
-from pycdc.model import PgType, Table
+from pycdc.model.change import PgType, Table
 from pycdc.rows.plan import plan_table
 from pycdc.rows.schema import Schema, avro_text
 from pycdc.serialization import envelope

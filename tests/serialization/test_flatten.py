@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from pycdc import config
+from pycdc.config import InvalidConfig, load_text
+from pycdc.config import pipeline as config
 from pycdc.errors import ConfigError
-from pycdc.loading import InvalidConfig, load_text
-from pycdc.model import UNCHANGED, Batch, Op, Run, Table
+from pycdc.model.change import UNCHANGED, Batch, Op, Run, Table
 from pycdc.rows.tuples import Text
-from pycdc.serialization.avro import AvroForm
+from pycdc.serialization.avro_format import AvroForm
 from pycdc.serialization.envelope import SOURCE, TRANSACTION
-from pycdc.serialization.form import Form
-from pycdc.serialization.provenance import Moment
+from pycdc.serialization.record_format import Form
+from pycdc.serialization.source_info import Moment
 from tests.recording import Schemas
 from tests.serialization.runs import COMMIT, TIME, column, configured
 from tests.serialization.streams import FIRST_LSN, as_json, avro, run_of, serializer

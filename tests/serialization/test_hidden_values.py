@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from pycdc.model import UNCHANGED, Op, Routing, Run, Table
+from pycdc.model.change import UNCHANGED, Op, Routing, Run, Table
 from pycdc.rows.tuples import Text
-from pycdc.serialization.avro import AvroForm
-from pycdc.serialization.debezium import Serializer
-from pycdc.serialization.form import Form
-from pycdc.serialization.json_form import JsonForm
+from pycdc.serialization.avro_format import AvroForm
+from pycdc.serialization.json_format import JsonForm
+from pycdc.serialization.record_format import Form
+from pycdc.serialization.serializer import Serializer
 from tests.connectors.postgres import frames
 from tests.serialization.runs import PlainForm, batch, column, configured, run
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pycdc.model import Batch, Op, Run, Table
+from pycdc.model.change import Batch, Op, Run, Table
 from pycdc.rows.tuples import Text
-from pycdc.serialization.json_form import JsonForm
+from pycdc.serialization.json_format import JsonForm
 from tests.connectors.postgres import frames
 from tests.serialization.runs import ID, Recorder, batch, column, configured, run
 from tests.serialization.streams import run_of, serializer

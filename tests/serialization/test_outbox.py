@@ -11,9 +11,9 @@ import psycopg
 import pytest
 import yaml
 
+from pycdc.config import InvalidConfig, load_text
 from pycdc.errors import ConfigError, ConversionError
-from pycdc.loading import InvalidConfig, load_text
-from pycdc.model import Op, PgType, Run, Table
+from pycdc.model.change import Op, PgType, Run, Table
 from pycdc.rows.tuples import Text
 from tests.serialization.runs import column, configured
 from tests.serialization.streams import as_json, avro, run_of

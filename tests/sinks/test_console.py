@@ -7,10 +7,23 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from pycdc import config
+from pycdc.config import pipeline as config
 from pycdc.interfaces import Checkpoint
-from pycdc.model import UNCHANGED, Batch, Change, Column, LogicalMessage, Lsn, Op, PgType, Position, Row, Run, Table
-from pycdc.model import Transaction as SourceTransaction
+from pycdc.model.change import (
+    UNCHANGED,
+    Batch,
+    Change,
+    Column,
+    LogicalMessage,
+    Lsn,
+    Op,
+    PgType,
+    Position,
+    Row,
+    Run,
+    Table,
+)
+from pycdc.model.change import Transaction as SourceTransaction
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.sinks.console import ConsoleSink
 

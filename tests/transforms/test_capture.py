@@ -13,18 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pycdc.config import Config
+from pycdc.config.pipeline import Config
 from pycdc.errors import ConfigError, DeliveryError, TransformError
-from pycdc.model import UNCHANGED, Change, Op, PgType, Run, Table
+from pycdc.model.change import UNCHANGED, Change, Op, PgType, Run, Table
 from pycdc.observability.progress import Progress
 from pycdc.rows.images import Images
 from pycdc.rows.rewriter import RowRewriter
 from pycdc.rows.tuples import Text
-from pycdc.serialization.avro import AvroForm
-from pycdc.serialization.debezium import Serializer
-from pycdc.serialization.form import Form
-from pycdc.serialization.json_form import JsonForm
-from pycdc.serialization.provenance import Moment
+from pycdc.serialization.avro_format import AvroForm
+from pycdc.serialization.json_format import JsonForm
+from pycdc.serialization.record_format import Form
+from pycdc.serialization.serializer import Serializer
+from pycdc.serialization.source_info import Moment
 from pycdc.transforms.capture import CaptureTransforms
 from pycdc.transforms.change import DecodedChange
 from tests.connectors.postgres import frames

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from pycdc.cli.schema import json_schema
-from pycdc.config import Config
+from pycdc.config import validate
+from pycdc.config.pipeline import Config
 from pycdc.errors import ConfigError
-from pycdc.loading import validate
 from pycdc.observability.progress import Progress
 from pycdc.transforms.capture import CaptureTransforms
 

@@ -14,12 +14,12 @@ import pytest
 import yaml
 
 import pycdc
-from pycdc.events import Event, Partition
-from pycdc.loading import validate
-from pycdc.sinks.postgres.routing import Router
-from pycdc.sinks.postgres.tables import TargetTable
+from pycdc.config import validate
+from pycdc.model.event import Event, Partition
+from pycdc.sinks.postgres.routing.router import Router
+from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.transforms.reverse import ReverseFunctions
-from tests.sinks.postgres.test_routing import column, told
+from tests.sinks.postgres.routing.test_router import column, told
 from tests.test_docs import blocks
 
 PAGE = "docs/transforms.md"

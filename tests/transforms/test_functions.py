@@ -12,8 +12,8 @@ import pytest
 
 from pycdc import DecodedChange, Pipeline, capture
 from pycdc.cli.arguments import load_config
+from pycdc.config import validate
 from pycdc.errors import ConfigError
-from pycdc.loading import validate
 from pycdc.transforms.functions import find, path_of
 from tests.transforms.shop_functions import asynchronous, no_argument
 

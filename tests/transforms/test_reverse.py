@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from pycdc.config import validate
 from pycdc.errors import DeliveryError, TransformError
-from pycdc.events import Event, Partition
-from pycdc.loading import validate
-from pycdc.sinks.postgres.routing import Router
-from pycdc.sinks.postgres.values import Unwritable
+from pycdc.model.event import Event, Partition
+from pycdc.rows.text_values import Unwritable
+from pycdc.sinks.postgres.routing.router import Router
 from pycdc.transforms.reverse import ReverseFunctions
-from tests.sinks.postgres.test_routing import ITEMS, told
+from tests.sinks.postgres.routing.test_router import ITEMS, told
 
 HERE = "tests.transforms.shop_functions"
 CANARY = "canary-4711"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from pycdc.build import build_replay
-from pycdc.loading import validate
+from pycdc.config import validate
 from tests.reverse.conftest import Rig
 from tests.running import Running, TopicReader
 

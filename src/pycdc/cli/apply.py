@@ -7,12 +7,12 @@ import sys
 
 import click
 
-from pycdc.cli.amounts import number
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
-from pycdc.cli.changes import Changes, as_dict, carry_out, find, topics
-from pycdc.connectors.postgres.observation import Candidate
+from pycdc.connectors.postgres.publication.published_state import Candidate
 from pycdc.errors import ConfigError
 from pycdc.observability import logs
+from pycdc.operations.humanize import number
+from pycdc.operations.reconcile import Changes, as_dict, carry_out, find, topics
 from pycdc.printable import printable, sql_printable
 
 PENDING = 4

@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 
 import click
 
-from pycdc.cli.amounts import duration, number, plural
-from pycdc.config import Config, KafkaSource, PostgresSink
-from pycdc.connectors.kafka.group import require_own
-from pycdc.connectors.kafka.survey import Member, Span, TopicSurvey
+from pycdc.clients.kafka_inspection import Member, Span, TopicSurvey
+from pycdc.clients.topic_identity import another_topic
+from pycdc.config.pipeline import Config, KafkaSource, PostgresSink
+from pycdc.connectors.kafka.consumer_group import require_own
 from pycdc.errors import EnvironmentNotReady, PositionGap, PycdcError
-from pycdc.events import Partition
-from pycdc.kafka.identity import another_topic
+from pycdc.model.event import Partition
+from pycdc.operations.humanize import duration, number, plural
 from pycdc.printable import printable
-from pycdc.sinks.postgres.books import Books, StoredOffset, read_books
+from pycdc.sinks.postgres.bookkeeping.inspection import Books, StoredOffset, read_books
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-from pycdc.config import Config
-from pycdc.loading import load, load_text
+from pycdc.config import load, load_text
+from pycdc.config.pipeline import Config
 from pycdc.printable import json_printable
 
 F = TypeVar("F", bound=Callable[..., Any])

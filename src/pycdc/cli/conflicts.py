@@ -13,13 +13,13 @@ import click
 from pycdc.build import build_replay
 from pycdc.cli.arguments import config_argument, load_config
 from pycdc.errors import ApplyError
-from pycdc.events import Partition
+from pycdc.model.event import Partition
 from pycdc.observability import logs
 from pycdc.printable import json_printable, printable
-from pycdc.sinks.postgres.conflict import Kind
-from pycdc.sinks.postgres.conflict_archive import Place, key_bytes, key_text
-from pycdc.sinks.postgres.conflict_log import as_json
-from pycdc.sinks.postgres.replay import Replay, Replayed, Waiting
+from pycdc.sinks.postgres.conflicts.conflict import Kind
+from pycdc.sinks.postgres.conflicts.conflict_table import as_json
+from pycdc.sinks.postgres.conflicts.history import Place, key_bytes, key_text
+from pycdc.sinks.postgres.failures.replay import Replay, Replayed, Waiting
 
 
 @click.group()

@@ -18,7 +18,7 @@ from rich.live import Live
 
 from pycdc.cli import demo_view, two_way_view
 from pycdc.demo import report
-from pycdc.demo.course import Demonstration, run
+from pycdc.demo.demo_loop import Demonstration, run
 from pycdc.demo.run import Demo
 from pycdc.demo.two_way import report as two_way_report
 from pycdc.demo.two_way.run import TwoWay

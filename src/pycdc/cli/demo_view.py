@@ -11,9 +11,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from pycdc.demo.event_stats import Event
 from pycdc.demo.report import duration, rate, size
 from pycdc.demo.status import OPERATIONS, Addresses, Status, by_operation
-from pycdc.demo.tally import Event
 
 _STYLES: Final = {"r": "cyan", "c": "green", "u": "yellow", "d": "red"}
 _BARS: Final = " ▁▂▃▄▅▆▇█"

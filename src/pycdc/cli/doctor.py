@@ -10,42 +10,49 @@ from dataclasses import dataclass, replace
 
 import click
 
-from pycdc.admission import Admission
 from pycdc.build import signal_client
 from pycdc.cli import apply_status
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
-from pycdc.cli.changes import changes_of
-from pycdc.cli.checks import signals, transport
-from pycdc.cli.checks.kafka import topic_findings
-from pycdc.cli.checks.offsets import offsets_findings
-from pycdc.cli.checks.places import place_findings
-from pycdc.cli.checks.publication import drift_findings, publication_findings
-from pycdc.cli.checks.routes import key_findings, source_findings, target_findings
-from pycdc.cli.checks.server import clock_finding, headroom_findings, replication_finding, server_findings
-from pycdc.cli.checks.slot import slot_findings, start_finding
-from pycdc.cli.checks.tables import identity_findings, match_findings, reading_findings, rule_findings
-from pycdc.cli.checks.transforms import function_findings, pattern_findings
 from pycdc.cli.findings import Finding, Status, from_error, ok, show, warning
-from pycdc.cli.position import compared, stored_position
-from pycdc.config import Config, KafkaSource, PostgresSink, Registry, Topics
-from pycdc.connectors.kafka.survey import matching_topics
-from pycdc.connectors.postgres.catalog import Catalog
-from pycdc.connectors.postgres.facts import PublishedTable, ServerFacts, SlotFacts, TableFacts, TableRef, arriving
-from pycdc.connectors.postgres.identifiers import OPERATIONS
-from pycdc.connectors.postgres.membership import wanted_operations
-from pycdc.connectors.postgres.published_identity import failing_parts
-from pycdc.connectors.postgres.relations import Relations
-from pycdc.connectors.postgres.signal_table import signal_table
-from pycdc.connectors.postgres.survey import RoleFacts, Survey, TableRights
-from pycdc.connectors.postgres.writability import failing
+from pycdc.clients.kafka_cluster import TopicSurvey
+from pycdc.clients.kafka_inspection import matching_topics
+from pycdc.clients.kafka_settings import client_settings, producer_settings
+from pycdc.clients.quoting import OPERATIONS
+from pycdc.clients.registry_probe import RegistryProbe
+from pycdc.config.pipeline import Config, KafkaSource, PostgresSink, Registry, Topics
+from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.connectors.postgres.catalog.metadata import (
+    PublishedTable,
+    ServerFacts,
+    SlotFacts,
+    TableFacts,
+    TableRef,
+    arriving,
+)
+from pycdc.connectors.postgres.catalog.privileges import RoleFacts, Survey, TableRights
+from pycdc.connectors.postgres.publication.published_identity import failing_parts
+from pycdc.connectors.postgres.publication.reconcile_plan import wanted_operations
+from pycdc.connectors.postgres.publication.writability import failing
+from pycdc.connectors.postgres.replication.relation_cache import Relations
+from pycdc.connectors.postgres.signals.signal_table import signal_table
 from pycdc.errors import ConfigError, PycdcError
-from pycdc.lag.topics import topics_of
 from pycdc.observability import logs
 from pycdc.observability.progress import Progress
-from pycdc.serialization.registry_probe import RegistryProbe
-from pycdc.sinks.kafka.settings import client_settings, producer_settings
-from pycdc.sinks.kafka.survey import TopicSurvey
-from pycdc.sinks.postgres.survey import survey_target
+from pycdc.operations.doctor import signals, transport
+from pycdc.operations.doctor.kafka import topic_findings
+from pycdc.operations.doctor.offsets import offsets_findings
+from pycdc.operations.doctor.partitions import place_findings
+from pycdc.operations.doctor.publication import drift_findings, publication_findings
+from pycdc.operations.doctor.routes import key_findings, source_findings, target_findings
+from pycdc.operations.doctor.server import clock_finding, headroom_findings, replication_finding, server_findings
+from pycdc.operations.doctor.slot import slot_findings, start_finding
+from pycdc.operations.doctor.tables import identity_findings, match_findings, reading_findings, rule_findings
+from pycdc.operations.doctor.transforms import function_findings, pattern_findings
+from pycdc.operations.lag.topics import topics_of
+from pycdc.operations.reconcile import changes_of
+from pycdc.operations.stored_position import compared, stored_position
+from pycdc.sinks.postgres.preflight import survey_target
+from pycdc.table_validation import Admission
 
 
 @click.command()

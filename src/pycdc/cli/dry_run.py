@@ -12,15 +12,15 @@ from typing import Any, Final, Literal
 import click
 
 from pycdc.build import build_decoder, build_preview
-from pycdc.cli.amounts import plural
 from pycdc.cli.apply_status import Found, group_of, inspect, sections
-from pycdc.config import Config
-from pycdc.connectors.kafka.reading import read_events
-from pycdc.connectors.kafka.survey import Span
+from pycdc.clients.kafka_inspection import Span
+from pycdc.config.pipeline import Config
+from pycdc.connectors.kafka.offset_range_reader import read_events
 from pycdc.errors import ConfigError
-from pycdc.events import Event, Partition
+from pycdc.model.event import Event, Partition
+from pycdc.operations.humanize import plural
 from pycdc.printable import json_printable, printable, sql_printable
-from pycdc.sinks.postgres.preview import Planned, Statement
+from pycdc.sinks.postgres.dry_run import Planned, Statement
 
 Start = Literal["stored", "earliest"]
 

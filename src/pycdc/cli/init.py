@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 import click
 
-from pycdc.cli.amounts import number, size
 from pycdc.cli.init_reverse import print_reverse
 from pycdc.cli.yaml_text import scalar
-from pycdc.connectors.postgres.catalog import Catalog
-from pycdc.connectors.postgres.facts import ServerFacts, TableFacts, TableRef
-from pycdc.connectors.postgres.identifiers import quoted
-from pycdc.connectors.postgres.survey import Survey, TableRights
-from pycdc.connectors.postgres.writability import Failing, failing
+from pycdc.clients.quoting import quoted
+from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.connectors.postgres.catalog.metadata import ServerFacts, TableFacts, TableRef
+from pycdc.connectors.postgres.catalog.privileges import Survey, TableRights
+from pycdc.connectors.postgres.publication.writability import Failing, failing
 from pycdc.errors import EnvironmentNotReady
 from pycdc.observability import logs
+from pycdc.operations.humanize import number, size
 from pycdc.printable import printable
 
 _IDENTITIES = {"f": "full row", "n": "nothing", "i": "index"}

@@ -8,16 +8,16 @@ from typing import Final
 import click
 
 from pycdc.build import build_decoder
-from pycdc.cli.amounts import plural
-from pycdc.cli.route_proposals import Proposal, Sample, propose, sample
 from pycdc.cli.yaml_text import scalar
-from pycdc.config import KafkaSource, Registry
-from pycdc.connectors.kafka.reading import read_events
-from pycdc.connectors.kafka.survey import Span, TopicSurvey
+from pycdc.clients.kafka_inspection import Span, TopicSurvey
+from pycdc.config.pipeline import KafkaSource, Registry
+from pycdc.connectors.kafka.offset_range_reader import read_events
 from pycdc.errors import EnvironmentNotReady
-from pycdc.events import Event
+from pycdc.model.event import Event
+from pycdc.operations.humanize import plural
+from pycdc.operations.route_proposals import Proposal, Sample, propose, sample
 from pycdc.printable import printable
-from pycdc.sinks.postgres.survey import all_tables
+from pycdc.sinks.postgres.preflight import all_tables
 
 _NEWEST: Final = 50
 """Records of each partition that are looked at."""

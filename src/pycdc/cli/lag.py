@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from pycdc.cli.amounts import number, size
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
-from pycdc.lag.capture import measure_capture
-from pycdc.lag.delays import Measured, Summary
-from pycdc.lag.reverse import measure_reverse
 from pycdc.observability import logs
+from pycdc.operations.humanize import number, size
+from pycdc.operations.lag.capture import measure_capture
+from pycdc.operations.lag.delays import Measured, Summary
+from pycdc.operations.lag.reverse import measure_reverse
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
 _MEANING = {

@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pycdc.cli import live_apply
-from pycdc.cli.amounts import duration, number, size
-from pycdc.cli.meter import Meter
-from pycdc.cli.position import shown
+from pycdc.cli.rate_meter import Meter
 from pycdc.observability.progress import Progress, TableSnapshot
+from pycdc.operations.humanize import duration, number, size
+from pycdc.operations.stored_position import shown
 from pycdc.printable import printable
 
 _STATE_STYLES = {"streaming": "green", "snapshot": "cyan", "retrying": "red", "stopping": "yellow"}

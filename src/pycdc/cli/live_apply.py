@@ -9,10 +9,10 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
-from pycdc.cli.amounts import duration, number, plural
 from pycdc.cli.apply_fields import behind
 from pycdc.observability.durations import Durations
 from pycdc.observability.progress import Progress
+from pycdc.operations.humanize import duration, number, plural
 from pycdc.printable import printable
 
 _OPERATIONS: Final = ("insert", "upsert", "update", "delete")

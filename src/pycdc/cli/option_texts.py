@@ -9,7 +9,7 @@ from types import ModuleType
 
 from pydantic import BaseModel
 
-from pycdc import config
+from pycdc.config import pipeline as config
 
 
 def explanation(section: type[BaseModel], option: str) -> str:

@@ -14,25 +14,25 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from pycdc.cli import collector
-from pycdc.cli.amounts import plural
+from pycdc.api import Pipeline
+from pycdc.cli import gc_tuning as collector
 from pycdc.cli.app import told
 from pycdc.cli.arguments import load_config
-from pycdc.cli.execution import View, execute
-from pycdc.cli.log_lines import LogLines
-from pycdc.cli.position import shown
-from pycdc.cli.slot_watch import SlotWatch
-from pycdc.config import Config
-from pycdc.connectors.postgres.catalog import Catalog
-from pycdc.connectors.postgres.published_identity import failing_parts
-from pycdc.connectors.postgres.writability import failing
+from pycdc.cli.pipeline_runner import View, execute
+from pycdc.cli.progress_log import LogLines
+from pycdc.config import validate
+from pycdc.config.pipeline import Config
+from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.connectors.postgres.publication.published_identity import failing_parts
+from pycdc.connectors.postgres.publication.writability import failing
 from pycdc.errors import EnvironmentNotReady
-from pycdc.library import Pipeline
-from pycdc.loading import validate
 from pycdc.observability import logs
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.observability.server import StatusServer
+from pycdc.operations.humanize import plural
+from pycdc.operations.slot_monitor import SlotWatch
+from pycdc.operations.stored_position import shown
 
 if TYPE_CHECKING:
     from pycdc.cli.dry_run import Start

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from pycdc import config
 from pycdc.cli.option_texts import explanation
-from pycdc.config import PRESETS, Config
+from pycdc.config import pipeline as config
+from pycdc.config.pipeline import PRESETS, Config
 
 _VARIABLE = {"type": "string", "pattern": r"\$\{.+\}"}
 _PLAIN = ("integer", "number", "boolean")

@@ -8,14 +8,14 @@ from typing import Any, cast
 import click
 
 from pycdc.build import stored_source
-from pycdc.cli.amounts import number
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
-from pycdc.cli.position import stored_position
-from pycdc.config import Config
-from pycdc.connectors.postgres.catalog import Catalog
-from pycdc.connectors.postgres.signals import Action, Signal, ask
+from pycdc.config.pipeline import Config
+from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.connectors.postgres.signals.messages import Action, Signal, ask
 from pycdc.interfaces import Checkpoint
 from pycdc.observability import logs
+from pycdc.operations.humanize import number
+from pycdc.operations.stored_position import stored_position
 from pycdc.printable import printable
 
 

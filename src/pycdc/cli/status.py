@@ -9,16 +9,16 @@ from typing import Any
 import click
 
 from pycdc.cli import apply_status
-from pycdc.cli.amounts import number, size
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
-from pycdc.cli.position import compared, shown, stored_position
 from pycdc.cli.snapshot import paused, still_to_read
-from pycdc.config import Config
-from pycdc.connectors.postgres.catalog import Catalog
-from pycdc.connectors.postgres.facts import ReplicationLag, ServerFacts, SlotFacts
+from pycdc.config.pipeline import Config
+from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.connectors.postgres.catalog.metadata import ReplicationLag, ServerFacts, SlotFacts
 from pycdc.errors import PycdcError
 from pycdc.interfaces import Checkpoint
 from pycdc.observability import logs
+from pycdc.operations.humanize import number, size
+from pycdc.operations.stored_position import compared, shown, stored_position
 from pycdc.printable import printable
 
 

@@ -11,14 +11,14 @@ from contextlib import closing
 import click
 
 from pycdc.build import build_offsets
-from pycdc.cli import apply_teardown
 from pycdc.cli.arguments import config_argument, load_config
-from pycdc.config import Config
-from pycdc.connectors.postgres.admin import Admin, drop_publication_sql
-from pycdc.connectors.postgres.catalog import Catalog
-from pycdc.connectors.postgres.survey import Survey
+from pycdc.config.pipeline import Config
+from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.connectors.postgres.catalog.privileges import Survey
+from pycdc.connectors.postgres.catalog.slots_and_publications import Admin, drop_publication_sql
 from pycdc.errors import EnvironmentNotReady, PycdcError, SlotActive
 from pycdc.observability import logs
+from pycdc.operations import apply_teardown
 from pycdc.printable import printable
 
 _END_SECONDS = 15.0

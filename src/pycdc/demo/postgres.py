@@ -24,7 +24,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from pycdc.demo import keeper
+from pycdc.demo import postgres_supervisor as keeper
 from pycdc.errors import EnvironmentNotReady
 
 ROLE: Final = "postgres"

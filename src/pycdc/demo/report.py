@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
+from pycdc.demo.event_stats import Lag
 from pycdc.demo.status import OPERATIONS, Addresses, Status, Summary, by_operation
-from pycdc.demo.tally import Lag
 
 _WIDTH = 80
 _UNITS = ("B", "kB", "MB", "GB")

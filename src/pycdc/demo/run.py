@@ -15,14 +15,14 @@ from typing import Any, Final
 import psycopg
 
 from pycdc.demo.broker import EmbeddedBroker
-from pycdc.demo.clerk import Clerk
-from pycdc.demo.course import Engine
+from pycdc.demo.consumer import Reader
+from pycdc.demo.demo_loop import Engine
+from pycdc.demo.event_stats import Tally
 from pycdc.demo.postgres import EmbeddedPostgres, installation
-from pycdc.demo.reader import Reader
 from pycdc.demo.registry import EmbeddedRegistry
 from pycdc.demo.shop import TABLES, Shop
 from pycdc.demo.status import Addresses, Slot, Status, Summary
-from pycdc.demo.tally import Tally
+from pycdc.demo.workload_thread import Clerk
 from pycdc.errors import ConnectionLost
 
 NAME: Final = "shop"

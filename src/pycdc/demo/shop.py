@@ -8,7 +8,7 @@ from typing import Final
 
 import psycopg
 
-from pycdc.demo.deals import Deals
+from pycdc.demo.workload import Deals
 
 TABLES: Final = ("customers", "products", "orders", "order_lines")
 

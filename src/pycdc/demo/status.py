@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pycdc.demo.deals import Counts
-from pycdc.demo.tally import Event, Lag
+from pycdc.demo.event_stats import Event, Lag
+from pycdc.demo.workload import Counts
 
 OPERATIONS = {"r": "snapshot", "c": "create", "u": "update", "d": "delete"}
 """Debezium's letters in the order in which they are shown."""

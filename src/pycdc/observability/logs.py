@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Literal, TextIO
 
 from pycdc.observability.logger import EVENT
-from pycdc.observability.repeats import Repeats
+from pycdc.observability.repeated_lines import Repeats
 from pycdc.printable import json_printable
 
 Format = Literal["text", "json"]

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pycdc.model import Position
+from pycdc.model.change import Position
 from pycdc.observability.apply_metrics import apply_metrics
 from pycdc.observability.progress import Progress
 from pycdc.version import __version__

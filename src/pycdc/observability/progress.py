@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from pycdc.events import Offsets, Partition
 from pycdc.interfaces import Carried
-from pycdc.model import Position
+from pycdc.model.change import Position
+from pycdc.model.event import Offsets, Partition
 from pycdc.observability.capture_lag import CaptureLag
 from pycdc.observability.durations import Durations
 from pycdc.observability.outages import Outages

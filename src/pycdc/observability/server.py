@@ -25,7 +25,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from pycdc.config import Http
+from pycdc.config.pipeline import Http
 from pycdc.errors import EnvironmentNotReady
 from pycdc.observability.health import judge
 from pycdc.observability.progress import Progress

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pycdc.errors import CheckpointCorrupt, PycdcError, SinkFenced
 from pycdc.interfaces import Checkpoint
-from pycdc.model import Lsn, Position
+from pycdc.model.change import Lsn, Position
 
 VERSION: Final = 4
 """Of a checkpoint that knows of transactions that no snapshot may see yet. One that does not, but remembers how its

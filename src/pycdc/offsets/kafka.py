@@ -15,10 +15,10 @@ from typing import Any, Final, Protocol
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from pycdc.clients.kafka_errors import refused_tls
+from pycdc.clients.kafka_wait import Patience, patiently
 from pycdc.errors import ConnectionLost, DeliveryError, EnvironmentNotReady
 from pycdc.interfaces import Checkpoint
-from pycdc.kafka.faults import refused_tls
-from pycdc.kafka.patience import Patience, patiently
 from pycdc.offsets.encoding import dump, load, require_forward
 
 PARTITION: Final = 0

@@ -14,11 +14,13 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from pycdc.clients import own_tables as ownership
+from pycdc.clients import postgres as client
+from pycdc.clients import search_path
+from pycdc.clients.postgres_errors import Meaning, translate
 from pycdc.errors import ConnectionLost, EnvironmentNotReady, PycdcError
 from pycdc.interfaces import Checkpoint
 from pycdc.offsets.encoding import dump, load, went_backward
-from pycdc.postgres import client, ownership, search_path
-from pycdc.postgres.faults import Meaning, translate
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pycdc.model import Column, PgType
+from pycdc.model.change import Column, PgType
 
 _NAMES: Final = {
     "smallint": "int2",

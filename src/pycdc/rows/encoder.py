@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from pycdc.errors import ConversionError, ProtocolError
-from pycdc.model import UNCHANGED, Run
+from pycdc.model.change import UNCHANGED, Run
 from pycdc.rows._codegen import identifier, shared_function
 from pycdc.rows.avro import unsigned
 from pycdc.rows.codecs.codec import Unrepresentable

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from pycdc.config import Compatibility, Values
+from pycdc.config.pipeline import Compatibility, Values
 from pycdc.errors import ConversionError, ProtocolError
-from pycdc.model import UNCHANGED, Change, Column, Op, Row, Table
+from pycdc.model.change import UNCHANGED, Change, Column, Op, Row, Table
 from pycdc.rows.codecs import codec_for
 from pycdc.rows.tuples import ROW, Text, merge_unchanged, split_line, split_tuple
 

@@ -15,8 +15,8 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from pycdc.config import Compatibility, Values
-from pycdc.model import Column, PgType
+from pycdc.config.pipeline import Compatibility, Values
+from pycdc.model.change import Column, PgType
 from pycdc.rows.codecs import codec_for, is_unknown
 from pycdc.rows.codecs.codec import Unrepresentable
 from pycdc.rows.codecs.numeric import precision_and_scale

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from pycdc.config import Compatibility, TableRule, Values
+from pycdc.config.pipeline import Compatibility, TableRule, Values
 from pycdc.errors import ConfigError
-from pycdc.model import Column, PgType, Table
-from pycdc.patterns import matches_any, names_any
+from pycdc.model.change import Column, PgType, Table
+from pycdc.model.patterns import matches_any, names_any
 from pycdc.rows.avro import null_branch, value_branch, writer
 from pycdc.rows.codecs import codec_for, default_datum
 from pycdc.rows.codecs.codec import Codec, codec

@@ -11,8 +11,8 @@ from operator import is_
 from struct import Struct
 from typing import Any, Final
 
-from pycdc.config import Compatibility, Values
-from pycdc.model import UNCHANGED, Change, Column, Op, Row, Table
+from pycdc.config.pipeline import Compatibility, Values
+from pycdc.model.change import UNCHANGED, Change, Column, Op, Row, Table
 from pycdc.rows.images import Images, identity_row, old_and_new
 from pycdc.rows.literals import Literal, Unfit
 from pycdc.rows.tuples import ROW, Text, merge_unchanged, split_line

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from pycdc.config import Config, TableRule
+from pycdc.config.pipeline import Config, TableRule
 from pycdc.errors import ProtocolError
-from pycdc.model import Batch, Op, PgType, Run, Table
+from pycdc.model.change import Batch, Op, PgType, Run, Table
 from pycdc.rows.images import Images, old_and_new
 from pycdc.rows.plan import merged_rule, treatments
 from pycdc.rows.rewriter import copy_line, tuple_data

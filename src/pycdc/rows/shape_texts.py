@@ -10,7 +10,7 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from pycdc.events import Unwritable
+from pycdc.model.event import Unwritable
 
 _POLYGON: Final = 3
 _POINT: Final = struct.Struct("<dd")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from pycdc.config import Compatibility
-from pycdc.model import Column, PgType
+from pycdc.config.pipeline import Compatibility
+from pycdc.model.change import Column, PgType
 
 PREFIX: Final = "__debezium.source.column."
 _UNLIMITED: Final = 2_147_483_647

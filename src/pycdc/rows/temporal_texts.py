@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from pycdc.events import Unwritable
+from pycdc.model.event import Unwritable
 
 _SPECIAL: Final = {"POSITIVE_INFINITY": "infinity", "NEGATIVE_INFINITY": "-infinity"}
 _DURATION: Final = {"years": "years", "months": "mons", "days": "days", "hours": "hours", "minutes": "mins"}

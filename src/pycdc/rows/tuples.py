@@ -12,7 +12,7 @@ from struct import error as StructError
 from typing import Final
 
 from pycdc.errors import ProtocolError
-from pycdc.model import UNCHANGED, Unchanged
+from pycdc.model.change import UNCHANGED, Unchanged
 
 Text = bytes | None | Unchanged
 """A column as it arrived: its text, NULL, or not sent."""

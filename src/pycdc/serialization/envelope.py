@@ -10,9 +10,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import Final
 
-from pycdc.config import Adjustment
+from pycdc.config.pipeline import Adjustment
 from pycdc.errors import ConfigError
-from pycdc.model import Table
+from pycdc.model.change import Table
 from pycdc.rows.plan import Field, Plan
 from pycdc.rows.schema import Schema
 from pycdc.serialization.names import field_name, record_name, record_prefix

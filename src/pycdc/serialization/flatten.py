@@ -11,19 +11,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from pycdc import config
-from pycdc.config import Adjustment
+from pycdc.config import pipeline as config
+from pycdc.config.pipeline import Adjustment
 from pycdc.errors import ConfigError
-from pycdc.model import Op, Run
+from pycdc.model.change import Op, Run
 from pycdc.rows.avro import long, sized, writer
+from pycdc.rows.change_events import Event
 from pycdc.rows.encoder import Parts
 from pycdc.rows.plan import Plan
 from pycdc.rows.schema import NO_DEFAULT, Datum, Schema
 from pycdc.serialization.envelope import OPTIONAL_STRING, SOURCE, STRING, TIMES, TRANSACTION, row_schema
-from pycdc.serialization.events import Event
 from pycdc.serialization.headers import Header, header_text
 from pycdc.serialization.names import field_name
-from pycdc.serialization.provenance import Block, Moment, Origin, block_datum, sequence_head, source_datum
+from pycdc.serialization.source_info import Block, Moment, Origin, block_datum, sequence_head, source_datum
 
 DELETED: Final = "__deleted"
 _SCHEMAS: Final[dict[str, Schema]] = {

@@ -16,21 +16,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
 
-from pycdc import config
-from pycdc.config import Adjustment
+from pycdc.config import pipeline as config
+from pycdc.config.pipeline import Adjustment
 from pycdc.errors import ConfigError, ConversionError
-from pycdc.model import Column, Lsn, Op, Position, Run, Table
-from pycdc.patterns import matches_any
+from pycdc.model.change import Column, Lsn, Op, Position, Run, Table
+from pycdc.model.patterns import matches_any
+from pycdc.rows.change_events import Event, events
 from pycdc.rows.codecs.civil import timestamp_micros
 from pycdc.rows.encoder import Record, RowEncoder
 from pycdc.rows.plan import Field
 from pycdc.rows.schema import Datum, Schema
 from pycdc.rows.tuples import Text
-from pycdc.serialization.events import Event, events
-from pycdc.serialization.form import Form
 from pycdc.serialization.headers import header_text
-from pycdc.serialization.inferred import NotInferable, Untyped, inferred
+from pycdc.serialization.inferred_schema import NotInferable, Untyped, inferred
 from pycdc.serialization.names import field_name, record_name
+from pycdc.serialization.record_format import Form
 
 log = logging.getLogger(__name__)
 

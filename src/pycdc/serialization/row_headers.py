@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pycdc.absences import KNOWN, NEW_KEY, OLD_KEY, UNSENT, named
-from pycdc.config import Adjustment
-from pycdc.model import UNCHANGED, Op
+from pycdc.config.pipeline import Adjustment
+from pycdc.model.absence_headers import KNOWN, NEW_KEY, OLD_KEY, UNSENT, named
+from pycdc.model.change import UNCHANGED, Op
+from pycdc.rows.change_events import Event
 from pycdc.rows.encoder import RowEncoder
 from pycdc.rows.schema import Schema
 from pycdc.rows.tuples import Text
-from pycdc.serialization.events import Event
 from pycdc.serialization.headers import Header, key_text
 from pycdc.serialization.names import field_name
 

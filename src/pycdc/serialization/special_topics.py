@@ -7,14 +7,14 @@ from binascii import hexlify
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from pycdc.config import Config
-from pycdc.model import LogicalMessage, Notification, Run, Transaction
+from pycdc.config.pipeline import Config
+from pycdc.model.change import LogicalMessage, Notification, Run, Transaction
 from pycdc.rows.encoder import Record
 from pycdc.rows.schema import Schema
 from pycdc.serialization import envelope
-from pycdc.serialization.form import Form
 from pycdc.serialization.names import topic_name
-from pycdc.serialization.provenance import Block, Moment, Origin, block_datum, source_datum
+from pycdc.serialization.record_format import Form
+from pycdc.serialization.source_info import Block, Moment, Origin, block_datum, source_datum
 
 MESSAGES: Final = "LOGICAL_DECODING_MESSAGE"
 """What Debezium calls logical messages where it counts the events of a transaction by table."""

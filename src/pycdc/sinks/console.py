@@ -10,9 +10,9 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, TextIO
 
-from pycdc import config
+from pycdc.config import pipeline as config
 from pycdc.interfaces import Checkpoint, OffsetStore
-from pycdc.model import UNCHANGED, Batch, Change, Row
+from pycdc.model.change import UNCHANGED, Batch, Change, Row
 
 
 class ConsoleSink:

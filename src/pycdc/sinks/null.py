@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycdc.interfaces import Checkpoint, OffsetStore, Serializer
-from pycdc.model import Batch
+from pycdc.model.change import Batch
 
 
 class NullSink:

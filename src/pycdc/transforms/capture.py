@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from pycdc.config import Config
-from pycdc.config import Transform as Settings
+from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import Transform as Settings
 from pycdc.errors import ConfigError, TransformError
 from pycdc.interfaces import Checkpoint, Sink
-from pycdc.model import Batch, Change, Column, Op, Routing, Run, Table
+from pycdc.model.change import Batch, Change, Column, Op, Routing, Run, Table
+from pycdc.model.patterns import matches_any
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
-from pycdc.patterns import matches_any
 from pycdc.rows.declared import declared_column
 from pycdc.rows.images import Images
 from pycdc.rows.literals import Unfit

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from pycdc.model import Op, Position, Row
+from pycdc.model.change import Op, Position, Row
 
 
 class RecordPosition(NamedTuple):

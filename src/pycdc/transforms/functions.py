@@ -12,7 +12,7 @@ from traceback import extract_tb
 from typing import Any, Final
 
 from pycdc.errors import ConfigError, PycdcError
-from pycdc.model import Op
+from pycdc.model.change import Op
 from pycdc.transforms.change import DecodedChange, Returned
 
 

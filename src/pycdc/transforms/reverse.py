@@ -11,12 +11,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from pycdc.config import Config
-from pycdc.config import Transform as Settings
+from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import Transform as Settings
 from pycdc.errors import PycdcError, TransformError
-from pycdc.events import Event, Partition
-from pycdc.model import UNCHANGED, Op, Row
-from pycdc.patterns import names_any
+from pycdc.model.change import UNCHANGED, Op, Row
+from pycdc.model.event import Event, Partition
+from pycdc.model.patterns import names_any
 from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, Transform, copied
 from pycdc.transforms.functions import Failure, call, find, headers_of, place
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pycdc.connectors.kafka.hearing import Hearing
+from pycdc.connectors.kafka.broker_liveness import Hearing
 from pycdc.observability.progress import Progress
 
 

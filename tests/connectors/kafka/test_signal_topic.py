@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from pycdc.connectors.kafka.signal_topic import ListeningConnector, SignalTopic
-from pycdc.connectors.postgres.debezium_signals import DebeziumSignal
+from pycdc.connectors.postgres.signals.debezium import DebeziumSignal
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.observability.progress import Progress
 from pycdc.testing import MemoryConnector

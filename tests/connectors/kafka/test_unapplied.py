@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from pycdc.connectors.kafka.unapplied import Unapplied
-from pycdc.events import Event, EventBatch, Offsets, Partition
+from pycdc.model.event import Event, EventBatch, Offsets, Partition
 
 A, B = Partition("a", 0), Partition("b", 0)
 

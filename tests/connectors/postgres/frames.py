@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from struct import pack
 
-from pycdc.model import UNCHANGED
+from pycdc.model.change import UNCHANGED
 from pycdc.rows.tuples import Text
 
 

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from pycdc.config import Config
+from pycdc.config import validate
+from pycdc.config.pipeline import Config
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.interfaces import OffsetStore
-from pycdc.loading import validate
-from pycdc.model import Batch
+from pycdc.model.change import Batch
 from pycdc.observability.progress import Progress
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop

@@ -8,11 +8,11 @@ from typing import Any
 
 import psycopg
 
-from pycdc.config import Config
+from pycdc.config import validate
+from pycdc.config.pipeline import Config
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.interfaces import Checkpoint
-from pycdc.loading import validate
-from pycdc.model import Batch, Change, Op
+from pycdc.model.change import Batch, Change, Op
 
 SIGNALS_KEY = "a key of sixteen characters or more"
 

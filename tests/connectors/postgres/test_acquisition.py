@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from pycdc.connectors.postgres.admin import Admin
-from pycdc.connectors.postgres.replication import ReplicationStream
-from pycdc.connectors.postgres.signals import Signal, ask
+from pycdc.connectors.postgres.catalog.slots_and_publications import Admin
+from pycdc.connectors.postgres.replication.stream import ReplicationStream
+from pycdc.connectors.postgres.signals.messages import Signal, ask
 from pycdc.errors import PositionGap, SlotActive
 from pycdc.interfaces import Checkpoint
-from pycdc.model import Batch, Lsn, Op
+from pycdc.model.change import Batch, Lsn, Op
 from pycdc.offsets.memory import MemoryOffsetStore
 from tests.connectors.postgres.looping import Looping, config_for
 from tests.connectors.postgres.reading import execute

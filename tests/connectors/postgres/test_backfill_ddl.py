@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from pycdc.model import Op
+from pycdc.model.change import Op
 from tests.connectors.postgres.reading import Pipeline, config_for, execute, write_last
 
 pytestmark = pytest.mark.pg("newest")

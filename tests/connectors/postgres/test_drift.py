@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pycdc.errors import PositionGap
-from pycdc.model import Op
-from tests.connectors.postgres.reading import Pipeline, execute, write_last
-from tests.connectors.postgres.test_backfill import replayed, table_now
-from tests.connectors.postgres.test_table_watch import (
+from pycdc.model.change import Op
+from tests.connectors.postgres.publication.test_reconciler import (
     Story,
     end,
     forget,
@@ -21,6 +19,8 @@ from tests.connectors.postgres.test_table_watch import (
     tell,
     until,
 )
+from tests.connectors.postgres.reading import Pipeline, execute, write_last
+from tests.connectors.postgres.snapshot.test_incremental import replayed, table_now
 
 ITEMS = "CREATE TABLE items (id int PRIMARY KEY, v int, w int); INSERT INTO items VALUES (1, 0, 0), (2, 0, 0);"
 DROP = "ALTER PUBLICATION pycdc_backfill DROP TABLE items"

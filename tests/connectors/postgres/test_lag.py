@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pycdc.model import Batch
+from pycdc.model.change import Batch
 from pycdc.observability.health import judge
 from tests.connectors.postgres.looping import Looping, config_for
 from tests.connectors.postgres.reading import execute

@@ -12,7 +12,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pycdc.interfaces import Checkpoint
-from pycdc.model import Batch
+from pycdc.model.change import Batch
 from tests.connectors.postgres.looping import Looping, config_for
 from tests.connectors.postgres.reading import execute
 

@@ -18,19 +18,19 @@ from typing import Any
 import pytest
 
 from pycdc.build import build_workers
-from pycdc.config import Config
-from pycdc.connectors.postgres import pinned
+from pycdc.config import validate
+from pycdc.config.pipeline import Config
 from pycdc.connectors.postgres.connector import PostgresConnector
-from pycdc.connectors.postgres.physical import Heap, heap_of
-from pycdc.connectors.postgres.workers import Task, Workers
-from pycdc.encoding import Planner, read
+from pycdc.connectors.postgres.snapshot import initial as pinned
+from pycdc.connectors.postgres.snapshot.block_ranges import Heap, heap_of
+from pycdc.connectors.postgres.snapshot.parallel import Task, Workers
 from pycdc.errors import ConversionError, EnvironmentNotReady, PycdcError, SchemaIncompatible
-from pycdc.loading import validate
-from pycdc.model import Batch, Table
+from pycdc.model.change import Batch, Table
 from pycdc.observability.progress import Progress
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
-from pycdc.processes import Processes
+from pycdc.process_pool import Processes
+from pycdc.snapshot_worker import Planner, read
 from pycdc.transforms.capture import CaptureTransforms, TransformingSink
 from tests.connectors.postgres.reading import execute
 from tests.recording import Recorded, RecordingSink
@@ -240,7 +240,7 @@ def test_a_table_without_blocks_of_rows_is_read_by_its_key(
     def strange(connection: Any, oid: int, *, parted: bool) -> Heap:
         return replace(known(connection, oid, parted=parted), ordinary=oid != many)
 
-    monkeypatch.setattr("pycdc.connectors.postgres.snapshot.heap_of", strange)
+    monkeypatch.setattr("pycdc.connectors.postgres.snapshot.copy_reader.heap_of", strange)
     monkeypatch.setattr(pinned, "_PING", 0.0)
     made = snapshot(config_for(database, "strange"), executor)
     keys = [record.key["id"] for record in made.records if record.topic.endswith("many")]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pycdc.connectors.postgres.connector import PostgresConnector
-from pycdc.model import Batch
+from pycdc.model.change import Batch
 from tests.connectors.postgres.reading import config_for, execute
 from tests.reading import wait_for
 

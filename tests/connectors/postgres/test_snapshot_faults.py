@@ -13,10 +13,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pycdc.connectors.postgres import signals
-from pycdc.connectors.postgres.catalog import Catalog
+from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.connectors.postgres.signals import messages as signals
 from pycdc.errors import ConnectionLost, PositionGap
-from pycdc.model import Lsn, Op
+from pycdc.model.change import Lsn, Op
 from pycdc.offsets.file import FileOffsetStore
 from tests.connectors.postgres.reading import Pipeline, config_for, execute, write_last
 from tests.reading import wait_for

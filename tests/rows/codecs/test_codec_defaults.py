@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pycdc.config import Compatibility, Values
-from pycdc.model import PgType
+from pycdc.config.pipeline import Compatibility, Values
+from pycdc.model.change import PgType
 from pycdc.rows.codecs import codec_for, default_datum
 from pycdc.rows.schema import NO_DEFAULT
 

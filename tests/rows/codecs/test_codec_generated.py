@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from pycdc.config import DEBEZIUM, Compatibility, Values
-from pycdc.model import PgType
+from pycdc.config.pipeline import DEBEZIUM, Compatibility, Values
+from pycdc.model.change import PgType
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for
 from pycdc.rows.schema import Schema, avro_schema
 from tests.rows.codecs import codec_texts as texts

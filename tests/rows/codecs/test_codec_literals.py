@@ -13,8 +13,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from pycdc.config import Compatibility, Values
-from pycdc.model import Column, Op, PgType, Run, Table, Transaction
+from pycdc.config.pipeline import Compatibility, Values
+from pycdc.model.change import Column, Op, PgType, Run, Table, Transaction
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for
 from pycdc.rows.literals import Literal, Unfit
 from pycdc.rows.rewriter import RowRewriter

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from pycdc.config import Compatibility, Values
-from pycdc.model import PgType
+from pycdc.config.pipeline import Compatibility, Values
+from pycdc.model.change import PgType
 from pycdc.rows.codecs import codec_for
 
 INTS = PgType(0, "_int4", element=PgType(0, "int4"))

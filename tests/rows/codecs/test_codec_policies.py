@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pycdc.config import DEBEZIUM, DEBEZIUM_3_6, Compatibility, Values
-from pycdc.model import PgType
+from pycdc.config.pipeline import DEBEZIUM, DEBEZIUM_3_6, Compatibility, Values
+from pycdc.model.change import PgType
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for, is_unknown
 from pycdc.rows.schema import avro_schema, connect_json, json_datum
 

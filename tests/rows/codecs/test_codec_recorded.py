@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from pycdc.config import DEBEZIUM_3_6, Values
-from pycdc.model import PgType
+from pycdc.config.pipeline import DEBEZIUM_3_6, Values
+from pycdc.model.change import PgType
 from pycdc.rows.avro import writer
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for, default_datum, is_unknown
 from pycdc.rows.schema import NO_DEFAULT, connect_json, json_datum

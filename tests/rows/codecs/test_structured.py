@@ -7,14 +7,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from pycdc.config import DEBEZIUM, Compatibility, Values
+from pycdc.config import validate
+from pycdc.config.pipeline import DEBEZIUM, Compatibility, Values
 from pycdc.errors import ConfigError
-from pycdc.events import Unwritable
-from pycdc.loading import validate
-from pycdc.model import PgType
+from pycdc.model.change import PgType
+from pycdc.model.event import Unwritable
 from pycdc.rows.avro import writer
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for
-from pycdc.rows.connect_values import conversion
+from pycdc.rows.connect_types import conversion
 from pycdc.rows.schema import json_datum
 
 HONEST = Compatibility()

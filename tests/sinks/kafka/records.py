@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pycdc.model import Batch, Column, Op, PgType, Run, Table, Transaction
+from pycdc.model.change import Batch, Column, Op, PgType, Run, Table, Transaction
 from pycdc.sinks.kafka.producer import Record
 from tests.services.kafka import KafkaAddress
 

@@ -7,9 +7,9 @@ import os
 
 import pytest
 
-from pycdc import config
+from pycdc.config import pipeline as config
 from pycdc.interfaces import Checkpoint
-from pycdc.model import Batch, Lsn, Position
+from pycdc.model.change import Batch, Lsn, Position
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.sinks.kafka.producer import KafkaSink
 from tests.services.kafka import KafkaAddress

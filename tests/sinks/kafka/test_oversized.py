@@ -7,10 +7,10 @@ from contextlib import closing
 
 import pytest
 
-from pycdc import config
+from pycdc.config import pipeline as config
 from pycdc.errors import RecordTooLarge
 from pycdc.interfaces import Checkpoint
-from pycdc.model import Batch, Lsn, Position
+from pycdc.model.change import Batch, Lsn, Position
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.sinks.kafka.oversized import Oversized
 from pycdc.sinks.kafka.producer import KafkaSink

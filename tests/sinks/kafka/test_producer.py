@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from pycdc import config
+from pycdc.clients.kafka_settings import DEFAULTS
+from pycdc.clients.kafka_topics import TopicAdmin
+from pycdc.config import pipeline as config
 from pycdc.errors import (
     ConnectionLost,
     DeliveryError,
@@ -21,11 +23,9 @@ from pycdc.errors import (
     SinkFenced,
 )
 from pycdc.interfaces import Checkpoint, OffsetStore
-from pycdc.model import Batch, Lsn, Position
+from pycdc.model.change import Batch, Lsn, Position
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.sinks.kafka.producer import KafkaSink
-from pycdc.sinks.kafka.settings import DEFAULTS
-from pycdc.sinks.kafka.topics import TopicAdmin
 from tests.proxy import Proxy
 from tests.services.kafka import KafkaAddress
 from tests.sinks.kafka.records import (

@@ -16,13 +16,13 @@ import pytest
 from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
 from pycdc.build import build_offsets
-from pycdc.config import Config
+from pycdc.clients.kafka_cluster import TopicSurvey
+from pycdc.clients.kafka_settings import client_settings
+from pycdc.config import validate
+from pycdc.config.pipeline import Config
 from pycdc.errors import PycdcError
 from pycdc.interfaces import Checkpoint
-from pycdc.loading import validate
-from pycdc.model import Lsn, Position
-from pycdc.sinks.kafka.settings import client_settings
-from pycdc.sinks.kafka.survey import TopicSurvey
+from pycdc.model.change import Lsn, Position
 from tests.authority import Authority
 from tests.proxy import Proxy
 from tests.services import kafka as kafka_service

@@ -15,15 +15,15 @@ from confluent_kafka.admin import (
 )
 from pydantic import SecretStr
 
-from pycdc import config
+from pycdc.clients.kafka_settings import client_settings
+from pycdc.clients.kafka_topics import TopicAdmin
+from pycdc.config import pipeline as config
 from pycdc.errors import ConnectionLost, EnvironmentNotReady
 from pycdc.interfaces import Checkpoint
-from pycdc.model import Batch, Lsn, Position
+from pycdc.model.change import Batch, Lsn, Position
 from pycdc.offsets.kafka import KafkaOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.sinks.kafka.producer import KafkaSink
-from pycdc.sinks.kafka.settings import client_settings
-from pycdc.sinks.kafka.topics import TopicAdmin
 from tests.proxy import Proxy
 from tests.services import kafka as kafka_service
 from tests.services.availability import Unavailable

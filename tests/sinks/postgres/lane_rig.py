@@ -13,15 +13,15 @@ from typing import Any
 import fastavro
 import psycopg
 
-from pycdc.config import PostgresSink as Settings
-from pycdc.connectors.kafka import fetched
-from pycdc.connectors.kafka.decoding import Decoder
-from pycdc.connectors.kafka.lane_reader import LaneReader
+from pycdc.config.pipeline import PostgresSink as Settings
+from pycdc.connectors.kafka import prefetch as fetched
+from pycdc.connectors.kafka.columnar_decoder import LaneReader
+from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.errors import PycdcError
-from pycdc.events import Applied, EventBatch, Partition
+from pycdc.model.event import Applied, EventBatch, Partition
 from pycdc.observability.progress import Progress
-from pycdc.sinks.postgres.lane import LaneMap
-from pycdc.sinks.postgres.ledger import Ledger
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import Ledger
+from pycdc.sinks.postgres.columnar_apply import LaneMap
 from pycdc.sinks.postgres.sink import PostgresSink
 
 TABLE = """CREATE TABLE things (id bigint PRIMARY KEY, small int CHECK (small < 900), big bigint, flag boolean,

@@ -9,14 +9,14 @@ from typing import Any
 
 import psycopg
 
-from pycdc.config import PostgresSink as Settings
-from pycdc.connectors.kafka.decoding import Decoder
-from pycdc.events import Applied, EventBatch, Offsets, Partition
+from pycdc.config.pipeline import PostgresSink as Settings
+from pycdc.connectors.kafka.record_decoder import Decoder
+from pycdc.model.event import Applied, EventBatch, Offsets, Partition
 from pycdc.observability.progress import Progress
-from pycdc.sinks.postgres.ledger import Ledger
-from pycdc.sinks.postgres.routing import Functions
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import Ledger
+from pycdc.sinks.postgres.routing.router import Functions
+from pycdc.sinks.postgres.schema_drift import KnownTables
 from pycdc.sinks.postgres.sink import PostgresSink
-from pycdc.sinks.postgres.targets import KnownTables
 
 TABLES = """
 CREATE TABLE items (id int PRIMARY KEY, name varchar(5), quantity int NOT NULL DEFAULT 0 CHECK (quantity >= 0),

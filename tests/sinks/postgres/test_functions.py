@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pycdc.events import Partition
-from pycdc.loading import validate
-from pycdc.sinks.postgres.targets import LOOK_AGAIN
+from pycdc.config import validate
+from pycdc.model.event import Partition
+from pycdc.sinks.postgres.schema_drift import LOOK_AGAIN
 from pycdc.transforms.reverse import ReverseFunctions
 from tests.sinks.postgres.rig import TABLES, Process, Rig
 from tests.transforms import shop_functions

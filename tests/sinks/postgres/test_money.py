@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from pycdc.sinks.postgres.statements import statement
-from pycdc.sinks.postgres.tables import read_table
-from pycdc.sinks.postgres.writes import shape_of
+from pycdc.sinks.postgres.target_tables import read_table
+from pycdc.sinks.postgres.writing.statements import statement
+from pycdc.sinks.postgres.writing.writes import shape_of
 from tests.sinks.postgres.rig import Rig
 
 pytestmark = pytest.mark.pg("newest")

@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pycdc.config import PostgresSink
-from pycdc.connectors.kafka.decoding import Decoder
-from pycdc.events import Partition
-from pycdc.sinks.postgres.preview import preview
+from pycdc.config.pipeline import PostgresSink
+from pycdc.connectors.kafka.record_decoder import Decoder
+from pycdc.model.event import Partition
+from pycdc.sinks.postgres.dry_run import preview
 from tests.sinks.postgres.rig import Rig
 
 pytestmark = pytest.mark.pg("newest")

@@ -18,21 +18,21 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from psycopg import sql
 
-from pycdc.config import Compatibility, Values
-from pycdc.connectors.kafka.decoding import Decoder
-from pycdc.connectors.kafka.lane_reader import LaneReader
-from pycdc.connectors.postgres.catalog import Catalog
-from pycdc.events import Event, Field, Partition
+from pycdc.config.pipeline import Compatibility, Values
+from pycdc.connectors.kafka.columnar_decoder import LaneReader
+from pycdc.connectors.kafka.record_decoder import Decoder
+from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.interfaces import Unfit
+from pycdc.model.event import Event, Field, Partition
 from pycdc.rows.avro import writer
 from pycdc.rows.codecs import codec_for
 from pycdc.rows.codecs.codec import Unrepresentable
 from pycdc.rows.schema import Schema, avro_text, connect_json, json_datum
-from pycdc.sinks.postgres.lane_columns import array_for
-from pycdc.sinks.postgres.presence import Presence
-from pycdc.sinks.postgres.readings import reading
-from pycdc.sinks.postgres.tables import TargetColumn, read_table
-from pycdc.sinks.postgres.values import Unwritable
+from pycdc.rows.text_columns import array_for
+from pycdc.rows.text_values import Unwritable
+from pycdc.sinks.postgres.routing.column_presence import Presence
+from pycdc.sinks.postgres.routing.column_readings import reading
+from pycdc.sinks.postgres.target_tables import TargetColumn, read_table
 from tests.rows.codecs import codec_texts as texts
 
 PINNED = "-c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c lc_monetary=C -c extra_float_digits=3"

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pycdc.config import PostgresSink
+from pycdc.config.pipeline import PostgresSink
 from pycdc.errors import EnvironmentNotReady
 from pycdc.sinks.postgres.sequences import ColumnSequence, advance_sequences, read_sequences
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from pycdc.errors import ApplyError, ConnectionLost, DeliveryError, EnvironmentNotReady, SinkFenced
-from pycdc.events import Applied, Event, EventBatch, Offsets, Partition
+from pycdc.model.event import Applied, Event, EventBatch, Offsets, Partition
 from tests.reading import wait_for
 from tests.sinks.postgres.rig import TABLES, Rig
 

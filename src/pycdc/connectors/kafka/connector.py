@@ -28,24 +28,24 @@ from typing import Final, Protocol
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from pycdc.config import Config
-from pycdc.connectors.kafka.decoding import Decoder
-from pycdc.connectors.kafka.faults import LastTrouble, refused_option, unreadable
-from pycdc.connectors.kafka.fetched import MANY, Fetched, portions
-from pycdc.connectors.kafka.group import Group
-from pycdc.connectors.kafka.hearing import Hearing
-from pycdc.connectors.kafka.lag import Lag
-from pycdc.connectors.kafka.lane_reader import LaneReader
-from pycdc.connectors.kafka.reading import event_at
-from pycdc.connectors.kafka.settings import consumer_settings
-from pycdc.connectors.kafka.topics import Topics
+from pycdc.clients.kafka_consumer_errors import LastTrouble, refused_option, unreadable
+from pycdc.clients.kafka_consumer_settings import consumer_settings
+from pycdc.config.pipeline import Config
+from pycdc.connectors.kafka.broker_liveness import Hearing
+from pycdc.connectors.kafka.columnar_decoder import LaneReader
+from pycdc.connectors.kafka.consumer_group import Group
+from pycdc.connectors.kafka.consumer_lag import Lag
+from pycdc.connectors.kafka.offset_range_reader import event_at
+from pycdc.connectors.kafka.prefetch import MANY, Fetched, portions
+from pycdc.connectors.kafka.record_decoder import Decoder
+from pycdc.connectors.kafka.source_topics import Topics
 from pycdc.connectors.kafka.unapplied import Unapplied
 from pycdc.errors import ConfigError, ConnectionLost, PycdcError
-from pycdc.events import Applied, EventBatch, Offsets, Partition
 from pycdc.interfaces import Claims, Lanes
+from pycdc.model.event import Applied, EventBatch, Offsets, Partition
+from pycdc.model.patterns import expression
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
-from pycdc.patterns import expression
 
 log = get_logger()
 

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from pycdc.connectors.postgres.debezium_signals import DebeziumSignal, Unusable, of_message
+from pycdc.connectors.postgres.signals.debezium import DebeziumSignal, Unusable, of_message
 from pycdc.errors import ConfigError, ConnectionLost, PycdcError
 from pycdc.interfaces import Checkpoint, Connector, Exclusive
-from pycdc.model import Batch
+from pycdc.model.change import Batch
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 

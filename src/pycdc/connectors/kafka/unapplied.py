@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from pycdc.events import Event, EventBatch, Offsets, Partition
+from pycdc.model.event import Event, EventBatch, Offsets, Partition
 
 _REST: Final = 4
 """An attempt that took a second is repeated after so many."""

@@ -19,34 +19,34 @@ from collections.abc import Callable, Generator, Iterator, Set
 from functools import partial
 from typing import Any, TypeVar
 
-from pycdc.config import Config
-from pycdc.connectors.postgres import waiting
-from pycdc.connectors.postgres.admin import Admin, Blocker
-from pycdc.connectors.postgres.assembler import Assembler
-from pycdc.connectors.postgres.backfill import Backfill
-from pycdc.connectors.postgres.backlog import RESYNC, Backlog, Reading
-from pycdc.connectors.postgres.belonging import Belonging
-from pycdc.connectors.postgres.catalog import Catalog
-from pycdc.connectors.postgres.dropped import DroppedTables
-from pycdc.connectors.postgres.facts import PublishedTable, TableRef, arriving
-from pycdc.connectors.postgres.held_slot import FAR, WAIT, HeldSlot
-from pycdc.connectors.postgres.identity import Decision, Start, check_start, source_identity
-from pycdc.connectors.postgres.notifications import Notifications
-from pycdc.connectors.postgres.pinned import PinnedSnapshot
-from pycdc.connectors.postgres.relations import Relations
-from pycdc.connectors.postgres.replication import ReplicationStream
-from pycdc.connectors.postgres.signals import Signal
-from pycdc.connectors.postgres.signing import SigningKey
-from pycdc.connectors.postgres.table_watch import TableWatch
-from pycdc.connectors.postgres.visibility import Unseen
-from pycdc.connectors.postgres.wal_end import WalEnd
-from pycdc.connectors.postgres.workers import Workers
+from pycdc.config.pipeline import Config
+from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.connectors.postgres.catalog.dropped_tables import DroppedTables
+from pycdc.connectors.postgres.catalog.metadata import PublishedTable, TableRef, arriving
+from pycdc.connectors.postgres.catalog.slots_and_publications import Admin, Blocker
+from pycdc.connectors.postgres.publication.captured_tables import Belonging
+from pycdc.connectors.postgres.publication.reconciler import TableWatch
+from pycdc.connectors.postgres.replication.held_slot import FAR, WAIT, HeldSlot
+from pycdc.connectors.postgres.replication.relation_cache import Relations
+from pycdc.connectors.postgres.replication.stream import ReplicationStream
+from pycdc.connectors.postgres.replication.transaction_assembler import Assembler
+from pycdc.connectors.postgres.replication.wal_end import WalEnd
+from pycdc.connectors.postgres.signals.messages import Signal
+from pycdc.connectors.postgres.signals.signing import SigningKey
+from pycdc.connectors.postgres.snapshot import lock_wait as waiting
+from pycdc.connectors.postgres.snapshot.backlog import RESYNC, Backlog, Reading
+from pycdc.connectors.postgres.snapshot.incremental import Backfill
+from pycdc.connectors.postgres.snapshot.initial import PinnedSnapshot
+from pycdc.connectors.postgres.snapshot.notifications import Notifications
+from pycdc.connectors.postgres.snapshot.parallel import Workers
+from pycdc.connectors.postgres.snapshot.pg_snapshot import Unseen
+from pycdc.connectors.postgres.start_check import Decision, Start, check_start, source_identity
 from pycdc.errors import ConfigError, EnvironmentNotReady, OtherSource, PositionGap, PycdcError, SlotActive
 from pycdc.interfaces import Checkpoint
-from pycdc.model import NOWHERE, Batch, Lsn, Position, Table
+from pycdc.model.change import NOWHERE, Batch, Lsn, Position, Table
+from pycdc.model.patterns import matches_any, names_any
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
-from pycdc.patterns import matches_any, names_any
 
 log = get_logger()
 

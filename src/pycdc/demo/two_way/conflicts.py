@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import psycopg
 
-from pycdc.demo.two_way.side import Side
+from pycdc.demo.two_way.database import Side
 from pycdc.demo.two_way.tables import MONOLITH, SERVICE
 
 _COUNTS: Final = "SELECT kind, decision, count(*) FROM pycdc.conflicts GROUP BY kind, decision"

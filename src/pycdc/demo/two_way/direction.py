@@ -15,8 +15,8 @@ from typing import Final
 
 import psycopg
 
-from pycdc.demo.tally import Lag, Latencies
-from pycdc.demo.two_way.side import Side
+from pycdc.demo.event_stats import Lag, Latencies
+from pycdc.demo.two_way.database import Side
 
 _WINDOW: Final = 2.0
 """Seconds over which a rate is counted."""

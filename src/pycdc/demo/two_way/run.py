@@ -18,16 +18,16 @@ from typing import Final
 import psycopg
 
 from pycdc.demo.broker import EmbeddedBroker
-from pycdc.demo.clerk import Clerk
-from pycdc.demo.course import Engine
+from pycdc.demo.demo_loop import Engine
 from pycdc.demo.postgres import EmbeddedPostgres, installation
 from pycdc.demo.registry import EmbeddedRegistry
 from pycdc.demo.two_way import comparison, conflicts, pipelines
-from pycdc.demo.two_way.businesses import Monolith, Service, any_price
+from pycdc.demo.two_way.database import Side, set_up
 from pycdc.demo.two_way.direction import Direction
-from pycdc.demo.two_way.side import Side, set_up
 from pycdc.demo.two_way.status import Addresses, Status, Summary
 from pycdc.demo.two_way.tables import MONOLITH, PAIRS, SERVICE, SKUS
+from pycdc.demo.two_way.workloads import Monolith, Service, any_price
+from pycdc.demo.workload_thread import Clerk
 from pycdc.errors import ConnectionLost
 
 _DISPUTE_INTERVAL: Final = 1.5

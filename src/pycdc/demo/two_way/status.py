@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pycdc.demo.tally import Event, Lag
+from pycdc.demo.event_stats import Event, Lag
 from pycdc.demo.two_way.comparison import Outcome
 from pycdc.demo.two_way.conflicts import Conflict, Conflicts
 from pycdc.demo.two_way.direction import DirectionStatus

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from pycdc.config import HONEST, Compatibility, Values
-from pycdc.model import PgType
+from pycdc.config.pipeline import HONEST, Compatibility, Values
+from pycdc.model.change import PgType
 from pycdc.rows.codecs import (
     binary,
     bits,

@@ -7,7 +7,7 @@ from hashlib import md5
 from typing import Any, Final
 from uuid import UUID
 
-from pycdc.model import PgType
+from pycdc.model.change import PgType
 from pycdc.rows.avro import long
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
 from pycdc.rows.codecs.options import Options

@@ -7,7 +7,7 @@ from binascii import hexlify, unhexlify
 from collections.abc import Callable
 from typing import Final
 
-from pycdc.model import PgType
+from pycdc.model.change import PgType
 from pycdc.rows.avro import sized
 from pycdc.rows.codecs.codec import Codec, Text, codec
 from pycdc.rows.codecs.options import Factory, Options

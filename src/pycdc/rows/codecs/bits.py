@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pycdc.model import PgType
+from pycdc.model.change import PgType
 from pycdc.rows.avro import sized
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
 from pycdc.rows.codecs.options import Factory, Options

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import date, time, timedelta, timezone
 from typing import Final
 
-from pycdc.model import PgType
+from pycdc.model.change import PgType
 from pycdc.rows.avro import CONTINUED, SHORT, long, sized
 from pycdc.rows.codecs import structured
 from pycdc.rows.codecs.civil import DAY, SCALE, SECONDS, date_days, iso_date, iso_time, time_micros, zoned_time_micros

@@ -11,7 +11,7 @@ import re
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from typing import Final, Literal
 
-from pycdc.model import PgType
+from pycdc.model.change import PgType
 from pycdc.observability.logger import get_logger
 from pycdc.rows.codecs.codec import Codec
 from pycdc.rows.codecs.numeric import precision_and_scale

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Literal
 
-from pycdc.model import PgType
+from pycdc.model.change import PgType
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
 from pycdc.rows.codecs.options import Factory, Options
 from pycdc.rows.schema import Datum, Schema

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from pycdc.model import PgType
+from pycdc.model.change import PgType
 from pycdc.rows.avro import CONTINUED, SHORT, long, unsigned
 from pycdc.rows.codecs.codec import Codec, Text, codec
 from pycdc.rows.codecs.options import Factory, Options

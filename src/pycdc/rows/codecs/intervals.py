@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from pycdc.model import PgType
+from pycdc.model.change import PgType
 from pycdc.rows.avro import long, sized
 from pycdc.rows.codecs import structured
 from pycdc.rows.codecs.civil import DAY, SCALE, int64

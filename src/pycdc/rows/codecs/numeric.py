@@ -10,7 +10,7 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
-from pycdc.model import PgType
+from pycdc.model.change import PgType
 from pycdc.rows.avro import SHORT, long, sized
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
 from pycdc.rows.codecs.options import Factory, Options

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pycdc.config import Compatibility, Values
-from pycdc.model import PgType
+from pycdc.config.pipeline import Compatibility, Values
+from pycdc.model.change import PgType
 from pycdc.rows.codecs.codec import Codec, Text
 
 

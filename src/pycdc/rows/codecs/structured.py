@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from pycdc.model import PgType
+from pycdc.model.change import PgType
 from pycdc.rows.codecs.civil import DAY, civil_of, date_days, time_micros, timestamp_micros, zoned_time_micros
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
 from pycdc.rows.codecs.options import Options

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Final
 from uuid import UUID
 
-from pycdc.model import PgType
+from pycdc.model.change import PgType
 from pycdc.rows.avro import sized
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
 from pycdc.rows.codecs.options import Factory, Options

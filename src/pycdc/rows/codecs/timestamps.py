@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
 
-from pycdc.model import PgType
+from pycdc.model.change import PgType
 from pycdc.rows.avro import long, sized
 from pycdc.rows.codecs import structured
 from pycdc.rows.codecs.civil import MIDNIGHTS, SCALE, SECONDS, int64, iso_timestamp, timestamp_micros

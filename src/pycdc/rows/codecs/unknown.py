@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pycdc.model import PgType
+from pycdc.model.change import PgType
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
 from pycdc.rows.codecs.numeric import amounts
 from pycdc.rows.codecs.options import Options

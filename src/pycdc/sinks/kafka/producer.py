@@ -28,16 +28,16 @@ from typing import Any, Final, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from pycdc import config
+from pycdc.clients.kafka_producer_errors import refused_option, too_large_hint, undelivered
+from pycdc.clients.kafka_settings import LINGER, client_settings, producer_settings
+from pycdc.clients.kafka_topics import TopicAdmin
+from pycdc.config import pipeline as config
 from pycdc.errors import ConfigError, DeliveryError, PycdcError, RecordTooLarge
 from pycdc.interfaces import Checkpoint, OffsetStore
-from pycdc.model import Batch, Table
+from pycdc.model.change import Batch, Table
 from pycdc.observability.outages import Outages
 from pycdc.sinks.kafka.confirmations import Confirmations
-from pycdc.sinks.kafka.faults import refused_option, too_large_hint, undelivered
 from pycdc.sinks.kafka.oversized import Oversized
-from pycdc.sinks.kafka.settings import LINGER, client_settings, producer_settings
-from pycdc.sinks.kafka.topics import TopicAdmin
 
 log = logging.getLogger(__name__)
 

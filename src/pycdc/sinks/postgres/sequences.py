@@ -14,10 +14,10 @@ from typing import Final
 
 from psycopg import sql
 
-from pycdc.config import PostgresSink
+from pycdc.clients.postgres_target import Connection, connected
+from pycdc.config.pipeline import PostgresSink
 from pycdc.errors import EnvironmentNotReady
-from pycdc.sinks.postgres.session import Connection, connected
-from pycdc.sinks.postgres.tables import split_name
+from pycdc.sinks.postgres.target_tables import split_name
 
 _OF_TABLE: Final = """SELECT DISTINCT tn.nspname, t.relname, a.attname, sn.nspname, s.relname,
     q.seqincrement, CASE WHEN q.seqincrement > 0 THEN q.seqmax ELSE q.seqmin END,

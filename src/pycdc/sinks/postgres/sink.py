@@ -26,35 +26,35 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from pycdc.config import PostgresSink as Settings
+from pycdc.clients.postgres import Unanswered
+from pycdc.clients.postgres_target import connect_to_write
+from pycdc.config.pipeline import PostgresSink as Settings
 from pycdc.errors import ConnectionLost, DeliveryError
-from pycdc.events import Applied, Event, EventBatch, Offsets, events_of
+from pycdc.model.event import Applied, Event, EventBatch, Offsets, events_of
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
-from pycdc.postgres.client import Unanswered
-from pycdc.sinks.postgres.arrangement import Manner, arranged
-from pycdc.sinks.postgres.attempts import Attempts, TookTooLong, too_slow
-from pycdc.sinks.postgres.bisection import Bisection
-from pycdc.sinks.postgres.cuts import Cuts, offsets_behind
-from pycdc.sinks.postgres.exchanges import apart
-from pycdc.sinks.postgres.faults import Fault, fault, translate
-from pycdc.sinks.postgres.inbox import Inbox
-from pycdc.sinks.postgres.lane import LaneMap, LaneWriter
-from pycdc.sinks.postgres.ledger import Ledger
-from pycdc.sinks.postgres.left_out import LeftOut
-from pycdc.sinks.postgres.origin import set_up_origin
-from pycdc.sinks.postgres.passages import Passages, Portion, set_apart
-from pycdc.sinks.postgres.presence import Presence
-from pycdc.sinks.postgres.repeats import Repeats, adding
-from pycdc.sinks.postgres.routing import Functions
-from pycdc.sinks.postgres.session import connect_to_write
-from pycdc.sinks.postgres.tables import TargetTable
-from pycdc.sinks.postgres.tally import Tally
-from pycdc.sinks.postgres.targets import LOOK_AGAIN, Drifted, KnownTables, Targets, drift
-from pycdc.sinks.postgres.topic_order import TopicOrder
-from pycdc.sinks.postgres.values import Unwritable
-from pycdc.sinks.postgres.verdicts import Patience, Routed, Verdicts
-from pycdc.sinks.postgres.writes import Write
+from pycdc.rows.text_values import Unwritable
+from pycdc.sinks.postgres.batch_counters import Tally
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import Ledger
+from pycdc.sinks.postgres.bookkeeping.deduplication import Inbox
+from pycdc.sinks.postgres.bookkeeping.left_out import LeftOut
+from pycdc.sinks.postgres.bookkeeping.redelivery import Repeats, adding
+from pycdc.sinks.postgres.columnar_apply import LaneMap, LaneWriter
+from pycdc.sinks.postgres.failures.attempts import Attempts, TookTooLong, too_slow
+from pycdc.sinks.postgres.failures.bisection import Bisection
+from pycdc.sinks.postgres.failures.errors import Fault, fault, translate
+from pycdc.sinks.postgres.failures.failure_policy import Patience, Routed, Verdicts
+from pycdc.sinks.postgres.failures.partition_limits import Cuts, offsets_behind
+from pycdc.sinks.postgres.loop_filter import Passages, Portion, set_apart
+from pycdc.sinks.postgres.replication_origin import set_up_origin
+from pycdc.sinks.postgres.routing.column_presence import Presence
+from pycdc.sinks.postgres.routing.router import Functions
+from pycdc.sinks.postgres.routing.topic_order import TopicOrder
+from pycdc.sinks.postgres.schema_drift import LOOK_AGAIN, Drifted, KnownTables, Targets, drift
+from pycdc.sinks.postgres.target_tables import TargetTable
+from pycdc.sinks.postgres.writing.key_exchanges import apart
+from pycdc.sinks.postgres.writing.write_order import Manner, arranged
+from pycdc.sinks.postgres.writing.writes import Write
 
 log = get_logger()
 

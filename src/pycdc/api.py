@@ -1,0 +1,289 @@
+"""Embedding: `Pipeline` runs a configuration, `capture` iterates over changes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack, overload
+
+from pycdc.build import build_loop, build_source, stored_source
+from pycdc.config import load, validate
+from pycdc.config.pipeline import Config
+from pycdc.connectors.postgres.signals.messages import Signal, ask
+from pycdc.interfaces import Checkpoint, Connector, Exclusive, OffsetStore
+from pycdc.model.change import Batch, Change, Lsn, Position, Run
+from pycdc.observability.progress import Progress
+from pycdc.offsets.file import FileOffsetStore
+from pycdc.offsets.memory import MemoryOffsetStore
+from pycdc.rows.ruled import RuledRows
+from pycdc.transforms.capture import CaptureTransforms
+from pycdc.transforms.change import Transform
+from pycdc.transforms.functions import path_of
+
+_SLICE = 0.5
+"""Seconds between looks at a slot that another session reads."""
+
+
+class CaptureOptions(TypedDict, total=False):
+    """Options of ``source.postgres`` that `capture` takes by keyword. docs/configuration.md says what each means."""
+
+    exclude_tables: Sequence[str]
+    slot: str | None
+    publication: str | None
+    manage_publication: bool
+    via_partition_root: bool
+    snapshot_method: Literal["pinned", "chunks"]
+    snapshot_chunk: int
+    skip_origins: Sequence[str]
+    skip_scope: Literal["transaction", "tables"]
+    messages: bool
+    status_interval: float
+    silence_timeout: float
+    slot_timeout: float
+    failover: bool
+    max_batch_changes: int
+    max_batch_bytes: int
+    publication_check: float
+    tables_added: Literal["follow", "ignore"]
+    publication_drift: Literal["stop", "resync"]
+
+
+class Pipeline:
+    """One pipeline: `config` is a Config, a mapping of the YAML's shape, or the path of a file.
+
+    `run` blocks until `stop` is called from another thread or a signal handler, the source ends, or an error is final
+    (a PycdcError). An async host runs ``await asyncio.to_thread(pipeline.run)``.
+    """
+
+    config: Config
+    progress: Progress
+    """What the pipeline has done and where it is; written by `run`, may be read from any thread."""
+
+    def __init__(self, config: Config | Mapping[str, Any] | str | Path) -> None:
+        self.config = _config(config)
+        self.progress = Progress()
+        self._loop = build_loop(self.config, self.progress)
+
+    def run(self) -> None:
+        """Block until `stop` is called or the source ends. Raises PycdcError where trying again does not help."""
+        self._loop.run()
+
+    def snapshot(self, *tables: str, where: str | None = None) -> str:
+        """Read captured tables again, or the rows of them that fulfil the SQL condition `where`, while the stream goes
+        on; return the request's id. Works from any thread and any process: the wish travels by the database's WAL, and
+        waits there for a pipeline that does not run. Raises PycdcError.
+        """
+        signal = Signal("snapshot", tables, where)
+        ask(self.config, signal, stored_source(self.config))
+        return signal.id
+
+    def stop(self) -> None:
+        """Deliver what was read, store the position, then let `run` return."""
+        self._loop.stop()
+
+
+def _config(config: Config | Mapping[str, Any] | str | Path) -> Config:
+    if isinstance(config, Config):
+        return config
+    return load(config) if isinstance(config, str | Path) else validate(config)
+
+
+class CapturedChange(Change):
+    """A change that can be acknowledged."""
+
+    __slots__ = ("_capture", "_serial")
+
+    def __init__(self, run: Run, frame: bytes, index: int, capture: _Acknowledgements, serial: int) -> None:
+        super().__init__(run, frame, index)
+        self._capture = capture
+        self._serial = serial
+
+    def ack(self) -> None:
+        """This change and all before it are dealt with. The slot moves once a whole transaction is."""
+        self._capture.acknowledge(self._serial)
+
+
+class _Acknowledgements:
+    """Which transactions are acknowledged to their end, and so may be stored."""
+
+    def __init__(self, source: Connector, offsets: OffsetStore) -> None:
+        self._source = source
+        self._offsets = offsets
+        self._open: deque[tuple[int, Checkpoint]] = deque()
+        self._acknowledged = 0
+
+    def expect(self, last_serial: int, checkpoint: Checkpoint) -> None:
+        self._open.append((last_serial, checkpoint))
+        self.acknowledge(self._acknowledged)
+
+    def acknowledge(self, serial: int) -> None:
+        self._acknowledged = max(self._acknowledged, serial)
+        done: Checkpoint | None = None
+        while self._open and self._open[0][0] <= self._acknowledged:
+            done = self._open.popleft()[1]
+        if done is not None:
+            self._offsets.store(done)
+            self._source.acknowledge(done)
+
+
+Captured = Generator[CapturedChange, None, None]
+CapturedOrIdle = Generator[CapturedChange | None, None, None]
+_Transforms = Sequence[str | Transform | Mapping[str, Any]]
+
+
+@overload
+def capture(
+    dsn: str,
+    tables: Sequence[str] = ...,
+    *,
+    name: str = ...,
+    snapshot: Literal["initial", "never", "only"] = ...,
+    offsets: str | Path | OffsetStore | None = ...,
+    ack: Literal["auto", "manual"] = ...,
+    idle: Literal[False] = ...,
+    transforms: _Transforms = ...,
+    rules: Sequence[Mapping[str, Any]] = ...,
+    **source: Unpack[CaptureOptions],
+) -> Captured: ...
+@overload
+def capture(
+    dsn: str,
+    tables: Sequence[str] = ...,
+    *,
+    name: str = ...,
+    snapshot: Literal["initial", "never", "only"] = ...,
+    offsets: str | Path | OffsetStore | None = ...,
+    ack: Literal["auto", "manual"] = ...,
+    idle: bool,
+    transforms: _Transforms = ...,
+    rules: Sequence[Mapping[str, Any]] = ...,
+    **source: Unpack[CaptureOptions],
+) -> CapturedOrIdle: ...
+
+
+def capture(
+    dsn: str,
+    tables: Sequence[str] = ("*.*",),
+    *,
+    name: str = "capture",
+    snapshot: Literal["initial", "never", "only"] = "never",
+    offsets: str | Path | OffsetStore | None = None,
+    ack: Literal["auto", "manual"] = "auto",
+    idle: bool = False,
+    transforms: _Transforms = (),
+    rules: Sequence[Mapping[str, Any]] = (),
+    **source: Unpack[CaptureOptions],
+) -> CapturedOrIdle:
+    """Iterate over the changes of `tables`, in commit order, forever.
+
+    dsn       libpq connection string of a role with REPLICATION
+    name      slot and publication are called ``pycdc_{name}``; they are made if missing, and stay
+    snapshot  ``never``: changes since the slot was made; ``initial``: the rows there are, then changes
+    offsets   where the position is stored: a file's path or a store; None leaves it to the slot, which is enough
+              where a change may be seen again after a crash
+    ack       ``auto``: a change is dealt with when the next one is asked for; ``manual``: when ``change.ack()`` says so
+    idle      also yield None a few times a second while nothing happens, so that a loop can do something else
+    transforms  functions, or as in a configuration: ``module:function``, or a mapping with options
+    rules     as in a configuration: what is masked, left out or renamed; they see what transforms made
+    source    further options of ``source.postgres``, see `CaptureOptions`
+
+    Raises PycdcError; a lost connection too (ConnectionLost), after which `capture` can be called again.
+    """
+    entries, functions = _functions(transforms)
+    config = validate(
+        {
+            "name": name,
+            "source": {"postgres": {"dsn": dsn, "tables": list(tables), "snapshot": snapshot, **source}},
+            "sink": {"console": {}},
+            "transforms": entries,
+            "rules": list(rules),
+        }
+    )
+    progress = Progress()
+    transformed = CaptureTransforms(config, progress, functions) if transforms else None
+    ruled = RuledRows(config)
+
+    def prepare(batch: Batch) -> Batch:
+        return ruled.batch(batch if transformed is None else transformed.batch(batch))
+
+    store = _store(offsets)
+    connector = build_source(config, progress)
+    try:
+        yield from _captured(connector, store, prepare, manual=ack == "manual", idle=idle)
+    finally:
+        connector.close()
+        store.close()
+
+
+def _functions(transforms: _Transforms) -> tuple[list[dict[str, Any]], dict[int, Transform]]:
+    """The entries as a configuration has them, and the functions that were given as such, by their entry."""
+    entries: list[dict[str, Any]] = [
+        dict(entry) if isinstance(entry, Mapping) else {"function": entry} for entry in transforms
+    ]
+    given: dict[int, Transform] = {
+        number: entry["function"] for number, entry in enumerate(entries) if callable(entry.get("function"))
+    }
+    for number, function in given.items():
+        entries[number]["function"] = path_of(function)
+    return entries, given
+
+
+def _store(offsets: str | Path | OffsetStore | None) -> OffsetStore:
+    if offsets is None:
+        return MemoryOffsetStore()
+    return FileOffsetStore(offsets) if isinstance(offsets, str | Path) else offsets
+
+
+def _captured(
+    connector: Connector, store: OffsetStore, prepare: Callable[[Batch], Batch], *, manual: bool, idle: bool
+) -> CapturedOrIdle:
+    acknowledgements = _Acknowledgements(connector, store)
+    try:
+        while isinstance(connector, Exclusive) and not connector.acquire(_SLICE):
+            if idle:
+                yield None
+        stored = store.load()
+        serial, left = 0, {} if stored is None else stored.snapshot
+        for batch in connector.batches(stored):
+            if batch is None:
+                if idle:
+                    yield None
+                continue
+            batch = prepare(batch)
+            for last, checkpoint in _ends(batch, serial, connector, left):
+                acknowledgements.expect(last, checkpoint)
+            left = batch.snapshot if batch.position is not None else left
+            for run in batch.runs:
+                for offset, frame in enumerate(run.frames):
+                    serial += 1
+                    yield CapturedChange(run, frame, run.index + offset, acknowledgements, serial)
+            if not manual:
+                acknowledgements.acknowledge(serial)
+    except GeneratorExit:
+        # Storing each change's position would cost more than the change; where the caller leaves it is known exactly.
+        if not manual:
+            acknowledgements.acknowledge(serial - 1)
+        raise
+
+
+def _ends(batch: Batch, serial: int, connector: Connector, left: dict[str, Any]) -> Iterator[tuple[int, Checkpoint]]:
+    """The last change of each transaction that ends in the batch, and the checkpoint behind it.
+
+    `serial` is the number of the last change before the batch, `left` what was to be read by then.
+    """
+    stored: Position | None = None
+    for run, following in zip_longest(batch.runs, batch.runs[1:]):
+        serial += len(run.frames)
+        end = run.transaction.end_lsn
+        if end and following is not None and following.transaction is not run.transaction:
+            stored = Position(Lsn(end))
+            yield (
+                serial,
+                connector.checkpoint(
+                    Batch(position=stored, last_commit=stored.lsn, snapshot=left, unseen=batch.unseen)
+                ),
+            )
+    if batch.position is not None and batch.position != stored:
+        yield serial, connector.checkpoint(batch)

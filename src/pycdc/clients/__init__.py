@@ -1,0 +1,1 @@
+"""Clients of the servers: one Postgres, one Kafka, one schema registry, one error table each."""

@@ -1,0 +1,169 @@
+"""Topics: found or made at their first use, never again.
+
+A topic that disappears later is an error (see faults.py), because a new one of that name lacks what consumers have not
+read yet.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic, ResourceType, TopicMetadata
+
+from pycdc.clients.kafka_producer_errors import LastTrouble, refused_option, unreachable
+from pycdc.clients.kafka_wait import patiently
+from pycdc.config import pipeline as config
+from pycdc.errors import ConfigError, EnvironmentNotReady
+
+_POLL: Final = 0.05
+_ELECTING: Final = -1
+
+
+class TopicAdmin:
+    """`client` holds librdkafka settings, `timeout` is seconds for one topic to be there. Raises ConfigError."""
+
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        topics: config.Topics,
+        *,
+        timeout: float = 15.0,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        self._client = {**client, "allow.auto.create.topics": False}
+        self._brokers = str(client["bootstrap.servers"])
+        self._topics = topics
+        self._timeout = timeout
+        self._stopping = stopping
+        self._trouble = LastTrouble()
+        try:
+            self._admin = AdminClient({**self._client, "error_cb": self._trouble})
+        except KafkaException as error:
+            raise refused_option(error) from None
+        self._controller: bool | None = None
+
+    def close(self) -> None:
+        """Idempotent. A client of this kind ends with the last reference to it, whoever else holds one to this."""
+        self.__dict__.pop("_admin", None)
+
+    def ensure(self, topic: str) -> None:
+        """Return once `topic` exists and all its partitions have leaders, creating it where that is allowed."""
+        if self._describe(topic) is None:
+            self._create(topic)
+        self._await_leaders(topic)
+
+    def require_creatable(self, topic: str) -> None:
+        """Raise what `ensure` would for a topic that is not there, without making it."""
+        if self._describe(topic) is not None:
+            return
+        if not self._topics.create:
+            raise self._missing(topic)
+        if self._has_controller():
+            self._ask_to_create(topic, validate_only=True)
+
+    def setting(self, topic: str, name: str) -> str | None:
+        """The value of a topic's setting, None where the brokers do not tell (no permission, no such request)."""
+        if not self._has_controller():
+            return None
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        answer = self._admin.describe_configs([resource], request_timeout=self._timeout)[resource]
+        try:
+            entry = answer.result().get(name)
+        except KafkaException:
+            return None
+        return None if entry is None else entry.value
+
+    def create_command(self, topic: str) -> str:
+        """The command that does by hand what `ensure` would do."""
+        replication = f" --replication-factor {self._topics.replication}" if self._topics.replication > 0 else ""
+        settings = "".join(f" --config {name}={value}" for name, value in self._topics.settings.items())
+        return (
+            f"kafka-topics --bootstrap-server {self._brokers} --create --topic {topic} "
+            f"--partitions {self._topics.partitions}{replication}{settings}"
+        )
+
+    def _describe(self, topic: str) -> TopicMetadata | None:
+        """The topic's metadata, None if there is no such topic."""
+        found = self._metadata(topic).topics[topic]
+        if found.error is None or found.error.code() == KafkaError.LEADER_NOT_AVAILABLE:
+            return found
+        if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return None
+        raise self._refused(topic, found.error)
+
+    def _create(self, topic: str) -> None:
+        if not self._topics.create:
+            raise self._missing(topic)
+        if self._has_controller():
+            self._ask_to_create(topic)
+        else:
+            self._use(topic)
+
+    def _missing(self, topic: str) -> EnvironmentNotReady:
+        return EnvironmentNotReady(f"topic {topic} does not exist", hint=self.create_command(topic))
+
+    def _ask_to_create(self, topic: str, *, validate_only: bool = False) -> None:
+        new = NewTopic(topic, self._topics.partitions, self._topics.replication, config=dict(self._topics.settings))
+        try:
+            answers = self._admin.create_topics([new], request_timeout=self._timeout, validate_only=validate_only)
+            answers[topic].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise self._refused(topic, error.args[0]) from None
+
+    def _use(self, topic: str) -> None:
+        """Make a broker without CreateTopics (librdkafka's mock cluster) create the topic by asking for it."""
+        AdminClient({**self._client, "allow.auto.create.topics": True}).list_topics(topic, timeout=self._timeout)
+
+    def _has_controller(self) -> bool:
+        if self._controller is None:
+            cluster = self._metadata()
+            # The mock cluster names a controller that is none of its brokers; a real one says -1 between two elections.
+            self._controller = cluster.controller_id in (_ELECTING, *cluster.brokers)
+        return self._controller
+
+    def _metadata(self, topic: str | None = None) -> ClusterMetadata:
+        try:
+            return patiently(
+                lambda seconds: self._admin.list_topics(topic, timeout=seconds), self._timeout, self._stopping
+            )
+        except KafkaException as error:
+            # The answer that did not come says only that; why is what the callback heard of the connections.
+            self._admin.poll(0)
+            raise unreachable(self._trouble.error or error.args[0], self._brokers) from None
+
+    def _await_leaders(self, topic: str) -> None:
+        deadline = time.monotonic() + self._timeout
+        while True:
+            found = self._describe(topic)
+            if found is not None and found.partitions and all(p.leader >= 0 for p in found.partitions.values()):
+                return
+            if time.monotonic() > deadline:
+                raise EnvironmentNotReady(
+                    f"topic {topic} has partitions without a leader after {self._timeout:g} s",
+                    hint=f"check the brokers, then: kafka-topics --bootstrap-server {self._brokers} "
+                    f"--describe --topic {topic}",
+                )
+            time.sleep(_POLL)
+
+    def _refused(self, topic: str, error: KafkaError) -> EnvironmentNotReady | ConfigError | Exception:
+        code = error.code()
+        if code == KafkaError.TOPIC_EXCEPTION:
+            return ConfigError(
+                f"{topic!r} is no legal name for a topic",
+                hint="use letters, digits, `.`, `_` and `-`, 249 at most: set `rules: topic` for this table",
+            )
+        if code in (KafkaError.INVALID_CONFIG, KafkaError.INVALID_REPLICATION_FACTOR, KafkaError.INVALID_PARTITIONS):
+            return ConfigError(
+                f"topic {topic} cannot be created as configured: {error.str()}", hint="change `sink.kafka.topics`"
+            )
+        if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
+            return EnvironmentNotReady(
+                f"the user may not create or describe topic {topic}: {error.str()}",
+                hint=f"give it the ACLs Create and Describe, or have this run: {self.create_command(topic)}",
+            )
+        return unreachable(error, self._brokers)

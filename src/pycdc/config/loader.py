@@ -1,0 +1,94 @@
+"""From YAML to `Config`: `${…}` filled in, and every mistake told at once with its place and what to do about it.
+
+The steps: compose the YAML (places, duplicate keys), fill in variables, validate. A step's mistakes do not keep the
+later ones from being found. Values are never shown, because any of them may be a secret: only keys, places and what
+is allowed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pycdc.config.pipeline import Config
+from pycdc.config.validation_errors import explain
+from pycdc.config.variables import expand
+from pycdc.config.yaml_document import Place, Problem, compose, shown
+from pycdc.errors import ConfigError
+from pycdc.printable import Lines
+
+_TEXT = re.compile(r"\s*\{|.*\n", re.DOTALL)
+
+
+class InvalidConfig(ConfigError):
+    """`problems` are all that was found, in the order of the file."""
+
+    def __init__(self, where: str, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems), key=lambda problem: (problem.line or 0, shown(problem.place))))
+        if len(self.problems) == 1:
+            only = self.problems[0]
+            super().__init__(f"{where}{_line(only, ', line ')}: {only}", hint=only.remedy)
+            return
+        listed = "".join(f"\n  {_line(one, 'line ', ': ')}{one}\n      try: {one.remedy}" for one in self.problems)
+        super().__init__(Lines(f"{where} has {len(self.problems)} errors:{listed}"))
+
+
+def _line(problem: Problem, before: str, after: str = "") -> str:
+    return "" if problem.line is None else f"{before}{problem.line}{after}"
+
+
+def load(source: str | Path) -> Config:
+    """The configuration in a file; or in `source` itself, where that is a text of several lines or begins with ``{``.
+
+    Raises ConfigError.
+    """
+    if isinstance(source, str) and _TEXT.match(source):
+        return load_text(source)
+    return load_text(_read(Path(source)), str(source))
+
+
+def load_text(text: str, where: str = "the configuration") -> Config:
+    """The configuration that `text` holds. `where` stands for it in errors. Raises ConfigError."""
+    document = compose(text, where)
+    filled, unknown = expand(document)
+    problems = [*document.problems, *unknown]
+    blind = {problem.place for problem in unknown}
+    try:
+        config = Config.model_validate(filled)
+    except ValidationError as error:
+        found = explain(error, document.line)
+        problems += [one for one in found if not _below(one.place, blind)]
+        raise InvalidConfig(where, problems) from None
+    if problems:
+        raise InvalidConfig(where, problems)
+    return config
+
+
+def validate(data: Mapping[str, Any]) -> Config:
+    """The configuration in a mapping of the YAML's shape. `${…}` stays as it is. Raises ConfigError."""
+    try:
+        return Config.model_validate(dict(data))
+    except ValidationError as error:
+        raise InvalidConfig("the configuration", explain(error)) from None
+
+
+def _below(place: Place, places: set[Place]) -> bool:
+    return any(place[:length] in places for length in range(len(place) + 1))
+
+
+def _read(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {path}: {(error.strerror or type(error).__name__).lower()}",
+            hint="check the path and its permissions; `pycdc init` writes a first configuration",
+        ) from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 at byte {error.start}", hint="save the file as UTF-8") from None

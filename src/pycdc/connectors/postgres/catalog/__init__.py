@@ -1,0 +1,1 @@
+"""Read the source's catalogs."""

@@ -1,0 +1,1 @@
+"""Keep the publication and the configuration in step."""

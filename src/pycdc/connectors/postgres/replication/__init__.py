@@ -1,0 +1,1 @@
+"""Read the replication stream and assemble its transactions."""

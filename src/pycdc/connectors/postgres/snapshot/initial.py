@@ -1,0 +1,377 @@
+"""The first snapshot: every table as it was at the slot's consistent point, by readers pinned to one exported snapshot.
+
+Tables are read in physical order, range of blocks after range, by this process or by workers. What was delivered is
+known at each range's beginning, so that a snapshot that is interrupted can leave it out. The rest is then read in
+chunks (`backfill`): the exported snapshot ended with its session.
+
+No table is locked between two ranges. One that was changed in between, so that the snapshot does not see it any more,
+and one that somebody keeps locked, are read in chunks too, without what was delivered of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from pycdc.clients.postgres_source import TableLocked
+from pycdc.config.pipeline import Config
+from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.connectors.postgres.catalog.keyset import Key
+from pycdc.connectors.postgres.catalog.metadata import CopySource, TableRef
+from pycdc.connectors.postgres.catalog.slots_and_publications import ExportedSnapshot
+from pycdc.connectors.postgres.replication.relation_cache import Relations
+from pycdc.connectors.postgres.snapshot.backlog import Backlog, Reading
+from pycdc.connectors.postgres.snapshot.block_ranges import Delivered, Heap, Range, Rewritten
+from pycdc.connectors.postgres.snapshot.copy_reader import Held, Part, SnapshotReader
+from pycdc.connectors.postgres.snapshot.lock_yield import Yielding, mark_of
+from pycdc.connectors.postgres.snapshot.notifications import Notifications
+from pycdc.connectors.postgres.snapshot.parallel import Chunk, Crew, Task, Workers, unpacked
+from pycdc.connectors.postgres.snapshot.snapshot_markers import SnapshotMarkers
+from pycdc.errors import SchemaIncompatible
+from pycdc.model.change import NOWHERE, Batch, Encoded, Position, Run, Table, Transaction
+from pycdc.observability.logger import get_logger
+from pycdc.observability.progress import Progress, TableSnapshot
+
+log = get_logger()
+
+_BLOCK: Final = 8192
+_LARGEST: Final = 4096
+"""Blocks of a range, at most."""
+_PING: Final = 1.0
+_PAUSE: Final = 0.1
+"""Seconds until the next try where a table is locked."""
+_PATIENCE: Final = 5.0
+"""Seconds after which it is read in chunks, when all others are read; as many times _MORE where it has no key."""
+_MORE: Final = 12
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """A table that is being read, which was `held` as it has to stay. `blocks` is how many the next range has. `left`:
+    it is read in another way."""
+
+    table: Table
+    source: CopySource
+    reading: Reading
+    progress: TableSnapshot
+    held: Held
+    oldest: int
+    blocks: int
+    plan: bytes = field(default=b"", repr=False)
+    left: bool = False
+
+    def __str__(self) -> str:
+        return str(self.table)
+
+    @property
+    def heap(self) -> Heap:
+        return self.held.heap
+
+    def ranges(self) -> Iterator[Range]:
+        first = 0
+        while first < self.heap.blocks and not self.left:
+            end = min(first + self.blocks, self.heap.blocks)
+            yield Range(first, end)
+            first = end
+
+    def delivered(self, block: int) -> Delivered:
+        return Delivered(block, self.oldest, self.heap.files)
+
+
+class PinnedSnapshot:
+    """Made for one snapshot. A batch's position is nowhere; its index counts, so that progress is stored."""
+
+    def __init__(
+        self,
+        config: Config,
+        catalog: Catalog,
+        relations: Relations,
+        progress: Progress,
+        snapshot: ExportedSnapshot,
+        notifications: Notifications,
+        workers: Workers | None = None,
+    ) -> None:
+        self._config = config
+        self._catalog = catalog
+        self._relations = relations
+        self._progress = progress
+        self._snapshot = snapshot
+        self._notifications = notifications
+        self._tables: list[TableRef] = []
+        self._workers = workers
+        self._crew = None if workers is None else Crew(workers)
+        self._database = "" if workers is None else catalog.server().database
+        self._moment = Transaction(None, snapshot.slot.consistent_point, time.time_ns() // 1000)
+        self._markers = SnapshotMarkers(self._moment)
+        self._backlog = Backlog()
+        self._batches = 0
+        self._reader: SnapshotReader | None = None
+        self._yielding = Yielding(config.capture.dsn.get_secret_value(), config.slot)
+        self._next_ping = 0.0
+        self.unseen: list[Reading] = []
+        """What the snapshot cannot see, because it was rewritten since: to be read in chunks."""
+
+    def batches(self, tables: list[TableRef]) -> Iterator[Batch | None]:
+        """Every row once; None where workers have nothing ready."""
+        self._progress.state = "snapshot"
+        self._progress.snapshot = [TableSnapshot(str(ref), estimated=ref.rows_estimate or 0) for ref in tables]
+        readings = [Reading(ref.schema, ref.name, oid=ref.oid) for ref in tables]
+        self._backlog.add(readings)
+        self._tables = tables
+        self._yielding.begin()
+        opened = map(self._opened, tables, readings, self._progress.snapshot)
+        try:
+            yield from self._one_by_one(opened) if self._crew is None else self._by_workers(opened, self._crew)
+        finally:
+            self.close()
+        if not self.unseen:
+            self._notifications.ended()
+        last = self._markers.finish()
+        if last is not None:
+            yield Batch([last], size=len(last))
+
+    def close(self) -> None:
+        """End the workers and the session. Idempotent."""
+        if self._crew is not None:
+            self._crew.close()
+        self._yielding.close()
+        self._drop_reader()
+
+    # -- tables
+
+    def _opened(self, ref: TableRef, reading: Reading, progress: TableSnapshot) -> _Open | None:
+        """None for a table that cannot be read now."""
+        generated = self._config.compatibility.generated_columns == "snapshot"
+        try:
+            source = self._catalog.columns_for_copy(ref.oid, self._config.publication, generated=generated)
+            table = None if source is None else self._relations.from_catalog(ref.oid, source.columns)
+            if source is None or table is None:
+                log.warning("a table is gone before its snapshot", table=str(ref))
+                return None
+            log.info("snapshot of a table", table=str(table), rows_estimated=ref.rows_estimate)
+            with self._transaction() as reader:
+                held, oldest = reader.hold(source), reader.oldest()
+        except (Rewritten, TableLocked) as error:
+            self._leave(reading, error)
+            return None
+        opened = _Open(table, source, reading, progress, held, oldest, 1)
+        opened.blocks = self._first_blocks(held.heap.leaves)
+        self._notifications.scanning(ref, self._tables)
+        return opened
+
+    def _first_blocks(self, leaves: int) -> int:
+        """As many as a crash may repeat; for a worker fewer, until it is known how much larger its records are."""
+        blocks = self._config.capture.max_batch_bytes // _BLOCK // max(1, leaves)
+        return max(1, min(_LARGEST, blocks // 8 if self._crew is not None else blocks))
+
+    def _leave(self, reading: Reading, why: Exception) -> None:
+        """Read what is left of a table in chunks, when all others are read."""
+        locked = isinstance(why, TableLocked)
+        reason = "it is locked by somebody" if locked else "it was altered, rewritten or truncated meanwhile"
+        log.warning("a table is read in chunks from here on", table=str(reading), reason=reason, rows=reading.rows)
+        self.unseen.append(reading)
+
+    def _close(self, opened: _Open) -> None:
+        if not opened.left:
+            opened.progress.finished = True
+            done = opened.progress.done
+            self._notifications.scanned(opened, self._tables, done, "SUCCEEDED" if done else "EMPTY")
+            log.info("read a table", table=str(opened), rows=opened.progress.done)
+
+    # -- by this process
+
+    @contextmanager
+    def _transaction(self) -> Iterator[SnapshotReader]:
+        """On this process' session, which does not outlive a failure."""
+        if self._reader is None:
+            raw_text, mark = self._config.values.encoding_errors == "replace", mark_of(self._config.slot)
+            dsn = self._config.capture.dsn.get_secret_value()
+            self._reader = SnapshotReader(dsn, self._snapshot.name, mark=mark, raw_text=raw_text)
+        else:
+            self._reader.begin()
+        try:
+            yield self._reader
+            self._reader.end()
+        except BaseException:
+            self._drop_reader()
+            raise
+
+    def _drop_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+    def _one_by_one(self, tables: Iterator[_Open | None]) -> Iterator[Batch | None]:
+        for opened in tables:
+            if opened is not None:
+                yield from self._alone(opened)
+                self._close(opened)
+
+    def _alone(self, opened: _Open) -> Iterator[Batch | None]:
+        try:
+            yield from self._in_blocks(opened) if opened.heap.ordinary else self._by_key(opened)
+        except (Rewritten, TableLocked) as error:
+            opened.left = True
+            self._leave(opened.reading, error)
+
+    def _in_blocks(self, opened: _Open) -> Iterator[Batch | None]:
+        for part in opened.ranges():
+            before = opened.progress.done
+            self._delivered(opened, part, before)
+            for lines in self._lines(opened, part):
+                if not lines:
+                    yield None
+                    continue
+                runs = self._markers.runs(opened.table, lines)
+                opened.progress.read(len(lines))
+                yield self._batch(runs)
+
+    def _by_key(self, opened: _Open) -> Iterator[Batch | None]:
+        """What has no blocks of rows is read in the key's order, where it has a key."""
+        reading, progress, keyset = opened.reading, opened.progress, opened.source.keyset
+        held: Key | None = None
+        for lines in self._lines(opened, Part(), patience=0.0):
+            if not lines:
+                yield None
+                continue
+            runs = self._markers.runs(opened.table, lines)
+            progress.read(len(lines))
+            self._forget_before(reading)
+            if keyset is not None:
+                # The newest row is not in the runs yet.
+                after = keyset.of_line(lines[-2]) if len(lines) > 1 else held
+                self._backlog.advance(reading, after, progress.done - 1 - reading.rows)
+                held = keyset.of_line(lines[-1])
+            yield self._batch(runs)
+
+    def _lines(self, opened: _Open, part: Part | Range, patience: float = _PATIENCE) -> Iterator[list[bytes]]:
+        """The lines of a part; none, where there are none yet. A part that somebody interrupted is read again."""
+        if opened.source.keyset is None and opened.progress.done:
+            # All of it would be read once more.
+            patience *= _MORE
+        deadline: float | None = None
+        while True:
+            try:
+                with self._transaction() as reader:
+                    reader.hold(opened.source, opened.held)
+                    for lines in reader.lines(opened.source, part, max_bytes=self._config.capture.max_batch_bytes):
+                        deadline = None
+                        yield lines
+                return
+            except TableLocked:
+                now = time.monotonic()
+                deadline = deadline or now + patience
+                if now >= deadline:
+                    raise
+            time.sleep(_PAUSE)
+            yield []
+
+    # -- by workers
+
+    def _by_workers(self, tables: Iterator[_Open | None], crew: Crew) -> Iterator[Batch | None]:
+        for result in crew.results(self._jobs(tables)):
+            self._ping()
+            if result is None:
+                yield None
+                continue
+            opened, task, came = result
+            if task is not None and isinstance(came, Chunk):
+                yield from self._chunk(opened, task, came)
+            elif task is not None and isinstance(came, Exception):
+                opened.left = True
+                self._delivered(opened, task.range, opened.progress.done)
+                self._leave(opened.reading, came)
+            else:
+                if not opened.plan:
+                    yield from self._alone(opened)
+                self._close(opened)
+
+    def _jobs(self, tables: Iterator[_Open | None]) -> Iterator[tuple[_Open, Task | None]]:
+        """The ranges of each table, and its end."""
+        for opened in tables:
+            if opened is None:
+                continue
+            opened.plan = self._plan(opened)
+            for part in opened.ranges() if opened.plan else ():
+                yield opened, Task(opened.plan, self._snapshot.name, part)
+            yield opened, None
+
+    def _plan(self, opened: _Open) -> bytes:
+        """Empty for a table that workers cannot read."""
+        assert self._workers is not None
+        if not opened.heap.ordinary:
+            return b""
+        try:
+            return self._workers.plan(opened.table, opened.source, opened.held, self._moment, self._database)
+        except SchemaIncompatible:
+            # What is to become of its rows is the sink's business.
+            return b""
+
+    def _chunk(self, opened: _Open, task: Task, chunk: Chunk) -> Iterator[Batch]:
+        self._count(chunk)
+        self._fit(opened, task, chunk)
+        if chunk.head is None:
+            return
+        between = sum(rows for rows, _ in chunk.records)
+        self._delivered(opened, task.range, opened.progress.done)
+        runs = self._markers.around(opened.table, chunk.head, between, chunk.tail)
+        opened.progress.read(chunk.rows)
+        yield self._batch(runs)
+        for rows, data in chunk.records:
+            batch = self._batch([])
+            batch.encoded = [Encoded(opened.table, rows, unpacked(data))]
+            batch.size = rows
+            yield batch
+
+    def _count(self, chunk: Chunk) -> None:
+        self._progress.nulled = dict(Counter(self._progress.nulled) + Counter(chunk.nulled))
+        self._progress.dead_letters = dict(Counter(self._progress.dead_letters) + Counter(chunk.dead_letters))
+
+    def _fit(self, opened: _Open, task: Task, chunk: Chunk) -> None:
+        """Next time as many blocks as make half of what a worker may return."""
+        blocks = max(1, chunk.range.end - chunk.range.first)
+        share = chunk.size / (self._config.capture.max_batch_bytes / 2)
+        wanted = round(blocks / share) if share > 1 / 4 else blocks * 4
+        opened.blocks = max(1, min(_LARGEST, wanted))
+
+    # -- both
+
+    def _delivered(self, opened: _Open, part: Range, rows: int) -> None:
+        """All that lies before the range was delivered with the batch at hand; `rows` are that. The range's own last
+        row is not certain before the next one begins."""
+        reading = opened.reading
+        self._forget_before(reading)
+        if opened.source.keyset is not None and part.first and not part.item:
+            known = reading.delivered
+            if known is None or known.block != part.first:
+                self._backlog.delivered(reading, opened.delivered(part.first), rows - reading.rows)
+
+    def _batch(self, runs: list[Run]) -> Batch:
+        self._batches += 1
+        self._ping()
+        return Batch(
+            runs,
+            Position(NOWHERE, self._batches),
+            size=sum(map(len, runs)),
+            snapshot_done=False,
+            snapshot=self._backlog.state,
+        )
+
+    def _ping(self) -> None:
+        now = time.monotonic()
+        if now < self._next_ping:
+            return
+        self._next_ping = now + _PING
+        self._snapshot.ping()
+
+    def _forget_before(self, reading: Reading) -> None:
+        """The tables before this one are read, to their last row."""
+        for earlier in self._backlog:
+            if earlier is reading:
+                return
+            if earlier not in self.unseen:
+                self._backlog.finish(earlier)

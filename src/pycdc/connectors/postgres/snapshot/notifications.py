@@ -1,0 +1,138 @@
+"""Debezium's notifications: what becomes of snapshots, as records of a topic of their own.
+
+Source: Debezium 3.7, "Receiving Debezium notifications", and recordings of its lines 3.6 and 3.7. They are delivered
+with the rows that they tell of, at least once as these. Where no topic is configured, none is made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final, Literal
+from uuid import uuid4
+
+from pycdc.config.pipeline import Config
+from pycdc.connectors.postgres.snapshot.backlog import ADDED, RESYNC, Reading
+from pycdc.model.change import Batch, Notification
+
+Scan = Literal["SUCCEEDED", "EMPTY", "SQL_EXCEPTION", "UNKNOWN_SCHEMA"]
+_INITIAL: Final = "Initial Snapshot"
+_INCREMENTAL: Final = "Incremental Snapshot"
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How many rows a reading has, as far as that is known, and the key of the last."""
+
+    rows: int | None = None
+    last: str | None = None
+
+
+class Notifications:
+    """Those of a pipeline, until a batch carries them."""
+
+    def __init__(self, config: Config) -> None:
+        self.wanted = config.envelope.notification_topic is not None
+        self._name = config.name
+        self._newest = config.compatibility.notifications == "debezium_3_7"
+        self._pending: list[Notification] = []
+
+    def along(self, batches: Generator[Batch | None, None, None]) -> Iterator[Batch | None]:
+        """The batches; they carry what is pending."""
+        with closing(batches):
+            for batch in batches:
+                yield self._loaded(batch) if self._pending else batch
+        if self._pending:
+            yield self._loaded(None)
+
+    def _loaded(self, batch: Batch | None) -> Batch:
+        loaded = Batch(prompt=True) if batch is None else batch
+        loaded.notifications, self._pending = self._pending, []
+        return loaded
+
+    def skipped(self) -> None:
+        """There is no first snapshot, or it is over."""
+        self._tell(_INITIAL, "SKIPPED")
+
+    def began(self, tables: Sequence[object]) -> None:
+        """The first snapshot begins."""
+        self._tell(_INITIAL, "STARTED")
+        if self._newest:
+            self._tell(_INITIAL, "DATA_COLLECTIONS_RESOLVED", tables=tables)
+
+    def scanning(self, table: object, tables: Sequence[object]) -> None:
+        """Of its `tables`, the rows of one are read from here on."""
+        self._tell(_INITIAL, "IN_PROGRESS", tables=tables, current_collection_in_progress=table)
+
+    def scanned(self, table: object, tables: Sequence[object], rows: int, status: Scan) -> None:
+        said: dict[str, object] = {"scanned_collection": table, "total_rows_scanned": rows, "status": status}
+        self._tell(_INITIAL, "TABLE_SCAN_COMPLETED", None, tables, **said)
+
+    def ended(self) -> None:
+        """The first snapshot is complete."""
+        self._tell(_INITIAL, "COMPLETED")
+
+    def started(self, readings: Sequence[Reading]) -> None:
+        """What a signal asked for is to be read."""
+        for reading in readings[:1]:
+            self._tell(_INCREMENTAL, "STARTED", reading, readings)
+            if self._newest:
+                self._tell(_INCREMENTAL, "DATA_COLLECTIONS_RESOLVED", reading, readings)
+
+    def changed(self, status: Literal["PAUSED", "RESUMED", "ABORTED"], readings: Sequence[Reading]) -> None:
+        """Of what is still to be read; of each signal one."""
+        for request in dict.fromkeys(reading.request for reading in readings):
+            fellows = [reading for reading in readings if reading.request == request]
+            self._tell(_INCREMENTAL if fellows[0].ad_hoc else _INITIAL, status, fellows[0], fellows)
+
+    def chunk(self, reading: Reading, fellows: Sequence[Reading], extent: Extent, rows: int) -> None:
+        """A chunk was read; one has at most `rows` rows."""
+        said: dict[str, object] = {"current_collection_in_progress": reading}
+        said["last_processed_key"] = ",".join(text.decode("utf-8", "replace") for text in reading.after or ())
+        if extent.last is not None:
+            said["maximum_key"] = extent.last
+        if self._newest:
+            said["chunk_index"] = -(-reading.rows // rows)
+        if self._newest and extent.rows is not None:
+            said |= {"total_rows": extent.rows, "total_chunks": -(-extent.rows // rows)}
+        self._tell(_INCREMENTAL, "IN_PROGRESS", reading, fellows, **said)
+
+    def table_read(self, reading: Reading, fellows: Sequence[Reading], extent: Extent, rows: int, status: Scan) -> None:
+        if not reading.ad_hoc:
+            self.scanned(reading, fellows, rows, status)
+            return
+        said: dict[str, object] = {"scanned_collection": reading, "total_rows_scanned": rows, "status": status}
+        if self._newest and extent.rows is not None:
+            said["total_rows"] = extent.rows
+        self._tell(_INCREMENTAL, "TABLE_SCAN_COMPLETED", reading, fellows, **said)
+
+    def completed(self, reading: Reading) -> None:
+        """That was the last table of its signal, or of the first snapshot."""
+        if reading.ad_hoc:
+            self._tell(_INCREMENTAL, "COMPLETED", reading)
+        else:
+            self.ended()
+
+    def _tell(
+        self,
+        about: str,
+        kind: str,
+        reading: Reading | None = None,
+        tables: Sequence[object] = (),
+        **said: object,
+    ) -> None:
+        if not self.wanted:
+            return
+        data = {"connector_name": self._name, **{name: str(value) for name, value in said.items()}}
+        if tables:
+            data["data_collections"] = ",".join(map(str, tables))
+        self._pending.append(Notification(_identity(reading), about, kind, data, time.time_ns() // 1_000_000))
+
+
+def _identity(reading: Reading | None) -> str:
+    """The id of the signal, as who sent it knows it; another each time where there is none."""
+    if reading is None or not reading.ad_hoc or reading.request in (ADDED, RESYNC):
+        return str(uuid4())
+    return reading.signal

@@ -1,0 +1,188 @@
+"""Where signals come in: each is turned into tables to be read, or to be read no more.
+
+A signal that a stranger wrote may be wrong in any way. It is then refused, with a line in the log that says what to
+write instead, and counted; the stream goes on. Only a database that is away is an error, and the signal comes again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from pycdc.clients.postgres_source import TableLocked
+from pycdc.config.pipeline import Config
+from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.connectors.postgres.catalog.metadata import TableRef
+from pycdc.connectors.postgres.catalog.row_filter import check_condition
+from pycdc.connectors.postgres.replication.transaction_assembler import Note
+from pycdc.connectors.postgres.signals import debezium as debezium_signals
+from pycdc.connectors.postgres.signals import messages as signals
+from pycdc.connectors.postgres.signals.debezium import DebeziumSignal, Request, Unusable
+from pycdc.connectors.postgres.signals.messages import Signal
+from pycdc.connectors.postgres.signals.signing import SigningKey
+from pycdc.connectors.postgres.signals.table_regex import matching
+from pycdc.connectors.postgres.snapshot.backlog import RESYNC, Backlog, Reading
+from pycdc.errors import ConfigError, EnvironmentNotReady
+from pycdc.observability.logger import get_logger
+from pycdc.observability.progress import Progress
+
+log = get_logger()
+
+
+class Outcome(NamedTuple):
+    """What is to be read from now on, and what no more; whether what is left waits or goes on."""
+
+    added: Sequence[Reading] = ()
+    gone: Sequence[Reading] = ()
+    paused: bool | None = None
+
+
+class SignalDesk:
+    """Obeys the signals of a stream. `choose` makes readings of the tables that a signal's patterns name, `look` of
+    those that join the pipeline now."""
+
+    def __init__(
+        self,
+        config: Config,
+        catalog: Catalog,
+        backlog: Backlog,
+        progress: Progress,
+        key: SigningKey,
+        choose: Callable[[Signal], list[Reading]],
+        look: Callable[[], list[Reading]],
+    ) -> None:
+        self._config = config
+        self._dsn = config.capture.dsn.get_secret_value()
+        self._catalog = catalog
+        self._backlog = backlog
+        self._progress = progress
+        self._key = key
+        self._choose = choose
+        self._look = look
+
+    def inserted(self, note: Note) -> Outcome:
+        """Obey a row of the signal table."""
+        try:
+            signal = debezium_signals.of_row(note.content, str(note.lsn))
+        except Unusable as error:
+            self._refuse("table", error, id=str(note.lsn))
+            return Outcome()
+        return self._debezium(signal, note)
+
+    def sent(self, document: dict[str, object], note: Note) -> Outcome:
+        """Obey a logical message, if it is for us."""
+        try:
+            signal = signals.verified(document, self._config.slot, self._key.value, note.moment)
+        except Unusable as error:
+            self._refuse("command", error, id=str(note.lsn))
+            return Outcome()
+        if signal is None:
+            return Outcome()
+        return self._ours(signal) if isinstance(signal, Signal) else self._debezium(signal, note)
+
+    # -- those of `pycdc snapshot`
+
+    def _ours(self, signal: Signal) -> Outcome:
+        log.info("a signal came", action=signal.action, id=signal.id, tables=list(signal.tables))
+        self._progress.signal("command", "obeyed")
+        if signal.action in ("pause", "resume"):
+            return self._pause(signal.action == "pause")
+        if signal.action == "apply":
+            return Outcome(added=self._backlog.expect(self._look(), anew=(RESYNC,)))
+        chosen = self._choose(signal)
+        if signal.action == "snapshot":
+            if not chosen:
+                log.warning("a signal names no captured table", id=signal.id, tables=list(signal.tables))
+            return self._add(signal.id, chosen)
+        return self._cancel({_name(reading) for reading in chosen} if signal.tables else None)
+
+    # -- Debezium's
+
+    def _debezium(self, signal: DebeziumSignal, note: Note) -> Outcome:
+        try:
+            request = debezium_signals.requested(signal)
+            log.info("a signal came", action=signal.type, id=signal.id, channel=signal.channel)
+            outcome = self._obey(signal, request, note)
+        except Unusable as error:
+            self._refuse(signal.channel, error, id=signal.id, type=signal.type[:64])
+            return Outcome()
+        self._progress.signal(signal.channel, "obeyed")
+        return outcome
+
+    def _refuse(self, channel: debezium_signals.Channel, error: Unusable, **words: str) -> None:
+        self._progress.signal(channel, "refused")
+        log.warning("cannot obey a signal", channel=channel, **words, fact=error.fact, hint=error.remedy)
+
+    def _obey(self, signal: DebeziumSignal, request: Request, note: Note) -> Outcome:
+        for name in request.ignored:
+            log.warning("a signal asks for what pycdc does not do; the tables are read all the same", without=name)
+        if request.action == "snapshot":
+            return self._add(signal.id, self._wanted(signal, request))
+        if request.action == "cancel":
+            return self._cancel(self._named_in_backlog(request.collections) if request.collections else None)
+        if request.action == "log":
+            log.info("a signal says", said=request.message.replace("{}", str(note.lsn)), id=signal.id)
+            return Outcome()
+        return self._pause(request.action == "pause")
+
+    def _wanted(self, signal: DebeziumSignal, request: Request) -> list[Reading]:
+        """The readings that a signal asks for, each under the first filter for its table."""
+        source = self._config.capture
+        captured = {str(ref): ref for ref in self._catalog.tables(source.tables, source.exclude_tables)}
+        named = dict.fromkeys(name for names in matching(self._dsn, [*captured], request.collections) for name in names)
+        if not named:
+            raise Unusable("it names no captured table", "name tables of source.postgres.tables, as schema.table")
+        patterns, conditions = [one for one, _ in request.filters], [condition for _, condition in request.filters]
+        found = matching(self._dsn, [*named], patterns, ignoring_case=True)
+        chosen: dict[tuple[str, str], Reading] = {}
+        for name in named:
+            where = next((text for text, names in zip(conditions, found, strict=True) if name in names), None)
+            if self._fits(captured[name], where, signal):
+                for reading in self._choose(Signal("snapshot", (name,), where, signal.id)):
+                    # A partition that was meant by its root's name too has the root's filter.
+                    chosen.setdefault(_name(reading), reading)
+        return list(chosen.values())
+
+    def _fits(self, ref: TableRef, where: str | None, signal: DebeziumSignal) -> bool:
+        """Try a filter, as `pycdc snapshot` does before it asks."""
+        try:
+            if where is not None:
+                check_condition(self._dsn, ref.schema, ref.name, where, self._config.signals.filter_role)
+        except TableLocked:
+            # It is looked at again when the table is read.
+            return True
+        except (ConfigError, EnvironmentNotReady) as error:
+            self._refuse(signal.channel, Unusable(error.fact, error.hint), id=signal.id, table=str(ref))
+            return False
+        return True
+
+    def _named_in_backlog(self, collections: Sequence[str]) -> set[tuple[str, str]]:
+        """Tables that are still to be read; a partition is meant by its root's name too."""
+        source = self._config.capture
+        captured = [str(ref) for ref in self._catalog.tables(source.tables, source.exclude_tables)]
+        names = dict.fromkeys([*captured, *map(str, self._backlog)])
+        named = {name for found in matching(self._dsn, [*names], collections) for name in found}
+        chosen = self._choose(Signal("cancel", tuple(named))) if named else []
+        return {_name(reading) for reading in (*chosen, *(r for r in self._backlog if str(r) in named))}
+
+    # -- the backlog
+
+    def _add(self, request: str, readings: list[Reading]) -> Outcome:
+        """What is delivered again, with a transaction or from a topic, is obeyed once."""
+        if any(reading.request == request for reading in self._backlog):
+            log.debug("a signal came again", id=request)
+            return Outcome()
+        self._backlog.add(readings)
+        return Outcome(added=readings)
+
+    def _pause(self, paused: bool) -> Outcome:
+        self._backlog.pause(paused)
+        return Outcome(paused=paused)
+
+    def _cancel(self, named: set[tuple[str, str]] | None) -> Outcome:
+        """Of `named` tables, or of all that signals asked for."""
+        return Outcome(gone=self._backlog.cancel(r for r in self._backlog if named is None or _name(r) in named))
+
+
+def _name(reading: Reading) -> tuple[str, str]:
+    return reading.schema, reading.name

@@ -1,0 +1,81 @@
+"""One of the two databases, and everything that works on it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from pycdc.demo.consumer import Reader
+from pycdc.demo.demo_loop import Engine
+from pycdc.demo.event_stats import Tally
+from pycdc.demo.two_way.tables import ARRIVAL, ARRIVALS
+from pycdc.demo.two_way.workloads import Monolith, Service
+from pycdc.demo.workload_thread import Clerk
+from pycdc.errors import ConnectionLost
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """`capture` reads it, `apply` writes what the other side wrote; `reader` and `tally` see what was captured."""
+
+    name: str
+    clerk: Clerk[Monolith] | Clerk[Service]
+    questions: psycopg.Connection
+    tally: Tally
+    reader: Reader
+    capture: Engine
+    apply: Engine
+    tables: list[str]
+
+    def note_arrivals(self) -> None:
+        """Have the database note from here on how long rows took that a pipeline wrote.
+
+        The pipelines run already: at its start, one warns of each trigger that writes into other tables.
+        """
+        for table in self.tables:
+            self.questions.execute(sql.SQL(ARRIVAL).format(sql.Identifier(table)))
+
+    def ask(self, query: LiteralString, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        """The rows. Raises psycopg's errors, but ConnectionLost where the server is gone."""
+        try:
+            return self.questions.execute(query, parameters).fetchall()
+        except psycopg.OperationalError as exc:
+            raise ConnectionLost(f"the embedded Postgres of {self.name} is gone ({type(exc).__name__})") from None
+
+    def raise_error(self) -> None:
+        """What ended one of the threads, if one ended by itself."""
+        for part in (self.capture, self.apply, self.reader, self.clerk):
+            error: Exception | None = part.error
+            if error is not None:
+                raise error
+
+
+def set_up(
+    stack: ExitStack,
+    clerk: Clerk[Monolith] | Clerk[Service],
+    dsn: str,
+    tables: list[str],
+    kafka: dict[str, str],
+    capture: dict[str, Any],
+    apply: dict[str, Any],
+) -> Side:
+    """Create the tables, watch the topics, which makes them, and build the pipelines of these configurations."""
+    stack.callback(clerk.stop)
+    clerk.open()
+    tally = Tally(clerk.transactions)
+    topics = [f"{capture['name']}.{table}" for table in capture["source"]["postgres"]["tables"]]
+    reader = Reader(**kafka, topics=topics, tally=tally)
+    stack.callback(reader.stop)
+    reader.start()
+    return Side(capture["name"], clerk, _questions(stack, dsn), tally, reader, Engine(capture), Engine(apply), tables)
+
+
+def _questions(stack: ExitStack, dsn: str) -> psycopg.Connection:
+    """A connection that asks, to a database that can note arrivals."""
+    connection = stack.enter_context(psycopg.connect(dsn, autocommit=True))
+    connection.execute(ARRIVALS)
+    return connection

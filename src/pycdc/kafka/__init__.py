@@ -1,1 +1,0 @@
-"""What every client of Kafka's brokers shares."""

@@ -1,0 +1,1 @@
+"""Operations on a pipeline from outside, as functions that return data."""

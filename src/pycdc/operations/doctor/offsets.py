@@ -1,0 +1,24 @@
+"""Whether the position can be stored where it never was before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pycdc.build import build_offsets
+from pycdc.cli.findings import Finding, from_error, ok
+from pycdc.config.pipeline import Config
+from pycdc.errors import PycdcError
+
+
+def offsets_findings(config: Config) -> Iterator[Finding]:
+    """Nothing is made. For stores that are there already, loading from them has told."""
+    store = build_offsets(config)
+    try:
+        try_out = getattr(store, "require_room", None)
+        if try_out is not None:
+            try_out()
+            yield ok("the position can be stored")
+    except PycdcError as error:
+        yield from_error(error, "offsets")
+    finally:
+        store.close()

@@ -1,0 +1,115 @@
+"""Checks of the way back: topics that are read, tables that are written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from pycdc.cli.findings import Finding, failed, ok, warning
+from pycdc.clients.kafka_inspection import matching_topics
+from pycdc.clients.quoting import quoted
+from pycdc.config.pipeline import KafkaSource, PostgresSink
+from pycdc.model.patterns import names_any
+from pycdc.operations.doctor.transport import superuser_finding
+from pycdc.sinks.postgres.conflicts.preflight import ConflictFacts
+from pycdc.sinks.postgres.preflight import RouteFacts, TargetFacts
+
+
+def source_findings(source: KafkaSource, sink: PostgresSink) -> Iterator[Finding]:
+    """Raises PycdcError where the brokers do not answer."""
+    for index, (pattern, found) in enumerate(matching_topics(source).items()):
+        path = f"source.kafka.topics[{index}]"
+        if not found and "*" in pattern:
+            yield warning(f"no topic matches {pattern} yet", "those made later are found", path=path)
+        elif not found:
+            yield failed(f"topic {pattern} does not exist", path=path, fix="create it, or correct the name")
+        else:
+            yield ok(f"{pattern}", f"{len(found)} topic{'s' * (len(found) > 1)}")
+        for topic in found:
+            if not names_any([route.topic for route in sink.routes], topic):
+                yield failed(f"no route takes topic {topic}", path="sink.postgres.routes", fix="add one, or read less")
+
+
+def key_findings(
+    topics: Iterable[str], routes: Sequence[RouteFacts], latest: Callable[[str], str | None]
+) -> Iterator[Finding]:
+    """Routes whose fields the message keys of Debezium's topics do not tell. `latest` is a subject's newest schema."""
+    for topic in topics:
+        key, value = (_fields(latest(f"{topic}-{part}")) for part in ("key", "value"))
+        if key is None or value is None or not {"before", "after", "op"} <= value:
+            continue
+        for route in routes:
+            lacking = sorted(set(route.asked) - key) if names_any([route.topic], topic) else []
+            if lacking:
+                yield warning(
+                    f"the message keys of {topic} do not tell {', '.join(lacking)}, which the route into {route.table} "
+                    "asks for: deletes and updates are refused where their old rows do not tell it either, and rows "
+                    "that `when` takes no more stay",
+                    path=f"sink.postgres.routes[{route.index}]",
+                    fix="set REPLICA IDENTITY FULL for the source's table, and `replica_identity: full` in the route; "
+                    "or ask for fields of the message key; give the topic one partition where a value passes from one "
+                    "row to another: else their records have no order, and a row may be lost",
+                )
+
+
+def _fields(text: str | None) -> set[str] | None:
+    """Of a record's schema in Avro."""
+    try:
+        return None if text is None else {field["name"] for field in json.loads(text)["fields"]}
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def target_findings(facts: TargetFacts, bookkeeping: str) -> Iterator[Finding]:
+    yield ok(f"Postgres {facts.version // 10_000}", f"role {facts.role}")
+    for route in facts.routes:
+        yield from _route(route, facts.role)
+    if facts.superuser:
+        yield superuser_finding(facts.role, "sink.postgres.dsn", "rights on the tables of the routes")
+    for problem in facts.path:
+        yield failed(problem.fact, path="sink.postgres.search_path", fix=problem.remedy)
+    for sequence, column in facts.lagging:
+        yield warning(
+            f"sequence {sequence} is behind {column}: a row that takes its value from it will collide",
+            path="sink.postgres.routes",
+            fix="pycdc sequences … --apply",
+        )
+    if facts.bookkeeping_sql is not None:
+        yield failed(
+            f"tables of pycdc's own are not in schema {bookkeeping}, and the role may not make them",
+            path="sink.postgres.bookkeeping",
+            fix=facts.bookkeeping_sql,
+        )
+    for fact, remedy in facts.untenable:
+        yield failed(fact, path="sink.postgres.routes", fix=remedy)
+    for fact, remedy in facts.waiting:
+        yield warning(fact, path="sink.postgres.routes", fix=remedy)
+    yield from conflict_findings(facts.conflicts)
+
+
+def conflict_findings(facts: ConflictFacts) -> Iterator[Finding]:
+    for index, fact, remedy in facts.wrong:
+        yield failed(fact, path=f"sink.postgres.routes[{index}].conflict", fix=remedy)
+    if facts.crowded is not None:
+        fact, remedy = facts.crowded
+        yield warning(fact, path="sink.postgres.dsn", fix=remedy)
+    if facts.lacking is not None and facts.by_origin and not facts.wrong:
+        fact, remedy = facts.lacking
+        title = f"{fact}: what others write into {', '.join(facts.by_origin)} is overwritten unseen"
+        yield warning(title, path="sink.postgres.routes", fix=remedy)
+    elif facts.by_origin and not facts.wrong:
+        yield ok("conflicts are seen by the last writer of a row", f"{', '.join(facts.by_origin)}")
+
+
+def _route(route: RouteFacts, role: str) -> Iterator[Finding]:
+    path = f"sink.postgres.routes[{route.index}]"
+    for fact, remedy in route.wrong:
+        yield failed(fact, path=path, fix=remedy)
+    if route.lacking:
+        rights = ", ".join(route.lacking)
+        fix = f"GRANT {rights} ON {route.table} TO {quoted(role)};"
+        yield failed(f"role {role} lacks {rights} on {route.table}", path=path, fix=fix)
+    for fact, remedy in route.cautions:
+        yield warning(fact, path=path, fix=remedy)
+    if not route.wrong and not route.lacking:
+        yield ok(f"{route.topic} to {route.table}")

@@ -1,0 +1,66 @@
+"""The slot and the stored position: can the stream go on where it ended, and does the slot endanger the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pycdc.cli.findings import Finding, Status, failed, from_error, ok, warning
+from pycdc.config.pipeline import Config
+from pycdc.connectors.postgres.catalog.metadata import ServerFacts, SlotFacts
+from pycdc.connectors.postgres.start_check import Decision, Start
+from pycdc.errors import PositionGap, PycdcError
+from pycdc.interfaces import Checkpoint
+from pycdc.operations.humanize import size
+
+SLOT = "source.postgres.slot"
+_MUCH = 1024**3
+
+
+def start_finding(config: Config, checkpoint: Checkpoint | None, outcome: Decision | PycdcError) -> Finding:
+    """`outcome` is what comparing position, slot and server came to."""
+    snapshot = config.capture.snapshot
+    if isinstance(outcome, PositionGap) and snapshot == "when_needed":
+        return warning(f"{outcome.fact}: a new snapshot will be taken", path="source.postgres.snapshot")
+    if isinstance(outcome, PycdcError):
+        return from_error(outcome, SLOT)
+    if outcome.start is Start.RESUME:
+        return ok(f"streaming goes on at {outcome.lsn}", outcome.reason)
+    first = "" if snapshot == "never" else ", after a snapshot"
+    if outcome.start is Start.ADOPT:
+        return ok(f"streaming begins at {outcome.lsn}{first}", outcome.reason)
+    if checkpoint is not None and checkpoint.snapshot_done:
+        return warning(f"streaming begins anew{first}", outcome.reason, path="offsets")
+    return ok(f"slot {config.slot} will be created{first}", outcome.reason)
+
+
+def slot_findings(slot: SlotFacts | None, server: ServerFacts) -> Iterator[Finding]:
+    if slot is None:
+        return
+    if slot.active_pid is not None:
+        yield ok(f"slot {slot.name} is being read", f"pid {slot.active_pid}")
+    else:
+        yield ok(f"slot {slot.name} is free", "nobody reads it now")
+    if slot.retained_bytes is not None:
+        yield _retained(slot, server)
+    if slot.wal_status == "unreserved":
+        yield failed(
+            f"slot {slot.name} is about to be invalidated",
+            "the WAL that it needs goes away with the next checkpoint",
+            path=SLOT,
+            fix="start the pipeline now, and raise max_slot_wal_keep_size",
+        )
+
+
+def _retained(slot: SlotFacts, server: ServerFacts) -> Finding:
+    retained = slot.retained_bytes or 0
+    limit = server.max_slot_wal_keep_size
+    allowed = "max_slot_wal_keep_size is unlimited" if limit is None else f"of {size(limit)} allowed"
+    title = f"slot {slot.name} holds back {size(retained)} of WAL"
+    status = Status.OK
+    if (limit and retained > limit / 2) or (retained > _MUCH and slot.active_pid is None):
+        status = Status.WARNING
+    fix = "start the pipeline, or remove the slot with `pycdc teardown`" if status is Status.WARNING else ""
+    if limit is None and status is Status.OK:
+        status, title = Status.WARNING, f"{title}, and may hold back as much as the disk has"
+        fix = "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; -- what the disk can spare: beyond it the slot is lost"
+    return Finding(status, title, allowed, SLOT if fix else "", fix)

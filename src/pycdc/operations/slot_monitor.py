@@ -1,0 +1,53 @@
+"""Looks at the slot from outside, so that WAL piling up is seen even while the pipeline is stuck."""
+
+from __future__ import annotations
+
+import threading
+
+from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.errors import PycdcError
+from pycdc.observability.logger import get_logger
+from pycdc.observability.progress import Progress
+
+log = get_logger()
+
+_SECONDS = 5.0
+_SECONDS_UNTIL_FOUND = 0.5
+
+
+class SlotWatch:
+    """A thread with a connection of its own, from entering to leaving the context."""
+
+    def __init__(self, dsn: str, slot: str, progress: Progress, *, interval: float = _SECONDS) -> None:
+        self._dsn = dsn
+        self._slot = slot
+        self._progress = progress
+        self._interval = interval
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="pycdc-slot-watch", daemon=True)
+
+    def __enter__(self) -> SlotWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        # Not joined for long: it may be waiting for a server that is away, and holds nothing that must be kept.
+        self._stop.set()
+        self._thread.join(1.0)
+
+    def _watch(self) -> None:
+        with Catalog(self._dsn) as catalog:
+            while not self._stop.is_set():
+                found = self._look(catalog)
+                self._stop.wait(self._interval if found else min(self._interval, _SECONDS_UNTIL_FOUND))
+
+    def _look(self, catalog: Catalog) -> bool:
+        try:
+            slot = catalog.slot(self._slot)
+            self._progress.lag.measured(catalog.wal_end())
+        except PycdcError as error:
+            log.debug("the slot could not be looked at", fact=error.fact)
+            slot = None
+        self._progress.slot_retained = None if slot is None else slot.retained_bytes
+        self._progress.slot_state = None if slot is None else slot.invalidation or slot.wal_status
+        return slot is not None

@@ -1,0 +1,41 @@
+"""The stored position, and how it compares with slot and server."""
+
+from __future__ import annotations
+
+from pycdc.build import build_offsets
+from pycdc.config.pipeline import Config
+from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.connectors.postgres.catalog.metadata import ServerFacts, SlotFacts
+from pycdc.connectors.postgres.start_check import Decision, check_start
+from pycdc.errors import PycdcError
+from pycdc.interfaces import Checkpoint
+from pycdc.model.change import NOWHERE, Position
+from pycdc.model.event import Offsets
+
+
+def stored_position(config: Config) -> Checkpoint | None:
+    """What the offset store holds. Raises PycdcError."""
+    offsets = build_offsets(config)
+    try:
+        return offsets.load()
+    finally:
+        offsets.close()
+
+
+def shown(position: Position | Offsets | None) -> str | None:
+    """A position for people, None where there is none yet: a snapshot that has begun stores 0/0."""
+    if position is None or (isinstance(position, Position) and position.lsn == NOWHERE):
+        return None
+    return str(position)
+
+
+def compared(
+    config: Config, catalog: Catalog, server: ServerFacts, slot: SlotFacts | None, checkpoint: Checkpoint | None
+) -> Decision | PycdcError:
+    """How a pipeline would start now, or why it would refuse to."""
+    try:
+        moved = checkpoint is not None and checkpoint.source.get("timeline", server.timeline) != server.timeline
+        ends = catalog.timeline_ends() if moved and slot is not None and slot.failover else None
+        return check_start(checkpoint, slot, server, config.slot, timeline_ends=ends)
+    except PycdcError as error:
+        return error

@@ -1,0 +1,1 @@
+"""Store which events were applied, in the target database."""

@@ -1,0 +1,42 @@
+"""How far a pipeline of the way back has got, read from its own table. Changes nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from pycdc.clients.postgres_target import connect
+from pycdc.config.pipeline import PostgresSink
+from pycdc.errors import EnvironmentNotReady
+from pycdc.model.event import Partition
+from pycdc.sinks.postgres.failures.errors import translate
+
+_OFFSETS: Final = "SELECT topic, partition, next_offset FROM {} WHERE pipeline = %s"
+
+
+class AppliedOffsets:
+    """One connection. Raises PycdcError."""
+
+    def __init__(self, settings: PostgresSink, pipeline: str) -> None:
+        self._pipeline = pipeline
+        self._query = sql.SQL(_OFFSETS).format(sql.Identifier(settings.bookkeeping, "apply_offsets"))
+        self._connection = connect(settings.dsn.get_secret_value())
+        self._connection.autocommit = True
+
+    def read(self) -> dict[Partition, int]:
+        """The next offset of each partition that was ever claimed."""
+        try:
+            rows = self._connection.execute(self._query, (self._pipeline,)).fetchall()
+        except psycopg.errors.UndefinedTable:
+            raise EnvironmentNotReady(
+                f"pipeline {self._pipeline} has never run: its table apply_offsets is not there",
+                hint="start it with `pycdc run`",
+            ) from None
+        except psycopg.Error as error:
+            raise translate(error) from None
+        return {Partition(topic, number): offset for topic, number, offset in rows}
+
+    def close(self) -> None:
+        self._connection.close()

@@ -1,0 +1,133 @@
+"""Which conflict it is that a write met, told as `Conflict`."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from pycdc.model.event import Partition
+from pycdc.sinks.postgres.conflicts.conflict import Conflict, Kind, source_time, time_from
+from pycdc.sinks.postgres.conflicts.locked_rows import Found
+from pycdc.sinks.postgres.conflicts.policy import Policy, Version
+from pycdc.sinks.postgres.writing.conflict_guards import Guard
+from pycdc.sinks.postgres.writing.writes import Write
+
+
+def row_of(write: Write) -> object:
+    return write.shape.space, write.key
+
+
+def is_stale(policy: Policy, write: Write, highest: dict[object, Version]) -> bool:
+    text, row = policy.version(write), row_of(write)
+    if text is None:
+        return False
+    version = policy.comparable(text)
+    seen = highest.get(row)
+    if seen is not None:
+        # Times of one row that are equal come in the order of its events; an equal version is a duplicate.
+        same_is_stale = policy.rule.version is not None and not policy.removes(write)
+        if version < seen or (same_is_stale and version == seen):  # type: ignore[operator]
+            return True
+    highest[row] = version
+    if write.shape.operation == "delete":
+        del highest[row]  # a row that is made anew may begin anew
+    return False
+
+
+class Latest(NamedTuple):
+    """The last write of a row in a batch."""
+
+    written_at: datetime
+    place: Partition
+    removes: bool
+
+
+def is_late(policy: Policy, write: Write, latest: dict[object, Latest]) -> bool:
+    """Whether what came another way, earlier in the batch, was written later, and one of both removes the row."""
+    row, shape = row_of(write), write.shape
+    own = Latest(policy.written_at(write.event), write.event.partition, shape.operation == "delete" or shape.moves)
+    known = latest.get(row)
+    if known is not None and known.place != own.place and (known.removes or own.removes):
+        ahead = (own.written_at - known.written_at).total_seconds()
+        if ahead < -policy.rule.skew or (ahead <= policy.rule.skew and policy.rule.tie == "monolith"):
+            return True
+    latest[row] = own
+    return False
+
+
+def stale(policy: Policy, write: Write) -> Conflict:
+    return unseen(policy, write, Kind.DELETE_STALE if policy.removes(write) else Kind.UPDATE_STALE)
+
+
+def unseen(policy: Policy, write: Write, kind: Kind) -> Conflict:
+    """A conflict with a row that was not read. What the event sets is told as texts."""
+    return Conflict(
+        str(policy.table),
+        kind,
+        dict(zip(write.shape.key, write.key, strict=True)),
+        current=None,
+        incoming=None if policy.removes(write) else _image(policy, write),
+        before=None,
+        event_time=source_time(write.event),
+        current_time=None,
+        origin=None,
+    )
+
+
+def _image(policy: Policy, write: Write) -> dict[str, Any]:
+    """What the event sets, its documents as documents."""
+    told = dict(zip(write.shape.set, write.set, strict=True))
+    documents = {name: text for name, text in told.items() if policy.table.columns[name].base in ("json", "jsonb")}
+    return {**told, **json.loads(policy.as_json(documents), parse_float=Decimal)}
+
+
+def old_row(policy: Policy, write: Write) -> str:
+    return policy.as_json(policy.before(write.first))
+
+
+def kind_of(policy: Policy, guard: Guard, found: Found) -> Kind | None:
+    """None where the row, now that it is locked, is as expected."""
+    removes = policy.removes(found.write)
+    if guard.kind == "absent":
+        return Kind.INSERT_EXISTS
+    if guard.kind == "version":
+        return Kind.DELETE_STALE if removes else Kind.UPDATE_STALE
+    if guard.kind == "before":
+        return None if found.agrees else Kind.DELETE_VALUES_DIFFER if removes else Kind.UPDATE_VALUES_DIFFER
+    if guard.kind == "none" or found.ours:
+        return None
+    return Kind.DELETE_ORIGIN_DIFFERS if removes else Kind.UPDATE_ORIGIN_DIFFERS
+
+
+def kind_of_late(policy: Policy, found: Found) -> Kind:
+    """What it is that an event meets which is older than what is remembered of its row."""
+    removes = policy.removes(found.write)
+    if found.current is None:
+        return Kind.DELETE_MISSING if removes else Kind.UPDATE_DELETED
+    if found.ours:
+        return Kind.DELETE_STALE if removes else Kind.UPDATE_STALE
+    return Kind.DELETE_ORIGIN_DIFFERS if removes else Kind.UPDATE_ORIGIN_DIFFERS
+
+
+def conflict_of(policy: Policy, found: Found, kind: Kind, event_time: datetime | None = None) -> Conflict:
+    """`event_time` where it is not what the rule says."""
+    row, shape = found.current, found.write.shape
+    texts = dict(zip(shape.key, found.write.key, strict=True))
+    time = found.committed_at if found.written_at is None else found.written_at
+    if policy.rule.row_time is not None and event_time is None:
+        time = None if row is None else time_from(row[policy.rule.row_time])
+    return Conflict(
+        str(policy.table),
+        kind,
+        texts if row is None else {name: row[name] for name in shape.key},
+        row,
+        found.incoming,
+        found.before,
+        event_time or policy.time(found.write.event),
+        time,
+        found.origin,
+        found.knew,
+        remembered=found.written_at is not None,
+    )

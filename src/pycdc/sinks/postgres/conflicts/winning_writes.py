@@ -1,0 +1,74 @@
+"""From an answer to the write that follows it. The row is locked, or known not to be there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from pycdc.rows.text_values import Unwritable, text_of
+from pycdc.sinks.postgres.conflicts.conflict import STALE, Answer, Conflict, Decision, Undecided
+from pycdc.sinks.postgres.conflicts.policy import Policy
+from pycdc.sinks.postgres.writing.writes import Write, shape_of
+
+
+def as_insert(write: Write) -> Write:
+    shape = write.shape
+    return write._replace(shape=shape_of(shape.table, "insert", shape.key, shape.set, order=shape.order))
+
+
+def as_update(write: Write, without: Collection[str] = ()) -> Write | None:
+    """A delete stays one. None where nothing is left to be written."""
+    if write.shape.operation == "delete":
+        return write
+    told = zip(write.shape.set, write.set, strict=True)
+    return _update(write, {column: text for column, text in told if column not in without})
+
+
+def _update(write: Write, values: Mapping[str, str | None]) -> Write | None:
+    shape = write.shape
+    if not values and not shape.add and not shape.reset:
+        return None
+    told = shape_of(shape.table, "update", shape.key, tuple(values), shape.add, order=shape.order, reset=shape.reset)
+    return write._replace(shape=told, set=tuple(values.values()))
+
+
+def chosen(policy: Policy, met: Conflict, write: Write, answer: Answer) -> tuple[Decision, Write | None]:
+    """What is decided, once columns that are decided on their own are, and the write. Raises Undecided, Unwritable."""
+    if answer is Decision.PARKED:
+        return Decision.PARKED, None
+    if met.kind in STALE and policy.rule.default == "version":
+        return Decision.MONOLITH, None
+    if write.shape.operation == "delete" and isinstance(answer, Decision):
+        return answer, write if answer is Decision.SERVICE else None
+    told = dict(zip(write.shape.set, write.set, strict=True))
+    theirs = {column for column in told if column not in policy.spared}
+    if isinstance(answer, Decision):
+        kept = theirs if answer is Decision.SERVICE else set()
+        kept |= {column for column in theirs if policy.rule.columns.get(column) == "service_wins"}
+        values = {column: text for column, text in told.items() if column in kept}
+    else:
+        kept, values = set(), _values(policy, write, answer)
+    written = _update(write, values)
+    if written is None:
+        return Decision.MONOLITH, None
+    return Decision.SERVICE if kept == theirs else Decision.COLUMNS, written
+
+
+def with_values(policy: Policy, write: Write, answer: Mapping[str, Any]) -> Write:
+    """The write of a new row, with a function's values in place of the event's. Raises Undecided."""
+    told = {**dict(zip(write.shape.set, write.set, strict=True)), **_values(policy, write, answer)}
+    shape = write.shape
+    made = shape_of(shape.table, "insert", shape.key, tuple(told), order=shape.order)
+    return write._replace(shape=made, set=tuple(told.values()))
+
+
+def _values(policy: Policy, write: Write, answer: Mapping[str, Any]) -> dict[str, str | None]:
+    """A function's dict, as texts."""
+    columns = policy.table.columns
+    for column in answer:
+        if column not in columns or columns[column].generated or column in write.shape.key:
+            raise Undecided(f"{policy.rule.function} returned column {column}, which table {policy.table} cannot set")
+    try:
+        return {column: text_of(value, columns[column]) for column, value in answer.items()}
+    except Unwritable as error:
+        raise Undecided(f"{policy.rule.function} returned what cannot be written: {error}") from None

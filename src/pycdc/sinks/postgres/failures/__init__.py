@@ -1,0 +1,1 @@
+"""Decide what becomes of events that cannot be applied."""

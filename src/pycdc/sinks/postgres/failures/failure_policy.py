@@ -1,0 +1,211 @@
+"""What becomes of an event that cannot be applied: it waits, it is parked, or the pipeline stops at it.
+
+Invariants:
+
+1. Nothing overtakes a refused event: behind a parked one those of its key are parked, behind one that waits or stops
+   the pipeline its whole partition is cut.
+2. The server's own words may hold values: they go into the table, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+
+from pycdc.clients.postgres_target import Connection
+from pycdc.config.pipeline import PostgresSink as Settings
+from pycdc.errors import ApplyError
+from pycdc.model.event import Event, Partition
+from pycdc.observability.logger import get_logger
+from pycdc.sinks.postgres.batch_counters import Tally
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import Identity, Ledger
+from pycdc.sinks.postgres.conflicts.conflict import Conflict, Decision, Kind, Settled
+from pycdc.sinks.postgres.conflicts.resolver import Conflicts
+from pycdc.sinks.postgres.failures.errors import described
+from pycdc.sinks.postgres.failures.partition_limits import Cuts
+from pycdc.sinks.postgres.target_tables import TargetTable
+from pycdc.sinks.postgres.writing.write_errors import ChildrenThere, Refused
+from pycdc.sinks.postgres.writing.writes import Write
+
+log = get_logger()
+
+Refusal = Exception
+"""`Refused`, the database's error, or Python's at a value that cannot be sent there."""
+
+_PAUSE: Final = 1.0
+"""Seconds after which an event that waits for others is tried again, though nothing followed."""
+_EARLY: Final = ("23503", "23001", "23505", "23P01")
+"""A foreign key is violated: the parent is not there yet, or a child still is. Or another row has the values, or what
+excludes them: it may give them up later."""
+
+
+def early(error: Refusal) -> bool:
+    """Whether an event may only have come too early: what it needs may follow, in any partition."""
+    return isinstance(error, ChildrenThere) or (isinstance(error, psycopg.Error) and error.sqlstate in _EARLY)
+
+
+class Patience:
+    """How long events wait for what others bring. Survives batches.
+
+    The clock of a partition runs for everything that was read of it when the first event began to wait: a thousand
+    orphans wait once, not a thousand times.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._began: dict[Partition, tuple[int, float]] = {}
+
+    def lasts(self, event: Event, read: int) -> bool:
+        """`read` is the offset behind what was read of the event's partition."""
+        now = time.monotonic()
+        until, since = self._began.get(event.partition, (0, 0.0))
+        if event.offset >= until:
+            until, since = self._began[event.partition] = (read, now)
+            if self._seconds:
+                log.info("an event waits for what others bring", record=str(event), seconds=self._seconds)
+        return now - since < self._seconds
+
+    def is_over(self, event: Event) -> bool:
+        """Whether it waited already, and for long enough."""
+        until, since = self._began.get(event.partition, (0, 0.0))
+        return not self._seconds or (event.offset < until and time.monotonic() - since >= self._seconds)
+
+
+@dataclass(slots=True)
+class Routed:
+    """An event and what it means, or why it means nothing. `emptied` are tables that lose all of their rows."""
+
+    event: Event
+    writes: list[Write]
+    problem: str | None = None
+    emptied: tuple[TargetTable, ...] = ()
+
+
+class Verdicts:
+    """Those of one attempt at a transaction. `cuts` are the batch's, and outlive it.
+
+    `read` are the offsets behind what was read of each partition.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        connection: Connection,
+        tally: Tally,
+        cuts: Cuts,
+        patience: Patience,
+        read: Mapping[Partition, int],
+        conflicts: Conflicts,
+    ) -> None:
+        self._stops = settings.on_error == "stop"
+        self._ledger = ledger
+        self._connection = connection
+        self._tally = tally
+        self._patience = patience
+        self._blocked = set(ledger.parked(connection) if ledger.blocked else ())
+        self._refused: set[Identity] = set()
+        self.cuts = cuts
+        self._read = read
+        self._conflicts = conflicts
+
+    @property
+    def blocked(self) -> frozenset[Identity]:
+        return frozenset(self._blocked | self._refused)
+
+    def admitted(self, events: list[Routed]) -> list[Routed]:
+        """Those whose rows are to be written."""
+        if not self._blocked and not any(routed.problem for routed in events):
+            return events
+        return [routed for routed in events if self._admits(routed.event, routed.problem)]
+
+    def _admits(self, event: Event, problem: str | None) -> bool:
+        if not self.cuts.spares(event) or self._parked_behind(event, self._blocked):
+            return False
+        if problem is None:
+            return True
+        if self._stops:
+            self.cuts.add(event, error=_stopped(event, problem))
+        else:
+            self._park(event, "Unwritable", None, problem, problem, self._blocked)
+        return False
+
+    def follows(self, event: Event) -> bool:
+        """Whether one of its key was found and parked by bisection, so that it was parked as well.
+
+        Kept apart from what was known before, which may hold keys of events that come later.
+        """
+        return self._parked_behind(event, self._refused)
+
+    def holds(self, event: Event) -> bool:
+        """Whether giving up an event that came too early cuts its partition."""
+        return self._stops or not self._patience.is_over(event)
+
+    def give_up(self, routed: Routed, error: Refusal) -> Routed | None:
+        """Returns what of it is to be written all the same, where it gives way in one of its tables only."""
+        event = routed.event
+        met = self._conflicts.met(routed.writes, error)
+        if self._waits(event, error, met):
+            self.cuts.add(event, pause=_PAUSE, grows=True)
+            return None
+        if met is not None and self._conflicts.stays(met):
+            self._conflicts.tell(self._connection, [Settled(met, event, Decision.MONOLITH)], self._tally)
+            return Routed(event, [write for write in routed.writes if str(write.shape.table) != met.table])
+        if self._stops and not (met is not None and self._conflicts.parks(met, error)):
+            self.cuts.add(event, error=_stopped(event, _shown(error), waited=early(error)))
+            return None
+        if isinstance(error, Refused):
+            self._park(event, error.reason, None, error.detail, error.detail, self._refused)
+        elif isinstance(error, psycopg.Error):
+            words = error.diag.message_primary or described(error)
+            self._park(event, type(error).__name__, error.sqlstate, words, described(error), self._refused)
+        else:
+            self._park(event, type(error).__name__, None, described(error), described(error), self._refused)
+        if met is not None:
+            self._conflicts.tell(self._connection, [Settled(met, event, Decision.PARKED)], self._tally)
+        return None
+
+    def _waits(self, event: Event, error: Refusal, met: Conflict | None) -> bool:
+        """A row that is there already, where the route says `insert`, is waited for by nobody."""
+        if not early(error) or (met is not None and met.kind is Kind.INSERT_EXISTS):
+            return False
+        return self._patience.lasts(event, self._read[event.partition])
+
+    def _park(
+        self, event: Event, error: str, sqlstate: str | None, detail: str, shown: str, known: set[Identity]
+    ) -> None:
+        self._ledger.park(self._connection, event, error, sqlstate, detail)
+        self._tally.parked[error] += 1
+        log.warning("parked an event", record=str(event), reason=shown)
+        if event.identity is not None:
+            known.add(event.identity)
+
+    def _parked_behind(self, event: Event, before: set[Identity]) -> bool:
+        if not before or event.identity not in before:
+            return False
+        self._ledger.park(self._connection, event, "Follower", None, "an earlier event of its key is parked")
+        self._tally.parked["Follower"] += 1
+        return True
+
+
+def _shown(error: Refusal) -> str:
+    return error.detail if isinstance(error, Refused) else described(error)
+
+
+def _stopped(event: Event, shown: str, *, waited: bool = False) -> ApplyError:
+    if waited:
+        return ApplyError(
+            f"{event} cannot be applied: {shown}; no event brought what it needs",
+            hint="what was before it is applied; correct the table or the route and start again. Where others bring it "
+            "later, raise sink.postgres.wait_for_parents and source.kafka.max_waiting_events; sink.postgres.on_error: "
+            "park goes on without it",
+        )
+    return ApplyError(
+        f"{event} cannot be applied: {shown}",
+        hint="what was before it is applied; correct the table or the route and start again, or set "
+        "sink.postgres.on_error: park",
+    )

@@ -1,0 +1,69 @@
+"""How far each partition of a batch is taken: to its end, or to an event that cannot be applied now.
+
+A partition that is cut keeps its order: nothing behind the event is applied, and the stored offset is the event's. What
+lies behind comes again, when the source reads on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pycdc.errors import ApplyError
+from pycdc.model.event import Event, Partition
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """`pause`: seconds until the partition is read again; `error`: it is not, the pipeline ends with this.
+
+    `grows`: what follows may help the event, so that it comes again together with that.
+    """
+
+    offset: int
+    pause: float = 0.0
+    error: ApplyError | None = None
+    grows: bool = False
+
+
+class Cuts:
+    """Of one batch."""
+
+    def __init__(self) -> None:
+        self._at: dict[Partition, Cut] = {}
+        self.changes = 0
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def add(self, event: Event, *, pause: float = 0.0, error: ApplyError | None = None, grows: bool = False) -> None:
+        """Nothing of the event's partition is taken from `event` on."""
+        if self.spares(event):
+            self._at[event.partition] = Cut(event.offset, pause, error, grows)
+            self.changes += 1
+
+    def spares(self, event: Event) -> bool:
+        cut = self._at.get(event.partition)
+        return cut is None or event.offset < cut.offset
+
+    def unapplied(self, events: Iterable[Event]) -> list[Event]:
+        """Those that come again together with what follows."""
+        return [event for event in events if not self.spares(event) and self._at[event.partition].grows]
+
+    def limit(self, offsets: Mapping[Partition, int]) -> dict[Partition, int]:
+        return {
+            one: min(offset, self._at[one].offset) if one in self._at else offset for one, offset in offsets.items()
+        }
+
+    @property
+    def error(self) -> ApplyError | None:
+        return next((cut.error for cut in self._at.values() if cut.error is not None), None)
+
+    @property
+    def pauses(self) -> dict[Partition, float]:
+        return {partition: cut.pause for partition, cut in self._at.items()}
+
+
+def offsets_behind(events: Iterable[Event]) -> dict[Partition, int]:
+    """The next offset of each partition once `events`, in their order, are applied."""
+    return {event.partition: event.offset + 1 for event in events}

@@ -1,0 +1,117 @@
+"""What `pycdc doctor` asks of the database that is written to. Changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from pycdc.clients.postgres_target import Connection, connected, path_problems
+from pycdc.clients.search_path import Problem
+from pycdc.config.pipeline import PostgresSink
+from pycdc.model.patterns import spares_own
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import Ledger
+from pycdc.sinks.postgres.conflicts.preflight import ConflictFacts, survey_conflicts
+from pycdc.sinks.postgres.route_checks import cautions, mismatches, untenable, waiting
+from pycdc.sinks.postgres.routing.key_changes import asked_of_old_rows
+from pycdc.sinks.postgres.sequences import read_sequences
+from pycdc.sinks.postgres.target_tables import TargetTable, read_table
+
+_RIGHTS: Final = """SELECT array_agg(kind) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS r(kind)
+WHERE NOT has_table_privilege(format('%%I.%%I', %s::text, %s::text), kind)"""
+_TABLES: Final = """SELECT n.nspname, c.relname, n.nspname || '.' || c.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'
+    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+ORDER BY 1, 2"""
+_MAY_CREATE: Final = "SELECT has_database_privilege(current_database(), 'CREATE')"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFacts:
+    """`wrong` are facts and remedies; `lacking` the rights on the table that the role does not have. `asked` are the
+    fields that a delete's old row has to tell."""
+
+    index: int
+    table: str
+    topic: str
+    wrong: tuple[tuple[str, str], ...]
+    lacking: tuple[str, ...]
+    cautions: tuple[tuple[str, str], ...] = ()
+    asked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFacts:
+    """`bookkeeping_sql` is what an owner has to run, None where the tables are there or can be made.
+
+    `lagging` are sequences that would make values which are there, with their columns; `path` is what is wrong with the
+    search_path. `untenable` and `waiting` are what foreign keys and triggers do to the order of events, with remedies:
+    the former is refused.
+    """
+
+    role: str
+    version: int
+    routes: tuple[RouteFacts, ...]
+    bookkeeping_sql: str | None
+    conflicts: ConflictFacts
+    lagging: tuple[tuple[str, str], ...] = ()
+    path: tuple[Problem, ...] = ()
+    superuser: bool = False
+    untenable: tuple[tuple[str, str], ...] = ()
+    waiting: tuple[tuple[str, str], ...] = ()
+
+
+def all_tables(dsn: str) -> list[TargetTable]:
+    """Those that rows can be written into, partitions and pycdc's own left out. Raises PycdcError."""
+    with connected(dsn) as connection:
+        names = [name for schema, table, name in connection.execute(_TABLES) if spares_own([], schema, table)]
+        found = (read_table(connection, name) for name in names)
+        return [table for table in found if table is not None]
+
+
+def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
+    """Raises PycdcError where the database cannot be asked."""
+    dsn = settings.dsn.get_secret_value()
+    with connected(dsn) as connection:
+        ledger = Ledger.of(settings, pipeline)
+        row = connection.execute(_MAY_CREATE).fetchone()
+        ready = ledger.tables_exist(connection) or bool(row and row[0])
+        tables = _tables(connection, settings)
+        there = settings.model_copy(update={"routes": [route for route in settings.routes if route.table in tables]})
+        return TargetFacts(
+            connection.info.user,
+            connection.info.server_version,
+            tuple(_route(connection, settings, index) for index in range(len(settings.routes))),
+            None if ready else ledger.create_sql(connection),
+            survey_conflicts(connection, settings, pipeline, tables),
+            tuple(
+                (one.sequence_name, f"{one.table_name}.{one.column}") for one in read_sequences(settings) if one.behind
+            ),
+            tuple(path_problems(settings)),
+            _is_superuser(connection),
+            tuple(untenable(connection, there, tables)),
+            tuple(waiting(connection, there, tables)),
+        )
+
+
+def _is_superuser(connection: Connection) -> bool:
+    row = connection.execute("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").fetchone()
+    return row is not None and bool(row[0])
+
+
+def _tables(connection: Connection, settings: PostgresSink) -> dict[str, TargetTable]:
+    found = {route.table: read_table(connection, route.table) for route in settings.routes}
+    return {name: table for name, table in found.items() if table is not None}
+
+
+def _route(connection: Connection, settings: PostgresSink, index: int) -> RouteFacts:
+    route = settings.routes[index]
+    table = read_table(connection, route.table)
+    lacking: tuple[str, ...] = ()
+    if table is not None:
+        row = connection.execute(_RIGHTS, (table.schema, table.name)).fetchone()
+        lacking = tuple(row[0] or ()) if row is not None else ()
+    found = () if table is None else tuple(cautions(route, table))
+    asked = () if table is None else asked_of_old_rows(route, table)
+    wrong = tuple(mismatches(route, table))
+    return RouteFacts(index, str(table or route.table), route.topic, wrong, lacking, found, asked)

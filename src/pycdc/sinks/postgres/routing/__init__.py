@@ -1,0 +1,1 @@
+"""Turn events into the writes that their routes mean."""

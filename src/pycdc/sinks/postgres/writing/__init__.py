@@ -1,0 +1,1 @@
+"""Turn writes into statements in a safe order."""

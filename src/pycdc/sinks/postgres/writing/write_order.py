@@ -1,0 +1,258 @@
+"""The statements of a batch: rearranged where rows are independent, in the order of the events where they are not.
+
+In order go tables whose triggers may do anything and what foreign keys tie to them (see `Ties`), and those that this
+batch writes by several keys or from several topics, so that nobody can tell which writes are about the same row.
+
+Events of several partitions have the order in which the source made them, where all of them tell it; else only that of
+their partitions, and foreign keys decide.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Final, Literal
+
+from pycdc.clients.postgres_target import Connection
+from pycdc.sinks.postgres.target_tables import TargetTable
+from pycdc.sinks.postgres.writing.key_equality import Row, same_rows
+from pycdc.sinks.postgres.writing.key_forms import exact
+from pycdc.sinks.postgres.writing.source_order import source_order
+from pycdc.sinks.postgres.writing.writes import Group, Shape, Write, groups_of, in_order, merge, place_of, shape_of
+
+_SHAPE: Final = attrgetter("shape")
+Manner = Literal["together", "vacating", "step by step", "ends alone"]
+"""How writes become statements: told as one where they can be; the same, once all unique values that they bring or take
+away are given up; one after another, as they came; or only what is left of each row in the end, where other tables are
+ahead of what was in between."""
+
+
+def arranged(
+    connection: Connection, writes: Sequence[Write], manner: Manner, free: Callable[[TargetTable], bool]
+) -> list[Group]:
+    """The statements that do what `writes` do one after another. `free`: whether events always win there."""
+    shapes = set(map(_SHAPE, writes))
+    same = same_rows(connection, writes, {shape.space for shape in shapes})
+    if manner == "ends alone" and all(free(shape.table) for shape in shapes) and _are_exact(writes):
+        writes = unmoved(writes, same)
+        shapes = set(map(_SHAPE, writes))
+    if manner == "step by step":
+        return in_order(_behind_children(writes), same)
+    groups = _ends(writes, shapes, same) if manner == "ends alone" else _together(writes, shapes, same)
+    return [*_vacating(groups, free), *groups] if manner in ("vacating", "ends alone") else groups
+
+
+def _are_exact(writes: Sequence[Write]) -> bool:
+    """Whether the texts of keys tell which rows are moved."""
+    moves = [write for write in writes if write.shape.moves]
+    return all(
+        exact([write.shape.table.columns[name] for name in write.shape.key], [write.key, _texts(write.set)])
+        for write in moves
+    )
+
+
+def unmoved(writes: Sequence[Write], same: Mapping[Row, Row]) -> Sequence[Write]:
+    """The same with a delete in place of each move of a row that is known whole: by then, or later by its new key."""
+    written = {
+        _row(write.shape, write.key, same): place for place, write in enumerate(writes) if _is_whole(write.shape)
+    }
+    known: dict[Row, Write] = {}
+    gone: set[Row] = set()
+    out: list[Write] = []
+    for place, write in enumerate(writes):
+        shape, row = write.shape, _row(write.shape, write.key, same)
+        if not shape.moves:
+            (gone.add if shape.operation == "delete" else gone.discard)(row)
+            _learn(known, row, write)
+            out.append(write)
+        elif row in gone:
+            continue  # there is nothing to move, or to remove
+        elif shape.operation == "delete":
+            known.pop(row, None)
+            out.append(write)
+        else:
+            new, whole = _row(shape, write.set, same), known.pop(row, None)
+            known.pop(new, None)
+            gone.discard(new)
+            if whole is None and written.get(new, -1) < place:
+                out.append(write)
+                continue
+            gone.add(row)
+            removal = shape_of(shape.table, "delete", shape.key, order=shape.order)
+            out.append(write._replace(shape=removal, set=()))
+            if whole is not None:
+                known[new] = whole._replace(key=_texts(write.set), event=write.event)
+                out.append(known[new])
+    return out
+
+
+def _row(shape: Shape, key: tuple[str | None, ...], same: Mapping[Row, Row]) -> Row:
+    row = shape.space, _texts(key)
+    return same.get(row, row)
+
+
+def _texts(key: tuple[str | None, ...]) -> tuple[str, ...]:
+    """A key without NULL, which none has."""
+    return tuple(text for text in key if text is not None)
+
+
+def _learn(known: dict[Row, Write], row: Row, write: Write) -> None:
+    """What is known whole of the row behind the write."""
+    before = known.pop(row, None)
+    told = write if _is_whole(write.shape) or before is None else merge(before, write)
+    if told is not None and _is_whole(told.shape):
+        known[row] = told
+
+
+def _ends(writes: Sequence[Write], shapes: Collection[Shape], same: Mapping[Row, Row]) -> list[Group]:
+    """Only rows that are moved are written in the order of the events, each table's behind the others of it."""
+    if _entangled(writes, [shape for shape in shapes if not shape.moves], same):
+        return _together(writes, shapes, same)
+    moving = [write for write in writes if write.shape.moves]
+    moved = {_row(write.shape, key, same) for write in moving for key in (write.key, write.set)}
+    apart: dict[TargetTable, list[Write]] = {}
+    others: list[Write] = []
+    for write in writes:
+        is_moved = _row(write.shape, write.key, same) in moved
+        (apart.setdefault(write.shape.table, []) if is_moved else others).append(write)
+    groups = groups_of(others, same)
+    for table in sorted(apart, key=lambda table: table.rank):
+        before = [
+            place
+            for place, group in enumerate(groups, 1)
+            if place_of(group.shape)[0] < 2 and group.shape.table.rank <= table.rank
+        ]
+        spot = max(before, default=0)
+        groups[spot:spot] = in_order(apart[table], same)
+    return groups
+
+
+def _is_whole(shape: Shape) -> bool:
+    if shape.operation not in ("insert", "upsert") or shape.add:
+        return False
+    columns = (column for name, column in shape.table.columns.items() if name not in shape.told)
+    return all(column.generated or column.name in shape.key for column in columns)
+
+
+def _vacating(groups: Sequence[Group], free: Callable[[TargetTable], bool]) -> Iterator[Group]:
+    """NULL into a column of each unique index, of rows that are told anew or go, so that no order of them matters."""
+    for group in groups:
+        shape, table = group.shape, group.shape.table
+        indexes = [
+            [name for name in index if name not in shape.key] for index in table.uniques - {frozenset(shape.key)}
+        ]
+        known = [names for names in indexes if shape.operation == "delete" or shape.told >= set(names)]
+        empty = [[name for name in names if not table.columns[name].required] for names in known]
+        told = {min(names) for names in empty if names}
+        if told and free(table) and not table.ties.in_order and not shape.moves:
+            emptied = shape_of(table, "update", shape.key, tuple(sorted(told)), order=shape.order)
+            nothing = (None,) * len(told)
+            writes = [write._replace(shape=emptied, set=nothing, add=()) for write in group.writes]
+            yield Group(emptied, writes, between=True)
+
+
+def _together(writes: Sequence[Write], shapes: Collection[Shape], same: Mapping[Row, Row]) -> list[Group]:
+    tied = {component_of(table) for table in _entangled(writes, shapes, same)}
+    if not tied:
+        return groups_of(writes, same)
+    lots: dict[str, list[Write]] = {}
+    untied: list[Write] = []
+    for write in writes:
+        component = component_of(write.shape.table)
+        (lots.setdefault(component, []) if component in tied else untied).append(write)
+    groups = groups_of(untied, same)
+    for lot in lots.values():
+        groups += in_order(sequenced(lot), same)
+    return groups
+
+
+def component_of(table: TargetTable) -> str:
+    """What it shares with the tables that foreign keys tie to it."""
+    return table.ties.component or str(table)
+
+
+def _entangled(writes: Sequence[Write], shapes: Collection[Shape], same: Mapping[Row, Row]) -> set[TargetTable]:
+    """The tables that are written in the order of the events."""
+    keys: dict[TargetTable, set[tuple[str, ...]]] = {}
+    for shape in shapes:
+        keys.setdefault(shape.table, set()).add(shape.key)
+    found = {table for table, of_table in keys.items() if table.ties.in_order or len(of_table) > 1}
+    found |= {shape.table for shape in shapes if shape.moves}
+    orders = {(shape.table, shape.order) for shape in shapes}
+    several = {table for table in keys if sum(own is table for own, _ in orders) > 1}
+    return found | _shared(writes, several - found, same)
+
+
+def _shared(writes: Sequence[Write], tables: set[TargetTable], same: Mapping[Row, Row]) -> set[TargetTable]:
+    """Those of `tables` of which events of several topics write the same row."""
+    topics: dict[Row, str] = {}
+    found = set()
+    for write in writes if tables else ():
+        table = write.shape.table
+        if table in tables:
+            row = write.shape.space, write.key
+            topic = write.event.partition.topic
+            if topics.setdefault(same.get(row, row), topic) != topic:
+                found.add(table)
+    return found
+
+
+def sequenced(writes: Sequence[Write]) -> Sequence[Write]:
+    """In the order in which the source made them, as far as it is known."""
+    order = source_order([write.event for write in writes])
+    return _by_foreign_keys(writes) if order is None else _behind_children([writes[place] for place in order])
+
+
+def _behind_children(writes: Sequence[Write]) -> Sequence[Write]:
+    """The same, but deletes that wait for children behind what follows of those.
+
+    What a foreign key does with a delete comes after it in the source's log, before anything else of the transaction.
+    """
+    below = _below(write.shape.table for write in writes)
+    if not below:
+        return writes
+    out: list[Write] = []
+    removals: list[Write] = []
+    tables, reached = set[str](), set[str]()
+    for write in writes:
+        table = str(write.shape.table)
+        if write.shape.operation == "delete" and table in below:
+            removals.append(write)
+            tables.add(table)
+            reached |= below[table]
+            continue
+        if removals and (table in tables or table not in reached):
+            out += _children_first(removals)
+            removals, tables, reached = [], set(), set()
+        out.append(write)
+    return [*out, *_children_first(removals)]
+
+
+def _children_first(removals: list[Write]) -> list[Write]:
+    return sorted(removals, key=lambda write: -write.shape.table.rank)
+
+
+def _below(tables: Iterable[TargetTable]) -> dict[str, set[str]]:
+    """The tables whose rows a delete changes or removes by foreign keys, and theirs, of each for which deletes wait."""
+    below = {str(table): {key.child for key in table.ties.waits} for table in set(tables) if table.ties.waits}
+    for _ in below:
+        for own in below.values():
+            own.update(*[below.get(child, ()) for child in own])
+    return below
+
+
+def _by_foreign_keys(writes: Iterable[Write]) -> list[Write]:
+    """Each table's own order, parents before children; deletes of children before those of parents."""
+    queues: dict[TargetTable, deque[Write]] = {}
+    for write in writes:
+        queues.setdefault(write.shape.table, deque()).append(write)
+    tables = sorted(queues, key=lambda table: table.rank)
+    out: list[Write] = []
+    while any(queues.values()):
+        for removing, passed in ((False, tables), (True, tables[::-1])):
+            for table in passed:
+                queue = queues[table]
+                while queue and (queue[0].shape.operation == "delete") is removing:
+                    out.append(queue.popleft())
+    return out
