@@ -26,7 +26,7 @@ def main() -> None:
     events = int(sys.argv[2])
     warm = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     pipeline = pycdc.Pipeline(config)
-    collector.spare()  # as `pycdc run` does
+    collector.reduce_gc()  # as `pycdc run` does
     failures: list[BaseException] = []
 
     def run() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import fastavro
 
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.interfaces import Checkpoint, OffsetStore
 from pycdc.model.change import Batch
 from pycdc.rows.schema import Schema, avro_text
-from pycdc.serialization.avro_format import AvroForm
+from pycdc.serialization.avro_format import AvroFormat
 from pycdc.serialization.serializer import Serializer
 
 
@@ -76,11 +76,11 @@ def readable(value: Any) -> Any:
 class RecordingSink:
     """Keeps every record, decoded."""
 
-    def __init__(self, config: Config, offsets: OffsetStore) -> None:
+    def __init__(self, config: PipelineConfig, offsets: OffsetStore) -> None:
         self.schemas = Schemas()
         self.records: list[Recorded] = []
         self._offsets = offsets
-        self._serializer = Serializer(config, "db", AvroForm(self.schemas), lambda table, column: None)
+        self._serializer = Serializer(config, "db", AvroFormat(self.schemas), lambda table, column: None)
 
     def write(self, batch: Batch) -> None:
         for topic, records in self._serializer.serialize(batch):

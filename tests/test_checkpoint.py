@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pycdc.checkpoint import Checkpointer
-from pycdc.config.pipeline import CheckpointRule
+from pycdc.config.runtime import CheckpointConfig
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Batch, Lsn, Position
 from pycdc.testing import MemoryConnector, MemorySink
@@ -21,7 +21,7 @@ def batch(lsn: int | None, size: int = 1, **options: bool) -> Batch:
 
 def checkpointer(interval: float = 1.0, changes: int = 100) -> tuple[Checkpointer[Batch, Checkpoint], Clock]:
     clock = Clock()
-    return Checkpointer(CheckpointRule(interval=interval, changes=changes), clock), clock
+    return Checkpointer(CheckpointConfig(interval=interval, changes=changes), clock), clock
 
 
 def test_a_position_is_due_after_the_interval() -> None:

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from psycopg.conninfo import conninfo_to_dict
 
 from pycdc.config import load, load_text
-from pycdc.config.pipeline import Http
+from pycdc.config.runtime import HttpConfig
 from pycdc.observability.progress import Progress
 from pycdc.observability.server import StatusServer
 from tests.programs import Program
@@ -91,7 +91,7 @@ def test_the_health_check_tells_a_running_pipeline_from_one_that_stopped(
 ) -> None:
     progress = Progress()
     command = [sys.executable, *exec_form("HEALTHCHECK", final_stage())[1:]]
-    with StatusServer(Http(port=0, token=token), progress) as server:  # type: ignore[arg-type]
+    with StatusServer(HttpConfig(port=0, token=token), progress) as server:  # type: ignore[arg-type]
         monkeypatch.setenv("PYCDC_HTTP_PORT", server.url.rpartition(":")[2])
         monkeypatch.setenv("PYCDC_HTTP_TOKEN", token or "")
         assert subprocess.run(command, capture_output=True).returncode == 0

@@ -18,7 +18,9 @@ from pydantic import BaseModel
 
 from pycdc import errors
 from pycdc.config import load_text
-from pycdc.config.pipeline import DEBEZIUM, Compatibility, Config, PostgresSource
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.postgres_source import PostgresSourceConfig
+from pycdc.config.values import DEBEZIUM, CompatibilityConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import CopySource
 from pycdc.connectors.postgres.catalog.slots_and_publications import Admin
@@ -120,7 +122,7 @@ def test_yaml_is_a_configuration_that_loads(block: Block, monkeypatch: pytest.Mo
     for name in VARIABLE.findall(block.text):
         monkeypatch.setenv(name, "a value")
     data = yaml.safe_load(block.text)
-    assert data.keys() <= Config.model_fields.keys(), "a fragment has the keys that it would have in the file"
+    assert data.keys() <= PipelineConfig.model_fields.keys(), "a fragment has the keys that it would have in the file"
     rest = {"name": "shop", "source": {"postgres": {"dsn": "x"}}, "sink": {"console": {}}}
     load_text(block.text if data.keys() >= rest.keys() else yaml.safe_dump({**rest, **data}))
 
@@ -136,7 +138,7 @@ def test_options_are_called_what_they_are_called_in_the_configuration(name: str)
     wrong = []
     for code in re.findall(r"`([^`\n]+)`", prose(name)):
         match = PATHS.match(code)
-        if match and not _exists(match[0].replace("[]", ""), Config):
+        if match and not _exists(match[0].replace("[]", ""), PipelineConfig):
             wrong.append(match[0])
     assert not wrong
 
@@ -180,12 +182,13 @@ def test_every_switch_of_compatibility_is_documented_value_by_value() -> None:
         cells[0].strip("`"): (cells[1], cells[2])
         for cells in rows("docs/debezium.md", "## Switches of `compatibility`")
     }
-    honest = Compatibility()
+    honest = CompatibilityConfig()
     expected = {
-        name: (f"`{getattr(honest, name)}`", f"`{getattr(DEBEZIUM, name)}`") for name in Compatibility.model_fields
+        name: (f"`{getattr(honest, name)}`", f"`{getattr(DEBEZIUM, name)}`")
+        for name in CompatibilityConfig.model_fields
     }
     assert documented == expected
-    for name, field in Compatibility.model_fields.items():
+    for name, field in CompatibilityConfig.model_fields.items():
         section = text_of("docs/debezium.md").split(f"\n### `{name}`\n", 1)[1].split("\n### ", 1)[0]
         assert set(re.findall(r"^- `(\w+)`:", section, re.M)) == set(get_args(field.annotation)), name
 
@@ -285,4 +288,4 @@ def test_the_limits_of_versions_are_those_of_the_code() -> None:
 
     oldest = client.OLDEST_VERSION // 10_000
     assert f"Postgres {oldest} to 18" in text_of("docs/operations.md")
-    assert f"Postgres {oldest} to 18" in (PostgresSource.__doc__ or "")
+    assert f"Postgres {oldest} to 18" in (PostgresSourceConfig.__doc__ or "")

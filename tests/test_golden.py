@@ -15,12 +15,13 @@ import psycopg
 import pytest
 
 from pycdc.config import validate
-from pycdc.config.pipeline import Config, TableRule
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.values import TableRule
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.snapshot.parallel import Workers
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
-from pycdc.process_pool import Processes
+from pycdc.process_pool import ProcessPool
 from pycdc.snapshot_worker import Planner, read
 from tests.recording import Recorded, RecordingSink
 
@@ -84,7 +85,7 @@ def config_for(
     chunk: int = 20_000,
     exclude_tables: Sequence[str] = (),
     **options: Any,
-) -> Config:
+) -> PipelineConfig:
     source = {"dsn": dsn, "snapshot": snapshot, "workers": workers, "snapshot_chunk": chunk}
     source["exclude_tables"] = [*exclude_tables]
     return validate(
@@ -98,7 +99,7 @@ def config_for(
 
 
 def record_until(
-    config: Config,
+    config: PipelineConfig,
     dsn: str,
     script: str | None,
     end: Any,
@@ -112,7 +113,7 @@ def record_until(
     workers = None
     if config.capture.workers > 1:
         count = config.capture.workers
-        workers = Workers(count, lambda: Processes(count), Planner(config, sink.schemas, keeps=True), read)
+        workers = Workers(count, lambda: ProcessPool(count), Planner(config, sink.schemas, keeps=True), read)
     loop = Loop(
         lambda: PostgresConnector(config, None, workers), lambda: sink, offsets, config.checkpoint, config.retries
     )

@@ -48,7 +48,7 @@ def test_the_front_door_loads_nothing_heavy() -> None:
 
 
 def test_what_is_asked_for_is_loaded_then() -> None:
-    assert "pydantic" in loaded("import pycdc; pycdc.Config")
+    assert "pydantic" in loaded("import pycdc; pycdc.PipelineConfig")
     assert "psycopg" in loaded("from pycdc import Pipeline")
 
 

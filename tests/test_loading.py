@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pycdc.config import InvalidConfig, load, load_text, validate
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.errors import ConfigError
 
 GOOD = """\
@@ -340,7 +340,7 @@ def test_a_preset_leaves_what_is_written_beside_it() -> None:
 
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-_KEYS = st.sampled_from([*Config.model_fields, "postgres", "kafka", "dsn", "tables", "options", "x"])
+_KEYS = st.sampled_from([*PipelineConfig.model_fields, "postgres", "kafka", "dsn", "tables", "options", "x"])
 _VALUES = st.recursive(_SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4))
 
 

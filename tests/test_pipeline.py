@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.config.pipeline import CheckpointRule, Retries
+from pycdc.config.runtime import CheckpointConfig, RetriesConfig
 from pycdc.errors import (
     ConfigError,
     ConnectionLost,
@@ -24,8 +24,8 @@ from pycdc.pipeline import Loop
 from pycdc.testing import MemoryConnector, MemorySink
 
 ROWS = [{"id": number} for number in range(10)]
-AT_ONCE = CheckpointRule(interval=0)
-QUICK = Retries(first_delay=0.001, max_delay=0.002)
+AT_ONCE = CheckpointConfig(interval=0)
+QUICK = RetriesConfig(first_delay=0.001, max_delay=0.002)
 
 
 class StoringSink(MemorySink):
@@ -84,7 +84,7 @@ def test_a_lost_connection_stores_what_the_sink_took_and_goes_on_behind_it() -> 
     offsets = MemoryOffsetStore()
     source = MemoryConnector.of_rows("t", ROWS, faults={"batches": [None, None, None, ConnectionLost("gone")]})
     sink = StoringSink(offsets)
-    loop_over(source, sink, offsets, rule=CheckpointRule(interval=3600)).run()
+    loop_over(source, sink, offsets, rule=CheckpointConfig(interval=3600)).run()
     assert ids(sink) == list(range(10))
     assert [str(c.position) for c in sink.checkpoints] == ["0/12C", "0/3E8"]
 
@@ -102,7 +102,7 @@ def test_an_error_that_cannot_pass_ends_the_pipeline_at_once() -> None:
 def test_it_gives_up_after_the_time_without_progress_that_was_set() -> None:
     offsets = MemoryOffsetStore()
     sink = StoringSink(offsets, faults={"write": [DeliveryError("away")] * 1000})
-    retries = Retries(first_delay=0.001, max_delay=0.002, give_up_after=0.05)
+    retries = RetriesConfig(first_delay=0.001, max_delay=0.002, give_up_after=0.05)
     with pytest.raises(DeliveryError):
         loop_over(MemoryConnector.of_rows("t", ROWS), sink, offsets, retries=retries).run()
 
@@ -110,7 +110,7 @@ def test_it_gives_up_after_the_time_without_progress_that_was_set() -> None:
 def test_records_that_wait_in_the_sink_are_no_progress() -> None:
     offsets = MemoryOffsetStore()
     sink = StoringSink(offsets, faults={"commit": [DeliveryError("away")] * 1000})
-    retries = Retries(first_delay=0.001, max_delay=0.002, give_up_after=0.05)
+    retries = RetriesConfig(first_delay=0.001, max_delay=0.002, give_up_after=0.05)
     with pytest.raises(DeliveryError):
         loop_over(MemoryConnector.of_rows("t", ROWS), sink, offsets, retries=retries).run()
 
@@ -121,7 +121,7 @@ def test_a_pipeline_that_had_nothing_to_do_has_the_whole_time_when_a_fault_comes
     caplog.set_level("INFO", "pycdc")
     offsets = MemoryOffsetStore()
     source = MemoryConnector.of_rows("t", ROWS, faults={"batches": [ConnectionLost("gone", hint="wait")]})
-    loop = loop_over(source, StoringSink(offsets), offsets, retries=Retries(first_delay=0.001, give_up_after=5))
+    loop = loop_over(source, StoringSink(offsets), offsets, retries=RetriesConfig(first_delay=0.001, give_up_after=5))
     loop._faults.since -= 3600
     loop.run()
     assert loop.progress.events == 10
@@ -150,7 +150,7 @@ def test_a_source_that_is_away_leaves_nothing_when_the_pipeline_is_stopped() -> 
 def test_stop_delivers_and_stores_what_was_read() -> None:
     offsets = MemoryOffsetStore()
     source, sink = MemoryConnector.of_rows("t", ROWS, idle=True), StoringSink(offsets)
-    loop = loop_over(source, sink, offsets, rule=CheckpointRule(interval=3600))
+    loop = loop_over(source, sink, offsets, rule=CheckpointConfig(interval=3600))
     thread = threading.Thread(target=loop.run)
     thread.start()
     while loop.progress.events < 10:

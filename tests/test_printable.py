@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycdc.cli.findings import Finding, failed
 from pycdc.clients.quoting import quoted
 from pycdc.errors import EnvironmentNotReady
+from pycdc.operations.doctor.finding import Finding, failed
 from pycdc.printable import json_printable, lines, printable, sql_printable
 
 HOSTILE = (

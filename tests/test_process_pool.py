@@ -1,4 +1,4 @@
-"""Processes as an executor: results, errors, deaths, and an end that nobody has to see to."""
+"""ProcessPool as an executor: results, errors, deaths, and an end that nobody has to see to."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from pycdc.errors import ConversionError
-from pycdc.process_pool import ProcessDied, Processes
+from pycdc.process_pool import ProcessDied, ProcessPool
 from tests.reading import wait_for
 
 
 @pytest.fixture
-def processes() -> Iterator[Processes]:
-    made = Processes(2)
+def processes() -> Iterator[ProcessPool]:
+    made = ProcessPool(2)
     yield made
     made.shutdown()
 
@@ -52,37 +52,37 @@ def ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def test_tasks_are_done_by_other_processes_and_as_many_as_were_asked_for(processes: Processes) -> None:
+def test_tasks_are_done_by_other_processes_and_as_many_as_were_asked_for(processes: ProcessPool) -> None:
     pids = {processes.submit(os.getpid).result(30) for _ in range(20)}
     assert os.getpid() not in pids
     assert pids <= set(processes.pids)
     assert len(processes.pids) == 2
 
 
-def test_large_arguments_and_results_come_whole(processes: Processes) -> None:
+def test_large_arguments_and_results_come_whole(processes: ProcessPool) -> None:
     data = os.urandom(5_000_000)
     assert processes.submit(bytes, data).result(30) == data
 
 
-def test_what_a_task_raises_is_raised_here_with_its_hint_and_without_its_context(processes: Processes) -> None:
+def test_what_a_task_raises_is_raised_here_with_its_hint_and_without_its_context(processes: ProcessPool) -> None:
     error = processes.submit(fail, "cannot be written").exception(30)
     assert isinstance(error, ConversionError)
     assert (error.fact, error.hint, error.__context__) == ("cannot be written", "mend it", None)
 
 
-def test_an_error_that_cannot_travel_is_named(processes: Processes) -> None:
+def test_an_error_that_cannot_travel_is_named(processes: ProcessPool) -> None:
     error = processes.submit(fail_unsendably).exception(30)
     assert isinstance(error, RuntimeError)
     assert "Unsendable" in str(error)
     assert processes.submit(len, "abc").result(30) == 3
 
 
-def test_what_cannot_be_sent_fails_alone(processes: Processes) -> None:
+def test_what_cannot_be_sent_fails_alone(processes: ProcessPool) -> None:
     assert processes.submit(lambda: 1).exception(30) is not None
     assert processes.submit(len, "abc").result(30) == 3
 
 
-def test_a_process_that_dies_fails_its_task_only_and_is_replaced(processes: Processes) -> None:
+def test_a_process_that_dies_fails_its_task_only_and_is_replaced(processes: ProcessPool) -> None:
     sleeping = processes.submit(time.sleep, 60)
     other = processes.submit(os.getpid).result(30)
     (victim,) = [pid for pid in processes.pids if pid != other]
@@ -91,7 +91,7 @@ def test_a_process_that_dies_fails_its_task_only_and_is_replaced(processes: Proc
     assert {processes.submit(os.getpid).result(30) for _ in range(20)} <= set(processes.pids) - {victim}
 
 
-def test_an_idle_process_that_died_costs_no_task(processes: Processes) -> None:
+def test_an_idle_process_that_died_costs_no_task(processes: ProcessPool) -> None:
     victims = {processes.submit(os.getpid).result(30) for _ in range(20)}
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
@@ -99,7 +99,7 @@ def test_an_idle_process_that_died_costs_no_task(processes: Processes) -> None:
     assert processes.submit(len, "abc").result(30) == 3
 
 
-def test_shutting_down_ends_what_is_under_way_at_once(processes: Processes) -> None:
+def test_shutting_down_ends_what_is_under_way_at_once(processes: ProcessPool) -> None:
     sleeping = [processes.submit(time.sleep, 60) for _ in range(4)]
     wait_for(lambda: len(processes.pids) == 2)
     pids = processes.pids
@@ -112,7 +112,7 @@ def test_shutting_down_ends_what_is_under_way_at_once(processes: Processes) -> N
 
 def test_processes_end_when_their_parent_is_killed_in_the_middle_of_a_task() -> None:
     code = (
-        "import time; from pycdc.process_pool import Processes; made = Processes(2)\n"
+        "import time; from pycdc.process_pool import ProcessPool; made = ProcessPool(2)\n"
         "made.submit(len, '').result(); futures = [made.submit(time.sleep, 60) for _ in range(2)]\n"
         "while len(made.pids) < 2 or not all(f.running() for f in futures): time.sleep(0.01)\n"
         "print(*made.pids, flush=True); time.sleep(60)"
@@ -131,7 +131,7 @@ def test_processes_end_when_their_parent_is_killed_in_the_middle_of_a_task() -> 
 def test_a_process_does_not_run_the_main_module_again(tmp_path: Path) -> None:
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "print('once')\nfrom pycdc.process_pool import Processes\nprint(Processes(1).submit(len, 'ab').result())"
+        "print('once')\nfrom pycdc.process_pool import ProcessPool\nprint(ProcessPool(1).submit(len, 'ab').result())"
     )
     told = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
     assert told.stdout.split() == ["once", "2"]
@@ -141,7 +141,7 @@ def test_a_process_imports_nothing_from_the_folder_at_hand(tmp_path: Path, monke
     (tmp_path / "fractions.py").write_text("raise RuntimeError('imported')")
     (tmp_path / "pickle.py").write_text("raise RuntimeError('imported')")
     monkeypatch.chdir(tmp_path)
-    made = Processes(1)
+    made = ProcessPool(1)
     try:
         assert made.submit(abs, -3).result(30) == 3
     finally:

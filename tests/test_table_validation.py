@@ -8,7 +8,7 @@ import pytest
 
 from pycdc.errors import ConfigError
 from pycdc.model.change import PgType, Table
-from pycdc.table_validation import Admission
+from pycdc.table_validation import TableValidation
 from tests.serialization.runs import ID, column, configured
 
 AVRO = {"brokers": "b:9092", "registry": {"url": "http://r", "subjects": "record"}}
@@ -20,7 +20,7 @@ def table(name: str, schema: str = "public", oid: int | None = None) -> Table:
 
 def refused(*tables: Table, **options: Any) -> str | None:
     """What the last of the tables meets; those before it are fine."""
-    admit = Admission(configured(**{"sink": {"null": {}}, **options}))
+    admit = TableValidation(configured(**{"sink": {"null": {}}, **options}))
     for one in tables[:-1]:
         admit(one)
     try:
@@ -63,7 +63,7 @@ def test_a_table_stays_the_owner_of_its_topic() -> None:
 
 
 def test_tables_that_come_and_go_leave_no_owner_behind() -> None:
-    admit = Admission(configured(sink={"kafka": AVRO}))
+    admit = TableValidation(configured(sink={"kafka": AVRO}))
     for oid in range(1, 1000):
         admit(table(f"t{oid}", oid=oid))
         admit.forget({oid})

@@ -25,15 +25,15 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pycdc.config import validate
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
-from pycdc.connectors.postgres.replication.relation_cache import Relations
+from pycdc.connectors.postgres.replication.relation_cache import RelationCache
 from pycdc.connectors.postgres.snapshot.copy_reader import copy_rows
 from pycdc.errors import ConversionError
 from pycdc.model.change import Batch, Column, Op, Run, Table, Transaction
 from pycdc.rows.codecs import codec_for
-from pycdc.serialization.avro_format import AvroForm
+from pycdc.serialization.avro_format import AvroFormat
 from pycdc.serialization.serializer import Serializer
 from tests.recording import Schemas, plain
 from tests.rows.codecs import codec_texts as texts
@@ -398,12 +398,12 @@ class Capture:
             self.admin.execute(command.format(name, sql.SQL(setting), odd))
         self.odd_dsn = make_conninfo(self.dsn, user=self.role)
 
-    def config(self, name: str, snapshot: str, **sections: Any) -> Config:
+    def config(self, name: str, snapshot: str, **sections: Any) -> PipelineConfig:
         source = {"dsn": self.odd_dsn, "slot": self.role, "snapshot": snapshot, **sections.pop("source", {})}
         return validate({"name": name, "source": {"postgres": source}, "sink": {"console": {}}, **sections})
 
-    def serializer(self, config: Config) -> Serializer:
-        return Serializer(config, "db", AvroForm(self.schemas), lambda table, column: None)
+    def serializer(self, config: PipelineConfig) -> Serializer:
+        return Serializer(config, "db", AvroFormat(self.schemas), lambda table, column: None)
 
     def close(self) -> None:
         self._batches.close()  # type: ignore[attr-defined]
@@ -444,7 +444,7 @@ class Capture:
         ref = self._catalog.tables([table])[0]
         source = self._catalog.columns_for_copy(ref.oid, self._config.publication)
         assert source is not None
-        described = Relations(self._catalog, lambda oid, schema, name: True, lambda table, kind: None).from_catalog(
+        described = RelationCache(self._catalog, lambda oid, schema, name: True, lambda table, kind: None).from_catalog(
             ref.oid, source.columns
         )
         lines = [line for chunk in copy_rows(self.odd_dsn, None, source) for line in chunk]
@@ -491,7 +491,7 @@ class Capture:
     def described(self, table: str) -> Table:
         ref = self._catalog.tables([table])[0]
         names = list(self._catalog.table_facts(ref.oid).columns)  # type: ignore[union-attr]
-        found = Relations(self._catalog, lambda oid, schema, name: True, lambda table, kind: None).from_catalog(
+        found = RelationCache(self._catalog, lambda oid, schema, name: True, lambda table, kind: None).from_catalog(
             ref.oid, names
         )
         assert found is not None
@@ -743,7 +743,7 @@ def captured_bytes(dsn: str, way: str, encoding_errors: str) -> dict[str, Any]:
     source = {"dsn": dsn, "snapshot": "only" if way == "snapshot" else "never"}
     config = validate({"name": "raw", "source": {"postgres": source}, "sink": {"console": {}}, "values": values})
     schemas, connector = Schemas(), PostgresConnector(config)
-    serializer = Serializer(config, "db", AvroForm(schemas), lambda table, column: None)
+    serializer = Serializer(config, "db", AvroFormat(schemas), lambda table, column: None)
     inserted = way == "snapshot"
     try:
         for batch in connector.batches(None):

@@ -1,4 +1,4 @@
-"""The reference pages, made from the code: ``python -m scripts.docs.configuration_page`` writes them, a test keeps them current."""
+"""Write the reference pages from the code: ``python -m scripts.docs.configuration_page``; a test keeps them current."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pydantic.fields import FieldInfo
 from pycdc.cli import main
 from pycdc.cli.app import COMMANDS
 from pycdc.cli.option_texts import explanation
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.config.validation_errors import model, plain
 
 _CONFIGURATION = """\
 # Configuration
 
-<!-- Made by `python -m scripts.docs.configuration_page` from src/pycdc/config/pipeline.py: change that. -->
+<!-- Made by `python -m scripts.docs.configuration_page` from src/pycdc/config: change that. -->
 
 A pipeline is a YAML file (JSON is YAML too). This is a whole one:
 
@@ -80,7 +80,7 @@ are left out where `NO_COLOR` is set or the output is no terminal.
 
 def configuration() -> str:
     """docs/configuration.md"""
-    return _CONFIGURATION + "".join(_section(Config, ()))
+    return _CONFIGURATION + "".join(_section(PipelineConfig, ()))
 
 
 def commands() -> str:

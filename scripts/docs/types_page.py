@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pycdc.config.pipeline import Compatibility, Values
+from pycdc.config.values import CompatibilityConfig, ValuesConfig
 from pycdc.model.change import PgType
 from pycdc.rows.codecs import Codec, codec_for
 from pycdc.rows.codecs.text import RANGES
@@ -27,7 +27,7 @@ class _Row:
 
     @property
     def codec(self) -> Codec:
-        codec = codec_for(self.type, Values(**self.values), Compatibility())
+        codec = codec_for(self.type, ValuesConfig(**self.values), CompatibilityConfig())
         if codec is None:
             raise LookupError(f"no codec for {self.sql}")
         return codec

@@ -43,13 +43,13 @@ from pycdc.model.change import (
     Table,
     Transaction,
 )
-from pycdc.model.event import Offsets, Partition
+from pycdc.model.event import Partition, PartitionOffsets
 from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, Transform
 from pycdc.version import __version__
 
 if TYPE_CHECKING:
     from pycdc.api import CapturedChange, CaptureOptions, Pipeline, capture
-    from pycdc.config.pipeline import Config
+    from pycdc.config.pipeline import PipelineConfig
     from pycdc.observability.progress import PartitionPlace, Progress, TableSnapshot
     from pycdc.sinks.postgres.conflicts.conflict import Conflict
     from pycdc.sinks.postgres.conflicts.conflict import Kind as ConflictKind
@@ -59,9 +59,9 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "Pipeline",
     "capture",
     "CaptureOptions",
-    "Config",
+    "PipelineConfig",
     # how far it is
-    "Offsets",
+    "PartitionOffsets",
     "Partition",
     "PartitionPlace",
     "Progress",
@@ -122,10 +122,10 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for)
 def __getattr__(name: str) -> object:
     # The engine loads the drivers for Kafka and Postgres, and the configuration loads pydantic: half a second that a
     # program should not wait for that only wants the types, the errors or the version.
-    if name == "Config":
-        from pycdc.config.pipeline import Config
+    if name == "PipelineConfig":
+        from pycdc.config.pipeline import PipelineConfig
 
-        return Config
+        return PipelineConfig
     if name in ("PartitionPlace", "Progress", "TableSnapshot"):
         from pycdc.observability import progress
 
@@ -135,9 +135,9 @@ def __getattr__(name: str) -> object:
 
         return conflict.Conflict if name == "Conflict" else conflict.Kind
     if name in ("CaptureOptions", "CapturedChange", "Pipeline", "capture"):
-        from pycdc import api as library
+        from pycdc import api
 
-        return getattr(library, name)
+        return getattr(api, name)
     raise AttributeError(f"module 'pycdc' has no attribute {name!r}")
 
 

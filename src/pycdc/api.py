@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 
 from pycdc.build import build_loop, build_source, stored_source
 from pycdc.config import load, validate
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.signals.messages import Signal, ask
 from pycdc.interfaces import Checkpoint, Connector, Exclusive, OffsetStore
 from pycdc.model.change import Batch, Change, Lsn, Position, Run
@@ -57,11 +57,11 @@ class Pipeline:
     (a PycdcError). An async host runs ``await asyncio.to_thread(pipeline.run)``.
     """
 
-    config: Config
+    config: PipelineConfig
     progress: Progress
     """What the pipeline has done and where it is; written by `run`, may be read from any thread."""
 
-    def __init__(self, config: Config | Mapping[str, Any] | str | Path) -> None:
+    def __init__(self, config: PipelineConfig | Mapping[str, Any] | str | Path) -> None:
         self.config = _config(config)
         self.progress = Progress()
         self._loop = build_loop(self.config, self.progress)
@@ -84,8 +84,8 @@ class Pipeline:
         self._loop.stop()
 
 
-def _config(config: Config | Mapping[str, Any] | str | Path) -> Config:
-    if isinstance(config, Config):
+def _config(config: PipelineConfig | Mapping[str, Any] | str | Path) -> PipelineConfig:
+    if isinstance(config, PipelineConfig):
         return config
     return load(config) if isinstance(config, str | Path) else validate(config)
 

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from pycdc.clients.kafka_settings import client_settings
 from pycdc.clients.kafka_topics import TopicAdmin
-from pycdc.clients.registry_compatibility import Levels
+from pycdc.clients.registry_compatibility import CompatibilityOverrides
 from pycdc.clients.schema_registry import SchemaRegistry
-from pycdc.config.pipeline import Config, FileOffsets, KafkaOffsets, KafkaSink, KafkaSource, PostgresOffsets, Registry
+from pycdc.config.kafka import KafkaSinkConfig, KafkaSourceConfig, RegistryConfig
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.runtime import FileOffsetsConfig, KafkaOffsetsConfig, PostgresOffsetsConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.snapshot.parallel import Workers
@@ -32,20 +34,20 @@ from pycdc.observability.progress import Progress
 from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
-from pycdc.process_pool import Processes
+from pycdc.process_pool import ProcessPool
 from pycdc.rows.schema import Schema
-from pycdc.serialization.avro_format import AvroForm, Part, registered
-from pycdc.serialization.json_format import JsonForm
-from pycdc.serialization.record_format import Form
-from pycdc.serialization.schema_dead_letters import Parking
+from pycdc.serialization.avro_format import AvroFormat, AvroPart, registered
+from pycdc.serialization.json_format import JsonFormat
+from pycdc.serialization.record_format import RecordFormat
+from pycdc.serialization.schema_dead_letters import SchemaDeadLetters
 from pycdc.serialization.serializer import Serializer
-from pycdc.sinks.column_rules import RuledSink
+from pycdc.sinks.column_rules import ColumnRulesSink
 from pycdc.sinks.console import ConsoleSink
 from pycdc.sinks.kafka.oversized import Oversized
 from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
 from pycdc.sinks.null import NullSink
 from pycdc.snapshot_worker import Planner, read, strict
-from pycdc.table_validation import Admission
+from pycdc.table_validation import TableValidation
 from pycdc.transforms.capture import CaptureTransforms, TransformingSink
 
 if TYPE_CHECKING:
@@ -54,15 +56,15 @@ if TYPE_CHECKING:
     from pycdc.sinks.postgres.failures.replay import Replay
 
 
-def build_loop(config: Config, progress: Progress) -> Loop[Any, Any]:
+def build_loop(config: PipelineConfig, progress: Progress) -> Loop[Any, Any]:
     """Everything that a pipeline is made of."""
     return _capture_loop(config, progress) if config.source.kafka is None else _reverse_loop(config, progress)
 
 
-def _capture_loop(config: Config, progress: Progress) -> Loop[Batch, Checkpoint]:
+def _capture_loop(config: PipelineConfig, progress: Progress) -> Loop[Batch, Checkpoint]:
     stopping = threading.Event()
     offsets = build_offsets(config, stopping)
-    levels = Levels()
+    levels = CompatibilityOverrides()
     transforms = CaptureTransforms(config, progress) if config.transforms else None
 
     def sink() -> Sink:
@@ -80,11 +82,11 @@ def _capture_loop(config: Config, progress: Progress) -> Loop[Batch, Checkpoint]
     )
 
 
-def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applied]:
+def _reverse_loop(config: PipelineConfig, progress: Progress) -> Loop[EventBatch, Applied]:
     """From topics into tables. The ledger ties both ends: the source claims partitions, the sink moves offsets."""
     from pycdc.connectors.kafka.connector import KafkaConnector
-    from pycdc.sinks.postgres.bookkeeping.apply_offsets import Ledger
-    from pycdc.sinks.postgres.columnar_apply import LaneMap
+    from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
+    from pycdc.sinks.postgres.columnar_apply import ColumnarRoutes
     from pycdc.sinks.postgres.schema_drift import KnownTables
     from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
     from pycdc.transforms.reverse import ReverseFunctions
@@ -92,7 +94,7 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
     source, sink = config.source.kafka, config.sink.postgres
     assert source is not None
     assert sink is not None
-    ledger, known, lanes = Ledger.of(sink, config.name), KnownTables(), LaneMap()
+    ledger, known, lanes = ApplyOffsets.of(sink, config.name), KnownTables(), ColumnarRoutes()
     functions, stopping = ReverseFunctions(config) or None, threading.Event()
     ledger.stopping = stopping
     return Loop(
@@ -107,7 +109,7 @@ def _reverse_loop(config: Config, progress: Progress) -> Loop[EventBatch, Applie
 
 
 @contextmanager
-def build_replay(config: Config) -> Iterator[Replay]:
+def build_replay(config: PipelineConfig) -> Iterator[Replay]:
     """What was parked, and may be applied. Raises ConfigError where the pipeline does not write into Postgres."""
     from pycdc.sinks.postgres.failures.replay import Replay
     from pycdc.transforms.reverse import ReverseFunctions
@@ -125,8 +127,8 @@ def build_replay(config: Config) -> Iterator[Replay]:
         yield replay
 
 
-def build_source(config: Config, progress: Progress, stopping: threading.Event | None = None) -> Connector:
-    admission = Admission(config)
+def build_source(config: PipelineConfig, progress: Progress, stopping: threading.Event | None = None) -> Connector:
+    admission = TableValidation(config)
     connector = PostgresConnector(config, progress, build_workers(config), admission, stopping, admission.forget)
     topic = config.signals.topic
     if topic is None:
@@ -140,7 +142,7 @@ def build_source(config: Config, progress: Progress, stopping: threading.Event |
     return ListeningConnector(connector, SignalTopic(client, topic, config.name, group, forward, progress))
 
 
-def stored_source(config: Config) -> dict[str, Any]:
+def stored_source(config: PipelineConfig) -> dict[str, Any]:
     """What the last checkpoint tells of its source: the key that signs signals is in it. Raises PycdcError."""
     if config.signals.key is not None:
         return {}
@@ -149,29 +151,29 @@ def stored_source(config: Config) -> dict[str, Any]:
     return {} if stored is None else stored.source
 
 
-def signal_client(config: Config) -> dict[str, Any]:
+def signal_client(config: PipelineConfig) -> dict[str, Any]:
     """librdkafka's settings for the signal topic: the sink's, where it is of the same brokers. Holds secrets."""
     chosen, sink = config.signals, config.sink.kafka
-    own = client_settings(KafkaSink(brokers=chosen.brokers or "", format="json", options=chosen.options))
+    own = client_settings(KafkaSinkConfig(brokers=chosen.brokers or "", format="json", options=chosen.options))
     if sink is None or chosen.brokers is not None:
         return own
     return {**client_settings(sink), **own, "bootstrap.servers": sink.brokers}
 
 
-def build_workers(config: Config) -> Workers | None:
+def build_workers(config: PipelineConfig) -> Workers | None:
     """Who reads the rows that exist, where it is not the pipeline itself."""
     source = config.capture
     if not source.parallel:
         return None
     if source.executor is None:
-        executor: Callable[[], Executor] = partial(Processes, source.workers)
+        executor: Callable[[], Executor] = partial(ProcessPool, source.workers)
     else:
         executor = _import(source.executor, "source.postgres.executor")
     planner = Planner(config, partial(_schema_id, config), keeps=source.executor is None)
     return Workers(source.workers, executor, planner, read)
 
 
-def _schema_id(config: Config, topic: str, part: Part, schema: Schema) -> int:
+def _schema_id(config: PipelineConfig, topic: str, part: AvroPart, schema: Schema) -> int:
     """For a snapshot's workers, once for each table. Raises SchemaIncompatible, whatever is to follow from that."""
     kafka = config.sink.kafka
     if kafka is None or kafka.registry is None:
@@ -180,12 +182,12 @@ def _schema_id(config: Config, topic: str, part: Part, schema: Schema) -> int:
         return registered(registry.id_for, registry.subject)(topic, part, schema)
 
 
-def build_offsets(config: Config, stopping: threading.Event | None = None) -> OffsetStore:
+def build_offsets(config: PipelineConfig, stopping: threading.Event | None = None) -> OffsetStore:
     """The store named under `offsets`; without one the sink decides: Kafka's is a topic, others keep nothing."""
     kafka = config.sink.kafka
     chosen = config.offsets
     if chosen is None:
-        return MemoryOffsetStore() if kafka is None else _kafka_offsets(config, KafkaOffsets(), kafka, stopping)
+        return MemoryOffsetStore() if kafka is None else _kafka_offsets(config, KafkaOffsetsConfig(), kafka, stopping)
     if chosen.file is not None:
         return _file_offsets(chosen.file)
     if chosen.postgres is not None:
@@ -194,13 +196,15 @@ def build_offsets(config: Config, stopping: threading.Event | None = None) -> Of
     return _kafka_offsets(config, chosen.kafka, kafka, stopping)
 
 
-def _file_offsets(chosen: FileOffsets) -> OffsetStore:
+def _file_offsets(chosen: FileOffsetsConfig) -> OffsetStore:
     from pycdc.offsets.file import FileOffsetStore
 
     return FileOffsetStore(chosen.path)
 
 
-def _postgres_offsets(config: Config, chosen: PostgresOffsets, stopping: threading.Event | None) -> OffsetStore:
+def _postgres_offsets(
+    config: PipelineConfig, chosen: PostgresOffsetsConfig, stopping: threading.Event | None
+) -> OffsetStore:
     from pycdc.offsets.postgres import PostgresOffsetStore
 
     dsn = (chosen.dsn or config.capture.dsn).get_secret_value()
@@ -208,12 +212,12 @@ def _postgres_offsets(config: Config, chosen: PostgresOffsets, stopping: threadi
 
 
 def _kafka_offsets(
-    config: Config, chosen: KafkaOffsets, kafka: KafkaSink | None, stopping: threading.Event | None
+    config: PipelineConfig, chosen: KafkaOffsetsConfig, kafka: KafkaSinkConfig | None, stopping: threading.Event | None
 ) -> OffsetStore:
     brokers = chosen.brokers or (kafka.brokers if kafka is not None else None)
     if brokers is None:
         raise ConfigError("offsets.kafka has no brokers, and the sink is not Kafka", hint="set offsets.kafka.brokers")
-    base = kafka or KafkaSink(brokers=brokers, format="json")
+    base = kafka or KafkaSinkConfig(brokers=brokers, format="json")
     options = {**base.options, **chosen.options}
     client = client_settings(base.model_copy(update={"brokers": brokers, "options": options}))
     topic = chosen.topic or f"pycdc-offsets-{config.name}"
@@ -227,11 +231,11 @@ def _kafka_offsets(
 
 
 def build_sink(
-    config: Config,
+    config: PipelineConfig,
     offsets: OffsetStore,
     progress: Progress,
     stopping: threading.Event | None = None,
-    levels: Levels | None = None,
+    levels: CompatibilityOverrides | None = None,
 ) -> Sink:
     """`levels` is what earlier sinks owe to the registry."""
     chosen = config.sink
@@ -251,9 +255,9 @@ def build_sink(
             sink.beside = opened.pop_all()
             return sink
     if chosen.console is not None:
-        return RuledSink(ConsoleSink(chosen.console, sys.stdout, offsets), config)
+        return ColumnRulesSink(ConsoleSink(chosen.console, sys.stdout, offsets), config)
     if chosen.null is not None:
-        form = JsonForm(schemas=False) if chosen.null.format != "avro" else AvroForm(lambda topic, kind, schema: 1)
+        form = JsonFormat(schemas=False) if chosen.null.format != "avro" else AvroFormat(lambda topic, kind, schema: 1)
         return NullSink(build_serializer(config, form, progress), offsets)
     assert chosen.custom is not None
     made = _import(chosen.custom.factory, "sink.custom.factory")(**chosen.custom.options)
@@ -262,7 +266,7 @@ def build_sink(
             f"sink.custom.factory {chosen.custom.factory} returned something without write and commit",
             hint="return an object with write(batch) and commit(checkpoint), see docs/library.md",
         )
-    return StoringSink(RuledSink(made, config), offsets)
+    return StoringSink(ColumnRulesSink(made, config), offsets)
 
 
 class StoringSink:
@@ -279,7 +283,9 @@ class StoringSink:
         self._offsets.store(checkpoint)
 
 
-def build_serializer(config: Config, form: Form, progress: Progress, parking: Parking | None = None) -> Serializer:
+def build_serializer(
+    config: PipelineConfig, form: RecordFormat, progress: Progress, parking: SchemaDeadLetters | None = None
+) -> Serializer:
     catalog = Catalog(config.capture.dsn.get_secret_value())
     try:
         database = catalog.server().database
@@ -289,32 +295,32 @@ def build_serializer(config: Config, form: Form, progress: Progress, parking: Pa
 
 
 def _form(
-    config: Config,
-    kafka: KafkaSink,
+    config: PipelineConfig,
+    kafka: KafkaSinkConfig,
     opened: ExitStack,
     progress: Progress,
-    levels: Levels | None,
+    levels: CompatibilityOverrides | None,
     stopping: threading.Event | None,
-) -> tuple[Form, Parking | None]:
+) -> tuple[RecordFormat, SchemaDeadLetters | None]:
     """The form of the records, and what sets those apart that it cannot write. What they keep open is pushed on
     `opened`."""
     if kafka.format != "avro":
-        return JsonForm(schemas=kafka.format == "json_schema"), None
+        return JsonFormat(schemas=kafka.format == "json_schema"), None
     assert kafka.registry is not None
     registry = SchemaRegistry(kafka.registry, levels, stopping=stopping, outages=progress.outages)
     opened.enter_context(closing(registry))
     parks = kafka.registry.on_incompatible == "park"
-    parking = Parking(config.dead_letters, registry.id_for, progress) if parks else None
-    return AvroForm(registered(registry.id_for, registry.subject)), parking
+    parking = SchemaDeadLetters(config.dead_letters, registry.id_for, progress) if parks else None
+    return AvroFormat(registered(registry.id_for, registry.subject)), parking
 
 
 def _registry(
-    settings: Registry | None, stopping: threading.Event | None = None, outages: Outages | None = None
+    settings: RegistryConfig | None, stopping: threading.Event | None = None, outages: Outages | None = None
 ) -> SchemaRegistry | None:
     return None if settings is None else SchemaRegistry(settings, stopping=stopping, outages=outages)
 
 
-def build_preview(config: Config) -> AbstractContextManager[Preview]:
+def build_preview(config: PipelineConfig) -> AbstractContextManager[Preview]:
     """What the sink would do with events."""
     from pycdc.sinks.postgres.dry_run import preview
     from pycdc.transforms.reverse import ReverseFunctions
@@ -324,7 +330,7 @@ def build_preview(config: Config) -> AbstractContextManager[Preview]:
 
 
 @contextmanager
-def build_decoder(source: KafkaSource) -> Iterator[Decoder]:
+def build_decoder(source: KafkaSourceConfig) -> Iterator[Decoder]:
     """Reads records as the pipeline does."""
     from pycdc.connectors.kafka.record_decoder import Decoder
 

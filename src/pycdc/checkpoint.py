@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic
 
-from pycdc.config.pipeline import CheckpointRule
+from pycdc.config.runtime import CheckpointConfig
 from pycdc.interfaces import B, C, Source, Target
 
 _IDLE_FACTOR = 10
@@ -26,7 +26,7 @@ _IDLE_FACTOR = 10
 class Checkpointer(Generic[B, C]):
     """Follows the batches written and says when the position is to be stored."""
 
-    def __init__(self, rule: CheckpointRule, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rule: CheckpointConfig, now: Callable[[], float] = time.monotonic) -> None:
         self._rule = rule
         self._now = now
         self._stored_at = now()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pycdc.model.change import NOWHERE, Batch, Lsn, Position
-from pycdc.model.event import Field, LaneRow, Partition
+from pycdc.model.event import FieldPath, LaneRow, Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Checkpoint:
     unseen: tuple[int, ...] = ()
 
 
-class Carried(Protocol):
+class BatchLike(Protocol):
     """What the loop knows of a batch: of rows (`Batch`) or of events (`EventBatch`).
 
     `position` compares with `>` and is None while nothing new is complete.
@@ -48,17 +48,17 @@ class Carried(Protocol):
     def counts(self) -> Iterator[tuple[str, str, int]]: ...
 
 
-class Place(Protocol):
+class PositionLike(Protocol):
     """What the loop knows of a checkpoint: a `Checkpoint` or an `Applied`."""
 
     @property
     def position(self) -> Any: ...
 
 
-B = TypeVar("B", bound=Carried)
-B_contra = TypeVar("B_contra", bound=Carried, contravariant=True)
-C = TypeVar("C", bound=Place)
-C_co = TypeVar("C_co", bound=Place, covariant=True)
+B = TypeVar("B", bound=BatchLike)
+B_contra = TypeVar("B_contra", bound=BatchLike, contravariant=True)
+C = TypeVar("C", bound=PositionLike)
+C_co = TypeVar("C_co", bound=PositionLike, covariant=True)
 
 
 class Source(Protocol[B, C]):
@@ -92,7 +92,7 @@ class Exclusive(Protocol):
 
 
 @runtime_checkable
-class Patient(Protocol):
+class ReconnectableSource(Protocol):
     """A source that can stay while its sink is away, and so need not be made anew."""
 
     def wait(self, seconds: float) -> None:
@@ -117,7 +117,7 @@ class Target(Protocol[B_contra, C]):
         """
 
 
-class Stored(Protocol[C_co]):
+class CheckpointLoader(Protocol[C_co]):
     """Where a loop begins."""
 
     def load(self) -> C_co | None:
@@ -160,7 +160,7 @@ class Claims(Protocol):
         """They are somebody else's now: nothing of them may be committed."""
 
 
-class Lane(Protocol):
+class ColumnarTarget(Protocol):
     """The short way of a topic's rows of one schema: from columns to what the sink writes, with no `Event` between.
 
     Asked by the source's own thread while the sink works. It never decides: what it does not take goes the plain way.
@@ -171,21 +171,21 @@ class Lane(Protocol):
         """The fields that it wants, those of the key first; one may occur twice."""
 
     @property
-    def key(self) -> tuple[Field, ...]:
+    def key(self) -> tuple[FieldPath, ...]:
         """Those of the key: numbers and texts."""
 
     def load(self, rows: list[LaneRow], removals: int) -> Any:
         """Rows in the order of their records, of which so many are removals. Raises Unfit."""
 
 
-class Lanes(Protocol):
+class ColumnarTargets(Protocol):
     """The lanes of a sink, which change with its tables."""
 
-    def lane(self, topic: str, fields: tuple[Field, ...]) -> Lane | None:
+    def lane(self, topic: str, fields: tuple[FieldPath, ...]) -> ColumnarTarget | None:
         """For rows that have just these fields; the same object for the same, as long as it holds."""
 
 
-class Unfit(Exception):
+class NotColumnar(Exception):
     """Something of a batch does not fit its lane, whatever it is: the batch goes the plain way."""
 
 
@@ -203,7 +203,7 @@ class Serializer(Protocol):
         headers or none has. Raises ConversionError or SchemaIncompatible before anything was sent."""
 
 
-class OffsetStore(Stored[Checkpoint], Protocol):
+class OffsetStore(CheckpointLoader[Checkpoint], Protocol):
     """Where checkpoints live. `store` is durable on return; a torn write leaves the old checkpoint readable."""
 
     def store(self, checkpoint: Checkpoint) -> None: ...

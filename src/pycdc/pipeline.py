@@ -15,9 +15,9 @@ from typing import Generic
 
 from pycdc.checkpoint import Checkpointer
 from pycdc.clients.postgres import hearing
-from pycdc.config.pipeline import CheckpointRule, Retries
+from pycdc.config.runtime import CheckpointConfig, RetriesConfig
 from pycdc.errors import ConnectionLost, ProtocolError, ProtocolViolation, PycdcError, RegistryLost, Undelivered
-from pycdc.interfaces import B, C, Exclusive, Patient, Source, Stored, Target
+from pycdc.interfaces import B, C, CheckpointLoader, Exclusive, ReconnectableSource, Source, Target
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 
@@ -64,19 +64,19 @@ class _Faults:
 class Loop(Generic[B, C]):
     """One source, one sink, one offset store, run until the source ends, `stop` is called or an error is final.
 
-    Source and sink are made anew after each fault: an error forgets what was in flight, and reading starts again at
-    the stored checkpoint. That is the rewind that at-least-once delivery rests on. A `Patient` source stays while its
-    sink is made anew, and rewinds. `stopping` is set by `stop`; a sink
-    may watch it to give up waiting for brokers that do not answer.
+    Source and sink are made anew after each fault: an error forgets what was in flight, and reading starts again at the
+    stored checkpoint. That is the rewind that at-least-once delivery rests on. A `ReconnectableSource` stays while its
+    sink is made anew, and rewinds. `stopping` is set by `stop`; a sink may watch it to give up waiting for brokers that
+    do not answer.
     """
 
     def __init__(
         self,
         source: Callable[[], Source[B, C]],
         sink: Callable[[], Target[B, C]],
-        offsets: Stored[C],
-        checkpoint: CheckpointRule,
-        retries: Retries,
+        offsets: CheckpointLoader[C],
+        checkpoint: CheckpointConfig,
+        retries: RetriesConfig,
         progress: Progress | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
@@ -169,7 +169,7 @@ class Loop(Generic[B, C]):
                         self._loop(source, batches, sink)
                     return
                 except _SinkFault as fault:
-                    if batches is None or not isinstance(source, Patient):
+                    if batches is None or not isinstance(source, ReconnectableSource):
                         raise
                     self._let_pass(fault.error, partial(self._wait_with, source), of_sink=True)
             if self._faults.left is not None and self._sink_answers():
@@ -178,7 +178,7 @@ class Loop(Generic[B, C]):
             source.close()
 
     def _sink_answers(self) -> bool:
-        """Whether the sink of a `Patient` source is there by now, as the pipeline stops: then nothing is in doubt."""
+        """Whether a `ReconnectableSource`'s sink is there by now, as the pipeline stops: then nothing is in doubt."""
         try:
             with self._sink():
                 return True
@@ -200,7 +200,7 @@ class Loop(Generic[B, C]):
         """From the stored position on: by the source's first iterator, or the same once more."""
         if batches is None:
             return self._acquired(source)
-        assert isinstance(source, Patient)
+        assert isinstance(source, ReconnectableSource)
         with _by_the_sink():
             source.rewind()
         return batches
@@ -212,7 +212,7 @@ class Loop(Generic[B, C]):
                 return iter(())
         return source.batches(self._offsets.load())
 
-    def _wait_with(self, source: Patient, seconds: float) -> None:
+    def _wait_with(self, source: ReconnectableSource, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not self._stop.is_set() and (left := deadline - time.monotonic()) > 0:
             source.wait(min(_SLICE, left))

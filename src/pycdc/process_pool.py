@@ -36,7 +36,7 @@ class ProcessDied(BrokenExecutor):
     """The process that had the task is gone, and with it the answer. The next task gets another."""
 
 
-class Processes(Executor):
+class ProcessPool(Executor):
     """`count` processes, each started when there is work for it, and again after it died.
 
     Functions are named by their modules, so they must be importable. `shutdown` ends the processes at once.
@@ -72,7 +72,7 @@ class Processes(Executor):
 
 
 @dataclass(slots=True)
-class _Child:
+class _WorkerProcess:
     """A process and the pipes to it."""
 
     process: subprocess.Popen[bytes]
@@ -80,7 +80,7 @@ class _Child:
     answers: BinaryIO
 
     @classmethod
-    def start(cls) -> _Child:
+    def start(cls) -> _WorkerProcess:
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
         with contextlib.suppress(OSError):
@@ -134,7 +134,7 @@ class _Hand:
 
     work: SimpleQueue[_Work | None]
     ended: threading.Event
-    process: _Child | None = None
+    process: _WorkerProcess | None = None
     _thread: threading.Thread | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -174,7 +174,7 @@ class _Hand:
             else:
                 future.set_exception(result)
 
-    def _process(self) -> _Child:
+    def _process(self) -> _WorkerProcess:
         with self._lock:
             if self.ended.is_set():
                 raise ProcessDied("the processes were shut down")
@@ -182,7 +182,7 @@ class _Hand:
                 self.process.close()
                 self.process = None
             if self.process is None:
-                self.process = _Child.start()
+                self.process = _WorkerProcess.start()
             return self.process
 
     def _drop(self) -> None:

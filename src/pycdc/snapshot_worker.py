@@ -15,19 +15,20 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
-from pycdc.config.pipeline import Config, KafkaSink, Registry
+from pycdc.config.kafka import KafkaSinkConfig, RegistryConfig
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.metadata import CopySource
-from pycdc.connectors.postgres.snapshot.block_ranges import Range
-from pycdc.connectors.postgres.snapshot.copy_reader import Held, SnapshotReader
+from pycdc.connectors.postgres.snapshot.block_ranges import BlockRange
+from pycdc.connectors.postgres.snapshot.copy_reader import HeldLocks, SnapshotReader
 from pycdc.connectors.postgres.snapshot.lock_yield import mark_of
-from pycdc.connectors.postgres.snapshot.parallel import Chunk, Group, Task, packed
+from pycdc.connectors.postgres.snapshot.parallel import Chunk, Task, TopicRecords, packed
 from pycdc.model.change import Batch, Op, Run, Table, Transaction
 from pycdc.observability.progress import Progress
 from pycdc.rows.images import Images
 from pycdc.rows.schema import Schema, avro_text
-from pycdc.serialization.avro_format import AvroForm, Part, RegisterId, registered
-from pycdc.serialization.json_format import JsonForm
-from pycdc.serialization.record_format import Form
+from pycdc.serialization.avro_format import AvroFormat, AvroPart, RegisterId, registered
+from pycdc.serialization.json_format import JsonFormat
+from pycdc.serialization.record_format import RecordFormat
 from pycdc.serialization.serializer import Serializer
 
 Ids = dict[tuple[str, str, str], int]
@@ -39,15 +40,15 @@ _INDEX: Final = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class WorkerPlan:
     """All that a worker must know of a table, which is still like `held`. `keeps`: its connection is its own until it
     ends with the snapshot."""
 
-    config: Config
+    config: PipelineConfig
     database: str
     table: Table
     source: CopySource
-    held: Held
+    held: HeldLocks
     moment: Transaction
     ids: Ids
     keeps: bool
@@ -56,30 +57,30 @@ class Plan:
 class Planner:
     """Makes plans, in the pipeline's process: what has to be registered is registered here, once."""
 
-    def __init__(self, config: Config, schema_id: RegisterId, *, keeps: bool) -> None:
+    def __init__(self, config: PipelineConfig, schema_id: RegisterId, *, keeps: bool) -> None:
         self._config = config
         self._schema_id = schema_id
         self._keeps = keeps
 
-    def __call__(self, table: Table, source: CopySource, held: Held, moment: Transaction, database: str) -> bytes:
+    def __call__(self, table: Table, source: CopySource, held: HeldLocks, moment: Transaction, database: str) -> bytes:
         config, ids = self._config, Ids()
-        if isinstance(_form(config, ids), AvroForm):
+        if isinstance(_form(config, ids), AvroFormat):
             reshaped = _transforms(config, Progress()).table(table) if config.transforms else table
-            form = AvroForm(_noting(self._schema_id, ids))
+            form = AvroFormat(_noting(self._schema_id, ids))
             Serializer(config, database, form, lambda table, column: None).prepare(reshaped)
         bare = replace(table, images=None, relabelled=None)
-        plan = Plan(config, database, bare, source, held, moment, ids, self._keeps)
+        plan = WorkerPlan(config, database, bare, source, held, moment, ids, self._keeps)
         return pickle.dumps(plan, pickle.HIGHEST_PROTOCOL)
 
 
 def _noting(schema_id: RegisterId, ids: Ids) -> RegisterId:
-    def ask(topic: str, part: Part, schema: Schema) -> int:
+    def ask(topic: str, part: AvroPart, schema: Schema) -> int:
         return ids.setdefault((topic, part, avro_text(schema)), schema_id(topic, part, schema))
 
     return ask
 
 
-def _transforms(config: Config, progress: Progress) -> Any:
+def _transforms(config: PipelineConfig, progress: Progress) -> Any:
     from pycdc.transforms.capture import CaptureTransforms
 
     return CaptureTransforms(config, progress)
@@ -103,7 +104,7 @@ def read(task: Task) -> Chunk:
 class _TooMuch(Exception):
     """More than a worker may return; its `beginning` may be less."""
 
-    def __init__(self, beginning: Range) -> None:
+    def __init__(self, beginning: BlockRange) -> None:
         self.beginning = beginning
 
 
@@ -155,7 +156,7 @@ def _rows(plan: bytes, thread: int) -> _Rows:
 class _Rows:
     """The rows of one table, on their way to being records."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: WorkerPlan) -> None:
         config = plan.config
         self.plan = plan
         self.dsn = config.capture.dsn.get_secret_value()
@@ -169,7 +170,7 @@ class _Rows:
         raw_text = config.values.encoding_errors == "replace"
         return SnapshotReader(self.dsn, snapshot, mark=mark_of(config.slot), raw_text=raw_text)
 
-    def chunk(self, reader: SnapshotReader, part: Range) -> Chunk:
+    def chunk(self, reader: SnapshotReader, part: BlockRange) -> Chunk:
         """All of a part. Raises _TooMuch where it can be cut."""
         progress, limit = self._progress, self.plan.config.capture.max_batch_bytes
         progress.nulled, progress.dead_letters = {}, {}
@@ -196,20 +197,20 @@ class _Rows:
                 size += len(records[-1][1])
         return Chunk(rows, head, tail, records, part, progress.nulled, progress.dead_letters)
 
-    def _groups(self, lines: list[bytes], first: int) -> list[Group]:
+    def _groups(self, lines: list[bytes], first: int) -> list[TopicRecords]:
         batch = Batch([Run(Op.READ, self._table, self.plan.moment, first, lines, "true")], size=len(lines))
         if self._transforms is not None:
             batch = self._transforms.batch(batch)
         return self._serializer.serialize(batch)
 
 
-def _form(config: Config, ids: Ids) -> Form:
+def _form(config: PipelineConfig, ids: Ids) -> RecordFormat:
     kafka, null = config.sink.kafka, config.sink.null
     name = kafka.format if kafka is not None else "avro" if null is None else null.format
-    return AvroForm(_Known(ids, kafka)) if name == "avro" else JsonForm(schemas=name == "json_schema")
+    return AvroFormat(_Known(ids, kafka)) if name == "avro" else JsonFormat(schemas=name == "json_schema")
 
 
-def strict(settings: Registry) -> Registry:
+def strict(settings: RegistryConfig) -> RegistryConfig:
     """A registry that only says no: parking rows and lifting levels are the sink's."""
     return settings.model_copy(update={"on_incompatible": "stop"})
 
@@ -217,12 +218,12 @@ def strict(settings: Registry) -> Registry:
 class _Known:
     """A `RegisterId` that asks only for what the plan does not tell."""
 
-    def __init__(self, ids: Ids, kafka: KafkaSink | None) -> None:
+    def __init__(self, ids: Ids, kafka: KafkaSinkConfig | None) -> None:
         self._ids = ids
         self._settings = None if kafka is None else kafka.registry
         self._ask: RegisterId | None = None
 
-    def __call__(self, topic: str, part: Part, schema: Schema) -> int:
+    def __call__(self, topic: str, part: AvroPart, schema: Schema) -> int:
         known = self._ids.get((topic, part, avro_text(schema)))
         if known is not None:
             return known

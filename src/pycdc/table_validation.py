@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Final
 
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.errors import ConfigError
 from pycdc.model.change import Table
 from pycdc.model.patterns import matches_any
 from pycdc.observability.progress import Progress
-from pycdc.rows.plan import Plan, hash_length, merged_rule, plan_table
+from pycdc.rows.plan import TablePlan, hash_length, merged_rule, plan_table
 from pycdc.serialization import envelope
 from pycdc.serialization.names import DEFAULT_TOPIC, routed
 from pycdc.transforms.capture import CaptureTransforms
@@ -40,11 +40,11 @@ class _Owner:
         return same or self.given == other.given or not self.given or not other.given
 
 
-class Admission:
+class TableValidation:
     """Refuses tables whose rows would be mixed up with others', or whose rules cannot be met. Keeps the owner of each
     topic and subject."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: PipelineConfig) -> None:
         self._config = config
         self._transforms = CaptureTransforms(config, Progress()) if config.transforms else None
         self._owners: dict[str, _Owner] = {}
@@ -78,7 +78,7 @@ class Admission:
         """Nothing more comes of these tables: what they owned is free."""
         self._owners = {what: owner for what, owner in self._owners.items() if owner.oid not in oids}
 
-    def _refuse_hidden_keys(self, table: Table, plan: Plan) -> None:
+    def _refuse_hidden_keys(self, table: Table, plan: TablePlan) -> None:
         """A masked or cut key is that of many rows, which would take each other's place."""
         rule = merged_rule(table, self._config.rules)
         hashed = {name for item in rule.hash for name in item.columns}

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from pycdc.config import validate
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.snapshot.parallel import Workers
 from pycdc.interfaces import Checkpoint
@@ -20,8 +20,8 @@ from pycdc.model.change import Batch
 from pycdc.observability.progress import Progress
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
-from pycdc.process_pool import Processes
-from pycdc.serialization.json_format import JsonForm
+from pycdc.process_pool import ProcessPool
+from pycdc.serialization.json_format import JsonFormat
 from pycdc.serialization.serializer import Serializer
 from pycdc.snapshot_worker import Planner, read
 from tests.reading import wait_for
@@ -60,11 +60,11 @@ class Topic:
 class Sink:
     """Takes `delay` seconds for each batch, so that a snapshot lasts."""
 
-    def __init__(self, config: Config, offsets: MemoryOffsetStore, topic: Topic, delay: float) -> None:
+    def __init__(self, config: PipelineConfig, offsets: MemoryOffsetStore, topic: Topic, delay: float) -> None:
         self._offsets = offsets
         self._topic = topic
         self._delay = delay
-        self._serializer = Serializer(config, "db", JsonForm(schemas=False), lambda table, column: None)
+        self._serializer = Serializer(config, "db", JsonFormat(schemas=False), lambda table, column: None)
 
     def write(self, batch: Batch) -> None:
         for topic, records in self._serializer.serialize(batch):
@@ -76,7 +76,7 @@ class Sink:
         self._offsets.store(checkpoint)
 
 
-def config_for(dsn: str, **source: Any) -> Config:
+def config_for(dsn: str, **source: Any) -> PipelineConfig:
     options = {
         "dsn": dsn,
         "publication_check": 0.3,
@@ -98,12 +98,18 @@ class Instance:
     """Runs until it is stopped. `error` is what ended it."""
 
     def __init__(
-        self, config: Config, offsets: MemoryOffsetStore, topic: Topic, delay: float = 0.0, *, processes: bool = False
+        self,
+        config: PipelineConfig,
+        offsets: MemoryOffsetStore,
+        topic: Topic,
+        delay: float = 0.0,
+        *,
+        processes: bool = False,
     ) -> None:
         self.progress = Progress()
         self.error: BaseException | None = None
         count = config.capture.workers
-        executor: Callable[[], Executor] = partial(Processes if processes else ThreadPoolExecutor, count)
+        executor: Callable[[], Executor] = partial(ProcessPool if processes else ThreadPoolExecutor, count)
         planner = Planner(config, lambda topic, part, schema: 1, keeps=processes)
         workers = Workers(count, executor, planner, read) if count > 1 else None
         self._loop = Loop(

@@ -142,14 +142,14 @@ def test_the_schema_takes_what_the_loader_takes() -> None:
     from pycdc.cli.schema import json_schema
 
     schema = json_schema()
-    port = schema["$defs"]["Http"]["properties"]["port"]
+    port = schema["$defs"]["HttpConfig"]["properties"]["port"]
     assert {"type": "string", "pattern": r"\$\{.+\}"} in port["anyOf"]
     assert port["default"] == 9464
     assert {"enum": ["debezium", "debezium-3.6", "debezium-3.7", "honest"], "type": "string"} in schema["properties"][
         "compatibility"
     ]["anyOf"]
     assert {"type": "null"} in schema["properties"]["http"]["anyOf"]
-    assert {"type": "string", "format": "uri"} in schema["$defs"]["KafkaSink"]["properties"]["registry"]["anyOf"]
+    assert {"type": "string", "format": "uri"} in schema["$defs"]["KafkaSinkConfig"]["properties"]["registry"]["anyOf"]
 
 
 def test_colors_are_left_out_on_request(monkeypatch: pytest.MonkeyPatch) -> None:

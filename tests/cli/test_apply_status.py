@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pycdc.cli.apply_status import Found, Place, as_dict, show
-from pycdc.config.pipeline import Config
+from pycdc.cli.apply_status import show
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.model.event import Partition
+from pycdc.operations.apply_status import ApplyState, PartitionState, as_dict
 from pycdc.operations.doctor.partitions import place_findings
-from pycdc.sinks.postgres.bookkeeping.inspection import Books, StoredOffset
+from pycdc.sinks.postgres.bookkeeping.inspection import PipelineState, StoredOffset
 
-CONFIG = Config.model_validate(
+CONFIG = PipelineConfig.model_validate(
     {
         "name": "back",
         "source": {"kafka": {"brokers": "b", "topics": ["items", "kept"]}},
@@ -21,15 +22,15 @@ CONFIG = Config.model_validate(
 )
 
 
-def found(**left_out: dict[str, int]) -> Found:
+def found(**left_out: dict[str, int]) -> ApplyState:
     now = datetime.now(UTC)
     offsets = [
         StoredOffset(Partition(topic, number), 10, 1, now, left_out=reasons)
         for topic, reasons in left_out.items()
         for number in range(2)
     ]
-    places = [Place(one.partition, one, None, None) for one in offsets]
-    return Found(Books(tuple(offsets), {}, 0, 0), places)
+    places = [PartitionState(one.partition, one, None, None) for one in offsets]
+    return ApplyState(PipelineState(tuple(offsets), {}, 0, 0), places)
 
 
 def test_events_that_no_route_wrote_are_told_by_topic_and_reason(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,24 +8,26 @@ from typing import Any
 
 import pytest
 
-from pycdc.cli.findings import Finding, Status
 from pycdc.clients.kafka_cluster import Cluster
 from pycdc.config import validate
-from pycdc.config.pipeline import Config, KafkaSink, PostgresSource
+from pycdc.config.kafka import KafkaSinkConfig
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.postgres_source import PostgresSourceConfig
 from pycdc.connectors.postgres.catalog.metadata import (
-    PublicationFacts,
+    PublicationMetadata,
     PublishedTable,
-    ServerFacts,
-    SlotFacts,
-    TableFacts,
+    ServerMetadata,
+    SlotMetadata,
+    TableMetadata,
     TableRef,
 )
-from pycdc.connectors.postgres.catalog.privileges import RoleFacts, TableRights
+from pycdc.connectors.postgres.catalog.privileges import RoleMetadata, TableRights
 from pycdc.connectors.postgres.publication.writability import Failing
-from pycdc.connectors.postgres.start_check import Decision, Start
+from pycdc.connectors.postgres.start_check import StartAt, StartDecision
 from pycdc.errors import EnvironmentNotReady, PositionGap
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Lsn, Position
+from pycdc.operations.doctor.finding import Finding, Status
 from pycdc.operations.doctor.kafka import topic_findings
 from pycdc.operations.doctor.publication import publication_findings
 from pycdc.operations.doctor.routes import key_findings
@@ -34,7 +36,7 @@ from pycdc.operations.doctor.slot import slot_findings, start_finding
 from pycdc.operations.doctor.tables import identity_findings, match_findings, reading_findings
 from pycdc.sinks.postgres.preflight import RouteFacts
 
-SERVER = ServerFacts(
+SERVER = ServerMetadata(
     version=160004,
     system_identifier="1",
     timeline=1,
@@ -52,8 +54,8 @@ SERVER = ServerFacts(
     role="cdc",
     role_replicates=True,
 )
-ROLE = RoleFacts("cdc", creates=True, used_wal_senders=0)
-SLOT = SlotFacts(
+ROLE = RoleMetadata("cdc", creates=True, used_wal_senders=0)
+SLOT = SlotMetadata(
     name="pycdc_shop",
     plugin="pgoutput",
     database="shop",
@@ -70,7 +72,7 @@ SLOT = SlotFacts(
 )
 USERS = TableRef(1, "public", "users", rows_estimate=10)
 RIGHTS = TableRights(1, selectable=True, reachable=True, owned=True, row_security=False, size=8192)
-PUBLICATION = PublicationFacts(
+PUBLICATION = PublicationMetadata(
     name="pycdc_shop",
     all_tables=False,
     operations=frozenset({"insert", "update", "delete", "truncate"}),
@@ -83,7 +85,7 @@ PUBLICATION = PublicationFacts(
 )
 
 
-def config(**postgres: Any) -> Config:
+def config(**postgres: Any) -> PipelineConfig:
     return validate({"name": "shop", "source": {"postgres": {"dsn": "host=db", **postgres}}, "sink": {"console": {}}})
 
 
@@ -147,7 +149,7 @@ def test_clocks_that_differ_are_a_warning() -> None:
 
 
 def test_a_pattern_that_matches_nothing_is_found_with_what_was_meant() -> None:
-    source = PostgresSource.model_validate({"dsn": "x", "tables": ["users", "usrs"]})
+    source = PostgresSourceConfig.model_validate({"dsn": "x", "tables": ["users", "usrs"]})
     finding = only(match_findings(source, [USERS], [1, 0], ["public.users", "public.orders"]))
     assert (finding.status, finding.path) == (Status.WARNING, "source.postgres.tables[1]")
     assert finding.fix == "did you mean public.users?"
@@ -186,7 +188,7 @@ def test_rows_that_a_snapshot_could_not_read_are_found(change: dict[str, bool], 
 def test_a_table_whose_updates_would_fail_is_found(
     fails: bool, key: tuple[str, ...], operations: frozenset[str], status: Status | None
 ) -> None:
-    facts = TableFacts(1, "public", "users", "r", "d", {}, key, True)
+    facts = TableMetadata(1, "public", "users", "r", "d", {}, key, True)
     failing = [Failing(USERS, "has no replica identity", 'ALTER TABLE "public"."users" REPLICA IDENTITY FULL')]
     found = bad(identity_findings([facts], failing if fails else [], operations))
     assert [finding.status for finding in found] == ([] if status is None else [status])
@@ -196,7 +198,9 @@ def test_a_table_whose_updates_would_fail_is_found(
         assert 'ALTER TABLE "public"."users" REPLICA IDENTITY FULL;' in found[0].fix
 
 
-def published(present: PublicationFacts | None, settings: Config | None = None, **changes: Any) -> list[Finding]:
+def published(
+    present: PublicationMetadata | None, settings: PipelineConfig | None = None, **changes: Any
+) -> list[Finding]:
     rights = {1: replace(RIGHTS, owned=changes.get("owned", True))}
     role = replace(ROLE, creates=changes.get("creates", True))
     tables = changes.get("tables", [USERS])
@@ -268,10 +272,10 @@ def test_a_start_is_told_before_it_happens() -> None:
     gap = PositionGap("slot pycdc_shop is gone", hint="start over")
     assert start_finding(config(), None, gap).status is Status.FAILED
     assert start_finding(config(snapshot="when_needed"), None, gap).status is Status.WARNING
-    resume = Decision(Start.RESUME, Lsn(900), "checkpoint and slot agree")
+    resume = StartDecision(StartAt.RESUME, Lsn(900), "checkpoint and slot agree")
     stored = Checkpoint(Position(Lsn(900)))
     assert start_finding(config(), stored, resume).title == "streaming goes on at 0/384"
-    create = Decision(Start.CREATE, Lsn(0), "neither checkpoint nor slot exist")
+    create = StartDecision(StartAt.CREATE, Lsn(0), "neither checkpoint nor slot exist")
     assert start_finding(config(), None, create).title == "slot pycdc_shop will be created, after a snapshot"
     assert start_finding(config(snapshot="never"), None, create).title == "slot pycdc_shop will be created"
 
@@ -294,7 +298,7 @@ def test_a_slot_that_endangers_the_server_is_found(change: dict[str, Any], limit
 
 
 def test_topics_that_cannot_be_made_are_found() -> None:
-    sink = KafkaSink.model_validate({"brokers": "b:9092", "format": "json"})
+    sink = KafkaSinkConfig.model_validate({"brokers": "b:9092", "format": "json"})
     cluster = Cluster(3, frozenset({"shop.public.a"}))
     topics = ["shop.public.a", "shop.public.b", "shop.public.c"]
     refusal = EnvironmentNotReady("the user may not create topics", hint="give it the ACLs")
@@ -302,7 +306,7 @@ def test_topics_that_cannot_be_made_are_found() -> None:
     assert [finding.status for finding in found] == [Status.OK, Status.OK, Status.FAILED, Status.OK]
     assert found[1].title == "1 topic exists"
     assert found[3].title == "1 topic can be created"
-    off = KafkaSink.model_validate({"brokers": "b", "format": "json", "topics": {"create": False}})
+    off = KafkaSinkConfig.model_validate({"brokers": "b", "format": "json", "topics": {"create": False}})
     commands = {topic: f"kafka-topics --create --topic {topic}" for topic in topics}
     finding = only(topic_findings(off, cluster, topics, {}, commands))
     assert finding.path == "sink.kafka.topics.create"

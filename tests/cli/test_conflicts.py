@@ -12,7 +12,7 @@ import psycopg
 import pytest
 import yaml
 
-from pycdc.config.pipeline import PostgresSink
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.operations.doctor.routes import conflict_findings
 from pycdc.sinks.postgres.preflight import survey_target
 from tests.cli.conftest import Invoke
@@ -182,7 +182,9 @@ def test_a_follower_that_is_being_parked_is_waited_for(shop: Callable[..., Shop]
 
 
 def diagnosis(dsn: str, *routes: dict[str, Any]) -> list[tuple[str, str, str]]:
-    sink = PostgresSink.model_validate({"dsn": dsn, "routes": [{"topic": "t", "table": "items", **r} for r in routes]})
+    sink = PostgresSinkConfig.model_validate(
+        {"dsn": dsn, "routes": [{"topic": "t", "table": "items", **r} for r in routes]}
+    )
     facts = survey_target(sink, "back").conflicts
     return [(finding.status.value, finding.title, finding.fix) for finding in conflict_findings(facts)]
 

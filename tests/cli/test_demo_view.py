@@ -7,16 +7,16 @@ import pytest
 from rich.console import Console
 
 from pycdc.cli.demo_view import changed, sparkline, view
-from pycdc.demo.event_stats import Event
-from pycdc.demo.status import Status
+from pycdc.demo.event_stats import ConsumedEvent
+from pycdc.demo.status import DemoStatus
 from tests.demo.test_report import WHERE, status
 
 
-def event(op: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> Event:
-    return Event(op, "order_lines", {"order_id": 88, "line": 2}, before, after, 1, 10.0, 10.012)
+def event(op: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> ConsumedEvent:
+    return ConsumedEvent(op, "order_lines", {"order_id": 88, "line": 2}, before, after, 1, 10.0, 10.012)
 
 
-def drawn(shown: Status, width: int, height: int) -> list[str]:
+def drawn(shown: DemoStatus, width: int, height: int) -> list[str]:
     console = Console(width=width, height=height, color_system=None, force_terminal=False)
     with console.capture() as capture:
         console.print(view(shown, width, height))
@@ -57,7 +57,7 @@ def test_events_of_other_sessions_are_mentioned() -> None:
 
 def test_values_are_text_and_never_markup() -> None:
     text = "[red]sku"
-    line = Event("c", text, {"sku": text}, None, {"note": text}, 1, 10.0, 10.0)
+    line = ConsumedEvent("c", text, {"sku": text}, None, {"note": text}, 1, 10.0, 10.0)
     assert "\n".join(drawn(status(newest=(line,)), 120, 24)).count(text) == 3
 
 

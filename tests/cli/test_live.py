@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from pycdc.cli.live import picture
-from pycdc.cli.progress_log import LogLines
+from pycdc.cli.progress_log import ProgressLog
 from pycdc.model.change import NOWHERE, Lsn, Position
 from pycdc.model.event import Partition
 from pycdc.observability.progress import PartitionPlace, Progress, TableSnapshot
@@ -106,7 +106,7 @@ def test_the_way_back_is_shown_by_rows_and_partitions(applying: Progress) -> Non
 
 
 def test_the_way_back_is_logged_by_rows_and_partitions(applying: Progress, caplog: pytest.LogCaptureFixture) -> None:
-    lines = LogLines(applying)
+    lines = ProgressLog(applying)
     applying.state = "stopping"
     with caplog.at_level(logging.INFO, logger="pycdc"):
         lines.update()
@@ -120,7 +120,7 @@ def test_the_way_back_is_logged_by_rows_and_partitions(applying: Progress, caplo
 def test_without_a_terminal_a_line_is_written_when_something_changes(caplog: pytest.LogCaptureFixture) -> None:
     clock = [0.0]
     progress = Progress(state="starting")
-    lines = LogLines(progress, lambda: clock[0])
+    lines = ProgressLog(progress, lambda: clock[0])
     with caplog.at_level(logging.INFO, logger="pycdc"):
         lines.update()
         progress.state = "streaming"

@@ -13,7 +13,7 @@ from scripts.docs.configuration_page import commands, configuration, write
 from pycdc.cli.app import COMMANDS
 from pycdc.cli.option_texts import explanation
 from pycdc.config import load_text
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.config.validation_errors import model
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -34,7 +34,7 @@ def sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def test_every_option_is_explained() -> None:
-    for section in sections(Config):
+    for section in sections(PipelineConfig):
         assert section.__doc__, section
         for name in section.model_fields:
             assert explanation(section, name), f"{section.__name__}.{name}"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pycdc.cli.findings import Status
-from pycdc.config.pipeline import Registry
+from pycdc.config.kafka import RegistryConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.offsets.file import FileOffsetStore
+from pycdc.operations.doctor.finding import Status
 from pycdc.operations.doctor.transport import kafka_findings, postgres_findings, registry_findings
 
 
@@ -84,7 +84,7 @@ def test_connections_to_brokers_in_the_clear_are_found(brokers: str, options: di
     ],
 )
 def test_secrets_for_the_registry_in_the_clear_are_found(settings: dict[str, Any], count: int) -> None:
-    found = list(registry_findings(Registry.model_validate(settings), "sink.kafka.registry"))
+    found = list(registry_findings(RegistryConfig.model_validate(settings), "sink.kafka.registry"))
     assert len(found) == count
     assert "hunter2canary" not in repr(found)
 

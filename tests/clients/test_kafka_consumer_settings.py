@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from pycdc.clients.kafka_consumer_settings import consumer_settings
-from pycdc.config.pipeline import KafkaSource
+from pycdc.config.kafka import KafkaSourceConfig
 from pycdc.errors import ConfigError
 
 
-def source(**options: str | int | bool) -> KafkaSource:
-    return KafkaSource(brokers="b:1", topics=["t"], options=dict(options))
+def source(**options: str | int | bool) -> KafkaSourceConfig:
+    return KafkaSourceConfig(brokers="b:1", topics=["t"], options=dict(options))
 
 
 def test_what_a_producer_rolled_back_is_never_read() -> None:

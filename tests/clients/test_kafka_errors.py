@@ -15,11 +15,11 @@ from confluent_kafka import KafkaError
 
 from pycdc.clients import kafka_consumer_errors as reading
 from pycdc.clients import kafka_producer_errors as writing
-from pycdc.clients.kafka_cluster import TopicSurvey
+from pycdc.clients.kafka_cluster import ClusterInspection
 from pycdc.clients.kafka_inspection import matching_topics
 from pycdc.clients.kafka_settings import client_settings
 from pycdc.clients.kafka_topics import TopicAdmin
-from pycdc.config.pipeline import KafkaSink, KafkaSource, Topics
+from pycdc.config.kafka import KafkaSinkConfig, KafkaSourceConfig, TopicsConfig
 from pycdc.errors import ConnectionLost, EnvironmentNotReady
 from pycdc.offsets.kafka import KafkaOffsetStore
 
@@ -91,14 +91,14 @@ def wrong_ca(tmp_path: Path) -> Iterator[dict[str, Any]]:
 
 
 def sink(address: dict[str, Any]) -> dict[str, Any]:
-    return client_settings(KafkaSink(format="json", **address))
+    return client_settings(KafkaSinkConfig(format="json", **address))
 
 
 CLIENTS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "source": lambda at: matching_topics(KafkaSource(topics=["t"], **at)),
-    "sink": lambda at: TopicAdmin(sink(at), Topics(), timeout=5).ensure("t"),
-    "doctor": lambda at: TopicSurvey(sink(at), Topics()).cluster(),
-    "offsets": lambda at: KafkaOffsetStore(sink(at), "t", "shop", TopicAdmin(sink(at), Topics())).load(),
+    "source": lambda at: matching_topics(KafkaSourceConfig(topics=["t"], **at)),
+    "sink": lambda at: TopicAdmin(sink(at), TopicsConfig(), timeout=5).ensure("t"),
+    "doctor": lambda at: ClusterInspection(sink(at), TopicsConfig()).cluster(),
+    "offsets": lambda at: KafkaOffsetStore(sink(at), "t", "shop", TopicAdmin(sink(at), TopicsConfig())).load(),
 }
 
 

@@ -6,15 +6,15 @@ import pytest
 from pydantic import SecretStr
 
 from pycdc.clients.kafka_settings import client_settings, producer_settings
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import KafkaSinkConfig
 from pycdc.errors import ConfigError
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.sinks.kafka.producer import KafkaSink
 from tests.sinks.kafka.records import GivenRecords
 
 
-def sink_config(timeout: float = 120.0, **options: Any) -> config.KafkaSink:
-    return config.KafkaSink(brokers="b:9092", format="json", delivery_timeout=timeout, options=options)
+def sink_config(timeout: float = 120.0, **options: Any) -> KafkaSinkConfig:
+    return KafkaSinkConfig(brokers="b:9092", format="json", delivery_timeout=timeout, options=options)
 
 
 def test_producers_are_idempotent_wait_for_all_replicas_and_partition_like_java() -> None:

@@ -4,13 +4,13 @@ import pytest
 from confluent_kafka.admin import ConfigResource, ResourceType
 
 from pycdc.clients.kafka_topics import TopicAdmin
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import TopicsConfig
 from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady
 from tests.services.kafka import KafkaAddress
 
 
 def admin_for(kafka: KafkaAddress, **topics: object) -> TopicAdmin:
-    return TopicAdmin({"bootstrap.servers": kafka.bootstrap}, config.Topics.model_validate(topics))
+    return TopicAdmin({"bootstrap.servers": kafka.bootstrap}, TopicsConfig.model_validate(topics))
 
 
 def test_a_missing_topic_is_created_as_configured(kafka: KafkaAddress, topic_prefix: str) -> None:
@@ -90,6 +90,6 @@ def test_limits_are_readable(kafka: KafkaAddress, topic_prefix: str) -> None:
 
 
 def test_brokers_that_do_not_answer_are_a_lost_connection() -> None:
-    admin = TopicAdmin({"bootstrap.servers": "127.0.0.1:1"}, config.Topics(), timeout=0.5)
+    admin = TopicAdmin({"bootstrap.servers": "127.0.0.1:1"}, TopicsConfig(), timeout=0.5)
     with pytest.raises(ConnectionLost, match=r"127\.0\.0\.1:1"):
         admin.ensure("t")

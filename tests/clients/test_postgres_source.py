@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from pycdc.clients.postgres_source import Meaning, TableLocked, connect, translate
+from pycdc.clients.postgres_source import ErrorMeaning, TableLocked, connect, translate
 from pycdc.errors import (
     ConnectionLost,
     ConversionError,
@@ -72,7 +72,7 @@ def test_a_data_exception_does_not_quote_its_value(state: str, fact: str) -> Non
 
 
 def test_a_more_particular_meaning_goes_first() -> None:
-    ours = translate(raised("42704"), {"42704": Meaning(PositionGap, "take a new snapshot")})
+    ours = translate(raised("42704"), {"42704": ErrorMeaning(PositionGap, "take a new snapshot")})
     assert (type(ours), ours.hint) == (PositionGap, "take a new snapshot")
 
 

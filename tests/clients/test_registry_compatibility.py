@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import urllib3
 
-from pycdc.clients.registry_compatibility import Levels
+from pycdc.clients.registry_compatibility import CompatibilityOverrides
 from pycdc.clients.schema_registry import SchemaRegistry
-from pycdc.config import pipeline as config
 from pycdc.config import validate
+from pycdc.config.kafka import RegistryConfig
 from pycdc.demo.registry import EmbeddedRegistry
 from pycdc.errors import ConnectionLost, SchemaIncompatible
 from tests.services.registry import RegistryAddress
@@ -35,9 +35,9 @@ def embedded() -> Iterator[EmbeddedRegistry]:
 def open_registry() -> Iterator[Open]:
     opened: list[SchemaRegistry] = []
 
-    def open_one(url: str, levels: Levels | None = None, **settings: Any) -> SchemaRegistry:
+    def open_one(url: str, levels: CompatibilityOverrides | None = None, **settings: Any) -> SchemaRegistry:
         made = {"url": url, "timeout": 1.0, "on_incompatible": "new_subject_version_none", **settings}
-        opened.append(SchemaRegistry(config.Registry(**made), levels))
+        opened.append(SchemaRegistry(RegistryConfig(**made), levels))
         return opened[-1]
 
     yield open_one
@@ -144,7 +144,7 @@ def test_the_level_comes_back_where_the_registration_fails(
 def test_a_level_that_could_not_be_put_back_is_put_back_by_the_next_sink(
     embedded: EmbeddedRegistry, open_registry: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    levels = Levels()
+    levels = CompatibilityOverrides()
     found = open_registry(embedded.url, levels)
     found.id_for("s", schema("int"))
     failing = Failing(embedded)

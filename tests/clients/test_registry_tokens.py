@@ -17,7 +17,7 @@ import pytest
 from pydantic import ValidationError
 
 from pycdc.clients.schema_registry import SchemaRegistry
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import RegistryConfig
 from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady, ProtocolError
 from tests.authority import Authority
 
@@ -76,7 +76,7 @@ def registry(server: ThreadingHTTPServer, **options: Any) -> SchemaRegistry:
     url = f"http://127.0.0.1:{server.server_port}"
     oauth = {"token_url": f"{url}/token", "client_id": "pycdc:1", "client_secret": CANARY, "scope": "read write"}
     chosen = options or {"oauth": oauth}
-    return SchemaRegistry(config.Registry.model_validate({"url": url, "timeout": 0.3, **chosen}))
+    return SchemaRegistry(RegistryConfig.model_validate({"url": url, "timeout": 0.3, **chosen}))
 
 
 def test_a_token_is_asked_for_once_and_used_until_it_ends(server: ThreadingHTTPServer) -> None:
@@ -156,20 +156,20 @@ def test_whatever_a_registry_answers_is_an_error_of_ours(server: ThreadingHTTPSe
 )
 def test_one_way_to_say_who_we_are(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        config.Registry.model_validate({"url": "http://r", **options})
+        RegistryConfig.model_validate({"url": "http://r", **options})
 
 
 def test_an_encrypted_key_never_asks_on_the_terminal(tmp_path: Path) -> None:
     files = Authority(tmp_path).issue("client", hosts=(), password=CANARY)
     program = f"""
 import sys
-from pycdc import config
+from pycdc.config.kafka import RegistryConfig
 from pycdc.errors import ConfigError
 from pycdc.clients.schema_registry import SchemaRegistry
 for password in (None, "wrong", "{CANARY}"):
     settings = {{"url": "https://localhost:1", "certificate": {str(files.certificate)!r}, "key": {str(files.key)!r}}}
     try:
-        SchemaRegistry(config.Registry.model_validate({{**settings, "key_password": password}}))
+        SchemaRegistry(RegistryConfig.model_validate({{**settings, "key_password": password}}))
     except ConfigError as error:
         print("refused", error.hint)
     else:
@@ -193,7 +193,7 @@ def test_a_certificate_of_an_unknown_authority_is_final_and_names_the_option(
     context.load_cert_chain(theirs.issue("registry").both)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     url = f"https://127.0.0.1:{server.server_port}"
-    settings = config.Registry.model_validate({"url": url, "ca": str(ours.certificate), "timeout": 30})
+    settings = RegistryConfig.model_validate({"url": url, "ca": str(ours.certificate), "timeout": 30})
     with pytest.raises(EnvironmentNotReady, match="is not trusted") as caught:
         SchemaRegistry(settings).text_for(1)
     assert "registry.ca" in caught.value.hint

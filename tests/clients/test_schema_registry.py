@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from pycdc.clients.schema_registry import SchemaRegistry
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import RegistryConfig
 from pycdc.demo.registry import EmbeddedRegistry
 from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady, ProtocolError, PycdcError, SchemaIncompatible
 from tests.proxy import Proxy
@@ -40,7 +40,7 @@ def open_registry() -> Iterator[Open]:
     opened: list[SchemaRegistry] = []
 
     def open_one(url: str, **settings: Any) -> SchemaRegistry:
-        opened.append(SchemaRegistry(config.Registry(url=url, **{"timeout": 10.0, **settings})))
+        opened.append(SchemaRegistry(RegistryConfig(url=url, **{"timeout": 10.0, **settings})))
         return opened[-1]
 
     yield open_one

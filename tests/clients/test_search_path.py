@@ -12,10 +12,10 @@ import pytest
 from psycopg import conninfo, sql
 
 from pycdc.clients.postgres_target import connect_to_write, path_problems
-from pycdc.config.pipeline import PostgresSink as Settings
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.offsets.postgres import PostgresOffsetStore
-from pycdc.sinks.postgres.bookkeeping.apply_offsets import Ledger
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
 from pycdc.sinks.postgres.preflight import survey_target
 from tests.offsets.contract import at
 from tests.services.postgres import PostgresServer
@@ -57,8 +57,10 @@ class Stage:
     def path(self, path: str) -> None:
         self.sql(f"ALTER ROLE {{apply}} SET search_path = {path}")
 
-    def settings(self, **options: Any) -> Settings:
-        return Settings.model_validate({"dsn": self.dsn, "routes": [{"topic": "items", "table": "items"}], **options})
+    def settings(self, **options: Any) -> PostgresSinkConfig:
+        return PostgresSinkConfig.model_validate(
+            {"dsn": self.dsn, "routes": [{"topic": "items", "table": "items"}], **options}
+        )
 
     @property
     def ran(self) -> list[Any]:
@@ -176,7 +178,7 @@ def test_an_offset_table_of_a_stranger_is_not_used(stage: Stage) -> None:
 
 
 def test_tables_of_pycdc_s_own_that_a_stranger_owns_or_another_version_made_are_not_used(stage: Stage) -> None:
-    ledger = Ledger(stage.dsn, "back", has_inbox=True)
+    ledger = ApplyOffsets(stage.dsn, "back", has_inbox=True)
     with psycopg.connect(stage.dsn) as connection:
         ledger.ensure_tables(connection)
         ledger.ensure_tables(connection)
@@ -199,10 +201,10 @@ def test_keys_of_an_extension_s_type_need_its_schema_on_the_path(contrib_databas
         connection.execute("CREATE TABLE items (id ext.citext PRIMARY KEY, name text, tags ext.citext[])")
     routes = [{"topic": "items", "table": "items"}]
     for path in ([], ["public"]):
-        settings = Settings.model_validate({"dsn": contrib_database, "routes": routes, "search_path": path})
+        settings = PostgresSinkConfig.model_validate({"dsn": contrib_database, "routes": routes, "search_path": path})
         with pytest.raises(EnvironmentNotReady, match=r"keys have the type ext\.citext"):
             connect_to_write(settings)
-    settings = Settings.model_validate({"dsn": contrib_database, "routes": routes, "search_path": ["ext"]})
+    settings = PostgresSinkConfig.model_validate({"dsn": contrib_database, "routes": routes, "search_path": ["ext"]})
     connect_to_write(settings).close()
 
 

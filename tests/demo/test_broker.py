@@ -5,7 +5,7 @@ from confluent_kafka import Consumer, Producer
 
 from pycdc.clients.kafka_settings import client_settings
 from pycdc.clients.kafka_topics import TopicAdmin
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import KafkaSinkConfig
 from pycdc.demo.broker import EmbeddedBroker
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Batch, Lsn, Position
@@ -29,7 +29,7 @@ def test_any_client_can_produce_and_consume_in_a_group() -> None:
 
 def test_the_sink_and_its_offset_store_run_on_it() -> None:
     with EmbeddedBroker() as broker:
-        settings = config.KafkaSink(brokers=broker.bootstrap, format="json")
+        settings = KafkaSinkConfig(brokers=broker.bootstrap, format="json")
         client = client_settings(settings)
         offsets = KafkaOffsetStore(client, "offsets", "shop", TopicAdmin(client, settings.topics))
         sink = KafkaSink(GivenRecords([("shop.public.orders", numbered(0, 100))]), settings, offsets)

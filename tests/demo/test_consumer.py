@@ -13,8 +13,8 @@ import pytest
 from confluent_kafka import Producer
 
 from pycdc.demo.broker import EmbeddedBroker
-from pycdc.demo.consumer import Reader, Schemas
-from pycdc.demo.event_stats import Tally
+from pycdc.demo.consumer import EventConsumer, SchemaCache
+from pycdc.demo.event_stats import EventStats
 from pycdc.demo.registry import EmbeddedRegistry
 from pycdc.errors import ConnectionLost, ProtocolError
 from tests.demo.test_postgres import wait_for
@@ -114,19 +114,21 @@ def publisher(broker: EmbeddedBroker, registry: EmbeddedRegistry) -> Iterator[Pu
 
 
 @pytest.fixture
-def tally() -> Tally:
-    return Tally({5})
+def tally() -> EventStats:
+    return EventStats({5})
 
 
 @pytest.fixture
-def reader(broker: EmbeddedBroker, registry: EmbeddedRegistry, tally: Tally) -> Iterator[Reader]:
-    reader = Reader(broker.bootstrap, registry.url, TOPICS, tally)
+def reader(broker: EmbeddedBroker, registry: EmbeddedRegistry, tally: EventStats) -> Iterator[EventConsumer]:
+    reader = EventConsumer(broker.bootstrap, registry.url, TOPICS, tally)
     reader.start()
     yield reader
     reader.stop()
 
 
-def test_events_come_back_decoded_with_their_lag(reader: Reader, publisher: Publisher, tally: Tally) -> None:
+def test_events_come_back_decoded_with_their_lag(
+    reader: EventConsumer, publisher: Publisher, tally: EventStats
+) -> None:
     publisher.change("c", 1, None, {"id": 1, "price": Decimal("12.30")}, age=2.0)
     publisher.flush()
     assert wait_for(lambda: tally.first_at is not None)
@@ -138,7 +140,9 @@ def test_events_come_back_decoded_with_their_lag(reader: Reader, publisher: Publ
     assert 2.0 <= event.lag < 7.0
 
 
-def test_tombstones_are_counted_and_are_no_events(reader: Reader, publisher: Publisher, tally: Tally) -> None:
+def test_tombstones_are_counted_and_are_no_events(
+    reader: EventConsumer, publisher: Publisher, tally: EventStats
+) -> None:
     publisher.change("d", 1, {"id": 1, "price": Decimal("1.00")}, None)
     publisher.tombstone(1)
     publisher.flush()
@@ -147,7 +151,7 @@ def test_tombstones_are_counted_and_are_no_events(reader: Reader, publisher: Pub
 
 
 def test_a_schema_is_asked_for_once(
-    reader: Reader, publisher: Publisher, tally: Tally, registry: EmbeddedRegistry
+    reader: EventConsumer, publisher: Publisher, tally: EventStats, registry: EmbeddedRegistry
 ) -> None:
     for number in range(20):
         publisher.change("c", number, None, {"id": number, "price": Decimal("1.00")})
@@ -161,11 +165,11 @@ def test_a_proxy_of_the_environment_is_not_asked(
     publisher: Publisher, registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert Schemas(registry.url).by_id(1)["type"] == "record"
+    assert SchemaCache(registry.url).by_id(1)["type"] == "record"
 
 
 def test_a_registry_that_fails_ends_the_reader_with_the_reason(
-    reader: Reader, publisher: Publisher, registry: EmbeddedRegistry
+    reader: EventConsumer, publisher: Publisher, registry: EmbeddedRegistry
 ) -> None:
     registry.fail_next(500)
     publisher.change("c", 1, None, {"id": 1, "price": Decimal("1.00")})
@@ -175,7 +179,7 @@ def test_a_registry_that_fails_ends_the_reader_with_the_reason(
     assert "500" in reader.error.fact
 
 
-def test_a_record_without_schema_id_ends_the_reader(reader: Reader, publisher: Publisher) -> None:
+def test_a_record_without_schema_id_ends_the_reader(reader: EventConsumer, publisher: Publisher) -> None:
     publisher.raw(b"{}")
     publisher.flush()
     assert wait_for(lambda: reader.error is not None)

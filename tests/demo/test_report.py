@@ -5,14 +5,14 @@ from collections import Counter
 import pytest
 
 from pycdc.demo import report
-from pycdc.demo.event_stats import Lag
-from pycdc.demo.status import Addresses, Slot, Status, Summary
+from pycdc.demo.event_stats import ConsumedLag
+from pycdc.demo.status import DemoAddresses, DemoStatus, DemoSummary, Slot
 
-WHERE = Addresses("postgresql://p@127.0.0.1:1/shop", "127.0.0.1:2", "http://127.0.0.1:3", ("shop.public.orders",))
+WHERE = DemoAddresses("postgresql://p@127.0.0.1:1/shop", "127.0.0.1:2", "http://127.0.0.1:3", ("shop.public.orders",))
 WRITTEN = Counter({("orders", "c"): 1200, ("orders", "d"): 34})
 
 
-def status(**changes: object) -> Status:
+def status(**changes: object) -> DemoStatus:
     facts: dict[str, object] = {
         "addresses": WHERE,
         "pipeline": "streaming",
@@ -24,10 +24,10 @@ def status(**changes: object) -> Status:
         "others": 0,
         "newest": (),
         "rates": (0.0, 100.0, 200.0, 100.0, 200.0),
-        "lag": Lag(0.012, 1.25, 2.0),
+        "lag": ConsumedLag(0.012, 1.25, 2.0),
         "slot": Slot("pycdc_shop", True, "0/15", 2048, 4096),
     }
-    return Status(**{**facts, **changes})  # type: ignore[arg-type]
+    return DemoStatus(**{**facts, **changes})  # type: ignore[arg-type]
 
 
 def test_the_addresses_are_all_told() -> None:
@@ -46,14 +46,14 @@ def test_a_line_tells_the_last_error() -> None:
 
 
 def test_the_summary_says_that_all_came_back() -> None:
-    text = report.summary(Summary(WRITTEN, WRITTEN, 0, 34, 61.7, Lag(0.01, 0.02, 0.03), 2.1, None))
+    text = report.summary(DemoSummary(WRITTEN, WRITTEN, 0, 34, 61.7, ConsumedLag(0.01, 0.02, 0.03), 2.1, None))
     assert "✓ every change was read back exactly once" in text
     assert "62 events/s" in text
     assert max(map(len, text.splitlines())) <= 80
 
 
 def test_the_summary_says_what_did_not() -> None:
-    text = report.summary(Summary(WRITTEN, Counter({("orders", "c"): 1200}), 3, 0, 1.0, None, None, None))
+    text = report.summary(DemoSummary(WRITTEN, Counter({("orders", "c"): 1200}), 3, 0, 1.0, None, None, None))
     assert "✗ written and read differ: orders delete: 34, 0" in text
     assert "3 events of changes that other sessions made" in text
 

@@ -10,7 +10,7 @@ import pytest
 from pycdc.demo.postgres import EmbeddedPostgres
 from pycdc.demo.shop import TABLES, Shop
 from pycdc.demo.workload import Counts
-from pycdc.demo.workload_thread import Clerk
+from pycdc.demo.workload_thread import WorkloadThread
 from tests.demo.test_postgres import wait_for
 
 pytestmark = pytest.mark.server
@@ -85,7 +85,7 @@ def test_the_same_seed_does_the_same_deals(server: EmbeddedPostgres) -> None:
 
 
 def test_the_clerk_ends_with_final_counts(dsn: str, connection: psycopg.Connection) -> None:
-    clerk = Clerk(dsn, 0, Shop, seed=5)
+    clerk = WorkloadThread(dsn, 0, Shop, seed=5)
     clerk.open()
     clerk.start()
     assert wait_for(lambda: clerk.written.total() > 300)
@@ -95,7 +95,7 @@ def test_the_clerk_ends_with_final_counts(dsn: str, connection: psycopg.Connecti
 
 
 def test_the_clerk_says_when_the_shop_is_gone(dsn: str, connection: psycopg.Connection) -> None:
-    clerk = Clerk(dsn, 0, Shop, seed=5)
+    clerk = WorkloadThread(dsn, 0, Shop, seed=5)
     clerk.open()
     connection.execute("DROP TABLE orders, order_lines, products, customers")
     clerk.start()

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from pycdc.demo.two_way import comparison
-from pycdc.demo.two_way.comparison import Outcome
+from pycdc.demo.two_way.comparison import ComparisonResult
 from pycdc.demo.two_way.direction import Speed
 from pycdc.demo.two_way.tables import PAIRS
 from tests.demo.test_demo import COMMAND, assert_nothing_left, on_terminal, read_until, start
@@ -92,7 +92,7 @@ def test_a_comparison_names_what_is_missing_surplus_and_different() -> None:
     (pair, *_) = PAIRS
     ours = {"1": ("CUP", 1), "2": ("JUG", 1), "3": ("JUG", 2)}
     theirs = {"1": ("CUP", 1), "3": ("JUG", 9), "4": ("JUG", 1)}
-    assert comparison.between(pair, ours, theirs) == Outcome(pair, 3, ("2",), ("4",), ("3",))
+    assert comparison.between(pair, ours, theirs) == ComparisonResult(pair, 3, ("2",), ("4",), ("3",))
     assert not comparison.between(pair, ours, theirs).equal
     assert comparison.between(pair, ours, ours).equal
 

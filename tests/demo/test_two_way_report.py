@@ -9,54 +9,56 @@ import pytest
 from rich.console import Console
 
 from pycdc.cli.two_way_view import view
-from pycdc.demo.event_stats import Event, Lag
+from pycdc.demo.event_stats import ConsumedEvent, ConsumedLag
 from pycdc.demo.two_way import report
-from pycdc.demo.two_way.comparison import Outcome
-from pycdc.demo.two_way.conflicts import Conflict, Conflicts
+from pycdc.demo.two_way.comparison import ComparisonResult
+from pycdc.demo.two_way.conflicts import ConflictReader, ConflictRow
 from pycdc.demo.two_way.direction import DirectionStatus
-from pycdc.demo.two_way.status import Addresses, Status, Summary
+from pycdc.demo.two_way.status import TwoWayAddresses, TwoWayStatus, TwoWaySummary
 from pycdc.demo.two_way.tables import MONOLITH, PAIRS, SERVICE
 
-WHERE = Addresses(
+WHERE = TwoWayAddresses(
     "postgresql://postgres:0123456789abcdef@127.0.0.1:10001/monolith",
     "postgresql://postgres:0123456789abcdef@127.0.0.1:10002/inventory",
     "127.0.0.1:10003",
     "http://127.0.0.1:10004",
 )
-EQUAL = tuple(Outcome(pair, 24, (), (), ()) for pair in PAIRS)
+EQUAL = tuple(ComparisonResult(pair, 24, (), (), ()) for pair in PAIRS)
 
 
-def conflict(side: str = MONOLITH, decision: str = "monolith", second: int = 0) -> Conflict:
+def conflict(side: str = MONOLITH, decision: str = "monolith", second: int = 0) -> ConflictRow:
     current, incoming = {"sku": "CUP", "price": 7.5}, {"sku": "CUP", "price": 8.1}
     detected = datetime(2026, 1, 1, 12, 0, second, tzinfo=UTC)
-    return Conflict(side, "prices", {"sku": "CUP"}, "update_stale", decision, current, incoming, detected)
+    return ConflictRow(side, "prices", {"sku": "CUP"}, "update_stale", decision, current, incoming, detected)
 
 
 def direction(start: str, end: str, *, echoes: int = 0, error: str | None = None) -> DirectionStatus:
-    lag = Lag(0.018, 0.034, 0.1)
+    lag = ConsumedLag(0.018, 0.034, 0.1)
     states = {start: "streaming", f"to-{end}": "streaming"}
     return DirectionStatus(start, end, 1302, 1302, 1300, echoes, 0, 200.0, 199.0, lag, states, error)
 
 
-def status(echoes: int = 0, error: str | None = None, conflicts: dict[str, Conflicts] | None = None) -> Status:
+def status(
+    echoes: int = 0, error: str | None = None, conflicts: dict[str, ConflictReader] | None = None
+) -> TwoWayStatus:
     events = tuple(
-        Event("u", "prices", {"sku": "CUP"}, None, {"sku": "CUP", "price": 1}, 1, 1.0, 1.0) for _ in range(9)
+        ConsumedEvent("u", "prices", {"sku": "CUP"}, None, {"sku": "CUP", "price": 1}, 1, 1.0, 1.0) for _ in range(9)
     )
     both = direction(MONOLITH, SERVICE, echoes=echoes, error=error), direction(SERVICE, MONOLITH)
-    return Status(WHERE, 3.2, 20.0, both, found() if conflicts is None else conflicts, events)
+    return TwoWayStatus(WHERE, 3.2, 20.0, both, found() if conflicts is None else conflicts, events)
 
 
-def found() -> dict[str, Conflicts]:
+def found() -> dict[str, ConflictReader]:
     return {
-        MONOLITH: Conflicts(Counter({("update_stale", MONOLITH): 5}), conflict(second=1)),
-        SERVICE: Conflicts(Counter({("update_stale", SERVICE): 9}), conflict(SERVICE)),
+        MONOLITH: ConflictReader(Counter({("update_stale", MONOLITH): 5}), conflict(second=1)),
+        SERVICE: ConflictReader(Counter({("update_stale", SERVICE): 9}), conflict(SERVICE)),
     }
 
 
-def summary(*, exact: bool = True, outcomes: tuple[Outcome, ...] = EQUAL, echoes: int = 0) -> Summary:
+def summary(*, exact: bool = True, outcomes: tuple[ComparisonResult, ...] = EQUAL, echoes: int = 0) -> TwoWaySummary:
     moment = status(echoes)
     lags = tuple(each.lag for each in moment.directions)
-    return Summary(moment.directions, exact, lags, moment.conflicts, outcomes, 20.0)  # type: ignore[arg-type]
+    return TwoWaySummary(moment.directions, exact, lags, moment.conflicts, outcomes, 20.0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_the_summary_tells_the_newest_conflict_and_that_both_sides_are_equal() -
 
 def test_the_summary_names_the_rows_that_differ_but_not_all_of_many() -> None:
     many = tuple(str(number) for number in range(25))
-    end = summary(outcomes=(Outcome(PAIRS[0], 30, ("7",), (), many),))
+    end = summary(outcomes=(ComparisonResult(PAIRS[0], 30, ("7",), (), many),))
     text = report.summary(end)
     assert not end.matches
     assert "missing: 7; different: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 15 more" in text
@@ -112,7 +114,7 @@ def test_echoes_are_a_failure_even_where_both_sides_are_equal() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (100, 30), (140, 50)])
 @pytest.mark.parametrize("moment", [status(), status(conflicts={}), status(error="x" * 300)])
-def test_the_view_fits_the_terminal(width: int, height: int, moment: Status) -> None:
+def test_the_view_fits_the_terminal(width: int, height: int, moment: TwoWayStatus) -> None:
     console = Console(width=width, height=height)
     with console.capture() as captured:
         console.print(view(moment, width, height))

@@ -25,11 +25,11 @@ from pycdc.connectors.postgres.replication.stream import ReplicationStream
 from pycdc.connectors.postgres.signals import messages as signals
 from pycdc.connectors.postgres.snapshot.backlog import Backlog
 from pycdc.connectors.postgres.snapshot.chunk_reader import ChunkReader
-from pycdc.connectors.postgres.snapshot.incremental import Backfill
+from pycdc.connectors.postgres.snapshot.incremental import IncrementalSnapshot
 from pycdc.offsets.kafka import KafkaOffsetStore
 from pycdc.serialization.serializer import Serializer
 from pycdc.sinks.kafka.producer import KafkaSink
-from pycdc.sinks.postgres.columnar_apply import LaneWriter
+from pycdc.sinks.postgres.columnar_apply import ColumnarWriter
 from pycdc.sinks.postgres.sink import PostgresSink
 
 BEFORE, AFTER = "before", "after"
@@ -52,7 +52,7 @@ SNAPSHOT_POINTS: dict[str, tuple[Any, str, str]] = {
     "while pinned rows are written": (KafkaSink, "write", AFTER),
     "before a chunk is marked": (ChunkReader, "mark", BEFORE),
     "after a chunk is marked": (ChunkReader, "mark", AFTER),
-    "after a chunk was read": (Backfill, "_read_chunk", AFTER),
+    "after a chunk was read": (IncrementalSnapshot, "_read_chunk", AFTER),
     "before the backlog moves": (Backlog, "advance", BEFORE),
     "after the backlog moved": (Backlog, "advance", AFTER),
     "before progress is stored": (KafkaOffsetStore, "store", BEFORE),
@@ -73,8 +73,8 @@ REVERSE_POINTS: dict[str, tuple[Any, str, str]] = {
 }
 
 LANE_POINTS: dict[str, tuple[Any, str, str]] = {
-    "after a lane's rows, before the commit": (LaneWriter, "_done", AFTER),
-    "after a lane's commit": (LaneWriter, "write", AFTER),
+    "after a lane's rows, before the commit": (ColumnarWriter, "_done", AFTER),
+    "after a lane's commit": (ColumnarWriter, "write", AFTER),
 }
 
 

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from pycdc.config import validate
-from pycdc.config.pipeline import CheckpointRule, Config
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.runtime import CheckpointConfig
 from pycdc.connectors.postgres.catalog.slots_and_publications import Admin
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.interfaces import Checkpoint
@@ -64,7 +65,7 @@ class Inserter(threading.Thread):
                 self._end.wait(0.003)
 
 
-def config_for(dsn: str, number: int) -> Config:
+def config_for(dsn: str, number: int) -> PipelineConfig:
     return validate(
         json.loads(
             json.dumps(
@@ -105,7 +106,7 @@ def one_handover(dsn: str, number: int) -> int:
     config = config_for(dsn, number)
     offsets = MemoryOffsetStore()
     collector = Collector(offsets)
-    loop = Loop(lambda: PostgresConnector(config), lambda: collector, offsets, CheckpointRule(), config.retries)
+    loop = Loop(lambda: PostgresConnector(config), lambda: collector, offsets, CheckpointConfig(), config.retries)
     failures: list[BaseException] = []
     thread = threading.Thread(target=lambda: guarded(loop, failures))
     thread.start()

@@ -11,27 +11,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pycdc.config.pipeline import Compatibility, PostgresSink, Values
-from pycdc.connectors.kafka.columnar_decoder import LaneReader
-from pycdc.connectors.kafka.json_decoder import BadJson, JsonReader
+from pycdc.config.postgres_sink import PostgresSinkConfig
+from pycdc.config.values import CompatibilityConfig, ValuesConfig
+from pycdc.connectors.kafka.columnar_decoder import ColumnarDecoder
+from pycdc.connectors.kafka.json_decoder import BadJson, JsonDecoder
 from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.connectors.postgres.replication import pgoutput
 from pycdc.connectors.postgres.signals import debezium as debezium_signals
 from pycdc.connectors.postgres.signals import messages as signals
 from pycdc.errors import ConversionError, ProtocolError, UnknownSchema
-from pycdc.interfaces import Unfit
+from pycdc.interfaces import NotColumnar
 from pycdc.model.change import PgType
 from pycdc.model.event import Event, Partition, Unwritable
 from pycdc.model.origin import read_headers, read_mark
-from pycdc.operations.lag.record_times import Payloads
+from pycdc.operations.lag.record_times import RecordTimes
 from pycdc.rows.avro_decoder import BadField, compile_reader
 from pycdc.rows.avro_schema import BadSchema, parse_avro
 from pycdc.rows.codecs import codec_for
+from pycdc.rows.column_readings import reading
+from pycdc.rows.target_column import TargetColumn
 from pycdc.rows.tuples import split_line, split_tuple
-from pycdc.sinks.postgres.routing.column_readings import reading
 from pycdc.sinks.postgres.routing.field_paths import identity_of
-from pycdc.sinks.postgres.routing.router import Router
-from pycdc.sinks.postgres.target_tables import TargetColumn, TargetTable
+from pycdc.sinks.postgres.routing.router import RouteTable
+from pycdc.sinks.postgres.target_tables import TargetTable
 
 
 @dataclass(frozen=True)
@@ -113,17 +115,17 @@ def _column(name: str, base: str) -> TargetColumn:
     return TargetColumn(name, ("pg_catalog", base), kind, base, element, False, "", False)
 
 
-def _router(settings: dict[str, Any]) -> Router:
+def _router(settings: dict[str, Any]) -> RouteTable:
     bases = [*CATEGORIES, *(f"{base}[]" for base in CATEGORIES)]
     columns = {base: _column(base, base) for base in bases} | {"id": _column("id", "int8")}
     table = TargetTable("public", "t", columns, ("id",), frozenset({frozenset({"id"})}))
     fields = dict.fromkeys(bases, "v")
     route = {"topic": "t", "table": "t", "key": {"id": "id"}, "set": fields, **settings}
-    return Router(PostgresSink.model_validate({"dsn": "x", "routes": [route]}), {"t": table})
+    return RouteTable(PostgresSinkConfig.model_validate({"dsn": "x", "routes": [route]}), {"t": table})
 
 
 _ROUTERS = [_router({}), _router({"operation": "delta", "delta": {"numeric": "v"}, "set": {"text": "$key.a"}})]
-_TOLD = Values()
+_TOLD = ValuesConfig()
 
 
 def _event(data: bytes, key: bytes | None = None, **options: Any) -> Event:
@@ -183,7 +185,7 @@ class _Lanes:
 _LANE_DECODER = Decoder(_schema_text)
 for _known in WIRE.values():
     _LANE_DECODER.event(Partition("t", 0), 0, 0, _known, _known)
-_LANES = LaneReader(_LANE_DECODER, _Lanes())
+_LANES = ColumnarDecoder(_LANE_DECODER, _Lanes())
 
 
 def _lane(data: bytes) -> None:
@@ -205,7 +207,7 @@ def _schema(data: bytes) -> None:
 
 
 def _payload(data: bytes) -> None:
-    payloads = Payloads(_schema_text)
+    payloads = RecordTimes(_schema_text)
     payloads.committed_at(_of_wire(2, data))
     payloads.message(data)
 
@@ -219,8 +221,8 @@ _TYPES = [PgType(0, name) for name in CATEGORIES if name not in ("geometry", "ve
 _CODECS = [
     codec
     for kind in _TYPES
-    for values in (Values(), Values(decimal="string", time="isostring", interval="string", hstore="map"))
-    if (codec := codec_for(kind, values, Compatibility())) is not None
+    for values in (ValuesConfig(), ValuesConfig(decimal="string", time="isostring", interval="string", hstore="map"))
+    if (codec := codec_for(kind, values, CompatibilityConfig())) is not None
 ]
 
 
@@ -254,14 +256,14 @@ _SIGNALS = [
 
 TARGETS: dict[str, Target] = {
     "json_record": Target(_event, (), _JSON),
-    "json_reader": Target(lambda data: JsonReader().read(data), (BadJson, BadField, Unwritable), _JSON),
+    "json_reader": Target(lambda data: JsonDecoder().read(data), (BadJson, BadField, Unwritable), _JSON),
     "routed_json": Target(_routed, (), _JSON),
     "avro_row": Target(lambda data: _event(WIRE[1] + data), (), [_EMPTY_ROW]),
     "avro_envelope": Target(lambda data: _event(WIRE[2] + data), (), [b"\0\2" + _EMPTY_ROW + b"\2c\0"]),
     "routed_avro": Target(lambda data: _routed(WIRE[1] + data), (), [_EMPTY_ROW]),
     "avro_schema": Target(_schema, (BadSchema, Unwritable), [json.dumps(one).encode() for one in SCHEMAS.values()]),
     "key": Target(_key, (), [b'{"id":1}', b"12e3", WIRE[3] + b"\2", b"\0\0\0\0\0\0\0\7", b'"x"']),
-    "lane": Target(_lane, (Unfit,), [b"\0\2" + _EMPTY_ROW + b"\2c\0", b"\2" + _EMPTY_ROW + b"\0\2d\0"]),
+    "lane": Target(_lane, (NotColumnar,), [b"\0\2" + _EMPTY_ROW + b"\2c\0", b"\2" + _EMPTY_ROW + b"\0\2d\0"]),
     "payload": Target(_payload, (), [b'{"source":{"ts_us":1}}', b'{"message":{"prefix":"p","content":"AQ=="}}']),
     "headers": Target(lambda data: read_headers([("pycdc.origin", data), ("pycdc.hops", data)]), (), [b"x", b"1"]),
     "mark": Target(read_mark, (), [b'{"pipeline":"x","origin":"y","hops":2,"tables":["a.b"]}']),

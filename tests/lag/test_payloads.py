@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.operations.lag.record_times import Payloads
+from pycdc.operations.lag.record_times import RecordTimes
 
 AT = 1_790_000_000_123_456
 
@@ -35,13 +35,13 @@ def envelope(**source: Any) -> dict[str, Any]:
     ],
 )
 def test_the_commit_is_told_by_the_envelope_or_not_at_all(data: bytes | None, seconds: float | None) -> None:
-    assert Payloads(None).committed_at(data) == seconds
+    assert RecordTimes(None).committed_at(data) == seconds
 
 
 def test_a_message_is_read_from_base64() -> None:
     data = as_json({"op": "m", "message": {"prefix": "pycdc.operations.lag", "content": "YTox"}})
-    assert Payloads(None).message(data) == ("pycdc.operations.lag", b"a:1")
+    assert RecordTimes(None).message(data) == ("pycdc.operations.lag", b"a:1")
 
 
 def test_a_row_is_no_message() -> None:
-    assert Payloads(None).message(as_json(envelope(ts_us=AT))) is None
+    assert RecordTimes(None).message(as_json(envelope(ts_us=AT))) is None

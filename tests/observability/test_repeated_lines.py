@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from pycdc.observability import logs
-from pycdc.observability.repeated_lines import REPEATED, Repeats
+from pycdc.observability.repeated_lines import REPEATED, RepeatedLines
 
 
 class Clock:
@@ -26,7 +26,7 @@ def record(text: str, level: int = logging.ERROR) -> logging.LogRecord:
 
 def test_lines_alike_but_for_numbers_are_held_back_and_counted() -> None:
     clock = Clock()
-    repeats = Repeats(clock)
+    repeats = RepeatedLines(clock)
     passed = [repeats.filter(record(f"10.0.0.{n}:9092: connection refused after {n} ms")) for n in range(1000)]
     assert sum(passed) == 5
     assert repeats.overdue() == []
@@ -39,7 +39,7 @@ def test_lines_alike_but_for_numbers_are_held_back_and_counted() -> None:
 
 def test_what_does_not_come_again_is_told_by_the_next_line_and_at_the_end() -> None:
     clock = Clock()
-    repeats = Repeats(clock)
+    repeats = RepeatedLines(clock)
     for _ in range(7):
         repeats.filter(record("the one"))
     clock.now = 61
@@ -51,13 +51,13 @@ def test_what_does_not_come_again_is_told_by_the_next_line_and_at_the_end() -> N
 
 
 def test_other_texts_and_what_is_no_warning_pass() -> None:
-    repeats = Repeats(Clock())
+    repeats = RepeatedLines(Clock())
     assert all(repeats.filter(record("progress", logging.INFO)) for _ in range(100))
     assert all(repeats.filter(record(f"table {chr(n)} is refused")) for n in range(ord("a"), ord("z")))
 
 
 def test_memory_is_bounded_whatever_is_logged() -> None:
-    repeats = Repeats(Clock())
+    repeats = RepeatedLines(Clock())
     for n in range(5000):
         repeats.filter(record("x" * n))
     assert len(repeats._kinds) <= 1000

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import ValidationError
 
-from pycdc.config.pipeline import Http
+from pycdc.config.runtime import HttpConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.observability.progress import Progress
 from pycdc.observability.server import StatusServer
@@ -30,13 +30,13 @@ def progress() -> Progress:
 
 @pytest.fixture
 def server(progress: Progress) -> Iterator[StatusServer]:
-    with StatusServer(Http(port=0), progress) as running:
+    with StatusServer(HttpConfig(port=0), progress) as running:
         yield running
 
 
 @pytest.fixture
 def guarded(progress: Progress) -> Iterator[StatusServer]:
-    with StatusServer(Http.model_validate({"host": "0.0.0.0", "port": 0, "token": TOKEN}), progress) as running:
+    with StatusServer(HttpConfig.model_validate({"host": "0.0.0.0", "port": 0, "token": TOKEN}), progress) as running:
         yield running
 
 
@@ -115,7 +115,7 @@ def test_beyond_loopback_the_token_is_needed(guarded: StatusServer) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
 def test_a_token_that_is_not_ascii_is_known_again(progress: Progress, encoding: str) -> None:
-    settings = Http.model_validate({"host": "0.0.0.0", "port": 0, "token": "schlüssel"})
+    settings = HttpConfig.model_validate({"host": "0.0.0.0", "port": 0, "token": "schlüssel"})
     with StatusServer(settings, progress) as server:
         sent = f"Bearer {'schlüssel'}".encode(encoding).decode("latin-1")
         assert ask(server, "/metrics", Authorization=sent)[0] == 200
@@ -125,7 +125,7 @@ def test_a_token_that_is_not_ascii_is_known_again(progress: Progress, encoding: 
 @pytest.mark.parametrize("token", ["", " ", "a b", "a\n", "\x00"])
 def test_a_token_that_no_header_can_carry_is_refused_at_the_start(token: str) -> None:
     with pytest.raises(ValidationError):
-        Http.model_validate({"token": token})
+        HttpConfig.model_validate({"token": token})
 
 
 def test_probes_need_no_token_and_tell_no_more_than_yes_or_no(guarded: StatusServer, progress: Progress) -> None:
@@ -140,12 +140,12 @@ def test_probes_need_no_token_and_tell_no_more_than_yes_or_no(guarded: StatusSer
 
 
 def test_a_port_that_was_just_used_is_free_for_the_next_start(progress: Progress) -> None:
-    with StatusServer(Http(port=0), progress) as server:
+    with StatusServer(HttpConfig(port=0), progress) as server:
         port = urlsplit(server.url).port or 0
         # Who closes first keeps the port in TIME_WAIT: here the server, after its answer.
         for _ in range(3):
             assert ask(server, "/metrics")[0] == 200
-    with StatusServer(Http(port=port), progress) as again:
+    with StatusServer(HttpConfig(port=port), progress) as again:
         assert ask(again, "/metrics")[0] == 200
 
 
@@ -201,20 +201,20 @@ def test_a_port_in_use_is_a_clear_error(progress: Progress) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(EnvironmentNotReady, match=f"port {port} on 127.0.0.1 is in use") as caught:
-            StatusServer(Http(port=port), progress)
+            StatusServer(HttpConfig(port=port), progress)
     assert "http.port" in caught.value.hint
 
 
 def test_an_address_that_is_not_here_is_a_clear_error(progress: Progress) -> None:
-    settings = Http.model_validate({"host": "192.0.2.1", "port": 0, "token": TOKEN})
+    settings = HttpConfig.model_validate({"host": "192.0.2.1", "port": 0, "token": TOKEN})
     with pytest.raises(EnvironmentNotReady, match=r"cannot listen on 192\.0\.2\.1"):
         StatusServer(settings, progress)
 
 
 def test_closing_twice_is_harmless_and_frees_the_port(progress: Progress) -> None:
-    server = StatusServer(Http(port=0), progress)
+    server = StatusServer(HttpConfig(port=0), progress)
     port = urlsplit(server.url).port
     server.close()
     server.close()
-    with StatusServer(Http(port=port or 0), progress) as again:
+    with StatusServer(HttpConfig(port=port or 0), progress) as again:
         assert ask(again, "/healthz")[0] == 200

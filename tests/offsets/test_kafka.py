@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from pycdc.clients.kafka_topics import TopicAdmin
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import TopicsConfig
 from pycdc.errors import CheckpointCorrupt, ConnectionLost, DeliveryError, EnvironmentNotReady
 from pycdc.offsets.encoding import dump
 from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
@@ -19,7 +19,7 @@ from tests.services.kafka import KafkaAddress
 
 def store_on(bootstrap: str, topic: str, name: str = "shop", timeout: float = 30.0) -> KafkaOffsetStore:
     client = {"bootstrap.servers": bootstrap, "log_level": 0}
-    topics = TopicAdmin(client, config.Topics(settings=dict(SETTINGS)), timeout=timeout)
+    topics = TopicAdmin(client, TopicsConfig(settings=dict(SETTINGS)), timeout=timeout)
     return KafkaOffsetStore(client, topic, name, topics, timeout=timeout)
 
 
@@ -45,7 +45,7 @@ class TestKafkaOffsetStore(OffsetStoreContract):
 
 def test_the_topic_is_compacted_and_has_one_partition(kafka: KafkaAddress, topic: str) -> None:
     store_on(kafka.bootstrap, topic).store(at(1))
-    admin = TopicAdmin({"bootstrap.servers": kafka.bootstrap}, config.Topics())
+    admin = TopicAdmin({"bootstrap.servers": kafka.bootstrap}, TopicsConfig())
     assert admin.setting(topic, "cleanup.policy") == "compact"
     assert len(kafka.admin().list_topics(topic, timeout=10).topics[topic].partitions) == 1
 
@@ -152,7 +152,7 @@ def test_a_stopped_pipeline_does_not_wait_long_for_brokers_that_are_away(method:
     stopping = threading.Event()
     stopping.set()
     client = {"bootstrap.servers": "127.0.0.1:9", "log_level": 0}
-    topics = TopicAdmin(client, config.Topics(settings=dict(SETTINGS)), stopping=stopping)
+    topics = TopicAdmin(client, TopicsConfig(settings=dict(SETTINGS)), stopping=stopping)
     store = KafkaOffsetStore(client, "t", "shop", topics, stopping=stopping)
     began = time.monotonic()
     with pytest.raises((ConnectionLost, DeliveryError, EnvironmentNotReady)):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pycdc.cli.rate_meter import Meter
+from pycdc.cli.rate_meter import RateMeter
 from pycdc.operations.humanize import duration, number, plural, size
 
 
@@ -29,7 +29,7 @@ def test_counts_are_readable() -> None:
 
 def test_the_rate_is_of_the_last_seconds() -> None:
     clock = [0.0]
-    meter = Meter(lambda: clock[0])
+    meter = RateMeter(lambda: clock[0])
     assert meter.rate(0) == 0
     clock[0] = 1.0
     assert meter.rate(1000) == 1000

@@ -4,7 +4,8 @@ from typing import Any
 
 from pycdc.model.event import Event, Partition
 from pycdc.operations.route_proposals import Proposal, propose, sample
-from pycdc.sinks.postgres.target_tables import TargetColumn, TargetTable
+from pycdc.rows.target_column import TargetColumn
+from pycdc.sinks.postgres.target_tables import TargetTable
 
 
 def table(name: str, *columns: str, key: tuple[str, ...] = ("id",)) -> TargetTable:

@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 
 import pycdc
 from pycdc.clients.schema_registry import SchemaRegistry
-from pycdc.config.pipeline import Registry
+from pycdc.config.kafka import RegistryConfig
 from tests.faults.process import LANE_POINTS
 from tests.reading import wait_for
 from tests.reverse.conftest import Rig
@@ -36,7 +36,7 @@ Rows = dict[int, tuple[Any, ...]]
 @pytest.fixture
 def ids(registry: Any, topic_prefix: str) -> tuple[int, int]:
     """Of the schemas of keys and values."""
-    client = SchemaRegistry(Registry(url=registry.url))
+    client = SchemaRegistry(RegistryConfig(url=registry.url))
     try:
         return (
             client.id_for(f"{topic_prefix}-key", json.dumps(KEY)),

@@ -8,10 +8,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pycdc.cli.apply_status import inspect
-from pycdc.cli.findings import Status
 from pycdc.config import validate
 from pycdc.errors import EnvironmentNotReady
+from pycdc.operations.apply_status import inspect
+from pycdc.operations.doctor.finding import Status
 from pycdc.operations.doctor.partitions import place_findings
 from tests.reverse.conftest import TABLES, Rig
 from tests.running import Running

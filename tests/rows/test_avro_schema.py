@@ -10,9 +10,9 @@ from typing import Any
 import fastavro
 import pytest
 
-from pycdc.connectors.kafka.columnar_decoder import LaneReader
+from pycdc.connectors.kafka.columnar_decoder import ColumnarDecoder
 from pycdc.connectors.kafka.record_decoder import Decoder
-from pycdc.interfaces import Unfit
+from pycdc.interfaces import NotColumnar
 from pycdc.model.event import Event, Partition
 from pycdc.rows.avro_decoder import compile_reader
 from pycdc.rows.avro_schema import BadSchema, parse_avro, parse_schema
@@ -128,7 +128,7 @@ def test_any_name_is_only_a_name(name: str) -> None:
         assert event.problem is None
         assert event.row is not None
         assert (event.row["id"], event.row[name], event.row["e"]) == (7, "ab", "B")
-        lane, removals = LaneReader(decoder, Lanes()).part("t", [None], [data])
+        lane, removals = ColumnarDecoder(decoder, Lanes()).part("t", [None], [data])
         assert (lane[0][0], removals) == (7, 0)
     assert ran == []
 
@@ -147,7 +147,7 @@ def test_arrays_in_arrays_are_read_however_deep_they_are(kind: str) -> None:
     decoder = Decoder(lambda number: json.dumps(schema))
     data = b"\0\0\0\0\1" + out.getvalue()
     decoder.event(Partition("t", 0), 0, 0, None, data)
-    assert LaneReader(decoder, Lanes()).part("t", [None], [data]) == ([(1, value)], 0)
+    assert ColumnarDecoder(decoder, Lanes()).part("t", [None], [data]) == ([(1, value)], 0)
 
 
 def test_a_union_of_many_branches_is_read_by_its_number() -> None:
@@ -189,8 +189,8 @@ def test_a_schema_that_is_refused_is_refused_once_and_its_records_each() -> None
     events = [decoder.event(Partition("t", 0), place, 0, None, b"\0\0\0\0\1x") for place in range(3)]
     assert [event.problem is None for event in events] == [False] * 3
     assert asked == [1]
-    with pytest.raises(Unfit):
-        LaneReader(decoder, Lanes()).part("t", [None], [b"\0\0\0\0\1x"])
+    with pytest.raises(NotColumnar):
+        ColumnarDecoder(decoder, Lanes()).part("t", [None], [b"\0\0\0\0\1x"])
 
 
 def test_a_record_that_holds_itself_without_end_is_a_record_that_cannot_be_read() -> None:

@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import pytest
 
-from pycdc.config.pipeline import Compatibility, TableRule, Values
+from pycdc.config.values import CompatibilityConfig, TableRule, ValuesConfig
 from pycdc.errors import ConversionError, ProtocolError
 from pycdc.model.change import UNCHANGED, Op, Run, Table
-from pycdc.rows.change_events import Event, events
+from pycdc.rows.change_events import RecordPlan, events
 from pycdc.rows.encoder import RowEncoder
 from pycdc.rows.plan import plan_table
-from pycdc.rows.tuples import Text
+from pycdc.rows.tuples import ColumnBytes
 from tests.connectors.postgres import frames
 from tests.serialization.runs import COMMIT, FULL, LOG, USERS, column, run
 
-OLD: list[Text] = [b"1", None, None]
-NEW: list[Text] = [b"1", b"Ada", b"36"]
-MOVED: list[Text] = [b"2", b"Ada", b"36"]
+OLD: list[ColumnBytes] = [b"1", None, None]
+NEW: list[ColumnBytes] = [b"1", b"Ada", b"36"]
+MOVED: list[ColumnBytes] = [b"2", b"Ada", b"36"]
 
 
-def told(made: Run, rule: TableRule | None = None) -> list[Event]:
+def told(made: Run, rule: TableRule | None = None) -> list[RecordPlan]:
     assert made.table is not None
-    plan = plan_table(made.table, [] if rule is None else [rule], Values(), Compatibility())
+    plan = plan_table(made.table, [] if rule is None else [rule], ValuesConfig(), CompatibilityConfig())
     return list(events(made, RowEncoder(plan, lambda table, column: None)))
 
 
-def update(table: Table, new: list[Text], old: list[Text] | None = None, kind: bytes = b"K") -> Run:
+def update(table: Table, new: list[ColumnBytes], old: list[ColumnBytes] | None = None, kind: bytes = b"K") -> Run:
     return run(Op.UPDATE, table, frames.update(table.oid, new, old, kind))
 
 
 def test_inserts_and_reads_have_an_after_and_a_key() -> None:
     made = run(Op.CREATE, USERS, frames.insert(1, NEW), frames.insert(1, MOVED), index=5)
     assert told(made) == [
-        Event(Op.CREATE, COMMIT - 99, 5, NEW, None, NEW),
-        Event(Op.CREATE, COMMIT - 98, 6, MOVED, None, MOVED),
+        RecordPlan(Op.CREATE, COMMIT - 99, 5, NEW, None, NEW),
+        RecordPlan(Op.CREATE, COMMIT - 98, 6, MOVED, None, MOVED),
     ]
-    assert told(run(Op.READ, USERS, b"1\tAda\t36")) == [Event(Op.READ, COMMIT, 0, NEW, None, NEW)]
+    assert told(run(Op.READ, USERS, b"1\tAda\t36")) == [RecordPlan(Op.READ, COMMIT, 0, NEW, None, NEW)]
 
 
 def test_an_update_without_an_old_row_has_no_before() -> None:
@@ -52,7 +52,7 @@ def test_an_update_of_the_key_is_a_delete_and_a_create_that_name_each_other() ->
 
 
 def test_a_full_old_row_whose_key_stays_is_an_update_with_a_before() -> None:
-    old: list[Text] = [b"1", b"Ad", b"big"]
+    old: list[ColumnBytes] = [b"1", b"Ad", b"big"]
     [event] = told(update(FULL, [b"1", b"Ada", UNCHANGED], old, b"O"))
     assert (event.op, event.before, event.after, event.partial) == (Op.UPDATE, old, [b"1", b"Ada", b"big"], False)
 

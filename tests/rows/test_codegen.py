@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pycdc.config.pipeline import Compatibility, Values
+from pycdc.config.values import CompatibilityConfig, ValuesConfig
 from pycdc.model.change import Column, Op, PgType, Run, Table, Transaction
 from pycdc.rows._codegen import compile_function, identifier, shared_function
 from pycdc.rows.encoder import Parts, RowEncoder
@@ -55,7 +55,9 @@ def test_functions_that_see_other_values_are_not_shared() -> None:
 def test_tables_of_one_shape_share_their_loop_and_those_of_another_do_not() -> None:
     def loop(*columns: Column, identity: str = "d") -> object:
         table = Table(1, "public", "t", columns, ("a",), identity)
-        return RowEncoder(plan_table(table, [], Values(), Compatibility()), lambda table, column: None).inserts
+        return RowEncoder(
+            plan_table(table, [], ValuesConfig(), CompatibilityConfig()), lambda table, column: None
+        ).inserts
 
     a = Column("a", PgType(0, "int4"), nullable=False, identity=True)
     b = Column("b", PgType(0, "numeric", (10 << 16 | 2) + 4))
@@ -76,7 +78,7 @@ def test_a_table_s_name_becomes_part_of_a_function_s(text: str, name: str) -> No
 )
 def test_no_name_of_a_column_or_a_table_gets_out_of_its_comment(name: str) -> None:
     table = Table(1, name, name, (Column(name, PgType(0, "text"), nullable=False),), (name,))
-    encoder = RowEncoder(plan_table(table, [], Values(), Compatibility()), lambda table, column: None)
+    encoder = RowEncoder(plan_table(table, [], ValuesConfig(), CompatibilityConfig()), lambda table, column: None)
     parts = Parts(b"", b"", b"", b"", b"", b"")
     out: list[dict[str, bytes]] = []
     run = Run(Op.CREATE, table, Transaction(1, 1, 0), 0, [xlog(insert(1, [b"x"]), start=1 << 20)])

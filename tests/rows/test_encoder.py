@@ -19,20 +19,20 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from pydantic import SecretStr
 
-from pycdc.config.pipeline import DEBEZIUM, Compatibility, HashRule, TableRule, Values
+from pycdc.config.values import DEBEZIUM, CompatibilityConfig, HashRule, TableRule, ValuesConfig
 from pycdc.errors import ConversionError, ProtocolError, PycdcError
 from pycdc.model.change import UNCHANGED, Column, Op, PgType, Run, Table, Transaction
 from pycdc.rows.change_events import events
 from pycdc.rows.encoder import Parts, RowEncoder, UnexpectedNull
-from pycdc.rows.plan import Field, Plan, plan_table
+from pycdc.rows.plan import PlannedField, TablePlan, plan_table
 from pycdc.rows.schema import Schema, avro_schema
-from pycdc.rows.tuples import ROW, Text
+from pycdc.rows.tuples import ROW, ColumnBytes
 from tests.connectors.postgres.frames import delete, insert, update, xlog
 from tests.recording import plain
 from tests.rows.codecs import codec_texts as texts
 from tests.rows.test_tuples import copy_text
 
-HONEST = Compatibility()
+HONEST = CompatibilityConfig()
 LSN = 0x16_B374_D848
 CANARY = "canary-4711"
 
@@ -85,11 +85,11 @@ class Case:
     """An encoder with rows for it, and what it said of values that became NULL."""
 
     encoder: RowEncoder
-    rows: list[list[Text]]
+    rows: list[list[ColumnBytes]]
     nulls: Counter[str]
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> TablePlan:
         return self.encoder.plan
 
 
@@ -109,7 +109,7 @@ def rules(draw: st.DrawFn, table: Table) -> TableRule:
 
 @st.composite
 def cases(
-    draw: st.DrawFn, compatibility: SearchStrategy[Compatibility], *, unsent: bool = True, identity: str = "d"
+    draw: st.DrawFn, compatibility: SearchStrategy[CompatibilityConfig], *, unsent: bool = True, identity: str = "d"
 ) -> Case:
     kinds = draw(st.lists(st.sampled_from(TYPES), min_size=1, max_size=12))
     key = draw(st.lists(st.integers(0, len(kinds) - 1), max_size=3, unique=True))
@@ -124,7 +124,7 @@ def cases(
         for index, (pg, _, defaults) in enumerate(kinds)
     )
     table = Table(1, "public", "t", columns, tuple(f"c{index}" for index in key), identity)
-    plan = plan_table(table, [draw(rules(table))], Values(), draw(compatibility))
+    plan = plan_table(table, [draw(rules(table))], ValuesConfig(), draw(compatibility))
     nulls: Counter[str] = Counter()
     encoder = RowEncoder(plan, lambda table, column: nulls.update([f"{table} {column}"]))
     absent = st.sampled_from([None, UNCHANGED]) if unsent else st.none()
@@ -151,7 +151,7 @@ BETWEEN = b"BETWEEN"
 Records = list[dict[str, Any]]
 
 
-def framed(row: list[Text], lsn: int = LSN) -> bytes:
+def framed(row: list[ColumnBytes], lsn: int = LSN) -> bytes:
     return xlog(insert(1, row), start=lsn)
 
 
@@ -200,13 +200,13 @@ def snapshot(encoder: RowEncoder, lines: list[bytes]) -> Records:
     return out
 
 
-def twin_record(encoder: RowEncoder, row: list[Text], suffix: bytes) -> dict[str, Any]:
+def twin_record(encoder: RowEncoder, row: list[ColumnBytes], suffix: bytes) -> dict[str, Any]:
     encoder.require_values(row)
     key = b"KEY" + encoder.key(row) if encoder.keyed else None
     return {"key": key, "value": b"HEAD" + encoder.row(row) + suffix}
 
 
-def struct(fields: tuple[Field, ...]) -> Schema:
+def struct(fields: tuple[PlannedField, ...]) -> Schema:
     return Schema("struct", name="t.Value", fields=tuple((field.name, field.schema) for field in fields))
 
 
@@ -216,7 +216,7 @@ def fastavro_bytes(schema: Schema, datum: dict[str, Any]) -> bytes:
     return out.getvalue()
 
 
-POLICIES = st.sampled_from([HONEST, DEBEZIUM, Compatibility(unrepresentable="null")])
+POLICIES = st.sampled_from([HONEST, DEBEZIUM, CompatibilityConfig(unrepresentable="null")])
 
 
 @given(cases(POLICIES))
@@ -250,7 +250,7 @@ def test_compiled_full_updates_equal_the_twin(case: Case) -> None:
     assert case.nulls == heard
 
 
-def keyed_alike(encoder: RowEncoder, old: list[Text], new: list[Text]) -> list[Text]:
+def keyed_alike(encoder: RowEncoder, old: list[ColumnBytes], new: list[ColumnBytes]) -> list[ColumnBytes]:
     new = list(new)
     for field in encoder.plan.key:
         new[field.index] = old[field.index]
@@ -304,7 +304,7 @@ def test_each_run_has_the_stamp_of_its_own_transaction() -> None:
     assert out == [twin_record(orders(), ORDER, suffix) for suffix in suffixes]
 
 
-@given(cases(st.just(HONEST) | st.just(Compatibility(unrepresentable="null")), unsent=False))
+@given(cases(st.just(HONEST) | st.just(CompatibilityConfig(unrepresentable="null")), unsent=False))
 @settings(max_examples=80, deadline=None)
 def test_a_line_of_a_snapshot_gives_the_bytes_of_a_frame_of_the_stream(case: Case) -> None:
     encoder = case.encoder
@@ -327,7 +327,7 @@ def encoder_for(
     **switches: Any,
 ) -> RowEncoder:
     table = Table(1, "public", "orders", columns, key, identity)
-    plan = plan_table(table, [] if rule is None else [rule], Values(), Compatibility(**switches))
+    plan = plan_table(table, [] if rule is None else [rule], ValuesConfig(), CompatibilityConfig(**switches))
     return RowEncoder(plan, lambda table, column: None)
 
 
@@ -344,7 +344,7 @@ def orders() -> RowEncoder:
     return encoder_for(ID, column("note"), price, column("made", "timestamptz"), column("ok", "bool"), key=("id",))
 
 
-ORDER: list[Text] = [b"7", b"a note", b"12.50", b"2026-01-01 00:00:00+00", b"t"]
+ORDER: list[ColumnBytes] = [b"7", b"a note", b"12.50", b"2026-01-01 00:00:00+00", b"t"]
 
 
 def told(error: pytest.ExceptionInfo[PycdcError]) -> str:
@@ -411,13 +411,13 @@ def test_a_text_that_is_none_of_its_type_s_names_table_and_column_and_shows_no_v
 
 
 def test_nan_in_a_decimal_stops_with_a_way_out_or_becomes_null_and_is_counted() -> None:
-    row: list[Text] = [b"7", None, b"NaN", None, None]
+    row: list[ColumnBytes] = [b"7", None, b"NaN", None, None]
     with pytest.raises(ConversionError, match=r"column 'price' of table public\.orders") as error:
         streamed(orders(), [framed(row)])
     assert "NaN'" not in told(error)
     assert "compatibility.unrepresentable" in error.value.hint
     heard: list[tuple[str, str]] = []
-    plan = plan_table(orders().plan.table, [], Values(), Compatibility(unrepresentable="null"))
+    plan = plan_table(orders().plan.table, [], ValuesConfig(), CompatibilityConfig(unrepresentable="null"))
     lenient = RowEncoder(plan, lambda table, column: heard.append((table, column)))
     [record] = streamed(lenient, [framed(row)])
     assert record == twin_record(lenient, [b"7", None, None, None, None], PARTS.suffix(LSN))
@@ -425,9 +425,9 @@ def test_nan_in_a_decimal_stops_with_a_way_out_or_becomes_null_and_is_counted() 
 
 
 def test_the_rows_around_a_surprise_keep_their_order() -> None:
-    plan = plan_table(orders().plan.table, [], Values(), Compatibility(unrepresentable="null"))
+    plan = plan_table(orders().plan.table, [], ValuesConfig(), CompatibilityConfig(unrepresentable="null"))
     encoder = RowEncoder(plan, lambda table, column: None)
-    rows: list[list[Text]] = [[b"%d" % n, None, b"NaN" if n == 2 else b"1.00", None, None] for n in range(5)]
+    rows: list[list[ColumnBytes]] = [[b"%d" % n, None, b"NaN" if n == 2 else b"1.00", None, None] for n in range(5)]
     records = streamed(encoder, [framed(row) for row in rows])
     assert records == [twin_record(encoder, row, PARTS.suffix(LSN)) for row in rows]
 
@@ -436,7 +436,7 @@ def test_the_rows_around_a_surprise_keep_their_order() -> None:
 @pytest.mark.parametrize("nullable", [True, False])
 def test_text_of_any_length_is_written(size: int, nullable: bool) -> None:
     encoder = encoder_for(column("big", nullable=nullable))
-    row: list[Text] = [b"x" * size]
+    row: list[ColumnBytes] = [b"x" * size]
     expected = fastavro_bytes(struct(encoder.plan.fields), encoder.datums(row))
     assert streamed(encoder, [framed(row)])[0]["value"] == b"HEAD" + expected + PARTS.suffix(LSN)
     assert snapshot(encoder, [b"x" * size])[0]["value"] == b"HEAD" + expected + b"TAIL"
@@ -455,7 +455,7 @@ def test_each_record_carries_its_own_lsn(lsns: list[int]) -> None:
 def test_tables_of_any_width_are_encoded(count: int) -> None:
     columns = [column(f"c{n}", "int4" if n % 2 else "text") for n in range(count)]
     encoder = encoder_for(*columns, key=("c0",))
-    row: list[Text] = [b"%d" % n if n % 3 else None for n in range(count)]
+    row: list[ColumnBytes] = [b"%d" % n if n % 3 else None for n in range(count)]
     row[0] = b"first"
     expected = twin_record(encoder, row, b"")
     [inserted] = streamed(encoder, [framed(row)])

@@ -12,7 +12,7 @@ import pytest
 from pycdc.errors import ConversionError, ProtocolError
 from pycdc.model.change import UNCHANGED, Change, Column, Op, PgType, Run, Table, Transaction
 from pycdc.rows.images import Images
-from pycdc.rows.tuples import Text
+from pycdc.rows.tuples import ColumnBytes
 from tests.connectors.postgres import frames
 
 CANARY = "canary-4711"
@@ -30,7 +30,7 @@ COLUMNS = (
 )
 TABLE = Table(1, "public", "orders", COLUMNS, ("id",), images=Images(COLUMNS))
 UUID_TEXT = "3f2504e0-4f89-11d3-9a0c-0305e82c3301"
-TEXTS: list[Text] = [
+TEXTS: list[ColumnBytes] = [
     b"7",
     b"12.50",
     b"2026-01-01 00:00:01.5+00",
@@ -54,7 +54,7 @@ VALUES = {
     "ok": True,
     "place": "(x,1)",
 }
-NOTHING: list[Text] = [None] * len(COLUMNS)
+NOTHING: list[ColumnBytes] = [None] * len(COLUMNS)
 
 
 def change(op: Op, frame: bytes, table: Table = TABLE) -> Change:
@@ -100,7 +100,7 @@ def test_an_update_without_an_old_row_has_no_before_and_names_what_was_not_sent(
 
 
 def test_an_old_row_of_the_identity_holds_only_the_identity_s_columns() -> None:
-    old: list[Text] = [b"6", *NOTHING[1:]]
+    old: list[ColumnBytes] = [b"6", *NOTHING[1:]]
     made = streamed(Op.UPDATE, frames.update(1, TEXTS, old))
     assert made.before == {"id": 6}
     assert made.after == VALUES

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pycdc.config.pipeline import Compatibility, HashRule, TableRule, Values
+from pycdc.config.values import CompatibilityConfig, HashRule, TableRule, ValuesConfig
 from pycdc.errors import ConfigError
 from pycdc.model.change import Column, PgType, Table
 from pycdc.model.patterns import matches_any
 from pycdc.rows.encoder import RowEncoder
-from pycdc.rows.plan import Plan, plan_table
+from pycdc.rows.plan import TablePlan, plan_table
 
 N = PgType(0, "numeric", (10 << 16 | 2) + 4)
 TABLE = Table(
@@ -32,19 +32,19 @@ TABLE = Table(
 ROW = [b"7", b"ada@example.com", "Ada Löve".encode(), b"0123456789", b"2.00"]
 
 
-def plan(*rules: TableRule, table: Table = TABLE, **switches: Any) -> Plan:
-    return plan_table(table, rules, Values(), Compatibility(**switches))
+def plan(*rules: TableRule, table: Table = TABLE, **switches: Any) -> TablePlan:
+    return plan_table(table, rules, ValuesConfig(), CompatibilityConfig(**switches))
 
 
-def names(made: Plan) -> list[str]:
+def names(made: TablePlan) -> list[str]:
     return [field.name for field in made.fields]
 
 
-def row(made: Plan, *columns: bytes | None) -> dict[str, Any]:
+def row(made: TablePlan, *columns: bytes | None) -> dict[str, Any]:
     return RowEncoder(made, lambda table, column: None).datums(columns or ROW)
 
 
-def key(made: Plan) -> dict[str, Any]:
+def key(made: TablePlan) -> dict[str, Any]:
     return RowEncoder(made, lambda table, column: None).key_datums(ROW)
 
 
@@ -191,7 +191,7 @@ def test_a_key_of_a_column_that_does_not_exist_is_a_config_error() -> None:
 def test_a_key_whose_type_is_dropped_is_a_config_error() -> None:
     table = Table(1, "public", "t", (Column("k", PgType(0, "addr", kind="c")),), ("k",))
     with pytest.raises(ConfigError, match="has no representation"):
-        plan_table(table, [], Values(unknown_types="drop"), Compatibility())
+        plan_table(table, [], ValuesConfig(unknown_types="drop"), CompatibilityConfig())
 
 
 HIDING = [

@@ -9,7 +9,7 @@ import pytest
 
 from pycdc.model.change import UNCHANGED, Op, Table
 from pycdc.rows.ruled import RuledRows
-from pycdc.rows.tuples import Text
+from pycdc.rows.tuples import ColumnBytes
 from tests.connectors.postgres import frames
 from tests.serialization.runs import ID, batch, column, configured, run
 
@@ -22,7 +22,7 @@ PEOPLE = Table(
     ("id", "mail"),
     "f",
 )
-ROW: list[Text] = [b"1", CANARY, CANARY, b"a\tb\\c", None]
+ROW: list[ColumnBytes] = [b"1", CANARY, CANARY, b"a\tb\\c", None]
 LINE = b"1\t" + CANARY + b"\t" + CANARY + rb"	a\tb\\c	\N"
 CHANGES = [
     run(Op.CREATE, PEOPLE, frames.insert(7, ROW)),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.config.pipeline import HONEST, Values
+from pycdc.config.values import HONEST, ValuesConfig
 from pycdc.model.change import PgType
 from pycdc.model.event import Unwritable
 from pycdc.rows import shape_texts
@@ -34,7 +34,7 @@ TEXTS = [
 
 @pytest.mark.parametrize(("name", "text"), TEXTS)
 def test_a_shape_is_read_back_as_it_was(name: str, text: str) -> None:
-    codec = codec_for(PgType(0, name), Values(), HONEST)
+    codec = codec_for(PgType(0, name), ValuesConfig(), HONEST)
     assert codec is not None
     convert = conversion(codec.schema.name, {})
     assert convert is not None
@@ -55,7 +55,7 @@ def test_a_geometry_of_postgis_stays_as_it_is() -> None:
 
 
 def test_a_sparse_vector_is_read_back_as_it_was() -> None:
-    codec = codec_for(PgType(0, "sparsevec"), Values(), HONEST)
+    codec = codec_for(PgType(0, "sparsevec"), ValuesConfig(), HONEST)
     assert codec is not None
     convert = conversion(codec.schema.name, {})
     assert convert is not None

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from pycdc.config.pipeline import DEBEZIUM, DEBEZIUM_3_6, Compatibility, TableRule, Values
+from pycdc.config.values import DEBEZIUM, DEBEZIUM_3_6, CompatibilityConfig, TableRule, ValuesConfig
 from pycdc.model.change import Column, PgType, Table
 from pycdc.rows.plan import plan_table
 from pycdc.rows.source_types import source_type
 
-HONEST = Compatibility()
+HONEST = CompatibilityConfig()
 SERIAL = Column("id", PgType(0, "int4"), identity=True, nullable=False, default="nextval('s'::regclass)")
 PRICE = Column("price", PgType(0, "numeric", (10 << 16 | 2) + 4, domain=True, declared="amount", schema="money"))
 FREE = Column("free", PgType(0, "numeric"))
@@ -19,7 +19,7 @@ EMBEDDING = Column("embedding", PgType(0, "vector", 3))
 TABLE = Table(1, "public", "users", (SERIAL, PRICE, FREE, EMBEDDING), ("id",))
 
 
-def told(column: Column, compat: Compatibility = HONEST, *, snapshot: bool = False) -> dict[str, str]:
+def told(column: Column, compat: CompatibilityConfig = HONEST, *, snapshot: bool = False) -> dict[str, str]:
     parameters = source_type(column, column.name, compat, snapshot=snapshot)
     return {name.rpartition(".")[2]: value for name, value in parameters}
 
@@ -53,7 +53,7 @@ def test_debeziums_lines_tell_other_things() -> None:
     ],
 )
 def test_only_columns_that_are_named_tell_their_types(rules: list[dict[str, Any]], columns: set[str]) -> None:
-    plan = plan_table(TABLE, [TableRule(**rule) for rule in rules], Values(), HONEST)
+    plan = plan_table(TABLE, [TableRule(**rule) for rule in rules], ValuesConfig(), HONEST)
     telling = {
         field.name for field in plan.fields if any("source.column" in name for name, _ in field.schema.parameters)
     }

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycdc.interfaces import Unfit
-from pycdc.model.event import Field
+from pycdc.interfaces import NotColumnar
+from pycdc.model.event import FieldPath
+from pycdc.rows.column_presence import ColumnPresence
+from pycdc.rows.target_column import TargetColumn
 from pycdc.rows.text_columns import array_for, constant
 from pycdc.rows.text_values import array_of, text_of
-from pycdc.sinks.postgres.routing.column_presence import Presence
-from pycdc.sinks.postgres.target_tables import TargetColumn
 
 HELD_BACK = "__held_back"
-MARKS = Presence(HELD_BACK)
+MARKS = ColumnPresence(HELD_BACK)
 
 
 def column(base: str, category: str) -> TargetColumn:
@@ -60,17 +60,17 @@ SAFE = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 @given(st.lists(st.none() | st.text(SAFE) | st.sampled_from(["NULL", "null", "{}", '"', "\\", ","]), min_size=1))
 def test_texts(values: list[str | None]) -> None:
     told = [None if value is None else value.encode() for value in values]
-    assert read(array_for(Field("f", "text"), TEXT, MARKS)(told)) == one_by_one(values, TEXT)
+    assert read(array_for(FieldPath("f", "text"), TEXT, MARKS)(told)) == one_by_one(values, TEXT)
 
 
 @given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), min_size=1))
 def test_numbers(values: list[int | None]) -> None:
-    assert read(array_for(Field("f", "number"), INT, MARKS)(values)) == one_by_one(values, INT)
+    assert read(array_for(FieldPath("f", "number"), INT, MARKS)(values)) == one_by_one(values, INT)
 
 
 @given(st.lists(st.none() | st.integers(-(10**30), 10**30), min_size=1), st.integers(0, 12))
 def test_decimals_are_the_same_numbers_with_as_many_digits(values: list[int | None], scale: int) -> None:
-    found = read(array_for(Field("f", "decimal", scale), NUMERIC, MARKS)(values))
+    found = read(array_for(FieldPath("f", "decimal", scale), NUMERIC, MARKS)(values))
     expected = [None if value is None else EXACT.scaleb(Decimal(value), -scale) for value in values]
     assert [None if text is None else Decimal(text).as_tuple() for text in found] == [
         None if value is None else value.as_tuple() for value in expected
@@ -79,33 +79,33 @@ def test_decimals_are_the_same_numbers_with_as_many_digits(values: list[int | No
 
 @given(st.lists(st.none() | st.booleans() | st.floats() | st.binary() | st.text(SAFE) | st.decimals(), min_size=1))
 def test_anything_else(values: list[Any]) -> None:
-    assert read(array_for(Field("f"), TEXT, MARKS)(values)) == one_by_one(values, TEXT)
+    assert read(array_for(FieldPath("f"), TEXT, MARKS)(values)) == one_by_one(values, TEXT)
 
 
 @pytest.mark.parametrize("kind", ["text", "any"])
 @pytest.mark.parametrize("value", ["a\0b", "\0", HELD_BACK])
 def test_what_postgres_cannot_hold_or_was_not_sent_is_looked_at_by_itself(kind: Any, value: str) -> None:
-    array = array_for(Field("f", kind), TEXT, MARKS)
+    array = array_for(FieldPath("f", kind), TEXT, MARKS)
     for values in ([value], [None, value], ["x", value]):
-        with pytest.raises(Unfit):
+        with pytest.raises(NotColumnar):
             array([one.encode() if kind == "text" and one is not None else one for one in values])
 
 
 @pytest.mark.parametrize("mark", [HELD_BACK.encode(), [HELD_BACK]])
 def test_bytes_and_arrays_that_were_not_sent_are_looked_at_by_themselves(mark: Any) -> None:
-    with pytest.raises(Unfit):
-        array_for(Field("f"), column("bytea", "U"), MARKS)([None, mark])
+    with pytest.raises(NotColumnar):
+        array_for(FieldPath("f"), column("bytea", "U"), MARKS)([None, mark])
 
 
 def test_texts_that_are_no_utf8_are_looked_at_by_themselves() -> None:
     for values in ([b"\xff"], [b'"\xff'], [None, b"\xff"]):
-        with pytest.raises(Unfit):
-            array_for(Field("f", "text"), TEXT, MARKS)(values)
+        with pytest.raises(NotColumnar):
+            array_for(FieldPath("f", "text"), TEXT, MARKS)(values)
 
 
 def test_a_decimal_has_no_lane_into_what_is_no_numeric() -> None:
-    with pytest.raises(Unfit):
-        array_for(Field("f", "decimal", 2), TEXT, MARKS)
+    with pytest.raises(NotColumnar):
+        array_for(FieldPath("f", "decimal", 2), TEXT, MARKS)
 
 
 def test_a_constant_is_repeated() -> None:

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from pycdc.errors import ProtocolError
 from pycdc.model.change import UNCHANGED
-from pycdc.rows.tuples import Text, merge_unchanged, split_line, split_tuple
+from pycdc.rows.tuples import ColumnBytes, merge_unchanged, split_line, split_tuple
 from tests.connectors.postgres.frames import tuple_data
 
-TEXTS: st.SearchStrategy[Text] = st.one_of(st.none(), st.just(UNCHANGED), st.binary(max_size=300))
+TEXTS: st.SearchStrategy[ColumnBytes] = st.one_of(st.none(), st.just(UNCHANGED), st.binary(max_size=300))
 _ESCAPES = {8: b"\\b", 9: b"\\t", 10: b"\\n", 11: b"\\v", 12: b"\\f", 13: b"\\r", 92: b"\\\\"}
 
 
@@ -19,13 +19,15 @@ def copy_text(column: bytes | None) -> bytes:
 
 
 @given(st.lists(TEXTS, max_size=20), st.binary(max_size=10), st.binary(max_size=10))
-def test_a_tuple_splits_into_the_columns_it_was_made_of(columns: list[Text], before: bytes, after: bytes) -> None:
+def test_a_tuple_splits_into_the_columns_it_was_made_of(
+    columns: list[ColumnBytes], before: bytes, after: bytes
+) -> None:
     data = tuple_data(columns)
     assert split_tuple(before + data + after, len(before)) == (columns, len(before) + len(data))
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=5), st.data())
-def test_a_tuple_cut_short_is_refused(columns: list[Text], data: st.DataObject) -> None:
+def test_a_tuple_cut_short_is_refused(columns: list[ColumnBytes], data: st.DataObject) -> None:
     whole = tuple_data(columns)
     with pytest.raises(ProtocolError):
         split_tuple(whole[: data.draw(st.integers(0, len(whole) - 1))])

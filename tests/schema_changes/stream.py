@@ -20,7 +20,7 @@ from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Batch
 from pycdc.rows.schema import Schema, avro_text
-from pycdc.serialization.avro_format import AvroForm
+from pycdc.serialization.avro_format import AvroFormat
 from pycdc.serialization.serializer import Serializer
 
 Row = dict[str, Any]
@@ -110,7 +110,7 @@ class Stream:
 
     def start(self) -> None:
         """From the last settled position on, as a new process."""
-        self._serializer = Serializer(self.config, "db", AvroForm(self.versions), lambda table, column: None)
+        self._serializer = Serializer(self.config, "db", AvroFormat(self.versions), lambda table, column: None)
         self._connector = PostgresConnector(self.config)
         self._batches = self._connector.batches(self._stored)
         self._waiting = []

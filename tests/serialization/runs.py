@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pycdc.config import validate
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.model.change import Batch, Column, Lsn, Op, PgType, Position, Run, Table, Transaction
 from pycdc.rows.schema import Schema
-from pycdc.rows.tuples import Text
-from pycdc.serialization.avro_format import AvroForm
+from pycdc.rows.tuples import ColumnBytes
+from pycdc.serialization.avro_format import AvroFormat
 from pycdc.serialization.serializer import Serializer
 from tests.connectors.postgres import frames
 from tests.recording import Schemas
@@ -44,7 +44,7 @@ def run(op: Op, table: Table | None, *messages: bytes, of: Transaction | None = 
     return Run(op, table, of or transaction(), index, packed, "last" if op is Op.READ else None)
 
 
-def inserts(table: Table, *rows: Sequence[Text]) -> Run:
+def inserts(table: Table, *rows: Sequence[ColumnBytes]) -> Run:
     return run(Op.CREATE, table, *(frames.insert(table.oid, row) for row in rows))
 
 
@@ -52,7 +52,7 @@ def batch(*runs: Run, position: bool = True) -> Batch:
     return Batch(list(runs), Position(Lsn(COMMIT + 8)) if position else None, size=sum(map(len, runs)))
 
 
-def configured(**options: Any) -> Config:
+def configured(**options: Any) -> PipelineConfig:
     return validate(
         {"name": "shop", "source": {"postgres": {"dsn": "postgresql://x"}}, "sink": {"console": {}}, **options}
     )
@@ -68,7 +68,7 @@ class Decoded:
     headers: list[tuple[str, bytes]]
 
 
-class PlainForm(AvroForm):
+class PlainForm(AvroFormat):
     """The plain twin of the compiled loops."""
 
     def rows(self, *_: Any) -> bool:
@@ -90,7 +90,7 @@ class Recorder:
         self.schemas = Schemas()
         self.asked: list[tuple[str, str, str | None]] = []
         self.nulls: list[tuple[str, str]] = []
-        form = PlainForm(self._id) if plain else AvroForm(self._id)
+        form = PlainForm(self._id) if plain else AvroFormat(self._id)
         self.serializer = Serializer(configured(**options), "db", form, lambda *where: self.nulls.append(where))
 
     def _id(self, topic: str, part: str, schema: Schema) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.model.change import Batch, Op, Run, Table
-from pycdc.rows.encoder import Record
-from pycdc.rows.tuples import Text
-from pycdc.serialization.avro_format import AvroForm
-from pycdc.serialization.json_format import JsonForm
-from pycdc.serialization.record_format import Form
+from pycdc.rows.encoder import EncodedParts
+from pycdc.rows.tuples import ColumnBytes
+from pycdc.serialization.avro_format import AvroFormat
+from pycdc.serialization.json_format import JsonFormat
+from pycdc.serialization.record_format import RecordFormat
 from pycdc.serialization.serializer import Serializer
 from tests.connectors.postgres import frames
 from tests.recording import Schemas, readable
@@ -20,7 +20,9 @@ from tests.serialization.runs import transaction
 FIRST_LSN = 90_000_000
 
 
-def run_of(op: Op, table: Table, *rows: list[Text], old: list[list[Text]] | None = None, kind: bytes = b"K") -> Run:
+def run_of(
+    op: Op, table: Table, *rows: list[ColumnBytes], old: list[list[ColumnBytes]] | None = None, kind: bytes = b"K"
+) -> Run:
     """A run of `rows` (for a delete, the old ones); `old` are the old rows of an update, of that kind of tuple."""
     made = []
     for index, row in enumerate(rows):
@@ -39,15 +41,15 @@ def run_of(op: Op, table: Table, *rows: list[Text], old: list[list[Text]] | None
     return Run(op, table, transaction(previous=0), 0, made, "true" if op is Op.READ else None)
 
 
-def serializer(config: Config, form: Form) -> Serializer:
+def serializer(config: PipelineConfig, form: RecordFormat) -> Serializer:
     return Serializer(config, "db", form, lambda table, column: None)
 
 
-def avro(config: Config, *runs: Run) -> list[tuple[str, Record]]:
+def avro(config: PipelineConfig, *runs: Run) -> list[tuple[str, EncodedParts]]:
     """Topic and record of each, with key and value decoded; ``value_schema`` is the schema's text."""
     schemas = Schemas()
     out = []
-    for topic, records in serializer(config, AvroForm(schemas)).serialize(Batch(list(runs))):
+    for topic, records in serializer(config, AvroFormat(schemas)).serialize(Batch(list(runs))):
         for record in records:
             key = None if record["key"] is None else readable(schemas.decode(record["key"])[1])
             schema, value = (None, None) if record["value"] is None else schemas.decode(record["value"])
@@ -55,10 +57,10 @@ def avro(config: Config, *runs: Run) -> list[tuple[str, Record]]:
     return out
 
 
-def as_json(config: Config, *runs: Run, schemas: bool = False) -> list[tuple[str, Record]]:
+def as_json(config: PipelineConfig, *runs: Run, schemas: bool = False) -> list[tuple[str, EncodedParts]]:
     """The same through the JSON form; a null value is None, the text ``null`` is "null"."""
     out = []
-    for topic, records in serializer(config, JsonForm(schemas=schemas)).serialize(Batch(list(runs))):
+    for topic, records in serializer(config, JsonFormat(schemas=schemas)).serialize(Batch(list(runs))):
         for record in records:
             read = {part: _loaded(record[part]) for part in ("key", "value")}
             out.append((topic, {**record, **read}))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pycdc.errors import ProtocolError
 from pycdc.model.change import UNCHANGED, Op, Run, Table
 from pycdc.rows.schema import Schema, avro_text
-from pycdc.rows.tuples import Text
+from pycdc.rows.tuples import ColumnBytes
 from pycdc.serialization.avro_format import registered, wire_prefix
 from tests.connectors.postgres import frames
 from tests.serialization.runs import (
@@ -48,9 +48,9 @@ def same_either_way(*runs: Run, **options: Any) -> list[dict[str, Any]]:
     return [record for records in written.values() for record in records]
 
 
-TEXTS: st.SearchStrategy[Text] = st.none() | st.text(max_size=20).map(str.encode)
-UNSENT: st.SearchStrategy[Text] = TEXTS | st.just(UNCHANGED)
-IDS: st.SearchStrategy[Text] = st.integers(-(2**31), 2**31 - 1).map(lambda n: str(n).encode())
+TEXTS: st.SearchStrategy[ColumnBytes] = st.none() | st.text(max_size=20).map(str.encode)
+UNSENT: st.SearchStrategy[ColumnBytes] = TEXTS | st.just(UNCHANGED)
+IDS: st.SearchStrategy[ColumnBytes] = st.integers(-(2**31), 2**31 - 1).map(lambda n: str(n).encode())
 
 
 @given(st.lists(st.tuples(IDS, TEXTS, IDS).map(list), min_size=1, max_size=4))
@@ -61,12 +61,12 @@ def test_inserts_and_reads_are_the_same_either_way(rows: list[list[bytes | None]
 
 
 @given(st.lists(st.tuples(IDS, UNSENT, IDS).map(list), min_size=1, max_size=4))
-def test_updates_without_an_old_row_are_the_same_either_way(rows: list[list[Text]]) -> None:
+def test_updates_without_an_old_row_are_the_same_either_way(rows: list[list[ColumnBytes]]) -> None:
     same_either_way(run(Op.UPDATE, USERS, *(frames.update(1, row) for row in rows)))
 
 
 @given(st.lists(st.tuples(IDS, TEXTS, TEXTS, UNSENT, UNSENT), min_size=1, max_size=4), st.booleans())
-def test_full_updates_are_the_same_either_way(changes: list[tuple[Text, ...]], keyed: bool) -> None:
+def test_full_updates_are_the_same_either_way(changes: list[tuple[ColumnBytes, ...]], keyed: bool) -> None:
     table = FULL if keyed else Table(2, "public", "full", FULL.columns, (), "f")
     messages = [
         frames.update(2, [key, name or b"new", big], [key, old_name, old_big], b"O")
@@ -79,7 +79,7 @@ def test_full_updates_are_the_same_either_way(changes: list[tuple[Text, ...]], k
 
 def test_unsent_values_come_from_the_full_old_row_on_both_sides() -> None:
     recorder = Recorder()
-    old: list[Text] = [b"1", b"Ada", b"big"]
+    old: list[ColumnBytes] = [b"1", b"Ada", b"big"]
     [record] = recorder.records(run(Op.UPDATE, FULL, frames.update(2, [b"1", b"Eve", UNCHANGED], old, b"O")))
     assert record.value["before"] == {"id": 1, "name": "Ada", "big": "big"}
     assert record.value["after"] == {"id": 1, "name": "Eve", "big": "big"}
@@ -109,7 +109,7 @@ DECIMAL = Table(
 
 
 def test_a_value_without_a_form_is_counted_once_either_way() -> None:
-    row: list[Text] = [b"1", b"NaN"]
+    row: list[ColumnBytes] = [b"1", b"NaN"]
     for plain in (False, True):
         for made in (
             inserts(DECIMAL, row),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.config.pipeline import Compatibility, TableRule, Values
+from pycdc.config.values import CompatibilityConfig, TableRule, ValuesConfig
 from pycdc.errors import ConfigError
 from pycdc.model.change import PgType, Table
 from pycdc.rows.plan import plan_table
@@ -61,7 +61,7 @@ SPECIAL = [
 
 
 def schemas(table: Table, rule: TableRule | None = None, *, adjust: bool = True) -> tuple[Schema | None, Schema]:
-    plan = plan_table(table, [] if rule is None else [rule], Values(), Compatibility())
+    plan = plan_table(table, [] if rule is None else [rule], ValuesConfig(), CompatibilityConfig())
     return envelope.key_schema(plan, "app", adjust=adjust), envelope.envelope_schema(plan, "app", adjust=adjust)
 
 

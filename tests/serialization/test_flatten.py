@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from pycdc.config import InvalidConfig, load_text
-from pycdc.config import pipeline as config
+from pycdc.config.envelope import METADATA, FlattenConfig
 from pycdc.errors import ConfigError
 from pycdc.model.change import UNCHANGED, Batch, Op, Run, Table
-from pycdc.rows.tuples import Text
-from pycdc.serialization.avro_format import AvroForm
+from pycdc.rows.tuples import ColumnBytes
+from pycdc.serialization.avro_format import AvroFormat
 from pycdc.serialization.envelope import SOURCE, TRANSACTION
-from pycdc.serialization.record_format import Form
-from pycdc.serialization.source_info import Moment
+from pycdc.serialization.record_format import RecordFormat
+from pycdc.serialization.source_info import ProcessingTime
 from tests.recording import Schemas
 from tests.serialization.runs import COMMIT, TIME, column, configured
 from tests.serialization.streams import FIRST_LSN, as_json, avro, run_of, serializer
@@ -32,8 +32,8 @@ ITEMS = Table(
     key=("id",),
 )
 FULL = Table(2, "public", "full", ITEMS.columns, key=("id",), identity="f")
-NEW: list[Text] = [b"1", b"a", b"5"]
-KEY: list[Text] = [b"1", None, None]
+NEW: list[ColumnBytes] = [b"1", b"a", b"5"]
+KEY: list[ColumnBytes] = [b"1", None, None]
 
 
 def values(records: list[Any]) -> list[Any]:
@@ -43,7 +43,7 @@ def values(records: list[Any]) -> list[Any]:
 class Slow:
     """A form that has no fast way."""
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: RecordFormat) -> None:
         self.prepare, self.stamp, self.event, self.datums = form.prepare, form.stamp, form.event, form.datums
 
     def rows(self, *_: Any) -> bool:
@@ -61,16 +61,16 @@ class Slow:
     ],
     ids=["insert", "read", "update", "full update", "full update of the key"],
 )
-@pytest.mark.parametrize("fields", [[], ["op", "table"], ["lsn"], list(config.METADATA)], ids=len)
+@pytest.mark.parametrize("fields", [[], ["op", "table"], ["lsn"], list(METADATA)], ids=len)
 @pytest.mark.parametrize("deletes", ["tombstone", "rewrite"])
 def test_the_fast_way_writes_what_the_plain_one_writes(
     monkeypatch: pytest.MonkeyPatch, run: Run, fields: list[str], deletes: str
 ) -> None:
-    monkeypatch.setattr(Moment, "now", classmethod(lambda cls: cls(1_700_000_001_000_000_000)))
+    monkeypatch.setattr(ProcessingTime, "now", classmethod(lambda cls: cls(1_700_000_001_000_000_000)))
     settings = configured(flatten={"add_fields": fields, "deletes": deletes})
     schemas = Schemas()
-    fast = serializer(settings, AvroForm(schemas)).serialize(Batch([run]))
-    slow = serializer(settings, Slow(AvroForm(schemas))).serialize(Batch([run]))
+    fast = serializer(settings, AvroFormat(schemas)).serialize(Batch([run]))
+    slow = serializer(settings, Slow(AvroFormat(schemas))).serialize(Batch([run]))
     assert [record for _, records in fast for record in records] == [
         record for _, records in slow for record in records
     ]
@@ -81,7 +81,7 @@ def test_metadata_is_what_the_envelope_has() -> None:
     expected = {f"source.{name}" for name, _ in SOURCE.fields} | {
         f"transaction.{name}" for name, _ in TRANSACTION.fields
     }
-    assert set(config.METADATA) == expected | {"op", "ts_ms", "ts_us", "ts_ns"}
+    assert set(METADATA) == expected | {"op", "ts_ms", "ts_us", "ts_ns"}
 
 
 @pytest.mark.parametrize("read", [avro, as_json])
@@ -174,12 +174,12 @@ def test_headers_stand_on_every_record_and_the_operation_on_the_tombstone_too() 
 def test_either_all_records_of_a_group_have_headers_or_none() -> None:
     settings = configured(flatten={"deletes": "rewrite_with_tombstone", "add_headers": ["lsn"]})
     run = run_of(Op.DELETE, FULL, NEW, kind=b"O")
-    ((_, records),) = serializer(settings, AvroForm(Schemas())).serialize(Batch([run]))
+    ((_, records),) = serializer(settings, AvroFormat(Schemas())).serialize(Batch([run]))
     assert [record["headers"] for record in records] == [[("__lsn", b"%d" % FIRST_LSN)], []]
 
 
 def test_a_changed_key_is_a_tombstone_and_a_new_row() -> None:
-    old: list[Text] = [b"1", None, None]
+    old: list[ColumnBytes] = [b"1", None, None]
     gone, come = avro(configured(flatten={}), run_of(Op.UPDATE, ITEMS, [b"9", b"a", b"5"], old=[old]))
     assert (gone[1]["key"], gone[1]["value"], gone[1]["headers"]) == (
         {"id": 1},
@@ -210,7 +210,7 @@ def test_a_field_with_the_name_of_a_columns_is_refused() -> None:
 def test_the_section_alone_chooses_the_defaults() -> None:
     text = "name: shop\nsource: {postgres: {dsn: x}}\nsink: {console: }\n"
     assert load_text(text).flatten is None
-    assert load_text(text + "flatten:\n").flatten == config.Flatten()
+    assert load_text(text + "flatten:\n").flatten == FlattenConfig()
 
 
 @pytest.mark.parametrize("name", ["", "nothing", "source.", "op:", "op:a:b", "source.nothing", "before.id"])

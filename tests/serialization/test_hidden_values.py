@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from pycdc.model.change import UNCHANGED, Op, Routing, Run, Table
-from pycdc.rows.tuples import Text
-from pycdc.serialization.avro_format import AvroForm
-from pycdc.serialization.json_format import JsonForm
-from pycdc.serialization.record_format import Form
+from pycdc.rows.tuples import ColumnBytes
+from pycdc.serialization.avro_format import AvroFormat
+from pycdc.serialization.json_format import JsonFormat
+from pycdc.serialization.record_format import RecordFormat
 from pycdc.serialization.serializer import Serializer
 from tests.connectors.postgres import frames
 from tests.serialization.runs import PlainForm, batch, column, configured, run
 
 CANARY = b"canary-4711"
-ROW: list[Text] = [CANARY, CANARY, CANARY, b"x"]
+ROW: list[ColumnBytes] = [CANARY, CANARY, CANARY, b"x"]
 RULES: list[dict[str, Any]] = [
     {"hash": [{"columns": ["mail", "name", "note"], "salt": "s"}]},
     {"mask": {"mail": 3, "name": 2, "note": 0}},
@@ -42,7 +42,7 @@ def people(identity: str) -> Table:
 def changes(table: Table) -> list[Run]:
     old = ROW if table.identity == "f" else [CANARY, None, None, None]
     kind = b"O" if table.identity == "f" else b"K"
-    moved: list[Text] = [b"other", UNCHANGED, CANARY, b"y"]
+    moved: list[ColumnBytes] = [b"other", UNCHANGED, CANARY, b"y"]
     line = b"\t".join([CANARY, CANARY, CANARY, b"x"])
     deletion = run(Op.DELETE, table, frames.delete(7, old, kind))
     dead = run(Op.CREATE, table, frames.insert(7, ROW))
@@ -58,12 +58,12 @@ def changes(table: Table) -> list[Run]:
     ]
 
 
-def forms(texts: list[str]) -> list[Form]:
+def forms(texts: list[str]) -> list[RecordFormat]:
     def registered(topic: str, part: str, schema: Any) -> int:
         texts.append(repr(schema))
         return 1
 
-    return [AvroForm(registered), PlainForm(registered), JsonForm(schemas=False), JsonForm(schemas=True)]
+    return [AvroFormat(registered), PlainForm(registered), JsonFormat(schemas=False), JsonFormat(schemas=True)]
 
 
 @pytest.mark.parametrize("identity", ["d", "f"])

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pycdc.errors import ConversionError
 from pycdc.model.change import UNCHANGED, LogicalMessage, Lsn, Op, PgType, Run, Table
 from pycdc.rows.schema import Schema, json_datum
-from pycdc.rows.tuples import Text
-from pycdc.serialization.avro_format import AvroForm
-from pycdc.serialization.json_format import JsonForm
+from pycdc.rows.tuples import ColumnBytes
+from pycdc.serialization.avro_format import AvroFormat
+from pycdc.serialization.json_format import JsonFormat
 from pycdc.serialization.serializer import Serializer
 from tests.connectors.postgres import frames
 from tests.recording import Schemas
@@ -42,7 +42,7 @@ TYPES = Table(
     ),
     ("id",),
 )
-ROW: list[Text] = [
+ROW: list[ColumnBytes] = [
     b"7",
     b"-1.50",
     b"1.25",
@@ -73,7 +73,7 @@ def strict(text: bytes) -> Any:
 
 
 def records(*runs: Run, schemas: bool = False, **options: Any) -> list[dict[str, Any]]:
-    serializer = Serializer(configured(**options), "db", JsonForm(schemas=schemas), lambda table, column: None)
+    serializer = Serializer(configured(**options), "db", JsonFormat(schemas=schemas), lambda table, column: None)
     return [record for _, group in serializer.serialize(batch(*runs)) for record in group]
 
 
@@ -185,7 +185,7 @@ def test_json_and_avro_say_the_same(made: Run) -> None:
         known[schemas.texts[number]] = schema
         return number
 
-    avro = Serializer(configured(**options), "db", AvroForm(schema_id), lambda table, column: None)
+    avro = Serializer(configured(**options), "db", AvroFormat(schema_id), lambda table, column: None)
     written = [record for _, group in avro.serialize(batch(made)) for record in group]
     plain = records(made, **options)
     assert len(plain) == len(written)

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from pycdc.model.change import Batch, Op, Run, Table
-from pycdc.rows.tuples import Text
-from pycdc.serialization.json_format import JsonForm
+from pycdc.rows.tuples import ColumnBytes
+from pycdc.serialization.json_format import JsonFormat
 from tests.connectors.postgres import frames
 from tests.serialization.runs import ID, Recorder, batch, column, configured, run
 from tests.serialization.streams import run_of, serializer
 
 ITEMS = Table(1, "public", "items", (ID, column("n", "int4", nullable=False), column("m", nullable=False)), ("id",))
 FULL = replace(ITEMS, identity="f")
-ROWS: list[list[Text]] = [[b"1", b"1", b"a"], [b"2", None, b"b"], [b"3", b"3", None], [b"4", b"4", b"d"]]
+ROWS: list[list[ColumnBytes]] = [[b"1", b"1", b"a"], [b"2", None, b"b"], [b"3", b"3", None], [b"4", b"4", b"d"]]
 VALUES = [{"id": 1, "n": 1, "m": "a"}, {"id": 2, "n": None, "m": "b"}, {"id": 3, "n": 3, "m": None}]
 VALUES.append({"id": 4, "n": 4, "m": "d"})
 
@@ -55,7 +55,7 @@ def test_old_rows_of_a_key_tell_nothing_and_mean_nothing() -> None:
 
 
 def test_null_stays_null_in_json() -> None:
-    made = serializer(configured(), JsonForm(schemas=True)).serialize(Batch([run_of(Op.CREATE, ITEMS, *ROWS)]))
+    made = serializer(configured(), JsonFormat(schemas=True)).serialize(Batch([run_of(Op.CREATE, ITEMS, *ROWS)]))
     records = [json.loads(record["value"]) for _, group in made for record in group]
     assert [record["payload"]["after"] for record in records] == VALUES
     fields = [next(one for one in record["schema"]["fields"] if one["field"] == "after") for record in records]
@@ -72,7 +72,7 @@ def test_null_stays_null_in_an_outbox() -> None:
     columns = (column("id", "uuid", nullable=False), column("aggregateid", nullable=False))
     more = tuple(column(name, nullable=name == "payload") for name in ("aggregatetype", "type", "payload"))
     table = Table(1, "public", "outbox", (*columns, *more), ("id",))
-    texts: list[list[Text]] = [
+    texts: list[list[ColumnBytes]] = [
         [b"8b2ed87c-0f0a-4f29-8b0e-0a0a0a0a0a0a", key, b"order", b"made", b"{}"] for key in (b"1", None, b"3")
     ]
     recorder = Recorder(outbox={"table": "public.outbox"}, envelope={"transaction_metadata": True})

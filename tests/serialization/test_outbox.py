@@ -14,7 +14,7 @@ import yaml
 from pycdc.config import InvalidConfig, load_text
 from pycdc.errors import ConfigError, ConversionError
 from pycdc.model.change import Op, PgType, Run, Table
-from pycdc.rows.tuples import Text
+from pycdc.rows.tuples import ColumnBytes
 from tests.serialization.runs import column, configured
 from tests.serialization.streams import as_json, avro, run_of
 from tests.test_docs import blocks
@@ -51,11 +51,11 @@ EVENT = {
 }
 
 
-def row(**texts: Text) -> list[Text]:
+def row(**texts: ColumnBytes) -> list[ColumnBytes]:
     return [{**EVENT, **texts}.get(name) for name in NAMES]
 
 
-def inserted(**texts: Text) -> Run:
+def inserted(**texts: ColumnBytes) -> Run:
     return run_of(Op.CREATE, OUTBOX, row(**texts))
 
 
@@ -79,7 +79,7 @@ def test_rows_that_a_snapshot_reads_are_events_too() -> None:
 
 def test_deletes_and_truncates_are_left_out() -> None:
     settings = configured(outbox={}, envelope={"skip": []})
-    gone: list[Text] = [b"0b1c", *[None] * (len(NAMES) - 1)]
+    gone: list[ColumnBytes] = [b"0b1c", *[None] * (len(NAMES) - 1)]
     assert avro(settings, run_of(Op.DELETE, OUTBOX, gone), run_of(Op.TRUNCATE, OUTBOX, [])) == []
 
 
@@ -98,8 +98,8 @@ def test_tables_are_chosen_by_pattern() -> None:
 
 
 @pytest.mark.parametrize("texts", [{"id": b"9"}, {"type": b"x"}])
-def test_an_update_is_left_out_with_a_warning(caplog: pytest.LogCaptureFixture, texts: dict[str, Text]) -> None:
-    old: list[Text] = [b"0b1c", *[None] * (len(NAMES) - 1)]
+def test_an_update_is_left_out_with_a_warning(caplog: pytest.LogCaptureFixture, texts: dict[str, ColumnBytes]) -> None:
+    old: list[ColumnBytes] = [b"0b1c", *[None] * (len(NAMES) - 1)]
     with caplog.at_level(logging.WARNING):
         assert avro(configured(outbox={}), run_of(Op.UPDATE, OUTBOX, row(**texts), old=[old])) == []
     assert "left out updates of outbox table public.outbox at position 16/B374D848: 1" in caplog.text
@@ -158,7 +158,7 @@ def test_a_key_that_is_null_or_not_wanted_is_null() -> None:
 
 
 @pytest.mark.parametrize("payload", [None, b"", b" \n"])
-def test_an_empty_payload_is_a_null_value_where_that_was_chosen(payload: Text) -> None:
+def test_an_empty_payload_is_a_null_value_where_that_was_chosen(payload: ColumnBytes) -> None:
     settings = configured(outbox={"tombstone_on_empty_payload": True})
     for read in (avro, as_json):
         assert only(read(settings, inserted(payload=payload)))[1]["value"] is None
@@ -245,7 +245,9 @@ def test_a_column_chooses_the_partition() -> None:
         ("at", None, None),
     ],
 )
-def test_a_column_with_or_without_time_zone_is_the_records_timestamp(name: str, text: Text, millis: int | None) -> None:
+def test_a_column_with_or_without_time_zone_is_the_records_timestamp(
+    name: str, text: ColumnBytes, millis: int | None
+) -> None:
     assert only(avro(configured(outbox={"timestamp": name}), inserted(**{name: text})))[1].get("timestamp") == millis
 
 

@@ -17,7 +17,7 @@ import pytest
 import urllib3
 
 from pycdc.clients.schema_registry import SchemaRegistry
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import RegistryConfig
 from pycdc.demo.registry import EmbeddedRegistry
 from pycdc.errors import SchemaIncompatible
 from pycdc.model.change import Op, Routing, Run, Table
@@ -27,8 +27,8 @@ from pycdc.observability.progress import Progress
 from pycdc.observability.report import report
 from pycdc.rows.encoder import RowEncoder
 from pycdc.serialization import schema_dead_letters as parking
-from pycdc.serialization.avro_format import AvroForm, registered
-from pycdc.serialization.schema_dead_letters import Parking
+from pycdc.serialization.avro_format import AvroFormat, registered
+from pycdc.serialization.schema_dead_letters import SchemaDeadLetters
 from pycdc.serialization.serializer import Serializer
 from tests.connectors.postgres import frames
 from tests.serialization.runs import COMMIT, ID, batch, column, configured, inserts, run
@@ -49,8 +49,8 @@ class Rig:
     now: float = 0.0
 
     def serializer(self) -> Serializer:
-        park = Parking(LETTERS, self.schemas.id_for, self.progress, lambda: self.now)
-        form = AvroForm(registered(self.schemas.id_for, self.schemas.subject))
+        park = SchemaDeadLetters(LETTERS, self.schemas.id_for, self.progress, lambda: self.now)
+        form = AvroFormat(registered(self.schemas.id_for, self.schemas.subject))
         return Serializer(configured(**self.options), "db", form, lambda *where: None, park)
 
     def level(self, subject: str, level: str) -> None:
@@ -78,7 +78,7 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     options = getattr(request, "param", {})
     subjects = options.pop("subjects", "topic")
     with EmbeddedRegistry() as embedded:
-        settings = config.Registry(url=embedded.url, timeout=1.0, subjects=subjects, on_incompatible="park")
+        settings = RegistryConfig(url=embedded.url, timeout=1.0, subjects=subjects, on_incompatible="park")
         with closing(SchemaRegistry(settings)) as schemas:
             yield Rig(embedded, schemas, Progress(), options)
 

@@ -9,9 +9,9 @@ import pytest
 
 from pycdc.errors import ConfigError, ConversionError
 from pycdc.model.change import UNCHANGED, LogicalMessage, Lsn, Op, PgType, Run, Table
-from pycdc.model.origin import Passage
+from pycdc.model.origin import ChangeOrigin
 from pycdc.rows.schema import Schema
-from pycdc.rows.tuples import Text
+from pycdc.rows.tuples import ColumnBytes
 from pycdc.serialization.headers import key_text
 from tests.connectors.postgres import frames
 from tests.serialization.runs import (
@@ -30,8 +30,8 @@ from tests.serialization.runs import (
     transaction,
 )
 
-OLD: list[Text] = [b"1", None, None]
-NEW: list[Text] = [b"1", b"Ada", b"36"]
+OLD: list[ColumnBytes] = [b"1", None, None]
+NEW: list[ColumnBytes] = [b"1", b"Ada", b"36"]
 INSERT = inserts(USERS, NEW)
 UPDATE = run(Op.UPDATE, USERS, frames.update(1, NEW))
 MOVE = run(Op.UPDATE, USERS, frames.update(1, [b"2", b"Ada", b"36"], OLD))
@@ -93,7 +93,7 @@ def test_headers_are_in_debezium_s_order() -> None:
 
 def test_changes_that_pycdc_wrote_say_who_carried_them_and_how_often_and_others_say_nothing() -> None:
     carried = transaction()
-    carried.came = Passage("a-to-b", 2)
+    carried.came = ChangeOrigin("a-to-b", 2)
     insert, delete = frames.insert(1, [b"1", b"a", b"2"]), frames.delete(1, [b"1", None, None])
     runs = [run(Op.CREATE, USERS, insert, of=carried), run(Op.DELETE, USERS, delete, of=carried), INSERT]
     records = Recorder(compatibility="debezium").records(*runs)

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pycdc.model.change import UNCHANGED, Op, Routing, Run, Table, Transaction
-from pycdc.model.origin import Passage
-from pycdc.serialization.source_block import Stamps, plain_stamp
-from pycdc.serialization.source_info import Origin
+from pycdc.model.origin import ChangeOrigin
+from pycdc.serialization.source_block import SourceBlockEncoder, plain_stamp
+from pycdc.serialization.source_info import SourceOrigin
 from tests.connectors.postgres import frames
 from tests.serialization.runs import COMMIT, FULL, LOG, TIME, USERS, Recorder, by_topic, inserts, run, transaction
 
-ORIGIN = Origin("shop", "db")
+ORIGIN = SourceOrigin("shop", "db")
 NEXT_USERS = Table(1, "public", "users", (*USERS.columns, LOG.columns[1]), ("id",))
 NEAR = st.integers(0, 3_000_000).map(lambda micros: TIME + micros)
 TIMES = NEAR | st.integers(0, 1 << 52) | st.sampled_from([(1 << 38) - 1, 1 << 38, TIME])
@@ -57,7 +57,7 @@ def transactions(draw: st.DrawFn) -> list[Run]:
         if came == "origin":
             of.origin, of.origin_lsn = "elsewhere", 5
         elif came:
-            of.came = Passage("back", 1)
+            of.came = ChangeOrigin("back", 1)
         if draw(st.integers(0, 9)) == 0:
             users = NEXT_USERS
         for _ in range(draw(st.integers(1, 4))):
@@ -99,7 +99,7 @@ def test_either_all_records_of_a_group_have_headers_or_none(runs: list[Run]) -> 
 
 @given(st.lists(st.tuples(XIDS, TIMES, st.integers(0, 2**63 - 1)), max_size=20))
 def test_stamps_in_a_row_are_the_plain_ones(facts: list[tuple[int | None, int, int]]) -> None:
-    stamps = Stamps(ORIGIN)
+    stamps = SourceBlockEncoder(ORIGIN)
     for xid, time, previous in facts:
         of = Transaction(xid, COMMIT, time, previous)
         assert stamps.of(of) == plain_stamp(of, ORIGIN)

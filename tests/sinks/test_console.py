@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from pycdc.config import pipeline as config
+from pycdc.config.pipeline import ConsoleSinkConfig
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import (
     UNCHANGED,
@@ -39,7 +39,7 @@ def table_with(before: Row | None, after: Row | None) -> Table:
 
 def printed(*runs: Run, pretty: bool = False) -> list[Any]:
     stream = io.StringIO()
-    ConsoleSink(config.ConsoleSink(pretty=pretty), stream).write(Batch(list(runs)))
+    ConsoleSink(ConsoleSinkConfig(pretty=pretty), stream).write(Batch(list(runs)))
     text = stream.getvalue()
     return [json.loads(line) for line in text.splitlines()] if not pretty else [text]
 
@@ -128,6 +128,6 @@ def test_pretty_is_the_same_json_over_several_lines() -> None:
 def test_a_commit_stores_the_position_where_there_is_a_store() -> None:
     checkpoint = Checkpoint(Position(Lsn(5)))
     offsets = MemoryOffsetStore()
-    ConsoleSink(config.ConsoleSink(), io.StringIO(), offsets).commit(checkpoint)
+    ConsoleSink(ConsoleSinkConfig(), io.StringIO(), offsets).commit(checkpoint)
     assert offsets.load() == checkpoint
-    ConsoleSink(config.ConsoleSink(), io.StringIO()).commit(checkpoint)
+    ConsoleSink(ConsoleSinkConfig(), io.StringIO()).commit(checkpoint)

@@ -13,18 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.errors import ConfigError, DeliveryError, TransformError
 from pycdc.model.change import UNCHANGED, Change, Op, PgType, Run, Table
 from pycdc.observability.progress import Progress
 from pycdc.rows.images import Images
 from pycdc.rows.rewriter import RowRewriter
-from pycdc.rows.tuples import Text
-from pycdc.serialization.avro_format import AvroForm
-from pycdc.serialization.json_format import JsonForm
-from pycdc.serialization.record_format import Form
+from pycdc.rows.tuples import ColumnBytes
+from pycdc.serialization.avro_format import AvroFormat
+from pycdc.serialization.json_format import JsonFormat
+from pycdc.serialization.record_format import RecordFormat
 from pycdc.serialization.serializer import Serializer
-from pycdc.serialization.source_info import Moment
+from pycdc.serialization.source_info import ProcessingTime
 from pycdc.transforms.capture import CaptureTransforms
 from pycdc.transforms.change import DecodedChange
 from tests.connectors.postgres import frames
@@ -54,15 +54,15 @@ def table(identity: str = "d", oid: int = 1) -> Table:
 
 
 USERS, FULL = table(), table("f")
-ROW: list[Text] = [b"1", b"cup", b"4.50", b"2026-01-01 00:00:00+00", b'{"a": 1.50}', b"{a,NULL}", b"long", b"3"]
-KEY: list[Text] = [b"1", *[None] * 7]
+ROW: list[ColumnBytes] = [b"1", b"cup", b"4.50", b"2026-01-01 00:00:00+00", b'{"a": 1.50}', b"{a,NULL}", b"long", b"3"]
+KEY: list[ColumnBytes] = [b"1", *[None] * 7]
 
 
 def transforms(*entries: Any, progress: Progress | None = None, **options: Any) -> CaptureTransforms:
     return CaptureTransforms(config(*entries, **options), progress or Progress())
 
 
-def config(*entries: Any, **options: Any) -> Config:
+def config(*entries: Any, **options: Any) -> PipelineConfig:
     named = [{**e, "function": f"{HERE}:{e['function']}"} if isinstance(e, dict) else f"{HERE}:{e}" for e in entries]
     return configured(transforms=named, **options)
 
@@ -73,11 +73,11 @@ def made(*runs: Run, by: Any, **options: Any) -> list[Change]:
     return list(transforms(*entries, **options).batch(batch(*runs)))
 
 
-def update(row: list[Text], of: Table = USERS, old: list[Text] | None = None, kind: bytes = b"K") -> Run:
+def update(row: list[ColumnBytes], of: Table = USERS, old: list[ColumnBytes] | None = None, kind: bytes = b"K") -> Run:
     return run(Op.UPDATE, of, frames.update(of.oid, row, old, kind))
 
 
-def delete(row: list[Text], of: Table = USERS, kind: bytes = b"K") -> Run:
+def delete(row: list[ColumnBytes], of: Table = USERS, kind: bytes = b"K") -> Run:
     return run(Op.DELETE, of, frames.delete(of.oid, row, kind))
 
 
@@ -164,7 +164,7 @@ def test_a_column_gets_another_type() -> None:
 
 
 def test_an_unsent_value_stays_unsent_behind_a_change() -> None:
-    unsent: list[Text] = [*ROW[:6], UNCHANGED, b"3"]
+    unsent: list[ColumnBytes] = [*ROW[:6], UNCHANGED, b"3"]
     [change] = made(update(unsent), by="upper")
     assert change.after is not None
     assert (change.after["name"], change.after["big"]) == ("CUP", UNCHANGED)
@@ -228,7 +228,7 @@ def any_run(draw: st.DrawFn) -> Run:
         return delete(kept, of, b"O" if whole else b"K")
     told = whole or draw(st.booleans())
     unsent = draw(st.booleans())
-    new: list[Text] = [*row[:6], UNCHANGED if unsent else row[6], row[7]]
+    new: list[ColumnBytes] = [*row[:6], UNCHANGED if unsent else row[6], row[7]]
     return update(new, of, kept if told else None, b"O" if whole else b"K")
 
 
@@ -240,10 +240,10 @@ def escaped(text: bytes) -> bytes:
     return text
 
 
-FORMS: dict[str, Callable[[], Form]] = {
-    "avro": lambda: AvroForm(Schemas()),
-    "json": lambda: JsonForm(schemas=False),
-    "schema": lambda: JsonForm(schemas=True),
+FORMS: dict[str, Callable[[], RecordFormat]] = {
+    "avro": lambda: AvroFormat(Schemas()),
+    "json": lambda: JsonFormat(schemas=False),
+    "schema": lambda: JsonFormat(schemas=True),
 }
 
 
@@ -263,7 +263,7 @@ SAME = transforms("same")
 @settings(max_examples=60, deadline=None)
 def test_a_function_that_changes_nothing_changes_no_byte(form: str, flat: bool, runs: list[Run]) -> None:
     serializer = SERIALIZERS[form, flat]
-    with mock.patch.object(Moment, "now", return_value=Moment(1)):
+    with mock.patch.object(ProcessingTime, "now", return_value=ProcessingTime(1)):
         assert serializer.serialize(SAME.batch(batch(*runs))) == serializer.serialize(batch(*runs))
 
 

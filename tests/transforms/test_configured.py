@@ -8,7 +8,7 @@ import pytest
 
 from pycdc.cli.schema import json_schema
 from pycdc.config import validate
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.errors import ConfigError
 from pycdc.observability.progress import Progress
 from pycdc.transforms.capture import CaptureTransforms
@@ -29,7 +29,7 @@ def test_a_path_alone_is_a_transform_of_all_tables() -> None:
 
 def test_the_schema_for_editors_takes_a_path_alone() -> None:
     items = json_schema()["properties"]["transforms"]["items"]
-    assert items == {"anyOf": [{"$ref": "#/$defs/Transform"}, {"type": "string"}]}
+    assert items == {"anyOf": [{"$ref": "#/$defs/TransformConfig"}, {"type": "string"}]}
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,6 @@ def test_the_functions_of_a_configuration_are_known_by_their_options() -> None:
 
 def test_a_type_that_is_not_known_is_refused_before_anything_starts() -> None:
     entry = {"function": "tests.transforms.shop_functions:same", "columns": {"line": "intger"}}
-    config: Config = validate({**CAPTURE, "transforms": [entry]})
+    config: PipelineConfig = validate({**CAPTURE, "transforms": [entry]})
     with pytest.raises(ConfigError, match=r"transforms\[0\].columns: the type of column 'line' is not known"):
         CaptureTransforms(config, Progress())

@@ -16,7 +16,7 @@ import yaml
 import pycdc
 from pycdc.config import validate
 from pycdc.model.event import Event, Partition
-from pycdc.sinks.postgres.routing.router import Router
+from pycdc.sinks.postgres.routing.router import RouteTable
 from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.transforms.reverse import ReverseFunctions
 from tests.sinks.postgres.routing.test_router import column, told
@@ -116,13 +116,13 @@ STOCK = table("stock", ("item_id", "place"), "quantity")
 CUSTOMERS = table("customers", ("id",), "name", "vip")
 
 
-def reverse(name: str) -> Router:
+def reverse(name: str) -> RouteTable:
     """The page's configuration of that name, as a router over its tables."""
     text = next(block.text for block in blocks("yaml", page=PAGE) if f"name: {name}" in block.text)
     config = validate(yaml.safe_load(text))
     assert config.sink.postgres is not None
     functions = ReverseFunctions(config)
-    return Router(config.sink.postgres, {"public.stock": STOCK, "public.customers": CUSTOMERS}, functions=functions)
+    return RouteTable(config.sink.postgres, {"public.stock": STOCK, "public.customers": CUSTOMERS}, functions=functions)
 
 
 def test_an_event_means_two_rows(my_transforms: Path) -> None:

@@ -10,7 +10,7 @@ from pycdc.config import validate
 from pycdc.errors import DeliveryError, TransformError
 from pycdc.model.event import Event, Partition
 from pycdc.rows.text_values import Unwritable
-from pycdc.sinks.postgres.routing.router import Router
+from pycdc.sinks.postgres.routing.router import RouteTable
 from pycdc.transforms.reverse import ReverseFunctions
 from tests.sinks.postgres.routing.test_router import ITEMS, told
 
@@ -18,7 +18,7 @@ HERE = "tests.transforms.shop_functions"
 CANARY = "canary-4711"
 
 
-def functions(*entries: Any, **route: Any) -> tuple[ReverseFunctions, Router]:
+def functions(*entries: Any, **route: Any) -> tuple[ReverseFunctions, RouteTable]:
     config = validate(
         {
             "name": "back",
@@ -29,7 +29,7 @@ def functions(*entries: Any, **route: Any) -> tuple[ReverseFunctions, Router]:
     )
     assert config.sink.postgres is not None
     made = ReverseFunctions(config)
-    return made, Router(config.sink.postgres, {"items": ITEMS}, functions=made)
+    return made, RouteTable(config.sink.postgres, {"items": ITEMS}, functions=made)
 
 
 def event(row: Any = None, key: Any = None, **options: Any) -> Event:

@@ -65,19 +65,19 @@ def mistakes(dsn: str) -> None:
     print(not_a_sink)
 
 
-def pipelines(path: Path, document: Mapping[str, Any], config: pycdc.Config) -> None:
+def pipelines(path: Path, document: Mapping[str, Any], config: pycdc.PipelineConfig) -> None:
     for given in (path, document, config, str(path)):
         pipeline = pycdc.Pipeline(given)
         request: str = pipeline.snapshot("public.items", where="id > 7")
         pipeline.run()
         pipeline.stop()
-        assert_type(pipeline.config, pycdc.Config)
+        assert_type(pipeline.config, pycdc.PipelineConfig)
         print(request, progress_of(pipeline.progress))
 
 
 def progress_of(progress: pycdc.Progress) -> str:
     lag: float | None = progress.lag_seconds
-    position: pycdc.Position | pycdc.Offsets | None = progress.position
+    position: pycdc.Position | pycdc.PartitionOffsets | None = progress.position
     tables: list[pycdc.TableSnapshot] = progress.snapshot
     places: dict[pycdc.Partition, pycdc.PartitionPlace] = progress.partitions
     return f"{progress.state} {progress.events} {lag} {position} {tables} {places}"

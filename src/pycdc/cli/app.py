@@ -75,7 +75,7 @@ class Commands(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-class Told(NamedTuple):
+class ErrorReport(NamedTuple):
     """What is said of an error, and the exit code."""
 
     kind: str
@@ -84,18 +84,18 @@ class Told(NamedTuple):
     code: int
 
 
-def told(error: Exception) -> Told:
+def told(error: Exception) -> ErrorReport:
     if isinstance(error, PycdcError):
-        return Told(error.code, error.fact, error.hint, error.exit_code)
+        return ErrorReport(error.code, error.fact, error.hint, error.exit_code)
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx is not None else "pycdc"
         message = error.format_message().rstrip(".")
-        return Told("usage", message[:1].lower() + message[1:], f"{command} --help", 2)
+        return ErrorReport("usage", message[:1].lower() + message[1:], f"{command} --help", 2)
     if isinstance(error, click.ClickException):
-        return Told("usage", error.format_message(), "", error.exit_code)
+        return ErrorReport("usage", error.format_message(), "", error.exit_code)
     # Its text may hold anything, a row's values too.
     fact = f"something unexpected happened ({type(error).__name__})"
-    return Told("unexpected", fact, "pycdc --debug … shows where; report it", 1)
+    return ErrorReport("unexpected", fact, "pycdc --debug … shows where; report it", 1)
 
 
 def _tell(error: Exception) -> int:

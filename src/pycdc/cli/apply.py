@@ -8,7 +8,7 @@ import sys
 import click
 
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
-from pycdc.connectors.postgres.publication.published_state import Candidate
+from pycdc.connectors.postgres.publication.published_state import CandidateTable
 from pycdc.errors import ConfigError
 from pycdc.observability import logs
 from pycdc.operations.humanize import number
@@ -80,7 +80,7 @@ def _show(changes: Changes) -> None:
         click.echo(f"  {sql_printable(statement)};")
 
 
-def _rows(changes: Changes, table: Candidate, *, again: bool) -> str:
+def _rows(changes: Changes, table: CandidateTable, *, again: bool) -> str:
     rows = table.ref.rows_estimate
     count = "its rows" if rows is None else f"about {number(rows)} rows"
     into = " and ".join(topics(changes, table)) or "the topics of its partitions"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from pycdc.config import load, load_text
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.printable import json_printable
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,14 +26,14 @@ def json_option(function: F) -> F:
     return click.option("as_json", "--json", is_flag=True, help="Print JSON.")(function)
 
 
-def load_config(path: str) -> Config:
+def load_config(path: str) -> PipelineConfig:
     """The configuration, whose functions may lie in modules beside the file. Raises ConfigError."""
     if path == "-":
         return _importable(load_text(sys.stdin.read(), "standard input"), Path.cwd())
     return _importable(load(click.format_filename(path)), Path(path).resolve().parent)
 
 
-def _importable(config: Config, folder: Path) -> Config:
+def _importable(config: PipelineConfig, folder: Path) -> PipelineConfig:
     # Behind all other places, so that no module beside a configuration hides one that is installed. The command may do
     # this to its own process; a program that embeds pycdc decides for itself where Python looks.
     if config.functions and str(folder) not in sys.path:

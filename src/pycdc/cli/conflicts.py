@@ -18,7 +18,7 @@ from pycdc.observability import logs
 from pycdc.printable import json_printable, printable
 from pycdc.sinks.postgres.conflicts.conflict import Kind
 from pycdc.sinks.postgres.conflicts.conflict_table import as_json
-from pycdc.sinks.postgres.conflicts.history import Place, key_bytes, key_text
+from pycdc.sinks.postgres.conflicts.history import RecordPlace, key_bytes, key_text
 from pycdc.sinks.postgres.failures.replay import Replay, Replayed, Waiting
 
 
@@ -134,14 +134,14 @@ def _chosen(parked: Replay, event: str | None, key: str | None) -> list[Waiting]
 _PLACE = re.compile(r"(.+)\[(\d+)\]@(\d+)")
 
 
-def _place_of(parked: Replay, event: str) -> Place:
+def _place_of(parked: Replay, event: str) -> RecordPlace:
     match = _PLACE.fullmatch(event)
     if match is not None:
-        return Place(Partition(match[1], int(match[2])), int(match[3]))
+        return RecordPlace(Partition(match[1], int(match[2])), int(match[3]))
     found = parked.archive.conflict(int(event)) if event.isdigit() else None
     if found is None:
         raise ApplyError(f"{event} is neither a conflict nor a record", hint="take either from `pycdc conflicts list`")
-    return Place(Partition(found["topic"], found["partition"]), found["offset"])
+    return RecordPlace(Partition(found["topic"], found["partition"]), found["offset"])
 
 
 # Shown.

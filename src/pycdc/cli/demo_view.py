@@ -1,4 +1,4 @@
-"""The demonstration on a terminal: from a `Status` to something that rich draws, for any size from 80 by 24 up."""
+"""The demonstration on a terminal: from a `DemoStatus` to something that rich draws, for any size from 80 by 24 up."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pycdc.demo.event_stats import Event
+from pycdc.demo.event_stats import ConsumedEvent
 from pycdc.demo.report import duration, rate, size
-from pycdc.demo.status import OPERATIONS, Addresses, Status, by_operation
+from pycdc.demo.status import OPERATIONS, DemoAddresses, DemoStatus, by_operation
 
 _STYLES: Final = {"r": "cyan", "c": "green", "u": "yellow", "d": "red"}
 _BARS: Final = " ▁▂▃▄▅▆▇█"
@@ -22,7 +22,7 @@ _FIXED_LINES: Final = 17
 _WIDE: Final = 110
 
 
-def view(status: Status, width: int, height: int) -> RenderableType:
+def view(status: DemoStatus, width: int, height: int) -> RenderableType:
     """The whole screen."""
     return Group(
         title("pycdc demo", "Postgres → pycdc → Kafka → this screen", status.elapsed, status.seconds),
@@ -46,7 +46,7 @@ def title(name: str, picture: str, elapsed: float, seconds: float) -> Renderable
     return row
 
 
-def _addresses(where: Addresses, width: int) -> RenderableType:
+def _addresses(where: DemoAddresses, width: int) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(no_wrap=True, overflow="ellipsis")
@@ -56,13 +56,13 @@ def _addresses(where: Addresses, width: int) -> RenderableType:
     return Panel(grid, title="look for yourself", title_align="left", border_style="dim", box=box.ROUNDED)
 
 
-def _topics(where: Addresses, width: int) -> str:
+def _topics(where: DemoAddresses, width: int) -> str:
     prefix = where.topics[0].rpartition(".")[0]
     names = ",".join(topic.rpartition(".")[2] for topic in where.topics)
     return f"topics {prefix}.{{{names}}}" if width >= _WIDE else f"{len(where.topics)} topics {prefix}.*"
 
 
-def _numbers(status: Status) -> RenderableType:
+def _numbers(status: DemoStatus) -> RenderableType:
     grid = Table.grid(expand=True)
     for share in (5, 4, 4):  # the counts grow, the rest has its width
         grid.add_column(ratio=share)
@@ -74,7 +74,7 @@ def _frame(content: RenderableType, title: str) -> Panel:
     return Panel(content, title=title, title_align="left", border_style="dim", box=box.ROUNDED, height=8)
 
 
-def _changes(status: Status) -> RenderableType:
+def _changes(status: DemoStatus) -> RenderableType:
     table = Table(box=None, expand=True, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     table.add_column("written", justify="right", no_wrap=True)
@@ -96,7 +96,7 @@ def facts(rows: Sequence[tuple[str, RenderableType]]) -> Table:
     return table
 
 
-def _speed(status: Status) -> RenderableType:
+def _speed(status: DemoStatus) -> RenderableType:
     lag = status.lag
     told = facts(
         [
@@ -115,7 +115,7 @@ def sparkline(values: tuple[float, ...]) -> str:
     return "".join(_BARS[round(value / top * (len(_BARS) - 1))] if top else _BARS[0] for value in values)
 
 
-def _slot(status: Status) -> RenderableType:
+def _slot(status: DemoStatus) -> RenderableType:
     slot = status.slot
     rows: list[tuple[str, RenderableType]] = [
         ("pipeline", Text(status.pipeline, "bold green" if status.pipeline == "streaming" else "bold yellow")),
@@ -130,7 +130,7 @@ def _slot(status: Status) -> RenderableType:
     return facts(rows)
 
 
-def _events(status: Status, lines: int, *, wide: bool) -> RenderableType:
+def _events(status: DemoStatus, lines: int, *, wide: bool) -> RenderableType:
     table = Table(box=None, expand=True, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("", width=8, no_wrap=True)
     table.add_column("table", width=11, no_wrap=True)
@@ -153,17 +153,17 @@ def _events(status: Status, lines: int, *, wide: bool) -> RenderableType:
     )
 
 
-def operation(event: Event) -> Text:
+def operation(event: ConsumedEvent) -> Text:
     return Text(OPERATIONS.get(event.op, event.op), _STYLES.get(event.op, ""))
 
 
-def _remark(status: Status) -> Text | None:
+def _remark(status: DemoStatus) -> Text | None:
     if status.last_error is not None:
         return Text(f" last fault: {status.last_error} ", "red")
     return Text(f" and {status.others:,} of other sessions ") if status.others else None
 
 
-def changed(event: Event) -> Text:
+def changed(event: ConsumedEvent) -> Text:
     """The columns that an update changed, with old and new value; of other events the row."""
     row, before = event.after or {}, event.before or {}
     if event.op == "u" and before:

@@ -12,23 +12,23 @@ from typing import Any, Final, Literal
 import click
 
 from pycdc.build import build_decoder, build_preview
-from pycdc.cli.apply_status import Found, group_of, inspect, sections
 from pycdc.clients.kafka_inspection import Span
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.kafka.offset_range_reader import read_events
 from pycdc.errors import ConfigError
 from pycdc.model.event import Event, Partition
+from pycdc.operations.apply_status import ApplyState, group_of, inspect, sections
 from pycdc.operations.humanize import plural
 from pycdc.printable import json_printable, printable, sql_printable
-from pycdc.sinks.postgres.dry_run import Planned, Statement
+from pycdc.sinks.postgres.dry_run import Planned, PlannedStatement
 
-Start = Literal["stored", "earliest"]
+StartOption = Literal["stored", "earliest"]
 
 _HEADER: Final = "BEGIN;\nSET LOCAL TimeZone = 'UTC';\nSET LOCAL DateStyle = 'ISO';"
 """As the pipeline's own session has them."""
 
 
-def dry_run(config: Config, *, start: Start, limit: int | None, values: bool, as_json: bool) -> int:
+def dry_run(config: PipelineConfig, *, start: StartOption, limit: int | None, values: bool, as_json: bool) -> int:
     """Print what would be done; return the exit code: 1 where an event would stop the pipeline."""
     if config.source.kafka is None:
         raise ConfigError(
@@ -49,14 +49,14 @@ def dry_run(config: Config, *, start: Start, limit: int | None, values: bool, as
     return 1 if counts["problems"] and sink.on_error == "stop" else 0
 
 
-def _events(config: Config, start: Start) -> Generator[Event]:
+def _events(config: PipelineConfig, start: StartOption) -> Generator[Event]:
     source, _ = sections(config)
     spans = _spans(inspect(config), start, source.start)
     with build_decoder(source) as decoder:
         yield from read_events(source, group_of(config), decoder, spans)
 
 
-def _spans(found: Found, start: Start, first_start: str) -> dict[Partition, Span]:
+def _spans(found: ApplyState, start: StartOption, first_start: str) -> dict[Partition, Span]:
     """What there is to read. Raises PycdcError where a server does not answer, or a stored offset is gone."""
     for failure in found.failures.values():
         raise failure
@@ -91,7 +91,7 @@ class _Sql:
                 f"EXECUTE {name}({', '.join(map(sql_printable, statement.literals())) if self._values else '…'});"
             )
 
-    def _prepared(self, statement: Statement) -> str:
+    def _prepared(self, statement: PlannedStatement) -> str:
         name = self._names.get(statement.text)
         if name is None:
             name = self._names[statement.text] = f"pycdc_{len(self._names) + 1}"
@@ -135,7 +135,7 @@ class _Json:
     def end(self, counts: Counter[str]) -> None:
         self._print({name: counts[name] for name in ("records", "statements", "problems", "waiting")})
 
-    def _statement(self, statement: Statement) -> dict[str, Any]:
+    def _statement(self, statement: PlannedStatement) -> dict[str, Any]:
         told = {"table": statement.table, "operation": statement.operation, "sql": statement.text}
         return {**told, "parameters": list(statement.parameters)} if self._values else told
 

@@ -1,62 +1,13 @@
-"""What a check found, as data, and how it is shown."""
+"""Show what a check found."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from enum import StrEnum
-from typing import Any
 
 import click
 
-from pycdc.errors import PycdcError
-from pycdc.printable import printable
-
-
-class Status(StrEnum):
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`title` says what holds or does not, `path` the option it comes from, `fix` the SQL or command that mends it.
-
-    All are printable, and one line each; a fix of several is made by `pycdc.printable.lines`.
-    """
-
-    status: Status
-    title: str
-    detail: str = ""
-    path: str = ""
-    fix: str = ""
-    group: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("title", "detail", "path", "fix"):
-            object.__setattr__(self, name, printable(getattr(self, name)))
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def ok(title: str, detail: str = "") -> Finding:
-    return Finding(Status.OK, title, detail)
-
-
-def warning(title: str, detail: str = "", *, path: str = "", fix: str = "") -> Finding:
-    return Finding(Status.WARNING, title, detail, path, fix)
-
-
-def failed(title: str, detail: str = "", *, path: str = "", fix: str = "") -> Finding:
-    return Finding(Status.FAILED, title, detail, path, fix)
-
-
-def from_error(error: PycdcError, path: str = "") -> Finding:
-    return Finding(Status.FAILED, error.fact, "", path, error.hint)
-
+from pycdc.operations.doctor.finding import Finding, Status
 
 _COLORS = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "red"}
 _SIGNS = {Status.OK: "✓", Status.WARNING: "⚠", Status.FAILED: "✗"}

@@ -14,7 +14,7 @@ THRESHOLD: Final = 20_000
 """Container objects alive beyond those of the last collection: more than a batch of the default size makes."""
 
 
-def spare() -> None:
+def reduce_gc() -> None:
     """Leave alone what is there once a process has started, and look at the rest seldom. For processes of our own: a
     library has no say in its host's."""
     gc.freeze()

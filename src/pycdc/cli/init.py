@@ -13,8 +13,8 @@ from pycdc.cli.init_reverse import print_reverse
 from pycdc.cli.yaml_text import scalar
 from pycdc.clients.quoting import quoted
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.connectors.postgres.catalog.metadata import ServerFacts, TableFacts, TableRef
-from pycdc.connectors.postgres.catalog.privileges import Survey, TableRights
+from pycdc.connectors.postgres.catalog.metadata import ServerMetadata, TableMetadata, TableRef
+from pycdc.connectors.postgres.catalog.privileges import SourceInspection, TableRights
 from pycdc.connectors.postgres.publication.writability import Failing, failing
 from pycdc.errors import EnvironmentNotReady
 from pycdc.observability import logs
@@ -58,7 +58,7 @@ def init(
         return
     with Catalog(dsn) as catalog:
         server = catalog.server()
-        tables = _inspected(catalog, Survey(dsn))
+        tables = _inspected(catalog, SourceInspection(dsn))
     if tables and all(table.failing for table in tables):
         raise EnvironmentNotReady(
             "publishing any table would make its UPDATE and DELETE fail: none has a replica identity that serves",
@@ -72,7 +72,7 @@ def init(
 @dataclass(frozen=True, slots=True)
 class Inspected:
     ref: TableRef
-    facts: TableFacts
+    facts: TableMetadata
     rights: TableRights | None
     failing: Failing | None
 
@@ -80,7 +80,7 @@ class Inspected:
         return str(self.ref)
 
 
-def _inspected(catalog: Catalog, survey: Survey) -> list[Inspected]:
+def _inspected(catalog: Catalog, survey: SourceInspection) -> list[Inspected]:
     """All tables but partitions, which come with their root."""
     refs = [ref for ref in catalog.tables(["*.*"]) if not ref.is_partition]
     rights = survey.tables([ref.oid for ref in refs])
@@ -93,7 +93,7 @@ def _slug(database: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", database)[:40] or "pipeline"
 
 
-def _warnings(server: ServerFacts, tables: list[Inspected]) -> Iterator[str]:
+def _warnings(server: ServerMetadata, tables: list[Inspected]) -> Iterator[str]:
     if server.wal_level != "logical":
         yield f"wal_level is {server.wal_level}; run: ALTER SYSTEM SET wal_level = 'logical', then restart the server"
     if not server.role_replicates:
@@ -108,7 +108,7 @@ def _warnings(server: ServerFacts, tables: list[Inspected]) -> Iterator[str]:
             )
 
 
-def _lines(name: str, brokers: str, registry: str, server: ServerFacts, tables: list[Inspected]) -> Iterator[str]:
+def _lines(name: str, brokers: str, registry: str, server: ServerMetadata, tables: list[Inspected]) -> Iterator[str]:
     version = f"{server.version // 10_000}.{server.version % 10_000}"
     yield f"# A pipeline from database {printable(server.database)} on Postgres {version} to Kafka."
     yield "#"

@@ -9,8 +9,8 @@ import click
 
 from pycdc.build import build_decoder
 from pycdc.cli.yaml_text import scalar
-from pycdc.clients.kafka_inspection import Span, TopicSurvey
-from pycdc.config.pipeline import KafkaSource, Registry
+from pycdc.clients.kafka_inspection import Span, TopicInspection
+from pycdc.config.kafka import KafkaSourceConfig, RegistryConfig
 from pycdc.connectors.kafka.offset_range_reader import read_events
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.event import Event
@@ -25,8 +25,8 @@ _NEWEST: Final = 50
 
 def print_reverse(dsn: str, name: str, brokers: str, registry: str | None, topics: Sequence[str]) -> None:
     """Raises PycdcError where a server does not answer, or a topic that is named is not there."""
-    source = KafkaSource(
-        brokers=brokers, registry=None if registry is None else Registry(url=registry), topics=list(topics)
+    source = KafkaSourceConfig(
+        brokers=brokers, registry=None if registry is None else RegistryConfig(url=registry), topics=list(topics)
     )
     samples = _samples(source, name)
     tables = all_tables(dsn)
@@ -43,8 +43,8 @@ def print_reverse(dsn: str, name: str, brokers: str, registry: str | None, topic
     click.echo("\n".join(_lines(name, brokers, registry, samples, proposals)))
 
 
-def _samples(source: KafkaSource, group: str) -> list[Sample]:
-    survey = TopicSurvey(source)
+def _samples(source: KafkaSourceConfig, group: str) -> list[Sample]:
+    survey = TopicInspection(source)
     for pattern, found in survey.topics().items():
         if not found:
             raise EnvironmentNotReady(f"no topic matches {pattern}", hint="check --topic and --brokers")

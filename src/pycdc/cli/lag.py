@@ -12,7 +12,7 @@ from pycdc.cli.arguments import config_argument, json_option, load_config, print
 from pycdc.observability import logs
 from pycdc.operations.humanize import number, size
 from pycdc.operations.lag.capture import measure_capture
-from pycdc.operations.lag.delays import Measured, Summary
+from pycdc.operations.lag.delays import DelaySummary, Measured
 from pycdc.operations.lag.reverse import measure_reverse
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
@@ -93,7 +93,7 @@ def _show(found: Measured) -> None:
         click.echo("  no record came that tells its commit's time: --probe makes some")
 
 
-def _row(summary: Summary) -> str:
+def _row(summary: DelaySummary) -> str:
     times = "".join(f"{_time(one):>10}" for one in (summary.p50, summary.p90, summary.p99, summary.max))
     return f"{times}{number(summary.samples):>10}"
 

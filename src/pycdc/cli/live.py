@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pycdc.cli import live_apply
-from pycdc.cli.rate_meter import Meter
+from pycdc.cli.rate_meter import RateMeter
 from pycdc.observability.progress import Progress, TableSnapshot
 from pycdc.operations.humanize import duration, number, size
 from pycdc.operations.stored_position import shown
@@ -33,7 +33,7 @@ class LiveView:
         self._slot = slot
         self._progress = progress
         self._url = url
-        self._meter = Meter()
+        self._meter = RateMeter()
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False)
 

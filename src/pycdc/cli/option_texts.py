@@ -1,28 +1,26 @@
-"""What config.py says of each option, read from its source where it is shown: at a start it would cost 70 ms."""
+"""What the configuration says of each option, read from its source: to keep it at run time costs a start 70 ms."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import sys
 from functools import cache
-from types import ModuleType
 
 from pydantic import BaseModel
-
-from pycdc.config import pipeline as config
 
 
 def explanation(section: type[BaseModel], option: str) -> str:
     """The text under the option's line in its class, or in the class that it is inherited from; empty without one."""
-    texts = _texts(config)
-    return next((texts[one.__name__, option] for one in section.__mro__ if (one.__name__, option) in texts), "")
+    sections = (one for one in section.__mro__ if one.__module__.startswith("pycdc.config."))
+    return next((text for one in sections if (text := _texts(one.__module__).get((one.__name__, option)))), "")
 
 
 @cache
-def _texts(module: ModuleType) -> dict[tuple[str, str], str]:
-    """By class and option."""
+def _texts(module: str) -> dict[tuple[str, str], str]:
+    """Return a module's texts by class and option."""
     found = {}
-    for section in ast.parse(inspect.getsource(module)).body:
+    for section in ast.parse(inspect.getsource(sys.modules[module])).body:
         if not isinstance(section, ast.ClassDef):
             continue
         for line, below in zip(section.body, section.body[1:], strict=False):

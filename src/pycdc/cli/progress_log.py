@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from pycdc.cli.apply_fields import fields
-from pycdc.cli.rate_meter import Meter
+from pycdc.cli.rate_meter import RateMeter
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.operations.stored_position import shown
@@ -17,7 +17,7 @@ _EVERY = 10.0
 _IDLE_EVERY = 60.0
 
 
-class LogLines:
+class ProgressLog:
     """A line every 10 seconds while something happens, every minute otherwise, and when the state changes."""
 
     interval = 0.25
@@ -25,11 +25,11 @@ class LogLines:
     def __init__(self, progress: Progress, now: Callable[[], float] = time.monotonic) -> None:
         self._progress = progress
         self._now = now
-        self._meter = Meter(now)
+        self._meter = RateMeter(now)
         self._said_at = now()
         self._said = (progress.state, progress.events)
 
-    def __enter__(self) -> LogLines:
+    def __enter__(self) -> ProgressLog:
         return self
 
     def __exit__(self, *exc: object) -> None:

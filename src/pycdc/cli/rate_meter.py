@@ -9,7 +9,7 @@ from collections.abc import Callable
 _WINDOW = 5.0
 
 
-class Meter:
+class RateMeter:
     """Feed it the total now and then; it tells the rate over the window."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:

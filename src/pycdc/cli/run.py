@@ -19,9 +19,9 @@ from pycdc.cli import gc_tuning as collector
 from pycdc.cli.app import told
 from pycdc.cli.arguments import load_config
 from pycdc.cli.pipeline_runner import View, execute
-from pycdc.cli.progress_log import LogLines
+from pycdc.cli.progress_log import ProgressLog
 from pycdc.config import validate
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.publication.published_identity import failing_parts
 from pycdc.connectors.postgres.publication.writability import failing
@@ -31,11 +31,11 @@ from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.observability.server import StatusServer
 from pycdc.operations.humanize import plural
-from pycdc.operations.slot_monitor import SlotWatch
+from pycdc.operations.slot_monitor import SlotMonitor
 from pycdc.operations.stored_position import shown
 
 if TYPE_CHECKING:
-    from pycdc.cli.dry_run import Start
+    from pycdc.cli.dry_run import StartOption
 
 log = get_logger()
 
@@ -93,7 +93,7 @@ def run(
     log_format: logs.Format,
     live: bool | None,
     dry_run: bool,
-    start: Start | None,
+    start: StartOption | None,
     limit: int | None,
     no_values: bool,
     as_json: bool,
@@ -144,7 +144,7 @@ def _without_file(
     sink: str | None,
     snapshot: str | None,
     name: str | None,
-) -> Config:
+) -> PipelineConfig:
     if not dsn or not tables:
         raise click.UsageError("give CONFIG, or --dsn and --table", ctx)
     return validate(
@@ -157,39 +157,39 @@ def _without_file(
     )
 
 
-def _console_on_terminal(config: Config) -> bool:
+def _console_on_terminal(config: PipelineConfig) -> bool:
     return config.sink.console is not None and sys.stdout.isatty()
 
 
-def _shows_live(config: Config, wanted: bool | None) -> bool:
+def _shows_live(config: PipelineConfig, wanted: bool | None) -> bool:
     """Rows and a live view on the same terminal would paint over each other."""
     return (sys.stderr.isatty() if wanted is None else wanted) and not _console_on_terminal(config)
 
 
-def _run(config: Config, *, live: bool) -> None:
+def _run(config: PipelineConfig, *, live: bool) -> None:
     pipeline = Pipeline(config)
-    collector.spare()
+    collector.reduce_gc()
     progress = pipeline.progress
     with ExitStack() as stack:
         url = stack.enter_context(StatusServer(config.http, progress)).url if config.http.enabled else None
         if url is not None:
             log.info("serving metrics and health", url=url)
         if config.source.postgres is not None:
-            stack.enter_context(SlotWatch(config.capture.dsn.get_secret_value(), config.slot, progress))
+            stack.enter_context(SlotMonitor(config.capture.dsn.get_secret_value(), config.slot, progress))
         execute(pipeline, _view(config, progress, url, live=live))
     _say_where(progress, config)
 
 
-def _view(config: Config, progress: Progress, url: str | None, *, live: bool) -> View:
+def _view(config: PipelineConfig, progress: Progress, url: str | None, *, live: bool) -> View:
     slot = None if config.source.postgres is None else config.slot
     if not live:
-        return LogLines(progress)
+        return ProgressLog(progress)
     from pycdc.cli.live import LiveView
 
     return LiveView(config.name, slot, progress, url)
 
 
-def _say_where(progress: Progress, config: Config) -> None:
+def _say_where(progress: Progress, config: PipelineConfig) -> None:
     position = shown(progress.position)
     log.info("stopped", position=position, events=progress.events)
     if sys.stderr.isatty():
@@ -197,14 +197,14 @@ def _say_where(progress: Progress, config: Config) -> None:
         click.echo(f"stopped: {plural(progress.events, 'event')} delivered, {stored}", err=True)
 
 
-def _keeps_position(config: Config) -> bool:
+def _keeps_position(config: PipelineConfig) -> bool:
     return any((config.offsets, config.sink.kafka, config.sink.postgres))
 
 
 @contextmanager
-def _leaving_nothing_behind(config: Config) -> Iterator[None]:
+def _leaving_nothing_behind(config: PipelineConfig) -> Iterator[None]:
     """Drop slot and publication at the end, unless they were there before: a forgotten slot fills the server's disk."""
-    from pycdc.cli.teardown import remove
+    from pycdc.operations.teardown import remove
 
     with Catalog(config.capture.dsn.get_secret_value()) as catalog:
         found = catalog.slot(config.slot) is not None or catalog.publication(config.publication) is not None
@@ -217,7 +217,7 @@ def _leaving_nothing_behind(config: Config) -> Iterator[None]:
                 log.info(line)
 
 
-def _refuse_to_do_harm(config: Config, catalog: Catalog) -> None:
+def _refuse_to_do_harm(config: PipelineConfig, catalog: Catalog) -> None:
     """A trial must not break the application: UPDATE and DELETE fail on some tables once they are published."""
     options = config.capture
     published = catalog.publication(config.publication)

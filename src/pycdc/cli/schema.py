@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import typing
+from collections.abc import Iterator
 from typing import Any
 
 import click
+from pydantic import BaseModel
 
 from pycdc.cli.option_texts import explanation
-from pycdc.config import pipeline as config
-from pycdc.config.pipeline import PRESETS, Config
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.values import PRESETS
 
 _VARIABLE = {"type": "string", "pattern": r"\$\{.+\}"}
 _PLAIN = ("integer", "number", "boolean")
@@ -26,16 +29,17 @@ def schema() -> None:
 
 def json_schema() -> dict[str, Any]:
     """What the loader accepts: the models, and the shorter forms that it takes too."""
-    made = Config.model_json_schema()
+    made = PipelineConfig.model_json_schema()
     made = {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "pycdc pipeline"}
     definitions = made["$defs"]
-    for name, section in ((Config.__name__, made), *definitions.items()):
-        for option, told in section["properties"].items():
-            told["description"] = explanation(getattr(config, name), option)
+    models = {section.__name__: section for section in _sections(PipelineConfig)}
+    for name, section in ((PipelineConfig.__name__, made), *definitions.items()):
+        for option, described in section["properties"].items():
+            described["description"] = explanation(models[name], option)
     made["properties"]["compatibility"] = _or(
         made["properties"]["compatibility"], {"enum": sorted(PRESETS), "type": "string"}
     )
-    registry = definitions["KafkaSink"]["properties"]["registry"]
+    registry = definitions["KafkaSinkConfig"]["properties"]["registry"]
     registry["anyOf"].insert(0, {"type": "string", "format": "uri"})
     transforms = made["properties"]["transforms"]
     transforms["items"] = {"anyOf": [transforms["items"], {"type": "string"}]}
@@ -43,6 +47,16 @@ def json_schema() -> dict[str, Any]:
         for name, option in section.get("properties", {}).items():
             section["properties"][name] = _with_variables(_emptied(option, definitions))
     return made
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the sections that an annotation names, and those of their options."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        for option in annotation.model_fields.values():
+            yield from _sections(option.annotation)
+    for part in typing.get_args(annotation):
+        yield from _sections(part)
 
 
 def _or(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from pycdc.cli.apply_status import sections
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
 from pycdc.errors import ConfigError
 from pycdc.observability import logs
+from pycdc.operations.apply_status import sections
 from pycdc.operations.humanize import plural
 from pycdc.printable import printable
 from pycdc.sinks.postgres.sequences import ColumnSequence, advance_sequences, read_sequences

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import cast
 
 import click
 
 from pycdc.build import stored_source
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.connectors.postgres.signals.messages import Action, Signal, ask
-from pycdc.interfaces import Checkpoint
+from pycdc.connectors.postgres.signals.messages import Signal, SignalAction, ask
 from pycdc.observability import logs
 from pycdc.operations.humanize import number
+from pycdc.operations.status import paused, still_to_read
 from pycdc.operations.stored_position import stored_position
 from pycdc.printable import printable
 
@@ -41,7 +41,7 @@ def snapshot(path: str, tables: tuple[str, ...], where: str | None, action: str 
         _status(config, as_json=as_json)
         return
     _check(action, tables, where)
-    signal = Signal(cast("Action", action or "snapshot"), tables, where)
+    signal = Signal(cast("SignalAction", action or "snapshot"), tables, where)
     running = ask(config, signal, stored_source(config))
     if as_json:
         print_json({"id": signal.id, "action": signal.action, "running": running})
@@ -65,7 +65,7 @@ def _said(signal: Signal) -> str:
     return f"read {named}" if signal.action == "snapshot" else f"{signal.action} {named}"
 
 
-def _status(config: Config, *, as_json: bool) -> None:
+def _status(config: PipelineConfig, *, as_json: bool) -> None:
     checkpoint = stored_position(config)
     with Catalog(config.capture.dsn.get_secret_value()) as catalog:
         estimates = {(ref.schema, ref.name): ref.rows_estimate for ref in catalog.tables(["*.*"])}
@@ -83,24 +83,3 @@ def _status(config: Config, *, as_json: bool) -> None:
         estimated = "?" if table["estimated"] is None else number(table["estimated"])
         waits = ", waits for transactions that wrote before it was published" if table["waits"] else ""
         click.echo(printable(f"  {table['table']}  {number(table['rows'])} of about {estimated} rows{waits}"))
-
-
-def paused(checkpoint: Checkpoint | None) -> bool:
-    return checkpoint is not None and bool(checkpoint.snapshot.get("paused"))
-
-
-def still_to_read(
-    checkpoint: Checkpoint | None, estimates: dict[tuple[str, str], int | None] | None = None
-) -> list[dict[str, Any]]:
-    """The tables of a snapshot under way, never their keys; `estimates` are the planner's row counts."""
-    readings = [] if checkpoint is None else checkpoint.snapshot.get("tables", [])
-    return [
-        {
-            "table": ".".join(reading["table"]),
-            "rows": reading.get("rows", 0),
-            "estimated": (estimates or {}).get(tuple(reading["table"])),
-            "request": reading.get("request"),
-            "waits": "since" in reading,
-        }
-        for reading in readings
-    ]

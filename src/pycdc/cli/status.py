@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Any
 
 import click
 
-from pycdc.cli import apply_status
+from pycdc.cli.apply_status import show as show_apply
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
-from pycdc.cli.snapshot import paused, still_to_read
-from pycdc.config.pipeline import Config
-from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.connectors.postgres.catalog.metadata import ReplicationLag, ServerFacts, SlotFacts
-from pycdc.errors import PycdcError
-from pycdc.interfaces import Checkpoint
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.observability import logs
-from pycdc.operations.humanize import number, size
-from pycdc.operations.stored_position import compared, shown, stored_position
+from pycdc.operations import apply_status
+from pycdc.operations.humanize import size
+from pycdc.operations.status import CaptureState, as_dict, inspect
 from pycdc.printable import printable
 
 
@@ -43,83 +37,17 @@ def status(ctx: click.Context, path: str, as_json: bool) -> None:
         _show(config, found)
 
 
-def _apply_status(config: Config, *, as_json: bool) -> int:
+def _apply_status(config: PipelineConfig, *, as_json: bool) -> int:
     """Show it; return the exit code: that of a server's failure, if one does not answer."""
     found = apply_status.inspect(config)
     if as_json:
         print_json(apply_status.as_dict(config, found))
     else:
-        apply_status.show(config, found)
+        show_apply(config, found)
     return max((failure.exit_code for failure in found.failures.values()), default=0)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """`problem` is why the pipeline would refuse to go on."""
-
-    server: ServerFacts
-    slot: SlotFacts | None
-    lag: ReplicationLag | None
-    checkpoint: Checkpoint | None
-    problem: PycdcError | None
-
-
-def inspect(config: Config) -> Found:
-    """Ask server and offset store. Raises PycdcError where one does not answer."""
-    with Catalog(config.capture.dsn.get_secret_value()) as catalog:
-        server, slot = catalog.server(), catalog.slot(config.slot)
-        lag = catalog.replication_lag(config.slot)
-        checkpoint = stored_position(config)
-        outcome = compared(config, catalog, server, slot, checkpoint)
-    return Found(server, slot, lag, checkpoint, outcome if isinstance(outcome, PycdcError) else None)
-
-
-def as_dict(config: Config, found: Found) -> dict[str, Any]:
-    slot, lag, checkpoint = found.slot, found.lag, found.checkpoint
-    return {
-        "name": config.name,
-        "running": slot is not None and slot.active_pid is not None,
-        "pid": None if slot is None else slot.active_pid,
-        "position": None if checkpoint is None else shown(checkpoint.position),
-        "snapshot": _snapshot(config, checkpoint),
-        "slot": None
-        if slot is None
-        else {
-            "name": slot.name,
-            "confirmed": _text(slot.confirmed_flush),
-            "restart": _text(slot.restart_lsn),
-            "wal_status": slot.wal_status,
-            "invalidation": slot.invalidation,
-            "retained_bytes": slot.retained_bytes,
-        },
-        "server_lsn": str(found.server.current_lsn),
-        "lag_bytes": None if lag is None else lag.bytes,
-        "problem": None if found.problem is None else {"fact": found.problem.fact, "hint": found.problem.hint},
-    }
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _snapshot(config: Config, checkpoint: Checkpoint | None) -> str:
-    if checkpoint is not None and checkpoint.snapshot:
-        return _still_to_read(checkpoint)
-    if config.capture.snapshot == "never":
-        return "none wanted"
-    if checkpoint is None:
-        return "not done"
-    return "done" if checkpoint.snapshot_done else "not finished"
-
-
-def _still_to_read(checkpoint: Checkpoint | None) -> str:
-    tables = still_to_read(checkpoint)
-    rest = f", {len(tables) - 1} more behind it" if len(tables) > 1 else ""
-    rows = f"{number(tables[0]['rows'])} rows of {tables[0]['table']} read{rest}"
-    return f"paused: {rows}" if paused(checkpoint) else rows
-
-
-def _show(config: Config, found: Found) -> None:
+def _show(config: PipelineConfig, found: CaptureState) -> None:
     values = as_dict(config, found)
     slot = found.slot
     running = click.style("running", fg="green") if values["running"] else click.style("not running", fg="yellow")

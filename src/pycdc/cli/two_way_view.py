@@ -1,4 +1,4 @@
-"""The two-way demonstration on a terminal: from a `Status` to something that rich draws, for any size from 80 by 24."""
+"""The two-way demonstration on a terminal: from a `TwoWayStatus` to what rich draws, for any size from 80 by 24."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from rich.text import Text
 
 from pycdc.cli.demo_view import changed, facts, operation, title
 from pycdc.demo.report import duration
-from pycdc.demo.two_way.conflicts import Conflict
+from pycdc.demo.two_way.conflicts import ConflictRow
 from pycdc.demo.two_way.direction import DirectionStatus
 from pycdc.demo.two_way.report import arrow
-from pycdc.demo.two_way.status import Addresses, Status
+from pycdc.demo.two_way.status import TwoWayAddresses, TwoWayStatus
 from pycdc.demo.two_way.tables import PAIRS
 
 _FIXED_LINES: Final = 25
@@ -24,7 +24,7 @@ _FIXED_LINES: Final = 25
 _CONFLICT_LINES: Final = 5
 
 
-def view(status: Status, width: int, height: int) -> RenderableType:
+def view(status: TwoWayStatus, width: int, height: int) -> RenderableType:
     """The whole screen. The events are shown where there is room for some."""
     parts = [
         title("pycdc demo --two-way", "monolith ⇄ Kafka ⇄ inventory", status.elapsed, status.seconds),
@@ -42,7 +42,7 @@ def _frame(content: RenderableType, name: str, lines: int | None = None) -> Pane
     return Panel(content, title=name, title_align="left", border_style="dim", box=box.ROUNDED, height=height)
 
 
-def _addresses(where: Addresses) -> RenderableType:
+def _addresses(where: TwoWayAddresses) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(no_wrap=True, overflow="ellipsis")
@@ -52,7 +52,7 @@ def _addresses(where: Addresses) -> RenderableType:
     return _frame(grid, "look for yourself")
 
 
-def _directions(status: Status) -> RenderableType:
+def _directions(status: TwoWayStatus) -> RenderableType:
     grid = Table.grid(expand=True)
     for _ in status.directions:
         grid.add_column(ratio=1)
@@ -79,7 +79,7 @@ def _state(state: str) -> Text:
     return Text(state, "green" if state == "streaming" else "yellow")
 
 
-def _conflicts(status: Status) -> RenderableType:
+def _conflicts(status: TwoWayStatus) -> RenderableType:
     grid = Table.grid(expand=True)
     grid.add_column(ratio=1)
     grid.add_column(ratio=1)
@@ -90,7 +90,7 @@ def _conflicts(status: Status) -> RenderableType:
     return grid
 
 
-def _counts(status: Status) -> RenderableType:
+def _counts(status: TwoWayStatus) -> RenderableType:
     found = sum((conflicts.counts for conflicts in status.conflicts.values()), Counter[tuple[str, str]]())
     if found:
         most = found.most_common(_CONFLICT_LINES)
@@ -99,7 +99,7 @@ def _counts(status: Status) -> RenderableType:
     return Text(f"none yet; both sides write {shared.monolith} = {shared.service}", "dim")
 
 
-def _newest(conflict: Conflict | None) -> RenderableType:
+def _newest(conflict: ConflictRow | None) -> RenderableType:
     if conflict is None:
         return Text()
     return facts(
@@ -115,7 +115,7 @@ def _value(value: str, *, wins: bool) -> Text:
     return Text.assemble((value, "bold green"), " wins") if wins else Text(value, "dim strike")
 
 
-def _events(status: Status, lines: int) -> RenderableType:
+def _events(status: TwoWayStatus, lines: int) -> RenderableType:
     table = Table(box=None, expand=True, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("", width=8, no_wrap=True)
     table.add_column("table", width=12, no_wrap=True)

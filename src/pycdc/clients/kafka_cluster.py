@@ -11,7 +11,7 @@ from confluent_kafka.admin import NewTopic
 
 from pycdc.clients.kafka_producer_errors import unreachable
 from pycdc.clients.kafka_topics import TopicAdmin
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import TopicsConfig
 from pycdc.errors import PycdcError
 
 
@@ -23,10 +23,10 @@ class Cluster:
     topics: frozenset[str]
 
 
-class TopicSurvey(TopicAdmin):
+class ClusterInspection(TopicAdmin):
     """Asks where `TopicAdmin` acts."""
 
-    def __init__(self, client: Mapping[str, Any], topics: config.Topics, *, timeout: float = 5.0) -> None:
+    def __init__(self, client: Mapping[str, Any], topics: TopicsConfig, *, timeout: float = 5.0) -> None:
         super().__init__(client, topics, timeout=timeout)
 
     def cluster(self) -> Cluster:

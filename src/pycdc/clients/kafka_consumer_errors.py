@@ -7,10 +7,10 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException
 
 from pycdc.clients import kafka_errors as faults
-from pycdc.clients.kafka_errors import LastTrouble
+from pycdc.clients.kafka_errors import LastError
 from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady, PositionGap, PycdcError, SinkFenced
 
-__all__ = ["LastTrouble", "refused_option", "unreadable"]
+__all__ = ["LastError", "refused_option", "unreadable"]
 
 OPTIONS: Final = "source.kafka.options"
 _DENIED: Final = {

@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from pycdc.config import pipeline as config
-from pycdc.connectors.kafka.broker_liveness import INTERVAL
+from pycdc.config.kafka import KafkaSourceConfig
 from pycdc.errors import ConfigError
 
 log = logging.getLogger("pycdc.librdkafka")
@@ -39,7 +38,7 @@ DEFAULTS: Final[dict[str, Any]] = {
 }
 
 
-def consumer_settings(settings: config.KafkaSource, group: str) -> dict[str, Any]:
+def consumer_settings(settings: KafkaSourceConfig, group: str) -> dict[str, Any]:
     """Raises ConfigError for an option that is not free to choose. Holds secrets."""
     for name in settings.options:
         if name in _OURS:
@@ -62,3 +61,7 @@ def consumer_settings(settings: config.KafkaSource, group: str) -> dict[str, Any
         "partition.assignment.strategy": "cooperative-sticky",
         "logger": log,
     }
+
+
+INTERVAL: Final = 2000
+"""Milliseconds between two statistics."""

@@ -13,7 +13,7 @@ _TLS: Final = re.compile(r"certificate|SSL alert number|wrong version number|uns
 """Of a handshake that fails each time. One that is only cut short, as by a broker that stops, may succeed later."""
 
 
-class LastTrouble:
+class LastError:
     """An `error_cb` that remembers what a client last said of its connections.
 
     An object of its own, because a client that calls its owner back is only freed by the garbage collector.

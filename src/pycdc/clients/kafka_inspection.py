@@ -18,9 +18,9 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from pycdc.clients.kafka_consumer_errors import LastTrouble, refused_option, unreadable
+from pycdc.clients.kafka_consumer_errors import LastError, refused_option, unreadable
 from pycdc.clients.kafka_consumer_settings import consumer_settings
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import KafkaSourceConfig
 from pycdc.errors import EnvironmentNotReady, PycdcError
 from pycdc.model.event import Partition
 from pycdc.model.patterns import names_any
@@ -67,9 +67,9 @@ class Member:
     partitions: frozenset[Partition]
 
 
-def matching_topics(settings: config.KafkaSource, *, timeout: float = 5.0) -> dict[str, list[str]]:
+def matching_topics(settings: KafkaSourceConfig, *, timeout: float = 5.0) -> dict[str, list[str]]:
     """The topics that there are for each of `topics`. Raises PycdcError."""
-    return TopicSurvey(settings, timeout).topics()
+    return TopicInspection(settings, timeout).topics()
 
 
 def committed(consumer: Consumer, partitions: Iterable[Partition], timeout: float) -> list[TopicPartition]:
@@ -78,13 +78,13 @@ def committed(consumer: Consumer, partitions: Iterable[Partition], timeout: floa
     return consumer.committed(places, timeout) if places else []
 
 
-class TopicSurvey:
+class TopicInspection:
     """Questions to the brokers of `settings`. Each raises PycdcError where they do not answer."""
 
-    def __init__(self, settings: config.KafkaSource, timeout: float = 5.0) -> None:
+    def __init__(self, settings: KafkaSourceConfig, timeout: float = 5.0) -> None:
         self._settings = settings
         self._timeout = timeout
-        self._trouble = LastTrouble()
+        self._trouble = LastError()
         self._controller: bool | None = None
         client = {k: v for k, v in consumer_settings(settings, "-").items() if not k.startswith(_CONSUMER)}
         try:

@@ -10,7 +10,7 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException
 
 from pycdc.clients import kafka_errors as faults
-from pycdc.clients.kafka_errors import LastTrouble
+from pycdc.clients.kafka_errors import LastError
 from pycdc.errors import (
     ConfigError,
     ConnectionLost,
@@ -21,7 +21,7 @@ from pycdc.errors import (
     SinkFenced,
 )
 
-__all__ = ["LastTrouble", "refused_option", "too_large_hint", "undelivered", "unreachable"]
+__all__ = ["LastError", "refused_option", "too_large_hint", "undelivered", "unreachable"]
 
 OPTIONS: Final = "sink.kafka.options"
 _FENCED: Final = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import KafkaSinkConfig
 from pycdc.errors import ConfigError
 
 log = logging.getLogger("pycdc.librdkafka")
@@ -58,7 +58,7 @@ LINGER: Final = frozenset({"linger.ms", "queue.buffering.max.ms"})
 """Names of the option that makes records wait for company. Whoever sets it means it: then they always do."""
 
 
-def client_settings(settings: config.KafkaSink) -> dict[str, Any]:
+def client_settings(settings: KafkaSinkConfig) -> dict[str, Any]:
     """What every client of these brokers needs: addresses and the user's security options. Holds secrets."""
     return {
         "bootstrap.servers": settings.brokers,
@@ -84,7 +84,7 @@ _SHARED: Final = (
 )
 
 
-def producer_settings(settings: config.KafkaSink) -> dict[str, Any]:
+def producer_settings(settings: KafkaSinkConfig) -> dict[str, Any]:
     """The producer's settings: idempotent, all replicas, Java's partitions. Raises ConfigError. Holds secrets."""
     timeout = max(1, int(settings.delivery_timeout * 1000))
     options = _plain(settings)
@@ -104,7 +104,7 @@ def producer_settings(settings: config.KafkaSink) -> dict[str, Any]:
     }
 
 
-def _plain(settings: config.KafkaSink) -> dict[str, Any]:
+def _plain(settings: KafkaSinkConfig) -> dict[str, Any]:
     return {
         name: value.get_secret_value() if isinstance(value, SecretStr) else value
         for name, value in settings.options.items()

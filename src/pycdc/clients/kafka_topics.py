@@ -14,9 +14,9 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic, ResourceType, TopicMetadata
 
-from pycdc.clients.kafka_producer_errors import LastTrouble, refused_option, unreachable
+from pycdc.clients.kafka_producer_errors import LastError, refused_option, unreachable
 from pycdc.clients.kafka_wait import patiently
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import TopicsConfig
 from pycdc.errors import ConfigError, EnvironmentNotReady
 
 _POLL: Final = 0.05
@@ -29,7 +29,7 @@ class TopicAdmin:
     def __init__(
         self,
         client: Mapping[str, Any],
-        topics: config.Topics,
+        topics: TopicsConfig,
         *,
         timeout: float = 15.0,
         stopping: threading.Event | None = None,
@@ -39,7 +39,7 @@ class TopicAdmin:
         self._topics = topics
         self._timeout = timeout
         self._stopping = stopping
-        self._trouble = LastTrouble()
+        self._trouble = LastError()
         try:
             self._admin = AdminClient({**self._client, "error_cb": self._trouble})
         except KafkaException as error:

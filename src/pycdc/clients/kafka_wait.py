@@ -17,7 +17,7 @@ STOP_GRACE: Final = 2.0
 _AWAY: Final = {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
 
 
-class Patience:
+class StoppableLimit:
     """A time limit of `seconds`, and of `STOP_GRACE` from when `stopping` is first seen to be set."""
 
     def __init__(self, seconds: float, stopping: threading.Event | None) -> None:
@@ -36,7 +36,7 @@ class Patience:
 
 def patiently(ask: Callable[[float], T], seconds: float, stopping: threading.Event | None) -> T:
     """What `ask`, which gets the seconds that it may take, answers. Raises its KafkaException when the time is up."""
-    patience = Patience(seconds, stopping)
+    patience = StoppableLimit(seconds, stopping)
     while True:
         turn = min(_SLICE, patience.left) if stopping is not None else patience.left
         try:

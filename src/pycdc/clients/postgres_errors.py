@@ -29,7 +29,7 @@ from pycdc.errors import (
 )
 
 
-class Meaning(NamedTuple):
+class ErrorMeaning(NamedTuple):
     """What an error is to us. `fact` takes the place of the server's words where those do not help."""
 
     kind: type[PycdcError]
@@ -37,83 +37,87 @@ class Meaning(NamedTuple):
     fact: str = ""
 
 
-_NOT_UTF8: Final = Meaning(
+_NOT_UTF8: Final = ErrorMeaning(
     ConversionError,
     "mend the text at the source; for a database in SQL_ASCII, values.encoding_errors: replace goes on without it",
     "a row holds text that is not UTF-8",
 )
-_OF_A_VALUE: Final = Meaning(
+_OF_A_VALUE: Final = ErrorMeaning(
     ConversionError,
     "the server's log names the value: correct it, or the publication's row filter that cannot take it",
     "the server cannot process a value of a row",
 )
 """Class 22, whose messages quote the value."""
-_BY_STATE: Final[dict[str, Meaning]] = {
-    "08": Meaning(ConnectionLost, ""),
-    "08P01": Meaning(ProtocolViolation, "look for a proxy or pooler between pycdc and the server, and in its log"),
+_BY_STATE: Final[dict[str, ErrorMeaning]] = {
+    "08": ErrorMeaning(ConnectionLost, ""),
+    "08P01": ErrorMeaning(ProtocolViolation, "look for a proxy or pooler between pycdc and the server, and in its log"),
     "22": _OF_A_VALUE,
     "22021": _NOT_UTF8,
-    "25006": Meaning(ConnectionLost, "the server takes no writes: name the primary in the dsn"),
-    "25P03": Meaning(ConnectionLost, ""),
-    "25P04": Meaning(ConnectionLost, ""),
-    "28": Meaning(EnvironmentNotReady, "check user and password in the dsn, and the server's pg_hba.conf"),
-    "3D000": Meaning(EnvironmentNotReady, "check the database's name in the dsn"),
-    "40": Meaning(ConnectionLost, ""),
-    "42501": Meaning(EnvironmentNotReady, "grant the role what it lacks: `pycdc doctor` prints the statements"),
-    "42704": Meaning(EnvironmentNotReady, "create it: `pycdc doctor` prints the statements"),
-    "42P01": Meaning(EnvironmentNotReady, "check the table's name, or remove it from the configuration"),
-    "53300": Meaning(
+    "25006": ErrorMeaning(ConnectionLost, "the server takes no writes: name the primary in the dsn"),
+    "25P03": ErrorMeaning(ConnectionLost, ""),
+    "25P04": ErrorMeaning(ConnectionLost, ""),
+    "28": ErrorMeaning(EnvironmentNotReady, "check user and password in the dsn, and the server's pg_hba.conf"),
+    "3D000": ErrorMeaning(EnvironmentNotReady, "check the database's name in the dsn"),
+    "40": ErrorMeaning(ConnectionLost, ""),
+    "42501": ErrorMeaning(EnvironmentNotReady, "grant the role what it lacks: `pycdc doctor` prints the statements"),
+    "42704": ErrorMeaning(EnvironmentNotReady, "create it: `pycdc doctor` prints the statements"),
+    "42P01": ErrorMeaning(EnvironmentNotReady, "check the table's name, or remove it from the configuration"),
+    "53300": ErrorMeaning(
         ConnectionLost,
         "raise max_connections, max_wal_senders, or the CONNECTION LIMIT of the role or the database, whichever is "
         "reached; or close other connections",
     ),
-    "53400": Meaning(EnvironmentNotReady, "raise max_replication_slots (needs a restart), or drop slots not in use"),
-    "53": Meaning(ConnectionLost, "free the resource that the server ran out of"),
-    "55006": Meaning(SlotActive, "stop the other session, or choose another slot"),
-    "55P03": Meaning(ConnectionLost, ""),
-    "57": Meaning(ConnectionLost, ""),
-    "58P01": Meaning(PositionGap, "drop the slot and take a new snapshot"),
+    "53400": ErrorMeaning(
+        EnvironmentNotReady, "raise max_replication_slots (needs a restart), or drop slots not in use"
+    ),
+    "53": ErrorMeaning(ConnectionLost, "free the resource that the server ran out of"),
+    "55006": ErrorMeaning(SlotActive, "stop the other session, or choose another slot"),
+    "55P03": ErrorMeaning(ConnectionLost, ""),
+    "57": ErrorMeaning(ConnectionLost, ""),
+    "58P01": ErrorMeaning(PositionGap, "drop the slot and take a new snapshot"),
 }
 """By SQLSTATE, or by its first two characters. A caller's `special` goes before."""
 
-_TLS: Final = Meaning(
+_TLS: Final = ErrorMeaning(
     EnvironmentNotReady,
     "check sslmode, sslrootcert, sslcert and sslkey in the dsn, and the server's certificate; sslrootcert=system "
     "needs SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt in the environment",
 )
-_NO_OPTION: Final = Meaning(ConfigError, "correct the option in the dsn; libpq's manual lists the values it takes")
+_NO_OPTION: Final = ErrorMeaning(ConfigError, "correct the option in the dsn; libpq's manual lists the values it takes")
 
-_BY_WORDS: Final[tuple[tuple[str, Meaning], ...]] = (
+_BY_WORDS: Final[tuple[tuple[str, ErrorMeaning], ...]] = (
     # Starting up, shutting down, in recovery, not yet accepting connections: before the words about a database.
     ("the database system is ", _BY_STATE["57"]),
     ("too many connections for ", _BY_STATE["53300"]),
     (
         "no pg_hba.conf entry",
-        Meaning(EnvironmentNotReady, "add a line for this database, user and address to pg_hba.conf, and reload"),
+        ErrorMeaning(EnvironmentNotReady, "add a line for this database, user and address to pg_hba.conf, and reload"),
     ),
     ("authentication failed", _BY_STATE["28"]),
     ("no password supplied", _BY_STATE["28"]),
-    ("superuser or replication role", Meaning(EnvironmentNotReady, "ALTER ROLE … REPLICATION")),
-    ("permission denied to start WAL sender", Meaning(EnvironmentNotReady, "ALTER ROLE … REPLICATION")),
+    ("superuser or replication role", ErrorMeaning(EnvironmentNotReady, "ALTER ROLE … REPLICATION")),
+    ("permission denied to start WAL sender", ErrorMeaning(EnvironmentNotReady, "ALTER ROLE … REPLICATION")),
     ("role ", _BY_STATE["28"]),
-    ("permission denied for database", Meaning(EnvironmentNotReady, "GRANT CONNECT ON DATABASE … TO the role")),
+    ("permission denied for database", ErrorMeaning(EnvironmentNotReady, "GRANT CONNECT ON DATABASE … TO the role")),
     ("database ", _BY_STATE["3D000"]),
     ("certificate", _TLS),
 )
 """What a server says that ends the connection; the first that matches counts, and what matches none is retried."""
 
-_BY_LIBPQ: Final[tuple[tuple[re.Pattern[str], Meaning], ...]] = (
+_BY_LIBPQ: Final[tuple[tuple[re.Pattern[str], ErrorMeaning], ...]] = (
     # A peer that went away in the middle of a handshake or of a session.
     (re.compile(r"SSL SYSCALL|unexpected eof|SSL connection has been closed"), _BY_STATE["08"]),
     (
         re.compile(r"does not support SSL"),
-        Meaning(EnvironmentNotReady, "turn on ssl at the server, or change sslmode in the dsn"),
+        ErrorMeaning(EnvironmentNotReady, "turn on ssl at the server, or change sslmode in the dsn"),
     ),
     (re.compile(r"certificate|private key|SSL error|SSL context|GSSAPI|GSS |channel binding"), _TLS),
     (re.compile(r"no password supplied|password retrieved from file"), _BY_STATE["28"]),
     (
         re.compile(r"COMMIT got no answer"),
-        Meaning(ConnectionLost, "look for SyncRep in pg_stat_activity: a standby of synchronous_standby_names is away"),
+        ErrorMeaning(
+            ConnectionLost, "look for SyncRep in pg_stat_activity: a standby of synchronous_standby_names is away"
+        ),
     ),
 )
 """What libpq itself says where connecting fails. It tells no SQLSTATE."""
@@ -121,17 +125,17 @@ _BY_LIBPQ: Final[tuple[tuple[re.Pattern[str], Meaning], ...]] = (
 _OF_OPTIONS: Final = re.compile(r"connection is bad: (?!connection to server|could not connect)|could not match \d+")
 """libpq did not even try."""
 
-_TOO_LONG: Final = Meaning(
+_TOO_LONG: Final = ErrorMeaning(
     ConversionError,
     "shorten the value, drop the slot and take a new snapshot; exclude tables that hold such values",
     "a row holds a value whose text is longer than the 1 GB that Postgres can send (bytea beyond 512 MB)",
 )
-_WAL_LEVEL: Final = Meaning(EnvironmentNotReady, "ALTER SYSTEM SET wal_level = 'logical', then restart the server")
-_LOST: Final = Meaning(ConnectionLost, "")
+_WAL_LEVEL: Final = ErrorMeaning(EnvironmentNotReady, "ALTER SYSTEM SET wal_level = 'logical', then restart the server")
+_LOST: Final = ErrorMeaning(ConnectionLost, "")
 
 
 def translate(
-    error: psycopg.Error, special: Mapping[str, Meaning] | None = None, *, where: str = "", remedy: str = ""
+    error: psycopg.Error, special: Mapping[str, ErrorMeaning] | None = None, *, where: str = "", remedy: str = ""
 ) -> PycdcError:
     """The pycdc error for a driver's error.
 
@@ -162,10 +166,10 @@ _REFUSAL: Final = re.compile(r"failed: [^\s:]+( [^\s:]+)?:  ")
 _ATTEMPT: Final = re.compile(r"^(?:- host: .*?: )?connection .*failed: |^connection to server .*: |^- host", re.M)
 
 
-def _meaning(error: psycopg.Error, state: str | None, words: str, special: Mapping[str, Meaning]) -> Meaning:
+def _meaning(error: psycopg.Error, state: str | None, words: str, special: Mapping[str, ErrorMeaning]) -> ErrorMeaning:
     if state is None:
         if not isinstance(error, _OF_CONNECTIONS):
-            return Meaning(EnvironmentNotReady, "report this with the log: nothing of the statement was done")
+            return ErrorMeaning(EnvironmentNotReady, "report this with the log: nothing of the statement was done")
         return _of_connecting(str(error).strip())
     if state == "XX000" and "invalid memory alloc request size" in words:
         return _TOO_LONG
@@ -174,9 +178,9 @@ def _meaning(error: psycopg.Error, state: str | None, words: str, special: Mappi
     return special.get(state) or special.get(state[:2]) or _of_state(state)
 
 
-def _of_state(state: str) -> Meaning:
+def _of_state(state: str) -> ErrorMeaning:
     found = _BY_STATE.get(state) or _BY_STATE.get(state[:2])
-    return found or Meaning(EnvironmentNotReady, "look for the cause in the server's log")
+    return found or ErrorMeaning(EnvironmentNotReady, "look for the cause in the server's log")
 
 
 def is_unclear_refusal(error: psycopg.Error) -> bool:
@@ -197,13 +201,13 @@ def _attempts(text: str) -> list[str]:
     return [line for line in lines if _ATTEMPT.match(line)] or lines[:1]
 
 
-def _of_connecting(text: str) -> Meaning:
+def _of_connecting(text: str) -> ErrorMeaning:
     """Of several hosts that were tried, all have to be beyond hope."""
     found = [_of_words(line) for line in _attempts(text)]
     return next((meaning for meaning in found if meaning.kind is ConnectionLost), found[0] if found else _LOST)
 
 
-def _of_words(words: str) -> Meaning:
+def _of_words(words: str) -> ErrorMeaning:
     if _OF_OPTIONS.match(words):
         return _NO_OPTION
     if "FATAL" in words:

@@ -15,10 +15,10 @@ import psycopg
 from pycdc.clients import postgres as client
 from pycdc.clients import postgres_errors as faults
 from pycdc.clients import search_path
-from pycdc.clients.postgres_errors import Meaning
+from pycdc.clients.postgres_errors import ErrorMeaning
 from pycdc.errors import ConnectionLost, PycdcError
 
-__all__ = ["Connection", "Meaning", "TableLocked", "connect", "leave_text_raw", "translate"]
+__all__ = ["Connection", "ErrorMeaning", "TableLocked", "connect", "leave_text_raw", "translate"]
 
 Connection = psycopg.Connection[Any]
 
@@ -53,12 +53,14 @@ class TableLocked(ConnectionLost):
 
 
 _HELD_UP: Final = {
-    "55P03": Meaning(TableLocked, "wait until the transaction that has the lock has ended"),
-    "57014": Meaning(TableLocked, "a statement_timeout of the server or the role may be too short"),
+    "55P03": ErrorMeaning(TableLocked, "wait until the transaction that has the lock has ended"),
+    "57014": ErrorMeaning(TableLocked, "a statement_timeout of the server or the role may be too short"),
 }
 
 
-def translate(error: psycopg.Error, special: Mapping[str, Meaning] | None = None, *, where: str = "") -> PycdcError:
+def translate(
+    error: psycopg.Error, special: Mapping[str, ErrorMeaning] | None = None, *, where: str = ""
+) -> PycdcError:
     """See `faults.translate`."""
     return faults.translate(error, {**_HELD_UP, **(special or {})}, where=where, remedy=_REMEDY)
 

@@ -12,9 +12,9 @@ from psycopg import sql
 
 from pycdc.clients import postgres as client
 from pycdc.clients import search_path
-from pycdc.config.pipeline import PostgresSink
+from pycdc.clients.target_errors import translate
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.observability.outages import Outages
-from pycdc.sinks.postgres.failures.errors import translate
 
 Connection = psycopg.Connection[Any]
 
@@ -51,7 +51,7 @@ def connect(dsn: str, statement_seconds: float = 0, *, stopping: threading.Event
 
 
 def connect_to_write(
-    settings: PostgresSink,
+    settings: PostgresSinkConfig,
     statement_seconds: float = 0,
     *,
     stopping: threading.Event | None = None,
@@ -74,9 +74,9 @@ def connect_to_write(
     return connection
 
 
-def path_problems(settings: PostgresSink) -> list[search_path.Problem]:
+def path_problems(settings: PostgresSinkConfig) -> list[search_path.PathProblem]:
     """Why `connect_to_write` would refuse. Raises PycdcError."""
-    found: list[search_path.Problem] = []
+    found: list[search_path.PathProblem] = []
     _connect(
         settings.dsn.get_secret_value(), 0, None, lambda connection: found.extend(_path(connection, settings).problems)
     ).close()
@@ -85,10 +85,10 @@ def path_problems(settings: PostgresSink) -> list[search_path.Problem]:
 
 class _Path(NamedTuple):
     schemas: list[str]
-    problems: list[search_path.Problem]
+    problems: list[search_path.PathProblem]
 
 
-def _path(connection: Connection, settings: PostgresSink) -> _Path:
+def _path(connection: Connection, settings: PostgresSinkConfig) -> _Path:
     chosen = settings.search_path
     schemas = search_path.schemas_of_role(connection) if chosen is None else chosen
     search_path.pin(connection)

@@ -10,7 +10,7 @@ _NONE: Final = "NONE"
 _NOT_FOUND: Final = 404
 
 
-class Levels:
+class CompatibilityOverrides:
     """What is owed: subjects whose level was lifted, and the level that each had, None without one of its own.
 
     Calls raise what the client raises, and may be made again. A process that is killed between the two leaves NONE.

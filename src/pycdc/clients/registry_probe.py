@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pycdc.clients.registry_http import RegistryAnswer
 from pycdc.clients.schema_registry import SchemaRegistry
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import RegistryConfig
 from pycdc.errors import ProtocolError
 
 
 class RegistryProbe(SchemaRegistry):
     """The client that the pipeline uses, with less patience."""
 
-    def __init__(self, settings: config.Registry, *, timeout: float = 5.0) -> None:
+    def __init__(self, settings: RegistryConfig, *, timeout: float = 5.0) -> None:
         patience = min(timeout, settings.timeout)
         super().__init__(settings.model_copy(update={"timeout": patience, "register_schemas": True}))
 

@@ -29,12 +29,12 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from pycdc.clients.registry_compatibility import Levels
+from pycdc.clients.registry_compatibility import CompatibilityOverrides
 from pycdc.clients.registry_http import PASSING, RegistryAnswer, RegistryAway, RegistryClient
 from pycdc.clients.registry_tokens import Bearer, ClientCredentials, GivenToken, TokenRefused
 from pycdc.clients.registry_wait import awaited
 from pycdc.clients.schema_diff import differences
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import RegistryConfig
 from pycdc.errors import (
     ConfigError,
     ConnectionLost,
@@ -74,8 +74,8 @@ class SchemaRegistry:
 
     def __init__(
         self,
-        settings: config.Registry,
-        levels: Levels | None = None,
+        settings: RegistryConfig,
+        levels: CompatibilityOverrides | None = None,
         *,
         stopping: threading.Event | None = None,
         outages: Outages | None = None,
@@ -83,7 +83,7 @@ class SchemaRegistry:
         self._settings = settings
         self._stopping = stopping
         self._outages = outages or Outages()
-        self._levels = Levels() if levels is None else levels
+        self._levels = CompatibilityOverrides() if levels is None else levels
         self._ids: dict[tuple[str, str], int] = {}
         self._texts: dict[int, str] = {}
         self._lock = threading.Lock()
@@ -311,7 +311,7 @@ class SchemaRegistry:
         return differences(json.loads(latest), json.loads(text)) if latest else []
 
 
-def _client(settings: config.Registry) -> RegistryClient:
+def _client(settings: RegistryConfig) -> RegistryClient:
     credentials = None
     if settings.username is not None:
         credentials = (settings.username, settings.password.get_secret_value() if settings.password else "")
@@ -328,7 +328,7 @@ def _client(settings: config.Registry) -> RegistryClient:
     )
 
 
-def _bearer(settings: config.Registry, pool: urllib3.PoolManager) -> Bearer:
+def _bearer(settings: RegistryConfig, pool: urllib3.PoolManager) -> Bearer:
     if settings.token is not None:
         return GivenToken(settings.token.get_secret_value())
     oauth = settings.oauth

@@ -56,7 +56,7 @@ ORDER BY 1, 2"""
 _OPTION: Final = "sink.postgres.search_path"
 
 
-class Problem(NamedTuple):
+class PathProblem(NamedTuple):
     """What is wrong with a path, and what to do."""
 
     fact: str
@@ -75,14 +75,14 @@ def schemas_of_role(connection: psycopg.Connection[Any]) -> list[str]:
     return [] if row is None else [name for name in row[0] if name not in _OWN]
 
 
-def problems(connection: psycopg.Connection[Any], schemas: Sequence[str], tables: Sequence[str]) -> list[Problem]:
+def problems(connection: psycopg.Connection[Any], schemas: Sequence[str], tables: Sequence[str]) -> list[PathProblem]:
     """Why statements that write `tables` (quoted names) must not run with this path. The catalog's is in effect."""
     found = [
         _writable(schema, roles) for schema, roles in connection.execute(_STRANGERS, (list(tables), list(schemas)))
     ]
     for schema, name in connection.execute(_UNREACHABLE, (list(schemas), list(tables))):
         found.append(
-            Problem(
+            PathProblem(
                 f"keys have the type {schema}.{name}, and the schema with its operators is not on the search_path",
                 f"add {schema} to {_OPTION}",
             )
@@ -90,19 +90,19 @@ def problems(connection: psycopg.Connection[Any], schemas: Sequence[str], tables
     return found
 
 
-def _writable(schema: str, roles: list[str]) -> Problem:
+def _writable(schema: str, roles: list[str]) -> PathProblem:
     """ "" among the roles is PUBLIC."""
     everybody = "" in roles
     who = "every role" if everybody else ", ".join(roles)
     grantees = "PUBLIC" if everybody else ", ".join(map(_quoted, roles))
-    return Problem(
+    return PathProblem(
         f"schema {schema} is on the search_path, and {who} may create in it what statements would run",
         f"REVOKE CREATE ON SCHEMA {_quoted(schema)} FROM {grantees} (an owner: ALTER SCHEMA … OWNER TO), or set "
         f"{_OPTION} to the schemas that the tables' triggers need, [] for none",
     )
 
 
-def refuse(found: Sequence[Problem]) -> None:
+def refuse(found: Sequence[PathProblem]) -> None:
     """Raises EnvironmentNotReady where there are any."""
     if found:
         raise EnvironmentNotReady("; ".join(one.fact for one in found), hint="; ".join(one.remedy for one in found))

@@ -1,4 +1,4 @@
-"""From YAML to `Config`: `${…}` filled in, and every mistake told at once with its place and what to do about it.
+"""From YAML to `PipelineConfig`: `${…}` filled in, and every mistake told at once with its place and its remedy.
 
 The steps: compose the YAML (places, duplicate keys), fill in variables, validate. A step's mistakes do not keep the
 later ones from being found. Values are never shown, because any of them may be a secret: only keys, places and what
@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.config.validation_errors import explain
 from pycdc.config.variables import expand
-from pycdc.config.yaml_document import Place, Problem, compose, shown
+from pycdc.config.yaml_document import ConfigProblem, YamlPath, compose, shown
 from pycdc.errors import ConfigError
 from pycdc.printable import Lines
 
@@ -27,7 +27,7 @@ _TEXT = re.compile(r"\s*\{|.*\n", re.DOTALL)
 class InvalidConfig(ConfigError):
     """`problems` are all that was found, in the order of the file."""
 
-    def __init__(self, where: str, problems: Iterable[Problem]) -> None:
+    def __init__(self, where: str, problems: Iterable[ConfigProblem]) -> None:
         self.problems = tuple(sorted(set(problems), key=lambda problem: (problem.line or 0, shown(problem.place))))
         if len(self.problems) == 1:
             only = self.problems[0]
@@ -37,11 +37,11 @@ class InvalidConfig(ConfigError):
         super().__init__(Lines(f"{where} has {len(self.problems)} errors:{listed}"))
 
 
-def _line(problem: Problem, before: str, after: str = "") -> str:
+def _line(problem: ConfigProblem, before: str, after: str = "") -> str:
     return "" if problem.line is None else f"{before}{problem.line}{after}"
 
 
-def load(source: str | Path) -> Config:
+def load(source: str | Path) -> PipelineConfig:
     """The configuration in a file; or in `source` itself, where that is a text of several lines or begins with ``{``.
 
     Raises ConfigError.
@@ -51,14 +51,14 @@ def load(source: str | Path) -> Config:
     return load_text(_read(Path(source)), str(source))
 
 
-def load_text(text: str, where: str = "the configuration") -> Config:
+def load_text(text: str, where: str = "the configuration") -> PipelineConfig:
     """The configuration that `text` holds. `where` stands for it in errors. Raises ConfigError."""
     document = compose(text, where)
     filled, unknown = expand(document)
     problems = [*document.problems, *unknown]
     blind = {problem.place for problem in unknown}
     try:
-        config = Config.model_validate(filled)
+        config = PipelineConfig.model_validate(filled)
     except ValidationError as error:
         found = explain(error, document.line)
         problems += [one for one in found if not _below(one.place, blind)]
@@ -68,15 +68,15 @@ def load_text(text: str, where: str = "the configuration") -> Config:
     return config
 
 
-def validate(data: Mapping[str, Any]) -> Config:
+def validate(data: Mapping[str, Any]) -> PipelineConfig:
     """The configuration in a mapping of the YAML's shape. `${…}` stays as it is. Raises ConfigError."""
     try:
-        return Config.model_validate(dict(data))
+        return PipelineConfig.model_validate(dict(data))
     except ValidationError as error:
         raise InvalidConfig("the configuration", explain(error)) from None
 
 
-def _below(place: Place, places: set[Place]) -> bool:
+def _below(place: YamlPath, places: set[YamlPath]) -> bool:
     return any(place[:length] in places for length in range(len(place) + 1))
 
 

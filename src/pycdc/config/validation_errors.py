@@ -10,27 +10,29 @@ from typing import Any, Union
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from pycdc.config.pipeline import PRESETS, Config, Refused
-from pycdc.config.yaml_document import Place, Problem, shown_key
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.section import InvalidValue
+from pycdc.config.values import PRESETS
+from pycdc.config.yaml_document import ConfigProblem, YamlPath, shown_key
 
-Line = Callable[[Place], int | None]
+Line = Callable[[YamlPath], int | None]
 
 
-def explain(error: ValidationError, line: Line = lambda place: None) -> list[Problem]:
+def explain(error: ValidationError, line: Line = lambda place: None) -> list[ConfigProblem]:
     """One problem for each place; of a value that may have several types, all are told in one."""
-    out: dict[tuple[Place, bool], Problem] = {}
+    out: dict[tuple[YamlPath, bool], ConfigProblem] = {}
     for one in error.errors(include_url=False):
         place, kind = resolve(one["loc"])
         unknown = one["type"] == "extra_forbidden"
         fact, remedy = _explained(one["type"], one.get("ctx") or {}, one["input"], place, kind)
-        out.setdefault((place, unknown), Problem(place, fact, remedy, line(place)))
+        out.setdefault((place, unknown), ConfigProblem(place, fact, remedy, line(place)))
     return list(out.values())
 
 
-def resolve(loc: tuple[int | str, ...]) -> tuple[Place, Any]:
+def resolve(loc: tuple[int | str, ...]) -> tuple[YamlPath, Any]:
     """pydantic's location without its marks for members of unions, and the annotation of what is there."""
     place: list[str | int] = []
-    kind: Any = Config
+    kind: Any = PipelineConfig
     for part in loc:
         inner = _inside(kind, part)
         if inner is None:
@@ -73,14 +75,14 @@ def model(kind: Any) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
-def _explained(error: str, ctx: dict[str, Any], value: Any, place: Place, kind: Any) -> tuple[str, str]:
+def _explained(error: str, ctx: dict[str, Any], value: Any, place: YamlPath, kind: Any) -> tuple[str, str]:
     if error == "missing":
         return "is missing", f"add `{place[-1]}: {_example(kind)}`" + _under(place[:-1])
     if error == "extra_forbidden":
         return "is not an option", _did_you_mean(place)
     if error in ("value_error", "assertion_error"):
         raised = ctx.get("error")
-        if isinstance(raised, Refused):
+        if isinstance(raised, InvalidValue):
             return raised.fact, raised.remedy
         return "is not accepted", f"see {_documentation(place)}"
     if error == "literal_error":
@@ -108,7 +110,7 @@ _BOUNDS = {
 }
 
 
-def _wrong_type(value: Any, kind: Any, place: Place) -> tuple[str, str]:
+def _wrong_type(value: Any, kind: Any, place: YamlPath) -> tuple[str, str]:
     expected, remedy = _expectation(plain(kind))
     if value is None:
         return f"is empty, and must be {expected}", remedy
@@ -158,14 +160,14 @@ def _not_among(value: Any, kind: Any) -> tuple[str, str]:
     return fact, f"did you mean `{close[0]}`?" if close else f"write {_listed(allowed, 'or')}"
 
 
-def _did_you_mean(place: Place) -> str:
+def _did_you_mean(place: YamlPath) -> str:
     section = model(resolve(place[:-1])[1])
     key = str(place[-1])
     names = list(section.model_fields) if section is not None else []
     close = difflib.get_close_matches(key.lower().replace("-", "_"), names, 1, 0.6)
     if close:
         return f"did you mean `{close[0]}`?"
-    elsewhere = [found for found in _places(Config, ()) if found[-1] == key]
+    elsewhere = [found for found in _places(PipelineConfig, ()) if found[-1] == key]
     if elsewhere:
         sections = (".".join(one[:-1]) or "the top" for one in elsewhere)
         return f"move it: `{shown_key(key)}` belongs under {' or '.join(sections)}"
@@ -184,11 +186,11 @@ def _example(kind: Any) -> str:
     return "[…]" if typing.get_origin(plain(kind)) is list else "…"
 
 
-def _under(place: Place) -> str:
+def _under(place: YamlPath) -> str:
     return f" under {'.'.join(map(str, place))}" if place else " at the top"
 
 
-def _documentation(place: Place) -> str:
+def _documentation(place: YamlPath) -> str:
     return f"{'.'.join(map(str, place)) or 'the example'} in docs/configuration.md"
 
 

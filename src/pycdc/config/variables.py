@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any
 
-from pycdc.config.yaml_document import Document, Place, Problem
+from pycdc.config.yaml_document import ConfigProblem, YamlDocument, YamlPath
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -21,11 +21,11 @@ class _Unknown(Exception):
         self.remedy = remedy
 
 
-def expand(document: Document) -> tuple[Any, list[Problem]]:
+def expand(document: YamlDocument) -> tuple[Any, list[ConfigProblem]]:
     """The document's data with variables filled in, and those that could not be."""
-    problems: list[Problem] = []
+    problems: list[ConfigProblem] = []
 
-    def filled(value: Any, place: Place) -> Any:
+    def filled(value: Any, place: YamlPath) -> Any:
         if isinstance(value, dict):
             return {key: filled(item, (*place, key)) for key, item in value.items()}
         if isinstance(value, list):
@@ -35,7 +35,7 @@ def expand(document: Document) -> tuple[Any, list[Problem]]:
         try:
             return _REFERENCE.sub(_replacement, value)
         except _Unknown as unknown:
-            problems.append(Problem(place, unknown.fact, unknown.remedy, document.line(place)))
+            problems.append(ConfigProblem(place, unknown.fact, unknown.remedy, document.line(place)))
             return value
 
     return filled(document.data, ()), problems

@@ -15,7 +15,7 @@ import yaml
 
 from pycdc.errors import ConfigError
 
-Place = tuple[str | int, ...]
+YamlPath = tuple[str | int, ...]
 """The keys and list indices that lead to a value."""
 
 _TEXT_TAG = "tag:yaml.org,2002:str"
@@ -26,10 +26,10 @@ _NO_TEXT_KEY = "write `key: value`; put values that begin with { or [ in quotes"
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ConfigProblem:
     """One mistake: `fact` reads on after the place, `remedy` is an imperative."""
 
-    place: Place
+    place: YamlPath
     fact: str
     remedy: str
     line: int | None = None
@@ -38,7 +38,7 @@ class Problem:
         return f"{shown(self.place)} {self.fact}" if self.place else self.fact
 
 
-def shown(place: Place) -> str:
+def shown(place: YamlPath) -> str:
     """``source.postgres.tables[2]``. Keys that do not look like one are not shown: they may be a value gone astray."""
     out = ""
     for part in place:
@@ -53,18 +53,18 @@ def shown_key(key: str) -> str:
     return key if _KEY.fullmatch(key) else "(a key)"
 
 
-_Found = tuple[Place, int, Problem | None]
+_Found = tuple[YamlPath, int, ConfigProblem | None]
 
 
 @dataclass(slots=True)
-class Document:
+class YamlDocument:
     """`data` is what the YAML says, `lines` where each value begins, `problems` what is wrong with it as YAML."""
 
     data: dict[str, Any]
-    lines: dict[Place, int] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    lines: dict[YamlPath, int] = field(default_factory=dict)
+    problems: list[ConfigProblem] = field(default_factory=list)
 
-    def line(self, place: Place) -> int | None:
+    def line(self, place: YamlPath) -> int | None:
         """The line of a place, or of what is around it."""
         for length in range(len(place), 0, -1):
             if place[:length] in self.lines:
@@ -72,7 +72,7 @@ class Document:
         return None
 
 
-def compose(text: str, where: str) -> Document:
+def compose(text: str, where: str) -> YamlDocument:
     """Raises ConfigError where there is nothing to go on with: no YAML, or no mapping."""
     try:
         document = _compose(text, where)
@@ -88,7 +88,7 @@ def compose(text: str, where: str) -> Document:
     return document
 
 
-def _compose(text: str, where: str) -> Document:
+def _compose(text: str, where: str) -> YamlDocument:
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -99,7 +99,7 @@ def _compose(text: str, where: str) -> Document:
                 f"{where} holds {_kind(node)} where `key: value` is expected",
                 hint="begin with `name: …`, `source:` and `sink:`",
             )
-        document = Document({})
+        document = YamlDocument({})
         for place, line, problem in _walk(node, (), set(), [0]):
             document.lines.setdefault(place, line)
             if problem is not None:
@@ -114,7 +114,7 @@ def _kind(node: yaml.Node) -> str:
     return "a list" if isinstance(node, yaml.SequenceNode) else "one value"
 
 
-def _walk(node: yaml.Node, place: Place, inside: set[int], count: list[int]) -> Iterator[_Found]:
+def _walk(node: yaml.Node, place: YamlPath, inside: set[int], count: list[int]) -> Iterator[_Found]:
     """Each value's place and line, and what is wrong there. Makes keys text on the way."""
     count[0] += 1
     if count[0] > _MAX_NODES:
@@ -131,7 +131,7 @@ def _walk(node: yaml.Node, place: Place, inside: set[int], count: list[int]) -> 
     inside.discard(id(node))
 
 
-def _walk_mapping(node: yaml.MappingNode, place: Place, inside: set[int], count: list[int]) -> Iterator[_Found]:
+def _walk_mapping(node: yaml.MappingNode, place: YamlPath, inside: set[int], count: list[int]) -> Iterator[_Found]:
     seen: dict[str, int] = {}
     for key, value in list(node.value):
         line = key.start_mark.line + 1
@@ -145,14 +145,14 @@ def _walk_mapping(node: yaml.MappingNode, place: Place, inside: set[int], count:
             yield from _walk(value, here, inside, count)
         else:
             node.value.remove((key, value))
-            yield place, line, Problem(place, "has a key that is no text", _NO_TEXT_KEY, line)
+            yield place, line, ConfigProblem(place, "has a key that is no text", _NO_TEXT_KEY, line)
 
 
-def _twice(place: Place, seen: Mapping[str, int], line: int) -> Problem | None:
+def _twice(place: YamlPath, seen: Mapping[str, int], line: int) -> ConfigProblem | None:
     first = seen.get(str(place[-1]))
     if first is None:
         return None
-    return Problem(place, f"stands twice, first in line {first}", "remove one of the two", line)
+    return ConfigProblem(place, f"stands twice, first in line {first}", "remove one of the two", line)
 
 
 def _malformed(error: yaml.YAMLError, where: str) -> ConfigError:

@@ -16,12 +16,12 @@ _PROMOTIONS: Final = {
 }
 """What a reader may be, beside the writer's own type."""
 
-Names = dict[str, Any]
+NamedSchemas = dict[str, Any]
 
 
-def parse(schema: Any) -> tuple[Any, Names]:
+def parse(schema: Any) -> tuple[Any, NamedSchemas]:
     """The schema with full names, and its named types. Raises ValueError if it is no Avro schema."""
-    names: Names = {}
+    names: NamedSchemas = {}
     try:
         return fastavro.parse_schema(schema, named_schemas=names), names
     except (fastavro.schema.SchemaParseException, fastavro.schema.UnknownType, KeyError, TypeError) as error:
@@ -46,7 +46,7 @@ def compatible(level: str, new: Any, earlier: list[Any]) -> bool:
 
 
 class _Resolution:
-    def __init__(self, reader_names: Names, writer_names: Names) -> None:
+    def __init__(self, reader_names: NamedSchemas, writer_names: NamedSchemas) -> None:
         self._reader_names = reader_names
         self._writer_names = writer_names
         self._assumed: set[tuple[str, str]] = set()
@@ -88,7 +88,7 @@ class _Resolution:
         )
 
 
-def _resolved(schema: Any, names: Names) -> Any:
+def _resolved(schema: Any, names: NamedSchemas) -> Any:
     if isinstance(schema, dict) and isinstance(schema["type"], dict | list):
         return _resolved(schema["type"], names)
     return names.get(schema, schema) if isinstance(schema, str) else schema

@@ -14,7 +14,7 @@ from typing import Any, Final
 import fastavro
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
-from pycdc.demo.event_stats import Event, Tally
+from pycdc.demo.event_stats import ConsumedEvent, EventStats
 from pycdc.errors import ConnectionLost, ProtocolError, PycdcError
 
 _POLL: Final = 0.1
@@ -24,7 +24,7 @@ _PREFIX: Final = 5
 """Bytes in front of the Avro: a zero and the schema's id."""
 
 
-class Schemas:
+class SchemaCache:
     """The registry's schemas by id, asked for once each."""
 
     def __init__(self, url: str) -> None:
@@ -51,11 +51,11 @@ class Schemas:
         return fastavro.schemaless_reader(io.BytesIO(data[_PREFIX:]), schema, None)
 
 
-def decode(key: bytes | None, value: bytes, schemas: Schemas, received: float) -> Event:
+def decode(key: bytes | None, value: bytes, schemas: SchemaCache, received: float) -> ConsumedEvent:
     """The event in a record that is not a tombstone."""
     envelope = schemas.decode(value)
     source = envelope["source"]
-    return Event(
+    return ConsumedEvent(
         op=envelope["op"],
         table=source["table"],
         key=schemas.decode(key) if key is not None else {},
@@ -67,13 +67,13 @@ def decode(key: bytes | None, value: bytes, schemas: Schemas, received: float) -
     )
 
 
-class Reader:
+class EventConsumer:
     """A thread that reads `topics` from their beginning, into `tally`. `start`, then `stop`."""
 
-    def __init__(self, brokers: str, registry: str, topics: Sequence[str], tally: Tally) -> None:
+    def __init__(self, brokers: str, registry: str, topics: Sequence[str], tally: EventStats) -> None:
         self.error: PycdcError | None = None
         """Why the thread ended by itself."""
-        self._schemas = Schemas(registry)
+        self._schemas = SchemaCache(registry)
         self._topics = topics
         self._tally = tally
         self._stop = threading.Event()
@@ -131,7 +131,7 @@ class Reader:
         received = time.time()
         self._tally.add([event for message in messages if (event := self._event(message, received)) is not None])
 
-    def _event(self, message: Message, received: float) -> Event | None:
+    def _event(self, message: Message, received: float) -> ConsumedEvent | None:
         """None for a tombstone."""
         error = message.error()
         if error is not None:

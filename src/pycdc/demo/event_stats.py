@@ -24,7 +24,7 @@ _STEP: Final = math.log(1.02)
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ConsumedEvent:
     """One decoded change. `committed` and `received` in seconds since the epoch; `lag` is None for snapshot rows."""
 
     op: str
@@ -42,7 +42,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Lag:
+class ConsumedLag:
     """Seconds between commit and receipt."""
 
     p50: float
@@ -61,11 +61,11 @@ class Latencies:
         self._buckets[round(math.log(max(seconds, 1e-6)) / _STEP)] += 1
         self._greatest = max(self._greatest, seconds)
 
-    def lag(self) -> Lag | None:
+    def lag(self) -> ConsumedLag | None:
         """None without values."""
         if not self._buckets:
             return None
-        return Lag(self._quantile(0.5), self._quantile(0.99), self._greatest)
+        return ConsumedLag(self._quantile(0.5), self._quantile(0.99), self._greatest)
 
     def _quantile(self, share: float) -> float:
         wanted = share * self._buckets.total()
@@ -77,7 +77,7 @@ class Latencies:
         return math.exp(bucket * _STEP)
 
 
-class Tally:
+class EventStats:
     """Counts events; thread-safe. An event of a transaction that is not in `own` was made by somebody else."""
 
     def __init__(self, own: Container[int]) -> None:
@@ -90,17 +90,17 @@ class Tally:
         self._lock = threading.Lock()
         self._counts = Counts()
         self._strangers: Counter[int | None] = Counter()
-        self._newest: deque[Event] = deque(maxlen=NEWEST)
+        self._newest: deque[ConsumedEvent] = deque(maxlen=NEWEST)
         self._buckets: Counter[int] = Counter()
         self._all = Latencies()
         self._recent: deque[float] = deque(maxlen=_RECENT)
 
-    def add(self, events: Iterable[Event]) -> None:
+    def add(self, events: Iterable[ConsumedEvent]) -> None:
         with self._lock:
             for event in events:
                 self._add(event)
 
-    def _add(self, event: Event) -> None:
+    def _add(self, event: ConsumedEvent) -> None:
         now = time.monotonic()
         if self.first_at is None:
             self.first_at = now
@@ -130,7 +130,7 @@ class Tally:
         with self._lock:
             return self._strangers.total()
 
-    def newest(self) -> list[Event]:
+    def newest(self) -> list[ConsumedEvent]:
         """The last events, newest first."""
         with self._lock:
             return list(reversed(self._newest))
@@ -143,12 +143,12 @@ class Tally:
                 del self._buckets[old]
             return [self._buckets[bucket] / BUCKET for bucket in range(last - HISTORY, last)]
 
-    def lag(self) -> Lag | None:
+    def lag(self) -> ConsumedLag | None:
         """Of all events but the snapshot's; None without any."""
         with self._lock:
             return self._all.lag()
 
-    def recent_lag(self) -> Lag | None:
+    def recent_lag(self) -> ConsumedLag | None:
         """The same of the last events."""
         with self._lock:
             recent = Latencies()

@@ -206,11 +206,11 @@ def _text(body: Any) -> str:
     return text
 
 
-Answer = Callable[..., Any]
+RegistryReply = Callable[..., Any]
 
 
-def _routes(subjects: Subjects) -> list[tuple[str, re.Pattern[str], Answer]]:
-    table: list[tuple[str, str, Answer]] = [
+def _routes(subjects: Subjects) -> list[tuple[str, re.Pattern[str], RegistryReply]]:
+    table: list[tuple[str, str, RegistryReply]] = [
         ("GET", "/", lambda body: {}),
         ("GET", "/subjects", subjects.names),
         ("GET", "/subjects/{}/versions", subjects.versions),

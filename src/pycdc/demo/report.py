@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import textwrap
 
-from pycdc.demo.event_stats import Lag
-from pycdc.demo.status import OPERATIONS, Addresses, Status, Summary, by_operation
+from pycdc.demo.event_stats import ConsumedLag
+from pycdc.demo.status import OPERATIONS, DemoAddresses, DemoStatus, DemoSummary, by_operation
 
 _WIDTH = 80
 _UNITS = ("B", "kB", "MB", "GB")
 
 
-def addresses(where: Addresses) -> str:
+def addresses(where: DemoAddresses) -> str:
     """Where any client can look, a line each."""
     return "\n".join(
         (
@@ -23,7 +23,7 @@ def addresses(where: Addresses) -> str:
     )
 
 
-def line(status: Status) -> str:
+def line(status: DemoStatus) -> str:
     """One moment in one line."""
     parts = [
         f"{status.elapsed:4.0f} s",
@@ -37,7 +37,7 @@ def line(status: Status) -> str:
     return " | ".join(parts)
 
 
-def summary(end: Summary) -> str:
+def summary(end: DemoSummary) -> str:
     """What was proved, in a few lines."""
     written, read = by_operation(end.written), by_operation(end.read)
     lines = [
@@ -56,7 +56,7 @@ def summary(end: Summary) -> str:
     return "\n".join(lines)
 
 
-def _verdict(end: Summary) -> str:
+def _verdict(end: DemoSummary) -> str:
     if end.matches:
         return "✓ every change was read back exactly once"
     differences = (f"{table} {OPERATIONS[op]}: {written:,}, {read:,}" for table, op, written, read in end.differences)
@@ -67,13 +67,13 @@ def _operations(counts: dict[str, int]) -> str:
     return ", ".join(f"{counts[op]:,} {name}" for op, name in OPERATIONS.items())
 
 
-def rate(status: Status) -> float:
+def rate(status: DemoStatus) -> float:
     """Events a second, over the last two seconds."""
     last = status.rates[-4:]
     return sum(last) / len(last) if last else 0.0
 
 
-def lag(of: Lag | None) -> str:
+def lag(of: ConsumedLag | None) -> str:
     return "-" if of is None else f"p50 {duration(of.p50)}, p99 {duration(of.p99)}"
 
 

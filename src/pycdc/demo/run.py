@@ -15,14 +15,14 @@ from typing import Any, Final
 import psycopg
 
 from pycdc.demo.broker import EmbeddedBroker
-from pycdc.demo.consumer import Reader
+from pycdc.demo.consumer import EventConsumer
 from pycdc.demo.demo_loop import Engine
-from pycdc.demo.event_stats import Tally
+from pycdc.demo.event_stats import EventStats
 from pycdc.demo.postgres import EmbeddedPostgres, installation
 from pycdc.demo.registry import EmbeddedRegistry
 from pycdc.demo.shop import TABLES, Shop
-from pycdc.demo.status import Addresses, Slot, Status, Summary
-from pycdc.demo.workload_thread import Clerk
+from pycdc.demo.status import DemoAddresses, DemoStatus, DemoSummary, Slot
+from pycdc.demo.workload_thread import WorkloadThread
 from pycdc.errors import ConnectionLost
 
 NAME: Final = "shop"
@@ -66,22 +66,22 @@ class Demo:
         broker = stack.enter_context(EmbeddedBroker())
         registry = stack.enter_context(EmbeddedRegistry())
         topics = tuple(f"{NAME}.public.{table}" for table in TABLES)
-        self.addresses = Addresses(postgres.dsn, broker.bootstrap, registry.url, topics)
+        self.addresses = DemoAddresses(postgres.dsn, broker.bootstrap, registry.url, topics)
         self._connection = stack.enter_context(psycopg.connect(postgres.dsn, autocommit=True))
-        self._clerk = Clerk(postgres.dsn, self._rate, Shop, seed=self._seed)
+        self._clerk = WorkloadThread(postgres.dsn, self._rate, Shop, seed=self._seed)
         stack.callback(self._clerk.stop)
         self._clerk.open()
-        self._tally = Tally(self._clerk.transactions)
-        self._reader = Reader(broker.bootstrap, registry.url, topics, self._tally)
+        self._tally = EventStats(self._clerk.transactions)
+        self._reader = EventConsumer(broker.bootstrap, registry.url, topics, self._tally)
         stack.callback(self._reader.stop)
         self._reader.start()
         self._engine = Engine(configuration(self.addresses))
         stack.callback(self._engine.stop)
         self._engine.start()
 
-    def status(self) -> Status:
+    def status(self) -> DemoStatus:
         progress = self._engine.pipeline.progress
-        return Status(
+        return DemoStatus(
             addresses=self.addresses,
             pipeline=progress.state,
             last_error=progress.last_error,
@@ -128,7 +128,7 @@ class Demo:
     def complete(self) -> bool:
         return self._complete() and self._tally.tombstones >= self._deletes()
 
-    def finish(self) -> Summary:
+    def finish(self) -> DemoSummary:
         """Stop the pipeline, then say how it went."""
         self._engine.stop()
         self._reader.stop()
@@ -137,7 +137,7 @@ class Demo:
         read = self._tally.counts()
         streamed = sum(count for (_, op), count in read.items() if op != "r")
         first = self._tally.first_at
-        return Summary(
+        return DemoSummary(
             written=self._clerk.written,
             read=read,
             others=self._tally.others,
@@ -167,7 +167,7 @@ class Demo:
         return self._slot
 
 
-def configuration(where: Addresses) -> dict[str, Any]:
+def configuration(where: DemoAddresses) -> dict[str, Any]:
     """The pipeline of the demonstration, in the shape of the YAML."""
     return {
         "name": NAME,

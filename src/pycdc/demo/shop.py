@@ -8,7 +8,7 @@ from typing import Final
 
 import psycopg
 
-from pycdc.demo.workload import Deals
+from pycdc.demo.workload import Workload
 
 TABLES: Final = ("customers", "products", "orders", "order_lines")
 
@@ -60,7 +60,7 @@ _NOTES: Final = (None, None, None, "ring twice", "gift wrap", "leave with the ne
 _NEXT_STATUS: Final = {"new": "paid", "paid": "packed", "packed": "shipped"}
 
 
-class Shop(Deals):
+class Shop(Workload):
     """The shop. For one thread; `written` and `transactions` are for all."""
 
     def __init__(self, connection: psycopg.Connection, chance: random.Random) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pycdc.demo.event_stats import Event, Lag
+from pycdc.demo.event_stats import ConsumedEvent, ConsumedLag
 from pycdc.demo.workload import Counts
 
 OPERATIONS = {"r": "snapshot", "c": "create", "u": "update", "d": "delete"}
@@ -12,7 +12,7 @@ OPERATIONS = {"r": "snapshot", "c": "create", "u": "update", "d": "delete"}
 
 
 @dataclass(frozen=True, slots=True)
-class Addresses:
+class DemoAddresses:
     """Where to look with other tools."""
 
     postgres: str
@@ -37,10 +37,10 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class DemoStatus:
     """One moment. `written` and `read` count the shop's changes; `others` are events of other sessions' changes."""
 
-    addresses: Addresses
+    addresses: DemoAddresses
     pipeline: str
     last_error: str | None
     elapsed: float
@@ -49,14 +49,14 @@ class Status:
     written: Counts
     read: Counts
     others: int
-    newest: tuple[Event, ...]
+    newest: tuple[ConsumedEvent, ...]
     rates: tuple[float, ...]
-    lag: Lag | None
+    lag: ConsumedLag | None
     slot: Slot | None
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class DemoSummary:
     """The end. `rate` in events a second while the shop was open; `first_event` in seconds from the start."""
 
     written: Counts
@@ -64,7 +64,7 @@ class Summary:
     others: int
     tombstones: int
     rate: float
-    lag: Lag | None
+    lag: ConsumedLag | None
     first_event: float | None
     slot: Slot | None
 

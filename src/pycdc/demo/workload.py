@@ -35,7 +35,7 @@ class Business(Protocol):
         """Do one deal, as one transaction; return the number of row changes."""
 
 
-class Deals:
+class Workload:
     """The part that all have: one connection in autocommit, the choice of the next deal, and the count."""
 
     def __init__(self, connection: psycopg.Connection, chance: random.Random) -> None:

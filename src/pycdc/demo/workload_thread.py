@@ -19,7 +19,7 @@ _MAX_DEBT: Final = 1.0
 """Seconds that a clerk who fell behind makes up for; the rest is forgiven, so that a pause brings no flood."""
 
 
-class Clerk(Generic[B]):
+class WorkloadThread(Generic[B]):
     """`rate` is in row changes a second, 0 for as many as go. `open` first; then `start`, `stop`."""
 
     def __init__(

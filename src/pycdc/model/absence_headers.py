@@ -19,7 +19,7 @@ NEW_KEY: Final = "__debezium.newkey"
 OLD_KEY: Final = "__debezium.oldkey"
 """On the create that a change of the key ends with: the key that the row had."""
 
-Header = tuple[str, bytes | None]
+AbsenceHeader = tuple[str, bytes | None]
 
 
 def named(names: Iterable[str]) -> bytes:
@@ -27,7 +27,7 @@ def named(names: Iterable[str]) -> bytes:
     return ",".join([name.replace("%", "%25").replace(",", "%2C") for name in names]).encode("utf-8", "surrogateescape")
 
 
-def names_in(headers: Sequence[Header], header: str) -> frozenset[str] | None:
+def names_in(headers: Sequence[AbsenceHeader], header: str) -> frozenset[str] | None:
     """The names that a record's header has, None where it has no such header."""
     found = next((value for name, value in reversed(headers) if name == header), None)
     if found is None:

@@ -14,7 +14,7 @@ from enum import Enum, StrEnum
 from typing import Any, Final
 
 from pycdc.errors import ProtocolError
-from pycdc.model.origin import Passage
+from pycdc.model.origin import ChangeOrigin
 
 Row = dict[str, Any]
 """A row as Python values by column name; a value may be `UNCHANGED`."""
@@ -179,7 +179,7 @@ class Transaction:
         self.previous_end = previous_end
         self.end_lsn = 0
         self.changes = 0
-        self.came: Passage | None = None
+        self.came: ChangeOrigin | None = None
         self.origin: str | None = None
         self.origin_lsn: int | None = None
         self.counts: dict[str, int] | None = None

@@ -22,12 +22,12 @@ class Partition(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Offsets:
+class PartitionOffsets:
     """A place in several partitions: the next offset of each. What it does not name, it says nothing about."""
 
     next: Mapping[Partition, int]
 
-    def __gt__(self, other: Offsets) -> bool:
+    def __gt__(self, other: PartitionOffsets) -> bool:
         """Whether it is further than `other` in some partition."""
         return any(offset > other.next.get(partition, -1) for partition, offset in self.next.items())
 
@@ -44,7 +44,7 @@ class Applied:
     or after these seconds.
     """
 
-    position: Offsets
+    position: PartitionOffsets
     held: Mapping[Partition, float] = field(default_factory=dict)
     unapplied: Sequence[Event] = ()
 
@@ -66,7 +66,7 @@ class Unwritable(ValueError):
     """
 
 
-class Document(str):
+class JsonText(str):
     """The text of a JSON document, which a string is not that merely stands in one."""
 
     __slots__ = ()
@@ -212,7 +212,7 @@ class Event:
 _PARTITION: Final = attrgetter("partition")
 
 
-class Field(NamedTuple):
+class FieldPath(NamedTuple):
     """A field of a topic's rows, as a lane reads it. Any of them may be None.
 
     number    an int
@@ -265,7 +265,7 @@ class EventBatch:
     """
 
     events: list[Event] = field(default_factory=list)
-    position: Offsets | None = None
+    position: PartitionOffsets | None = None
     whole: bool = True
     urgent: bool = True
     starts: dict[Partition, int] = field(default_factory=dict)

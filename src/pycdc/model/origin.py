@@ -31,7 +31,7 @@ _LONGEST: Final = 4 * 1_048_576
 """Bytes of a mark: it names each table of the routes."""
 
 
-class Passage(NamedTuple):
+class ChangeOrigin(NamedTuple):
     """The way of a change: `origin` is the pipeline that wrote it into a database first, `hops` how many did."""
 
     origin: str
@@ -45,11 +45,11 @@ class Mark(NamedTuple):
     """`tables` are those that the pipeline writes, `schema.table`; empty where it does not tell."""
 
     pipeline: str
-    passage: Passage
+    passage: ChangeOrigin
     tables: frozenset[str] = frozenset()
 
 
-def mark(pipeline: str, tables: Iterable[str] = (), came: Passage | None = None) -> str:
+def mark(pipeline: str, tables: Iterable[str] = (), came: ChangeOrigin | None = None) -> str:
     """The content of the message. `came` is how the changes came here; None: their application wrote them."""
     origin, hops = came or (pipeline, 0)
     return json.dumps({"pipeline": pipeline, "origin": origin, "hops": hops + 1, "tables": sorted(tables)})
@@ -73,17 +73,17 @@ def read_mark(content: bytes) -> Mark | None:
         return None
     if not isinstance(tables, list) or not all(isinstance(table, str) for table in tables):
         return None
-    return Mark(name, Passage(origin, hops), frozenset(tables))
+    return Mark(name, ChangeOrigin(origin, hops), frozenset(tables))
 
 
-def read_headers(headers: Sequence[tuple[str, bytes | None]]) -> Passage | None:
+def read_headers(headers: Sequence[tuple[str, bytes | None]]) -> ChangeOrigin | None:
     """How a record's change came, None where its application wrote it. What cannot be read was carried once at least,
     by nobody that is known: whoever may produce writes headers."""
     found = {name: value for name, value in headers if name in HEADERS and value is not None}
     if not found:
         return None
     origin = found.get(ORIGIN_HEADER, b"")[:_NAME_BYTES].decode("utf-8", "replace")
-    return Passage(origin if _is_name(origin) else UNKNOWN, _number(found.get(HOPS_HEADER, b"")))
+    return ChangeOrigin(origin if _is_name(origin) else UNKNOWN, _number(found.get(HOPS_HEADER, b"")))
 
 
 def _is_name(text: str) -> bool:

@@ -23,7 +23,7 @@ def matches_any(patterns: Iterable[str], schema: str, name: str) -> bool:
     return any(_compiled(pattern).fullmatch(full) for pattern in patterns)
 
 
-def spares_own(patterns: Iterable[str], schema: str, name: str) -> bool:
+def is_user_table(patterns: Iterable[str], schema: str, name: str) -> bool:
     """Whether the table is none of pycdc's own, or one of `patterns` names it on purpose (``pycdc.parked``).
 
     Storing a position is a change of such a table: captured, it would make another position, and so on for ever.

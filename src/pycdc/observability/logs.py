@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Literal, TextIO
 
 from pycdc.observability.logger import EVENT
-from pycdc.observability.repeated_lines import Repeats
+from pycdc.observability.repeated_lines import RepeatedLines
 from pycdc.printable import json_printable
 
 Format = Literal["text", "json"]
@@ -64,7 +64,7 @@ class _StandardError(logging.StreamHandler[TextIO]):
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
-        self._repeats = Repeats()
+        self._repeats = RepeatedLines()
         self.addFilter(self._repeats)
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from pycdc.interfaces import Carried
+from pycdc.interfaces import BatchLike
 from pycdc.model.change import Position
-from pycdc.model.event import Offsets, Partition
+from pycdc.model.event import Partition, PartitionOffsets
 from pycdc.observability.capture_lag import CaptureLag
 from pycdc.observability.durations import Durations
 from pycdc.observability.outages import Outages
@@ -124,7 +124,7 @@ class Progress:
     transactions: int = 0
     checkpoints: int = 0
     reconnects: int = 0
-    position: Position | Offsets | None = None
+    position: Position | PartitionOffsets | None = None
     lag: CaptureLag = field(default_factory=CaptureLag)
     outages: Outages = field(default_factory=Outages)
     reverse_lag: float | None = None
@@ -205,7 +205,7 @@ class Progress:
         self.reconnects += 1
         self.lag.interrupted()
 
-    def delivered(self, batch: Carried) -> None:
+    def delivered(self, batch: BatchLike) -> None:
         """Count a batch that the sink took."""
         self.batches += 1
         self.last_delivery = time.monotonic()

@@ -32,7 +32,7 @@ class _Repeated:
     last: logging.LogRecord | None = None
 
 
-class Repeats(logging.Filter):
+class RepeatedLines(logging.Filter):
     """Lets the first lines of a kind pass, and one a period after that, with the number of those held back."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:

@@ -25,7 +25,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from pycdc.config.pipeline import Http
+from pycdc.config.runtime import HttpConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.observability.health import judge
 from pycdc.observability.progress import Progress
@@ -49,7 +49,7 @@ _JSON = "application/json"
 class StatusServer:
     """Listens from construction until `close`, on a thread of its own. Raises EnvironmentNotReady where it cannot."""
 
-    def __init__(self, settings: Http, progress: Progress) -> None:
+    def __init__(self, settings: HttpConfig, progress: Progress) -> None:
         self._settings = settings
         self._progress = progress
         self._server = _listen(settings, self)
@@ -256,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
         log.debug("http %s", self.command)
 
 
-def _listen(settings: Http, owner: StatusServer) -> _Server:
+def _listen(settings: HttpConfig, owner: StatusServer) -> _Server:
     kind = _SixServer if ":" in settings.host else _Server
     try:
         server = kind((settings.host, settings.port))
@@ -266,7 +266,7 @@ def _listen(settings: Http, owner: StatusServer) -> _Server:
     return server
 
 
-def _not_listening(settings: Http, error: OSError) -> EnvironmentNotReady:
+def _not_listening(settings: HttpConfig, error: OSError) -> EnvironmentNotReady:
     if error.errno == errno.EADDRINUSE:
         return EnvironmentNotReady(
             f"port {settings.port} on {settings.host} is in use, and http.port asks for it",

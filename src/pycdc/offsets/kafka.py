@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pycdc.clients.kafka_errors import refused_tls
-from pycdc.clients.kafka_wait import Patience, patiently
+from pycdc.clients.kafka_wait import StoppableLimit, patiently
 from pycdc.errors import ConnectionLost, DeliveryError, EnvironmentNotReady
 from pycdc.interfaces import Checkpoint
 from pycdc.offsets.encoding import dump, load, require_forward
@@ -38,7 +38,7 @@ _DENIED: Final = {
 }
 
 
-class Topics(Protocol):
+class TopicMaker(Protocol):
     """Creates topics and reads their settings: what `sinks.kafka.topics.TopicAdmin` does."""
 
     def ensure(self, topic: str) -> object:
@@ -63,7 +63,7 @@ class KafkaOffsetStore:
         client: Mapping[str, Any],
         topic: str,
         name: str,
-        topics: Topics,
+        topics: TopicMaker,
         *,
         timeout: float = 30.0,
         stopping: threading.Event | None = None,
@@ -116,7 +116,7 @@ class KafkaOffsetStore:
         self._error = None
         try:
             producer.produce(self._topic, value, self._key, partition=PARTITION)
-            left, patience = 1, Patience(self._timeout, self._stopping)
+            left, patience = 1, StoppableLimit(self._timeout, self._stopping)
             while left and (seconds := patience.left):
                 left = producer.flush(min(_POLL, seconds))
         except KafkaException as error:
@@ -207,7 +207,7 @@ class KafkaOffsetStore:
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=self._timeout,
         )
-        patience = Patience(self._timeout, self._stopping)
+        patience = StoppableLimit(self._timeout, self._stopping)
         while not answers[partition].done() and (seconds := patience.left):
             wait([answers[partition]], min(_POLL, seconds))
         if not answers[partition].done():
@@ -229,11 +229,11 @@ class KafkaOffsetStore:
     def _newest_within(self, consumer: Consumer, end: int) -> Message | None:
         """The last of our records from where the consumer is assigned to `end`."""
         newest: Message | None = None
-        patience = Patience(self._timeout, self._stopping)
+        patience = StoppableLimit(self._timeout, self._stopping)
         while True:
             messages = consumer.consume(_AT_ONCE, _POLL)
             if messages:
-                patience = Patience(self._timeout, self._stopping)
+                patience = StoppableLimit(self._timeout, self._stopping)
             elif not patience.left:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
             for message in messages:

@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 from pycdc.clients import own_tables as ownership
 from pycdc.clients import postgres as client
 from pycdc.clients import search_path
-from pycdc.clients.postgres_errors import Meaning, translate
+from pycdc.clients.postgres_errors import ErrorMeaning, translate
 from pycdc.errors import ConnectionLost, EnvironmentNotReady, PycdcError
 from pycdc.interfaces import Checkpoint
 from pycdc.offsets.encoding import dump, load, went_backward
@@ -180,19 +180,19 @@ class PostgresOffsetStore:
         return translate(error, self._special, where=where, remedy=_REMEDY)
 
     @property
-    def _special(self) -> Mapping[str, Meaning]:
+    def _special(self) -> Mapping[str, ErrorMeaning]:
         """What the table adds to the meaning of errors. DETAIL holds values, the primary message none."""
-        lacking = Meaning(
+        lacking = ErrorMeaning(
             EnvironmentNotReady,
             f"have its owner create {self._shown} and run GRANT SELECT, INSERT, UPDATE, DELETE ON {self._shown} TO "
             "the role",
         )
-        strange = Meaning(
+        strange = ErrorMeaning(
             EnvironmentNotReady,
             f"drop {self._shown} and let pycdc create it, or name another one under offsets.postgres.table",
         )
         return {
             "42501": lacking,
-            "55P03": Meaning(ConnectionLost, ""),
+            "55P03": ErrorMeaning(ConnectionLost, ""),
             **dict.fromkeys(("22", "23", "42", "42704", "42P01", "55"), strange),
         }

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pycdc.cli.apply_status import group_of, sections
-from pycdc.clients.kafka_inspection import TopicSurvey
-from pycdc.config.pipeline import Config
+from pycdc.clients.kafka_inspection import TopicInspection
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.errors import EnvironmentNotReady
+from pycdc.operations.apply_status import group_of, sections
 from pycdc.operations.humanize import plural
 from pycdc.sinks.postgres.bookkeeping.inspection import belongings, remove_books
 
 
-def plan(config: Config) -> Iterator[str]:
+def plan(config: PipelineConfig) -> Iterator[str]:
     """What would be removed. Raises PycdcError where it must not be, or cannot be told."""
     source, sink = sections(config)
     _refuse_while_running(config)
@@ -24,13 +24,13 @@ def plan(config: Config) -> Iterator[str]:
     yield f"consumer group {group_of(config)} at {source.brokers}"
 
 
-def remove(config: Config) -> Iterator[str]:
+def remove(config: PipelineConfig) -> Iterator[str]:
     """Do it; tell what was done. The tables and their schema go when no pipeline has rows there any more."""
     source, sink = sections(config)
     _refuse_while_running(config)
     yield from remove_books(sink, config.name)
     group = group_of(config)
-    deleted = TopicSurvey(source).delete_group(group)
+    deleted = TopicInspection(source).delete_group(group)
     yield f"deleted consumer group {group}" if deleted else f"consumer group {group} did not exist"
 
 
@@ -38,9 +38,9 @@ def _warning(table: str, rows: int) -> str:
     return ": these records were never applied" if table == "parked" and rows else ""
 
 
-def _refuse_while_running(config: Config) -> None:
+def _refuse_while_running(config: PipelineConfig) -> None:
     source, _ = sections(config)
-    members = TopicSurvey(source).members(group_of(config))
+    members = TopicInspection(source).members(group_of(config))
     if members:
         hosts = ", ".join(sorted({member.host for member in members}))
         raise EnvironmentNotReady(

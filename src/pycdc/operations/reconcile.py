@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pycdc.build import build_offsets, stored_source
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.connectors.postgres.catalog.metadata import SlotFacts, TableRef
+from pycdc.connectors.postgres.catalog.metadata import SlotMetadata, TableRef
 from pycdc.connectors.postgres.catalog.slots_and_publications import add_tables_sql, create_publication_sql
 from pycdc.connectors.postgres.publication.alter_publication import drop_tables_sql, run
-from pycdc.connectors.postgres.publication.published_state import Candidate, Observation, observe
+from pycdc.connectors.postgres.publication.published_state import CandidateTable, PublishedState, observe
 from pycdc.connectors.postgres.publication.reconcile_plan import (
     START_OVER,
-    LeftOut,
-    Membership,
-    Plan,
+    CapturedTables,
+    ExcludedTables,
+    ReconcilePlan,
     patterns,
     plan,
     record,
@@ -39,12 +39,12 @@ from pycdc.operations.lag.topics import topics_of
 class Changes:
     """A plan, and the pipeline that it is for. `known` is its record of the captured tables, None without one."""
 
-    config: Config
-    observation: Observation
-    slot: SlotFacts | None
+    config: PipelineConfig
+    observation: PublishedState
+    slot: SlotMetadata | None
     checkpoint: Checkpoint | None
-    known: Membership | None
-    plan: Plan
+    known: CapturedTables | None
+    plan: ReconcilePlan
 
     @property
     def running(self) -> bool:
@@ -92,7 +92,7 @@ class Changes:
         return left + self.statements if theirs else left
 
     @property
-    def to_read(self) -> list[tuple[Candidate, bool]]:
+    def to_read(self) -> list[tuple[CandidateTable, bool]]:
         """Tables whose rows will come, and whether they come again."""
         if self.config.capture.snapshot == "never":
             return []
@@ -101,12 +101,12 @@ class Changes:
         return [(table, False) for table in new] + [(table, True) for table in sorted(again, key=str)]
 
     @property
-    def _members(self) -> list[Candidate]:
+    def _members(self) -> list[CandidateTable]:
         captured = self.observation.captured
         return [] if self.known is None else [captured[oid] for oid in self.known.grants if oid in captured]
 
     @property
-    def record(self) -> Membership | None:
+    def record(self) -> CapturedTables | None:
         """The record with which a stopped pipeline does the right thing when it starts: without what it has to read
         again. None where the one that it has is right."""
         published = self.observation.publication
@@ -122,16 +122,18 @@ class Changes:
         return replace(self.known, grants=kept)
 
 
-def find(config: Config) -> Changes:
+def find(config: PipelineConfig) -> Changes:
     """Look at database, slot and stored position. Raises PycdcError."""
     with Catalog(config.capture.dsn.get_secret_value()) as catalog, closing(build_offsets(config)) as offsets:
         return changes_of(config, catalog, catalog.slot(config.slot), offsets.load())
 
 
-def changes_of(config: Config, catalog: Catalog, slot: SlotFacts | None, checkpoint: Checkpoint | None) -> Changes:
+def changes_of(
+    config: PipelineConfig, catalog: Catalog, slot: SlotMetadata | None, checkpoint: Checkpoint | None
+) -> Changes:
     source = config.capture
     observation = observe(catalog, config.publication, source.tables, source.exclude_tables)
-    known = None if checkpoint is None else Membership.of_state(checkpoint.membership)
+    known = None if checkpoint is None else CapturedTables.of_state(checkpoint.membership)
     todo = plan(observation, known, source, config.publication, wanted_operations(config))
     signals = config.signals.schema_and_table
     todo = replace(todo, withdraw=tuple(ref for ref in todo.withdraw if (ref.schema, ref.name) != signals))
@@ -216,9 +218,9 @@ def as_dict(changes: Changes, *, applied: bool) -> dict[str, Any]:
     }
 
 
-def topics(changes: Changes, table: Candidate) -> list[str]:
+def topics(changes: Changes, table: CandidateTable) -> list[str]:
     return sorted(topics_of(changes.config, [table.ref]))
 
 
-def _left_out(found: LeftOut) -> dict[str, str]:
+def _left_out(found: ExcludedTables) -> dict[str, str]:
     return {"table": str(found.table), "reason": found.reason, "sql": found.remedy}

@@ -15,7 +15,7 @@ _SECONDS = 5.0
 _SECONDS_UNTIL_FOUND = 0.5
 
 
-class SlotWatch:
+class SlotMonitor:
     """A thread with a connection of its own, from entering to leaving the context."""
 
     def __init__(self, dsn: str, slot: str, progress: Progress, *, interval: float = _SECONDS) -> None:
@@ -26,7 +26,7 @@ class SlotWatch:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="pycdc-slot-watch", daemon=True)
 
-    def __enter__(self) -> SlotWatch:
+    def __enter__(self) -> SlotMonitor:
         self._thread.start()
         return self
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pycdc.build import build_offsets
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.connectors.postgres.catalog.metadata import ServerFacts, SlotFacts
-from pycdc.connectors.postgres.start_check import Decision, check_start
+from pycdc.connectors.postgres.catalog.metadata import ServerMetadata, SlotMetadata
+from pycdc.connectors.postgres.start_check import StartDecision, check_start
 from pycdc.errors import PycdcError
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import NOWHERE, Position
-from pycdc.model.event import Offsets
+from pycdc.model.event import PartitionOffsets
 
 
-def stored_position(config: Config) -> Checkpoint | None:
+def stored_position(config: PipelineConfig) -> Checkpoint | None:
     """What the offset store holds. Raises PycdcError."""
     offsets = build_offsets(config)
     try:
@@ -22,7 +22,7 @@ def stored_position(config: Config) -> Checkpoint | None:
         offsets.close()
 
 
-def shown(position: Position | Offsets | None) -> str | None:
+def shown(position: Position | PartitionOffsets | None) -> str | None:
     """A position for people, None where there is none yet: a snapshot that has begun stores 0/0."""
     if position is None or (isinstance(position, Position) and position.lsn == NOWHERE):
         return None
@@ -30,8 +30,12 @@ def shown(position: Position | Offsets | None) -> str | None:
 
 
 def compared(
-    config: Config, catalog: Catalog, server: ServerFacts, slot: SlotFacts | None, checkpoint: Checkpoint | None
-) -> Decision | PycdcError:
+    config: PipelineConfig,
+    catalog: Catalog,
+    server: ServerMetadata,
+    slot: SlotMetadata | None,
+    checkpoint: Checkpoint | None,
+) -> StartDecision | PycdcError:
     """How a pipeline would start now, or why it would refuse to."""
     try:
         moved = checkpoint is not None and checkpoint.source.get("timeline", server.timeline) != server.timeline

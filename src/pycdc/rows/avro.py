@@ -13,7 +13,7 @@ from typing import Final
 
 from pycdc.rows.schema import NO_DEFAULT, Datum, Schema, default_of
 
-Write = Callable[[Datum], bytes]
+WriteValue = Callable[[Datum], bytes]
 
 
 def varint(z: int) -> bytes:
@@ -56,7 +56,7 @@ def sized(data: bytes) -> bytes:
 
 _float = struct.Struct("<f").pack
 _double = struct.Struct("<d").pack
-_SCALAR: Final[dict[str, Write]] = {
+_SCALAR: Final[dict[str, WriteValue]] = {
     "int8": long,
     "int16": long,
     "int32": long,
@@ -81,7 +81,7 @@ def value_branch(schema: Schema) -> bytes:
     return b"\x02" if default_of(schema) is NO_DEFAULT else b"\x00"
 
 
-def writer(schema: Schema) -> Write:
+def writer(schema: Schema) -> WriteValue:
     """The function that writes a value of `schema`, None included where it is optional."""
     write = _required(schema)
     if not schema.optional:
@@ -90,7 +90,7 @@ def writer(schema: Schema) -> Write:
     return lambda value: null if value is None else some + write(value)
 
 
-def _required(schema: Schema) -> Write:
+def _required(schema: Schema) -> WriteValue:
     if schema.type == "struct":
         fields = [(name, writer(field)) for name, field in schema.fields]
         return lambda value: b"".join([write(value[name]) for name, write in fields])

@@ -17,7 +17,7 @@ from pycdc.rows._codegen import compile_function
 from pycdc.rows.avro_logical_types import logical
 from pycdc.rows.connect_types import NoValue
 
-Read = Callable[[bytes, int], tuple[Any, int]]
+ReadValue = Callable[[bytes, int], tuple[Any, int]]
 """From bytes and an offset to a value and the offset behind it. Raises anything on bytes of another schema; a value
 that ends behind the end of the bytes is cut, so compare the offset with their length."""
 
@@ -27,7 +27,7 @@ _FEW: Final = 16
 _SIGNED: Final = [(number >> 1) ^ -(number & 1) for number in range(128)]
 
 
-def compile_reader(schema: Any, fields: Sequence[str] | None = None) -> Read:
+def compile_reader(schema: Any, fields: Sequence[str] | None = None) -> ReadValue:
     """The reader of a parsed schema. With `fields`, which are the first ones of a record, only these, as a tuple."""
     compiler = AvroCompiler()
     target = compiler.function(schema) if fields is None else compiler.beginning(schema, len(fields))

@@ -13,13 +13,13 @@ from pycdc.errors import ProtocolError
 from pycdc.model.change import Op, Run
 from pycdc.rows.encoder import RowEncoder, UnexpectedNull
 from pycdc.rows.images import identity_row
-from pycdc.rows.tuples import ROW, Text, merge_unchanged
+from pycdc.rows.tuples import ROW, ColumnBytes, merge_unchanged
 
 _KEY, _OLD, _NEW = b"KON"
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class RecordPlan:
     """One record to be: `key`, `before` and `after` are column texts in table order.
 
     `partial`: `before` holds the replica identity only. `other_key`: the columns of the new key on a delete, of the
@@ -29,14 +29,14 @@ class Event:
     op: Op
     lsn: int
     index: int
-    key: list[Text] | None = field(repr=False)
-    before: list[Text] | None = field(repr=False)
-    after: list[Text] | None = field(repr=False)
+    key: list[ColumnBytes] | None = field(repr=False)
+    before: list[ColumnBytes] | None = field(repr=False)
+    after: list[ColumnBytes] | None = field(repr=False)
     partial: bool = False
-    other_key: list[Text] | None = field(default=None, repr=False)
+    other_key: list[ColumnBytes] | None = field(default=None, repr=False)
 
 
-def events(run: Run, encoder: RowEncoder) -> Iterator[Event]:
+def events(run: Run, encoder: RowEncoder) -> Iterator[RecordPlan]:
     """The events of a run of rows or of a truncate, in order. Raises UnexpectedNull, with the row's index."""
     index = run.index
     try:
@@ -44,29 +44,29 @@ def events(run: Run, encoder: RowEncoder) -> Iterator[Event]:
             if run.op is Op.READ:
                 columns = encoder.line(frame)
                 encoder.require_values(columns)
-                yield Event(run.op, run.transaction.commit_lsn, index, columns, None, columns)
+                yield RecordPlan(run.op, run.transaction.commit_lsn, index, columns, None, columns)
                 continue
             if len(frame) < ROW:
                 raise ProtocolError(f"row message of {encoder.plan.table} ends before its tuple")
             lsn = int.from_bytes(frame[1:9], "big")
             if run.op is Op.CREATE:
                 new = _whole(encoder, frame, ROW, _NEW)
-                yield Event(run.op, lsn, index, new, None, new)
+                yield RecordPlan(run.op, lsn, index, new, None, new)
             elif run.op is Op.UPDATE:
                 yield from _update(encoder, frame, lsn, index)
             elif run.op is Op.DELETE:
                 kind = frame[ROW - 1]
                 old = _whole(encoder, frame, ROW, _OLD if kind == _OLD else _KEY)
                 encoder.require_key(partial=kind == _KEY)
-                yield Event(run.op, lsn, index, old, old, None, partial=kind == _KEY)
+                yield RecordPlan(run.op, lsn, index, old, old, None, partial=kind == _KEY)
             elif run.op is Op.TRUNCATE:
-                yield Event(run.op, lsn, index, None, None, None)
+                yield RecordPlan(run.op, lsn, index, None, None, None)
     except UnexpectedNull as found:
         found.index = index
         raise
 
 
-def _whole(encoder: RowEncoder, frame: bytes, start: int, kind: int) -> list[Text]:
+def _whole(encoder: RowEncoder, frame: bytes, start: int, kind: int) -> list[ColumnBytes]:
     """The tuple at `start`, which must be of that kind and end the frame."""
     if frame[start - 1 : start] != bytes((kind,)):
         raise ProtocolError(f"row message of {encoder.plan.table} has no tuple of kind {kind:#04x} where one must be")
@@ -78,11 +78,11 @@ def _whole(encoder: RowEncoder, frame: bytes, start: int, kind: int) -> list[Tex
     return columns
 
 
-def _update(encoder: RowEncoder, frame: bytes, lsn: int, index: int) -> Iterator[Event]:
+def _update(encoder: RowEncoder, frame: bytes, lsn: int, index: int) -> Iterator[RecordPlan]:
     kind = frame[ROW - 1]
     if kind not in (_KEY, _OLD):
         new = _whole(encoder, frame, ROW, _NEW)
-        yield Event(Op.UPDATE, lsn, index, new, None, new)
+        yield RecordPlan(Op.UPDATE, lsn, index, new, None, new)
         return
     old, end = encoder.columns(frame, ROW)
     sent = _whole(encoder, frame, end + 1, _NEW)
@@ -92,7 +92,7 @@ def _update(encoder: RowEncoder, frame: bytes, lsn: int, index: int) -> Iterator
     new = merge_unchanged(sent, identity_row(encoder.plan.table.columns, old) if partial else old)
     encoder.require_key(partial=partial)
     if encoder.keyed and encoder.key(old) != encoder.key(new):
-        yield Event(Op.DELETE, lsn, index, old, old, None, partial, other_key=new)
-        yield Event(Op.CREATE, lsn, index, new, None, new, other_key=old)
+        yield RecordPlan(Op.DELETE, lsn, index, old, old, None, partial, other_key=new)
+        yield RecordPlan(Op.CREATE, lsn, index, new, None, new, other_key=old)
     else:
-        yield Event(Op.UPDATE, lsn, index, new, old, new, partial)
+        yield RecordPlan(Op.UPDATE, lsn, index, new, old, new, partial)

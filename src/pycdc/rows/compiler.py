@@ -18,7 +18,7 @@ from struct import error as StructError
 from typing import Final
 
 from pycdc.rows.avro import CONTINUED, SHORT, unsigned
-from pycdc.rows.plan import Field, Plan
+from pycdc.rows.plan import PlannedField, TablePlan
 from pycdc.rows.tuples import ROW, split_line
 
 SURPRISE: Final = (ValueError, LookupError, StructError, OverflowError, TypeError)
@@ -51,19 +51,19 @@ class _Layout:
     are in the order of the record's and the key's fields.
     """
 
-    columns: tuple[tuple[tuple[str, Field], ...], ...]
+    columns: tuple[tuple[tuple[str, PlannedField], ...], ...]
     row: tuple[str, ...]
     key: tuple[str, ...]
 
 
-def _layout(plan: Plan) -> _Layout:
+def _layout(plan: TablePlan) -> _Layout:
     made = {field.index: ((f"c{field.index}", field),) for field in plan.fields}
     columns = tuple(made.get(index, ()) for index in range(len(plan.table.columns)))
     row, key = (tuple(f"c{field.index}" for field in fields) for fields in (plan.fields, plan.key))
     return _Layout(columns, row, key)
 
 
-def namespace(plan: Plan) -> dict[str, object]:
+def namespace(plan: TablePlan) -> dict[str, object]:
     """The names that a plan's functions use, but for ``slow_read``, which takes a row over."""
     count = len(plan.table.columns).to_bytes(2, "big")
     full = plan.table.identity == "f"
@@ -84,7 +84,7 @@ def namespace(plan: Plan) -> dict[str, object]:
     return names
 
 
-def _expression(variable: str, field: Field) -> str:
+def _expression(variable: str, field: PlannedField) -> str:
     codec = field.codec
     if codec.always_null:
         return f"null_{variable}"
@@ -168,7 +168,7 @@ def _record(layout: _Layout, key: str, rows: str, *, flat: bool) -> str:
     return f"append({{'key': {key}, 'value': join((head, {rows}{suffix}))}})"
 
 
-def insert_source(plan: Plan, name: str, *, flat: bool = False) -> str:
+def insert_source(plan: TablePlan, name: str, *, flat: bool = False) -> str:
     """Source of the loop over inserts, and updates without an old row.
 
     `lacking` takes records of rows that were not sent whole, with the columns that were not as bits, and returns
@@ -183,14 +183,14 @@ def insert_source(plan: Plan, name: str, *, flat: bool = False) -> str:
     return _loop(name, ["unsent = 0", *rows], appends, flat=flat, more=", lacking")
 
 
-def _may_lack(plan: Plan, layout: _Layout, index: int) -> bool:
+def _may_lack(plan: TablePlan, layout: _Layout, index: int) -> bool:
     """Whether a column's value may be left out of a row that is sent, and compiled code takes it then."""
     made = layout.columns[index]
     of_key = any(variable in layout.key for variable, _ in made)
     return bool(made) and not of_key and plan.table.columns[index].type.name not in _NEVER_UNSENT
 
 
-def full_update_source(plan: Plan, name: str, *, flat: bool = False) -> str:
+def full_update_source(plan: TablePlan, name: str, *, flat: bool = False) -> str:
     """Source of the loop over updates under REPLICA IDENTITY FULL. One that changes the key is a surprise.
 
     Values that were not sent are taken from the old row.
@@ -210,7 +210,7 @@ def full_update_source(plan: Plan, name: str, *, flat: bool = False) -> str:
     return _loop(name, rows, [append], flat=flat)
 
 
-def delete_source(plan: Plan, name: str) -> str:
+def delete_source(plan: TablePlan, name: str) -> str:
     """Source of the loop over deletes; `tombstones`: behind each a record of the key alone."""
     layout = _layout(plan)
     rows = _expect("OLD", ROW - 1) + _tuple(plan, layout, whole=plan.table.identity == "f")
@@ -234,7 +234,7 @@ def _key_expression(layout: _Layout) -> str:
 
 
 def _tuple(
-    plan: Plan, layout: _Layout, *, mark: str = "", old: str = "", whole: bool = True, told: bool = False
+    plan: TablePlan, layout: _Layout, *, mark: str = "", old: str = "", whole: bool = True, told: bool = False
 ) -> list[str]:
     """Reads the tuple at `p` into the layout's variables, `mark` before their names.
 
@@ -248,7 +248,9 @@ def _tuple(
     return lines
 
 
-def _tuple_column(plan: Plan, layout: _Layout, index: int, mark: str, unsent: list[str], *, whole: bool) -> list[str]:
+def _tuple_column(
+    plan: TablePlan, layout: _Layout, index: int, mark: str, unsent: list[str], *, whole: bool
+) -> list[str]:
     made = layout.columns[index]
     lines = [f"# {plan.table.columns[index].name!r}"]
     if not made:
@@ -274,14 +276,14 @@ def _tuple_column(plan: Plan, layout: _Layout, index: int, mark: str, unsent: li
     return [*lines, "else:", "    raise ValueError"]
 
 
-def _null(made: tuple[tuple[str, Field], ...], mark: str = "", *, whole: bool = True) -> list[str]:
+def _null(made: tuple[tuple[str, PlannedField], ...], mark: str = "", *, whole: bool = True) -> list[str]:
     """What becomes of a NULL. A whole row has one where the column is NOT NULL only if it is older than that."""
     if whole and any(field.required for _, field in made):
         return ["    raise ValueError"]
     return [f"    {mark}{variable} = null_{variable}" for variable, _ in made]
 
 
-def _unsent(plan: Plan, layout: _Layout, index: int, mark: str, old: str, *, told: bool) -> list[str]:
+def _unsent(plan: TablePlan, layout: _Layout, index: int, mark: str, old: str, *, told: bool) -> list[str]:
     """What becomes of a column that was not sent; a key needs its value."""
     made = layout.columns[index]
     if old:
@@ -293,7 +295,7 @@ def _unsent(plan: Plan, layout: _Layout, index: int, mark: str, old: str, *, tol
     return [*lines, *(f"{mark}{variable} = {kind}_{variable}" for variable, kind in kinds)]
 
 
-def line_source(plan: Plan, name: str) -> str:
+def line_source(plan: TablePlan, name: str) -> str:
     """Source of the loop over lines of COPY text. The suffix does not depend on the row: all share one LSN."""
     layout = _layout(plan)
     unpack = _listed([f"v{index}" for index in range(len(layout.columns))])
@@ -317,7 +319,7 @@ def line_source(plan: Plan, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _line_column(plan: Plan, index: int, made: tuple[tuple[str, Field], ...]) -> list[str]:
+def _line_column(plan: TablePlan, index: int, made: tuple[tuple[str, PlannedField], ...]) -> list[str]:
     return [
         f"# {plan.table.columns[index].name!r}",
         f"v = v{index}",

@@ -10,7 +10,7 @@ from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from functools import lru_cache
 from typing import Any, Final
 
-from pycdc.model.event import Bits, Document, Microseconds, Unwritable
+from pycdc.model.event import Bits, JsonText, Microseconds, Unwritable
 from pycdc.rows import shape_texts, temporal_texts
 from pycdc.rows.codecs.civil import DAY, civil_of, iso_time
 from pycdc.rows.codecs.dates import INFINITE
@@ -172,7 +172,7 @@ _BY_NAME: Final[dict[str, Convert]] = {
     "io.debezium.time.StructuredTimestamp": temporal_texts.timestamp,
     "io.debezium.time.StructuredZonedTimestamp": temporal_texts.zoned_timestamp,
     "io.debezium.time.StructuredDuration": temporal_texts.duration,
-    "io.debezium.data.Json": Document,
+    "io.debezium.data.Json": JsonText,
     "io.debezium.data.VariableScaleDecimal": _variable_decimal,
     "io.debezium.data.geometry.Point": shape_texts.point,
     "io.debezium.data.geometry.Circle": shape_texts.circle,

@@ -20,18 +20,18 @@ from pycdc.rows._codegen import identifier, shared_function
 from pycdc.rows.avro import unsigned
 from pycdc.rows.codecs.codec import Unrepresentable
 from pycdc.rows.compiler import delete_source, full_update_source, insert_source, line_source, namespace
-from pycdc.rows.plan import Field, Plan
-from pycdc.rows.tuples import Text, split_line, split_tuple
+from pycdc.rows.plan import PlannedField, TablePlan
+from pycdc.rows.tuples import ColumnBytes, split_line, split_tuple
 
-Record = dict[str, Any]
+EncodedParts = dict[str, Any]
 """``key`` and ``value`` (bytes or None), as Producer.produce_batch takes them; ``headers`` where there are any."""
-Append = Callable[[Record], None]
+Append = Callable[[EncodedParts], None]
 OnNull = Callable[[str, str], None]
 """Called with table and column when a value without a representation became NULL."""
 
 Slow = Callable[[Run, bytes], Append]
 """Writes a frame of a run that compiled code could not, and returns where the records behind it go."""
-Lacking = Callable[[int, Record], Append]
+Lacking = Callable[[int, EncodedParts], Append]
 """Takes a record whose row was not sent whole, and its columns as bits; returns where those behind it go."""
 Stamped = Iterable[tuple[Run, Any]]
 """Runs, and what the records of each one's transaction share: see `Stamp`."""
@@ -102,7 +102,7 @@ class RowEncoder:
     """Encodes the rows of one plan. `on_null` hears of values that became NULL under the policy. `flat`: what stands
     behind a row is any `Parts.suffix`, not the envelope's."""
 
-    def __init__(self, plan: Plan, on_null: OnNull, *, flat: bool = False) -> None:
+    def __init__(self, plan: TablePlan, on_null: OnNull, *, flat: bool = False) -> None:
         self.plan = plan
         self._on_null = on_null
         self._columns = len(plan.table.columns)
@@ -134,13 +134,13 @@ class RowEncoder:
         """Writes lines of COPY text."""
         return self._compiled("read", line_source)
 
-    def _compiled(self, what: str, source: Callable[[Plan, str], str]) -> Callable[..., None]:
+    def _compiled(self, what: str, source: Callable[[TablePlan, str], str]) -> Callable[..., None]:
         name = f"{what}_{identifier(str(self.plan.table))}"
         return shared_function(name, partial(source, self.plan), self._names)
 
     # The plain twin.
 
-    def columns(self, frame: bytes, start: int) -> tuple[list[Text], int]:
+    def columns(self, frame: bytes, start: int) -> tuple[list[ColumnBytes], int]:
         """The column texts of the tuple at `start`, and the offset behind it."""
         try:
             columns, end = split_tuple(frame, start)
@@ -152,15 +152,15 @@ class RowEncoder:
             ) from None
         return columns, end
 
-    def row(self, columns: Sequence[Text]) -> bytes:
+    def row(self, columns: Sequence[ColumnBytes]) -> bytes:
         """The record's fields as Avro."""
         return b"".join([self._encode(field, columns[field.index]) for field in self.plan.fields])
 
-    def key(self, columns: Sequence[Text]) -> bytes:
+    def key(self, columns: Sequence[ColumnBytes]) -> bytes:
         self._require_sent(columns)
         return b"".join([self._encode(field, columns[field.index]) for field in self.plan.key])
 
-    def _require_sent(self, columns: Sequence[Text]) -> None:
+    def _require_sent(self, columns: Sequence[ColumnBytes]) -> None:
         """Refuse a key with a TOASTed value that was not sent: a placeholder would name another row."""
         for field in self.plan.key:
             if columns[field.index] is UNCHANGED:
@@ -171,7 +171,7 @@ class RowEncoder:
                     "rules[].key",
                 )
 
-    def require_values(self, columns: Sequence[Text]) -> None:
+    def require_values(self, columns: Sequence[ColumnBytes]) -> None:
         """Raise UnexpectedNull for a whole row of another version of the table than this one."""
         if None in columns:
             lacking = [name for index, name in self._required.items() if columns[index] is None]
@@ -195,15 +195,15 @@ class RowEncoder:
                 "under rules[].key",
             )
 
-    def datums(self, columns: Sequence[Text]) -> dict[str, Any]:
+    def datums(self, columns: Sequence[ColumnBytes]) -> dict[str, Any]:
         """The record's fields as Connect values."""
         return {field.name: self._datum(field, columns[field.index]) for field in self.plan.fields}
 
-    def key_datums(self, columns: Sequence[Text]) -> dict[str, Any]:
+    def key_datums(self, columns: Sequence[ColumnBytes]) -> dict[str, Any]:
         self._require_sent(columns)
         return {field.name: self._datum(field, columns[field.index]) for field in self.plan.key}
 
-    def line(self, line: bytes) -> list[Text]:
+    def line(self, line: bytes) -> list[ColumnBytes]:
         """The column texts of a line of COPY text."""
         columns = split_line(line) if line or self._columns else []
         if len(columns) != self._columns:
@@ -211,7 +211,7 @@ class RowEncoder:
             raise ProtocolError(fact) from None
         return list(columns)
 
-    def _encode(self, field: Field, text: Text) -> bytes:
+    def _encode(self, field: PlannedField, text: ColumnBytes) -> bytes:
         if text is None or field.codec.always_null:
             return field.null
         if text is UNCHANGED:
@@ -224,7 +224,7 @@ class RowEncoder:
         except ValueError as exc:
             raise self._broken(field, exc) from None
 
-    def _datum(self, field: Field, text: Text) -> Any:
+    def _datum(self, field: PlannedField, text: ColumnBytes) -> Any:
         if text is None or field.codec.always_null:
             return field.null_datum
         if text is UNCHANGED:
@@ -237,7 +237,7 @@ class RowEncoder:
         except ValueError as exc:
             raise self._broken(field, exc) from None
 
-    def _refuse(self, field: Field, why: str) -> None:
+    def _refuse(self, field: PlannedField, why: str) -> None:
         """Apply `compatibility.unrepresentable`: stop, or count a NULL.
 
         The errors that led here quote the value: a traceback must not show them.
@@ -252,7 +252,7 @@ class RowEncoder:
             ) from None
         self._on_null(table, column)
 
-    def _broken(self, field: Field, exc: ValueError) -> ConversionError:
+    def _broken(self, field: PlannedField, exc: ValueError) -> ConversionError:
         return ConversionError(
             f"column {field.column.name!r} of table {self.plan.table} is not a {field.column.type.name} "
             f"as Postgres writes it ({type(exc).__name__})",
@@ -266,7 +266,7 @@ class RowEncoder:
         append({"key": key, "value": parts.head + self.row(columns) + parts.tail})
 
 
-def _checked_labels(plan: Plan) -> list[tuple[int, str, frozenset[bytes]]]:
+def _checked_labels(plan: TablePlan) -> list[tuple[int, str, frozenset[bytes]]]:
     """Place, name and labels of the columns whose labels the schema has to name."""
     if plan.compatibility.enum_labels == "kept":
         return []

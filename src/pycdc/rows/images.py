@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from pycdc.config.pipeline import Compatibility, Values
+from pycdc.config.values import CompatibilityConfig, ValuesConfig
 from pycdc.errors import ConversionError, ProtocolError
 from pycdc.model.change import UNCHANGED, Change, Column, Op, Row, Table
 from pycdc.rows.codecs import codec_for
-from pycdc.rows.tuples import ROW, Text, merge_unchanged, split_line, split_tuple
+from pycdc.rows.tuples import ROW, ColumnBytes, merge_unchanged, split_line, split_tuple
 
 _KEY, _OLD = 0x4B, 0x4F  # 'K', 'O': what kind of old tuple a message holds
 # Where text that is not UTF-8 is to stop the pipeline, Postgres does not even send it.
-_PLAIN = Values(encoding_errors="replace")
+_PLAIN = ValuesConfig(encoding_errors="replace")
 
 
 def loosened(table: Table, names: Sequence[str]) -> Table:
@@ -43,7 +43,9 @@ class Images:
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = tuple(columns)
-        codecs = [codec_for(column.type, _PLAIN, Compatibility(), dimensions=column.dimensions) for column in columns]
+        codecs = [
+            codec_for(column.type, _PLAIN, CompatibilityConfig(), dimensions=column.dimensions) for column in columns
+        ]
         self._parse: list[Callable[[bytes], object]] = [_plain if codec is None else codec.parse for codec in codecs]
 
     def __call__(self, change: Change) -> tuple[Row | None, Row | None]:
@@ -67,7 +69,7 @@ class Images:
             return before, None
         return before, self._row(change, merge_unchanged(new, identity_row(self._columns, old)))
 
-    def values(self, change: Change, columns: Sequence[Text]) -> list[object]:
+    def values(self, change: Change, columns: Sequence[ColumnBytes]) -> list[object]:
         """A row's values in the table's order."""
         if len(columns) != len(self._columns):
             raise ProtocolError(
@@ -90,16 +92,16 @@ class Images:
             text
         )
 
-    def _row(self, change: Change, columns: Sequence[Text]) -> Row:
+    def _row(self, change: Change, columns: Sequence[ColumnBytes]) -> Row:
         values = self.values(change, columns)
         return {column.name: value for column, value in zip(self._columns, values, strict=True)}
 
-    def _key_row(self, change: Change, columns: Sequence[Text]) -> Row:
+    def _key_row(self, change: Change, columns: Sequence[ColumnBytes]) -> Row:
         row = self._row(change, columns)
         return {column.name: row[column.name] for column in self._columns if column.identity}
 
     @staticmethod
-    def _value(change: Change, column: Column, parse: Callable[[bytes], object], text: Text) -> object:
+    def _value(change: Change, column: Column, parse: Callable[[bytes], object], text: ColumnBytes) -> object:
         try:
             return parse(text) if isinstance(text, bytes) else text
         except ValueError as exc:
@@ -114,7 +116,7 @@ def _plain(text: bytes) -> str:
     return text.decode("utf-8", "replace")
 
 
-def identity_row(columns: Sequence[Column], old: Sequence[Text]) -> list[Text]:
+def identity_row(columns: Sequence[Column], old: Sequence[ColumnBytes]) -> list[ColumnBytes]:
     """An old tuple of the replica identity, UNCHANGED where it does not tell the value.
 
     Postgres sends one although no key changed where the key has a TOASTed value, and leaves that out of the new tuple.
@@ -122,7 +124,7 @@ def identity_row(columns: Sequence[Column], old: Sequence[Text]) -> list[Text]:
     return [text if column.identity else UNCHANGED for column, text in zip(columns, old, strict=True)]
 
 
-def old_and_new(frame: bytes, op: Op) -> tuple[list[Text] | None, int, list[Text] | None]:
+def old_and_new(frame: bytes, op: Op) -> tuple[list[ColumnBytes] | None, int, list[ColumnBytes] | None]:
     """The old tuple, its kind ('K' or 'O', 0 if there is none) and the new tuple of an update's or delete's frame."""
     if len(frame) < ROW:
         raise ProtocolError("row message ends before its tuple")

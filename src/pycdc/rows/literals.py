@@ -15,21 +15,21 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from pycdc.config.pipeline import Compatibility, Values
+from pycdc.config.values import CompatibilityConfig, ValuesConfig
 from pycdc.model.change import Column, PgType
 from pycdc.rows.codecs import codec_for, is_unknown
 from pycdc.rows.codecs.codec import Unrepresentable
 from pycdc.rows.codecs.numeric import precision_and_scale
 
-Write = Callable[[Any], str]
+WriteText = Callable[[Any], str]
 """From a value, never None, to its text. Raises Unfit."""
 
 
-class Unfit(ValueError):
+class NotWritable(ValueError):
     """The column cannot hold the value. The message names kinds, never the value."""
 
 
-class Literal:
+class ColumnText:
     """Writes values of one column. Raises Unfit, also where no encoder of `values` could read what it wrote.
 
     A value without a representation passes where `compatibility.unrepresentable` says that it becomes NULL.
@@ -37,8 +37,8 @@ class Literal:
 
     __slots__ = ("_codec", "_lenient", "plain")
 
-    def __init__(self, column: Column, values: Values, compatibility: Compatibility) -> None:
-        self.plain: Write = _literal(column)
+    def __init__(self, column: Column, values: ValuesConfig, compatibility: CompatibilityConfig) -> None:
+        self.plain: WriteText = _literal(column)
         codec = codec_for(column.type, values, compatibility, dimensions=column.dimensions)
         self._codec = None if codec is None or codec.always_null else codec
         self._lenient = compatibility.unrepresentable == "null"
@@ -47,9 +47,9 @@ class Literal:
         try:
             text = self.plain(value).encode()
         except UnicodeEncodeError:
-            raise Unfit("takes no text with lone surrogates") from None
+            raise NotWritable("takes no text with lone surrogates") from None
         if b"\0" in text:
-            raise Unfit("takes no text with a NUL character")
+            raise NotWritable("takes no text with a NUL character")
         self._try(text, value)
         return text
 
@@ -60,12 +60,12 @@ class Literal:
             self._codec.encode(text)
         except Unrepresentable as error:
             if not self._lenient:
-                raise Unfit(f"cannot express the value: {error}") from None
+                raise NotWritable(f"cannot express the value: {error}") from None
         except (ValueError, LookupError, OverflowError, TypeError):
-            raise Unfit(f"takes no {type(value).__name__} like this one") from None
+            raise NotWritable(f"takes no {type(value).__name__} like this one") from None
 
 
-def _literal(column: Column) -> Write:
+def _literal(column: Column) -> WriteText:
     pg = column.type
     if pg.element is not None and not is_unknown(pg) and column.dimensions <= 1:
         element = pg.element
@@ -83,8 +83,8 @@ def _literal(column: Column) -> Write:
     return _LITERALS.get(pg.name, _text)
 
 
-def _refused(value: object, wanted: str) -> Unfit:
-    return Unfit(f"takes {wanted}, not {type(value).__name__}")
+def _refused(value: object, wanted: str) -> NotWritable:
+    return NotWritable(f"takes {wanted}, not {type(value).__name__}")
 
 
 def _text(value: Any) -> str:
@@ -93,24 +93,24 @@ def _text(value: Any) -> str:
     raise _refused(value, "str")
 
 
-def _enum(pg: PgType) -> Write:
+def _enum(pg: PgType) -> WriteText:
     def enum(value: Any) -> str:
         text = _text(value)
         if pg.labels and text not in pg.labels:
-            raise Unfit("takes one of its labels, and no other text")
+            raise NotWritable("takes one of its labels, and no other text")
         return text
 
     return enum
 
 
-def _integer(bits: int, *, signed: bool = True) -> Write:
+def _integer(bits: int, *, signed: bool = True) -> WriteText:
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
 
     def integer(value: Any) -> str:
         if not isinstance(value, int) or isinstance(value, bool):
             raise _refused(value, "int")
         if not low <= value <= high:
-            raise Unfit("takes no integer of that size")
+            raise NotWritable("takes no integer of that size")
         return str(int(value))
 
     return integer
@@ -143,7 +143,7 @@ def _plain(value: Any) -> str:
     return f"{number:f}" if number.is_finite() else _infinite(number)
 
 
-def _numeric(pg: PgType) -> Write:
+def _numeric(pg: PgType) -> WriteText:
     modifier = precision_and_scale(pg.typmod)
     if modifier is None:
         return _plain
@@ -156,15 +156,15 @@ def _numeric(pg: PgType) -> Write:
         whole, _, fraction = text.partition(".")
         digits = fraction.rstrip("0")
         if len(digits) > max(scale, 0):
-            raise Unfit(f"takes no more than {max(scale, 0)} digits after the point")
+            raise NotWritable(f"takes no more than {max(scale, 0)} digits after the point")
         if len(whole.lstrip("-").lstrip("0")) > max(precision - scale, 0):
-            raise Unfit("takes no number of that size")
+            raise NotWritable("takes no number of that size")
         return f"{whole}.{digits.ljust(scale, '0')}" if scale > 0 else whole
 
     return numeric
 
 
-def _money(digits: int) -> Write:
+def _money(digits: int) -> WriteText:
     """An amount as the session, whose lc_monetary is C, shows the integer that a server with so many digits stores."""
 
     def money(value: Any) -> str:
@@ -172,7 +172,7 @@ def _money(digits: int) -> Write:
         if digits < 0 or digits == 2:
             return f"{whole}.{fraction.ljust(2, '0')}"
         if len(fraction.rstrip("0")) > digits:
-            raise Unfit(f"takes no more than {digits} digits after the point")
+            raise NotWritable(f"takes no more than {digits} digits after the point")
         sign, stored = whole[: whole.startswith("-")], whole.lstrip("-") + fraction[:digits].ljust(digits, "0")
         return f"{sign}{stored.zfill(3)[:-2]}.{stored.zfill(3)[-2:]}"
 
@@ -199,14 +199,14 @@ def _uuid(value: Any) -> str:
     try:
         return str(UUID(_text(value)))
     except ValueError as error:
-        raise (error if isinstance(error, Unfit) else Unfit("takes a UUID")) from None
+        raise (error if isinstance(error, NotWritable) else NotWritable("takes a UUID")) from None
 
 
 def _json(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
-        raise Unfit("takes what JSON can express, and this cannot be") from None
+        raise NotWritable("takes what JSON can express, and this cannot be") from None
 
 
 def _date(value: Any) -> str:
@@ -238,27 +238,27 @@ def _clock(value: time) -> str:
 
 def _timestamp(value: datetime) -> str:
     if value.tzinfo is not None:
-        raise Unfit("takes a datetime without a time zone")
+        raise NotWritable("takes a datetime without a time zone")
     return f"{value.date().isoformat()} {_clock(value.time())}"
 
 
 def _timestamptz(value: datetime) -> str:
     if value.utcoffset() is None:
-        raise Unfit("takes a datetime with a time zone")
+        raise NotWritable("takes a datetime with a time zone")
     utc = value.astimezone(UTC)
     return f"{utc.date().isoformat()} {_clock(utc.time())}+00"
 
 
 def _time(value: datetime) -> str:
     if value.tzinfo is not None:
-        raise Unfit("takes a time without a time zone")
+        raise NotWritable("takes a time without a time zone")
     return _clock(value.time())
 
 
 def _timetz(value: datetime) -> str:
     offset = value.utcoffset()
     if offset is None:
-        raise Unfit("takes a time with an offset from UTC")
+        raise NotWritable("takes a time with an offset from UTC")
     seconds = round(offset.total_seconds())
     minutes, second = divmod(abs(seconds), 60)
     zone = f"{'-' if seconds < 0 else '+'}{minutes // 60:02d}"
@@ -275,7 +275,7 @@ _CLOCKS: Final[dict[str, Callable[[datetime], str]]] = {
 _SOME_DAY: Final = date(2000, 1, 1)
 
 
-def _rounded(write: Callable[[datetime], str], precision: int) -> Write:
+def _rounded(write: Callable[[datetime], str], precision: int) -> WriteText:
     """Digits beyond the column's precision are rounded, as Postgres rounds them."""
     unit = 10 ** (6 - precision) if 0 <= precision <= 6 else 1
     wanted = time if write in (_time, _timetz) else datetime
@@ -292,7 +292,7 @@ def _rounded(write: Callable[[datetime], str], precision: int) -> Write:
                 later = moment
             return write(later.replace(microsecond=later.microsecond // unit * unit))
         except OverflowError:
-            raise Unfit("takes no time of that size") from None
+            raise NotWritable("takes no time of that size") from None
 
     return rounded
 
@@ -316,7 +316,7 @@ def _vector(value: Any) -> str:
     return "[" + ",".join(map(_float, value)) + "]"
 
 
-def _array(element: Write, delimiter: str) -> Write:
+def _array(element: WriteText, delimiter: str) -> WriteText:
     def array(value: Any) -> str:
         if not isinstance(value, list | tuple):
             raise _refused(value, "list")
@@ -332,7 +332,7 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-_LITERALS: Final[dict[str, Write]] = {
+_LITERALS: Final[dict[str, WriteText]] = {
     "int2": _integer(16),
     "int4": _integer(32),
     "int8": _integer(64),

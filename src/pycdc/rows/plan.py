@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from pycdc.config.pipeline import Compatibility, TableRule, Values
+from pycdc.config.values import CompatibilityConfig, TableRule, ValuesConfig
 from pycdc.errors import ConfigError
 from pycdc.model.change import Column, PgType, Table
 from pycdc.model.patterns import matches_any, names_any
@@ -23,7 +23,7 @@ from pycdc.rows.source_types import source_type, type_name
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class PlannedField:
     """One field of a record: where its text comes from and what becomes of it.
 
     `schema` includes optional and default. `branch` stands before a present value. `null` and `unavailable` are the
@@ -49,13 +49,13 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class TablePlan:
     """`fields` in column order, `key` in the key's order. `table` is the version that this plan was made for."""
 
     table: Table
-    fields: tuple[Field, ...]
-    key: tuple[Field, ...]
-    compatibility: Compatibility
+    fields: tuple[PlannedField, ...]
+    key: tuple[PlannedField, ...]
+    compatibility: CompatibilityConfig
     topic: str | None = None
 
     @property
@@ -67,8 +67,13 @@ class Plan:
 
 
 def plan_table(
-    table: Table, rules: Sequence[TableRule], values: Values, compatibility: Compatibility, *, snapshot: bool = False
-) -> Plan:
+    table: Table,
+    rules: Sequence[TableRule],
+    values: ValuesConfig,
+    compatibility: CompatibilityConfig,
+    *,
+    snapshot: bool = False,
+) -> TablePlan:
     """The plan of a table version under the rules that match it. Raises ConfigError where they cannot be met.
 
     `snapshot` makes the plan for rows read by a snapshot, which differ from streamed ones only in what
@@ -76,8 +81,8 @@ def plan_table(
     """
     rule = merged_rule(table, rules)
     key_names = _key_names(table, rule)
-    fields: list[Field] = []
-    keys: dict[str, Field] = {}
+    fields: list[PlannedField] = []
+    keys: dict[str, PlannedField] = {}
     for index, column in enumerate(table.columns):
         base = codec_for(column.type, values, compatibility, dimensions=column.dimensions, snapshot=snapshot)
         if base is None:
@@ -100,7 +105,7 @@ def plan_table(
             hint="name columns that tell rows apart and are sent under rules[].key, or an empty list for null keys; "
             "from Postgres 18 on a publication may send stored generated columns (publish_generated_columns = stored)",
         )
-    return Plan(table, tuple(fields), tuple(keys[name] for name in key_names), compatibility, rule.topic)
+    return TablePlan(table, tuple(fields), tuple(keys[name] for name in key_names), compatibility, rule.topic)
 
 
 Treatment = Callable[[bytes], bytes]
@@ -108,7 +113,7 @@ Treatment = Callable[[bytes], bytes]
 
 
 def treatments(
-    table: Table, rule: TableRule, values: Values, compatibility: Compatibility
+    table: Table, rule: TableRule, values: ValuesConfig, compatibility: CompatibilityConfig
 ) -> list[tuple[int, str, Treatment | None]]:
     """The columns that stay under the table's rule: place, name, and what becomes of the text."""
     key_names, all_types = _key_names(table, rule), values.model_copy(update={"unknown_types": "text"})
@@ -128,14 +133,14 @@ def _hidden(treated: Codec, text: bytes) -> bytes:
     return value.encode()
 
 
-def _streamed(name: str, compatibility: Compatibility, snapshot: bool) -> str:
+def _streamed(name: str, compatibility: CompatibilityConfig, snapshot: bool) -> str:
     """A column's name as Debezium 3.6 has it in streamed rows: it takes quotes at both ends for those of SQL."""
     if compatibility.quoted_names == "kept" or snapshot or len(name) < 2 or name[0] != '"' or name[-1] != '"':
         return name
     return name[1:-1]
 
 
-def _tells_type(column: Column, rule: TableRule, compatibility: Compatibility, *, snapshot: bool) -> bool:
+def _tells_type(column: Column, rule: TableRule, compatibility: CompatibilityConfig, *, snapshot: bool) -> bool:
     if names_any(rule.tell_types, column.name):
         return True
     return names_any(rule.tell_types_of, type_name(column, compatibility, snapshot=snapshot))
@@ -194,7 +199,7 @@ def _selected(column: Column, rule: TableRule, key_names: Sequence[str]) -> bool
     return column.name not in rule.exclude_columns
 
 
-def _field(index: int, name: str, column: Column, base: Codec, compatibility: Compatibility) -> Field:
+def _field(index: int, name: str, column: Column, base: Codec, compatibility: CompatibilityConfig) -> PlannedField:
     schema = base.schema
     default = (
         NO_DEFAULT
@@ -215,7 +220,7 @@ def _field(index: int, name: str, column: Column, base: Codec, compatibility: Co
     null = null_branch(schema) if null_datum is None else write(null_datum)
     # Types that are never TOASTed have no placeholder.
     unsent = null_datum if base.unavailable is None and not base.optional else base.unavailable
-    return Field(
+    return PlannedField(
         index,
         name,
         column,

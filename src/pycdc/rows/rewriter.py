@@ -11,16 +11,16 @@ from operator import is_
 from struct import Struct
 from typing import Any, Final
 
-from pycdc.config.pipeline import Compatibility, Values
+from pycdc.config.values import CompatibilityConfig, ValuesConfig
 from pycdc.model.change import UNCHANGED, Change, Column, Op, Row, Table
 from pycdc.rows.images import Images, identity_row, old_and_new
-from pycdc.rows.literals import Literal, Unfit
-from pycdc.rows.tuples import ROW, Text, merge_unchanged, split_line
+from pycdc.rows.literals import ColumnText, NotWritable
+from pycdc.rows.tuples import ROW, ColumnBytes, merge_unchanged, split_line
 
 _HEADER: Final = 25
 _LETTERS: Final = {Op.CREATE: b"I", Op.UPDATE: b"U", Op.DELETE: b"D"}
 _MUTABLE: Final = (list, dict)
-_NOTHING: Final[tuple[Text, Any]] = (None, object())
+_NOTHING: Final[tuple[ColumnBytes, Any]] = (None, object())
 _u16, _u32 = Struct(">H").pack, Struct(">I").pack
 _ESCAPES: Final = {0x5C: rb"\\", 0x09: rb"\t", 0x0A: rb"\n", 0x0D: rb"\r", 0x08: rb"\b", 0x0C: rb"\f", 0x0B: rb"\v"}
 
@@ -33,7 +33,7 @@ class Image:
 
     __slots__ = ("names", "row", "texts", "values", "whole")
 
-    def __init__(self, names: list[str], texts: list[Text], values: list[Any], *, whole: bool) -> None:
+    def __init__(self, names: list[str], texts: list[ColumnBytes], values: list[Any], *, whole: bool) -> None:
         self.names = names
         self.texts = texts
         self.values = values
@@ -44,7 +44,7 @@ class Image:
 class RowRewriter:
     """Reads rows of the table version `source`, writes rows of `target`, which is `source` but for its columns."""
 
-    def __init__(self, source: Table, target: Table, values: Values, compatibility: Compatibility) -> None:
+    def __init__(self, source: Table, target: Table, values: ValuesConfig, compatibility: CompatibilityConfig) -> None:
         self._source = source
         self._target = target
         self._images = Images(source.columns)
@@ -53,7 +53,7 @@ class RowRewriter:
         self._key_names = [self._all[index] for index in self._key]
         self._same = source.columns == target.columns
         self._mutable = any(_is_mutable(column) for column in source.columns)
-        self._columns = [(column, Literal(column, values, compatibility)) for column in target.columns]
+        self._columns = [(column, ColumnText(column, values, compatibility)) for column in target.columns]
         self._kept = _kept(source, target)
         self._identity = {column.name for column in target.columns if column.identity}
 
@@ -74,10 +74,10 @@ class RowRewriter:
         known = old if whole else identity_row(self._source.columns, old)
         return before, self._image(change, merge_unchanged(new, known))
 
-    def _image(self, change: Change, texts: list[Text]) -> Image:
+    def _image(self, change: Change, texts: list[ColumnBytes]) -> Image:
         return Image(self._all, texts, self._images.values(change, texts), whole=True)
 
-    def _key_image(self, change: Change, texts: Sequence[Text]) -> Image:
+    def _key_image(self, change: Change, texts: Sequence[ColumnBytes]) -> Image:
         values = self._images.values(change, texts)
         key = self._key
         return Image(self._key_names, [texts[i] for i in key], [values[i] for i in key], whole=False)
@@ -112,25 +112,25 @@ class RowRewriter:
             body += [b"N", tuple_data(self._texts(images[1], _required(after, op), "after"))]
         return b"".join(body)
 
-    def _old(self, image: Image | None, row: Row) -> tuple[bytes, list[Text]]:
+    def _old(self, image: Image | None, row: Row) -> tuple[bytes, list[ColumnBytes]]:
         whole = len(row) == len(self._columns)
         needed = self._identity if image is None or not image.whole else {column.name for column, _ in self._columns}
         if not whole and not needed <= row.keys():
-            raise Unfit(f"before lacks column {sorted(needed - row.keys())[0]!r}")
+            raise NotWritable(f"before lacks column {sorted(needed - row.keys())[0]!r}")
         return b"O" if whole else b"K", self._texts(image, row, "before", partial=not whole)
 
-    def _texts(self, image: Image | None, row: Row, side: str, *, partial: bool = False) -> list[Text]:
+    def _texts(self, image: Image | None, row: Row, side: str, *, partial: bool = False) -> list[ColumnBytes]:
         if image is not None and self._same and [*row] == image.names == self._all:
             return self._replaced(image, row, side)
         strange = row.keys() - {column.name for column, _ in self._columns}
         if strange:
-            raise Unfit(f"{side} has column {sorted(strange)[0]!r}, which is not declared")
+            raise NotWritable(f"{side} has column {sorted(strange)[0]!r}, which is not declared")
         known = (
             {} if image is None else dict(zip(image.names, zip(image.texts, image.values, strict=True), strict=True))
         )
         return [self._column(column, write, row, known, side, partial) for column, write in self._columns]
 
-    def _replaced(self, image: Image, row: Row, side: str) -> list[Text]:
+    def _replaced(self, image: Image, row: Row, side: str) -> list[ColumnBytes]:
         """The image's texts but for what was replaced: what most functions do."""
         texts = list(image.texts)
         for index, (value, was) in enumerate(zip(row.values(), image.values, strict=True)):
@@ -142,37 +142,41 @@ class RowRewriter:
     def _column(
         self,
         column: Column,
-        write: Literal,
+        write: ColumnText,
         row: Row,
-        known: Mapping[str, tuple[Text, Any]],
+        known: Mapping[str, tuple[ColumnBytes, Any]],
         side: str,
         partial: bool,
-    ) -> Text:
+    ) -> ColumnBytes:
         if column.name in row:
             return self._text(column, write, row[column.name], *known.get(column.name, _NOTHING), side)
         if partial:
             return None
-        raise Unfit(f"{side} lacks column {column.name!r}")
+        raise NotWritable(f"{side} lacks column {column.name!r}")
 
-    def _text(self, column: Column, write: Literal, value: Any, text: Text, was: Any, side: str) -> Text:
+    def _text(
+        self, column: Column, write: ColumnText, value: Any, text: ColumnBytes, was: Any, side: str
+    ) -> ColumnBytes:
         """The text of a value; that which came, where it is the value that came."""
         name = column.name
         if value is was and (value is UNCHANGED or (name in self._kept and type(value) not in _MUTABLE)):
             return text
         if value is UNCHANGED:
-            raise Unfit(f"{side} column {name!r} cannot become UNCHANGED: only a value that came as it may stay it")
+            raise NotWritable(
+                f"{side} column {name!r} cannot become UNCHANGED: only a value that came as it may stay it"
+            )
         if value is None:
             if not column.nullable:
-                raise Unfit(f"{side} column {name!r} is NOT NULL")
+                raise NotWritable(f"{side} column {name!r} is NOT NULL")
             return None
         try:
             if type(value) in _MUTABLE and type(text) is bytes and self._unaltered(name, write, value, text):
                 return text
             return write(value)
-        except Unfit as error:
-            raise Unfit(f"{side} column {name!r} {error}") from None
+        except NotWritable as error:
+            raise NotWritable(f"{side} column {name!r} {error}") from None
 
-    def _unaltered(self, name: str, write: Literal, value: Any, text: bytes) -> bool:
+    def _unaltered(self, name: str, write: ColumnText, value: Any, text: bytes) -> bool:
         """Whether a list or dict, which may have been changed in place, is still what the text says.
 
         Compared as written, because to Python ``[True]`` equals ``[1]``.
@@ -199,11 +203,11 @@ def _kept(source: Table, target: Table) -> set[str]:
 
 def _required(row: Row | None, op: Op, side: str = "after") -> Row:
     if row is None:
-        raise Unfit(f"{side} is None, and a change with op {op.value} needs it")
+        raise NotWritable(f"{side} is None, and a change with op {op.value} needs it")
     return row
 
 
-def tuple_data(texts: Sequence[Text]) -> bytes:
+def tuple_data(texts: Sequence[ColumnBytes]) -> bytes:
     """TupleData, as pgoutput writes it."""
     out = [_u16(len(texts))]
     for text in texts:
@@ -211,7 +215,7 @@ def tuple_data(texts: Sequence[Text]) -> bytes:
     return b"".join(out)
 
 
-def copy_line(texts: Sequence[Text]) -> bytes:
+def copy_line(texts: Sequence[ColumnBytes]) -> bytes:
     """A line of COPY text."""
     return b"\t".join([_escaped(text) if isinstance(text, bytes) else rb"\N" for text in texts])
 

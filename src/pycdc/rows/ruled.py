@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from pycdc.config.pipeline import Config, TableRule
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.values import TableRule
 from pycdc.errors import ProtocolError
 from pycdc.model.change import Batch, Op, PgType, Run, Table
 from pycdc.rows.images import Images, old_and_new
 from pycdc.rows.plan import merged_rule, treatments
 from pycdc.rows.rewriter import copy_line, tuple_data
-from pycdc.rows.tuples import ROW, Text, split_line
+from pycdc.rows.tuples import ROW, ColumnBytes, split_line
 
 _TEXT = PgType(25, "text")
 _ROWS = frozenset((Op.CREATE, Op.UPDATE, Op.DELETE, Op.READ))
@@ -29,7 +30,7 @@ class _Ruled:
     columns: tuple[tuple[int, Callable[[bytes], bytes] | None], ...]
     width: int
 
-    def texts(self, texts: Sequence[Text]) -> list[Text]:
+    def texts(self, texts: Sequence[ColumnBytes]) -> list[ColumnBytes]:
         if len(texts) != self.width:
             raise ProtocolError(f"row of {self.table} has {len(texts)} columns where {self.width} were described")
         return [
@@ -52,7 +53,7 @@ class _Ruled:
 class RuledRows:
     """Batches under a configuration's rules."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: PipelineConfig) -> None:
         self._config = config
         self._tables: dict[Table, _Ruled | None] = {}
 
@@ -84,7 +85,7 @@ class RuledRows:
         return self._tables[table]
 
 
-def _under(table: Table, rule: TableRule, config: Config) -> _Ruled:
+def _under(table: Table, rule: TableRule, config: PipelineConfig) -> _Ruled:
     chosen = treatments(table, rule, config.values, config.compatibility)
     columns = tuple(
         replace(column, name=name, type=_TEXT if treated else column.type, default=None if treated else column.default)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pycdc.config.pipeline import Compatibility
+from pycdc.config.values import CompatibilityConfig
 from pycdc.model.change import Column, PgType
 
 PREFIX: Final = "__debezium.source.column."
@@ -35,7 +35,7 @@ _VECTORS: Final = ("vector", "halfvec", "sparsevec")
 
 
 def source_type(
-    column: Column, name: str, compatibility: Compatibility, *, snapshot: bool
+    column: Column, name: str, compatibility: CompatibilityConfig, *, snapshot: bool
 ) -> tuple[tuple[str, str], ...]:
     """The parameters of a column whose name is `name` there. `snapshot`: of rows that a snapshot reads."""
     length, scale = _length_and_scale(column.type, compatibility, snapshot=snapshot)
@@ -48,7 +48,7 @@ def source_type(
     return tuple((PREFIX + part, str(value)) for part, value in said.items() if value is not None)
 
 
-def type_name(column: Column, compatibility: Compatibility, *, snapshot: bool) -> str:
+def type_name(column: Column, compatibility: CompatibilityConfig, *, snapshot: bool) -> str:
     """The type's name in capitals: a domain's own, serial for a column that a sequence fills."""
     pg, older = column.type, compatibility.source_types == "debezium_3_6"
     if pg.name in _SERIALS and not pg.domain and "nextval(" in (column.default or "") and (snapshot or not older):
@@ -57,7 +57,9 @@ def type_name(column: Column, compatibility: Compatibility, *, snapshot: bool) -
     return (f'"{pg.schema}"."{called}"' if pg.schema and older and snapshot else called).upper()
 
 
-def _length_and_scale(pg: PgType, compatibility: Compatibility, *, snapshot: bool) -> tuple[int | None, int | None]:
+def _length_and_scale(
+    pg: PgType, compatibility: CompatibilityConfig, *, snapshot: bool
+) -> tuple[int | None, int | None]:
     base = pg.element.name if pg.element is not None and pg.kind == "b" else pg.name
     if base == "numeric" and pg.typmod == -1:
         if compatibility.source_types == "declared":

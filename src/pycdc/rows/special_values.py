@@ -7,7 +7,7 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-from pycdc.model.event import Document, Unwritable
+from pycdc.model.event import JsonText, Unwritable
 from pycdc.rows import shape_texts
 
 _NUMBERS: Final = {"NAN": "NaN", "POSITIVE_INFINITY": "Infinity", "NEGATIVE_INFINITY": "-Infinity"}
@@ -20,7 +20,7 @@ def _numeric(value: Any) -> Any:
 
 
 def _hstore(value: Any) -> Any:
-    if isinstance(value, Document):
+    if isinstance(value, JsonText):
         value = json.loads(value)
         if not isinstance(value, dict):
             raise Unwritable("an hstore's JSON is no object")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from pycdc.interfaces import Unfit
-from pycdc.model.event import Document, Field, Forms
+from pycdc.interfaces import NotColumnar
+from pycdc.model.event import FieldPath, Forms, JsonText
+from pycdc.rows.column_presence import ColumnPresence
+from pycdc.rows.column_readings import reading
 from pycdc.rows.date_texts import TIMES
+from pycdc.rows.target_column import TargetColumn
 from pycdc.rows.text_values import JSON, Unwritable, array_of, text_of
-from pycdc.sinks.postgres.routing.column_presence import Presence
-from pycdc.sinks.postgres.routing.column_readings import reading
-from pycdc.sinks.postgres.target_tables import TargetColumn
 
 Array = Callable[[Sequence[Any]], str]
 """Raises Unfit for what has to be looked at by itself."""
@@ -21,11 +21,11 @@ _TYPED: Final = reading(Forms(True))
 """Lanes are of Avro. Where options have a say, `reading` refuses without them, and the batch goes the plain way."""
 
 
-def array_for(field: Field, column: TargetColumn, presence: Presence) -> Array:
+def array_for(field: FieldPath, column: TargetColumn, presence: ColumnPresence) -> Array:
     """From values of `field` to an array for `column`."""
     if field.kind == "number":
         if not _TYPED.is_plain(column) and column.category != "N" and column.base not in JSON:
-            raise Unfit
+            raise NotColumnar
         return _numbers
     if field.kind == "text":
         if column.base == "timestamptz":
@@ -36,11 +36,11 @@ def array_for(field: Field, column: TargetColumn, presence: Presence) -> Array:
     if field.kind == "document":
         if column.base in JSON or column.category == "S":
             return lambda values: _texts(values, presence.octets)
-        return lambda values: _decoded(values, Document, column, presence.octets)
+        return lambda values: _decoded(values, JsonText, column, presence.octets)
     if field.kind == "decimal" and column.base == "numeric":
         return lambda values: _decimals(values, field.scale)
     if field.kind == "decimal":
-        raise Unfit
+        raise NotColumnar
     return lambda values: _anything(values, column, presence)
 
 
@@ -65,30 +65,30 @@ def _texts(values: Sequence[bytes | None], unavailable: bytes) -> str:
     nulls = values.count(None)
     body = b'"' + b'","'.join([b"\0" if value is None else value for value in values] if nulls else values) + b'"'  # type: ignore[arg-type]
     if body.count(b"\0") != nulls or unavailable in body:
-        raise Unfit
+        raise NotColumnar
     try:
         if b"\\" not in body and body.count(b'"') == 2 * len(values):
             return "{" + body.replace(b'"\0"', b"NULL").decode() + "}"
         return array_of([None if value is None else value.decode() for value in values])
     except UnicodeDecodeError:
-        raise Unfit from None
+        raise NotColumnar from None
 
 
 def _moments(values: Sequence[bytes | None], unavailable: bytes) -> str:
     """Times are texts as they are, but for words (now, yesterday …), all of which have one of these letters."""
     text = _texts(values, unavailable)
     if any(letter in text for letter in "dDwW"):
-        raise Unfit
+        raise NotColumnar
     return text
 
 
-def _anything(values: Sequence[Any], column: TargetColumn, presence: Presence) -> str:
+def _anything(values: Sequence[Any], column: TargetColumn, presence: ColumnPresence) -> str:
     if presence.any_not_sent(values):
-        raise Unfit
+        raise NotColumnar
     if set(map(type, values)) <= _TEXTS:
         text = array_of(values)
         if "\0" in text:
-            raise Unfit
+            raise NotColumnar
         if _TYPED.is_plain(column) or (column.base in TIMES and _is_local(text, len(values) - values.count(None))):
             return text
     return _each(values, column)
@@ -106,13 +106,13 @@ def _each(values: Sequence[Any], column: TargetColumn) -> str:
             return array_of(["\\x" + value.hex() if type(value) is bytes else text(value, column) for value in values])
         return array_of([text(value, column) for value in values])
     except Unwritable:
-        raise Unfit from None
+        raise NotColumnar from None
 
 
 def _decoded(values: Sequence[bytes | None], kind: type[str], column: TargetColumn, unavailable: bytes) -> str:
     if unavailable in values:
-        raise Unfit
+        raise NotColumnar
     try:
         return _each([None if value is None else kind(value.decode()) for value in values], column)
     except UnicodeDecodeError:
-        raise Unfit from None
+        raise NotColumnar from None

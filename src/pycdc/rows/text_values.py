@@ -19,7 +19,7 @@ from uuid import UUID
 from pycdc.model.event import Bits, Microseconds, Unwritable
 from pycdc.rows.date_texts import RANGES, TIMES, require_no_zone, utc_text
 from pycdc.rows.special_values import SPECIAL
-from pycdc.sinks.postgres.target_tables import TargetColumn
+from pycdc.rows.target_column import TargetColumn
 
 __all__ = ["JSON", "Unwritable", "array_of", "exact_sum", "json_text", "text_of", "whole_or_not"]
 

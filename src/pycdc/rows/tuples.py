@@ -14,7 +14,7 @@ from typing import Final
 from pycdc.errors import ProtocolError
 from pycdc.model.change import UNCHANGED, Unchanged
 
-Text = bytes | None | Unchanged
+ColumnBytes = bytes | None | Unchanged
 """A column as it arrived: its text, NULL, or not sent."""
 
 ROW: Final = 31
@@ -27,12 +27,12 @@ _u16 = Struct(">H").unpack_from
 _u32 = Struct(">I").unpack_from
 
 
-def split_tuple(data: bytes, start: int = 0) -> tuple[list[Text], int]:
+def split_tuple(data: bytes, start: int = 0) -> tuple[list[ColumnBytes], int]:
     """The columns of the TupleData at `start`, and the offset behind it. Raises ProtocolError on anything malformed."""
     try:
         (count,) = _u16(data, start)
         place = start + 2
-        columns: list[Text] = []
+        columns: list[ColumnBytes] = []
         for _ in range(count):
             tag = data[place]
             if tag == TEXT:
@@ -88,7 +88,7 @@ def split_line(line: bytes) -> list[bytes | None]:
     return columns
 
 
-def merge_unchanged(new: Sequence[Text], old: Sequence[Text] | None) -> list[Text]:
+def merge_unchanged(new: Sequence[ColumnBytes], old: Sequence[ColumnBytes] | None) -> list[ColumnBytes]:
     """The new row with values that were not sent taken from the full old row, where there is one.
 
     Under REPLICA IDENTITY FULL an unchanged TOASTed value stands only in the old tuple.

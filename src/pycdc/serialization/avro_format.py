@@ -11,16 +11,16 @@ from typing import Any, Literal
 
 from pycdc.model.change import Op, Run, Table, Transaction
 from pycdc.rows.avro import long, sized, writer
-from pycdc.rows.change_events import Event
-from pycdc.rows.encoder import Append, Lacking, Parts, Record, Slow, Stamp
+from pycdc.rows.change_events import RecordPlan
+from pycdc.rows.encoder import Append, EncodedParts, Lacking, Parts, Slow, Stamp
 from pycdc.rows.schema import Schema, avro_text
-from pycdc.serialization.record_format import Target
-from pycdc.serialization.source_block import NULL, SOME, Stamps, opening, plain_stamp
-from pycdc.serialization.source_info import Block, Moment, Origin, sequence_head
+from pycdc.serialization.record_format import TableEncoder
+from pycdc.serialization.source_block import NULL, SOME, SourceBlockEncoder, opening, plain_stamp
+from pycdc.serialization.source_info import ProcessingTime, SourceOrigin, TransactionMetadata, sequence_head
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedAvro:
     """Wire prefixes, and writers for records that are not rows. `new_head` and `old_head` go on to the branch of
     ``after`` alone, and of ``before``."""
 
@@ -32,8 +32,8 @@ class Prepared:
     write_value: Callable[[Any], bytes]
 
 
-Part = Literal["key", "value"]
-RegisterId = Callable[[str, Part, Schema], int]
+AvroPart = Literal["key", "value"]
+RegisterId = Callable[[str, AvroPart, Schema], int]
 """Called with topic, ``key`` or ``value``, and the schema; returns the registry's id."""
 
 
@@ -41,19 +41,19 @@ def wire_prefix(schema_id: int) -> bytes:
     return b"\x00" + schema_id.to_bytes(4, "big")
 
 
-class AvroForm:
+class AvroFormat:
     def __init__(self, schema_id: RegisterId) -> None:
         self._schema_id = schema_id
-        self._around: tuple[Run, Op, Moment, Parts] | None = None
+        self._around: tuple[Run, Op, ProcessingTime, Parts] | None = None
         self._names: dict[tuple[str, str], bytes] = {}
-        self._stamps: Stamps | None = None
-        self._moment: Moment | None = None
+        self._stamps: SourceBlockEncoder | None = None
+        self._moment: ProcessingTime | None = None
         self._ends: dict[Op, bytes] = {}
 
-    def prepare(self, topic: str, key: Schema | None, value: Schema) -> Prepared:
+    def prepare(self, topic: str, key: Schema | None, value: Schema) -> PreparedAvro:
         key_head = b"" if key is None else wire_prefix(self._schema_id(topic, "key", key))
         head = wire_prefix(self._schema_id(topic, "value", value))
-        return Prepared(
+        return PreparedAvro(
             key_head,
             head,
             head + NULL + SOME,
@@ -62,17 +62,17 @@ class AvroForm:
             writer(value),
         )
 
-    def stamp(self, transaction: Transaction, origin: Origin) -> Stamp:
+    def stamp(self, transaction: Transaction, origin: SourceOrigin) -> Stamp:
         if self._stamps is None:
-            self._stamps = Stamps(origin)
+            self._stamps = SourceBlockEncoder(origin)
         return self._stamps.of(transaction)
 
     def rows(
         self,
         runs: list[tuple[Run, Any]],
-        target: Target,
-        origin: Origin,
-        moment: Moment,
+        target: TableEncoder,
+        origin: SourceOrigin,
+        moment: ProcessingTime,
         append: Append,
         slow: Slow,
         lacking: Lacking,
@@ -85,7 +85,7 @@ class AvroForm:
             return True
         if op is Op.TRUNCATE or (flat is not None and op is Op.DELETE):
             return False
-        prepared: Prepared = target.form
+        prepared: PreparedAvro = target.form
         key_head = prepared.key_head
         if flat is not None:
             head, around = prepared.value_head, (b"", b"")
@@ -102,17 +102,25 @@ class AvroForm:
             encoder.inserts(runs, head, b"", key_head, *around, append, slow, lacking)
         return True
 
-    def _reads(self, run: Run, target: Target, origin: Origin, moment: Moment, append: Append) -> None:
+    def _reads(
+        self, run: Run, target: TableEncoder, origin: SourceOrigin, moment: ProcessingTime, append: Append
+    ) -> None:
         """All rows of a snapshot have one LSN, so what stands behind them is the same."""
-        prepared: Prepared = target.form
+        prepared: PreparedAvro = target.form
         head = prepared.value_head if target.flat is not None else prepared.new_head
         parts = self._surroundings(target, head, run, run.op, origin, moment, None)
         tail = parts.suffix(run.transaction.commit_lsn)
         target.encoder.reads(run.frames, Parts(head, prepared.key_head, b"", b"", b"", tail), append)
 
     def event(
-        self, event: Event, run: Run, target: Target, origin: Origin, moment: Moment, block: Block | None
-    ) -> Record:
+        self,
+        event: RecordPlan,
+        run: Run,
+        target: TableEncoder,
+        origin: SourceOrigin,
+        moment: ProcessingTime,
+        block: TransactionMetadata | None,
+    ) -> EncodedParts:
         encoder = target.encoder
         parts = self._parts(target, run, event.op, origin, moment, block)
         key = parts.key_head + encoder.key(event.key) if event.key is not None and encoder.keyed else None
@@ -124,7 +132,15 @@ class AvroForm:
         after = NULL if event.after is None else SOME + encoder.row(event.after)
         return {"key": key, "value": b"".join((parts.head, before, after, parts.suffix(event.lsn)))}
 
-    def _parts(self, target: Target, run: Run, op: Op, origin: Origin, moment: Moment, block: Block | None) -> Parts:
+    def _parts(
+        self,
+        target: TableEncoder,
+        run: Run,
+        op: Op,
+        origin: SourceOrigin,
+        moment: ProcessingTime,
+        block: TransactionMetadata | None,
+    ) -> Parts:
         """The bytes around one event's rows; the same for all events of a run with one operation, unless numbered."""
         known = self._around
         if known is not None and block is None and known[0] is run and known[1] is op and known[2] is moment:
@@ -134,7 +150,14 @@ class AvroForm:
         return parts
 
     def _surroundings(
-        self, target: Target, head: bytes, run: Run, op: Op, origin: Origin, moment: Moment, block: Block | None
+        self,
+        target: TableEncoder,
+        head: bytes,
+        run: Run,
+        op: Op,
+        origin: SourceOrigin,
+        moment: ProcessingTime,
+        block: TransactionMetadata | None,
     ) -> Parts:
         """The bytes around the rows of a run: the envelope's, in the order of ``Envelope`` and ``Source``, or those of
         flattened records."""
@@ -157,14 +180,16 @@ class AvroForm:
             known = self._names[name] = sized(table.schema.encode()) + sized(table.name.encode())
         return known
 
-    def _tail(self, transaction: Transaction, block: Block | None, op: Op, moment: Moment) -> bytes:
+    def _tail(
+        self, transaction: Transaction, block: TransactionMetadata | None, op: Op, moment: ProcessingTime
+    ) -> bytes:
         if block is not None or transaction.origin is not None:
             return _end(transaction, block, op, moment)
         if self._moment is not moment:
             self._moment, self._ends = moment, {}
         return self._ends.get(op) or self._ends.setdefault(op, _end(transaction, None, op, moment))
 
-    def datums(self, prepared: Prepared, key: Any, value: Any) -> Record:
+    def datums(self, prepared: PreparedAvro, key: Any, value: Any) -> EncodedParts:
         write_key = prepared.write_key
         return {
             "key": None if write_key is None or key is None else prepared.key_head + write_key(key),
@@ -172,7 +197,7 @@ class AvroForm:
         }
 
 
-def _end(transaction: Transaction, block: Block | None, op: Op, moment: Moment) -> bytes:
+def _end(transaction: Transaction, block: TransactionMetadata | None, op: Op, moment: ProcessingTime) -> bytes:
     """What follows ``source.lsn``."""
     return b"".join(
         (
@@ -194,10 +219,10 @@ def _optional_long(value: int | None) -> bytes:
     return NULL if value is None else SOME + long(value)
 
 
-def registered(id_for: Callable[[str, str], int], subject: Callable[[str, str, Part], str]) -> RegisterId:
+def registered(id_for: Callable[[str, str], int], subject: Callable[[str, str, AvroPart], str]) -> RegisterId:
     """A `RegisterId` over a registry's look-up (subject, text) and a subject strategy (topic, record name, part)."""
 
-    def schema_id(topic: str, part: Part, schema: Schema) -> int:
+    def schema_id(topic: str, part: AvroPart, schema: Schema) -> int:
         return id_for(subject(topic, schema.name or "", part), avro_text(schema))
 
     return schema_id

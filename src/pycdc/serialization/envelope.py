@@ -10,10 +10,10 @@ from collections import Counter
 from dataclasses import replace
 from typing import Final
 
-from pycdc.config.pipeline import Adjustment
+from pycdc.config.envelope import Adjustment
 from pycdc.errors import ConfigError
 from pycdc.model.change import Table
-from pycdc.rows.plan import Field, Plan
+from pycdc.rows.plan import PlannedField, TablePlan
 from pycdc.rows.schema import Schema
 from pycdc.serialization.names import field_name, record_name, record_prefix
 
@@ -157,7 +157,7 @@ NOTIFICATION_VALUE: Final = Schema(
 )
 
 
-def key_schema(plan: Plan, prefix: str, *, adjust: Adjustment) -> Schema | None:
+def key_schema(plan: TablePlan, prefix: str, *, adjust: Adjustment) -> Schema | None:
     """The key's struct, None for a table without a key."""
     if not plan.key:
         return None
@@ -165,13 +165,13 @@ def key_schema(plan: Plan, prefix: str, *, adjust: Adjustment) -> Schema | None:
     return Schema("struct", name=name, fields=_fields(plan.table, plan.key, adjust=adjust))
 
 
-def row_schema(plan: Plan, prefix: str, *, adjust: Adjustment) -> Schema:
+def row_schema(plan: TablePlan, prefix: str, *, adjust: Adjustment) -> Schema:
     """The row's struct, as it stands in ``before`` and ``after``."""
     name = record_name(f"{record_prefix(prefix, plan.table)}.Value", adjust=adjust)
     return Schema("struct", optional=True, name=name, fields=_fields(plan.table, plan.fields, adjust=adjust))
 
 
-def envelope_schema(plan: Plan, prefix: str, *, adjust: Adjustment) -> Schema:
+def envelope_schema(plan: TablePlan, prefix: str, *, adjust: Adjustment) -> Schema:
     row = row_schema(plan, prefix, adjust=adjust)
     return Schema(
         "struct",
@@ -188,7 +188,7 @@ def envelope_schema(plan: Plan, prefix: str, *, adjust: Adjustment) -> Schema:
     )
 
 
-def _fields(table: Table, fields: tuple[Field, ...], *, adjust: Adjustment) -> tuple[tuple[str, Schema], ...]:
+def _fields(table: Table, fields: tuple[PlannedField, ...], *, adjust: Adjustment) -> tuple[tuple[str, Schema], ...]:
     """Names and schemas; two columns whose names become the same would overwrite each other, so they are refused."""
     named = [(field_name(field.name, adjust=adjust), field) for field in fields]
     twice = [name for name, count in Counter(name for name, _ in named).items() if count > 1]

@@ -11,19 +11,25 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from pycdc.config import pipeline as config
-from pycdc.config.pipeline import Adjustment
+from pycdc.config.envelope import Adjustment, FlattenConfig, metadata_path
 from pycdc.errors import ConfigError
 from pycdc.model.change import Op, Run
 from pycdc.rows.avro import long, sized, writer
-from pycdc.rows.change_events import Event
+from pycdc.rows.change_events import RecordPlan
 from pycdc.rows.encoder import Parts
-from pycdc.rows.plan import Plan
+from pycdc.rows.plan import TablePlan
 from pycdc.rows.schema import NO_DEFAULT, Datum, Schema
 from pycdc.serialization.envelope import OPTIONAL_STRING, SOURCE, STRING, TIMES, TRANSACTION, row_schema
 from pycdc.serialization.headers import Header, header_text
 from pycdc.serialization.names import field_name
-from pycdc.serialization.source_info import Block, Moment, Origin, block_datum, sequence_head, source_datum
+from pycdc.serialization.source_info import (
+    ProcessingTime,
+    SourceOrigin,
+    TransactionMetadata,
+    block_datum,
+    sequence_head,
+    source_datum,
+)
 
 DELETED: Final = "__deleted"
 _SCHEMAS: Final[dict[str, Schema]] = {
@@ -32,7 +38,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
     **{f"source.{name}": schema for name, schema in SOURCE.fields},
     **{f"transaction.{name}": schema for name, schema in TRANSACTION.fields},
 }
-"""By config.METADATA."""
+"""By METADATA."""
 _SOME: Final = b"\x02"
 
 Piece = bytes | Callable[[int], bytes]
@@ -40,7 +46,7 @@ Piece = bytes | Callable[[int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A field or header taken from the envelope; `path` is one of config.METADATA."""
+    """A field or header taken from the envelope; `path` is one of METADATA."""
 
     name: str
     path: str
@@ -67,7 +73,7 @@ class FlatParts(Parts):
 class Flattening:
     """What becomes of events, decided once per pipeline."""
 
-    def __init__(self, settings: config.Flatten, *, adjust: Adjustment) -> None:
+    def __init__(self, settings: FlattenConfig, *, adjust: Adjustment) -> None:
         self._deletes = settings.deletes
         self._adjust = adjust
         self._rewrites = settings.deletes in ("rewrite", "rewrite_with_tombstone")
@@ -76,7 +82,7 @@ class Flattening:
         self.has_headers = bool(self._headers)
         self.followed_by_tombstone = settings.deletes == "rewrite_with_tombstone"
 
-    def schema(self, plan: Plan, prefix: str) -> Schema:
+    def schema(self, plan: TablePlan, prefix: str) -> Schema:
         """The value's schema. Raises ConfigError where an added field has the name of a column's."""
         row = row_schema(plan, prefix, adjust=self._adjust)
         added = [(DELETED, OPTIONAL_STRING)] if self._rewrites else []
@@ -90,7 +96,7 @@ class Flattening:
                 )
         return replace(row, optional=False, fields=(*row.fields, *added))
 
-    def reduced(self, event: Event) -> Event | None:
+    def reduced(self, event: RecordPlan) -> RecordPlan | None:
         """The event with the row that its record will have, as `before` or `after`: neither for a null value. None
         where there is no record."""
         if event.op is Op.TRUNCATE:
@@ -102,7 +108,14 @@ class Flattening:
         return event if self._rewrites else replace(event, before=None, partial=False)
 
     def parts(
-        self, head: bytes, key_head: bytes, run: Run, op: Op, origin: Origin, moment: Moment, block: Block | None
+        self,
+        head: bytes,
+        key_head: bytes,
+        run: Run,
+        op: Op,
+        origin: SourceOrigin,
+        moment: ProcessingTime,
+        block: TransactionMetadata | None,
     ) -> FlatParts:
         """The bytes around the rows of a run's events with one operation."""
         said = _said(run, op, origin, moment, block, 0)
@@ -117,7 +130,13 @@ class Flattening:
         return FlatParts(head, key_head, pieces)
 
     def datums(
-        self, run: Run, op: Op, origin: Origin, moment: Moment, block: Block | None, lsn: int
+        self,
+        run: Run,
+        op: Op,
+        origin: SourceOrigin,
+        moment: ProcessingTime,
+        block: TransactionMetadata | None,
+        lsn: int,
     ) -> dict[str, Datum]:
         """The fields behind the row's own, as Connect values."""
         out: dict[str, Datum] = {DELETED: _deleted(op)} if self._rewrites else {}
@@ -126,7 +145,14 @@ class Flattening:
             out.update((field.name, said[field.path]) for field in self._fields)
         return out
 
-    def headers(self, event: Event, run: Run, origin: Origin, moment: Moment, block: Block | None) -> list[Header]:
+    def headers(
+        self,
+        event: RecordPlan,
+        run: Run,
+        origin: SourceOrigin,
+        moment: ProcessingTime,
+        block: TransactionMetadata | None,
+    ) -> list[Header]:
         """The headers that `flatten.add_headers` asks for."""
         said = _said(run, event.op, origin, moment, block, event.lsn)
         return [(header.name, header_text(header.schema, said[header.path])) for header in self._headers]
@@ -138,7 +164,7 @@ class Flattening:
 
 def _added(text: str, prefix: str, *, adjust: Adjustment) -> Added:
     name, _, alias = text.partition(":")
-    path = config.metadata_path(name)
+    path = metadata_path(name)
     schema = replace(_SCHEMAS[path], optional=True, default=NO_DEFAULT)
     return Added(field_name(prefix + (alias or name.replace(".", "_")), adjust=adjust), path, schema)
 
@@ -151,8 +177,10 @@ def _sequence(head: bytes, lsn: int) -> bytes:
     return _SOME + sized(b'%b%d"]' % (head, lsn))
 
 
-def _said(run: Run, op: Op, origin: Origin, moment: Moment, block: Block | None, lsn: int) -> dict[str, Any]:
-    """What the envelope of an event would say, by config.METADATA."""
+def _said(
+    run: Run, op: Op, origin: SourceOrigin, moment: ProcessingTime, block: TransactionMetadata | None, lsn: int
+) -> dict[str, Any]:
+    """What the envelope of an event would say, by METADATA."""
     source = {**source_datum(run, origin, lsn), "snapshot": run.marker}
     transaction = block_datum(block) or dict.fromkeys(name for name, _ in TRANSACTION.fields)
     return {

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Final, Literal
 
-from pycdc.config.pipeline import Adjustment
+from pycdc.config.envelope import Adjustment
 from pycdc.printable import printable
 from pycdc.rows.schema import Datum, Schema
 from pycdc.serialization.names import field_name, record_name

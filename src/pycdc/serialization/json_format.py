@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from pycdc.model.change import Run, Transaction
-from pycdc.rows.change_events import Event
-from pycdc.rows.encoder import Append, Lacking, Record, Slow
+from pycdc.rows.change_events import RecordPlan
+from pycdc.rows.encoder import Append, EncodedParts, Lacking, Slow
 from pycdc.rows.schema import Schema, connect_json, json_datum
-from pycdc.serialization.record_format import Target
-from pycdc.serialization.source_info import Block, Moment, Origin, block_datum, source_datum
+from pycdc.serialization.record_format import TableEncoder
+from pycdc.serialization.source_info import ProcessingTime, SourceOrigin, TransactionMetadata, block_datum, source_datum
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedJson:
     """The schemas, and their JSON where it is sent along."""
 
     key: Schema | None
@@ -24,22 +24,22 @@ class Prepared:
     value_json: Any
 
 
-class JsonForm:
+class JsonFormat:
     def __init__(self, *, schemas: bool) -> None:
         self._schemas = schemas
 
-    def prepare(self, topic: str, key: Schema | None, value: Schema) -> Prepared:
-        return Prepared(key, value, None if key is None else connect_json(key), connect_json(value))
+    def prepare(self, topic: str, key: Schema | None, value: Schema) -> PreparedJson:
+        return PreparedJson(key, value, None if key is None else connect_json(key), connect_json(value))
 
-    def stamp(self, transaction: Transaction, origin: Origin) -> None:
+    def stamp(self, transaction: Transaction, origin: SourceOrigin) -> None:
         return None
 
     def rows(
         self,
         runs: list[tuple[Run, Any]],
-        target: Target,
-        origin: Origin,
-        moment: Moment,
+        target: TableEncoder,
+        origin: SourceOrigin,
+        moment: ProcessingTime,
         append: Append,
         slow: Slow,
         lacking: Lacking,
@@ -47,8 +47,14 @@ class JsonForm:
         return False
 
     def event(
-        self, event: Event, run: Run, target: Target, origin: Origin, moment: Moment, block: Block | None
-    ) -> Record:
+        self,
+        event: RecordPlan,
+        run: Run,
+        target: TableEncoder,
+        origin: SourceOrigin,
+        moment: ProcessingTime,
+        block: TransactionMetadata | None,
+    ) -> EncodedParts:
         encoder, prepared = target.encoder, target.form
         key = None
         if event.key is not None and prepared.key is not None:
@@ -69,8 +75,15 @@ class JsonForm:
         return self.datums(prepared, key, value)
 
     def _flat(
-        self, event: Event, run: Run, target: Target, origin: Origin, moment: Moment, block: Block | None, key: Any
-    ) -> Record:
+        self,
+        event: RecordPlan,
+        run: Run,
+        target: TableEncoder,
+        origin: SourceOrigin,
+        moment: ProcessingTime,
+        block: TransactionMetadata | None,
+        key: Any,
+    ) -> EncodedParts:
         prepared, flat = target.form, target.flat
         row = event.before if event.after is None else event.after
         if row is None or flat is None:
@@ -80,13 +93,13 @@ class JsonForm:
         added = flat.datums(run, event.op, origin, moment, block, event.lsn)
         return self.datums(prepared, key, {**_renamed(datums, fields), **added})
 
-    def datums(self, prepared: Prepared, key: Any, value: Any) -> Record:
+    def datums(self, prepared: PreparedJson, key: Any, value: Any) -> EncodedParts:
         return {
             "key": self._write_key(prepared, key),
             "value": self._write(prepared.value, prepared.value_json, value),
         }
 
-    def _write_key(self, prepared: Prepared, key: Any) -> bytes | None:
+    def _write_key(self, prepared: PreparedJson, key: Any) -> bytes | None:
         return None if prepared.key is None or key is None else self._write(prepared.key, prepared.key_json, key)
 
     def _write(self, schema: Schema, schema_json: Any, value: Any) -> bytes:

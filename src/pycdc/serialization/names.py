@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pycdc.config.pipeline import Adjustment
+from pycdc.config.envelope import Adjustment
 from pycdc.errors import ConfigError
 
 _NOT_TOPIC = re.compile(r"[^A-Za-z0-9._-]")

@@ -16,21 +16,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
 
-from pycdc.config import pipeline as config
-from pycdc.config.pipeline import Adjustment
+from pycdc.config.envelope import Adjustment, OutboxConfig
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.errors import ConfigError, ConversionError
 from pycdc.model.change import Column, Lsn, Op, Position, Run, Table
 from pycdc.model.patterns import matches_any
-from pycdc.rows.change_events import Event, events
+from pycdc.rows.change_events import RecordPlan, events
 from pycdc.rows.codecs.civil import timestamp_micros
-from pycdc.rows.encoder import Record, RowEncoder
-from pycdc.rows.plan import Field
+from pycdc.rows.encoder import EncodedParts, RowEncoder
+from pycdc.rows.plan import PlannedField
 from pycdc.rows.schema import Datum, Schema
-from pycdc.rows.tuples import Text
+from pycdc.rows.tuples import ColumnBytes
 from pycdc.serialization.headers import header_text
 from pycdc.serialization.inferred_schema import NotInferable, Untyped, inferred
 from pycdc.serialization.names import field_name, record_name
-from pycdc.serialization.record_format import Form
+from pycdc.serialization.record_format import RecordFormat
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +43,10 @@ class Encoders(Protocol):
     def __call__(self, table: Table, *, snapshot: bool) -> RowEncoder: ...
 
 
-class Router:
+class EventRouter:
     """The outbox tables of a pipeline."""
 
-    def __init__(self, settings: config.Outbox, whole: config.Config, form: Form, encoder: Encoders) -> None:
+    def __init__(self, settings: OutboxConfig, whole: PipelineConfig, form: RecordFormat, encoder: Encoders) -> None:
         self._settings = settings
         self._prefix = whole.name
         self._adjust = whole.envelope.adjust_names
@@ -62,7 +62,7 @@ class Router:
         """Nothing more comes of these tables."""
         self._outboxes = {key: found for key, found in self._outboxes.items() if key[0].oid not in oids}
 
-    def records(self, run: Run, table: Table) -> Iterator[tuple[str, Record]]:
+    def records(self, run: Run, table: Table) -> Iterator[tuple[str, EncodedParts]]:
         """Topic and record of each row that was inserted (or read by a snapshot), headers included. Raises
         ConversionError, where `outbox.updates` is ``stop`` for an update too."""
         if run.op is Op.UPDATE:
@@ -94,7 +94,7 @@ class Router:
         log.warning("left out updates of outbox table %s at position %s: %d", table, where, len(run))
 
 
-def _position(run: Run, event: Event) -> Position:
+def _position(run: Run, event: RecordPlan) -> Position:
     return Position(Lsn(run.transaction.commit_lsn), event.index)
 
 
@@ -103,14 +103,14 @@ class _Placed:
     """A further column of the table in the record."""
 
     name: str
-    field: Field
+    field: PlannedField
 
 
 class _Outbox:
     """One version of an outbox table: its columns by their role."""
 
     def __init__(
-        self, settings: config.Outbox, encoder: RowEncoder, form: Form, base: str, *, adjust: Adjustment
+        self, settings: OutboxConfig, encoder: RowEncoder, form: RecordFormat, base: str, *, adjust: Adjustment
     ) -> None:
         self.encoder = encoder
         self._table = encoder.plan.table
@@ -137,7 +137,7 @@ class _Outbox:
 
     # -- once per table
 
-    def _field(self, column: str, role: str) -> Field:
+    def _field(self, column: str, role: str) -> PlannedField:
         field = self._fields.get(column)
         if field is None:
             raise ConfigError(
@@ -146,16 +146,16 @@ class _Outbox:
             )
         return field
 
-    def _typed(self, column: str, role: str, types: tuple[str, ...], wanted: str) -> Field:
+    def _typed(self, column: str, role: str, types: tuple[str, ...], wanted: str) -> PlannedField:
         field = self._field(column, role)
         if field.schema.type not in types:
             raise self._wrong_type(field.column, role, wanted)
         return field
 
-    def _optional(self, column: str | None, role: str) -> Field | None:
+    def _optional(self, column: str | None, role: str) -> PlannedField | None:
         return None if column is None else self._typed(column, role, ("int16", "int32", "int64"), "an integer")
 
-    def _time(self, column: str) -> Field:
+    def _time(self, column: str) -> PlannedField:
         field = self._field(column, "timestamp")
         if field.column.type.name not in ("timestamp", "timestamptz"):
             raise self._wrong_type(field.column, "timestamp", "a timestamp with or without time zone")
@@ -187,7 +187,7 @@ class _Outbox:
 
     # -- once per row
 
-    def record(self, columns: list[Text], where: Callable[[], Position]) -> tuple[str, Record]:
+    def record(self, columns: list[ColumnBytes], where: Callable[[], Position]) -> tuple[str, EncodedParts]:
         """Topic and record of a row; `where` is asked only for an error."""
         row = self.encoder.datums(columns)
         route, payload = row[self._route.name], row[self._payload.name]
@@ -213,7 +213,7 @@ class _Outbox:
         return topic, record
 
     def _address(
-        self, record: Record, columns: list[Text], row: dict[str, Datum], where: Callable[[], Position]
+        self, record: EncodedParts, columns: list[ColumnBytes], row: dict[str, Datum], where: Callable[[], Position]
     ) -> None:
         """Partition and timestamp, where columns say them."""
         if self._partition is not None and (partition := row[self._partition.name]) is not None:
@@ -241,7 +241,7 @@ class _Outbox:
             self._topics[text] = topic
         return topic
 
-    def _unusable(self, field: Field, what: str, where: Position) -> ConversionError:
+    def _unusable(self, field: PlannedField, what: str, where: Position) -> ConversionError:
         key = ", ".join(map(repr, self._table.key)) or "none"
         hint = "correct what writes the row, or name another column in the section `outbox`"
         if field is self._route:

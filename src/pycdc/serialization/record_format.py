@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pycdc.model.change import Run, Transaction
-from pycdc.rows.change_events import Event
-from pycdc.rows.encoder import Append, Lacking, Record, RowEncoder, Slow
-from pycdc.rows.plan import Plan
+from pycdc.rows.change_events import RecordPlan
+from pycdc.rows.encoder import Append, EncodedParts, Lacking, RowEncoder, Slow
+from pycdc.rows.plan import TablePlan
 from pycdc.rows.schema import Schema
 from pycdc.serialization.flatten import Flattening
 from pycdc.serialization.headers import Header
 from pycdc.serialization.row_headers import RowHeaders
-from pycdc.serialization.source_info import Block, Moment, Origin
+from pycdc.serialization.source_info import ProcessingTime, SourceOrigin, TransactionMetadata
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Target:
+class TableEncoder:
     """Where the rows of one table version go, and how. `form` is what the form prepared for it; `row_headers` are
     those of single rows; `flat`: what becomes of rows without an envelope. `tombstones`: each delete is followed by a
     null value. `headers` and `delete_headers` stand on all records, None for none. `parked`: headers that say why they
@@ -36,25 +36,25 @@ class Target:
     parked: tuple[Header, ...] = ()
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> TablePlan:
         return self.encoder.plan
 
 
-class Form(Protocol):
+class RecordFormat(Protocol):
     """How records are written: Avro by registry id, or JSON."""
 
     def prepare(self, topic: str, key: Schema | None, value: Schema) -> Any:
         """What the form needs per table version, ids for instance. The only place that may ask a registry."""
 
-    def stamp(self, transaction: Transaction, origin: Origin) -> Any:
+    def stamp(self, transaction: Transaction, origin: SourceOrigin) -> Any:
         """What all records of a transaction share, for `rows`."""
 
     def rows(
         self,
         runs: list[tuple[Run, Any]],
-        target: Target,
-        origin: Origin,
-        moment: Moment,
+        target: TableEncoder,
+        origin: SourceOrigin,
+        moment: ProcessingTime,
         append: Append,
         slow: Slow,
         lacking: Lacking,
@@ -64,9 +64,15 @@ class Form(Protocol):
         row was not sent whole."""
 
     def event(
-        self, event: Event, run: Run, target: Target, origin: Origin, moment: Moment, block: Block | None
-    ) -> Record:
+        self,
+        event: RecordPlan,
+        run: Run,
+        target: TableEncoder,
+        origin: SourceOrigin,
+        moment: ProcessingTime,
+        block: TransactionMetadata | None,
+    ) -> EncodedParts:
         """One record; a truncate has neither key nor rows. Without an envelope, no rows make a null value."""
 
-    def datums(self, prepared: Any, key: Any, value: Any) -> Record:
+    def datums(self, prepared: Any, key: Any, value: Any) -> EncodedParts:
         """A record outside of the tables' topics, from Connect values. A key that is None is null."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pycdc.config.pipeline import Adjustment
+from pycdc.config.envelope import Adjustment
 from pycdc.model.absence_headers import KNOWN, NEW_KEY, OLD_KEY, UNSENT, named
 from pycdc.model.change import UNCHANGED, Op
-from pycdc.rows.change_events import Event
+from pycdc.rows.change_events import RecordPlan
 from pycdc.rows.encoder import RowEncoder
 from pycdc.rows.schema import Schema
-from pycdc.rows.tuples import Text
+from pycdc.rows.tuples import ColumnBytes
 from pycdc.serialization.headers import Header, key_text
 from pycdc.serialization.names import field_name
 
@@ -28,7 +28,7 @@ class RowHeaders:
         marked = plan.compatibility.unknown_before == "marked" and plan.unknown_when_old
         self.known: list[Header] = [(KNOWN, named(known))] if marked else []
 
-    def of(self, event: Event) -> list[Header]:
+    def of(self, event: RecordPlan) -> list[Header]:
         headers: list[Header] = []
         if event.other_key is not None and self._key is not None:
             name = NEW_KEY if event.op is Op.DELETE else OLD_KEY
@@ -39,7 +39,7 @@ class RowHeaders:
             headers += self._of_row(event.after)
         return headers
 
-    def _of_row(self, columns: Sequence[Text]) -> list[Header]:
+    def _of_row(self, columns: Sequence[ColumnBytes]) -> list[Header]:
         if UNCHANGED not in columns:
             return []
         return self.unsent(sum(1 << index for index, text in enumerate(columns) if text is UNCHANGED))

@@ -17,11 +17,11 @@ from pycdc.errors import SchemaIncompatible
 from pycdc.model.change import Lsn, Position, Routing, Run, Table
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
-from pycdc.rows.change_events import Event
+from pycdc.rows.change_events import RecordPlan
 from pycdc.rows.schema import Schema, avro_text
-from pycdc.serialization.avro_format import AvroForm, Part
+from pycdc.serialization.avro_format import AvroFormat, AvroPart
 from pycdc.serialization.headers import Header
-from pycdc.serialization.record_format import Target
+from pycdc.serialization.record_format import TableEncoder
 
 log = get_logger()
 
@@ -30,20 +30,20 @@ ASK_AGAIN: Final = 10.0
 _REASON: Final = 2000
 """Bytes of the difference that a header holds."""
 
-Place = tuple[Table, bool, Routing | None]
+BatchPlace = tuple[Table, bool, Routing | None]
 """A table version, whether a snapshot read it, and where a transform sends it."""
-Prepare = Callable[[str, Schema | None, Schema], Any]
+PrepareTable = Callable[[str, Schema | None, Schema], Any]
 """As `Form.prepare`."""
-Make = Callable[[Place, Prepare], Target]
+Make = Callable[[BatchPlace, PrepareTable], TableEncoder]
 
 
 @dataclass(slots=True)
 class _Parked:
-    target: Target
+    target: TableEncoder
     ask_again: float = 0.0
 
 
-class Parking:
+class SchemaDeadLetters:
     """Which table versions are refused at present. `id_for` registers a text under a subject; `topic` is where parked
     records go. What is refused stands in `progress.refused` until rows of the table are taken again."""
 
@@ -58,9 +58,9 @@ class Parking:
         self._id_for = id_for
         self._progress = progress
         self._clock = clock
-        self._parked: dict[Place, _Parked] = {}
+        self._parked: dict[BatchPlace, _Parked] = {}
 
-    def target(self, place: Place, make: Make, prepare: Prepare) -> Target:
+    def target(self, place: BatchPlace, make: Make, prepare: PrepareTable) -> TableEncoder:
         """Where rows of the table go at present. `make` builds the target of a place, `prepare` is the form's.
 
         Raises SchemaIncompatible for a schema that is no legal Avro: nothing could hold such rows.
@@ -79,7 +79,7 @@ class Parking:
         """Nothing more comes of these tables."""
         self._parked = {place: parked for place, parked in self._parked.items() if place[0].oid not in oids}
 
-    def headers(self, run: Run, event: Event, target: Target) -> list[Header]:
+    def headers(self, run: Run, event: RecordPlan, target: TableEncoder) -> list[Header]:
         """Those of one parked record, which counts it: why it is here, and where it stands in the source."""
         table = str(run.table)
         self._progress.parked_rows[table] = self._progress.parked_rows.get(table, 0) + 1
@@ -90,7 +90,7 @@ class Parking:
             ("__pycdc.position", str(position).encode()),
         ]
 
-    def _park(self, place: Place, make: Make, refusal: SchemaIncompatible) -> Target:
+    def _park(self, place: BatchPlace, make: Make, refusal: SchemaIncompatible) -> TableEncoder:
         parked = self._parked.get(place)
         if parked is None:
             meant = make(place, self._prepared)
@@ -108,17 +108,17 @@ class Parking:
         texts = avro_text(value) if key is None else avro_text(key) + avro_text(value)
         base = f"{self._topic}.{topic}.{hashlib.sha256(texts.encode()).hexdigest()[:12]}"
 
-        def schema_id(topic: str, part: Part, schema: Schema) -> int:
+        def schema_id(topic: str, part: AvroPart, schema: Schema) -> int:
             return self._id_for(f"{base}-{part}", avro_text(schema))
 
-        return AvroForm(schema_id).prepare(topic, key, value)
+        return AvroFormat(schema_id).prepare(topic, key, value)
 
-    def _accepted(self, place: Place) -> None:
+    def _accepted(self, place: BatchPlace) -> None:
         self._forget(place)
         if self._progress.refused.pop(str(place[0]), None) is not None:
             log.warning("rows of a table go to its topic again", table=str(place[0]))
 
-    def _forget(self, place: Place) -> None:
+    def _forget(self, place: BatchPlace) -> None:
         """That version, and older ones of the table, which no longer come."""
         table, read, _ = place
         for old in [old for old in self._parked if old[0].oid == table.oid and old[1] == read]:

@@ -10,23 +10,23 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.model.change import Batch, Op, Routing, Run, Table, Transaction
 from pycdc.rows.change_events import events
-from pycdc.rows.encoder import Append, OnNull, Record, RowEncoder, UnexpectedNull, UnknownLabel
+from pycdc.rows.encoder import Append, EncodedParts, OnNull, RowEncoder, UnexpectedNull, UnknownLabel
 from pycdc.rows.images import loosened, relabelled
 from pycdc.rows.plan import plan_table
 from pycdc.serialization import envelope
 from pycdc.serialization.flatten import Flattening
 from pycdc.serialization.headers import Header
 from pycdc.serialization.names import DEFAULT_TOPIC, routed, topic_name
-from pycdc.serialization.outbox import Router
-from pycdc.serialization.record_format import Form, Target
+from pycdc.serialization.outbox import EventRouter
+from pycdc.serialization.record_format import RecordFormat, TableEncoder
 from pycdc.serialization.row_headers import RowHeaders
-from pycdc.serialization.schema_dead_letters import Parking, Place, Prepare
-from pycdc.serialization.source_info import Block, Moment, Origin, context_headers
+from pycdc.serialization.schema_dead_letters import BatchPlace, PrepareTable, SchemaDeadLetters
+from pycdc.serialization.source_info import ProcessingTime, SourceOrigin, TransactionMetadata, context_headers
 from pycdc.serialization.special_topics import MESSAGES, SpecialTopics, transaction_id
-from pycdc.serialization.topic_buffers import Group, Lane, Lanes
+from pycdc.serialization.topic_buffers import TopicBuffer, TopicBuffers, TopicRecordList
 
 
 class Serializer:
@@ -34,14 +34,19 @@ class Serializer:
     schema the registry refuses are set apart."""
 
     def __init__(
-        self, config: Config, database: str, form: Form, on_null: OnNull, parking: Parking | None = None
+        self,
+        config: PipelineConfig,
+        database: str,
+        form: RecordFormat,
+        on_null: OnNull,
+        parking: SchemaDeadLetters | None = None,
     ) -> None:
         self._config = config
-        self._origin = Origin(config.name, database)
+        self._origin = SourceOrigin(config.name, database)
         self._context = context_headers(self._origin) if config.envelope.context_headers else []
         self._form = form
         self._on_null = on_null
-        self._targets: dict[Place, Target] = {}
+        self._targets: dict[BatchPlace, TableEncoder] = {}
         self._parking = parking
         self._loosened: dict[Table, Table] = {}
         self._newest: dict[tuple[int, bool, bool], Table] = {}
@@ -51,19 +56,19 @@ class Serializer:
         self._blocks = config.envelope.transaction_metadata
         adjust = config.envelope.adjust_names
         self._flat = None if config.flatten is None else Flattening(config.flatten, adjust=adjust)
-        self._router = None if config.outbox is None else Router(config.outbox, config, form, self._encoder)
+        self._router = None if config.outbox is None else EventRouter(config.outbox, config, form, self._encoder)
         self._added_headers = self._flat is not None and self._flat.has_headers
         self._slow = self._blocks or self._added_headers
-        self._moment = Moment(0)
-        self._lanes = Lanes()
-        self._written = Lane("", [])
+        self._moment = ProcessingTime(0)
+        self._lanes = TopicBuffers()
+        self._written = TopicBuffer("", [])
         self._orders: dict[str, int] = {}
 
-    def serialize(self, batch: Batch) -> list[Group]:
+    def serialize(self, batch: Batch) -> list[TopicRecordList]:
         """The batch's records. Groups with headers stand apart from those without, so that the latter can be sent
         in one call; groups of one topic are in order."""
-        self._moment = moment = Moment.now()
-        lanes = self._lanes = Lanes()
+        self._moment = moment = ProcessingTime.now()
+        lanes = self._lanes = TopicBuffers()
         self._gather(batch.runs)
         for lane in lanes:
             self._write(lane)
@@ -89,7 +94,7 @@ class Serializer:
 
     def _gather(self, runs: list[Run]) -> None:
         """Add runs to what their topics gather; what does not go on with that is put where it belongs."""
-        gathering: dict[Table | None, Lane] = {}
+        gathering: dict[Table | None, TopicBuffer] = {}
         transaction: Transaction | None = None
         stamp, alike = None, False
         for run in runs:
@@ -113,7 +118,7 @@ class Serializer:
                 else:
                     self._write(lane)
 
-    def _begin(self, run: Run, table: Table, stamp: Any) -> Lane:
+    def _begin(self, run: Run, table: Table, stamp: Any) -> TopicBuffer:
         """The topic's lane, where what was gathered is written and this run is the first of what is to be."""
         target = self._target(run, self._written_as(table))
         lane = self._lane(target.topic)
@@ -124,16 +129,16 @@ class Serializer:
         lane.into(headed=lane.headers is not None)
         return lane
 
-    def _lane(self, topic: str) -> Lane:
+    def _lane(self, topic: str) -> TopicBuffer:
         """The topic's, with nothing gathered."""
         lane = self._lanes.of(topic)
         self._write(lane)
         return lane
 
-    def _alone(self, topic: str, record: Record) -> None:
+    def _alone(self, topic: str, record: EncodedParts) -> None:
         self._lane(topic).alone(record)
 
-    def _write(self, lane: Lane) -> None:
+    def _write(self, lane: TopicBuffer) -> None:
         """Write what is gathered."""
         runs, target = lane.runs, lane.target
         lane.runs, lane.op = [], None
@@ -148,7 +153,7 @@ class Serializer:
         except UnexpectedNull as found:
             self._loosen(target, found, runs)
 
-    def _compiled(self, runs: list[tuple[Run, Any]], target: Target, lane: Lane) -> bool:
+    def _compiled(self, runs: list[tuple[Run, Any]], target: TableEncoder, lane: TopicBuffer) -> bool:
         """Whether that could be done; rows of a snapshot are taken back where one is older than its table."""
         try:
             done = self._form.rows(
@@ -180,7 +185,7 @@ class Serializer:
             raise
         return lane.start()
 
-    def _lacking(self, mask: int, record: Record) -> Append:
+    def _lacking(self, mask: int, record: EncodedParts) -> Append:
         """A record of compiled code whose row was not sent whole: `mask` are its columns."""
         lane = self._written
         assert lane.target is not None
@@ -193,7 +198,7 @@ class Serializer:
         """The table as it was when its rows were written."""
         return self._loosened.get(table, table) if self._loosened else table
 
-    def _loosen(self, target: Target, found: UnexpectedNull, runs: list[tuple[Run, Any]]) -> None:
+    def _loosen(self, target: TableEncoder, found: UnexpectedNull, runs: list[tuple[Run, Any]]) -> None:
         """Write what is left with the table as it was then, which holds until the next version of it comes."""
         broken = found.run
         assert broken is not None
@@ -220,7 +225,7 @@ class Serializer:
         """Topics of the tables seen so far."""
         return sorted({target.topic for target in self._targets.values()})
 
-    def _target(self, run: Run, table: Table) -> Target:
+    def _target(self, run: Run, table: Table) -> TableEncoder:
         routing = run.routing
         if routing is not None:
             routing = None if routing.topic is None else Routing(routing.topic, dead=routing.dead)
@@ -228,7 +233,7 @@ class Serializer:
         target = self._targets.get(place)
         return target if target is not None else self._admitted(place)
 
-    def _admitted(self, place: Place) -> Target:
+    def _admitted(self, place: BatchPlace) -> TableEncoder:
         """The target of a table version that is new, or was refused the last time."""
         prepare = self._form.prepare
         if self._parking is None:
@@ -251,7 +256,7 @@ class Serializer:
         plan = plan_table(table, config.rules, config.values, config.compatibility, snapshot=snapshot)
         return RowEncoder(plan, self._on_null, flat=flat)
 
-    def _new_target(self, place: Place, prepare: Prepare) -> Target:
+    def _new_target(self, place: BatchPlace, prepare: PrepareTable) -> TableEncoder:
         table, snapshot, routing = place
         name, adjust = self._config.name, self._config.envelope.adjust_names
         dead = _dead(routing)
@@ -271,9 +276,9 @@ class Serializer:
         tombstones = self._config.envelope.tombstones and not dead and (flat is None or flat.followed_by_tombstone)
         of_rows, context = RowHeaders(encoder, key, adjust=adjust), self._context
         headers, delete_headers = context or None, of_rows.known + context or None
-        return Target(topic, encoder, key, value, form, of_rows, flat, tombstones, headers, delete_headers)
+        return TableEncoder(topic, encoder, key, value, form, of_rows, flat, tombstones, headers, delete_headers)
 
-    def _events(self, run: Run, target: Target, lane: Lane) -> None:
+    def _events(self, run: Run, target: TableEncoder, lane: TopicBuffer) -> None:
         """The plain way: record by record. Raises UnexpectedNull, with the run."""
         try:
             self._each_event(run, target, lane)
@@ -281,7 +286,7 @@ class Serializer:
             found.run = run
             raise
 
-    def _each_event(self, run: Run, target: Target, lane: Lane) -> None:
+    def _each_event(self, run: Run, target: TableEncoder, lane: TopicBuffer) -> None:
         table, moment = str(run.table), self._moment
         for full in events(run, target.encoder):
             block = self._block(run, table) if self._blocks else None
@@ -305,7 +310,7 @@ class Serializer:
                     item["headers"] = headers + target.flat.tombstone_headers()
             lane.into(headed=headed).extend(records)
 
-    def _routed(self, router: Router, run: Run, table: Table) -> None:
+    def _routed(self, router: EventRouter, run: Run, table: Table) -> None:
         written = self._written_as(table)
         try:
             self._route(router, run, written)
@@ -313,7 +318,7 @@ class Serializer:
             self._loosen_table(table, written, found)
             self._routed(router, _from(run, found.index), table)
 
-    def _route(self, router: Router, run: Run, table: Table) -> None:
+    def _route(self, router: EventRouter, run: Run, table: Table) -> None:
         """Rows of an outbox table: each a record with headers, to a topic of its own."""
         context, added, done = self._context, _of_run(run), len(run.frames)
         try:
@@ -328,7 +333,7 @@ class Serializer:
             for _ in range(done if self._blocks else 0):
                 self._block(run, str(table))
 
-    def _block(self, run: Run, table: str) -> Block | None:
+    def _block(self, run: Run, table: str) -> TransactionMetadata | None:
         """The next event's block. `total_order` counts events, not rows: a key change makes two.
 
         None for rows of a snapshot, which belong to no transaction; Debezium's have no block either.
@@ -338,7 +343,7 @@ class Serializer:
             return None
         total = self._orders[""] = self._orders.get("", 0) + 1
         order = self._orders[table] = self._orders.get(table, 0) + 1
-        return Block(transaction_id(transaction), total, order)
+        return TransactionMetadata(transaction_id(transaction), total, order)
 
     def _tableless(self, run: Run) -> None:
         if run.op is Op.MESSAGE and run.message is not None:
@@ -351,7 +356,7 @@ class Serializer:
         elif run.op is Op.END:
             self._special.boundary("END", run, self._orders)
 
-    def _heartbeat(self, moment: Moment) -> None:
+    def _heartbeat(self, moment: ProcessingTime) -> None:
         """One, where it is time."""
         interval = self._config.envelope.heartbeat_interval
         now = time.monotonic()
@@ -366,7 +371,7 @@ def _from(run: Run, index: int) -> Run:
     return Run(run.op, run.table, run.transaction, index, frames, run.marker, run.message, run.routing)
 
 
-def _version(place: Place) -> tuple[Table, bool, bool]:
+def _version(place: BatchPlace) -> tuple[Table, bool, bool]:
     """What a transform failed at stands beside what it made."""
     return place[0], place[1], _dead(place[2])
 

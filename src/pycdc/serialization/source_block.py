@@ -11,7 +11,7 @@ from typing import Final
 from pycdc.model.change import Transaction
 from pycdc.rows.avro import CONTINUED, long, sized, unsigned
 from pycdc.rows.encoder import Stamp
-from pycdc.serialization.source_info import Origin, sequence_before
+from pycdc.serialization.source_info import SourceOrigin, sequence_before
 
 NULL: Final = b"\x00"
 SOME: Final = b"\x02"
@@ -19,12 +19,12 @@ NO_MARKER: Final = NULL + sized(b"false")
 """``source.snapshot`` of a streamed row: the marker's union begins with the enum, whose default is "false"."""
 
 
-def opening(origin: Origin) -> bytes:
+def opening(origin: SourceOrigin) -> bytes:
     """The fields of ``source`` before its time."""
     return sized(origin.version.encode()) + sized(origin.connector.encode()) + sized(origin.name.encode())
 
 
-def plain_stamp(transaction: Transaction, origin: Origin) -> Stamp:
+def plain_stamp(transaction: Transaction, origin: SourceOrigin) -> Stamp:
     time, xid = transaction.commit_time, transaction.xid
     return (
         opening(origin) + long(time // 1000) + NO_MARKER + sized(origin.database.encode()),
@@ -34,10 +34,10 @@ def plain_stamp(transaction: Transaction, origin: Origin) -> Stamp:
     )
 
 
-class Stamps:
+class SourceBlockEncoder:
     """Makes the stamps of one origin."""
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: SourceOrigin) -> None:
         self._origin = origin
         self._opening = opening(origin)
         self._behind = NO_MARKER + sized(origin.database.encode())

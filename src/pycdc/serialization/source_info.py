@@ -12,7 +12,7 @@ from pycdc.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class SourceOrigin:
     """What every record of a pipeline says of its source. `name` is the topic prefix."""
 
     name: str
@@ -21,7 +21,7 @@ class Origin:
     connector: str = "postgresql"
 
 
-def context_headers(origin: Origin) -> list[Header]:
+def context_headers(origin: SourceOrigin) -> list[Header]:
     """The same for every record, where they are asked for."""
     return [
         ("__debezium.context.connectorLogicalName", origin.name.encode()),
@@ -31,13 +31,13 @@ def context_headers(origin: Origin) -> list[Header]:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class ProcessingTime:
     """Processing time of a batch, nanoseconds since the Unix epoch."""
 
     ns: int
 
     @classmethod
-    def now(cls) -> Moment:
+    def now(cls) -> ProcessingTime:
         return cls(time.time_ns())
 
     @property
@@ -50,7 +50,7 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class TransactionMetadata:
     """Debezium's ``transaction`` block: only with envelope.transaction_metadata."""
 
     id: str
@@ -58,7 +58,7 @@ class Block:
     data_collection_order: int
 
 
-def block_datum(block: Block | None) -> dict[str, Any] | None:
+def block_datum(block: TransactionMetadata | None) -> dict[str, Any] | None:
     """The ``transaction`` block as Connect values."""
     if block is None:
         return None
@@ -79,7 +79,7 @@ def sequence_before(previous: int) -> bytes:
     return b'["%d","' % previous if previous else b'[null,"'
 
 
-def source_datum(run: Run, origin: Origin, lsn: int) -> dict[str, Any]:
+def source_datum(run: Run, origin: SourceOrigin, lsn: int) -> dict[str, Any]:
     """The ``source`` block as Connect values."""
     transaction, table = run.transaction, run.table
     return {

@@ -7,14 +7,14 @@ from binascii import hexlify
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.model.change import LogicalMessage, Notification, Run, Transaction
-from pycdc.rows.encoder import Record
+from pycdc.rows.encoder import EncodedParts
 from pycdc.rows.schema import Schema
 from pycdc.serialization import envelope
 from pycdc.serialization.names import topic_name
-from pycdc.serialization.record_format import Form
-from pycdc.serialization.source_info import Block, Moment, Origin, block_datum, source_datum
+from pycdc.serialization.record_format import RecordFormat
+from pycdc.serialization.source_info import ProcessingTime, SourceOrigin, TransactionMetadata, block_datum, source_datum
 
 MESSAGES: Final = "LOGICAL_DECODING_MESSAGE"
 """What Debezium calls logical messages where it counts the events of a transaction by table."""
@@ -32,7 +32,13 @@ def transaction_id(transaction: Transaction) -> str:
 class SpecialTopics:
     """Makes these records; `append` takes each with its topic."""
 
-    def __init__(self, config: Config, origin: Origin, form: Form, append: Callable[[str, Record], None]) -> None:
+    def __init__(
+        self,
+        config: PipelineConfig,
+        origin: SourceOrigin,
+        form: RecordFormat,
+        append: Callable[[str, EncodedParts], None],
+    ) -> None:
         self._name = config.name
         self._notifications = config.envelope.notification_topic
         self._notation = _NOTATIONS.get(config.values.binary)
@@ -41,7 +47,9 @@ class SpecialTopics:
         self._append = append
         self._prepared: dict[str, Any] = {}
 
-    def message(self, run: Run, message: LogicalMessage, moment: Moment, block: Block | None) -> None:
+    def message(
+        self, run: Run, message: LogicalMessage, moment: ProcessingTime, block: TransactionMetadata | None
+    ) -> None:
         content: Any = message.content
         if self._notation is not None:
             content = self._notation(content).decode()
@@ -82,7 +90,7 @@ class SpecialTopics:
         topic = self._notifications or ""
         self._send(topic, envelope.NOTIFICATION_KEY, envelope.NOTIFICATION_VALUE, {"id": told.id}, value)
 
-    def heartbeat(self, moment: Moment) -> None:
+    def heartbeat(self, moment: ProcessingTime) -> None:
         topic = f"__debezium-heartbeat.{self._name}"
         key, value = {"serverName": self._name}, {"ts_ms": moment.ms}
         self._send(topic, envelope.HEARTBEAT_KEY, envelope.HEARTBEAT_VALUE, key, value)

@@ -10,32 +10,32 @@ from collections.abc import Iterator
 from typing import Any
 
 from pycdc.model.change import Op, Run, Table
-from pycdc.rows.encoder import Append, Record
+from pycdc.rows.encoder import Append, EncodedParts
 from pycdc.serialization.headers import Header
-from pycdc.serialization.record_format import Target
+from pycdc.serialization.record_format import TableEncoder
 
-Group = tuple[str, list[Record]]
+TopicRecordList = tuple[str, list[EncodedParts]]
 
 
-class Lane:
+class TopicBuffer:
     """A topic's records. `runs` are gathered and not written yet: all of `target` and `op`, with the same `headers`
     behind each record (None for none)."""
 
     __slots__ = ("_groups", "_headed", "_mark", "_records", "headers", "op", "runs", "table", "target", "topic")
 
-    def __init__(self, topic: str, groups: list[Group]) -> None:
+    def __init__(self, topic: str, groups: list[TopicRecordList]) -> None:
         self.topic = topic
-        self.target: Target | None = None
+        self.target: TableEncoder | None = None
         self.table: Table | None = None
         self.op: Op | None = None
         self.headers: list[Header] | None = None
         self.runs: list[tuple[Run, Any]] = []
         self._groups = groups
-        self._records: list[Record] = []
+        self._records: list[EncodedParts] = []
         self._headed: bool | None = None
         self._mark = 0
 
-    def into(self, *, headed: bool) -> list[Record]:
+    def into(self, *, headed: bool) -> list[EncodedParts]:
         """Where the next records go: those with headers stand apart from those without."""
         if headed is not self._headed:
             if self._headed is None or self._records:
@@ -44,7 +44,7 @@ class Lane:
             self._headed = headed
         return self._records
 
-    def alone(self, record: Record) -> None:
+    def alone(self, record: EncodedParts) -> None:
         """A group of one record: the end of a transaction comes behind the records of all topics."""
         self._headed = None
         self.into(headed=False).append(record)
@@ -67,19 +67,19 @@ class Lane:
                 record["headers"] = self.headers
 
 
-class Lanes:
+class TopicBuffers:
     """Those of one batch. `groups` come in the order of their first record and may be empty."""
 
     def __init__(self) -> None:
-        self.groups: list[Group] = []
-        self._lanes: dict[str, Lane] = {}
+        self.groups: list[TopicRecordList] = []
+        self._lanes: dict[str, TopicBuffer] = {}
 
-    def of(self, topic: str) -> Lane:
+    def of(self, topic: str) -> TopicBuffer:
         lane = self._lanes.get(topic)
         if lane is None:
-            lane = self._lanes[topic] = Lane(topic, self.groups)
+            lane = self._lanes[topic] = TopicBuffer(topic, self.groups)
         return lane
 
-    def __iter__(self) -> Iterator[Lane]:
+    def __iter__(self) -> Iterator[TopicBuffer]:
         """Those there are now: writing one may make others, which it then writes."""
         return iter([*self._lanes.values()])

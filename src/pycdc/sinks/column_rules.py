@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.interfaces import Checkpoint, Sink
 from pycdc.model.change import Batch
 from pycdc.rows.ruled import RuledRows
 
 
-class RuledSink:
+class ColumnRulesSink:
     """`sink` sees no column that a rule leaves out, and no value that one hides."""
 
-    def __init__(self, sink: Sink, config: Config) -> None:
+    def __init__(self, sink: Sink, config: PipelineConfig) -> None:
         self._sink = sink
         self._rules = RuledRows(config)
         self.idle: Callable[[], object] = getattr(sink, "idle", lambda: None)

@@ -10,7 +10,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, TextIO
 
-from pycdc.config import pipeline as config
+from pycdc.config.pipeline import ConsoleSinkConfig
 from pycdc.interfaces import Checkpoint, OffsetStore
 from pycdc.model.change import UNCHANGED, Batch, Change, Row
 
@@ -18,7 +18,7 @@ from pycdc.model.change import UNCHANGED, Batch, Change, Row
 class ConsoleSink:
     """Writes to `stream`. With `offsets` it resumes like any other sink."""
 
-    def __init__(self, settings: config.ConsoleSink, stream: TextIO, offsets: OffsetStore | None = None) -> None:
+    def __init__(self, settings: ConsoleSinkConfig, stream: TextIO, offsets: OffsetStore | None = None) -> None:
         self._indent = 2 if settings.pretty else None
         self._stream = stream
         self._offsets = offsets

@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from pycdc.config.pipeline import Config
-from pycdc.config.pipeline import Transform as Settings
+from pycdc.config.pipeline import PipelineConfig, TransformConfig
 from pycdc.errors import ConfigError, TransformError
 from pycdc.interfaces import Checkpoint, Sink
 from pycdc.model.change import Batch, Change, Column, Op, Routing, Run, Table
@@ -25,7 +24,7 @@ from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.rows.declared import declared_column
 from pycdc.rows.images import Images
-from pycdc.rows.literals import Unfit
+from pycdc.rows.literals import NotWritable
 from pycdc.rows.rewriter import Image, RowRewriter
 from pycdc.transforms.change import DecodedChange, Transform
 from pycdc.transforms.functions import Failure, call, find, headers_of, usable
@@ -42,7 +41,7 @@ _Images = tuple[Image | None, Image | None]
 class _Step:
     """One entry of `transforms`, its function found and its columns understood."""
 
-    settings: Settings
+    settings: TransformConfig
     function: Transform
     columns: tuple[Column, ...]
 
@@ -56,7 +55,9 @@ class CaptureTransforms:
     Raises ConfigError for what cannot be meant, before anything starts.
     """
 
-    def __init__(self, config: Config, progress: Progress, functions: Mapping[int, Transform] | None = None) -> None:
+    def __init__(
+        self, config: PipelineConfig, progress: Progress, functions: Mapping[int, Transform] | None = None
+    ) -> None:
         self._config = config
         self._progress = progress
         self._steps = [
@@ -106,7 +107,7 @@ class CaptureTransforms:
         return self._chains[key]
 
 
-def _step(settings: Settings, index: int, given: Transform | None) -> _Step:
+def _step(settings: TransformConfig, index: int, given: Transform | None) -> _Step:
     where = f"transforms[{index}]"
     if given is None:
         function = find(settings.function, f"{where}.function")
@@ -115,7 +116,7 @@ def _step(settings: Settings, index: int, given: Transform | None) -> _Step:
     return _Step(settings, function, declared_columns(settings, where))
 
 
-def declared_columns(settings: Settings, where: str) -> tuple[Column, ...]:
+def declared_columns(settings: TransformConfig, where: str) -> tuple[Column, ...]:
     """Raises ConfigError for a type that is not known."""
     columns = []
     for name, text in settings.columns.items():
@@ -165,7 +166,7 @@ class _Output:
 class _Chain:
     """The functions of one table version, and the table that they make of it."""
 
-    def __init__(self, table: Table, steps: Sequence[_Step], config: Config, progress: Progress) -> None:
+    def __init__(self, table: Table, steps: Sequence[_Step], config: PipelineConfig, progress: Progress) -> None:
         self._table = table
         self._name = str(table)
         self._steps = steps
@@ -238,7 +239,7 @@ class _Chain:
             return change.frame
         try:
             return self._rewriter.frame(result.op, change.frame, images, result.before, result.after)
-        except Unfit as error:
+        except NotWritable as error:
             raise Failure(self._functions, "Unfit", f"returned a row that cannot be written: {error}") from None
 
     def _routing(self, result: DecodedChange, part: int | None) -> Routing | None:

@@ -11,8 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from pycdc.config.pipeline import Config
-from pycdc.config.pipeline import Transform as Settings
+from pycdc.config.pipeline import PipelineConfig, TransformConfig
 from pycdc.errors import PycdcError, TransformError
 from pycdc.model.change import UNCHANGED, Op, Row
 from pycdc.model.event import Event, Partition
@@ -20,7 +19,7 @@ from pycdc.model.patterns import names_any
 from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, Transform, copied
 from pycdc.transforms.functions import Failure, call, find, headers_of, place
 
-_Step = tuple[Settings, Transform]
+_Step = tuple[TransformConfig, Transform]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -30,7 +29,7 @@ class ReverseFunctions:
     Raises ConfigError for a function that is not there, before anything starts.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: PipelineConfig) -> None:
         sink = config.sink.postgres
         assert sink is not None
         self.rows: dict[str, Callable[[Event], Row | None]] = {

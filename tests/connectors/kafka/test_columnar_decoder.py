@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycdc.connectors.kafka.columnar_decoder import LaneReader, field_of
+from pycdc.connectors.kafka.columnar_decoder import ColumnarDecoder, field_of
 from pycdc.connectors.kafka.record_decoder import Decoder
-from pycdc.interfaces import Unfit
-from pycdc.model.event import Field, Partition, Removal
+from pycdc.interfaces import NotColumnar
+from pycdc.model.event import FieldPath, Partition, Removal
 from tests.rows.test_avro_decoder import schemas
 
 KEY = {"type": "record", "name": "Key", "fields": [{"name": "id", "type": "long"}]}
@@ -25,7 +25,7 @@ CODE = {"type": "record", "name": "Key", "fields": [{"name": "id", "type": "stri
 class AllFields:
     """A lane that takes every field as it comes, and keeps what it is given."""
 
-    def __init__(self, fields: tuple[Field, ...], key: str = "id") -> None:
+    def __init__(self, fields: tuple[FieldPath, ...], key: str = "id") -> None:
         self.key = tuple(field for field in fields if field.name == key)
         self.take = (key, *(field.name for field in fields if field.name != key))
         self.fields = {field.name: field for field in fields}
@@ -39,7 +39,7 @@ class Lanes:
         self._known: dict[Any, AllFields] = {}
         self._key = key
 
-    def lane(self, topic: str, fields: tuple[Field, ...]) -> AllFields:
+    def lane(self, topic: str, fields: tuple[FieldPath, ...]) -> AllFields:
         return self._known.setdefault(fields, AllFields(fields, self._key))
 
 
@@ -49,12 +49,12 @@ def wire(number: int, schema: Any, datum: Any) -> bytes:
     return b"\0" + number.to_bytes(4, "big") + out.getvalue()
 
 
-def reader(*texts: Any, key: str = "id") -> tuple[Decoder, LaneReader]:
+def reader(*texts: Any, key: str = "id") -> tuple[Decoder, ColumnarDecoder]:
     """Schemas have the numbers of their places, and were met before."""
     decoder = Decoder(lambda number: json.dumps(texts[number]))
     for number in range(len(texts)):
         decoder.event(Partition("t", 0), 0, 0, None, b"\0" + number.to_bytes(4, "big"))
-    return decoder, LaneReader(decoder, Lanes(key))
+    return decoder, ColumnarDecoder(decoder, Lanes(key))
 
 
 def record(*fields: tuple[str, Any], name: str = "Row") -> dict[str, Any]:
@@ -67,7 +67,7 @@ def envelope(row: dict[str, Any]) -> dict[str, Any]:
     return record(("before", ["null", row]), ("after", ["null", row["name"]]), *extra, name="Envelope")
 
 
-def value_of(field: Field, value: Any) -> Any:
+def value_of(field: FieldPath, value: Any) -> Any:
     """What a decoder makes of what a lane reads."""
     if value is None or field.kind in ("number", "any"):
         return value
@@ -114,7 +114,7 @@ def test_a_change_of_the_row_that_is_meant_is_looked_at_by_itself() -> None:
     _, lanes = reader(KEY, schema)
     key = wire(0, KEY, {"id": 1})
     assert lanes.part("t", [key, key], records[:2])[1] == 0
-    with pytest.raises(Unfit):
+    with pytest.raises(NotColumnar):
         lanes.part("t", [key], records[2:])
 
 
@@ -123,7 +123,7 @@ def test_rows_whose_message_key_is_another_are_looked_at_by_themselves(key: byte
     schema, source = envelope(record(("id", "long"))), {"db": "shop", "lsn": 1}
     made = wire(1, schema, {"before": None, "after": {"id": 1}, "source": source, "op": "u", "tags": []})
     _, lanes = reader(record(("other", "long"), name="Key"), schema)
-    with pytest.raises(Unfit):
+    with pytest.raises(NotColumnar):
         lanes.part("t", [key], [made])
 
 
@@ -137,7 +137,7 @@ def test_a_delete_whose_plain_key_is_another_fields_is_looked_at_by_itself(numbe
         if fits:
             assert lanes.part("t", [key], [gone])[1] == 1
         else:
-            with pytest.raises(Unfit):
+            with pytest.raises(NotColumnar):
                 lanes.part("t", [key], [gone])
 
 
@@ -198,10 +198,10 @@ def test_what_is_not_plain_is_left_to_the_decoder(name: str) -> None:
     key, value = UNFIT[name]
     good = CHANGED if value is not None and value[:5] == CHANGED[:5] else GOOD
     lanes.part("t", [OWN], [good])
-    with pytest.raises(Unfit):
+    with pytest.raises(NotColumnar):
         lanes.part("t", [key], [value])
     if value is not None:
-        with pytest.raises(Unfit):
+        with pytest.raises(NotColumnar):
             lanes.part("t", [OWN, key], [good, value])
 
 
@@ -209,7 +209,7 @@ def test_what_is_not_plain_is_left_to_the_decoder(name: str) -> None:
 def test_a_key_that_cannot_be_read_is_no_hindrance_and_tells_no_tombstone(key: bytes | None) -> None:
     _, lanes = reader(KEY, ROW)
     assert lanes.part("t", [key, OWN], [GOOD, GOOD])[1] == 0
-    with pytest.raises(Unfit):
+    with pytest.raises(NotColumnar):
         lanes.part("t", [OWN, key], [GOOD, None])
 
 
@@ -217,35 +217,35 @@ def test_a_key_of_another_type_than_the_rows_tells_no_tombstone() -> None:
     _, lanes = reader(CODE, ROW)
     key = wire(0, CODE, {"id": "300"})
     assert lanes.part("t", [key], [GOOD])[1] == 0
-    with pytest.raises(Unfit):
+    with pytest.raises(NotColumnar):
         lanes.part("t", [key, key], [GOOD, None])
 
 
 def test_a_row_with_fields_like_an_envelopes_has_no_lane() -> None:
     schema = record(("id", "long"), ("op", "string"), ("after", "string"))
     _, lanes = reader(KEY, schema)
-    with pytest.raises(Unfit):
+    with pytest.raises(NotColumnar):
         lanes.part("t", [OWN], [wire(1, schema, {"id": 1, "op": "c", "after": "x"})])
 
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("int", Field("f", "number")),
-        (["null", "long"], Field("f", "number")),
-        ("string", Field("f", "text")),
-        ({"type": "string", "connect.name": "io.debezium.time.ZonedTimestamp"}, Field("f", "text")),
-        (["null", {"type": "string", "connect.name": "io.debezium.data.Json"}], Field("f", "document")),
-        ({"type": "int", "connect.name": "io.debezium.time.Date"}, Field("f")),
-        ({"type": "string", "logicalType": "uuid"}, Field("f")),
-        ({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}, Field("f", "decimal", 2)),
-        ({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": -2}, Field("f")),
-        (["null", "int", "string"], Field("f")),
-        ("boolean", Field("f")),
-        ("bytes", Field("f")),
+        ("int", FieldPath("f", "number")),
+        (["null", "long"], FieldPath("f", "number")),
+        ("string", FieldPath("f", "text")),
+        ({"type": "string", "connect.name": "io.debezium.time.ZonedTimestamp"}, FieldPath("f", "text")),
+        (["null", {"type": "string", "connect.name": "io.debezium.data.Json"}], FieldPath("f", "document")),
+        ({"type": "int", "connect.name": "io.debezium.time.Date"}, FieldPath("f")),
+        ({"type": "string", "logicalType": "uuid"}, FieldPath("f")),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}, FieldPath("f", "decimal", 2)),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": -2}, FieldPath("f")),
+        (["null", "int", "string"], FieldPath("f")),
+        ("boolean", FieldPath("f")),
+        ("bytes", FieldPath("f")),
     ],
 )
-def test_a_field_is_read_raw_only_where_its_type_leaves_no_question(kind: Any, expected: Field) -> None:
+def test_a_field_is_read_raw_only_where_its_type_leaves_no_question(kind: Any, expected: FieldPath) -> None:
     assert field_of({"name": "f", "type": kind}) == expected
 
 
@@ -255,7 +255,7 @@ def test_a_text_of_a_negative_length_is_left_to_the_decoder_which_names_it(bad: 
     decoder, lanes = reader(KEY, schema)
     head = wire(1, record(("id", "long"), ("f", "string")), {"id": 1, "f": "x"})
     data = (head[:-2] if bad == "f" else head) + b"\x03" + b"abc" * 9
-    with pytest.raises(Unfit):
+    with pytest.raises(NotColumnar):
         lanes.part("t", [wire(0, KEY, {"id": 1})], [data])
     problem = decoder.event(Partition("t", 0), 0, 0, None, data).problem
     assert problem == f"the value of field {bad} has a negative length"

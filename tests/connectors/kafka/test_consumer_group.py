@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Consumer
 
-from pycdc.clients.kafka_inspection import TopicSurvey
-from pycdc.config.pipeline import KafkaSource
-from pycdc.connectors.kafka.consumer_group import Group
+from pycdc.clients.kafka_inspection import TopicInspection
+from pycdc.config.kafka import KafkaSourceConfig
+from pycdc.connectors.kafka.consumer_group import ConsumerGroup
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.event import Partition
 from tests.reading import wait_for
@@ -39,12 +39,12 @@ def consumer(cluster: MockKafka, name: str) -> Iterator[Consumer]:
     consumer.close()
 
 
-def survey(cluster: MockKafka) -> TopicSurvey:
-    return TopicSurvey(KafkaSource(brokers=cluster.bootstrap, topics=[TOPIC], format="json"))
+def survey(cluster: MockKafka) -> TopicInspection:
+    return TopicInspection(KafkaSourceConfig(brokers=cluster.bootstrap, topics=[TOPIC], format="json"))
 
 
-def group(cluster: MockKafka, consumer: Consumer, name: str, database: str | None) -> Group:
-    made = Group(consumer, survey(cluster), name, cluster.bootstrap)
+def group(cluster: MockKafka, consumer: Consumer, name: str, database: str | None) -> ConsumerGroup:
+    made = ConsumerGroup(consumer, survey(cluster), name, cluster.bootstrap)
     made.begin(database)
     return made
 

@@ -5,7 +5,7 @@ import time
 import pytest
 from confluent_kafka import TopicPartition
 
-from pycdc.connectors.kafka.consumer_lag import Lag
+from pycdc.connectors.kafka.consumer_lag import ConsumerLag
 from pycdc.model.event import Event, Partition
 from pycdc.observability.progress import PartitionPlace, Progress
 
@@ -29,7 +29,7 @@ def event(partition: Partition, age: float) -> Event:
 
 def test_a_partition_is_behind_by_the_records_to_its_end() -> None:
     progress = Progress()
-    lag = Lag(Watermarks(items0=10, items1=5), progress)
+    lag = ConsumerLag(Watermarks(items0=10, items1=5), progress)
     lag.claimed({ZERO: 0, ONE: 5})
     lag.read({ZERO: event(ZERO, age=30).timestamp})
     lag.applied({ZERO: 4})
@@ -42,7 +42,7 @@ def test_a_partition_is_behind_by_the_records_to_its_end() -> None:
 def test_what_follows_the_last_record_is_no_lag() -> None:
     """A transaction's mark takes an offset, and no record ever comes for it."""
     progress = Progress()
-    lag = Lag(Watermarks(items0=10), progress)
+    lag = ConsumerLag(Watermarks(items0=10), progress)
     lag.claimed({ZERO: 0})
     lag.end(ZERO, 9, 10)
     lag.applied({ZERO: 5})
@@ -54,7 +54,7 @@ def test_what_follows_the_last_record_is_no_lag() -> None:
 
 def test_the_lag_of_an_empty_partition_is_known_as_soon_as_its_end_is() -> None:
     progress = Progress()
-    lag = Lag(Watermarks(), progress)
+    lag = ConsumerLag(Watermarks(), progress)
     lag.claimed({ZERO: 0})
     lag.idle()
     assert progress.lag_seconds is None
@@ -65,7 +65,7 @@ def test_the_lag_of_an_empty_partition_is_known_as_soon_as_its_end_is() -> None:
 
 def test_a_partition_that_was_given_up_is_not_told_any_more() -> None:
     progress = Progress()
-    lag = Lag(Watermarks(items0=10), progress)
+    lag = ConsumerLag(Watermarks(items0=10), progress)
     lag.claimed({ZERO: 0})
     lag.applied({ZERO: 4})
     lag.released([ZERO, ONE])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.connectors.kafka.prefetch import MANY, Fetched, portions
+from pycdc.connectors.kafka.prefetch import MANY, Prefetch, portions
 from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.model.event import Partition
 
@@ -59,13 +59,13 @@ def test_a_batch_has_so_many_bytes_at_most_unless_one_message_alone_has_more(
     assert [[len(message) for message in portion] for portion in portions(messages, 10)] == expected
 
 
-def fetched(count: int, turns: Counter[Partition]) -> Fetched:
+def fetched(count: int, turns: Counter[Partition]) -> Prefetch:
     """`count` records of each of two partitions, read from offset 5 on with gaps."""
 
     def record(offset: int) -> Any:
         return Record(value=b'{"id": 1}', offset=offset)
 
-    made = Fetched(turns)
+    made = Prefetch(turns)
     for number in range(count):
         for partition, start in ((A, 5), (B, 4)):
             made.add(partition, start, [record(5 + 2 * number)])

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from pycdc.connectors.kafka.unapplied import Unapplied
-from pycdc.model.event import Event, EventBatch, Offsets, Partition
+from pycdc.model.event import Event, EventBatch, Partition, PartitionOffsets
 
 A, B = Partition("a", 0), Partition("b", 0)
 
@@ -40,7 +40,7 @@ def events(partition: Partition, *offsets: int, size: int = 1) -> list[Event]:
 
 def batch(partition: Partition, *offsets: int) -> EventBatch:
     return EventBatch(
-        events(partition, *offsets), Offsets({partition: offsets[-1] + 1}), starts={partition: offsets[0]}
+        events(partition, *offsets), PartitionOffsets({partition: offsets[-1] + 1}), starts={partition: offsets[0]}
     )
 
 
@@ -55,7 +55,7 @@ def test_a_batch_passes_while_nothing_waits(unapplied: Unapplied) -> None:
 
 
 def test_what_waits_comes_again_with_what_follows_from_where_it_is_stored(unapplied: Unapplied) -> None:
-    unapplied.keep(events(A, 3), Offsets({A: 3, B: 9}), 1.0)
+    unapplied.keep(events(A, 3), PartitionOffsets({A: 3, B: 9}), 1.0)
     grown = unapplied.grown(batch(B, 9))
     assert places(grown) == ["a[0] offset 3", "b[0] offset 9"]
     assert grown is not None
@@ -65,7 +65,7 @@ def test_what_waits_comes_again_with_what_follows_from_where_it_is_stored(unappl
 
 
 def test_its_own_partition_is_read_on_behind_it(unapplied: Unapplied) -> None:
-    unapplied.keep(events(A, 3), Offsets({A: 3}), 1.0)
+    unapplied.keep(events(A, 3), PartitionOffsets({A: 3}), 1.0)
     grown = unapplied.grown(batch(A, 4, 6))
     assert grown is not None
     assert grown.position is not None
@@ -73,23 +73,23 @@ def test_its_own_partition_is_read_on_behind_it(unapplied: Unapplied) -> None:
 
 
 def test_many_come_again_once_as_many_followed_or_nothing_follows(unapplied: Unapplied) -> None:
-    unapplied.keep(events(A, 1, 2, 3), Offsets({A: 1}), 1.0)
+    unapplied.keep(events(A, 1, 2, 3), PartitionOffsets({A: 1}), 1.0)
     assert unapplied.grown(None) is None
     assert unapplied.grown(batch(B, 1)) is None
     assert len(places(unapplied.grown(batch(B, 2, 3)))) == 6
-    unapplied.keep(events(A, 1, 2, 3), Offsets({A: 1}), 1.0)
+    unapplied.keep(events(A, 1, 2, 3), PartitionOffsets({A: 1}), 1.0)
     assert unapplied.grown(batch(B, 4)) is None
     assert len(places(unapplied.grown(None))) == 4
 
 
 def test_though_nothing_follows_it_comes_again_after_its_seconds_and_a_rest(unapplied: Unapplied, clock: Clock) -> None:
-    unapplied.keep(events(A, 1), Offsets({A: 1}), 1.0)
+    unapplied.keep(events(A, 1), PartitionOffsets({A: 1}), 1.0)
     clock.now = 0.9
     assert unapplied.grown(None) is None
     clock.now = 1.0
     assert len(places(unapplied.grown(None))) == 1
     clock.now = 3.0  # the attempt took two seconds
-    unapplied.keep(events(A, 1), Offsets({A: 1}), 1.0)
+    unapplied.keep(events(A, 1), PartitionOffsets({A: 1}), 1.0)
     clock.now = 10.9
     assert unapplied.grown(None) is None
     clock.now = 11.0
@@ -97,23 +97,23 @@ def test_though_nothing_follows_it_comes_again_after_its_seconds_and_a_rest(unap
 
 
 def test_a_partition_that_began_anew_is_left_out(unapplied: Unapplied, turns: Counter[Partition]) -> None:
-    unapplied.keep(events(A, 1) + events(B, 5), Offsets({A: 1, B: 5}), 1.0)
+    unapplied.keep(events(A, 1) + events(B, 5), PartitionOffsets({A: 1, B: 5}), 1.0)
     turns[A] += 1
     grown = unapplied.grown(batch(B, 6, 7))
     assert places(grown) == ["b[0] offset 5", "b[0] offset 6", "b[0] offset 7"]
-    unapplied.keep(events(A, 1), Offsets({A: 1}), 1.0)
+    unapplied.keep(events(A, 1), PartitionOffsets({A: 1}), 1.0)
     turns[A] += 1
     grown = unapplied.grown(batch(A, 1, 2))
     assert grown is not None
     assert grown.starts == {A: 1}
     assert places(grown) == ["a[0] offset 1", "a[0] offset 2"]
-    unapplied.keep(events(A, 1), Offsets({A: 1}), 0.0)
+    unapplied.keep(events(A, 1), PartitionOffsets({A: 1}), 0.0)
     turns[A] += 1
     assert unapplied.grown(None) is None
 
 
 @pytest.mark.parametrize(("count", "size", "full"), [(99, 1, False), (100, 1, True), (1, 999, False), (1, 1000, True)])
 def test_it_is_full_by_events_and_by_bytes(unapplied: Unapplied, count: int, size: int, full: bool) -> None:
-    unapplied.keep(events(A, *range(count), size=size), Offsets({A: 0}), 1.0)
+    unapplied.keep(events(A, *range(count), size=size), PartitionOffsets({A: 0}), 1.0)
     assert unapplied.full is full
     assert unapplied.partitions == {A}

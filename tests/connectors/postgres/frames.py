@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from struct import pack
 
 from pycdc.model.change import UNCHANGED
-from pycdc.rows.tuples import Text
+from pycdc.rows.tuples import ColumnBytes
 
 
-def tuple_data(columns: Sequence[Text]) -> bytes:
+def tuple_data(columns: Sequence[ColumnBytes]) -> bytes:
     out = [pack(">H", len(columns))]
     for column in columns:
         if column is None:
@@ -40,16 +40,16 @@ def relation(oid: int, name: str, columns: list[tuple[str, int, bool]], identity
     return b"".join(out)
 
 
-def insert(oid: int, columns: Sequence[Text]) -> bytes:
+def insert(oid: int, columns: Sequence[ColumnBytes]) -> bytes:
     return b"I" + pack(">I", oid) + b"N" + tuple_data(columns)
 
 
-def update(oid: int, new: Sequence[Text], old: Sequence[Text] | None = None, kind: bytes = b"K") -> bytes:
+def update(oid: int, new: Sequence[ColumnBytes], old: Sequence[ColumnBytes] | None = None, kind: bytes = b"K") -> bytes:
     before = b"" if old is None else kind + tuple_data(old)
     return b"U" + pack(">I", oid) + before + b"N" + tuple_data(new)
 
 
-def delete(oid: int, old: Sequence[Text], kind: bytes = b"K") -> bytes:
+def delete(oid: int, old: Sequence[ColumnBytes], kind: bytes = b"K") -> bytes:
     return b"D" + pack(">I", oid) + kind + tuple_data(old)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pycdc.config import validate
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.interfaces import OffsetStore
 from pycdc.model.change import Batch
@@ -18,7 +18,7 @@ from tests.reading import wait_for
 from tests.recording import Recorded, RecordingSink
 
 
-def config_for(dsn: str, *, name: str = "loop", checkpoint: float = 0.2, **source: Any) -> Config:
+def config_for(dsn: str, *, name: str = "loop", checkpoint: float = 0.2, **source: Any) -> PipelineConfig:
     return validate(
         {
             "name": name,
@@ -32,7 +32,7 @@ def config_for(dsn: str, *, name: str = "loop", checkpoint: float = 0.2, **sourc
 class Sink(RecordingSink):
     """`pause` is called before each batch, and may hold it back."""
 
-    def __init__(self, config: Config, offsets: OffsetStore) -> None:
+    def __init__(self, config: PipelineConfig, offsets: OffsetStore) -> None:
         super().__init__(config, offsets)
         self.pause: Callable[[Batch], object] = lambda batch: None
 
@@ -45,7 +45,7 @@ class Looping:
     """Runs from `start` to `stop`. Several with one `offsets` are instances of one pipeline."""
 
     def __init__(
-        self, config: Config, offsets: OffsetStore | None = None, stopping: threading.Event | None = None
+        self, config: PipelineConfig, offsets: OffsetStore | None = None, stopping: threading.Event | None = None
     ) -> None:
         self.config = config
         self.offsets = offsets or MemoryOffsetStore()

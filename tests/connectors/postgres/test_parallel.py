@@ -19,17 +19,17 @@ import pytest
 
 from pycdc.build import build_workers
 from pycdc.config import validate
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.snapshot import initial as pinned
-from pycdc.connectors.postgres.snapshot.block_ranges import Heap, heap_of
+from pycdc.connectors.postgres.snapshot.block_ranges import TableBlocks, heap_of
 from pycdc.connectors.postgres.snapshot.parallel import Task, Workers
 from pycdc.errors import ConversionError, EnvironmentNotReady, PycdcError, SchemaIncompatible
 from pycdc.model.change import Batch, Table
 from pycdc.observability.progress import Progress
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
-from pycdc.process_pool import Processes
+from pycdc.process_pool import ProcessPool
 from pycdc.snapshot_worker import Planner, read
 from pycdc.transforms.capture import CaptureTransforms, TransformingSink
 from tests.connectors.postgres.reading import execute
@@ -57,7 +57,7 @@ INSERT INTO parts SELECT i, repeat('z', 200) FROM generate_series(1, 1000) i;
 TIMES = {"ts_ms", "ts_us", "ts_ns", "lsn", "sequence"}
 
 
-def config_for(dsn: str, name: str, **sections: Any) -> Config:
+def config_for(dsn: str, name: str, **sections: Any) -> PipelineConfig:
     source = {"dsn": dsn, "snapshot": "only", "max_batch_bytes": 16384, "workers": 2, **sections.pop("source", {})}
     return validate({"name": name, "source": {"postgres": source}, "sink": {"null": {}}, **sections})
 
@@ -76,7 +76,7 @@ class Sink(RecordingSink):
 
 
 def snapshot(
-    config: Config,
+    config: PipelineConfig,
     executor: Callable[[], Executor] | None,
     hook: Callable[[Batch], None] | None = None,
     *,
@@ -95,7 +95,7 @@ def snapshot(
     return sink
 
 
-def loop_over(config: Config, workers: Workers | None, sink: Any, offsets: MemoryOffsetStore) -> Loop[Any, Any]:
+def loop_over(config: PipelineConfig, workers: Workers | None, sink: Any, offsets: MemoryOffsetStore) -> Loop[Any, Any]:
     progress = Progress()
     source = partial(PostgresConnector, config, progress, workers)
     return Loop(source, lambda: sink, offsets, config.checkpoint, config.retries, progress)
@@ -125,7 +125,7 @@ def threads() -> Executor:
 
 
 def processes() -> Executor:
-    return Processes(2)
+    return ProcessPool(2)
 
 
 def standard_processes() -> Executor:
@@ -206,11 +206,11 @@ def double(change: Any) -> Any:
 @pytest.mark.pg("newest")
 def test_a_worker_that_is_killed_is_replaced_and_no_row_comes_twice_or_never(database: str) -> None:
     execute(database, TABLES)
-    made: list[Processes] = []
+    made: list[ProcessPool] = []
     killed: set[int] = set()
 
     def executor() -> Executor:
-        made.append(Processes(2))
+        made.append(ProcessPool(2))
         return made[-1]
 
     def kill(batch: Batch) -> None:
@@ -237,7 +237,7 @@ def test_a_table_without_blocks_of_rows_is_read_by_its_key(
     many = execute(database, "SELECT 'many'::regclass::oid::int8")[0][0]
     known = heap_of
 
-    def strange(connection: Any, oid: int, *, parted: bool) -> Heap:
+    def strange(connection: Any, oid: int, *, parted: bool) -> TableBlocks:
         return replace(known(connection, oid, parted=parted), ordinary=oid != many)
 
     monkeypatch.setattr("pycdc.connectors.postgres.snapshot.copy_reader.heap_of", strange)
@@ -279,10 +279,10 @@ def test_a_table_whose_schema_is_refused_is_left_to_the_pipeline_and_its_sink(
 def test_a_value_that_cannot_be_written_ends_the_pipeline_and_its_workers(database: str) -> None:
     execute(database, TABLES)
     execute(database, "UPDATE many SET n = 'NaN' WHERE id = (SELECT max(id) FROM many)")
-    made: list[Processes] = []
+    made: list[ProcessPool] = []
 
     def executor() -> Executor:
-        made.append(Processes(2))
+        made.append(ProcessPool(2))
         return made[-1]
 
     config = config_for(database, "stopped", source={"tables": ["public.many"]})
@@ -356,7 +356,7 @@ def test_workers_are_what_the_configuration_says() -> None:
     assert named is not None
     assert (several.count, named.count) == (3, 5)
     with several.executor() as ours, named.executor() as theirs:
-        assert isinstance(ours, Processes)
+        assert isinstance(ours, ProcessPool)
         assert isinstance(theirs, ThreadPoolExecutor)
 
 

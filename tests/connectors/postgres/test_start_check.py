@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from pycdc.connectors.postgres.catalog.metadata import ServerFacts, SlotFacts
-from pycdc.connectors.postgres.start_check import Decision, Start, check_start, source_identity
+from pycdc.connectors.postgres.catalog.metadata import ServerMetadata, SlotMetadata
+from pycdc.connectors.postgres.start_check import StartAt, StartDecision, check_start, source_identity
 from pycdc.errors import EnvironmentNotReady, PositionGap
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Lsn, Position
 
-SERVER = ServerFacts(
+SERVER = ServerMetadata(
     version=150_018,
     system_identifier="7300000000000000001",
     timeline=1,
@@ -31,7 +31,7 @@ SERVER = ServerFacts(
     role="pycdc",
     role_replicates=True,
 )
-SLOT = SlotFacts(
+SLOT = SlotMetadata(
     name="pycdc_shop",
     plugin="pgoutput",
     database="shop",
@@ -51,8 +51,8 @@ FAILOVER_SLOT = replace(SLOT, failover=True, synced=True)
 
 
 def decide(
-    checkpoint: Checkpoint | None, slot: SlotFacts | None, server: ServerFacts = SERVER, **more: Any
-) -> Decision:
+    checkpoint: Checkpoint | None, slot: SlotMetadata | None, server: ServerMetadata = SERVER, **more: Any
+) -> StartDecision:
     return check_start(checkpoint, slot, server, "pycdc_shop", **more)
 
 
@@ -61,21 +61,21 @@ def stored(**source: Any) -> Checkpoint:
 
 
 def test_nothing_stored_and_no_slot_is_a_new_beginning() -> None:
-    assert decide(None, None).start is Start.CREATE
+    assert decide(None, None).start is StartAt.CREATE
 
 
 def test_a_slot_without_a_stored_position_is_adopted_where_it_stands() -> None:
     decision = decide(None, SLOT)
-    assert (decision.start, decision.lsn) == (Start.ADOPT, Lsn.parse("0/4000"))
+    assert (decision.start, decision.lsn) == (StartAt.ADOPT, Lsn.parse("0/4000"))
 
 
 def test_a_position_that_slot_and_server_confirm_is_resumed() -> None:
     decision = decide(STORED, SLOT)
-    assert (decision.start, decision.lsn) == (Start.RESUME, Lsn.parse("0/5000"))
+    assert (decision.start, decision.lsn) == (StartAt.RESUME, Lsn.parse("0/5000"))
 
 
 def test_a_position_equal_to_the_slots_is_not_a_gap() -> None:
-    assert decide(STORED, replace(SLOT, confirmed_flush=Lsn.parse("0/5000"))).start is Start.RESUME
+    assert decide(STORED, replace(SLOT, confirmed_flush=Lsn.parse("0/5000"))).start is StartAt.RESUME
 
 
 def test_a_confirmed_flush_that_fell_back_after_a_crash_is_tolerated() -> None:
@@ -84,15 +84,15 @@ def test_a_confirmed_flush_that_fell_back_after_a_crash_is_tolerated() -> None:
 
 def test_an_unfinished_snapshot_keeps_the_slot_that_was_made_for_it() -> None:
     decision = decide(replace(STORED, snapshot_done=False), SLOT)
-    assert (decision.start, decision.lsn) == (Start.ADOPT, Lsn.parse("0/4000"))
+    assert (decision.start, decision.lsn) == (StartAt.ADOPT, Lsn.parse("0/4000"))
 
 
 def test_an_unfinished_snapshot_without_a_slot_starts_afresh() -> None:
-    assert decide(replace(STORED, snapshot_done=False), None).start is Start.CREATE
+    assert decide(replace(STORED, snapshot_done=False), None).start is StartAt.CREATE
 
 
 def test_a_checkpoint_that_knows_nothing_of_its_source_is_compared_by_lsn_only() -> None:
-    assert decide(replace(STORED, source={}), SLOT).start is Start.RESUME
+    assert decide(replace(STORED, source={}), SLOT).start is StartAt.RESUME
 
 
 GAPS = {
@@ -143,7 +143,7 @@ GAPS = {
 
 @pytest.mark.parametrize(("checkpoint", "slot", "server", "fact", "remedy"), GAPS.values(), ids=GAPS.keys())
 def test_a_gap_is_refused_with_its_remedy(
-    checkpoint: Checkpoint, slot: SlotFacts | None, server: ServerFacts, fact: str, remedy: str
+    checkpoint: Checkpoint, slot: SlotMetadata | None, server: ServerMetadata, fact: str, remedy: str
 ) -> None:
     with pytest.raises(PositionGap) as caught:
         decide(checkpoint, slot, server)
@@ -155,7 +155,7 @@ def test_a_gap_is_refused_with_its_remedy(
 def test_a_failover_slot_is_resumed_where_all_that_was_delivered_survived_the_promotion() -> None:
     promoted = replace(SERVER, timeline=2)
     decision = decide(STORED, FAILOVER_SLOT, promoted, timeline_ends={1: Lsn.parse("0/5000")})
-    assert decision.start is Start.RESUME
+    assert decision.start is StartAt.RESUME
 
 
 def test_a_failover_slot_is_refused_where_delivered_rows_did_not_survive() -> None:
@@ -177,7 +177,7 @@ NOT_READY = {
 @pytest.mark.parametrize("checkpoint", [None, STORED], ids=["first start", "restart"])
 @pytest.mark.parametrize(("slot", "server", "fact", "remedy"), NOT_READY.values(), ids=NOT_READY.keys())
 def test_a_slot_or_server_of_the_wrong_kind_is_refused_with_its_remedy(
-    checkpoint: Checkpoint | None, slot: SlotFacts, server: ServerFacts, fact: str, remedy: str
+    checkpoint: Checkpoint | None, slot: SlotMetadata, server: ServerMetadata, fact: str, remedy: str
 ) -> None:
     with pytest.raises(EnvironmentNotReady) as caught:
         decide(checkpoint, slot, server)
@@ -192,4 +192,4 @@ def test_a_slot_still_being_created_is_not_adopted() -> None:
 
 
 def test_a_standby_may_decode_since_16() -> None:
-    assert decide(STORED, SLOT, replace(SERVER, in_recovery=True, version=160_000)).start is Start.RESUME
+    assert decide(STORED, SLOT, replace(SERVER, in_recovery=True, version=160_000)).start is StartAt.RESUME

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from pycdc.operations.lag.delays import Delays, Marks, Measured, Summary
+from pycdc.operations.lag.delays import Delays, DelaySummary, Marks, Measured
 
 
-def summary_of(*seconds: float) -> Summary | None:
+def summary_of(*seconds: float) -> DelaySummary | None:
     delays = Delays()
     delays.add(seconds)
     return delays.summary()
 
 
 def test_a_percentile_is_the_least_sample_that_so_many_do_not_exceed() -> None:
-    assert summary_of(*(n / 100 for n in range(100, 0, -1))) == Summary(100, 0.5, 0.9, 0.99, 1.0)
+    assert summary_of(*(n / 100 for n in range(100, 0, -1))) == DelaySummary(100, 0.5, 0.9, 0.99, 1.0)
 
 
 def test_one_sample_is_every_percentile() -> None:
-    assert summary_of(0.25) == Summary(1, 0.25, 0.25, 0.25, 0.25)
+    assert summary_of(0.25) == DelaySummary(1, 0.25, 0.25, 0.25, 0.25)
 
 
 def test_without_samples_nothing_is_claimed() -> None:
@@ -24,7 +24,7 @@ def test_without_samples_nothing_is_claimed() -> None:
 
 
 def test_clocks_that_disagree_make_no_negative_delay() -> None:
-    assert summary_of(-0.001) == Summary(1, 0.0, 0.0, 0.0, 0.0)
+    assert summary_of(-0.001) == DelaySummary(1, 0.0, 0.0, 0.0, 0.0)
 
 
 def test_what_waits_longer_than_all_that_arrived_is_counted() -> None:
@@ -47,7 +47,7 @@ def test_a_mark_is_passed_once_by_the_reader_that_gets_there() -> None:
 
 
 def test_the_delay_that_counts_is_the_one_that_reaches_furthest() -> None:
-    some = Summary(1, 0.0, 0.0, 0.0, 0.0)
+    some = DelaySummary(1, 0.0, 0.0, 0.0, 0.0)
     for present, decisive in (
         (("stored",), "stored"),
         (("stored", "delivered"), "delivered"),

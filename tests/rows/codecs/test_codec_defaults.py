@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.config.pipeline import Compatibility, Values
+from pycdc.config.values import CompatibilityConfig, ValuesConfig
 from pycdc.model.change import PgType
 from pycdc.rows.codecs import codec_for, default_datum
 from pycdc.rows.schema import NO_DEFAULT
@@ -17,7 +17,7 @@ N52 = PgType(0, "numeric", (5 << 16 | 2) + 4)
 
 def _default(expression: str, type: str | PgType, **values: Any) -> Any:  # noqa: A002
     pg = PgType(0, type) if isinstance(type, str) else type
-    codec = codec_for(pg, Values(**values), Compatibility())
+    codec = codec_for(pg, ValuesConfig(**values), CompatibilityConfig())
     assert codec is not None
     return default_datum(expression, pg, codec)
 
@@ -128,7 +128,7 @@ LONG = PgType(0, "numeric", (38 << 16 | 10) + 4)
     ],
 )
 def test_a_default_of_any_number_of_digits_is_in_the_schema(literal: str, unscaled: int, policy: Any) -> None:
-    codec = codec_for(LONG, Values(), Compatibility())
+    codec = codec_for(LONG, ValuesConfig(), CompatibilityConfig())
     assert codec is not None
     datum = default_datum(literal, LONG, codec, policy)
     assert int.from_bytes(datum, "big", signed=True) == unscaled
@@ -151,7 +151,7 @@ def test_a_default_is_as_the_server_stores_it_or_as_debezium_reads_it(
     stored: Any,
     debezium: Any,
 ) -> None:
-    codec = codec_for(pg, Values(), Compatibility())
+    codec = codec_for(pg, ValuesConfig(), CompatibilityConfig())
     assert codec is not None
     assert default_datum(expression, pg, codec, "stored") == stored
     assert default_datum(expression, pg, codec, "debezium") == debezium
@@ -160,7 +160,7 @@ def test_a_default_is_as_the_server_stores_it_or_as_debezium_reads_it(
 @pytest.mark.parametrize("expression", ["'{}'::jsonb", "'[1]'::jsonb", "' {\"a\": 1}'::jsonb"])
 def test_defaults_that_look_like_json_can_be_left_out(expression: str) -> None:
     pg = PgType(0, "jsonb")
-    codec = codec_for(pg, Values(), Compatibility())
+    codec = codec_for(pg, ValuesConfig(), CompatibilityConfig())
     assert codec is not None
     assert default_datum(expression, pg, codec, "stored") is not NO_DEFAULT
     assert default_datum(expression, pg, codec, "plain") is NO_DEFAULT

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from pycdc.config.pipeline import DEBEZIUM, Compatibility, Values
+from pycdc.config.values import DEBEZIUM, CompatibilityConfig, ValuesConfig
 from pycdc.model.change import PgType
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for
 from pycdc.rows.schema import Schema, avro_schema
 from tests.rows.codecs import codec_texts as texts
 
-HONEST = Compatibility()
+HONEST = CompatibilityConfig()
 MOOD = PgType(0, "mood", kind="e", labels=("sad", "ok", "happy"))
 MOODS = st.sampled_from(MOOD.labels)
 
@@ -35,7 +35,7 @@ def _case(named: str | PgType, strategy: SearchStrategy[str], typmod: int = -1, 
     pg = PgType(0, named, typmod) if isinstance(named, str) else named
     options = "-".join(map(str, values.values()))
     name = pg.name + (f"({pg.typmod})" if pg.typmod != -1 else "") + (f"-{options}" if options else "")
-    return pytest.param(pg, strategy, Values(**values), id=name)
+    return pytest.param(pg, strategy, ValuesConfig(**values), id=name)
 
 
 CASES = [
@@ -133,7 +133,7 @@ def compiled(codec: Codec) -> Callable[[bytes], bytes]:
     return write
 
 
-def _codec(pg: PgType, values: Values, compat: Compatibility = HONEST) -> Codec:
+def _codec(pg: PgType, values: ValuesConfig, compat: CompatibilityConfig = HONEST) -> Codec:
     codec = codec_for(pg, values, compat)
     assert codec is not None
     return codec
@@ -143,7 +143,7 @@ def _codec(pg: PgType, values: Values, compat: Compatibility = HONEST) -> Codec:
 @given(data=st.data())
 @settings(max_examples=80, deadline=None)
 def test_encode_writes_what_fastavro_writes(
-    pg: PgType, strategy: SearchStrategy[str], values: Values, data: st.DataObject
+    pg: PgType, strategy: SearchStrategy[str], values: ValuesConfig, data: st.DataObject
 ) -> None:
     codec = _codec(pg, values)
     text = data.draw(strategy).encode()
@@ -162,7 +162,7 @@ def test_encode_writes_what_fastavro_writes(
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_the_inline_expression_writes_what_encode_writes(
-    pg: PgType, strategy: SearchStrategy[str], values: Values, data: st.DataObject
+    pg: PgType, strategy: SearchStrategy[str], values: ValuesConfig, data: st.DataObject
 ) -> None:
     codec = _codec(pg, values)
     text = data.draw(strategy).encode()
@@ -183,7 +183,7 @@ def test_the_inline_expression_writes_what_encode_writes(
 )
 @settings(max_examples=80, deadline=None)
 def test_malformed_text_raises_nothing_but_value_errors(
-    pg: PgType, strategy: SearchStrategy[str], values: Values, text: bytes
+    pg: PgType, strategy: SearchStrategy[str], values: ValuesConfig, text: bytes
 ) -> None:
     for compat in (HONEST, DEBEZIUM):
         codec = _codec(pg, values, compat)
@@ -198,7 +198,7 @@ def test_malformed_text_raises_nothing_but_value_errors(
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_every_legal_text_has_a_python_value(
-    pg: PgType, strategy: SearchStrategy[str], values: Values, data: st.DataObject
+    pg: PgType, strategy: SearchStrategy[str], values: ValuesConfig, data: st.DataObject
 ) -> None:
     _codec(pg, values).parse(data.draw(strategy).encode())
 
@@ -207,7 +207,7 @@ def test_every_legal_text_has_a_python_value(
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
 def test_snapshot_and_stream_agree_when_honest(
-    pg: PgType, strategy: SearchStrategy[str], values: Values, data: st.DataObject
+    pg: PgType, strategy: SearchStrategy[str], values: ValuesConfig, data: st.DataObject
 ) -> None:
     stream, snapshot = codec_for(pg, values, HONEST), codec_for(pg, values, HONEST, snapshot=True)
     assert stream is not None

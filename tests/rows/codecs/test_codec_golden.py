@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from pycdc.config.pipeline import DEBEZIUM_3_6, Compatibility, Values
+from pycdc.config.values import DEBEZIUM_3_6, CompatibilityConfig, ValuesConfig
 from pycdc.model.change import PgType
 from pycdc.rows.avro import writer
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for, default_datum, is_unknown
 from pycdc.rows.schema import Schema, avro_schema
 
-STREAM = Values(unknown_types="debezium")
+STREAM = ValuesConfig(unknown_types="debezium")
 
 
 def pg(
@@ -44,7 +44,7 @@ class Column:
     default: str | None = None
     dimensions: int = 0
 
-    def codec(self, compat: Compatibility = DEBEZIUM_3_6, *, snapshot: bool = False) -> Codec | None:
+    def codec(self, compat: CompatibilityConfig = DEBEZIUM_3_6, *, snapshot: bool = False) -> Codec | None:
         return codec_for(self.type, STREAM, compat, dimensions=self.dimensions, snapshot=snapshot)
 
 
@@ -515,7 +515,7 @@ def test_datum_is_the_one_consumers_read(column: Column) -> None:
 
 @columns
 def test_snapshot_and_stream_write_the_same_bytes_when_honest(column: Column) -> None:
-    stream, snapshot = column.codec(Compatibility()), column.codec(Compatibility(), snapshot=True)
+    stream, snapshot = column.codec(CompatibilityConfig()), column.codec(CompatibilityConfig(), snapshot=True)
     for text, _ in column.values:
         assert stream is not None
         assert snapshot is not None

@@ -13,19 +13,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from pycdc.config.pipeline import Compatibility, Values
+from pycdc.config.values import CompatibilityConfig, ValuesConfig
 from pycdc.model.change import Column, Op, PgType, Run, Table, Transaction
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for
-from pycdc.rows.literals import Literal, Unfit
+from pycdc.rows.literals import ColumnText, NotWritable
 from pycdc.rows.rewriter import RowRewriter
 from tests.connectors.postgres import frames
 from tests.rows.codecs.test_codec_generated import MOOD, every_type
 
-HONEST, LENIENT = Compatibility(), Compatibility(unrepresentable="null")
+HONEST, LENIENT = CompatibilityConfig(), CompatibilityConfig(unrepresentable="null")
 CANARY = "canary-4711"
 
 
-def codec_of(pg: PgType, values: Values) -> Codec:
+def codec_of(pg: PgType, values: ValuesConfig) -> Codec:
     codec = codec_for(pg, values, HONEST)
     assert codec is not None
     return codec
@@ -42,13 +42,13 @@ def encoded(codec: Codec, text: bytes) -> bytes | str:
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_what_a_row_shows_can_be_written_back(
-    pg: PgType, strategy: SearchStrategy[str], values: Values, data: st.DataObject
+    pg: PgType, strategy: SearchStrategy[str], values: ValuesConfig, data: st.DataObject
 ) -> None:
     text = data.draw(strategy).encode()
-    value = codec_of(pg, Values(encoding_errors="replace")).parse(text)
+    value = codec_of(pg, ValuesConfig(encoding_errors="replace")).parse(text)
     assume(value is not None)  # a JSON null
     assume(pg.name != "time" or pg.typmod != 3 or len(text) <= len("00:00:00.000"))
-    written = Literal(Column("c", pg), values, LENIENT)(value)
+    written = ColumnText(Column("c", pg), values, LENIENT)(value)
     if pg.name == "jsonb":
         assert json.loads(written) == json.loads(text)
     elif values.interval == "string":
@@ -63,7 +63,7 @@ def test_what_a_row_shows_can_be_written_back(
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
 def test_a_row_of_which_nothing_was_replaced_is_the_frame_that_came(
-    pg: PgType, strategy: SearchStrategy[str], values: Values, data: st.DataObject
+    pg: PgType, strategy: SearchStrategy[str], values: ValuesConfig, data: st.DataObject
 ) -> None:
     """Lists and dicts too, which may have been changed in place and are compared with what came."""
     rewriter = REWRITERS.setdefault(pg, _rewriter(pg))
@@ -82,12 +82,12 @@ def _table(pg: PgType) -> Table:
 
 
 def _rewriter(pg: PgType) -> RowRewriter:
-    return RowRewriter(_table(pg), _table(pg), Values(), HONEST)
+    return RowRewriter(_table(pg), _table(pg), ValuesConfig(), HONEST)
 
 
-def literal(pg: PgType | str, typmod: int = -1, **facts: Any) -> Literal:
+def literal(pg: PgType | str, typmod: int = -1, **facts: Any) -> ColumnText:
     type_ = PgType(0, pg, typmod) if isinstance(pg, str) else pg
-    return Literal(Column("c", type_, **facts), Values(), HONEST)
+    return ColumnText(Column("c", type_, **facts), ValuesConfig(), HONEST)
 
 
 def numeric(precision: int, scale: int) -> PgType:
@@ -128,7 +128,7 @@ def numeric(precision: int, scale: int) -> PgType:
 )
 def test_a_value_becomes_the_text_that_postgres_would_write(pg: PgType | str, value: Any, text: str | None) -> None:
     if text is None:
-        with pytest.raises(Unfit, match="cannot express"):
+        with pytest.raises(NotWritable, match="cannot express"):
             literal(pg)(value)
     else:
         assert literal(pg)(value) == text.encode()
@@ -182,14 +182,14 @@ def test_digits_beyond_the_columns_precision_are_rounded(value: datetime, expect
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_without_being_shown(pg: PgType | str, value: Any) -> None:
-    with pytest.raises(Unfit) as caught:
+    with pytest.raises(NotWritable) as caught:
         literal(pg)(value)
     assert CANARY not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 def test_a_value_without_a_form_passes_where_it_becomes_null() -> None:
-    write = Literal(Column("c", numeric(8, 2)), Values(), LENIENT)
+    write = ColumnText(Column("c", numeric(8, 2)), ValuesConfig(), LENIENT)
     assert write(Decimal("NaN")) == b"NaN"
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from pycdc.config.pipeline import Compatibility, Values
+from pycdc.config.values import CompatibilityConfig, ValuesConfig
 from pycdc.model.change import PgType
 from pycdc.rows.codecs import codec_for
 
@@ -57,7 +57,7 @@ INTS = PgType(0, "_int4", element=PgType(0, "int4"))
 )
 def test_python_value(type_: str | PgType, text: str, value: Any) -> None:
     pg = PgType(0, type_, 3 if type_ == "bit" else -1) if isinstance(type_, str) else type_
-    codec = codec_for(pg, Values(), Compatibility())
+    codec = codec_for(pg, ValuesConfig(), CompatibilityConfig())
     assert codec is not None
     parsed = codec.parse(text.encode())
     if value == "nan":
@@ -70,6 +70,6 @@ def test_python_value(type_: str | PgType, text: str, value: Any) -> None:
 
 @pytest.mark.parametrize("mode", ["string", "double"])
 def test_a_numeric_is_a_decimal_in_every_mode(mode: Any) -> None:
-    codec = codec_for(PgType(0, "numeric"), Values(decimal=mode), Compatibility())
+    codec = codec_for(PgType(0, "numeric"), ValuesConfig(decimal=mode), CompatibilityConfig())
     assert codec is not None
     assert codec.parse(b"1.10") == Decimal("1.10")

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pycdc.config.pipeline import DEBEZIUM, DEBEZIUM_3_6, Compatibility, Values
+from pycdc.config.values import DEBEZIUM, DEBEZIUM_3_6, CompatibilityConfig, ValuesConfig
 from pycdc.model.change import PgType
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for, is_unknown
 from pycdc.rows.schema import avro_schema, connect_json, json_datum
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "3.7"
-HONEST = Compatibility()
+HONEST = CompatibilityConfig()
 INTS = PgType(0, "_int4", element=PgType(0, "int4"))
 MOOD = PgType(0, "mood", kind="e", labels=("sad", "ok"))
 
@@ -25,8 +25,8 @@ def array_of(name: str, **type_: Any) -> PgType:
     return PgType(0, "_" + name, element=PgType(0, name, **type_))
 
 
-def codec(type_: PgType, compat: Compatibility = HONEST, dimensions: int = 0, **values: Any) -> Codec:
-    made = codec_for(type_, Values(**values), compat, dimensions=dimensions)
+def codec(type_: PgType, compat: CompatibilityConfig = HONEST, dimensions: int = 0, **values: Any) -> Codec:
+    made = codec_for(type_, ValuesConfig(**values), compat, dimensions=dimensions)
     assert made is not None
     return made
 
@@ -52,7 +52,7 @@ def test_a_type_without_a_form_is_text_or_dropped(unknown: PgType) -> None:
     assert text.schema.type == "string"
     assert text.schema.name is None
     assert text.is_text
-    assert codec_for(unknown, Values(unknown_types="drop"), HONEST) is None
+    assert codec_for(unknown, ValuesConfig(unknown_types="drop"), HONEST) is None
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_shapes_are_types_without_a_form_where_debezium_3_6_is_followed(name: st
     for type_ in (PgType(0, name), array_of(name)):
         assert is_unknown(type_, DEBEZIUM_3_6)
         assert codec(type_, DEBEZIUM_3_6).schema.type == "string"
-        assert codec_for(type_, Values(unknown_types="debezium"), DEBEZIUM_3_6) is None
+        assert codec_for(type_, ValuesConfig(unknown_types="debezium"), DEBEZIUM_3_6) is None
 
 
 @pytest.mark.parametrize(

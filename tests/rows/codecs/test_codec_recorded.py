@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.config.pipeline import DEBEZIUM_3_6, Values
+from pycdc.config.values import DEBEZIUM_3_6, ValuesConfig
 from pycdc.model.change import PgType
 from pycdc.rows.avro import writer
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for, default_datum, is_unknown
@@ -60,7 +60,7 @@ class Case:
     recorded: dict[str, Any] | None
 
     def codec(self, *, snapshot: bool = False) -> Codec | None:
-        values = Values(unknown_types="debezium", **self.values)
+        values = ValuesConfig(unknown_types="debezium", **self.values)
         return codec_for(self.type, values, DEBEZIUM_3_6, dimensions=self.meta.get("dimensions", 0), snapshot=snapshot)
 
 

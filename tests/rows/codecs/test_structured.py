@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from pycdc.config import validate
-from pycdc.config.pipeline import DEBEZIUM, Compatibility, Values
+from pycdc.config.values import DEBEZIUM, CompatibilityConfig, ValuesConfig
 from pycdc.errors import ConfigError
 from pycdc.model.change import PgType
 from pycdc.model.event import Unwritable
@@ -17,12 +17,12 @@ from pycdc.rows.codecs import Codec, Unrepresentable, codec_for
 from pycdc.rows.connect_types import conversion
 from pycdc.rows.schema import json_datum
 
-HONEST = Compatibility()
+HONEST = CompatibilityConfig()
 END_OF_DAY = {"hour": 24, "minute": 0, "second": 0, "nanos": 0, "precision": 6}
 
 
-def codec(name: str, typmod: int = -1, compat: Compatibility = HONEST) -> Codec:
-    made = codec_for(PgType(0, name, typmod), Values(time="structured"), compat)
+def codec(name: str, typmod: int = -1, compat: CompatibilityConfig = HONEST) -> Codec:
+    made = codec_for(PgType(0, name, typmod), ValuesConfig(time="structured"), compat)
     assert made is not None
     return made
 

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import KafkaSinkConfig, TopicsConfig
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Batch, Lsn, Position
 from pycdc.offsets.memory import MemoryOffsetStore
@@ -23,7 +23,7 @@ def descriptors_and_threads() -> tuple[int, int]:
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts by Linux' /proc")
 def test_a_sink_that_was_closed_keeps_no_descriptors_and_no_threads(kafka: KafkaAddress, topic_prefix: str) -> None:
     """Whenever the collector runs: a rewind makes a sink anew."""
-    settings = config.KafkaSink(brokers=kafka.bootstrap, format="json", topics=config.Topics(replication=1))
+    settings = KafkaSinkConfig(brokers=kafka.bootstrap, format="json", topics=TopicsConfig(replication=1))
     gc.collect()
     gc.disable()
     try:

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import KafkaSinkConfig, TopicsConfig
 from pycdc.errors import RecordTooLarge
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Batch, Lsn, Position
@@ -19,8 +19,8 @@ from tests.sinks.kafka.records import GivenRecords, is_complete_and_ordered, num
 
 
 def sink_of(records: GivenRecords, kafka: KafkaAddress, oversized: Oversized, **options: str | int) -> KafkaSink:
-    settings = config.KafkaSink(
-        brokers=kafka.bootstrap, format="json", topics=config.Topics(replication=1), options=dict(options)
+    settings = KafkaSinkConfig(
+        brokers=kafka.bootstrap, format="json", topics=TopicsConfig(replication=1), options=dict(options)
     )
     return KafkaSink(records, settings, MemoryOffsetStore(), oversized=oversized)
 

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError
 
 from pycdc.clients.kafka_settings import DEFAULTS
 from pycdc.clients.kafka_topics import TopicAdmin
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import KafkaSinkConfig, TopicsConfig
 from pycdc.errors import (
     ConnectionLost,
     DeliveryError,
@@ -40,13 +40,13 @@ from tests.sinks.kafka.records import (
 
 
 def settings(
-    brokers: str, *, timeout: float = 30.0, topics: config.Topics | None = None, **options: Any
-) -> config.KafkaSink:
-    return config.KafkaSink(
+    brokers: str, *, timeout: float = 30.0, topics: TopicsConfig | None = None, **options: Any
+) -> KafkaSinkConfig:
+    return KafkaSinkConfig(
         brokers=brokers,
         format="json",
         delivery_timeout=timeout,
-        topics=topics or config.Topics(replication=1),
+        topics=topics or TopicsConfig(replication=1),
         options={name.replace("_", "."): value for name, value in options.items()},
     )
 
@@ -117,7 +117,7 @@ def test_a_tiny_queue_loses_nothing_and_keeps_the_order(
     count, size = 200_000, 4000
     batches: list[Groups] = [[(topic_prefix, numbered(n, n + size))] for n in range(0, count, size)]
     sink = open_sink(
-        GivenRecords(*batches), kafka.bootstrap, queue_buffering_max_messages=300, topics=config.Topics(partitions=3)
+        GivenRecords(*batches), kafka.bootstrap, queue_buffering_max_messages=300, topics=TopicsConfig(partitions=3)
     )
     for _ in batches:
         sink.write(Batch())
@@ -158,7 +158,7 @@ def test_records_with_and_without_headers_keep_their_order_under_a_tiny_queue(
 
 def test_a_record_goes_to_the_partition_it_names(kafka: KafkaAddress, topic_prefix: str, open_sink: Open) -> None:
     records = [{"key": None, "value": b"%d" % n, "partition": n % 3} for n in range(9)]
-    sink = open_sink(GivenRecords([(topic_prefix, records)]), kafka.bootstrap, topics=config.Topics(partitions=3))
+    sink = open_sink(GivenRecords([(topic_prefix, records)]), kafka.bootstrap, topics=TopicsConfig(partitions=3))
     sink.write(Batch())
     sink.commit(checkpoint(1))
     assert all(message.partition() == int(message.value()) % 3 for message in kafka.consume_all(topic_prefix))
@@ -348,7 +348,7 @@ def test_closing_with_a_silent_broker_does_not_block(kafka: KafkaAddress, topic_
 
 
 def test_brokers_that_never_answered_are_a_lost_connection(open_sink: Open) -> None:
-    topics = TopicAdmin({"bootstrap.servers": "127.0.0.1:1"}, config.Topics(), timeout=0.5)
+    topics = TopicAdmin({"bootstrap.servers": "127.0.0.1:1"}, TopicsConfig(), timeout=0.5)
     sink = open_sink(GivenRecords([("t", numbered(0, 1))]), "127.0.0.1:1", admin=topics)
     with pytest.raises(ConnectionLost, match=r"127\.0\.0\.1:1") as caught:
         sink.write(Batch())

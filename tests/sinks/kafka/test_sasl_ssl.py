@@ -16,10 +16,10 @@ import pytest
 from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
 from pycdc.build import build_offsets
-from pycdc.clients.kafka_cluster import TopicSurvey
+from pycdc.clients.kafka_cluster import ClusterInspection
 from pycdc.clients.kafka_settings import client_settings
 from pycdc.config import validate
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.errors import PycdcError
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Lsn, Position
@@ -69,7 +69,7 @@ def door(secured: Kafka) -> Iterator[Proxy]:
         yield proxy
 
 
-def offsets_of(door: Proxy, name: str, options: dict[str, Any]) -> Config:
+def offsets_of(door: Proxy, name: str, options: dict[str, Any]) -> PipelineConfig:
     """A pipeline without a Kafka sink, whose position is in this Kafka."""
     return validate(
         {
@@ -81,7 +81,7 @@ def offsets_of(door: Proxy, name: str, options: dict[str, Any]) -> Config:
     )
 
 
-def stores(config: Config) -> None:
+def stores(config: PipelineConfig) -> None:
     store = build_offsets(config)
     try:
         assert store.load() is None
@@ -133,7 +133,7 @@ def test_doctor_names_what_is_wrong(
     sink = validate(document).sink.kafka
     assert sink is not None
     with pytest.raises(PycdcError) as caught:
-        TopicSurvey(client_settings(sink), sink.topics).cluster()
+        ClusterInspection(client_settings(sink), sink.topics).cluster()
     assert words in caught.value.fact
     assert caught.value.hint
     assert "hunter2canary" not in str(caught.value)

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from pycdc.clients.kafka_settings import client_settings
 from pycdc.clients.kafka_topics import TopicAdmin
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import KafkaSinkConfig
 from pycdc.errors import ConnectionLost, EnvironmentNotReady
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Batch, Lsn, Position
@@ -60,14 +60,14 @@ def door(guarded: Kafka) -> Iterator[Proxy]:
         yield proxy
 
 
-def settings(door: Proxy, user: str, password: str, **more: Any) -> config.KafkaSink:
+def settings(door: Proxy, user: str, password: str, **more: Any) -> KafkaSinkConfig:
     options: dict[str, Any] = {
         "security.protocol": "SASL_PLAINTEXT",
         "sasl.mechanism": "PLAIN",
         "sasl.username": user,
         "sasl.password": SecretStr(password),
     }
-    return config.KafkaSink(brokers=door.address, format="json", delivery_timeout=10, options={**options, **more})
+    return KafkaSinkConfig(brokers=door.address, format="json", delivery_timeout=10, options={**options, **more})
 
 
 Open = Callable[..., KafkaSink]
@@ -77,7 +77,7 @@ Open = Callable[..., KafkaSink]
 def open_sink(door: Proxy) -> Iterator[Open]:
     opened: list[KafkaSink] = []
 
-    def open_one(found: config.KafkaSink, topic: str, timeout: float = 15.0) -> KafkaSink:
+    def open_one(found: KafkaSinkConfig, topic: str, timeout: float = 15.0) -> KafkaSink:
         admin = TopicAdmin(client_settings(found), found.topics, timeout=timeout)
         opened.append(KafkaSink(GivenRecords([(topic, numbered(0, 100))]), found, MemoryOffsetStore(), topics=admin))
         return opened[-1]
@@ -166,7 +166,7 @@ def test_a_user_with_just_the_rights_that_the_documentation_names_can_do_it_all(
 
 
 def test_talking_tls_to_a_plain_port_says_so(guarded: Kafka, open_sink: Open, topic_prefix: str) -> None:
-    found = config.KafkaSink(brokers=guarded.bootstrap, format="json", options={"security.protocol": "SSL"})
+    found = KafkaSinkConfig(brokers=guarded.bootstrap, format="json", options={"security.protocol": "SSL"})
     sink = open_sink(found, topic_prefix, timeout=3.0)
     with pytest.raises(ConnectionLost, match="SSL") as caught:
         sink.write(Batch())

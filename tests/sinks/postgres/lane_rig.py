@@ -13,15 +13,15 @@ from typing import Any
 import fastavro
 import psycopg
 
-from pycdc.config.pipeline import PostgresSink as Settings
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.connectors.kafka import prefetch as fetched
-from pycdc.connectors.kafka.columnar_decoder import LaneReader
+from pycdc.connectors.kafka.columnar_decoder import ColumnarDecoder
 from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.errors import PycdcError
 from pycdc.model.event import Applied, EventBatch, Partition
 from pycdc.observability.progress import Progress
-from pycdc.sinks.postgres.bookkeeping.apply_offsets import Ledger
-from pycdc.sinks.postgres.columnar_apply import LaneMap
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
+from pycdc.sinks.postgres.columnar_apply import ColumnarRoutes
 from pycdc.sinks.postgres.sink import PostgresSink
 
 TABLE = """CREATE TABLE things (id bigint PRIMARY KEY, small int CHECK (small < 900), big bigint, flag boolean,
@@ -181,10 +181,10 @@ class Side:
     def __init__(self, dsn: str, *, laned: bool, route: dict[str, Any], **options: Any) -> None:
         self.connection = psycopg.connect(dsn, autocommit=True)
         settings = {"dsn": dsn, "routes": [{"topic": "t", "table": "things", **route}], **options}
-        self._settings = Settings.model_validate(settings)
+        self._settings = PostgresSinkConfig.model_validate(settings)
         self.progress = Progress()
-        self.ledger = Ledger.of(self._settings, "back")
-        self.lanes = LaneMap()
+        self.ledger = ApplyOffsets.of(self._settings, "back")
+        self.lanes = ColumnarRoutes()
         self._decoder = Decoder(lambda number: json.dumps(SCHEMAS[number]))
         for known in (
             key(1),
@@ -192,7 +192,7 @@ class Side:
             written("flat", row(Random(0), 1)).value(),
         ):
             self._decoder.event(Partition("t", 0), 0, 0, known, known)
-        self._reader = LaneReader(self._decoder, self.lanes) if laned else None
+        self._reader = ColumnarDecoder(self._decoder, self.lanes) if laned else None
         self._made: list[PostgresSink] = []
         self.begin()
 
@@ -214,7 +214,7 @@ class Side:
         partition, turns = Partition("t", 0), Counter({Partition("t", 0): 1})
         for place, record in enumerate(records, self.next):
             record.place = place
-        taken = fetched.Fetched(turns, self._reader)
+        taken = fetched.Prefetch(turns, self._reader)
         taken.add(partition, self.next, records)
         with ThreadPoolExecutor(1) as executor:
             taken.decode_ahead(self._decoder, executor)

@@ -9,11 +9,11 @@ from typing import Any
 
 import psycopg
 
-from pycdc.config.pipeline import PostgresSink as Settings
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.connectors.kafka.record_decoder import Decoder
-from pycdc.model.event import Applied, EventBatch, Offsets, Partition
+from pycdc.model.event import Applied, EventBatch, Partition, PartitionOffsets
 from pycdc.observability.progress import Progress
-from pycdc.sinks.postgres.bookkeeping.apply_offsets import Ledger
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
 from pycdc.sinks.postgres.routing.router import Functions
 from pycdc.sinks.postgres.schema_drift import KnownTables
 from pycdc.sinks.postgres.sink import PostgresSink
@@ -33,7 +33,7 @@ class Rig:
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
         self.connection = psycopg.connect(dsn, autocommit=True)
-        self._made: list[PostgresSink | Ledger] = []
+        self._made: list[PostgresSink | ApplyOffsets] = []
         self.ends: dict[str, int] = {}
 
     def sql(self, statement: str) -> list[Any]:
@@ -50,9 +50,9 @@ class Rig:
         **options: Any,
     ) -> Process:
         routes = routes or ({"topic": "items", "table": "items"},)
-        settings = Settings.model_validate({"dsn": self.dsn, "routes": routes, **options})
+        settings = PostgresSinkConfig.model_validate({"dsn": self.dsn, "routes": routes, **options})
         progress = Progress()
-        ledger = Ledger(self.dsn, pipeline, has_inbox=settings.inbox is not None)
+        ledger = ApplyOffsets(self.dsn, pipeline, has_inbox=settings.inbox is not None)
         sink = PostgresSink(settings, pipeline, ledger, progress, known, functions, stopping=stopping)
         self._made += [sink, ledger]
         topics = sorted({route["topic"] for route in routes if "*" not in route["topic"]})
@@ -65,7 +65,9 @@ class Rig:
 
 
 class Process:
-    def __init__(self, rig: Rig, sink: PostgresSink, ledger: Ledger, progress: Progress, topics: list[str]) -> None:
+    def __init__(
+        self, rig: Rig, sink: PostgresSink, ledger: ApplyOffsets, progress: Progress, topics: list[str]
+    ) -> None:
         self._rig = rig
         self._decoder = Decoder(None)
         self.sink, self.ledger, self.progress = sink, ledger, progress
@@ -90,7 +92,7 @@ class Process:
             batch.events.append(event)
             self._rig.ends[topic] = offset + 1
         moved = {event.partition: event.offset + 1 for event in batch.events}
-        batch.position = Offsets(moved)
+        batch.position = PartitionOffsets(moved)
         before = dict(self._rig.ends)
         try:
             self.sink.write(batch)

@@ -10,36 +10,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycdc.config.pipeline import Loops
+from pycdc.config.postgres_sink import LoopsConfig
 from pycdc.model.event import Event, Partition
-from pycdc.model.origin import Passage, mark, pipeline_of_origin, read_headers, read_mark
-from pycdc.sinks.postgres.loop_filter import Passages
+from pycdc.model.origin import ChangeOrigin, mark, pipeline_of_origin, read_headers, read_mark
+from pycdc.sinks.postgres.loop_filter import LoopFilter
 from tests.sinks.postgres.rig import Rig
 
 
-def event(offset: int, passage: Passage | None) -> Event:
+def event(offset: int, passage: ChangeOrigin | None) -> Event:
     return Event(Partition("t", 0), offset, 0, headers=() if passage is None else tuple(passage.headers()))
 
 
-def taken(passages: list[Passage | None], most: int = 100, **loops: Any) -> list[tuple[Passage | None, list[int]]]:
+def taken(
+    passages: list[ChangeOrigin | None], most: int = 100, **loops: Any
+) -> list[tuple[ChangeOrigin | None, list[int]]]:
     events = [event(offset, passage) for offset, passage in enumerate(passages)]
     return [
         (portion.came, [one.offset for place, one in enumerate(portion.events) if place not in portion.refused])
-        for portion in Passages(Loops(**loops), "own").portions(events, most)
+        for portion in LoopFilter(LoopsConfig(**loops), "own").portions(events, most)
     ]
 
 
 def test_by_default_only_what_applications_wrote_is_taken() -> None:
-    assert taken([None, Passage("other", 1), None]) == [(None, [0, 2])]
+    assert taken([None, ChangeOrigin("other", 1), None]) == [(None, [0, 2])]
 
 
 def test_what_came_different_ways_is_applied_in_different_transactions_in_order() -> None:
-    one, two = Passage("a", 1), Passage("a", 2)
+    one, two = ChangeOrigin("a", 1), ChangeOrigin("a", 2)
     assert taken([None, one, one, two, None], max_hops=3) == [(None, [0]), (one, [1, 2]), (two, [3]), (None, [4])]
 
 
 def test_too_many_hops_a_refused_origin_and_what_began_here_are_left_out() -> None:
-    came: list[Passage | None] = [Passage("x", 2), Passage("x", 3), Passage("own", 1), Passage("from-here-to-b", 1)]
+    came: list[ChangeOrigin | None] = [
+        ChangeOrigin("x", 2),
+        ChangeOrigin("x", 3),
+        ChangeOrigin("own", 1),
+        ChangeOrigin("from-here-to-b", 1),
+    ]
     assert taken(came, max_hops=3, refuse_origins=["from-here-*"]) == [(came[0], [0])]
 
 
@@ -50,11 +57,11 @@ def test_a_portion_has_so_many_events_at_most() -> None:
 def test_a_mark_says_who_was_first_and_how_often_it_was_carried() -> None:
     first = read_mark(mark("a-to-b", ["public.t"]).encode())
     assert first is not None
-    assert first.passage == Passage("a-to-b", 1)
+    assert first.passage == ChangeOrigin("a-to-b", 1)
     assert first.tables == {"public.t"}
     second = read_mark(mark("b-to-c", [], read_headers(first.passage.headers())).encode())
     assert second is not None
-    assert second.passage == Passage("a-to-b", 2)
+    assert second.passage == ChangeOrigin("a-to-b", 2)
 
 
 @pytest.mark.parametrize(
@@ -113,15 +120,15 @@ def test_an_origin_names_a_pipeline_or_nobody(name: str) -> None:
 
 
 def test_a_mark_of_before_counts_as_one_hop() -> None:
-    assert read_mark(b'{"pipeline": "p"}') == ("p", Passage("p", 1), frozenset())
+    assert read_mark(b'{"pipeline": "p"}') == ("p", ChangeOrigin("p", 1), frozenset())
 
 
 @pytest.mark.parametrize("hops", [b"many", b"", b"-1", b"1_0", b"9" * 5000, b"1e999", "１".encode()])
 @pytest.mark.parametrize("origin", [b"", b"\xff", b"a\nb", b"x" * 1_000_000, "é".encode()])
 def test_headers_that_cannot_be_read_count_as_carried(hops: bytes, origin: bytes) -> None:
     came = read_headers([("pycdc.origin", origin), ("pycdc.hops", hops)])
-    assert came == Passage("unknown", 1)
-    assert read_mark(mark("a-to-b", [], came).encode()) == ("a-to-b", Passage("unknown", 2), frozenset())
+    assert came == ChangeOrigin("unknown", 1)
+    assert read_mark(mark("a-to-b", [], came).encode()) == ("a-to-b", ChangeOrigin("unknown", 2), frozenset())
 
 
 def test_headers_of_others_say_nothing_of_the_way() -> None:
@@ -141,9 +148,9 @@ def test_each_transaction_is_marked_with_the_way_of_its_changes(rig: Rig) -> Non
     rig.sql("SELECT pg_create_logical_replication_slot('marks', 'pgoutput')")
     rig.sql("CREATE PUBLICATION p FOR TABLE items")
     process = rig.process(loops={"max_hops": 2})
-    came = tuple(Passage("a-to-b", 1).headers())
+    came = tuple(ChangeOrigin("a-to-b", 1).headers())
     process.feed(
-        ("items", 1, {"id": 1}), ("items", 2, {"id": 2}, came), ("items", 3, {"id": 3}, Passage("x", 2).headers())
+        ("items", 1, {"id": 1}), ("items", 2, {"id": 2}, came), ("items", 3, {"id": 3}, ChangeOrigin("x", 2).headers())
     )
     assert rig.sql("SELECT id FROM items ORDER BY 1") == [(1,), (2,)]
     assert process.progress.skipped == {("items", "loop"): 1}

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pycdc.config.pipeline import PostgresSink
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.model.event import Partition
 from pycdc.sinks.postgres.dry_run import preview
@@ -123,7 +123,7 @@ def test_what_a_dry_run_shows_is_sql(rig: Rig, seed: int) -> None:
     ddl = sql.SQL("CREATE TABLE {} ({} int PRIMARY KEY, {} text)").format(*map(sql.Identifier, (table, key, other)))
     rig.sql(ddl.as_string(None))
     route = {"topic": "items", "table": f"public.{table}", "key": {key: "k"}, "set": {other: "o"}}
-    settings = PostgresSink.model_validate({"dsn": rig.dsn, "routes": [route]})
+    settings = PostgresSinkConfig.model_validate({"dsn": rig.dsn, "routes": [route]})
     with preview(settings, "back") as shown:
         event = Decoder(None).event(Partition("items", 0), 0, 0, b'{"k": 1}', b'{"k": 1, "o": "x"}')
         (statement,) = shown.plan(event).statements

@@ -8,10 +8,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from pycdc.cli.findings import Status
-from pycdc.config.pipeline import PostgresSink as Settings
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.observability.apply_metrics import apply_metrics
+from pycdc.operations.doctor.finding import Status
 from pycdc.operations.doctor.routes import conflict_findings
 from pycdc.sinks.postgres.preflight import survey_target
 from tests.sinks.postgres.rig import Rig
@@ -51,7 +51,7 @@ def gauge(process: Any) -> float:
 
 
 def findings(rig: Rig) -> list[Any]:
-    facts = survey_target(Settings.model_validate({"dsn": rig.dsn, "routes": [ROUTE]}), "back")
+    facts = survey_target(PostgresSinkConfig.model_validate({"dsn": rig.dsn, "routes": [ROUTE]}), "back")
     return [found for found in conflict_findings(facts.conflicts) if found.status is Status.WARNING]
 
 

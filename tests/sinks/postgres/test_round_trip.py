@@ -18,25 +18,26 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from psycopg import sql
 
-from pycdc.config.pipeline import Compatibility, Values
-from pycdc.connectors.kafka.columnar_decoder import LaneReader
+from pycdc.config.values import CompatibilityConfig, ValuesConfig
+from pycdc.connectors.kafka.columnar_decoder import ColumnarDecoder
 from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.interfaces import Unfit
-from pycdc.model.event import Event, Field, Partition
+from pycdc.interfaces import NotColumnar
+from pycdc.model.event import Event, FieldPath, Partition
 from pycdc.rows.avro import writer
 from pycdc.rows.codecs import codec_for
 from pycdc.rows.codecs.codec import Unrepresentable
+from pycdc.rows.column_presence import ColumnPresence
+from pycdc.rows.column_readings import reading
 from pycdc.rows.schema import Schema, avro_text, connect_json, json_datum
+from pycdc.rows.target_column import TargetColumn
 from pycdc.rows.text_columns import array_for
 from pycdc.rows.text_values import Unwritable
-from pycdc.sinks.postgres.routing.column_presence import Presence
-from pycdc.sinks.postgres.routing.column_readings import reading
-from pycdc.sinks.postgres.target_tables import TargetColumn, read_table
+from pycdc.sinks.postgres.target_tables import read_table
 from tests.rows.codecs import codec_texts as texts
 
 PINNED = "-c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c lc_monetary=C -c extra_float_digits=3"
-PRESENCE = Presence("__debezium_unavailable_value")
+PRESENCE = ColumnPresence("__debezium_unavailable_value")
 TYPES = """CREATE TYPE mood AS ENUM ('sad', 'it''s, "ok"'); CREATE DOMAIN price AS numeric(10,3);
 CREATE DOMAIN document AS jsonb; CREATE DOMAIN document_again AS document; CREATE DOMAIN bag AS int[];"""
 
@@ -142,7 +143,7 @@ CONTRIB = [
 ]
 
 
-def lossy(of: Of, values: Values) -> str:
+def lossy(of: Of, values: ValuesConfig) -> str:
     """SQL over ``{v}``: what the capture's mode leaves of a value."""
     base = of.type.partition("(")[0].removesuffix("[]")
     if values.decimal == "double" and base in ("numeric", "price", "money"):
@@ -223,9 +224,9 @@ def server(database: str) -> Iterator[Server]:
     server.connection.close()
 
 
-def record(column: Column, values: Values, form: str, text: str, before: bool) -> tuple[bytes, str, Schema]:
+def record(column: Column, values: ValuesConfig, form: str, text: str, before: bool) -> tuple[bytes, str, Schema]:
     """A record of one value, in an envelope or flat. Raises Unrepresentable where the capture has no form for it."""
-    codec = codec_for(column.type, values, Compatibility(), dimensions=column.dimensions)
+    codec = codec_for(column.type, values, CompatibilityConfig(), dimensions=column.dimensions)
     assert codec is not None
     row = Schema("struct", name="Value", fields=(("id", Schema("int32")), ("c", codec.schema.as_optional())))
     datum: Any = {"id": 1, "c": codec.value(text.encode())}
@@ -243,7 +244,7 @@ def record(column: Column, values: Values, form: str, text: str, before: bool) -
 class OneColumn:
     """A lane of one column; it keeps the array."""
 
-    def __init__(self, fields: tuple[Field, ...], target: TargetColumn) -> None:
+    def __init__(self, fields: tuple[FieldPath, ...], target: TargetColumn) -> None:
         self.key, self.take = fields[:1], ("id", "c")
         self._array = array_for(fields[1], target, PRESENCE)
 
@@ -256,12 +257,12 @@ class Lanes:
         self._target = target
         self._made: OneColumn | None = None
 
-    def lane(self, topic: str, fields: tuple[Field, ...]) -> OneColumn:
+    def lane(self, topic: str, fields: tuple[FieldPath, ...]) -> OneColumn:
         self._made = self._made or OneColumn(fields, self._target)
         return self._made
 
 
-def is_lost(column: Column, told: Values | None, envelope: bool, options: Values, form: str) -> bool:
+def is_lost(column: Column, told: ValuesConfig | None, envelope: bool, options: ValuesConfig, form: str) -> bool:
     """What is meant by telling so: hours for months, and that a flat row of JSON is an application's."""
     if column.target.base == "interval" and told is not None and options.interval == "numeric":
         return True
@@ -271,7 +272,7 @@ def is_lost(column: Column, told: Values | None, envelope: bool, options: Values
 
 def check(server: Server, column: Column, values: list[str], mode: dict[str, Any], form: str) -> int:
     """How many values were the same again; the others were refused."""
-    options, pairs = Values(**mode), []
+    options, pairs = ValuesConfig(**mode), []
     for text in server.texts(column, values):
         for told, envelope in itertools.product((None, options), (True, False)):
             if not is_lost(column, told, envelope, options, form):
@@ -311,8 +312,8 @@ def _assert_named(refused: Unwritable) -> None:
 def laned(server: Server, decoder: Decoder, column: Column, data: bytes, plain: str | None) -> list[str]:
     """The value of a lane's array; none where there is no lane."""
     try:
-        array, _ = LaneReader(decoder, Lanes(column.target)).part("t", [None, None], [data, data])
-    except Unfit:
+        array, _ = ColumnarDecoder(decoder, Lanes(column.target)).part("t", [None, None], [data, data])
+    except NotColumnar:
         return []
     if column.target.category == "A":
         return []  # an array of arrays does not unnest into its elements

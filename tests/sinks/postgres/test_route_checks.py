@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from psycopg import conninfo
 
-from pycdc.cli.findings import Status
-from pycdc.config.pipeline import PostgresSink
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import ApplyError, EnvironmentNotReady
+from pycdc.operations.doctor.finding import Status
 from pycdc.operations.doctor.routes import target_findings
 from pycdc.sinks.postgres.preflight import survey_target
 from tests.sinks.postgres.rig import Rig
@@ -31,7 +31,7 @@ def rig(database: str) -> Iterator[Rig]:
 
 def found(rig: Rig, status: Status, *routes: dict[str, Any], **options: Any) -> str:
     """What doctor says."""
-    settings = PostgresSink.model_validate({"dsn": rig.dsn, "routes": routes, **options})
+    settings = PostgresSinkConfig.model_validate({"dsn": rig.dsn, "routes": routes, **options})
     findings = target_findings(survey_target(settings, "back"), "pycdc")
     return "\n".join(f"{one.title} | {one.fix}" for one in findings if one.status is status)
 

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pycdc.config.pipeline import PostgresSink
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.sinks.postgres.sequences import ColumnSequence, advance_sequences, read_sequences
 
@@ -26,9 +26,9 @@ def execute(database: str) -> Iterator[Execute]:
         yield run
 
 
-def settings(dsn: str, *tables: str) -> PostgresSink:
+def settings(dsn: str, *tables: str) -> PostgresSinkConfig:
     routes = [{"topic": table, "table": table} for table in tables]
-    return PostgresSink.model_validate({"dsn": dsn, "routes": routes})
+    return PostgresSinkConfig.model_validate({"dsn": dsn, "routes": routes})
 
 
 def places(found: list[ColumnSequence]) -> dict[str, tuple[int | None, int | None, bool]]:

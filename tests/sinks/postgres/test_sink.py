@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from pycdc.errors import ApplyError, ConnectionLost, DeliveryError, EnvironmentNotReady, SinkFenced
-from pycdc.model.event import Applied, Event, EventBatch, Offsets, Partition
+from pycdc.model.event import Applied, Event, EventBatch, Partition, PartitionOffsets
 from tests.reading import wait_for
 from tests.sinks.postgres.rig import TABLES, Rig
 
@@ -294,12 +294,12 @@ def test_a_batch_that_has_had_its_turn_leaves_the_rest_to_be_read_again(
 def test_a_batch_that_does_not_begin_where_the_last_one_ended_is_refused_and_read_again(rig: Rig) -> None:
     process = rig.process()
     batch = EventBatch(
-        [Event(Partition("items", 0), 5, 0, row={"id": 1}, raw_key=b"1")], Offsets({Partition("items", 0): 6})
+        [Event(Partition("items", 0), 5, 0, row={"id": 1}, raw_key=b"1")], PartitionOffsets({Partition("items", 0): 6})
     )
     batch.starts = {Partition("items", 0): 3}
     process.sink.write(batch)
     with pytest.raises(DeliveryError, match=r"items\[0\] was read from offset 3 on, and is applied to offset 0"):
-        process.sink.commit(Applied(Offsets({Partition("items", 0): 6})))
+        process.sink.commit(Applied(PartitionOffsets({Partition("items", 0): 6})))
     assert rig.sql("SELECT * FROM items") == []
 
 

@@ -6,25 +6,23 @@ import json
 import time
 from typing import Final
 
-from pycdc.clients.kafka_consumer_errors import LastTrouble
+from pycdc.clients.kafka_consumer_errors import LastError
 from pycdc.observability.progress import Progress
 
-INTERVAL: Final = 2000
-"""Milliseconds between two statistics."""
 _SILENT: Final = 5.0
 """Seconds without a word after which brokers count as away: one that has no records answers a heartbeat in three."""
 
 
-class Hearing:
+class BrokerLiveness:
     """A `stats_cb`. A consumer's brokers answer several times a second, whether there are records or not.
 
     `name` is what they are called, `trouble` knows what the client last said of them.
     """
 
-    def __init__(self, progress: Progress, name: str = "", trouble: LastTrouble | None = None) -> None:
+    def __init__(self, progress: Progress, name: str = "", trouble: LastError | None = None) -> None:
         self._progress = progress
         self._name = name
-        self._trouble = trouble or LastTrouble()
+        self._trouble = trouble or LastError()
 
     def __call__(self, statistics: str) -> None:
         silences = [

@@ -12,8 +12,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 from pycdc.connectors.kafka.record_decoder import HEADER, Decoder, is_envelope
 from pycdc.errors import PycdcError
-from pycdc.interfaces import Lane, Lanes, Unfit
-from pycdc.model.event import Field, LaneRow, Removal, added_by_flattening
+from pycdc.interfaces import ColumnarTarget, ColumnarTargets, NotColumnar
+from pycdc.model.event import FieldPath, LaneRow, Removal, added_by_flattening
 from pycdc.observability.logger import get_logger
 from pycdc.rows._codegen import compile_function
 from pycdc.rows.avro_decoder import AvroCompiler
@@ -32,15 +32,15 @@ _RAW: Final = ("text", "document")
 _KINDS: Final[dict[str, Literal["number", "text"]]] = {"int": "number", "long": "number", "string": "text"}
 
 
-class LaneReader:
+class ColumnarDecoder:
     """For the thread that decodes. `lanes` are the sink's."""
 
-    def __init__(self, decoder: Decoder, lanes: Lanes) -> None:
+    def __init__(self, decoder: Decoder, lanes: ColumnarTargets) -> None:
         self._decoder = decoder
         self._lanes = lanes
         self._schemas: dict[bytes, _Schema] = {}
-        self._rows: dict[tuple[str, bytes], tuple[Lane, ReadRows]] = {}
-        self._keys: dict[tuple[bytes, tuple[Field, ...]], ReadKeys] = {}
+        self._rows: dict[tuple[str, bytes], tuple[ColumnarTarget, ReadRows]] = {}
+        self._keys: dict[tuple[bytes, tuple[FieldPath, ...]], ReadKeys] = {}
 
     def part(self, topic: str, keys: list[Bytes], values: list[Bytes]) -> tuple[Any, int]:
         """What the sink's lane makes of a topic's records, and how many of them are deletes. Raises Unfit."""
@@ -50,27 +50,27 @@ class LaneReader:
             raise
         except Exception:
             # Truncated or foreign bytes fail in whatever way they like; the twin says how.
-            raise Unfit from None
+            raise NotColumnar from None
 
     def _part(self, topic: str, keys: list[Bytes], values: list[Bytes]) -> tuple[Any, int]:
         prefix = next((value[:HEADER] for value in values if value is not None), None)
         schema = None if prefix is None else self._schemas.get(prefix) or self._schema(prefix)
         lane = None if schema is None else self._lanes.lane(topic, schema.fields)
         if prefix is None or schema is None or lane is None:
-            raise Unfit
+            raise NotColumnar
         rows: list[Any] = []
         removals = self._reading(topic, prefix, schema, lane)(values, rows.append)
         if (removals or schema.envelope) and not self._same_rows((keys[0], keys[-1]), lane.key):
-            raise Unfit
+            raise NotColumnar
         if removals and not self._removed_by_key(keys, rows):
-            raise Unfit
+            raise NotColumnar
         if removals and None in rows:
             told = self._told([key for key, row in zip(keys, rows, strict=True) if row is None], lane.key)
             tombstones = iter(told)
             rows = [Removal(_required(next(tombstones)), True) if row is None else row for row in rows]
         return lane.load(rows, removals), removals
 
-    def _reading(self, topic: str, prefix: bytes, schema: _Schema, lane: Lane) -> ReadRows:
+    def _reading(self, topic: str, prefix: bytes, schema: _Schema, lane: ColumnarTarget) -> ReadRows:
         known = self._rows.get((topic, prefix))
         if known is None or known[0] is not lane:
             known = self._rows[topic, prefix] = lane, _compiled(prefix, schema, lane)
@@ -80,7 +80,7 @@ class LaneReader:
         parsed = self._decoder.known(prefix)
         return None if parsed is None else self._schemas.setdefault(prefix, _schema_of(parsed))
 
-    def _same_rows(self, keys: Iterable[Bytes], wanted: tuple[Field, ...]) -> bool:
+    def _same_rows(self, keys: Iterable[Bytes], wanted: tuple[FieldPath, ...]) -> bool:
         """Whether message keys, where they are records, tell which row of the table it is: then a change leaves it the
         same, and a delete's old row tells it too."""
         for key in keys:
@@ -100,22 +100,22 @@ class LaneReader:
         gone = ((key, row.key) for key, row in zip(keys, rows, strict=True) if type(row) is Removal)
         return all(key is None or (len(told) == 1 and key == _bytes(told[0])) for key, told in gone)
 
-    def _told(self, keys: list[Bytes], wanted: tuple[Field, ...]) -> Iterable[tuple[Any, ...] | None]:
+    def _told(self, keys: list[Bytes], wanted: tuple[FieldPath, ...]) -> Iterable[tuple[Any, ...] | None]:
         """What the message keys of tombstones tell; of other records nobody needs them."""
         first = keys[0]
         if first is None or not self._decoder.is_avro_key(first):
-            raise Unfit
+            raise NotColumnar
         prefix = first[:HEADER]
         read = self._keys.get((prefix, wanted))
         if read is None:
             parsed = self._decoder.known(prefix)
             if parsed is None:
-                raise Unfit  # the twin asks the registry
+                raise NotColumnar  # the twin asks the registry
             read = self._keys[prefix, wanted] = _RowCompiler(prefix).keys(parsed, wanted)
         return read(keys)
 
 
-def _compiled(prefix: bytes, schema: _Schema, lane: Lane) -> ReadRows:
+def _compiled(prefix: bytes, schema: _Schema, lane: ColumnarTarget) -> ReadRows:
     compiler = _RowCompiler(prefix)
     try:
         return compiler.envelope(schema, lane) if schema.envelope else compiler.flat(schema, lane)
@@ -125,7 +125,7 @@ def _compiled(prefix: bytes, schema: _Schema, lane: Lane) -> ReadRows:
 
 
 def _none(values: list[Bytes], add: Callable[[LaneRow | None], None]) -> int:
-    raise Unfit
+    raise NotColumnar
 
 
 class _Schema(NamedTuple):
@@ -134,17 +134,17 @@ class _Schema(NamedTuple):
     parsed: Mapping[str, Any]
     row: Mapping[str, Any]
     envelope: bool
-    fields: tuple[Field, ...]
+    fields: tuple[FieldPath, ...]
 
 
 def _schema_of(parsed: Any) -> _Schema:
     """Raises Unfit."""
     if not isinstance(parsed, dict) or parsed.get("type") != "record":
-        raise Unfit
+        raise NotColumnar
     names = {field["name"] for field in parsed["fields"]}
     envelope = is_envelope(parsed)
     if not envelope and "op" in names and names & {"before", "after"}:
-        raise Unfit
+        raise NotColumnar
     row = _row_of(parsed) if envelope else parsed
     fields = (field_of(field) for field in row["fields"] if envelope or not added_by_flattening(field["name"]))
     return _Schema(parsed, row, envelope, tuple(fields))
@@ -157,17 +157,17 @@ def _row_of(envelope: Any) -> Any:
     found = []
     for union in branches:
         if not isinstance(union, list) or len(union) != 2 or "null" not in union:
-            raise Unfit
+            raise NotColumnar
         other = union[0] if union[1] == "null" else union[1]
         found.append(named.get(other) if isinstance(other, str) else other)
     if not isinstance(found[1], dict) or found[1].get("type") != "record" or found[0] is None:
-        raise Unfit
+        raise NotColumnar
     if found[0].get("name") != found[1]["name"]:
-        raise Unfit
+        raise NotColumnar
     return found[1]
 
 
-def field_of(field: Mapping[str, Any]) -> Field:
+def field_of(field: Mapping[str, Any]) -> FieldPath:
     """How a lane reads a field of a record."""
     schema = field["type"]
     if isinstance(schema, list):
@@ -176,12 +176,12 @@ def field_of(field: Mapping[str, Any]) -> Field:
     detailed = schema if isinstance(schema, dict) else {"type": schema}
     kind, scale = detailed["type"], detailed.get("scale", 0)
     if kind == "string" and detailed.get("connect.name") == _JSON and "logicalType" not in detailed:
-        return Field(field["name"], "document")
+        return FieldPath(field["name"], "document")
     if isinstance(kind, str) and logical(detailed) is not None:
-        return Field(field["name"], "decimal", scale) if _is_decimal(detailed) else Field(field["name"])
+        return FieldPath(field["name"], "decimal", scale) if _is_decimal(detailed) else FieldPath(field["name"])
     if isinstance(kind, str) and kind in _KINDS:
-        return Field(field["name"], _KINDS[kind])
-    return Field(field["name"])
+        return FieldPath(field["name"], _KINDS[kind])
+    return FieldPath(field["name"])
 
 
 def _is_decimal(schema: Mapping[str, Any]) -> bool:
@@ -194,7 +194,7 @@ def _bytes(value: Any) -> bytes:
 
 def _required(key: tuple[Any, ...] | None) -> tuple[Any, ...]:
     if key is None or None in key:
-        raise Unfit
+        raise NotColumnar
     return key
 
 
@@ -206,7 +206,7 @@ class _RowCompiler(AvroCompiler):
         self.names |= {"prefix": prefix, "Removal": Removal, "from_bytes": int.from_bytes}
         self._mode = "any"
 
-    def envelope(self, schema: _Schema, lane: Lane) -> ReadRows:
+    def envelope(self, schema: _Schema, lane: ColumnarTarget) -> ReadRows:
         self._define("gone", self._gone(schema, lane))
         before, after = (field["type"] for field in schema.parsed["fields"][:2])
         values, lines = self._fields(schema.row, lane.take)
@@ -233,7 +233,7 @@ class _RowCompiler(AvroCompiler):
         ]
         return self._loop(body)
 
-    def flat(self, schema: _Schema, lane: Lane) -> ReadRows:
+    def flat(self, schema: _Schema, lane: ColumnarTarget) -> ReadRows:
         values, lines = self._fields(schema.row, lane.take)
         deleted = values.get(_DELETED)
         key = _tuple(values[field.name] for field in lane.key)
@@ -253,10 +253,10 @@ class _RowCompiler(AvroCompiler):
         ]
         return self._loop(body)
 
-    def keys(self, parsed: Any, wanted: tuple[Field, ...]) -> ReadKeys:
+    def keys(self, parsed: Any, wanted: tuple[FieldPath, ...]) -> ReadKeys:
         """Raises Unfit where the schema is no record's."""
         if not isinstance(parsed, dict) or parsed.get("type") != "record":
-            raise Unfit
+            raise NotColumnar
         own = {field["name"]: field_of(field) for field in parsed["fields"]}
         told = all(own.get(field.name) == field for field in wanted)
         values, lines = self._fields(parsed, tuple(field.name for field in wanted) if told else ())
@@ -304,7 +304,7 @@ class _RowCompiler(AvroCompiler):
             lines += self._read_as(field_of(field).kind if field["name"] in taken else "any", field["type"], name)
         return values, lines
 
-    def _gone(self, schema: _Schema, lane: Lane) -> list[str]:
+    def _gone(self, schema: _Schema, lane: ColumnarTarget) -> list[str]:
         """From an envelope without a row after the change to its removal."""
         before, _, *others = (field for field in schema.parsed["fields"])
         key, passed = self._keys_alone(schema, lane)
@@ -315,7 +315,7 @@ class _RowCompiler(AvroCompiler):
         lines += [f"key = {key}", "if op != 'd' or p != len(d) or None in key: raise ValueError"]
         return [*lines, "return Removal(key, False)"]
 
-    def _keys_alone(self, schema: _Schema, lane: Lane) -> tuple[str, list[str]]:
+    def _keys_alone(self, schema: _Schema, lane: ColumnarTarget) -> tuple[str, list[str]]:
         """The tuple of the key's variables, and the lines that pass over a row but for them."""
         names = {field.name for field in lane.key}
         keys: dict[str, str] = {}

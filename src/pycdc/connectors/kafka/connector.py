@@ -28,21 +28,21 @@ from typing import Final, Protocol
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from pycdc.clients.kafka_consumer_errors import LastTrouble, refused_option, unreadable
+from pycdc.clients.kafka_consumer_errors import LastError, refused_option, unreadable
 from pycdc.clients.kafka_consumer_settings import consumer_settings
-from pycdc.config.pipeline import Config
-from pycdc.connectors.kafka.broker_liveness import Hearing
-from pycdc.connectors.kafka.columnar_decoder import LaneReader
-from pycdc.connectors.kafka.consumer_group import Group
-from pycdc.connectors.kafka.consumer_lag import Lag
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.connectors.kafka.broker_liveness import BrokerLiveness
+from pycdc.connectors.kafka.columnar_decoder import ColumnarDecoder
+from pycdc.connectors.kafka.consumer_group import ConsumerGroup
+from pycdc.connectors.kafka.consumer_lag import ConsumerLag
 from pycdc.connectors.kafka.offset_range_reader import event_at
-from pycdc.connectors.kafka.prefetch import MANY, Fetched, portions
+from pycdc.connectors.kafka.prefetch import MANY, Prefetch, portions
 from pycdc.connectors.kafka.record_decoder import Decoder
-from pycdc.connectors.kafka.source_topics import Topics
+from pycdc.connectors.kafka.source_topics import SourceTopics
 from pycdc.connectors.kafka.unapplied import Unapplied
 from pycdc.errors import ConfigError, ConnectionLost, PycdcError
-from pycdc.interfaces import Claims, Lanes
-from pycdc.model.event import Applied, EventBatch, Offsets, Partition
+from pycdc.interfaces import Claims, ColumnarTargets
+from pycdc.model.event import Applied, EventBatch, Partition, PartitionOffsets
 from pycdc.model.patterns import expression
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
@@ -59,7 +59,7 @@ _CLAIM_PAUSE: Final = 5.0
 """Seconds after which partitions that the database did not give are asked for again."""
 
 
-class Schemas(Protocol):
+class SchemaById(Protocol):
     """What is needed of a schema registry."""
 
     def text_for(self, schema_id: int) -> str: ...
@@ -74,23 +74,23 @@ class KafkaConnector:
 
     def __init__(
         self,
-        config: Config,
+        config: PipelineConfig,
         claims: Claims,
-        registry: Schemas | None,
+        registry: SchemaById | None,
         progress: Progress | None = None,
-        lanes: Lanes | None = None,
+        lanes: ColumnarTargets | None = None,
     ) -> None:
         source = config.source.kafka
         assert source is not None
         self._source = source
-        self._topics = Topics(source)
+        self._topics = SourceTopics(source)
         self._claims = claims
         self._registry = registry
         forms = (None if registry is None else registry.text_for, source.format, source.key_format, source.values)
         # One of its own: it is asked by another thread than the one that decodes.
         record_at = partial(event_at, source, source.group or config.name, Decoder(*forms))
         self._decoder = Decoder(*forms, record_at)
-        self._lanes = None if lanes is None else LaneReader(self._decoder, lanes)
+        self._lanes = None if lanes is None else ColumnarDecoder(self._decoder, lanes)
         self._progress = progress or Progress()
         self._next: dict[Partition, int] = {}
         self._held: dict[Partition, float] = {}
@@ -101,9 +101,9 @@ class KafkaConnector:
         self._unapplied = Unapplied(source.max_waiting_events, _WAITING * source.max_batch_bytes, self._turns)
         self._resting: frozenset[Partition] = frozenset()
         self._failure: PycdcError | None = None
-        self._trouble = LastTrouble()
+        self._trouble = LastError()
         self._closed = False
-        hearing = Hearing(self._progress, f"the brokers of source.kafka at {source.brokers}", self._trouble)
+        hearing = BrokerLiveness(self._progress, f"the brokers of source.kafka at {source.brokers}", self._trouble)
         settings = consumer_settings(source, source.group or config.name)
         try:
             self._consumer = Consumer({**settings, "error_cb": self._trouble, "stats_cb": hearing})
@@ -113,8 +113,8 @@ class KafkaConnector:
             raise ConfigError(
                 f"librdkafka refuses the options ({type(error).__name__})", hint="correct source.kafka.options"
             ) from None
-        self._lag = Lag(self._consumer, self._progress)
-        self._group = Group(self._consumer, self._topics.survey, source.group or config.name, source.brokers)
+        self._lag = ConsumerLag(self._consumer, self._progress)
+        self._group = ConsumerGroup(self._consumer, self._topics.survey, source.group or config.name, source.brokers)
 
     def batches(self, start: Applied | None) -> Iterator[EventBatch | None]:
         """See `Source.batches`. `start` is not needed: each partition's is told by its claim."""
@@ -128,7 +128,7 @@ class KafkaConnector:
             on_lost=self._on_revoke,
         )
         self._progress.state = "streaming"
-        ahead: deque[Fetched] = deque()
+        ahead: deque[Prefetch] = deque()
         with ThreadPoolExecutor(1, "pycdc-decode") as executor:
             while True:
                 read = self._read(_POLL if not ahead else 0.0)
@@ -176,7 +176,7 @@ class KafkaConnector:
         self._lag.claimed(begin)
         self._begin(begin)
         self._progress.state = "streaming"
-        log.info("goes on", offsets=str(Offsets(begin)))
+        log.info("goes on", offsets=str(PartitionOffsets(begin)))
 
     def close(self) -> None:
         if not self._closed:
@@ -207,9 +207,9 @@ class KafkaConnector:
         self._raise_failure()
         return messages
 
-    def _fetched(self, messages: list[Message]) -> Fetched:
+    def _fetched(self, messages: list[Message]) -> Prefetch:
         """Take note of what was read."""
-        fetched = Fetched(self._turns, self._lanes)
+        fetched = Prefetch(self._turns, self._lanes)
         errors = [message.error() for message in messages]
         if not [error for error in errors if error is not None]:  # comparing one with None is an error of its own
             self._take(messages, fetched)
@@ -221,7 +221,7 @@ class KafkaConnector:
                 self._check(error, _partition(message), message.offset())
         return fetched
 
-    def _take(self, messages: list[Message], fetched: Fetched) -> None:
+    def _take(self, messages: list[Message], fetched: Prefetch) -> None:
         """Records come in runs of a partition."""
         first = 0
         for spot, run in groupby([(message.topic(), message.partition()) for message in messages]):
@@ -233,7 +233,7 @@ class KafkaConnector:
                 self._next[partition] = fetched.add(partition, self._next[partition], messages[first:last])
             first = last
 
-    def _batch(self, fetched: Fetched) -> EventBatch | None:
+    def _batch(self, fetched: Prefetch) -> EventBatch | None:
         batch = fetched.batch(self._decoder, self._turns)
         if batch is None:
             self._lag.idle()
@@ -302,7 +302,7 @@ class KafkaConnector:
         self._lag.claimed(begin)
         self._group.claimed(begin)
         if begin:
-            log.info("took partitions over", offsets=str(Offsets(begin)))
+            log.info("took partitions over", offsets=str(PartitionOffsets(begin)))
 
     def _claim_again(self) -> None:
         """What could not be claimed when it was assigned."""

@@ -15,7 +15,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from pycdc.clients.kafka_consumer_errors import unreadable
-from pycdc.clients.kafka_inspection import TopicSurvey, committed
+from pycdc.clients.kafka_inspection import TopicInspection, committed
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.event import Partition
 from pycdc.observability.logger import get_logger
@@ -32,10 +32,10 @@ _LOOK: Final = 5.0
 """Seconds after which those who took partitions at the same time have told whose they are."""
 
 
-class Group:
+class ConsumerGroup:
     """What one process commits. `name` is the group's; `begin` tells the database. For the consumer's thread."""
 
-    def __init__(self, consumer: Consumer, survey: TopicSurvey, name: str, brokers: str) -> None:
+    def __init__(self, consumer: Consumer, survey: TopicInspection, name: str, brokers: str) -> None:
         self._consumer = consumer
         self._survey = survey
         self._name = name

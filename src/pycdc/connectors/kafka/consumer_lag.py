@@ -32,7 +32,7 @@ class _Tail(NamedTuple):
     end: int
 
 
-class Lag:
+class ConsumerLag:
     """Keeps `progress.partitions` and `progress.reverse_lag`. For the consumer's thread."""
 
     def __init__(self, consumer: Any, progress: Progress) -> None:

@@ -30,20 +30,20 @@ class BadJson(ValueError):
     """The message holds nothing of the text."""
 
 
-class Told(NamedTuple):
+class DecodedValue(NamedTuple):
     """A value, and whether a schema beside it told what it is."""
 
     value: Any
     typed: bool
 
 
-class JsonReader:
+class JsonDecoder:
     """Remembers schemas by the text that stands before a payload, which most records share."""
 
     def __init__(self) -> None:
         self._known: dict[str, Convert] = {}
 
-    def read(self, data: bytes) -> Told:
+    def read(self, data: bytes) -> DecodedValue:
         """Raises BadJson, and BadField for a value that is none of its schema's type."""
         try:
             return self._read(data)
@@ -52,7 +52,7 @@ class JsonReader:
         except (RecursionError, ArithmeticError):
             raise BadJson(f"it is nested more than {DEEPEST} deep, or has a number beyond all bounds") from None
 
-    def _read(self, data: bytes) -> Told:
+    def _read(self, data: bytes) -> DecodedValue:
         text = data.decode()
         for prefix, convert in self._known.items():
             if text.startswith(prefix):
@@ -60,19 +60,19 @@ class JsonReader:
                 if text[end:].strip() != "}":
                     break
                 _check(data, payload)
-                return Told(None if payload is None else convert(payload), True)
+                return DecodedValue(None if payload is None else convert(payload), True)
         value, end = _decoded(text, len(text) - len(text.lstrip()))
         if text[end:].strip():
             raise BadJson("something stands behind it")
         _check(data, value)
         if not isinstance(value, dict) or value.keys() != {"schema", "payload"}:
-            return Told(value, False)
+            return DecodedValue(value, False)
         schema, payload = value["schema"], value["payload"]
         if not isinstance(schema, dict) or "type" not in schema:
-            return Told(payload, False)
+            return DecodedValue(payload, False)
         read = _Connect().reader(schema, 1)
         self._remember(text, read)
-        return Told(None if payload is None else read(payload), True)
+        return DecodedValue(None if payload is None else read(payload), True)
 
     def _remember(self, text: str, read: Convert) -> None:
         if not text.startswith(_SCHEMA):

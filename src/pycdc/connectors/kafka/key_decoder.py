@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from pycdc.connectors.kafka.json_decoder import JsonReader
+from pycdc.connectors.kafka.json_decoder import JsonDecoder
 from pycdc.model.event import Forms, Unwritable
 
-Read = Callable[[bytes], tuple[Any, Forms | None]]
+ReadKey = Callable[[bytes], tuple[Any, Forms | None]]
 
 _BIG_ENDIAN: Final = {"int": 4, "long": 8}
 """What Java's IntegerSerializer and LongSerializer write."""
 _REMEDY: Final = "set source.kafka.key_format"
 
 
-def key_reader(form: str, avro: Callable[[bytes], Any], json: JsonReader, forms: Callable[[bool], Forms]) -> Read:
+def key_reader(form: str, avro: Callable[[bytes], Any], json: JsonDecoder, forms: Callable[[bool], Forms]) -> ReadKey:
     """The reader of a format. It raises Unwritable. `avro` reads one, and says None for what is none."""
 
     def of_json(data: bytes) -> tuple[Any, Forms]:
@@ -39,7 +39,7 @@ def key_reader(form: str, avro: Callable[[bytes], Any], json: JsonReader, forms:
             )
         return _number(text(data)), None
 
-    readers: dict[str, Read] = {"auto": auto, "avro": of_avro, "json": of_json}
+    readers: dict[str, ReadKey] = {"auto": auto, "avro": of_avro, "json": of_json}
     if form in _BIG_ENDIAN:
         return lambda data: (_integer(data, _BIG_ENDIAN[form]), None)
     return readers.get(form) or (lambda data: (data if form == "bytes" else text(data), None))

@@ -7,10 +7,10 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from pycdc.clients.kafka_consumer_errors import LastTrouble, unreadable
+from pycdc.clients.kafka_consumer_errors import LastError, unreadable
 from pycdc.clients.kafka_consumer_settings import consumer_settings
 from pycdc.clients.kafka_inspection import Span
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import KafkaSourceConfig
 from pycdc.connectors.kafka.prefetch import decoded
 from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.errors import ConnectionLost, PycdcError
@@ -22,7 +22,7 @@ _PATIENCE: Final = 30.0
 
 
 def read_events(
-    settings: config.KafkaSource, group: str, decoder: Decoder, spans: Mapping[Partition, Span]
+    settings: KafkaSourceConfig, group: str, decoder: Decoder, spans: Mapping[Partition, Span]
 ) -> Generator[Event]:
     """The events of each partition from `first` up to `end`; those that come later are left unread.
 
@@ -31,7 +31,7 @@ def read_events(
     open_ends = {partition: span.end for partition, span in spans.items() if span.first < span.end}
     if not open_ends:
         return
-    trouble = LastTrouble()
+    trouble = LastError()
     consumer = Consumer({**consumer_settings(settings, group), "client.id": "pycdc-dry-run", "error_cb": trouble})
     try:
         consumer.assign([TopicPartition(p.topic, p.number, spans[p].first) for p in open_ends])
@@ -49,7 +49,7 @@ def read_events(
 
 
 def event_at(
-    settings: config.KafkaSource, group: str, decoder: Decoder, partition: Partition, offset: int
+    settings: KafkaSourceConfig, group: str, decoder: Decoder, partition: Partition, offset: int
 ) -> Event | None:
     """The event there; None where none is, or no more. Raises PycdcError where the brokers do not answer."""
     found = read_events(settings, group, decoder, {partition: Span(offset, offset + 1)})
@@ -80,6 +80,6 @@ def _event(message: Message, decoder: Decoder, open_ends: dict[Partition, int]) 
     return decoded(decoder, message, partition, offset)
 
 
-def _away(trouble: LastTrouble, brokers: str) -> ConnectionLost:
+def _away(trouble: LastError, brokers: str) -> ConnectionLost:
     reason = "they do not answer" if trouble.error is None else trouble.error.str()
     return ConnectionLost(f"the brokers at {brokers} cannot be read: {reason}", hint="check source.kafka.brokers")

@@ -14,12 +14,12 @@ from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Message
 
-from pycdc.connectors.kafka.columnar_decoder import LaneReader
+from pycdc.connectors.kafka.columnar_decoder import ColumnarDecoder
 from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.errors import PycdcError
-from pycdc.interfaces import Unfit
+from pycdc.interfaces import NotColumnar
 from pycdc.model.absence_headers import NEW_KEY, OLD_KEY, UNSENT
-from pycdc.model.event import Event, EventBatch, Load, Offsets, Partition
+from pycdc.model.event import Event, EventBatch, Load, Partition, PartitionOffsets
 from pycdc.model.origin import HEADERS
 from pycdc.observability.logger import get_logger
 
@@ -31,7 +31,7 @@ _APART: Final = HEADERS | {UNSENT, NEW_KEY, OLD_KEY}
 """Headers of records that are looked at one by one: a mark holds for a transaction, others say more than rows."""
 
 
-class Places(NamedTuple):
+class RecordOffsets(NamedTuple):
     """Records, where each is from, and its offset."""
 
     messages: list[Message]
@@ -46,11 +46,11 @@ class Places(NamedTuple):
         return {partition: place for place, partition in enumerate(self.partitions)}
 
 
-class Fetched:
+class Prefetch:
     """`turns` count how often each partition began anew: one that did so meanwhile is left out of the batch."""
 
-    def __init__(self, turns: Mapping[Partition, int], lanes: LaneReader | None = None) -> None:
-        self._places = Places([], [], [])
+    def __init__(self, turns: Mapping[Partition, int], lanes: ColumnarDecoder | None = None) -> None:
+        self._places = RecordOffsets([], [], [])
         self._starts: dict[Partition, int] = {}
         self._now = turns
         self._turns: dict[Partition, int] = {}
@@ -92,8 +92,8 @@ class Fetched:
     def _of(self, ends: dict[Partition, int], made: Load | list[Event]) -> EventBatch:
         starts = {partition: self._starts[partition] for partition in ends}
         if isinstance(made, Load):
-            return EventBatch(position=Offsets(ends), starts=starts, load=made)
-        return EventBatch(made, Offsets(ends), starts=starts)
+            return EventBatch(position=PartitionOffsets(ends), starts=starts, load=made)
+        return EventBatch(made, PartitionOffsets(ends), starts=starts)
 
 
 def _ascending(messages: list[Message], offsets: list[int], start: int) -> tuple[list[Message], list[int]]:
@@ -107,11 +107,11 @@ def _ascending(messages: list[Message], offsets: list[int], start: int) -> tuple
     return taken
 
 
-def _ahead(decoder: Decoder, lanes: LaneReader | None, places: Places) -> Load | list[Event]:
+def _ahead(decoder: Decoder, lanes: ColumnarDecoder | None, places: RecordOffsets) -> Load | list[Event]:
     try:
         if lanes is not None:
             return _loaded(decoder, lanes, places)
-    except Unfit:
+    except NotColumnar:
         pass  # the plain way takes everything
     except PycdcError:
         raise
@@ -120,12 +120,12 @@ def _ahead(decoder: Decoder, lanes: LaneReader | None, places: Places) -> Load |
     return _decoded(decoder, places)
 
 
-def _loaded(decoder: Decoder, lanes: LaneReader, places: Places) -> Load:
+def _loaded(decoder: Decoder, lanes: ColumnarDecoder, places: RecordOffsets) -> Load:
     """Raises Unfit."""
     messages = places.messages
     headers: Any = [message.headers() for message in messages]
     if any(headers) and any(name in _APART for own in headers if own for name, _ in own):
-        raise Unfit
+        raise NotColumnar
     lasts = places.lasts()
     parts, counts, removed = [], {}, {}
     for topic in dict.fromkeys(partition.topic for partition in lasts):
@@ -142,7 +142,7 @@ def _loaded(decoder: Decoder, lanes: LaneReader, places: Places) -> Load:
     return Load(parts, len(messages), counts, removed, newest, lambda: _decoded(decoder, places))
 
 
-def _decoded(decoder: Decoder, places: Places) -> list[Event]:
+def _decoded(decoder: Decoder, places: RecordOffsets) -> list[Event]:
     return [decoded(decoder, *place) for place in zip(*places, strict=True)]
 
 

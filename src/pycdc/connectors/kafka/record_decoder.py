@@ -12,14 +12,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
-from pycdc.config.pipeline import Values
-from pycdc.connectors.kafka.json_decoder import BadJson, JsonReader
+from pycdc.config.values import ValuesConfig
+from pycdc.connectors.kafka.json_decoder import BadJson, JsonDecoder
 from pycdc.connectors.kafka.key_change_headers import has_other_key, other_key, value_of_other, with_schema_of
 from pycdc.connectors.kafka.key_decoder import key_reader
 from pycdc.errors import PycdcError, UnknownSchema
 from pycdc.model.change import Row
 from pycdc.model.event import Event, Forms, Partition, Unwritable, added_by_flattening
-from pycdc.rows.avro_decoder import BadField, Read, compile_reader
+from pycdc.rows.avro_decoder import BadField, ReadValue, compile_reader
 from pycdc.rows.avro_schema import BadSchema, parse_avro
 
 _MAGIC: Final = 0
@@ -41,7 +41,7 @@ class _Schema(NamedTuple):
 
     parsed: Any
     whole: Callable[[bytes], Any]
-    rows: Read | None
+    rows: ReadValue | None
 
 
 class Decoder:
@@ -56,13 +56,13 @@ class Decoder:
         schema_text: Callable[[int], str] | None,
         form: Literal["auto", "avro", "json"] = "auto",
         key_form: str = "auto",
-        values: Values | None = None,
+        values: ValuesConfig | None = None,
         record_at: Callable[[Partition, int], Event | None] | None = None,
     ) -> None:
         self._schema_text = schema_text
         self._form = form
         self._key_form = key_form
-        self._json_reader = JsonReader()
+        self._json_reader = JsonDecoder()
         told = (
             ()
             if values is None
@@ -166,7 +166,7 @@ class Decoder:
             return None
         return value if isinstance(value, dict) else None
 
-    def _fill_from_rows(self, event: Event, schema: _Schema, rows: Read, data: bytes) -> None:
+    def _fill_from_rows(self, event: Event, schema: _Schema, rows: ReadValue, data: bytes) -> None:
         """An envelope with a row after the change says all that there is to know with it: half of the record's bytes
         tell where it comes from and when."""
         (before, after), _ = _read(rows, data)
@@ -292,14 +292,14 @@ def is_envelope(schema: Any) -> bool:
     return tuple(fields[:2]) == _ROWS and "op" in fields
 
 
-def _whole(read: Read, data: bytes) -> Any:
+def _whole(read: ReadValue, data: bytes) -> Any:
     value, end = _read(read, data)
     if end < len(data):
         raise Malformed("bytes are left behind the Avro record: it was written with another schema")
     return value
 
 
-def _read(read: Read, data: bytes) -> tuple[Any, int]:
+def _read(read: ReadValue, data: bytes) -> tuple[Any, int]:
     try:
         value, end = read(data, HEADER)
     except BadField as error:

@@ -15,9 +15,9 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from pycdc.clients.kafka_inspection import TopicSurvey
+from pycdc.clients.kafka_inspection import TopicInspection
 from pycdc.clients.topic_identity import another_topic
-from pycdc.config.pipeline import KafkaSource
+from pycdc.config.kafka import KafkaSourceConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.interfaces import Claims
 from pycdc.model.event import Partition
@@ -28,12 +28,12 @@ _LOOK: Final = 5.0
 """Seconds between two looks at the topics' ids."""
 
 
-class Topics:
+class SourceTopics:
     """Those that `source` names. All of it raises PycdcError."""
 
-    def __init__(self, source: KafkaSource) -> None:
+    def __init__(self, source: KafkaSourceConfig) -> None:
         self._source = source
-        self.survey = TopicSurvey(source, _ANSWER)
+        self.survey = TopicInspection(source, _ANSWER)
         self._ids: dict[str, str] = {}
         self._asked: dict[str, Any] = {}
         self._look_at = 0.0

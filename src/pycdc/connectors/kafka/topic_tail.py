@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from pycdc.clients.kafka_consumer_errors import LastTrouble, refused_option, unreadable
+from pycdc.clients.kafka_consumer_errors import LastError, refused_option, unreadable
 from pycdc.model.event import Partition
 
 _LOOK: Final = 0.5
@@ -29,7 +29,7 @@ class TopicTail:
         self._wanted = wanted
         self._section = section
         self._brokers = str(client["bootstrap.servers"])
-        self._trouble = LastTrouble()
+        self._trouble = LastError()
         self._known: dict[Partition, int] = {}
         """The next offset of each partition."""
         self._next_look = 0.0

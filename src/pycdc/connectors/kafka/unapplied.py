@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from pycdc.model.event import Event, EventBatch, Offsets, Partition
+from pycdc.model.event import Event, EventBatch, Partition, PartitionOffsets
 
 _REST: Final = 4
 """An attempt that took a second is repeated after so many."""
@@ -52,7 +52,7 @@ class Unapplied:
         size = sum(len(event.raw_key or b"") + len(event.raw_value or b"") for event in self._events)
         return len(self._events) >= self._most or size >= self._most_bytes
 
-    def keep(self, events: Sequence[Event], position: Offsets, seconds: float) -> None:
+    def keep(self, events: Sequence[Event], position: PartitionOffsets, seconds: float) -> None:
         """What of the batch that was taken last is to come again, after so many seconds if nothing follows."""
         now = self._clock()
         self._events, self._kept = list(events), len(events)
@@ -94,4 +94,6 @@ class Unapplied:
         if not events:
             return None
         ends = {event.partition: event.offset + 1 for event in events}
-        return EventBatch(events, Offsets(ends), starts={partition: self._starts[partition] for partition in ends})
+        return EventBatch(
+            events, PartitionOffsets(ends), starts={partition: self._starts[partition] for partition in ends}
+        )

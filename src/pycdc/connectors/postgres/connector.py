@@ -19,28 +19,28 @@ from collections.abc import Callable, Generator, Iterator, Set
 from functools import partial
 from typing import Any, TypeVar
 
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.dropped_tables import DroppedTables
 from pycdc.connectors.postgres.catalog.metadata import PublishedTable, TableRef, arriving
 from pycdc.connectors.postgres.catalog.slots_and_publications import Admin, Blocker
-from pycdc.connectors.postgres.publication.captured_tables import Belonging
-from pycdc.connectors.postgres.publication.reconciler import TableWatch
+from pycdc.connectors.postgres.publication.captured_tables import DeliveredTables
+from pycdc.connectors.postgres.publication.reconciler import PublicationReconciler
 from pycdc.connectors.postgres.replication.held_slot import FAR, WAIT, HeldSlot
-from pycdc.connectors.postgres.replication.relation_cache import Relations
+from pycdc.connectors.postgres.replication.relation_cache import RelationCache
 from pycdc.connectors.postgres.replication.stream import ReplicationStream
-from pycdc.connectors.postgres.replication.transaction_assembler import Assembler
+from pycdc.connectors.postgres.replication.transaction_assembler import TransactionAssembler
 from pycdc.connectors.postgres.replication.wal_end import WalEnd
 from pycdc.connectors.postgres.signals.messages import Signal
 from pycdc.connectors.postgres.signals.signing import SigningKey
 from pycdc.connectors.postgres.snapshot import lock_wait as waiting
-from pycdc.connectors.postgres.snapshot.backlog import RESYNC, Backlog, Reading
-from pycdc.connectors.postgres.snapshot.incremental import Backfill
-from pycdc.connectors.postgres.snapshot.initial import PinnedSnapshot
+from pycdc.connectors.postgres.snapshot.backlog import RESYNC, Backlog, TableTask
+from pycdc.connectors.postgres.snapshot.incremental import IncrementalSnapshot
+from pycdc.connectors.postgres.snapshot.initial import InitialSnapshot
 from pycdc.connectors.postgres.snapshot.notifications import Notifications
 from pycdc.connectors.postgres.snapshot.parallel import Workers
-from pycdc.connectors.postgres.snapshot.pg_snapshot import Unseen
-from pycdc.connectors.postgres.start_check import Decision, Start, check_start, source_identity
+from pycdc.connectors.postgres.snapshot.pg_snapshot import UnseenTransactions
+from pycdc.connectors.postgres.start_check import StartAt, StartDecision, check_start, source_identity
 from pycdc.errors import ConfigError, EnvironmentNotReady, OtherSource, PositionGap, PycdcError, SlotActive
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import NOWHERE, Batch, Lsn, Position, Table
@@ -49,7 +49,6 @@ from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 
 log = get_logger()
-
 T = TypeVar("T")
 
 _POLL = 0.1
@@ -65,7 +64,7 @@ class PostgresConnector:
 
     def __init__(
         self,
-        config: Config,
+        config: PipelineConfig,
         progress: Progress | None = None,
         workers: Workers | None = None,
         admit: Callable[[Table], None] = lambda table: None,
@@ -79,14 +78,14 @@ class PostgresConnector:
         self._progress = progress or Progress()
         self._catalog = Catalog(self._dsn, stopping)
         self._admin = Admin(self._dsn, stopping)
-        self._belonging = Belonging(
+        self._belonging = DeliveredTables(
             self._catalog,
             self._source.tables,
             self._source.exclude_tables,
             self._progress.unclaimed_table,
             config.signals.schema_and_table,
         )
-        self._relations = Relations(
+        self._relations = RelationCache(
             self._catalog, self._belonging.wants, self._progress.unknown_type, config.compatibility, admit
         )
         self._dropped = DroppedTables(self._catalog, self._relations, forget)
@@ -95,9 +94,9 @@ class PostgresConnector:
         self._held = HeldSlot(config, self._catalog)
         self._notifications = Notifications(config)
         self._backlog = Backlog()
-        self._backfill: Backfill | None = None
-        self._pinned: PinnedSnapshot | None = None
-        self._watch = TableWatch(config, self._catalog, self._admin, self._progress, self._objection)
+        self._backfill: IncrementalSnapshot | None = None
+        self._pinned: InitialSnapshot | None = None
+        self._watch = PublicationReconciler(config, self._catalog, self._admin, self._progress, self._objection)
         self._recorded: dict[str, Any] = {}
         self._unstored = False
         self._newest_commit: float | None = None
@@ -119,7 +118,7 @@ class PostgresConnector:
             yield None
         tables = self._tables()
         decision = self._decide(start)
-        admit = partial(self._admit, tables, starting=decision.start is not Start.RESUME)
+        admit = partial(self._admit, tables, starting=decision.start is not StartAt.RESUME)
         yield from waiting.for_locks(admit, self._progress, "describe the tables")
         joined = yield from self._take_in(start, decision)
         self._belonging.know(self._watch.members)
@@ -127,18 +126,20 @@ class PostgresConnector:
         begin, last_commit = decision.lsn, NOWHERE if start is None else start.last_commit
         self._backlog = self._left_to_read(start, decision, tables)
         self._backlog.expect(joined, anew=(RESYNC,))
-        self._recorded = start.membership if start is not None and decision.start is Start.RESUME else {}
-        if decision.start is Start.CREATE:
+        self._recorded = start.membership if start is not None and decision.start is StartAt.RESUME else {}
+        if decision.start is StartAt.CREATE:
             yield Batch(position=Position(NOWHERE), urgent=True, snapshot_done=False)
-        if decision.start is not Start.RESUME and self._source.snapshot != "never":
+        if decision.start is not StartAt.RESUME and self._source.snapshot != "never":
             self._notifications.began(self._read_once(tables))
         elif not len(self._backlog):
             self._notifications.skipped()
-        if decision.start is not Start.RESUME:
+        if decision.start is not StartAt.RESUME:
             begin = yield from self._begin(tables, decision)
         if self._source.snapshot != "only" or len(self._backlog):
-            resumes = start is not None and decision.start is Start.RESUME
-            yield from self._stream_from(begin, last_commit, Unseen(start.unseen if start and resumes else ()))
+            resumes = start is not None and decision.start is StartAt.RESUME
+            yield from self._stream_from(
+                begin, last_commit, UnseenTransactions(start.unseen if start and resumes else ())
+            )
 
     def checkpoint(self, batch: Batch) -> Checkpoint:
         assert batch.position is not None
@@ -203,13 +204,13 @@ class PostgresConnector:
             return error
         return None
 
-    def _take_in(self, start: Checkpoint | None, decision: Decision) -> Generator[None, None, list[Reading]]:
+    def _take_in(self, start: Checkpoint | None, decision: StartDecision) -> Generator[None, None, list[TableTask]]:
         """Publish what is captured; return what joined since the checkpoint, whose rows are to be read."""
-        resumes = start is not None and decision.start is Start.RESUME
+        resumes = start is not None and decision.start is StartAt.RESUME
         take_in = partial(self._watch.resume, start.membership) if start and resumes else self._watch.first
         return (yield from waiting.for_locks(take_in, self._progress, "publish the tables"))
 
-    def _decide(self, start: Checkpoint | None) -> Decision:
+    def _decide(self, start: Checkpoint | None) -> StartDecision:
         """Compare what is stored with slot and server; `when_needed` turns a gap into a new beginning."""
         slot_name = self._config.slot
         server = self._catalog.server()
@@ -226,19 +227,19 @@ class PostgresConnector:
             log.warning("starting over with a snapshot", reason=gap.fact)
             self._held.release()
             self._admin.drop_slot(slot_name)
-            return Decision(Start.CREATE, NOWHERE, gap.fact)
-        if decision.start is not Start.CREATE and self._held.stream is None:
+            return StartDecision(StartAt.CREATE, NOWHERE, gap.fact)
+        if decision.start is not StartAt.CREATE and self._held.stream is None:
             raise SlotActive(f"slot {slot_name} was made by another session just now", hint="run one instance")
         log.info("comparing position, slot and server", decision=decision.start.value, reason=decision.reason)
         return decision
 
-    def _begin(self, tables: list[TableRef], decision: Decision) -> Generator[Batch | None, None, Lsn]:
+    def _begin(self, tables: list[TableRef], decision: StartDecision) -> Generator[Batch | None, None, Lsn]:
         """Make or adopt the slot; read the rows that exist, or put them on the backlog; return where the stream starts.
 
         An adopted slot was never read past its position, so all changes since are still to come, and what a snapshot
         left is read among them.
         """
-        if decision.start is Start.ADOPT:
+        if decision.start is StartAt.ADOPT:
             begin = decision.lsn
         elif self._source.snapshot == "never" or self._source.snapshot_method == "chunks":
             begin = (yield from self._made(self._admin.create_slot)).consistent_point
@@ -249,7 +250,7 @@ class PostgresConnector:
                 # Nothing is sent from there on: a walsender that cannot send cannot be ended either, and whoever wants
                 # the slot invalidated, a checkpoint of the server's, would wait for this snapshot.
                 stream = self._held.take_new(begin, FAR)
-                pinned = self._pinned = PinnedSnapshot(
+                pinned = self._pinned = InitialSnapshot(
                     self._config,
                     self._catalog,
                     self._relations,
@@ -283,16 +284,16 @@ class PostgresConnector:
 
         return (yield from waiting.elsewhere(made, self._progress))
 
-    def _left_to_read(self, start: Checkpoint | None, decision: Decision, tables: list[TableRef]) -> Backlog:
+    def _left_to_read(self, start: Checkpoint | None, decision: StartDecision, tables: list[TableRef]) -> Backlog:
         """What is read while the stream goes on."""
-        if start is not None and start.snapshot and decision.start is not Start.CREATE:
+        if start is not None and start.snapshot and decision.start is not StartAt.CREATE:
             log.info("going on with a snapshot", tables=len(start.snapshot["tables"]))
             return Backlog.of_state(start.snapshot)
-        adopted = decision.start is Start.ADOPT
-        chunks = decision.start is Start.CREATE and self._source.snapshot_method == "chunks"
+        adopted = decision.start is StartAt.ADOPT
+        chunks = decision.start is StartAt.CREATE and self._source.snapshot_method == "chunks"
         if self._source.snapshot == "never" or not (adopted or chunks):
             return Backlog()
-        return Backlog(Reading(ref.schema, ref.name, oid=ref.oid) for ref in self._read_once(tables))
+        return Backlog(TableTask(ref.schema, ref.name, oid=ref.oid) for ref in self._read_once(tables))
 
     def _read_once(self, tables: list[TableRef]) -> list[TableRef]:
         """Partitions under the names that the stream will use for them; as Debezium does, whatever is named itself."""
@@ -300,19 +301,21 @@ class PostgresConnector:
             return [ref for ref in tables if matches_any(self._source.tables, ref.schema, ref.name)]
         return arriving(tables, via_root=self._source.via_partition_root)
 
-    def _chosen(self, signal: Signal) -> list[Reading]:
+    def _chosen(self, signal: Signal) -> list[TableTask]:
         """The captured tables that a signal names. A partitioned table is meant by its name and by its partitions'."""
         captured = self._read_once(self._catalog.tables(self._source.tables, self._source.exclude_tables))
         named = {ref.oid for ref in self._catalog.tables(signal.tables)} if signal.tables else set()
         where, request = signal.where, signal.id
-        return [Reading(r.schema, r.name, where=where, request=request, oid=r.oid) for r in captured if r.oid in named]
+        return [
+            TableTask(r.schema, r.name, where=where, request=request, oid=r.oid) for r in captured if r.oid in named
+        ]
 
     # Stream.
 
-    def _stream_from(self, begin: Lsn, last_commit: Lsn, unseen: Unseen) -> Iterator[Batch | None]:
+    def _stream_from(self, begin: Lsn, last_commit: Lsn, unseen: UnseenTransactions) -> Iterator[Batch | None]:
         source, stream = self._source, self._held.stream
         assert stream is not None
-        assembler = Assembler(
+        assembler = TransactionAssembler(
             self._relations.from_message,
             begin,
             last_commit,
@@ -327,7 +330,7 @@ class PostgresConnector:
         position = begin
         heartbeat = waiting.Timer(self._config.envelope.heartbeat_interval / 4)
         watch, look = waiting.Timer(source.publication_check), waiting.Timer(_LOOK)
-        backfill = self._backfill = Backfill(
+        backfill = self._backfill = IncrementalSnapshot(
             self._config,
             self._catalog,
             self._relations,
@@ -361,7 +364,7 @@ class PostgresConnector:
             if self._source.snapshot == "only" and not len(self._backlog) and batch.position is not None:
                 return
 
-    def _look(self, assembler: Assembler, position: Lsn, *, follow: bool = False) -> list[Reading]:
+    def _look(self, assembler: TransactionAssembler, position: Lsn, *, follow: bool = False) -> list[TableTask]:
         """Compare tables, publication and configuration; the readings of what joins. The stream is at `position`."""
         readings = self._watch.look(follow=follow)
         self._belonging.partitioned = self._watch.partitions_only
@@ -372,17 +375,14 @@ class PostgresConnector:
         self._dropped.look()
         return readings
 
-    def _read(self, stream: ReplicationStream, assembler: Assembler, position: Lsn) -> Batch:
+    def _read(self, stream: ReplicationStream, assembler: TransactionAssembler, position: Lsn) -> Batch:
         """What came within the poll time. Where nothing is in flight, a keepalive moves the position."""
         frames = stream.read(self._source.max_batch_changes, self._source.max_batch_bytes, _POLL)
         self._progress.last_message = stream.last_message_at
         batch = Batch(last_commit=assembler.last_commit)
         if frames:
             assembler.feed(frames, batch)
-            self._progress.strange_marks += assembler.strange_marks
-            assembler.strange_marks = 0
-            self._progress.hidden.update(assembler.hidden)
-            assembler.hidden.clear()
+            assembler.report(self._progress)
             batch.whole = assembler.idle
             batch.prompt = len(frames) < _FEW and not stream.hurrying
         elif assembler.idle and stream.idle_position is not None and stream.idle_position > position:
@@ -391,7 +391,7 @@ class PostgresConnector:
         return batch
 
     def _measure(self, batch: Batch, position: Lsn) -> None:
-        """What comes without changes is delivered as soon as it is read, where nothing before it waits to be stored."""
+        """Count what comes without changes as delivered, where nothing before it waits to be stored."""
         if batch.runs:
             self._unstored = True
             self._progress.lag.arrived(batch.runs[-1].transaction.commit_lsn)

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from pycdc.connectors.postgres.catalog.metadata import ServerFacts, SlotFacts
+from pycdc.connectors.postgres.catalog.metadata import ServerMetadata, SlotMetadata
 from pycdc.errors import EnvironmentNotReady, OtherSource, PositionGap
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Lsn
 
 
-class Start(Enum):
+class StartAt(Enum):
     """CREATE: neither checkpoint nor slot. ADOPT: a slot that nobody stored a position for, or whose snapshot did not
-    finish; what it holds back is complete from `Decision.lsn` on, but rows from before it are not known to be
-    delivered. RESUME: go on at `Decision.lsn`."""
+    finish; what it holds back is complete from `StartDecision.lsn` on, but rows from before it are not known to be
+    delivered. RESUME: go on at `StartDecision.lsn`."""
 
     CREATE = "create"
     ADOPT = "adopt"
@@ -33,13 +33,13 @@ class Start(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    start: Start
+class StartDecision:
+    start: StartAt
     lsn: Lsn
     reason: str
 
 
-def source_identity(server: ServerFacts, slot: str) -> dict[str, Any]:
+def source_identity(server: ServerMetadata, slot: str) -> dict[str, Any]:
     """What `Checkpoint.source` must hold for `check_start` to recognise the source."""
     return {
         "system": server.system_identifier,
@@ -52,12 +52,12 @@ def source_identity(server: ServerFacts, slot: str) -> dict[str, Any]:
 
 def check_start(
     checkpoint: Checkpoint | None,
-    slot: SlotFacts | None,
-    server: ServerFacts,
+    slot: SlotMetadata | None,
+    server: ServerMetadata,
     slot_name: str,
     *,
     timeline_ends: Mapping[int, Lsn] | None = None,
-) -> Decision:
+) -> StartDecision:
     """Decide how to start. Raises PositionGap where going on would lose or invent rows.
 
     `timeline_ends` (`Catalog.timeline_ends`) is asked for only where the timeline changed and the slot is a failover
@@ -69,7 +69,7 @@ def check_start(
     _check_same_source(checkpoint, slot, server, slot_name, timeline_ends or {})
     if not checkpoint.snapshot_done:
         decision = _without_checkpoint(slot, server, slot_name)
-        return Decision(decision.start, decision.lsn, "the snapshot did not finish")
+        return StartDecision(decision.start, decision.lsn, "the snapshot did not finish")
     position = checkpoint.position.lsn
     if slot is None:
         raise PositionGap(
@@ -78,10 +78,10 @@ def check_start(
         )
     _check_usable(slot, server, position)
     _check_reachable(position, slot, server)
-    return Decision(Start.RESUME, position, "checkpoint and slot agree")
+    return StartDecision(StartAt.RESUME, position, "checkpoint and slot agree")
 
 
-def can_be_read(slot: SlotFacts, server: ServerFacts) -> bool:
+def can_be_read(slot: SlotMetadata, server: ServerMetadata) -> bool:
     """Whether START_REPLICATION is worth a try; why not is for `check_start` to say."""
     try:
         check_server(server)
@@ -91,7 +91,7 @@ def can_be_read(slot: SlotFacts, server: ServerFacts) -> bool:
     return True
 
 
-def check_server(server: ServerFacts) -> None:
+def check_server(server: ServerMetadata) -> None:
     """Raise EnvironmentNotReady where the server cannot decode at all."""
     if server.wal_level != "logical":
         raise EnvironmentNotReady(
@@ -103,19 +103,19 @@ def check_server(server: ServerFacts) -> None:
         )
 
 
-def _without_checkpoint(slot: SlotFacts | None, server: ServerFacts, slot_name: str) -> Decision:
+def _without_checkpoint(slot: SlotMetadata | None, server: ServerMetadata, slot_name: str) -> StartDecision:
     if slot is None:
-        return Decision(Start.CREATE, Lsn(0), "neither checkpoint nor slot exist")
+        return StartDecision(StartAt.CREATE, Lsn(0), "neither checkpoint nor slot exist")
     _check_usable(slot, server, None)
     if slot.confirmed_flush is None:
         raise EnvironmentNotReady(f"slot {slot_name} is still being created", hint="start again when that is done")
-    return Decision(Start.ADOPT, slot.confirmed_flush, "the slot exists, but no position was stored for it")
+    return StartDecision(StartAt.ADOPT, slot.confirmed_flush, "the slot exists, but no position was stored for it")
 
 
 def _check_same_source(
     checkpoint: Checkpoint,
-    slot: SlotFacts | None,
-    server: ServerFacts,
+    slot: SlotMetadata | None,
+    server: ServerMetadata,
     slot_name: str,
     timeline_ends: Mapping[int, Lsn],
 ) -> None:
@@ -140,7 +140,7 @@ _IDENTITY = (
 
 
 def _check_promotion(
-    old: int, position: Lsn, slot: SlotFacts | None, server: ServerFacts, timeline_ends: Mapping[int, Lsn]
+    old: int, position: Lsn, slot: SlotMetadata | None, server: ServerMetadata, timeline_ends: Mapping[int, Lsn]
 ) -> None:
     """A promotion is harmless only where the slot came along and all that was delivered is in the common history."""
     change = f"the server was promoted or restored (timeline {old} before, {server.timeline} now)"
@@ -159,7 +159,7 @@ def _check_promotion(
         )
 
 
-def _check_usable(slot: SlotFacts, server: ServerFacts, position: Lsn | None) -> None:
+def _check_usable(slot: SlotMetadata, server: ServerMetadata, position: Lsn | None) -> None:
     if slot.plugin != "pgoutput" or slot.database is None:
         kind = f"plugin {slot.plugin}" if slot.plugin else "physical replication"
         raise EnvironmentNotReady(f"slot {slot.name} is for {kind}, not pgoutput", hint="choose another slot name")
@@ -182,7 +182,7 @@ def _check_usable(slot: SlotFacts, server: ServerFacts, position: Lsn | None) ->
         )
 
 
-def _check_reachable(position: Lsn, slot: SlotFacts, server: ServerFacts) -> None:
+def _check_reachable(position: Lsn, slot: SlotMetadata, server: ServerMetadata) -> None:
     if position > server.current_lsn:
         raise PositionGap(
             f"the stored position {position} lies beyond the end of the server's WAL, {server.current_lsn}",

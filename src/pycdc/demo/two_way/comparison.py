@@ -14,7 +14,7 @@ Rows = dict[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ComparisonResult:
     """`rows` that the monolith has; keys, as text, of those that are on one side only or not the same on both."""
 
     pair: Pair
@@ -30,11 +30,11 @@ class Outcome:
         return not (self.missing or self.surplus or self.different)
 
 
-def compare(monolith: psycopg.Connection, service: psycopg.Connection) -> tuple[Outcome, ...]:
+def compare(monolith: psycopg.Connection, service: psycopg.Connection) -> tuple[ComparisonResult, ...]:
     return tuple(_outcome(pair, monolith, service) for pair in PAIRS)
 
 
-def _outcome(pair: Pair, monolith: psycopg.Connection, service: psycopg.Connection) -> Outcome:
+def _outcome(pair: Pair, monolith: psycopg.Connection, service: psycopg.Connection) -> ComparisonResult:
     columns = (pair.key, *pair.columns)
     return between(
         pair,
@@ -43,10 +43,10 @@ def _outcome(pair: Pair, monolith: psycopg.Connection, service: psycopg.Connecti
     )
 
 
-def between(pair: Pair, ours: Rows, theirs: Rows) -> Outcome:
+def between(pair: Pair, ours: Rows, theirs: Rows) -> ComparisonResult:
     """What the monolith has against what the service has."""
     both = ours.keys() & theirs.keys()
-    return Outcome(
+    return ComparisonResult(
         pair,
         len(ours),
         tuple(sorted(ours.keys() - theirs.keys())),

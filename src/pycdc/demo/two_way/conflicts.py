@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import psycopg
 
-from pycdc.demo.two_way.database import Side
+from pycdc.demo.two_way.database import DemoDatabase
 from pycdc.demo.two_way.tables import MONOLITH, SERVICE
 
 _COUNTS: Final = "SELECT kind, decision, count(*) FROM pycdc.conflicts GROUP BY kind, decision"
@@ -21,7 +21,7 @@ _EVENT_WINS: Final = "service"
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
+class ConflictRow:
     """`current` is what the row was, `incoming` what the event would make of it."""
 
     side: str
@@ -49,11 +49,11 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True)
-class Conflicts:
+class ConflictReader:
     """Of one side; `counts` by kind and the side that won."""
 
     counts: Counter[tuple[str, str]]
-    newest: Conflict | None
+    newest: ConflictRow | None
     """Of those between two rows: a delete has none."""
 
 
@@ -62,12 +62,12 @@ def winner(side: str, decision: str) -> str:
     return _OTHER[side] if decision == _EVENT_WINS else side
 
 
-def read(side: Side) -> Conflicts:
+def read(side: DemoDatabase) -> ConflictReader:
     counts: Counter[tuple[str, str]] = Counter()
     try:
         for kind, decision, count in side.ask(_COUNTS):
             counts[kind, winner(side.name, decision)] += count
-        newest = [Conflict(side.name, *row) for row in side.ask(_NEWEST)]
+        newest = [ConflictRow(side.name, *row) for row in side.ask(_NEWEST)]
     except psycopg.errors.UndefinedTable:
-        return Conflicts(counts, None)  # the pipeline makes it when it starts
-    return Conflicts(counts, newest[0] if newest else None)
+        return ConflictReader(counts, None)  # the pipeline makes it when it starts
+    return ConflictReader(counts, newest[0] if newest else None)

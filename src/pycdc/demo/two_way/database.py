@@ -9,24 +9,24 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from pycdc.demo.consumer import Reader
+from pycdc.demo.consumer import EventConsumer
 from pycdc.demo.demo_loop import Engine
-from pycdc.demo.event_stats import Tally
+from pycdc.demo.event_stats import EventStats
 from pycdc.demo.two_way.tables import ARRIVAL, ARRIVALS
 from pycdc.demo.two_way.workloads import Monolith, Service
-from pycdc.demo.workload_thread import Clerk
+from pycdc.demo.workload_thread import WorkloadThread
 from pycdc.errors import ConnectionLost
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class DemoDatabase:
     """`capture` reads it, `apply` writes what the other side wrote; `reader` and `tally` see what was captured."""
 
     name: str
-    clerk: Clerk[Monolith] | Clerk[Service]
+    clerk: WorkloadThread[Monolith] | WorkloadThread[Service]
     questions: psycopg.Connection
-    tally: Tally
-    reader: Reader
+    tally: EventStats
+    reader: EventConsumer
     capture: Engine
     apply: Engine
     tables: list[str]
@@ -56,22 +56,24 @@ class Side:
 
 def set_up(
     stack: ExitStack,
-    clerk: Clerk[Monolith] | Clerk[Service],
+    clerk: WorkloadThread[Monolith] | WorkloadThread[Service],
     dsn: str,
     tables: list[str],
     kafka: dict[str, str],
     capture: dict[str, Any],
     apply: dict[str, Any],
-) -> Side:
+) -> DemoDatabase:
     """Create the tables, watch the topics, which makes them, and build the pipelines of these configurations."""
     stack.callback(clerk.stop)
     clerk.open()
-    tally = Tally(clerk.transactions)
+    tally = EventStats(clerk.transactions)
     topics = [f"{capture['name']}.{table}" for table in capture["source"]["postgres"]["tables"]]
-    reader = Reader(**kafka, topics=topics, tally=tally)
+    reader = EventConsumer(**kafka, topics=topics, tally=tally)
     stack.callback(reader.stop)
     reader.start()
-    return Side(capture["name"], clerk, _questions(stack, dsn), tally, reader, Engine(capture), Engine(apply), tables)
+    return DemoDatabase(
+        capture["name"], clerk, _questions(stack, dsn), tally, reader, Engine(capture), Engine(apply), tables
+    )
 
 
 def _questions(stack: ExitStack, dsn: str) -> psycopg.Connection:

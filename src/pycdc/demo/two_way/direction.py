@@ -15,8 +15,8 @@ from typing import Final
 
 import psycopg
 
-from pycdc.demo.event_stats import Lag, Latencies
-from pycdc.demo.two_way.database import Side
+from pycdc.demo.event_stats import ConsumedLag, Latencies
+from pycdc.demo.two_way.database import DemoDatabase
 
 _WINDOW: Final = 2.0
 """Seconds over which a rate is counted."""
@@ -43,7 +43,7 @@ class DirectionStatus:
     writing: float
     """Row changes a second, and so is `applying`."""
     applying: float
-    lag: Lag | None
+    lag: ConsumedLag | None
     pipelines: dict[str, str]
     """States by name."""
     last_error: str | None
@@ -66,7 +66,7 @@ class Speed:
 class Direction:
     """From a side to the other. For one thread."""
 
-    def __init__(self, near: Side, far: Side) -> None:
+    def __init__(self, near: DemoDatabase, far: DemoDatabase) -> None:
         self._near = near
         self._far = far
         self._engines = near.capture, far.apply
@@ -120,11 +120,11 @@ class Direction:
             last_error=next((one.last_error for one in progress if one.last_error is not None), None),
         )
 
-    def lag(self) -> Lag | None:
+    def lag(self) -> ConsumedLag | None:
         """Of everything that was measured."""
         return self._all.lag()
 
-    def _recent_lag(self) -> Lag | None:
+    def _recent_lag(self) -> ConsumedLag | None:
         recent = Latencies()
         for seconds in self._recent:
             recent.add(seconds)

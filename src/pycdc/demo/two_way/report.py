@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from typing import Final
 
 from pycdc.demo.report import lag
-from pycdc.demo.two_way.comparison import Outcome
-from pycdc.demo.two_way.conflicts import Conflict, Conflicts
+from pycdc.demo.two_way.comparison import ComparisonResult
+from pycdc.demo.two_way.conflicts import ConflictReader, ConflictRow
 from pycdc.demo.two_way.direction import DirectionStatus
-from pycdc.demo.two_way.status import Addresses, Status, Summary
+from pycdc.demo.two_way.status import TwoWayAddresses, TwoWayStatus, TwoWaySummary
 from pycdc.demo.two_way.tables import PAIRS, SERVICE
 
 _MOST_KEYS: Final = 10
 
 
-def addresses(where: Addresses) -> str:
+def addresses(where: TwoWayAddresses) -> str:
     """Where any client can look, a line each."""
     return "\n".join(
         (
@@ -33,7 +33,7 @@ def _writers(names: tuple[str, ...]) -> str:
     return " and by the ".join("service" if name == SERVICE else name for name in names)
 
 
-def line(status: Status) -> str:
+def line(status: TwoWayStatus) -> str:
     """One moment in one line."""
     parts = [f"{status.elapsed:4.0f} s", *map(_direction, status.directions)]
     parts.append(f"echoes {sum(each.echoes for each in status.directions)}")
@@ -50,7 +50,7 @@ def arrow(status: DirectionStatus) -> str:
     return f"{status.start} → {status.end}"
 
 
-def conflict(of: Conflict) -> str:
+def conflict(of: ConflictRow) -> str:
     """Both values and who won: ``prices LAMP-OAK: 7.50 in monolith, 8.10 in inventory, which wins``."""
     values = ", ".join(
         f"{value} in {side}{', which wins' if side == of.winner else ''}" for side, value in of.values.items()
@@ -58,7 +58,7 @@ def conflict(of: Conflict) -> str:
     return f"{of.table} {', '.join(map(str, of.key.values()))}: {values}"
 
 
-def summary(end: Summary) -> str:
+def summary(end: TwoWaySummary) -> str:
     """What was proved, in a few lines."""
     lines = []
     for status, measured in zip(end.directions, end.lags, strict=True):
@@ -76,7 +76,7 @@ def summary(end: Summary) -> str:
     return "\n".join(lines)
 
 
-def _conflicts(sides: dict[str, Conflicts]) -> Iterable[str]:
+def _conflicts(sides: dict[str, ConflictReader]) -> Iterable[str]:
     total = sum(side.counts.total() for side in sides.values())
     yield f"  conflicts  {total}"
     for side, found in sides.items():
@@ -84,7 +84,7 @@ def _conflicts(sides: dict[str, Conflicts]) -> Iterable[str]:
             yield f"             {count} seen by the {side}'s pipeline: {kind}, {winner} wins"
 
 
-def _outcome(outcome: Outcome) -> str:
+def _outcome(outcome: ComparisonResult) -> str:
     names = f"{outcome.pair.monolith} = {outcome.pair.service}"
     if outcome.equal:
         return f"{names:<22} {outcome.rows:,} rows, equal"

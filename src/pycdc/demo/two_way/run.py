@@ -22,12 +22,12 @@ from pycdc.demo.demo_loop import Engine
 from pycdc.demo.postgres import EmbeddedPostgres, installation
 from pycdc.demo.registry import EmbeddedRegistry
 from pycdc.demo.two_way import comparison, conflicts, pipelines
-from pycdc.demo.two_way.database import Side, set_up
+from pycdc.demo.two_way.database import DemoDatabase, set_up
 from pycdc.demo.two_way.direction import Direction
-from pycdc.demo.two_way.status import Addresses, Status, Summary
+from pycdc.demo.two_way.status import TwoWayAddresses, TwoWayStatus, TwoWaySummary
 from pycdc.demo.two_way.tables import MONOLITH, PAIRS, SERVICE, SKUS
 from pycdc.demo.two_way.workloads import Monolith, Service, any_price
-from pycdc.demo.workload_thread import Clerk
+from pycdc.demo.workload_thread import WorkloadThread
 from pycdc.errors import ConnectionLost
 
 _DISPUTE_INTERVAL: Final = 1.5
@@ -66,11 +66,11 @@ class TwoWay:
         monolith, service = _databases(stack)
         broker = stack.enter_context(EmbeddedBroker())
         registry = stack.enter_context(EmbeddedRegistry())
-        self.addresses = Addresses(monolith.dsn, service.dsn, broker.bootstrap, registry.url)
+        self.addresses = TwoWayAddresses(monolith.dsn, service.dsn, broker.bootstrap, registry.url)
         kafka = {"brokers": broker.bootstrap, "registry": registry.url}
         self._monolith = set_up(
             stack,
-            Clerk(monolith.dsn, self._rate, Monolith, seed=self._seed),
+            WorkloadThread(monolith.dsn, self._rate, Monolith, seed=self._seed),
             monolith.dsn,
             [pair.monolith for pair in PAIRS],
             kafka,
@@ -79,7 +79,7 @@ class TwoWay:
         )
         self._service = set_up(
             stack,
-            Clerk(service.dsn, self._rate, Service, seed=self._seed),
+            WorkloadThread(service.dsn, self._rate, Service, seed=self._seed),
             service.dsn,
             [pair.service for pair in PAIRS],
             kafka,
@@ -92,7 +92,7 @@ class TwoWay:
         self._directions = Direction(self._monolith, self._service), Direction(self._service, self._monolith)
 
     @property
-    def _sides(self) -> tuple[Side, Side]:
+    def _sides(self) -> tuple[DemoDatabase, DemoDatabase]:
         return self._monolith, self._service
 
     @property
@@ -100,11 +100,11 @@ class TwoWay:
         """In the order in which they start."""
         return [engine for side in self._sides for engine in (side.capture, side.apply)]
 
-    def status(self) -> Status:
+    def status(self) -> TwoWayStatus:
         there, back = self._directions
         events = [event for side in self._sides for event in side.tally.newest()]
         events.sort(key=lambda event: event.received, reverse=True)
-        return Status(
+        return TwoWayStatus(
             addresses=self.addresses,
             elapsed=self.elapsed,
             seconds=self._seconds,
@@ -149,13 +149,13 @@ class TwoWay:
             side.clerk.stop()
         self._took = self.elapsed
 
-    def finish(self) -> Summary:
+    def finish(self) -> TwoWaySummary:
         """Stop the pipelines, compare both sides, say how it went."""
         there, back = self._directions
         statuses = there.status(), back.status()
         for engine in self._engines:
             engine.stop()
-        return Summary(
+        return TwoWaySummary(
             directions=statuses,
             exact=there.exact and back.exact,
             lags=(there.lag(), back.lag()),
@@ -190,7 +190,7 @@ class TwoWay:
         except psycopg.OperationalError as exc:
             raise ConnectionLost(f"an embedded Postgres is gone ({type(exc).__name__})") from None
 
-    def _conflicts(self) -> dict[str, conflicts.Conflicts]:
+    def _conflicts(self) -> dict[str, conflicts.ConflictReader]:
         return {side.name: conflicts.read(side) for side in self._sides}
 
 

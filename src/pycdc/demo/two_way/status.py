@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pycdc.demo.event_stats import Event, Lag
-from pycdc.demo.two_way.comparison import Outcome
-from pycdc.demo.two_way.conflicts import Conflict, Conflicts
+from pycdc.demo.event_stats import ConsumedEvent, ConsumedLag
+from pycdc.demo.two_way.comparison import ComparisonResult
+from pycdc.demo.two_way.conflicts import ConflictReader, ConflictRow
 from pycdc.demo.two_way.direction import DirectionStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Addresses:
+class TwoWayAddresses:
     """Where to look with other tools."""
 
     monolith: str
@@ -21,36 +21,36 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class TwoWayStatus:
     """One moment. `conflicts` by the side that they happened in."""
 
-    addresses: Addresses
+    addresses: TwoWayAddresses
     elapsed: float
     seconds: float
     """0: until it is ended."""
     directions: tuple[DirectionStatus, DirectionStatus]
-    conflicts: dict[str, Conflicts]
-    newest: tuple[Event, ...]
+    conflicts: dict[str, ConflictReader]
+    newest: tuple[ConsumedEvent, ...]
 
     @property
-    def newest_conflict(self) -> Conflict | None:
+    def newest_conflict(self) -> ConflictRow | None:
         return _newest(self.conflicts)
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class TwoWaySummary:
     """The end. `lags` are of all rows that were measured, by direction."""
 
     directions: tuple[DirectionStatus, DirectionStatus]
     exact: bool
     """Every write was captured exactly once, and none came back."""
-    lags: tuple[Lag | None, Lag | None]
-    conflicts: dict[str, Conflicts]
-    outcomes: tuple[Outcome, ...]
+    lags: tuple[ConsumedLag | None, ConsumedLag | None]
+    conflicts: dict[str, ConflictReader]
+    outcomes: tuple[ComparisonResult, ...]
     seconds: float
 
     @property
-    def newest_conflict(self) -> Conflict | None:
+    def newest_conflict(self) -> ConflictRow | None:
         return _newest(self.conflicts)
 
     @property
@@ -63,6 +63,6 @@ class Summary:
         return self.exact and self.equal
 
 
-def _newest(sides: dict[str, Conflicts]) -> Conflict | None:
+def _newest(sides: dict[str, ConflictReader]) -> ConflictRow | None:
     found = [each.newest for each in sides.values() if each.newest is not None]
     return max(found, key=lambda conflict: conflict.detected, default=None)

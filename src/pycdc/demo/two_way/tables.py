@@ -83,7 +83,7 @@ CREATE CONSTRAINT TRIGGER arrival AFTER INSERT OR UPDATE ON {} DEFERRABLE INITIA
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class PairColumn:
     """The same fact's name on both sides."""
 
     monolith: str
@@ -97,19 +97,21 @@ class Pair:
     monolith: str
     service: str
     writers: tuple[str, ...]
-    key: Column
-    columns: tuple[Column, ...]
+    key: PairColumn
+    columns: tuple[PairColumn, ...]
 
 
-_TIME: Final = Column("changed_at", "changed_at")
+_TIME: Final = PairColumn("changed_at", "changed_at")
 PAIRS: Final = (
     Pair(
         "orders",
         "reservations",
         (MONOLITH,),
-        Column("id", "order_id"),
-        (Column("sku", "item"), Column("quantity", "pieces"), Column("status", "state"), _TIME),
+        PairColumn("id", "order_id"),
+        (PairColumn("sku", "item"), PairColumn("quantity", "pieces"), PairColumn("status", "state"), _TIME),
     ),
-    Pair("stock", "items", (SERVICE,), Column("sku", "code"), (Column("on_hand", "available"), _TIME)),
-    Pair("prices", "price_list", (MONOLITH, SERVICE), Column("sku", "item"), (Column("price", "amount"), _TIME)),
+    Pair("stock", "items", (SERVICE,), PairColumn("sku", "code"), (PairColumn("on_hand", "available"), _TIME)),
+    Pair(
+        "prices", "price_list", (MONOLITH, SERVICE), PairColumn("sku", "item"), (PairColumn("price", "amount"), _TIME)
+    ),
 )

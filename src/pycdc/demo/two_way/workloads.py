@@ -11,7 +11,7 @@ from typing import Final
 import psycopg
 
 from pycdc.demo.two_way.tables import MONOLITH_TABLES, SERVICE_TABLES, SKUS
-from pycdc.demo.workload import Deals
+from pycdc.demo.workload import Workload
 
 _CUSTOMERS: Final = ("Ada", "Björn", "Chloé", "Dmitri", "Elif", "Fatima", "Goran", "Hana", "Íris", "José")
 _NOTES: Final = (None, None, "ring twice", "gift wrap")
@@ -22,7 +22,7 @@ _MOST_ORDERS: Final = 400
 _MOST_EXTRA_ITEMS: Final = 40
 
 
-class Monolith(Deals):
+class Monolith(Workload):
     """Takes orders, and sets prices now and then. Before the writes of stock moved, it counted stock as well."""
 
     def __init__(self, connection: psycopg.Connection, chance: random.Random) -> None:
@@ -91,7 +91,7 @@ class Monolith(Deals):
         return self._orders.pop(self._chance.randrange(len(self._orders)))
 
 
-class Service(Deals):
+class Service(Workload):
     """Counts stock, takes items in and out of its range, and sets prices now and then."""
 
     def __init__(self, connection: psycopg.Connection, chance: random.Random) -> None:

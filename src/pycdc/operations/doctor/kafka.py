@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pycdc.cli.findings import Finding, failed, from_error, ok
 from pycdc.clients.kafka_cluster import Cluster
-from pycdc.config.pipeline import KafkaSink
+from pycdc.config.kafka import KafkaSinkConfig
 from pycdc.errors import PycdcError
+from pycdc.operations.doctor.finding import Finding, failed, from_error, ok
 from pycdc.operations.humanize import plural
 from pycdc.printable import lines
 
@@ -15,7 +15,7 @@ TOPICS = "sink.kafka.topics"
 
 
 def topic_findings(
-    sink: KafkaSink,
+    sink: KafkaSinkConfig,
     cluster: Cluster,
     topics: Sequence[str],
     refusals: Mapping[str, PycdcError],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pycdc.cli.apply_status import Found
-from pycdc.cli.findings import Finding, from_error, ok
+from pycdc.operations.apply_status import ApplyState
+from pycdc.operations.doctor.finding import Finding, from_error, ok
 
 
-def place_findings(found: Found) -> Iterator[Finding]:
+def place_findings(found: ApplyState) -> Iterator[Finding]:
     """Servers that do not answer are findings of other groups."""
     problems = {str(problem.fact): problem for place in found.places if (problem := place.problem()) is not None}
     for problem in problems.values():

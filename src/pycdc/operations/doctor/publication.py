@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pycdc.cli.findings import Finding, failed, ok, warning
 from pycdc.clients.quoting import quoted
-from pycdc.config.pipeline import Config
-from pycdc.connectors.postgres.catalog.metadata import PublicationFacts, TableRef
-from pycdc.connectors.postgres.catalog.privileges import RoleFacts, TableRights
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.connectors.postgres.catalog.metadata import PublicationMetadata, TableRef
+from pycdc.connectors.postgres.catalog.privileges import RoleMetadata, TableRights
 from pycdc.connectors.postgres.catalog.slots_and_publications import (
     add_tables_sql,
     create_publication_sql,
     missing_tables,
 )
-from pycdc.connectors.postgres.publication.reconcile_plan import Plan
+from pycdc.connectors.postgres.publication.reconcile_plan import ReconcilePlan
+from pycdc.operations.doctor.finding import Finding, failed, ok, warning
 from pycdc.operations.humanize import plural
 from pycdc.printable import lines
 
@@ -24,10 +24,10 @@ _ALL = ("insert", "update", "delete", "truncate")
 
 
 def publication_findings(
-    config: Config,
-    present: PublicationFacts | None,
+    config: PipelineConfig,
+    present: PublicationMetadata | None,
     tables: Sequence[TableRef],
-    role: RoleFacts,
+    role: RoleMetadata,
     rights: Mapping[int, TableRights],
 ) -> Iterator[Finding]:
     if present is None:
@@ -47,7 +47,7 @@ def publication_findings(
         )
 
 
-def drift_findings(found: Plan) -> Iterator[Finding]:
+def drift_findings(found: ReconcilePlan) -> Iterator[Finding]:
     """What somebody changed about the publication since the pipeline stored its position."""
     for drift in found.drift:
         fix = "pycdc apply" if drift.repairable else "pycdc teardown, then pycdc run"
@@ -59,7 +59,9 @@ def drift_findings(found: Plan) -> Iterator[Finding]:
             yield warning(str(left), path="source.postgres.tables", fix=f"{left.remedy};")
 
 
-def _absent(config: Config, tables: Sequence[TableRef], role: RoleFacts, rights: Mapping[int, TableRights]) -> Finding:
+def _absent(
+    config: PipelineConfig, tables: Sequence[TableRef], role: RoleMetadata, rights: Mapping[int, TableRights]
+) -> Finding:
     source, name = config.capture, config.publication
     statement = create_publication_sql(name, tables, via_partition_root=source.via_partition_root) + ";"
     if not source.manage_publication:
@@ -82,7 +84,7 @@ def _absent(config: Config, tables: Sequence[TableRef], role: RoleFacts, rights:
 
 
 def _contents(
-    config: Config, present: PublicationFacts, tables: Sequence[TableRef], rights: Mapping[int, TableRights]
+    config: PipelineConfig, present: PublicationMetadata, tables: Sequence[TableRef], rights: Mapping[int, TableRights]
 ) -> Iterator[Finding]:
     missing = missing_tables(tables, present)
     if missing:
@@ -112,7 +114,7 @@ def _contents(
         )
 
 
-def _operations(config: Config, present: PublicationFacts) -> Iterator[Finding]:
+def _operations(config: PipelineConfig, present: PublicationMetadata) -> Iterator[Finding]:
     lacking = [name for name in _ALL if name not in present.operations]
     skipped = {"c": "insert", "u": "update", "d": "delete", "t": "truncate"}
     wanted = [name for name in lacking if name not in {skipped[letter] for letter in config.envelope.skip}]
@@ -127,7 +129,7 @@ def _operations(config: Config, present: PublicationFacts) -> Iterator[Finding]:
         yield ok("the publication has all operations that are wanted")
 
 
-def _parts(present: PublicationFacts) -> Iterator[Finding]:
+def _parts(present: PublicationMetadata) -> Iterator[Finding]:
     for table in present.tables:
         if table.row_filter:
             yield warning(

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from pycdc.cli.findings import Finding, failed, ok, warning
 from pycdc.clients.kafka_inspection import matching_topics
 from pycdc.clients.quoting import quoted
-from pycdc.config.pipeline import KafkaSource, PostgresSink
+from pycdc.config.kafka import KafkaSourceConfig
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.model.patterns import names_any
+from pycdc.operations.doctor.finding import Finding, failed, ok, warning
 from pycdc.operations.doctor.transport import superuser_finding
 from pycdc.sinks.postgres.conflicts.preflight import ConflictFacts
 from pycdc.sinks.postgres.preflight import RouteFacts, TargetFacts
 
 
-def source_findings(source: KafkaSource, sink: PostgresSink) -> Iterator[Finding]:
+def source_findings(source: KafkaSourceConfig, sink: PostgresSinkConfig) -> Iterator[Finding]:
     """Raises PycdcError where the brokers do not answer."""
     for index, (pattern, found) in enumerate(matching_topics(source).items()):
         path = f"source.kafka.topics[{index}]"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pycdc.cli.findings import Finding, failed, ok, warning
 from pycdc.clients.quoting import quoted
-from pycdc.connectors.postgres.catalog.metadata import ServerFacts, SlotFacts
-from pycdc.connectors.postgres.catalog.privileges import RoleFacts
+from pycdc.connectors.postgres.catalog.metadata import ServerMetadata, SlotMetadata
+from pycdc.connectors.postgres.catalog.privileges import RoleMetadata
 from pycdc.errors import PycdcError
+from pycdc.operations.doctor.finding import Finding, failed, ok, warning
 from pycdc.operations.humanize import duration
 from pycdc.printable import lines
 
@@ -17,7 +17,7 @@ _NEWEST_TESTED = 18
 _MAX_SKEW = 1.0
 
 
-def server_findings(server: ServerFacts) -> Iterator[Finding]:
+def server_findings(server: ServerMetadata) -> Iterator[Finding]:
     major = server.version // 10_000
     where = f"database {server.database}, role {server.role}"
     if major > _NEWEST_TESTED:
@@ -46,7 +46,7 @@ def server_findings(server: ServerFacts) -> Iterator[Finding]:
         yield ok(f"the encoding is {server.encoding}")
 
 
-def headroom_findings(server: ServerFacts, role: RoleFacts, slot: SlotFacts | None) -> Iterator[Finding]:
+def headroom_findings(server: ServerMetadata, role: RoleMetadata, slot: SlotMetadata | None) -> Iterator[Finding]:
     """Our own slot and walsender count as there for us."""
     free = server.max_replication_slots - server.used_replication_slots
     if slot is not None or free > 0:
@@ -73,7 +73,7 @@ def headroom_findings(server: ServerFacts, role: RoleFacts, slot: SlotFacts | No
         )
 
 
-def replication_finding(role: RoleFacts, refusal: PycdcError | None) -> Finding:
+def replication_finding(role: RoleMetadata, refusal: PycdcError | None) -> Finding:
     if refusal is None:
         return ok(f"role {role.name} may replicate")
     fix = refusal.hint

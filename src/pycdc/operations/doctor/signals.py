@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from pycdc.cli.findings import Finding, failed, ok, warning
-from pycdc.clients.kafka_cluster import TopicSurvey
+from pycdc.clients.kafka_cluster import ClusterInspection
 from pycdc.clients.quoting import quoted
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.connectors.postgres.catalog.privileges import Survey
+from pycdc.connectors.postgres.catalog.privileges import SourceInspection
 from pycdc.connectors.postgres.signals.signal_table import create_table_sql, misfit, signal_table
 from pycdc.errors import PycdcError
+from pycdc.operations.doctor.finding import Finding, failed, ok, warning
 
 TABLE = "signals.table"
 TOPIC = "signals.topic"
 
 
-def table_findings(config: Config, catalog: Catalog, survey: Survey) -> Iterator[Finding]:
+def table_findings(config: PipelineConfig, catalog: Catalog, survey: SourceInspection) -> Iterator[Finding]:
     named = config.signals.schema_and_table
     if named is None:
         return
@@ -49,7 +49,7 @@ def table_findings(config: Config, catalog: Catalog, survey: Survey) -> Iterator
     yield ok(f"signal table {name} can take signals")
 
 
-def topic_findings(config: Config, survey: Callable[[], TopicSurvey]) -> Iterator[Finding]:
+def topic_findings(config: PipelineConfig, survey: Callable[[], ClusterInspection]) -> Iterator[Finding]:
     topic = config.signals.topic
     if topic is None:
         return

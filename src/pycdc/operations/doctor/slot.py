@@ -4,36 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pycdc.cli.findings import Finding, Status, failed, from_error, ok, warning
-from pycdc.config.pipeline import Config
-from pycdc.connectors.postgres.catalog.metadata import ServerFacts, SlotFacts
-from pycdc.connectors.postgres.start_check import Decision, Start
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.connectors.postgres.catalog.metadata import ServerMetadata, SlotMetadata
+from pycdc.connectors.postgres.start_check import StartAt, StartDecision
 from pycdc.errors import PositionGap, PycdcError
 from pycdc.interfaces import Checkpoint
+from pycdc.operations.doctor.finding import Finding, Status, failed, from_error, ok, warning
 from pycdc.operations.humanize import size
 
 SLOT = "source.postgres.slot"
 _MUCH = 1024**3
 
 
-def start_finding(config: Config, checkpoint: Checkpoint | None, outcome: Decision | PycdcError) -> Finding:
+def start_finding(
+    config: PipelineConfig, checkpoint: Checkpoint | None, outcome: StartDecision | PycdcError
+) -> Finding:
     """`outcome` is what comparing position, slot and server came to."""
     snapshot = config.capture.snapshot
     if isinstance(outcome, PositionGap) and snapshot == "when_needed":
         return warning(f"{outcome.fact}: a new snapshot will be taken", path="source.postgres.snapshot")
     if isinstance(outcome, PycdcError):
         return from_error(outcome, SLOT)
-    if outcome.start is Start.RESUME:
+    if outcome.start is StartAt.RESUME:
         return ok(f"streaming goes on at {outcome.lsn}", outcome.reason)
     first = "" if snapshot == "never" else ", after a snapshot"
-    if outcome.start is Start.ADOPT:
+    if outcome.start is StartAt.ADOPT:
         return ok(f"streaming begins at {outcome.lsn}{first}", outcome.reason)
     if checkpoint is not None and checkpoint.snapshot_done:
         return warning(f"streaming begins anew{first}", outcome.reason, path="offsets")
     return ok(f"slot {config.slot} will be created{first}", outcome.reason)
 
 
-def slot_findings(slot: SlotFacts | None, server: ServerFacts) -> Iterator[Finding]:
+def slot_findings(slot: SlotMetadata | None, server: ServerMetadata) -> Iterator[Finding]:
     if slot is None:
         return
     if slot.active_pid is not None:
@@ -51,7 +53,7 @@ def slot_findings(slot: SlotFacts | None, server: ServerFacts) -> Iterator[Findi
         )
 
 
-def _retained(slot: SlotFacts, server: ServerFacts) -> Finding:
+def _retained(slot: SlotMetadata, server: ServerMetadata) -> Finding:
     retained = slot.retained_bytes or 0
     limit = server.max_slot_wal_keep_size
     allowed = "max_slot_wal_keep_size is unlimited" if limit is None else f"of {size(limit)} allowed"

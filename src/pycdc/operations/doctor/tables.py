@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from pycdc.cli.findings import Finding, failed, from_error, ok, warning
 from pycdc.clients.quoting import quoted
-from pycdc.config.pipeline import Config, PostgresSource
-from pycdc.connectors.postgres.catalog.metadata import TableFacts, TableRef
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.postgres_source import PostgresSourceConfig
+from pycdc.connectors.postgres.catalog.metadata import TableMetadata, TableRef
 from pycdc.connectors.postgres.catalog.privileges import TableRights
 from pycdc.connectors.postgres.publication.writability import Failing
 from pycdc.errors import PycdcError
+from pycdc.operations.doctor.finding import Finding, failed, from_error, ok, warning
 from pycdc.operations.humanize import plural
 from pycdc.printable import lines
 
@@ -19,7 +20,7 @@ TABLES = "source.postgres.tables"
 
 
 def match_findings(
-    source: PostgresSource, captured: Sequence[TableRef], by_pattern: Sequence[int], all_tables: Iterable[str]
+    source: PostgresSourceConfig, captured: Sequence[TableRef], by_pattern: Sequence[int], all_tables: Iterable[str]
 ) -> Iterator[Finding]:
     """`by_pattern` has the number of tables for each pattern of the configuration."""
     for number, (pattern, count) in enumerate(zip(source.tables, by_pattern, strict=True)):
@@ -45,7 +46,7 @@ def _suggestion(pattern: str, all_tables: Iterable[str]) -> str:
 
 
 def reading_findings(
-    role: str, tables: Sequence[TableRef], rights: Mapping[int, TableRights], source: PostgresSource
+    role: str, tables: Sequence[TableRef], rights: Mapping[int, TableRights], source: PostgresSourceConfig
 ) -> Iterator[Finding]:
     """A snapshot selects; the stream alone needs no right to the tables."""
     if source.snapshot == "never":
@@ -81,7 +82,7 @@ def reading_findings(
 
 
 def identity_findings(
-    facts: Iterable[TableFacts], failing: Sequence[Failing], operations: frozenset[str]
+    facts: Iterable[TableMetadata], failing: Sequence[Failing], operations: frozenset[str]
 ) -> Iterator[Finding]:
     """Publishing a table breaks the application where Postgres then refuses its UPDATEs. `failing` are these tables."""
     bad = {found.table.oid: found for found in failing} if operations & {"update", "delete"} else {}
@@ -106,7 +107,9 @@ def identity_findings(
         yield ok("UPDATE and DELETE go on working: each table has a replica identity")
 
 
-def rule_findings(config: Config, errors: Iterable[PycdcError], unknown_types: Mapping[str, int]) -> Iterator[Finding]:
+def rule_findings(
+    config: PipelineConfig, errors: Iterable[PycdcError], unknown_types: Mapping[str, int]
+) -> Iterator[Finding]:
     """`errors` are what making the tables' plans ended in."""
     told = set()
     for error in errors:

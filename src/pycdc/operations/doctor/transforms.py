@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pycdc.cli.findings import Finding, failed, from_error, ok, warning
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.metadata import TableRef
 from pycdc.errors import ConfigError
 from pycdc.model.patterns import matches_any
+from pycdc.operations.doctor.finding import Finding, failed, from_error, ok, warning
 from pycdc.transforms.capture import declared_columns
 from pycdc.transforms.functions import find
 
 
-def function_findings(config: Config) -> Iterator[Finding]:
+def function_findings(config: PipelineConfig) -> Iterator[Finding]:
     """Each function is imported, as a start would do."""
     for where, path in config.functions.items():
         try:
@@ -29,7 +29,7 @@ def function_findings(config: Config) -> Iterator[Finding]:
             yield from_error(error, f"transforms[{index}].columns")
 
 
-def pattern_findings(config: Config, tables: Iterable[TableRef]) -> Iterator[Finding]:
+def pattern_findings(config: PipelineConfig, tables: Iterable[TableRef]) -> Iterator[Finding]:
     """A pattern that no captured table has is a typing mistake, or a table to come."""
     names = [(table.schema, table.name) for table in tables]
     for index, transform in enumerate(config.transforms):

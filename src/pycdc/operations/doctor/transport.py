@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from pycdc.cli.findings import Finding, warning
 from pycdc.clients.postgres import parameters
 from pycdc.clients.quoting import quoted
-from pycdc.config.pipeline import Registry
+from pycdc.config.kafka import RegistryConfig
 from pycdc.errors import ConfigError
+from pycdc.operations.doctor.finding import Finding, warning
 from pycdc.printable import lines
 
 _CHECKS_OFF: Final = (
@@ -69,7 +69,7 @@ def kafka_findings(brokers: str, options: Mapping[str, Any], path: str) -> Itera
             yield warning(f"{name} is {off}: anybody may be a broker", path=f"{path}.options", fix=f"remove {name}")
 
 
-def registry_findings(registry: Registry | None, path: str) -> Iterator[Finding]:
+def registry_findings(registry: RegistryConfig | None, path: str) -> Iterator[Finding]:
     """Secrets that are sent without TLS."""
     if registry is None:
         return

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from pycdc.clients.kafka_settings import client_settings
 from pycdc.clients.schema_registry import SchemaRegistry
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.kafka.topic_tail import TopicTail
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.signals.lag_probe import clock_ahead
@@ -21,7 +21,7 @@ from pycdc.model.event import Partition
 from pycdc.model.patterns import names_any
 from pycdc.operations.lag.delays import Delays, Marks, Measured
 from pycdc.operations.lag.probes import Probes
-from pycdc.operations.lag.record_times import Payloads
+from pycdc.operations.lag.record_times import RecordTimes
 from pycdc.operations.lag.topics import message_topic, topics_of
 from pycdc.sinks.postgres.bookkeeping.applied_offsets import AppliedOffsets
 
@@ -37,7 +37,9 @@ _DECODED: Final = 20
 """Records of one read that are looked into: a consumer that cannot keep up would measure itself."""
 
 
-def measure_capture(config: Config, *, seconds: float, probe: bool = False, follow: Config | None = None) -> Measured:
+def measure_capture(
+    config: PipelineConfig, *, seconds: float, probe: bool = False, follow: PipelineConfig | None = None
+) -> Measured:
     """Watch for that long. `follow` is a pipeline of the way back that reads the probes. Raises PycdcError."""
     _require(config, probe=probe, follow=follow)
     with ExitStack() as opened:
@@ -61,7 +63,7 @@ def measure_capture(config: Config, *, seconds: float, probe: bool = False, foll
     return Measured(config.name, measured, "bytes", slot.behind, slot.most_behind, found, unanswered, slot.running)
 
 
-def _require(config: Config, *, probe: bool, follow: Config | None) -> None:
+def _require(config: PipelineConfig, *, probe: bool, follow: PipelineConfig | None) -> None:
     if follow is not None and not probe:
         raise ConfigError("following probes needs probes", hint="add --probe")
     if not probe:
@@ -139,7 +141,7 @@ class _Nothing:
 
 
 @contextmanager
-def _arriving(config: Config, catalog: Catalog) -> Iterator[Watched]:
+def _arriving(config: PipelineConfig, catalog: Catalog) -> Iterator[Watched]:
     topics = set(topics_of(config, catalog.tables(config.capture.tables, config.capture.exclude_tables)))
     with _kafka(config, topics.__contains__) as (tail, payloads):
         yield _Arrivals(tail, payloads, clock_ahead(config.capture.dsn.get_secret_value()))
@@ -150,7 +152,7 @@ class _Arrivals:
 
     unanswered = 0
 
-    def __init__(self, tail: TopicTail, payloads: Payloads, ahead: float) -> None:
+    def __init__(self, tail: TopicTail, payloads: RecordTimes, ahead: float) -> None:
         self._tail, self._payloads, self._ahead = tail, payloads, ahead
         self._delays = Delays()
 
@@ -167,7 +169,7 @@ class _Arrivals:
 
 
 @contextmanager
-def _probing(config: Config, follow: Config | None) -> Iterator[Watched]:
+def _probing(config: PipelineConfig, follow: PipelineConfig | None) -> Iterator[Watched]:
     topic = message_topic(config)
     with ExitStack() as opened:
         tail, payloads = opened.enter_context(_kafka(config, topic.__eq__))
@@ -181,7 +183,7 @@ def _probing(config: Config, follow: Config | None) -> Iterator[Watched]:
 class _Probing:
     """Probes: from their commit to Kafka, and where somebody follows, to the moment that he has applied them."""
 
-    def __init__(self, tail: TopicTail, payloads: Payloads, probes: Probes, applied: AppliedOffsets | None) -> None:
+    def __init__(self, tail: TopicTail, payloads: RecordTimes, probes: Probes, applied: AppliedOffsets | None) -> None:
         self._tail, self._payloads, self._probes, self._applied = tail, payloads, probes, applied
         self._marks: dict[Partition, Marks] = {}
         self._applications = Delays()
@@ -238,7 +240,7 @@ class _Probing:
 
 
 @contextmanager
-def _kafka(config: Config, wanted: Callable[[str], bool]) -> Iterator[tuple[TopicTail, Payloads]]:
+def _kafka(config: PipelineConfig, wanted: Callable[[str], bool]) -> Iterator[tuple[TopicTail, RecordTimes]]:
     sink = config.sink.kafka
     assert sink is not None
     with ExitStack() as opened:
@@ -247,4 +249,4 @@ def _kafka(config: Config, wanted: Callable[[str], bool]) -> Iterator[tuple[Topi
             schema_text = opened.enter_context(closing(SchemaRegistry(sink.registry))).text_for
         settings: dict[str, Any] = client_settings(sink)
         tail = opened.enter_context(closing(TopicTail(settings, wanted, "sink.kafka")))
-        yield tail, Payloads(schema_text)
+        yield tail, RecordTimes(schema_text)

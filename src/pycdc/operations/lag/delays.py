@@ -12,7 +12,7 @@ _DECISIVE = ("applied", "probe", "delivered", "stored")
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class DelaySummary:
     """Seconds."""
 
     samples: int
@@ -41,12 +41,12 @@ class Delays:
         self._seconds += late
         return len(late)
 
-    def summary(self) -> Summary | None:
+    def summary(self) -> DelaySummary | None:
         if not self._seconds:
             return None
         ordered = sorted(self._seconds)
         p50, p90, p99 = (ordered[-(-len(ordered) * percent // 100) - 1] for percent in (50, 90, 99))
-        return Summary(len(ordered), p50, p90, p99, ordered[-1])
+        return DelaySummary(len(ordered), p50, p90, p99, ordered[-1])
 
 
 class Marks:
@@ -88,7 +88,7 @@ class Measured:
     unit: Literal["bytes", "records"]
     behind: int
     most_behind: int
-    delays: Mapping[str, Summary] = field(default_factory=dict)
+    delays: Mapping[str, DelaySummary] = field(default_factory=dict)
     unanswered: int = 0
     running: bool | None = None
 
@@ -111,6 +111,6 @@ class Measured:
         }
 
 
-def _shown(summary: Summary) -> dict[str, float]:
+def _shown(summary: DelaySummary) -> dict[str, float]:
     seconds = {name: round(getattr(summary, name), 6) for name in ("p50", "p90", "p99", "max")}
     return {"samples": summary.samples, **seconds}

@@ -6,15 +6,15 @@ from base64 import b64decode
 from collections.abc import Callable
 from typing import Any, Final
 
-from pycdc.connectors.kafka.json_decoder import JsonReader
+from pycdc.connectors.kafka.json_decoder import JsonDecoder
 from pycdc.errors import PycdcError, UnknownSchema
-from pycdc.rows.avro_decoder import Read, compile_reader
+from pycdc.rows.avro_decoder import ReadValue, compile_reader
 from pycdc.rows.avro_schema import parse_avro
 
 _HEADER: Final = 5
 
 
-class Payloads:
+class RecordTimes:
     """Reads records with Confluent's prefix by their schema, others as JSON. `schema_text` is asked by registry id.
 
     What cannot be read tells nothing, whoever wrote it.
@@ -22,8 +22,8 @@ class Payloads:
 
     def __init__(self, schema_text: Callable[[int], str] | None) -> None:
         self._schema_text = schema_text
-        self._json = JsonReader()
-        self._readers: dict[int, Read] = {}
+        self._json = JsonDecoder()
+        self._readers: dict[int, ReadValue] = {}
 
     def committed_at(self, data: bytes | None) -> float | None:
         """Seconds since the Unix epoch by the source's clock; None where the record has none, or is a snapshot's."""

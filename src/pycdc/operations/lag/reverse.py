@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from typing import Final
 
 from pycdc.clients.kafka_consumer_settings import consumer_settings
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.kafka.topic_tail import TopicTail, written_at
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.event import Partition
@@ -20,7 +20,7 @@ _ENDS: Final = 0.5
 """Seconds between questions for the topics' ends."""
 
 
-def measure_reverse(config: Config, *, seconds: float) -> Measured:
+def measure_reverse(config: PipelineConfig, *, seconds: float) -> Measured:
     """Watch for that long. A record counts from its timestamp, by the clock of whoever wrote it. Raises PycdcError."""
     source, sink = config.source.kafka, config.sink.postgres
     assert source is not None

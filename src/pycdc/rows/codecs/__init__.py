@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from pycdc.config.pipeline import HONEST, Compatibility, Values
+from pycdc.config.values import HONEST, CompatibilityConfig, ValuesConfig
 from pycdc.model.change import PgType
 from pycdc.rows.codecs import (
     binary,
@@ -27,7 +27,7 @@ from pycdc.rows.codecs import (
 from pycdc.rows.codecs.arrays import array_codec
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable
 from pycdc.rows.codecs.defaults import default_datum
-from pycdc.rows.codecs.options import Factory, Options
+from pycdc.rows.codecs.options import CodecOptions, Factory
 from pycdc.rows.codecs.unknown import bit_array_codec, money_array_codec, unknown_codec
 
 __all__ = ["Codec", "Text", "Unrepresentable", "codec_for", "default_datum", "is_unknown"]
@@ -53,8 +53,8 @@ _SPACED: Final = ("int2vector", "oidvector")
 
 def codec_for(
     type: PgType,  # noqa: A002
-    values: Values,
-    compat: Compatibility,
+    values: ValuesConfig,
+    compat: CompatibilityConfig,
     *,
     dimensions: int = 0,
     snapshot: bool = False,
@@ -64,7 +64,7 @@ def codec_for(
     `dimensions` is the column's declared number of array dimensions. `snapshot` tells rows that COPY reads from those
     that the WAL tells; it makes a difference only where `compat` asks for Debezium's.
     """
-    options = Options(values, compat, snapshot, dimensions)
+    options = CodecOptions(values, compat, snapshot, dimensions)
     if compat.geometric_types == "unknown" and (type.element or type).name in shapes.FAMILY:
         return unknown_codec(type, options)
     if type.kind == "e":
@@ -75,7 +75,7 @@ def codec_for(
     return _array(type, options) if _is_array(type) else unknown_codec(type, options)
 
 
-def is_unknown(type: PgType, compat: Compatibility = HONEST) -> bool:  # noqa: A002
+def is_unknown(type: PgType, compat: CompatibilityConfig = HONEST) -> bool:  # noqa: A002
     """Whether Debezium has no form for the type, so that `values.unknown_types` decides."""
     if compat.geometric_types == "unknown" and (type.element or type).name in shapes.FAMILY:
         return True
@@ -102,7 +102,7 @@ def _element_is_unknown(element: PgType | None) -> bool:
     return element.kind != "e" and (element.name in _NO_ARRAYS or _factory(element) is None)
 
 
-def _array(pg: PgType, options: Options) -> Codec | None:
+def _array(pg: PgType, options: CodecOptions) -> Codec | None:
     element = pg.element
     if element is not None and element.name == "money" and element.typmod not in (-1, 2):
         return money_array_codec(element.typmod, options)

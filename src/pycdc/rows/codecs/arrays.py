@@ -10,7 +10,7 @@ from uuid import UUID
 from pycdc.model.change import PgType
 from pycdc.rows.avro import long
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
-from pycdc.rows.codecs.options import Options
+from pycdc.rows.codecs.options import CodecOptions
 from pycdc.rows.schema import Datum, Schema
 
 _TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*+)"|([^{},"\\]+)|([{},])', re.DOTALL)
@@ -105,7 +105,7 @@ def _with_commas(found: list[Any]) -> list[Any]:
     ]
 
 
-def array_codec(element: PgType, item: Codec, options: Options) -> Codec:
+def array_codec(element: PgType, item: Codec, options: CodecOptions) -> Codec:
     required = element.kind == "e" or element.name in _REQUIRED
     schema = Schema("array", items=item.schema if required else item.schema.as_optional())
     lenient = options.compat.arrays == "null"
@@ -148,7 +148,7 @@ def _parsed(found: list[Any], item: Codec) -> list[Any]:
     ]
 
 
-def _unavailable(element: PgType, item: Codec, options: Options) -> Datum:
+def _unavailable(element: PgType, item: Codec, options: CodecOptions) -> Datum:
     values = options.values
     if element.name in _AS_BYTES and item.schema.type in ("int32", "int64"):
         # Java's bytes are signed.

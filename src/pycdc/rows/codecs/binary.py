@@ -10,7 +10,7 @@ from typing import Final
 from pycdc.model.change import PgType
 from pycdc.rows.avro import sized
 from pycdc.rows.codecs.codec import Codec, Text, codec
-from pycdc.rows.codecs.options import Factory, Options
+from pycdc.rows.codecs.options import CodecOptions, Factory
 from pycdc.rows.schema import Schema
 
 _NOTATIONS: Final[dict[str, Callable[[bytes], bytes]]] = {
@@ -26,7 +26,7 @@ def _raw(text: Text) -> bytes:
     return unhexlify(text[2:])
 
 
-def _bytea(pg: PgType, options: Options) -> Codec:
+def _bytea(pg: PgType, options: CodecOptions) -> Codec:
     if options.values.binary == "bytes":
         return codec(
             Schema("bytes"),

@@ -8,7 +8,7 @@ from typing import Final
 from pycdc.model.change import PgType
 from pycdc.rows.avro import sized
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
-from pycdc.rows.codecs.options import Factory, Options
+from pycdc.rows.codecs.options import CodecOptions, Factory
 from pycdc.rows.schema import Schema
 
 _UNLIMITED: Final = 2_147_483_647
@@ -33,7 +33,7 @@ def _little_endian(text: Text) -> bytes:
     return number.to_bytes((number.bit_length() + 7) // 8, "little")
 
 
-def _bits(pg: PgType, options: Options) -> Codec:
+def _bits(pg: PgType, options: CodecOptions) -> Codec:
     length = pg.typmod if pg.typmod > 0 else 1 if pg.name == "bit" else _UNLIMITED
     if length == 1:
         encode = {b"0": b"\x00", b"1": b"\x01"}

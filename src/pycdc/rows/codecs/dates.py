@@ -11,7 +11,7 @@ from pycdc.rows.avro import CONTINUED, SHORT, long, sized
 from pycdc.rows.codecs import structured
 from pycdc.rows.codecs.civil import DAY, SCALE, SECONDS, date_days, iso_date, iso_time, time_micros, zoned_time_micros
 from pycdc.rows.codecs.codec import Codec, Text, codec
-from pycdc.rows.codecs.options import Factory, Options
+from pycdc.rows.codecs.options import CodecOptions, Factory
 from pycdc.rows.schema import Schema
 
 INFINITE: Final = {
@@ -71,7 +71,7 @@ def _parse_date(text: Text) -> object:
         return text.decode()
 
 
-def _infinite_policy(options: Options) -> str:
+def _infinite_policy(options: CodecOptions) -> str:
     """The line of `INFINITE` that holds."""
     policy = options.compat.infinite_dates
     if policy == "sentinel":
@@ -79,7 +79,7 @@ def _infinite_policy(options: Options) -> str:
     return "snapshot" if options.snapshot else "stream" if policy == "debezium" else "stream_3_6"
 
 
-def _date(pg: PgType, options: Options) -> Codec:
+def _date(pg: PgType, options: CodecOptions) -> Codec:
     policy = _infinite_policy(options)
     if options.values.time == "structured":
         return structured.date_codec(_parse_date)
@@ -146,7 +146,7 @@ def _time_unit(mode: str, precision: int) -> tuple[str, str, str]:
     return "int64", "io.debezium.time.MicroTime", "us"
 
 
-def _time(pg: PgType, options: Options) -> Codec:
+def _time(pg: PgType, options: CodecOptions) -> Codec:
     if options.values.time == "structured":
         return structured.time_codec(pg, options, _parse_time)
     if options.values.time == "isostring":
@@ -169,7 +169,7 @@ def _time(pg: PgType, options: Options) -> Codec:
     )
 
 
-def _iso_time(options: Options) -> Codec:
+def _iso_time(options: CodecOptions) -> Codec:
     kept = options.compat.end_of_day == "kept"
 
     def value(text: Text) -> str:
@@ -192,7 +192,7 @@ def _parse_timetz(text: Text) -> object:
     return time(seconds // 3600, seconds // 60 % 60, seconds % 60, fraction, zone)
 
 
-def _timetz(pg: PgType, options: Options) -> Codec:
+def _timetz(pg: PgType, options: CodecOptions) -> Codec:
     if options.values.time == "structured":
         return structured.zoned_time_codec(pg, _parse_timetz)
     kept = options.compat.end_of_day != "wrapped"

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from pycdc.model.change import PgType
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
-from pycdc.rows.codecs.options import Factory, Options
+from pycdc.rows.codecs.options import CodecOptions, Factory
 from pycdc.rows.schema import Datum, Schema
 
 POINT: Final = Schema(
@@ -42,7 +42,7 @@ def point_datum(x: float, y: float) -> Datum:
     return {"x": x, "y": y, "wkb": _WKB(1, 1, x, y), "srid": None}
 
 
-def _point(pg: PgType, options: Options) -> Codec:
+def _point(pg: PgType, options: CodecOptions) -> Codec:
     zero = point_datum(0.0, 0.0)
     return codec(POINT, lambda text: point_datum(*coordinates(text)), parse=coordinates, zero=zero, unavailable=zero)
 
@@ -84,11 +84,11 @@ _POSTGIS: Final = _postgis(GEOMETRY)
 _GEOGRAPHY: Final = _postgis(_shape("Geography"))
 
 
-def _geometry(pg: PgType, options: Options) -> Codec:
+def _geometry(pg: PgType, options: CodecOptions) -> Codec:
     return _POSTGIS_3_6 if options.compat.geometric_types == "unknown" else _POSTGIS
 
 
-def _geography(pg: PgType, options: Options) -> Codec:
+def _geography(pg: PgType, options: CodecOptions) -> Codec:
     return _GEOGRAPHY
 
 
@@ -136,7 +136,7 @@ def _sparse(text: Text) -> Datum:
 _SPARSEVEC: Final = codec(SPARSE, _sparse, parse=bytes.decode, zero={"dimensions": 0, "vector": {}})
 
 
-def _sparsevec(pg: PgType, options: Options) -> Codec:
+def _sparsevec(pg: PgType, options: CodecOptions) -> Codec:
     return _SPARSEVEC
 
 

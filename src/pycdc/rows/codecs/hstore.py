@@ -9,7 +9,7 @@ from typing import Final
 from pycdc.model.change import PgType
 from pycdc.rows.avro import sized
 from pycdc.rows.codecs.codec import Codec, Text, codec
-from pycdc.rows.codecs.options import Factory, Options
+from pycdc.rows.codecs.options import CodecOptions, Factory
 from pycdc.rows.schema import Schema
 
 _PAIR = re.compile(rb'"((?:[^"\\]|\\.)*+)"=>(?:NULL|"((?:[^"\\]|\\.)*+)")(, |$)', re.DOTALL)
@@ -44,7 +44,7 @@ def _quoted(text: str | None) -> str:
     return "null" if text is None else f'"{text.translate(_JSON)}"'
 
 
-def _hstore(pg: PgType, options: Options) -> Codec:
+def _hstore(pg: PgType, options: CodecOptions) -> Codec:
     decode, placeholder = options.decode, options.values.unavailable_text
     unavailable: dict[str, str | None] = {placeholder: placeholder}
 

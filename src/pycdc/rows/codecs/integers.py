@@ -8,7 +8,7 @@ from typing import Final
 from pycdc.model.change import PgType
 from pycdc.rows.avro import CONTINUED, SHORT, long, unsigned
 from pycdc.rows.codecs.codec import Codec, Text, codec
-from pycdc.rows.codecs.options import Factory, Options
+from pycdc.rows.codecs.options import CodecOptions, Factory
 from pycdc.rows.schema import Schema
 
 _SINGLE = struct.Struct("<f").pack
@@ -48,7 +48,7 @@ def _boolean(text: Text) -> bool:
     raise ValueError("not a boolean")
 
 
-def _bool(pg: PgType, options: Options) -> Codec:
+def _bool(pg: PgType, options: CodecOptions) -> Codec:
     return codec(
         Schema("boolean"),
         _boolean,
@@ -59,7 +59,7 @@ def _bool(pg: PgType, options: Options) -> Codec:
     )
 
 
-def _float4(pg: PgType, options: Options) -> Codec:
+def _float4(pg: PgType, options: CodecOptions) -> Codec:
     return codec(
         Schema("float32"),
         float,
@@ -71,7 +71,7 @@ def _float4(pg: PgType, options: Options) -> Codec:
     )
 
 
-def _float8(pg: PgType, options: Options) -> Codec:
+def _float8(pg: PgType, options: CodecOptions) -> Codec:
     return codec(
         Schema("float64"),
         float,

@@ -12,7 +12,7 @@ from pycdc.rows.codecs import structured
 from pycdc.rows.codecs.civil import DAY, SCALE, int64
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
 from pycdc.rows.codecs.dates import semantic
-from pycdc.rows.codecs.options import Factory, Options
+from pycdc.rows.codecs.options import CodecOptions, Factory
 from pycdc.rows.schema import Datum
 
 MONTH: Final = 2_629_800_000_000
@@ -93,7 +93,7 @@ def _structured(pg: PgType) -> Codec:
     return codec(structured.DURATION, value, parse=_parse, zero={**dict.fromkeys(structured.PARTS, 0), **precision})
 
 
-def _interval(pg: PgType, options: Options) -> Codec:
+def _interval(pg: PgType, options: CodecOptions) -> Codec:
     if options.values.time == "structured":
         return _structured(pg)
     if options.values.interval == "string":

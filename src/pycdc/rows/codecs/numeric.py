@@ -13,7 +13,7 @@ from typing import Final
 from pycdc.model.change import PgType
 from pycdc.rows.avro import SHORT, long, sized
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
-from pycdc.rows.codecs.options import Factory, Options
+from pycdc.rows.codecs.options import CodecOptions, Factory
 from pycdc.rows.schema import DECIMAL, Datum, Schema
 
 SPECIAL: Final = {b"NaN": "NAN", b"Infinity": "POSITIVE_INFINITY", b"-Infinity": "NEGATIVE_INFINITY"}
@@ -82,7 +82,7 @@ def decimal_schema(scale: int, precision: int | None) -> Schema:
     return Schema("bytes", name=DECIMAL, version=1, parameters=(("scale", str(scale)), *known))
 
 
-def _numeric(pg: PgType, options: Options) -> Codec:
+def _numeric(pg: PgType, options: CodecOptions) -> Codec:
     if options.values.decimal == "string":
         return _text(pg, options)
     if options.values.decimal == "double":
@@ -91,7 +91,7 @@ def _numeric(pg: PgType, options: Options) -> Codec:
     return _variable() if modifier is None else _fixed(*modifier)
 
 
-def _text(pg: PgType, options: Options) -> Codec:
+def _text(pg: PgType, options: CodecOptions) -> Codec:
     _, scale = precision_and_scale(pg.typmod) or (0, 0)
 
     def value(text: Text) -> str:
@@ -186,7 +186,7 @@ def amounts(text: Text, digits: int) -> bytes:
     return _AMOUNT.sub(rescaled_amount, text)
 
 
-def _money(pg: PgType, options: Options) -> Codec:
+def _money(pg: PgType, options: CodecOptions) -> Codec:
     digits = options.values.money_fraction_digits
     if digits is None:
         digits = 2 if pg.typmod < 0 else pg.typmod

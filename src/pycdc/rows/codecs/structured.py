@@ -13,7 +13,7 @@ from typing import Final
 from pycdc.model.change import PgType
 from pycdc.rows.codecs.civil import DAY, civil_of, date_days, time_micros, timestamp_micros, zoned_time_micros
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
-from pycdc.rows.codecs.options import Options
+from pycdc.rows.codecs.options import CodecOptions
 from pycdc.rows.schema import Datum, Schema
 
 _SPECIAL: Final = {b"infinity": "POSITIVE_INFINITY", b"-infinity": "NEGATIVE_INFINITY"}
@@ -77,7 +77,7 @@ def date_codec(parse: Callable[[Text], object]) -> Codec:
     return codec(DATE, value, parse=parse, zero=_filled(DATE, _date_parts(0)))
 
 
-def time_codec(pg: PgType, options: Options, parse: Callable[[Text], object]) -> Codec:
+def time_codec(pg: PgType, options: CodecOptions, parse: Callable[[Text], object]) -> Codec:
     """Of time. Debezium has no form for its end of day."""
     precision = {"precision": _precision(pg)}
     whole_days = options.compat.end_of_day == "kept"

@@ -13,13 +13,13 @@ from uuid import UUID
 from pycdc.model.change import PgType
 from pycdc.rows.avro import sized
 from pycdc.rows.codecs.codec import Codec, Text, Unrepresentable, codec
-from pycdc.rows.codecs.options import Factory, Options
+from pycdc.rows.codecs.options import CodecOptions, Factory
 from pycdc.rows.schema import Schema
 
 PLAIN: Final = Schema("string")
 
 
-def text_codec(schema: Schema, options: Options, parse: Callable[[Text], object] | None = None) -> Codec:
+def text_codec(schema: Schema, options: CodecOptions, parse: Callable[[Text], object] | None = None) -> Codec:
     """A string column: the Avro bytes are the text itself, unless texts that are not UTF-8 have to be mended."""
     decode = options.decode
     mend = options.values.encoding_errors == "replace"
@@ -34,7 +34,7 @@ def text_codec(schema: Schema, options: Options, parse: Callable[[Text], object]
     )
 
 
-def _plain(pg: PgType, options: Options) -> Codec:
+def _plain(pg: PgType, options: CodecOptions) -> Codec:
     return text_codec(PLAIN, options)
 
 
@@ -43,7 +43,7 @@ def _semantic(name: str, parse: Callable[[Text], object] | None = None) -> Facto
     return lambda pg, options: text_codec(schema, options, parse)
 
 
-def enum_codec(pg: PgType, options: Options) -> Codec:
+def enum_codec(pg: PgType, options: CodecOptions) -> Codec:
     allowed = (("allowed", ",".join(pg.labels)),)
     made = text_codec(Schema("string", name="io.debezium.data.Enum", version=1, parameters=allowed), options)
     if options.compat.enum_labels == "kept" or not pg.labels or not made.is_text:
@@ -68,7 +68,7 @@ def _labels(labels: tuple[str, ...], branch: bytes = b"") -> tuple[str, dict[Tex
     return f"LABELS_{next(_numbered)}", {label.encode(): branch + sized(label.encode()) for label in labels}
 
 
-def _name(pg: PgType, options: Options) -> Codec:
+def _name(pg: PgType, options: CodecOptions) -> Codec:
     if options.compat.name_columns == "text" or options.snapshot:
         return text_codec(PLAIN, options)
 

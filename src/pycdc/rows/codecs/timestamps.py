@@ -13,7 +13,7 @@ from pycdc.rows.codecs import structured
 from pycdc.rows.codecs.civil import MIDNIGHTS, SCALE, SECONDS, int64, iso_timestamp, timestamp_micros
 from pycdc.rows.codecs.codec import Codec, Text, codec
 from pycdc.rows.codecs.dates import LONG6, VARINTS, semantic
-from pycdc.rows.codecs.options import Factory, Options
+from pycdc.rows.codecs.options import CodecOptions, Factory
 from pycdc.rows.schema import Datum
 
 _GREATEST, _LEAST = 0x7FFF_FFFF_FFFF_FFFF, -0x8000_0000_0000_0000
@@ -55,7 +55,7 @@ _UNITS: Final[dict[str, Callable[[Text], Datum]]] = {
 """What becomes of a finite timestamp."""
 
 
-def _value(unit: str, options: Options) -> Callable[[Text], Any]:
+def _value(unit: str, options: CodecOptions) -> Callable[[Text], Any]:
     infinite = dict(zip(_INFINITE_TEXTS, INFINITE[options.compat.infinite_timestamps][unit], strict=True))
     finite = _UNITS[unit]
 
@@ -87,7 +87,7 @@ def _counted(name: str, value: Callable[[Text], int], inline: str) -> Codec:
     )
 
 
-def _timestamp(pg: PgType, options: Options) -> Codec:
+def _timestamp(pg: PgType, options: CodecOptions) -> Codec:
     mode = options.values.time
     if mode == "structured":
         return structured.timestamp_codec(pg, _parse)
@@ -137,7 +137,7 @@ def _zoned(digits: int) -> tuple[Callable[[Text], str], Callable[[Text], bytes]]
     return lambda text: zulu(text).decode(), lambda text: sized(zulu(text))
 
 
-def _timestamptz(pg: PgType, options: Options) -> Codec:
+def _timestamptz(pg: PgType, options: CodecOptions) -> Codec:
     if options.values.time == "structured":
         return structured.zoned_timestamp_codec(pg, _parse_zoned)
     digits = pg.typmod if 0 <= pg.typmod <= 6 else 6

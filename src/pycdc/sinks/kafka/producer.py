@@ -31,7 +31,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from pycdc.clients.kafka_producer_errors import refused_option, too_large_hint, undelivered
 from pycdc.clients.kafka_settings import LINGER, client_settings, producer_settings
 from pycdc.clients.kafka_topics import TopicAdmin
-from pycdc.config import pipeline as config
+from pycdc.config.kafka import KafkaSinkConfig
 from pycdc.errors import ConfigError, DeliveryError, PycdcError, RecordTooLarge
 from pycdc.interfaces import Checkpoint, OffsetStore
 from pycdc.model.change import Batch, Table
@@ -78,7 +78,7 @@ class KafkaSink:
     def __init__(
         self,
         serializer: Serializer,
-        settings: config.KafkaSink,
+        settings: KafkaSinkConfig,
         offsets: OffsetStore,
         *,
         topics: TopicAdmin | None = None,

@@ -9,7 +9,7 @@ from pycdc.observability.progress import Progress
 
 
 @dataclass(slots=True)
-class Tally:
+class BatchCounters:
     """Of one attempt at a transaction. The names are `Progress`'."""
 
     applied: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -18,7 +18,7 @@ class Tally:
     duplicates: Counter[str] = field(default_factory=Counter)
     conflicts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: BatchCounters) -> None:
         self.applied.update(other.applied)
         self.parked.update(other.parked)
         self.skipped.update(other.skipped)

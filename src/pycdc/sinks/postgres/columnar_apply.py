@@ -18,19 +18,19 @@ from typing import Any, Final, NamedTuple
 import psycopg
 
 from pycdc.clients.postgres_target import Connection
-from pycdc.interfaces import Unfit
-from pycdc.model.event import EventBatch, Field, LaneRow, Load, Partition, Removal
+from pycdc.clients.target_errors import described
+from pycdc.interfaces import NotColumnar
+from pycdc.model.event import EventBatch, FieldPath, LaneRow, Load, Partition, Removal
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
+from pycdc.rows.target_column import TargetColumn
 from pycdc.rows.text_columns import Array, array_for, constant
-from pycdc.sinks.postgres.batch_counters import Tally
-from pycdc.sinks.postgres.bookkeeping.apply_offsets import Ledger
-from pycdc.sinks.postgres.conflicts.resolver import AtOnce, Conflicts
-from pycdc.sinks.postgres.failures.errors import described
+from pycdc.sinks.postgres.batch_counters import BatchCounters
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
+from pycdc.sinks.postgres.conflicts.resolver import ConflictResolver, DirectWrite
 from pycdc.sinks.postgres.routing.interpreted_route import PlainRoute
-from pycdc.sinks.postgres.routing.router import Router
-from pycdc.sinks.postgres.schema_drift import Targets
-from pycdc.sinks.postgres.target_tables import TargetColumn
+from pycdc.sinks.postgres.routing.router import RouteTable
+from pycdc.sinks.postgres.schema_drift import TargetTables
 from pycdc.sinks.postgres.writing.key_forms import all_match, form_of
 from pycdc.sinks.postgres.writing.statements import rows_of_keys, spares_rows
 from pycdc.sinks.postgres.writing.writes import Operation, Shape, place_of, shape_of
@@ -42,11 +42,11 @@ _OPERATIONS: Final[dict[str, Operation]] = {"insert": "insert", "upsert": "upser
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class ColumnarStatement:
     """One for all rows of a shape. `missing`: for a delete, which rows need not be there."""
 
     shape: Shape
-    how: AtOnce
+    how: DirectWrite
     rows: int
     parameters: list[Any]
     missing: tuple[bool, ...] = ()
@@ -62,26 +62,26 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ColumnarPart:
     """What is written of a topic, as it was understood when it was read."""
 
-    plan: Plan
-    statements: tuple[Statement, ...]
+    plan: ColumnarRoute
+    statements: tuple[ColumnarStatement, ...]
 
 
-class Plan:
+class ColumnarRoute:
     """A `Lane`: one route, rows of one list of fields. `removal` is the shape of its deletes, None: it takes none."""
 
-    def __init__(self, routes: _Routes, plain: PlainRoute, fields: Mapping[str, Field]) -> None:
+    def __init__(self, routes: _Routes, plain: PlainRoute, fields: Mapping[str, FieldPath]) -> None:
         """Raises Unfit."""
         self.router, conflicts = routes.router, routes.conflicts
         route, table = plain.route, plain.table
         if not plain.presence.is_plain:
-            raise Unfit  # it is not found in bytes
+            raise NotColumnar  # it is not found in bytes
         operation, assigned = _OPERATIONS.get(route.operation), _assigned(plain, fields)
         self.key = tuple(fields[path] for path in plain.key.values() if path in fields)
         if operation is None or len(self.key) < len(plain.key) or any(own.kind not in _KEYS for own in self.key):
-            raise Unfit
+            raise NotColumnar
         self.shape = shape_of(
             table,
             operation,
@@ -104,7 +104,7 @@ class Plan:
         ]
         self._constants = tuple(plain.constants.values())
 
-    def load(self, rows: list[LaneRow], removals: int) -> Part:
+    def load(self, rows: list[LaneRow], removals: int) -> ColumnarPart:
         """See `Lane.load`."""
         written, removed = self._split(rows) if removals else (rows, {})
         statements = []
@@ -112,7 +112,7 @@ class Plan:
             statements.append(self._writing(written))
         if removed:
             statements.append(self._deleting(removed))
-        return Part(self, tuple(statements))
+        return ColumnarPart(self, tuple(statements))
 
     def _split(self, rows: list[LaneRow]) -> tuple[list[LaneRow], dict[tuple[Any, ...], bool]]:
         """The last row of each key, and the keys that are deleted in the end; True where there need not be a row.
@@ -129,33 +129,33 @@ class Plan:
                 continue
             key = row[:width]
             if key in removed or (self.shape.operation == "insert" and key in written):
-                raise Unfit
+                raise NotColumnar
             written[key] = row
         if self._in_order and (written or made):
-            raise Unfit
+            raise NotColumnar
         return list(written.values()), removed
 
-    def _writing(self, rows: list[LaneRow]) -> Statement:
+    def _writing(self, rows: list[LaneRow]) -> ColumnarStatement:
         columns = list(zip(*rows, strict=True))
         keys = self._keys(columns)
         last = dict(zip(keys, rows, strict=True)) if len(set(keys)) < len(rows) else {}
         if last and (self._in_order or self.shape.operation == "insert"):
-            raise Unfit
+            raise NotColumnar
         ordered = keys if self._in_order else self._ordered(last or keys)
         if ordered != keys:
             of_key = last or dict(zip(keys, rows, strict=True))
             columns = list(zip(*[of_key[key] for key in ordered], strict=True))
         arrays = [array(column) for array, column in zip(self._arrays, columns, strict=True)]
         arrays += [constant(text, len(ordered)) for text in self._constants]
-        return Statement(self.shape, self._how, len(ordered), [*arrays, *self._how.own])
+        return ColumnarStatement(self.shape, self._how, len(ordered), [*arrays, *self._how.own])
 
     def _keys(self, columns: list[tuple[Any, ...]]) -> list[Any]:
         """One value, or several of them, of each row. Raises Unfit for null."""
         of_key = columns[: len(self.key)]
         if any(None in column for column in of_key):
-            raise Unfit
+            raise NotColumnar
         if any(form and not _all_of(form, column) for form, column in zip(self._forms, of_key, strict=True)):
-            raise Unfit
+            raise NotColumnar
         return list(of_key[0]) if len(of_key) == 1 else list(zip(*of_key, strict=True))
 
     def _ordered(self, keys: Collection[Any]) -> list[Any]:
@@ -168,28 +168,28 @@ class Plan:
                 return sorted(keys, key=str)
         return sorted(keys)
 
-    def _deleting(self, removed: dict[tuple[Any, ...], bool]) -> Statement:
+    def _deleting(self, removed: dict[tuple[Any, ...], bool]) -> ColumnarStatement:
         if self._removing is None:
-            raise Unfit
+            raise NotColumnar
         self._keys(list(zip(*removed, strict=True)))
         plain = list(removed) if len(self.key) > 1 else [key for (key,) in removed]
         keys = plain if self._in_order else self._ordered(plain)
         rows = keys if len(self.key) > 1 else [(key,) for key in keys]
         columns = [array(column) for array, column in zip(self._arrays, zip(*rows, strict=True), strict=False)]
         missing = tuple(removed[row] for row in rows)
-        return Statement(self._removal, self._removing, len(rows), [*columns, *self._removing.own], missing)
+        return ColumnarStatement(self._removal, self._removing, len(rows), [*columns, *self._removing.own], missing)
 
 
-def _assigned(plain: PlainRoute, fields: Mapping[str, Field]) -> dict[str, str]:
+def _assigned(plain: PlainRoute, fields: Mapping[str, FieldPath]) -> dict[str, str]:
     """Columns that are written beside the key, and their fields. Raises Unfit."""
     columns = plain.table.columns
     paths = plain.assigned
     if paths is None:
         if not fields.keys() <= columns.keys() | set(plain.key.values()):
-            raise Unfit
+            raise NotColumnar
         paths = {name: name for name in fields if name in columns}
     if any(path not in fields and (path.startswith(("$", "__")) or "." in path) for path in paths.values()):
-        raise Unfit
+        raise NotColumnar
     return {
         column: path
         for column, path in paths.items()
@@ -198,14 +198,14 @@ def _assigned(plain: PlainRoute, fields: Mapping[str, Field]) -> dict[str, str]:
     }
 
 
-def _form(field: Field, column: TargetColumn) -> str:
+def _form(field: FieldPath, column: TargetColumn) -> str:
     """What the key's texts must look like to be equal only where the database says so. Raises Unfit.
 
     Of numbers, no two texts are of the same one.
     """
     form = form_of(column)
     if form is None:
-        raise Unfit
+        raise NotColumnar
     return "" if field.kind == "number" else form
 
 
@@ -213,38 +213,38 @@ def _all_of(form: str, texts: Sequence[bytes]) -> bool:
     try:
         return all_match(form, [text.decode() for text in texts])
     except UnicodeDecodeError:
-        raise Unfit from None
+        raise NotColumnar from None
 
 
 def _text(value: int | bytes) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
-def _at_once(conflicts: Conflicts, shape: Shape) -> AtOnce:
+def _at_once(conflicts: ConflictResolver, shape: Shape) -> DirectWrite:
     how = conflicts.at_once(shape)
     if how is None:
-        raise Unfit
+        raise NotColumnar
     return how
 
 
 class _Routes(NamedTuple):
-    router: Router
-    conflicts: Conflicts
-    plans: dict[tuple[str, tuple[Field, ...]], Plan | None]
+    router: RouteTable
+    conflicts: ConflictResolver
+    plans: dict[tuple[str, tuple[FieldPath, ...]], ColumnarRoute | None]
 
 
-class LaneMap:
+class ColumnarRoutes:
     """The `Lanes` of a pipeline. It outlives sinks: each hangs up its own routes, as they fit the tables then."""
 
     def __init__(self) -> None:
         self._routes: _Routes | None = None
 
-    def fit(self, targets: Targets) -> None:
+    def fit(self, targets: TargetTables) -> None:
         """Take the routes as they are now."""
         if self._routes is None or self._routes.router is not targets.router:
             self._routes = _Routes(targets.router, targets.conflicts, {})
 
-    def lane(self, topic: str, fields: tuple[Field, ...]) -> Plan | None:
+    def lane(self, topic: str, fields: tuple[FieldPath, ...]) -> ColumnarRoute | None:
         """See `Lanes.lane`. For the source's thread."""
         routes, asked = self._routes, (topic, fields)
         if routes is None:
@@ -255,24 +255,24 @@ class LaneMap:
         return routes.plans[asked]
 
 
-def _plan(routes: _Routes, topic: str, fields: tuple[Field, ...]) -> Plan | None:
+def _plan(routes: _Routes, topic: str, fields: tuple[FieldPath, ...]) -> ColumnarRoute | None:
     plain = routes.router.only(topic)
     try:
-        return None if plain is None else Plan(routes, plain, {field.name: field for field in fields})
-    except Unfit:
+        return None if plain is None else ColumnarRoute(routes, plain, {field.name: field for field in fields})
+    except NotColumnar:
         return None
 
 
-class LaneWriter:
+class ColumnarWriter:
     """Of one sink. After an exception it is dead."""
 
-    def __init__(self, connection: Connection, ledger: Ledger, progress: Progress, *, has_origin: bool) -> None:
+    def __init__(self, connection: Connection, ledger: ApplyOffsets, progress: Progress, *, has_origin: bool) -> None:
         self._connection = connection
         self._ledger = ledger
         self._progress = progress
         self._has_origin = has_origin
 
-    def write(self, batch: EventBatch, targets: Targets) -> bool:
+    def write(self, batch: EventBatch, targets: TargetTables) -> bool:
         """One transaction with all of the batch; False where nothing was done, and the plain way has to."""
         assert batch.load is not None
         assert batch.position is not None
@@ -282,7 +282,7 @@ class LaneWriter:
         offsets = self._ledger.moving(batch.position.next)
         if not offsets:
             return True
-        began, tally = time.monotonic(), Tally()
+        began, tally = time.monotonic(), BatchCounters()
         try:
             if not self._done(statements, targets, offsets, tally):
                 self._connection.rollback()
@@ -302,7 +302,11 @@ class LaneWriter:
         return True
 
     def _done(
-        self, statements: list[Statement], targets: Targets, offsets: Mapping[Partition, int], tally: Tally
+        self,
+        statements: list[ColumnarStatement],
+        targets: TargetTables,
+        offsets: Mapping[Partition, int],
+        tally: BatchCounters,
     ) -> bool:
         """Steps 1, 2 and 4 of the sink, sent at once; whether every row was written that must be."""
         connection = self._connection
@@ -319,7 +323,7 @@ class LaneWriter:
             tally.applied[str(statement.shape.table), statement.shape.operation] += statement.rows - undone
         return True
 
-    def _undone(self, statement: Statement, cursor: psycopg.Cursor[Any]) -> int | None:
+    def _undone(self, statement: ColumnarStatement, cursor: psycopg.Cursor[Any]) -> int | None:
         """How many rows were not written, and need not be; None where one of them has to be looked at."""
         if cursor.rowcount == statement.rows:
             return 0
@@ -333,15 +337,15 @@ class LaneWriter:
             return None
         return len(left)
 
-    def _there(self, statement: Statement) -> bool:
+    def _there(self, statement: ColumnarStatement) -> bool:
         """Whether rows were left because somebody else wrote them."""
         keys = statement.parameters[: len(statement.shape.key)]
         return self._connection.execute(rows_of_keys(statement.shape), keys, prepare=True).fetchone() != (0,)
 
 
-def _statements(load: Load, targets: Targets) -> list[Statement] | None:
+def _statements(load: Load, targets: TargetTables) -> list[ColumnarStatement] | None:
     """In the order of `writes`; None where they are not of today's routes, or need the order of their events."""
-    parts: list[Part] = load.parts
+    parts: list[ColumnarPart] = load.parts
     tables = {part.plan.shape.table for part in parts}
     if len(tables) < len(parts) or any(part.plan.router is not targets.router for part in parts):
         return None

@@ -11,17 +11,17 @@ from typing import NamedTuple
 from psycopg import sql
 
 from pycdc.clients.postgres_target import Connection, connected
-from pycdc.config.pipeline import PostgresSink
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.model.event import Event
 from pycdc.rows.text_values import Unwritable
-from pycdc.sinks.postgres.bookkeeping.apply_offsets import Identity, Ledger
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets, ParkedKey
 from pycdc.sinks.postgres.route_checks import read_tables
-from pycdc.sinks.postgres.routing.router import Functions, Router
+from pycdc.sinks.postgres.routing.router import Functions, RouteTable
 from pycdc.sinks.postgres.writing.statements import parameters, statement
-from pycdc.sinks.postgres.writing.writes import Group, groups_of
+from pycdc.sinks.postgres.writing.writes import WriteGroup, groups_of
 
 
-class Statement(NamedTuple):
+class PlannedStatement(NamedTuple):
     """`text` has ``$1``, ``$2`` … for `parameters`, which are array literals and hold the event's values."""
 
     table: str
@@ -39,7 +39,7 @@ class Planned:
     """An event and its statements, or why there are none: a `problem`, or it `waits` for one of its key."""
 
     event: Event
-    statements: tuple[Statement, ...] = ()
+    statements: tuple[PlannedStatement, ...] = ()
     problem: str | None = None
     waits: bool = False
 
@@ -47,7 +47,7 @@ class Planned:
 class Preview:
     """Remembers which keys would be parked, so that their followers are told to wait."""
 
-    def __init__(self, settings: PostgresSink, router: Router, blocked: set[Identity]) -> None:
+    def __init__(self, settings: PostgresSinkConfig, router: RouteTable, blocked: set[ParkedKey]) -> None:
         self._parks = settings.on_error == "park"
         self._router = router
         self._blocked = blocked
@@ -70,23 +70,23 @@ class Preview:
 
 
 @contextmanager
-def preview(settings: PostgresSink, pipeline: str, functions: Functions | None = None) -> Iterator[Preview]:
+def preview(settings: PostgresSinkConfig, pipeline: str, functions: Functions | None = None) -> Iterator[Preview]:
     """Raises PycdcError where the database does not answer or a route does not fit its table."""
     dsn = settings.dsn.get_secret_value()
     with connected(dsn) as connection:
         connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
         connection.commit()
-        router = Router(settings, read_tables(connection, settings.routes), functions=functions)
-        blocked = _blocked(connection, Ledger(dsn, pipeline, settings.bookkeeping))
+        router = RouteTable(settings, read_tables(connection, settings.routes), functions=functions)
+        blocked = _blocked(connection, ApplyOffsets(dsn, pipeline, settings.bookkeeping))
     yield Preview(settings, router, blocked)
 
 
-def _blocked(connection: Connection, ledger: Ledger) -> set[Identity]:
+def _blocked(connection: Connection, ledger: ApplyOffsets) -> set[ParkedKey]:
     return set(ledger.parked(connection)) if ledger.tables_exist(connection) else set()
 
 
-def _statement(group: Group) -> Statement:
+def _statement(group: WriteGroup) -> PlannedStatement:
     shape = group.shape
     numbers = iter(range(1, 1 + len(shape.key) + len(shape.set) + len(shape.add)))
     text = re.sub("%[%s]", lambda found: "%" if found[0] == "%%" else f"${next(numbers)}", statement(shape).decode())
-    return Statement(str(shape.table), shape.operation, text, tuple(parameters(shape, group.writes)))
+    return PlannedStatement(str(shape.table), shape.operation, text, tuple(parameters(shape, group.writes)))

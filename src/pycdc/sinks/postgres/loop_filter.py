@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pycdc.config.pipeline import Loops
+from pycdc.config.postgres_sink import LoopsConfig
 from pycdc.model.event import Event
-from pycdc.model.origin import Passage, read_headers
+from pycdc.model.origin import ChangeOrigin, read_headers
 from pycdc.model.patterns import names_any
 from pycdc.observability.logger import get_logger
 
@@ -18,45 +18,45 @@ log = get_logger()
 
 
 @dataclass(slots=True)
-class Portion:
+class ApplyChunk:
     """Events that one transaction applies, in order. `came` is their way so far; `refused` are places of `events`."""
 
-    came: Passage | None
+    came: ChangeOrigin | None
     events: list[Event] = field(default_factory=list)
     refused: set[int] = field(default_factory=set)
 
-    def halves(self) -> tuple[Portion, Portion]:
+    def halves(self) -> tuple[ApplyChunk, ApplyChunk]:
         middle = len(self.events) // 2
         first = {place for place in self.refused if place < middle}
         second = {place - middle for place in self.refused if place >= middle}
         return (
-            Portion(self.came, self.events[:middle], first),
-            Portion(self.came, self.events[middle:], second),
+            ApplyChunk(self.came, self.events[:middle], first),
+            ApplyChunk(self.came, self.events[middle:], second),
         )
 
 
-class Passages:
+class LoopFilter:
     """Of one pipeline."""
 
-    def __init__(self, loops: Loops, pipeline: str) -> None:
+    def __init__(self, loops: LoopsConfig, pipeline: str) -> None:
         self._loops = loops
         self._pipeline = pipeline
         self._told: set[str] = set()
 
-    def portions(self, events: list[Event], most: int) -> Iterator[Portion]:
+    def portions(self, events: list[Event], most: int) -> Iterator[ApplyChunk]:
         """`most` events each."""
         if len(events) <= most and not any(event.headers for event in events):
             if events:
-                yield Portion(None, events)
+                yield ApplyChunk(None, events)
             return
-        portion = Portion(None)
+        portion = ApplyChunk(None)
         for event in events:
             came = read_headers(event.headers) if event.headers else None
             refused = came is not None and self._refuses(came)
             starts = not refused and came != portion.came and len(portion.refused) < len(portion.events)
             if starts or len(portion.events) >= most:
                 yield portion
-                portion = Portion(came)
+                portion = ApplyChunk(came)
             if refused:
                 portion.refused.add(len(portion.events))
             else:
@@ -65,7 +65,7 @@ class Passages:
         if portion.events:
             yield portion
 
-    def _refuses(self, came: Passage) -> bool:
+    def _refuses(self, came: ChangeOrigin) -> bool:
         loops = self._loops
         own = came.origin == self._pipeline or names_any(loops.refuse_origins, came.origin)
         if not own and came.hops < loops.max_hops:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from pycdc.clients.postgres_target import Connection, connected, path_problems
-from pycdc.clients.search_path import Problem
-from pycdc.config.pipeline import PostgresSink
-from pycdc.model.patterns import spares_own
-from pycdc.sinks.postgres.bookkeeping.apply_offsets import Ledger
+from pycdc.clients.search_path import PathProblem
+from pycdc.config.postgres_sink import PostgresSinkConfig
+from pycdc.model.patterns import is_user_table
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
 from pycdc.sinks.postgres.conflicts.preflight import ConflictFacts, survey_conflicts
 from pycdc.sinks.postgres.route_checks import cautions, mismatches, untenable, waiting
 from pycdc.sinks.postgres.routing.key_changes import asked_of_old_rows
@@ -55,7 +55,7 @@ class TargetFacts:
     bookkeeping_sql: str | None
     conflicts: ConflictFacts
     lagging: tuple[tuple[str, str], ...] = ()
-    path: tuple[Problem, ...] = ()
+    path: tuple[PathProblem, ...] = ()
     superuser: bool = False
     untenable: tuple[tuple[str, str], ...] = ()
     waiting: tuple[tuple[str, str], ...] = ()
@@ -64,16 +64,16 @@ class TargetFacts:
 def all_tables(dsn: str) -> list[TargetTable]:
     """Those that rows can be written into, partitions and pycdc's own left out. Raises PycdcError."""
     with connected(dsn) as connection:
-        names = [name for schema, table, name in connection.execute(_TABLES) if spares_own([], schema, table)]
+        names = [name for schema, table, name in connection.execute(_TABLES) if is_user_table([], schema, table)]
         found = (read_table(connection, name) for name in names)
         return [table for table in found if table is not None]
 
 
-def survey_target(settings: PostgresSink, pipeline: str) -> TargetFacts:
+def survey_target(settings: PostgresSinkConfig, pipeline: str) -> TargetFacts:
     """Raises PycdcError where the database cannot be asked."""
     dsn = settings.dsn.get_secret_value()
     with connected(dsn) as connection:
-        ledger = Ledger.of(settings, pipeline)
+        ledger = ApplyOffsets.of(settings, pipeline)
         row = connection.execute(_MAY_CREATE).fetchone()
         ready = ledger.tables_exist(connection) or bool(row and row[0])
         tables = _tables(connection, settings)
@@ -99,12 +99,12 @@ def _is_superuser(connection: Connection) -> bool:
     return row is not None and bool(row[0])
 
 
-def _tables(connection: Connection, settings: PostgresSink) -> dict[str, TargetTable]:
+def _tables(connection: Connection, settings: PostgresSinkConfig) -> dict[str, TargetTable]:
     found = {route.table: read_table(connection, route.table) for route in settings.routes}
     return {name: table for name, table in found.items() if table is not None}
 
 
-def _route(connection: Connection, settings: PostgresSink, index: int) -> RouteFacts:
+def _route(connection: Connection, settings: PostgresSinkConfig, index: int) -> RouteFacts:
     route = settings.routes[index]
     table = read_table(connection, route.table)
     lacking: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from psycopg import sql
 
 from pycdc.clients.postgres_target import Connection
-from pycdc.config.pipeline import ConflictRule, PostgresSink, Route
+from pycdc.config.postgres_sink import ConflictRule, PostgresSinkConfig, Route
 from pycdc.errors import EnvironmentNotReady
 from pycdc.sinks.postgres.target_tables import TargetTable, key_columns, tables_now
 from pycdc.sinks.postgres.writing.foreign_key_order import tied
@@ -141,7 +141,7 @@ def require(found: Facts) -> None:
 # What foreign keys do.
 
 
-def untenable(connection: Connection, settings: PostgresSink, tables: Mapping[str, TargetTable]) -> Facts:
+def untenable(connection: Connection, settings: PostgresSinkConfig, tables: Mapping[str, TargetTable]) -> Facts:
     """Foreign keys that would change rows in an order that nobody knows. `tables` by the routes' names for them."""
     if settings.referential_actions == "act":
         return
@@ -183,7 +183,7 @@ def _other_key(key: ForeignKey) -> str:
     )
 
 
-def waiting(connection: Connection, settings: PostgresSink, tables: Mapping[str, TargetTable]) -> Facts:
+def waiting(connection: Connection, settings: PostgresSinkConfig, tables: Mapping[str, TargetTable]) -> Facts:
     """What foreign keys that stay mean for deletes, and triggers for the order of events."""
     order, of_routes = tied(connection, settings, tables)
     named = {str(table): table for table in of_routes.values()}

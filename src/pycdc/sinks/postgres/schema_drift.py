@@ -15,16 +15,16 @@ from typing import Final
 import psycopg
 
 from pycdc.clients.postgres_target import Connection
-from pycdc.config.pipeline import PostgresSink as Settings
-from pycdc.config.pipeline import Route
+from pycdc.clients.target_errors import described
+from pycdc.config.postgres_sink import PostgresSinkConfig, Route
 from pycdc.model.event import Partition
 from pycdc.model.patterns import names_any
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.sinks.postgres.conflicts.setup import set_up_conflicts
-from pycdc.sinks.postgres.failures.errors import described, raised
+from pycdc.sinks.postgres.failures.errors import raised
 from pycdc.sinks.postgres.route_checks import cautions, mismatches, read_tables, require, untenable, waiting
-from pycdc.sinks.postgres.routing.router import Functions, Router
+from pycdc.sinks.postgres.routing.router import Functions, RouteTable
 from pycdc.sinks.postgres.target_tables import TargetTable, tables_now
 from pycdc.sinks.postgres.writing.foreign_key_order import tied
 from pycdc.sinks.postgres.writing.write_errors import Unfinished
@@ -80,7 +80,7 @@ class KnownTables:
     most: int | None = None
 
 
-class Targets:
+class TargetTables:
     """`router`, `order` and `conflicts` fit the tables that do not halt. `origin` is the session's.
 
     Raises EnvironmentNotReady where a table does not fit, and `known` does not know that it ever did.
@@ -89,7 +89,7 @@ class Targets:
     def __init__(
         self,
         connection: Connection,
-        settings: Settings,
+        settings: PostgresSinkConfig,
         pipeline: str,
         origin: str | None,
         progress: Progress,
@@ -218,4 +218,4 @@ class Targets:
         connection.rollback()
         self._tables.update(tables)
         self.conflicts = set_up_conflicts(connection, self._settings, self._pipeline, self._tables, self._origin)
-        self.router = Router(self._settings, self._tables, self._functions, self._ordered)
+        self.router = RouteTable(self._settings, self._tables, self._functions, self._ordered)

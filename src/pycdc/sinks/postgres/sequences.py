@@ -15,7 +15,7 @@ from typing import Final
 from psycopg import sql
 
 from pycdc.clients.postgres_target import Connection, connected
-from pycdc.config.pipeline import PostgresSink
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.sinks.postgres.target_tables import split_name
 
@@ -100,13 +100,13 @@ class ColumnSequence:
         return target
 
 
-def read_sequences(settings: PostgresSink) -> list[ColumnSequence]:
+def read_sequences(settings: PostgresSinkConfig) -> list[ColumnSequence]:
     """Those of all tables of the routes. Raises PycdcError."""
     with connected(settings.dsn.get_secret_value()) as connection:
         return _read(connection, settings)
 
 
-def advance_sequences(settings: PostgresSink, margin: int) -> list[ColumnSequence]:
+def advance_sequences(settings: PostgresSinkConfig, margin: int) -> list[ColumnSequence]:
     """Set those that are behind, in one transaction; return them as they were. Raises PycdcError, having set none."""
     with connected(settings.dsn.get_secret_value()) as connection:
         found = [one for one in _read(connection, settings) if one.behind]
@@ -124,7 +124,7 @@ def advance_sequences(settings: PostgresSink, margin: int) -> list[ColumnSequenc
         return found
 
 
-def _read(connection: Connection, settings: PostgresSink) -> list[ColumnSequence]:
+def _read(connection: Connection, settings: PostgresSinkConfig) -> list[ColumnSequence]:
     found = []
     for table in _tables(settings):
         name = sql.Identifier(*split_name(table)).as_string(connection)
@@ -134,7 +134,7 @@ def _read(connection: Connection, settings: PostgresSink) -> list[ColumnSequence
     return [_filled(connection, one) if one.readable else one for one in found]
 
 
-def _tables(settings: PostgresSink) -> Iterable[str]:
+def _tables(settings: PostgresSinkConfig) -> Iterable[str]:
     return dict.fromkeys(route.table for route in settings.routes)
 
 

@@ -28,33 +28,34 @@ from psycopg import sql
 
 from pycdc.clients.postgres import Unanswered
 from pycdc.clients.postgres_target import connect_to_write
-from pycdc.config.pipeline import PostgresSink as Settings
+from pycdc.clients.target_errors import translate
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import ConnectionLost, DeliveryError
-from pycdc.model.event import Applied, Event, EventBatch, Offsets, events_of
+from pycdc.model.event import Applied, Event, EventBatch, PartitionOffsets, events_of
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
+from pycdc.rows.column_presence import ColumnPresence
 from pycdc.rows.text_values import Unwritable
-from pycdc.sinks.postgres.batch_counters import Tally
-from pycdc.sinks.postgres.bookkeeping.apply_offsets import Ledger
+from pycdc.sinks.postgres.batch_counters import BatchCounters
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
 from pycdc.sinks.postgres.bookkeeping.deduplication import Inbox
 from pycdc.sinks.postgres.bookkeeping.left_out import LeftOut
-from pycdc.sinks.postgres.bookkeeping.redelivery import Repeats, adding
-from pycdc.sinks.postgres.columnar_apply import LaneMap, LaneWriter
+from pycdc.sinks.postgres.bookkeeping.redelivery import Redelivery, adding
+from pycdc.sinks.postgres.columnar_apply import ColumnarRoutes, ColumnarWriter
 from pycdc.sinks.postgres.failures.attempts import Attempts, TookTooLong, too_slow
 from pycdc.sinks.postgres.failures.bisection import Bisection
-from pycdc.sinks.postgres.failures.errors import Fault, fault, translate
-from pycdc.sinks.postgres.failures.failure_policy import Patience, Routed, Verdicts
-from pycdc.sinks.postgres.failures.partition_limits import Cuts, offsets_behind
-from pycdc.sinks.postgres.loop_filter import Passages, Portion, set_apart
+from pycdc.sinks.postgres.failures.errors import FaultKind, fault
+from pycdc.sinks.postgres.failures.failure_policy import FailurePolicy, ParentWait, Routed
+from pycdc.sinks.postgres.failures.partition_limits import PartitionLimits, offsets_behind
+from pycdc.sinks.postgres.loop_filter import ApplyChunk, LoopFilter, set_apart
 from pycdc.sinks.postgres.replication_origin import set_up_origin
-from pycdc.sinks.postgres.routing.column_presence import Presence
 from pycdc.sinks.postgres.routing.router import Functions
 from pycdc.sinks.postgres.routing.topic_order import TopicOrder
-from pycdc.sinks.postgres.schema_drift import LOOK_AGAIN, Drifted, KnownTables, Targets, drift
+from pycdc.sinks.postgres.schema_drift import LOOK_AGAIN, Drifted, KnownTables, TargetTables, drift
 from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.key_exchanges import apart
 from pycdc.sinks.postgres.writing.write_order import Manner, arranged
-from pycdc.sinks.postgres.writing.writes import Write
+from pycdc.sinks.postgres.writing.writes import RowWrite
 
 log = get_logger()
 
@@ -77,27 +78,27 @@ class PostgresSink:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: PostgresSinkConfig,
         pipeline: str,
-        ledger: Ledger,
+        ledger: ApplyOffsets,
         progress: Progress | None = None,
         known: KnownTables | None = None,
         functions: Functions | None = None,
-        lanes: LaneMap | None = None,
+        lanes: ColumnarRoutes | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._progress = progress or Progress()
-        self._tally = Tally()
+        self._tally = BatchCounters()
         self._dead = False
         self._batches: list[EventBatch] = []
-        self._patience = Patience(settings.wait_for_parents)
-        self._passages = Passages(settings.loops, pipeline)
-        presence = Presence(settings.unavailable)
+        self._patience = ParentWait(settings.wait_for_parents)
+        self._passages = LoopFilter(settings.loops, pipeline)
+        presence = ColumnPresence(settings.unavailable)
         self._inbox = Inbox(settings.inbox, pipeline, settings.bookkeeping, presence) if settings.inbox else None
         self._adding = adding(settings)
-        self._repeats = Repeats(pipeline, settings.bookkeeping)
+        self._repeats = Redelivery(pipeline, settings.bookkeeping)
         self._left_out = LeftOut(pipeline, settings.bookkeeping)
         self._known = known or KnownTables()
         self._stopping = stopping or threading.Event()
@@ -112,7 +113,7 @@ class PostgresSink:
             origin = set_up_origin(self._connection, pipeline)
             self._has_origin = self._progress.has_origin = origin is not None
             self._ordered = TopicOrder(ledger, self._connection)
-            self._targets = Targets(
+            self._targets = TargetTables(
                 self._connection, settings, pipeline, origin, self._progress, self._known, functions, self._ordered
             )
         except psycopg.Error as error:
@@ -121,8 +122,8 @@ class PostgresSink:
         except BaseException:
             self._connection.close()
             raise
-        self._lanes = lanes or LaneMap()
-        self._lane_writer = LaneWriter(self._connection, ledger, self._progress, has_origin=self._has_origin)
+        self._lanes = lanes or ColumnarRoutes()
+        self._lane_writer = ColumnarWriter(self._connection, ledger, self._progress, has_origin=self._has_origin)
         self._lanes.fit(self._targets)
         log.debug("marks its transactions", origin=origin)
 
@@ -138,7 +139,7 @@ class PostgresSink:
                 self._ledger.require(batch.starts)
             self._targets.look_again(self._connection)
             self._ordered.look_again()
-            cuts = Cuts() if self._went_by_lanes(batches) else self._apply_all(events_of(batches))
+            cuts = PartitionLimits() if self._went_by_lanes(batches) else self._apply_all(events_of(batches))
             self._heard_at = time.monotonic()
             self._targets.conflicts.sweep(self._connection)
             if cuts.error is not None:
@@ -148,7 +149,7 @@ class PostgresSink:
             unapplied = cuts.unapplied(event for batch in batches for event in batch.events)
             for batch in batches:
                 batch.events = [event for event in batch.events if cuts.spares(event)]
-            return Applied(Offsets(cuts.limit(checkpoint.position.next)), cuts.pauses, unapplied)
+            return Applied(PartitionOffsets(cuts.limit(checkpoint.position.next)), cuts.pauses, unapplied)
 
     def idle(self) -> None:
         """Nothing came for a moment: notice a database that is gone, or takes no writes any more."""
@@ -195,9 +196,9 @@ class PostgresSink:
         self._lanes.fit(self._targets)
         return self._lane_writer.write(batches[0], self._targets)
 
-    def _apply_all(self, events: list[Event]) -> Cuts:
+    def _apply_all(self, events: list[Event]) -> PartitionLimits:
         """In one transaction, if it is not too long and all came the same way."""
-        cuts, began = Cuts(), time.monotonic()
+        cuts, began = PartitionLimits(), time.monotonic()
         runs = set_apart(events)
         waiting = deque(portion for run in runs for portion in self._passages.portions(run, self._most))
         while waiting and cuts.error is None and time.monotonic() - began < _TURN:
@@ -221,7 +222,7 @@ class PostgresSink:
                 cuts.add(event)
         return cuts
 
-    def _apply(self, portion: Portion, cuts: Cuts) -> None:
+    def _apply(self, portion: ApplyChunk, cuts: PartitionLimits) -> None:
         attempts = Attempts(self._settings.max_attempts, self._progress)
         changed = set[str]()
         while True:
@@ -240,12 +241,12 @@ class PostgresSink:
                 changed.add(str(drifted.table))
             except Exception as error:
                 kind = fault(error, self._connection, lasting=attempts.used_up)
-                if kind is Fault.OTHER or (kind is Fault.ROW and attempts.bisect):
+                if kind is FaultKind.OTHER or (kind is FaultKind.ROW and attempts.bisect):
                     raise
-                if kind is Fault.SLOW:
+                if kind is FaultKind.SLOW:
                     raise TookTooLong from None
                 self._connection.rollback()
-                if kind is Fault.ROW:
+                if kind is FaultKind.ROW:
                     attempts.bisect = not self._fits_now(attempts)
                 elif self._stopping.is_set():
                     raise ConnectionLost("the pipeline was stopped while a transaction was tried again") from None
@@ -259,19 +260,21 @@ class PostgresSink:
         attempts.looked = True
         return self._targets.changed(self._connection)
 
-    def _transaction(self, portion: Portion, events: list[Routed], cuts: Cuts, attempts: Attempts) -> bool:
+    def _transaction(
+        self, portion: ApplyChunk, events: list[Routed], cuts: PartitionLimits, attempts: Attempts
+    ) -> bool:
         """False where an event was met that cuts its partition: nothing was done, and it is to be tried again."""
         connection, ledger = self._connection, self._ledger
         ends = offsets_behind(portion.events)
         offsets = ledger.moving(cuts.limit(ends))
         if not offsets:
             return True
-        self._tally, began, known = Tally(), time.monotonic(), cuts.changes
+        self._tally, began, known = BatchCounters(), time.monotonic(), cuts.changes
         self._deadline = began + self._settings.max_transaction_seconds
         ledger.sign(connection, portion.came, origin=self._has_origin)  # step 1
         self._targets.order.defer(connection)
         ledger.advance(connection, offsets)  # step 2
-        verdicts = Verdicts(
+        verdicts = FailurePolicy(
             self._settings, ledger, connection, self._tally, cuts, self._patience, ends, self._targets.conflicts
         )
         events = verdicts.admitted(self._new(events))  # step 3
@@ -295,13 +298,13 @@ class PostgresSink:
         ledger.blocked = verdicts.blocked
         return True
 
-    def _routed(self, portion: Portion, cuts: Cuts) -> list[Routed]:
+    def _routed(self, portion: ApplyChunk, cuts: PartitionLimits) -> list[Routed]:
         """The events that are taken, those of parents' topics before others."""
         router, out = self._targets.router, []
         for event in self._taken(portion, cuts):
             empties, emptied = event.truncates, list[TargetTable]()
             problem = (None if empties else event.problem) or self._poison(event)
-            writes: list[Write] = []
+            writes: list[RowWrite] = []
             try:
                 if problem is None and empties:
                     emptied = self._emptied(event)
@@ -310,7 +313,7 @@ class PostgresSink:
             except Unwritable as error:
                 writes, problem = [], str(error)
             except Exception as error:
-                if fault(error, self._connection) is not Fault.ROW:
+                if fault(error, self._connection) is not FaultKind.ROW:
                     raise
                 writes, problem = [], f"its values cannot be made a row's ({type(error).__name__})"
             if self._targets.halts and self._targets.halts_at(
@@ -341,7 +344,7 @@ class PostgresSink:
             return None
         return f"alone, it took longer than {self._settings.max_transaction_seconds:g} s, {times} times"
 
-    def _taken(self, portion: Portion, cuts: Cuts) -> list[Event]:
+    def _taken(self, portion: ApplyChunk, cuts: PartitionLimits) -> list[Event]:
         for event in portion.events if self._targets.halts else ():
             if self._targets.halted(event.partition.topic) is not None:
                 cuts.add(event, pause=LOOK_AGAIN)
@@ -374,7 +377,7 @@ class PostgresSink:
         return any(str(write.shape.table) in self._adding for write in routed.writes)
 
     def _run(self, events: list[Routed], manner: Manner = "together") -> None:
-        done, conflicts = Tally(), self._targets.conflicts
+        done, conflicts = BatchCounters(), self._targets.conflicts
         writes = [write for routed in events for write in routed.writes]
         for table in (table for routed in events for table in routed.emptied):
             emptied = self._connection.execute(

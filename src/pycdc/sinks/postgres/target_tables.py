@@ -9,9 +9,10 @@ from typing import Any, Final
 from psycopg import sql
 
 from pycdc.clients.postgres_target import Connection
-from pycdc.config.pipeline import Route
-from pycdc.sinks.postgres.writing.identifiers import Identifier, alias_beside
-from pycdc.sinks.postgres.writing.table_dependencies import FREE, Ties
+from pycdc.config.postgres_sink import Route
+from pycdc.rows.target_column import TargetColumn
+from pycdc.sinks.postgres.writing.identifiers import ParameterSafeIdentifier, alias_beside
+from pycdc.sinks.postgres.writing.table_dependencies import FREE, TableDependencies
 from pycdc.sinks.postgres.writing.triggers import TRIGGERS, Trigger
 
 _TABLE: Final = "SELECT to_regclass(%s)::oid"
@@ -76,32 +77,6 @@ _RULES: Final = """SELECT rulename FROM pg_rewrite
 WHERE ev_class = %s AND ev_type <> '1' AND ev_enabled IN ('O', 'A') ORDER BY 1"""
 
 
-@dataclass(frozen=True, slots=True)
-class TargetColumn:
-    """`type` is schema and name, without a modifier: an explicit cast to ``varchar(3)`` would cut in silence.
-
-    `category` is pg_type.typcategory, `base` the type's name beneath domains, `element` an array's element type.
-    `required`: an insert must give it. `has_array`: there are arrays of its type, which unnest into one column.
-    `typmod` is the modifier all the same, that of the domain where there is one; -1: none.
-    `collation` is its name, quoted, `deterministic` whether it calls texts equal only if their bytes are.
-    """
-
-    name: str
-    type: tuple[str, str]
-    category: str
-    base: str
-    element: str
-    required: bool
-    identity: str
-    generated: bool
-    has_array: bool = True
-    typmod: int = -1
-    deterministic: bool = True
-    collation: str | None = None
-    is_enum: bool = False
-    nullable: bool = False
-
-
 @dataclass(frozen=True, eq=False)
 class TargetTable:
     """`uniques` are the column sets that ON CONFLICT can name. Tables of smaller `rank` are written first.
@@ -116,7 +91,7 @@ class TargetTable:
     primary_key: tuple[str, ...]
     uniques: frozenset[frozenset[str]]
     rank: int = 0
-    ties: Ties = FREE
+    ties: TableDependencies = FREE
     triggers: tuple[Trigger, ...] = ()
     near_uniques: tuple[tuple[str, tuple[str, ...], str], ...] = ()
     secured: bool = False
@@ -126,8 +101,8 @@ class TargetTable:
         return f"{self.schema}.{self.name}"
 
     @property
-    def identifier(self) -> Identifier:
-        return Identifier(self.schema, self.name)
+    def identifier(self) -> ParameterSafeIdentifier:
+        return ParameterSafeIdentifier(self.schema, self.name)
 
     @cached_property
     def alias(self) -> sql.SQL:

@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from pycdc.connectors.postgres.catalog.catalog import Catalog, parse_history
-from pycdc.connectors.postgres.catalog.metadata import TableFacts
+from pycdc.connectors.postgres.catalog.metadata import TableMetadata
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.model.change import Lsn, PgType
 from tests.services.postgres import PostgresServer
@@ -35,7 +35,7 @@ def oid_of(source: psycopg.Connection[Any], name: str, kind: str = "regclass") -
     return int(row[0])
 
 
-def facts_of(catalog: Catalog, source: psycopg.Connection[Any], name: str) -> TableFacts:
+def facts_of(catalog: Catalog, source: psycopg.Connection[Any], name: str) -> TableMetadata:
     facts = catalog.table_facts(oid_of(source, name))
     assert facts is not None
     return facts

@@ -13,7 +13,7 @@ from pycdc.config import validate
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Batch, Table
 from pycdc.rows.encoder import RowEncoder
-from pycdc.sinks.column_rules import RuledSink
+from pycdc.sinks.column_rules import ColumnRulesSink
 from pycdc.transforms.capture import CaptureTransforms, TransformingSink
 from tests.connectors.postgres.looping import Looping
 from tests.connectors.postgres.reading import execute
@@ -93,7 +93,7 @@ def test_tables_behind_functions_and_rules_leave_nothing_in_memory(
     rules = [{"tables": "public.*", "exclude_columns": ["v"]}]
     running, counting = capture(database, transforms=transforms, rules=rules), Counting()
     sink: Any = TransformingSink(
-        RuledSink(counting, running.config), CaptureTransforms(running.config, running.progress)
+        ColumnRulesSink(counting, running.config), CaptureTransforms(running.config, running.progress)
     )
     running.sink = sink
     with running:

@@ -7,38 +7,38 @@ from typing import Any
 
 import pytest
 
-from pycdc.config.pipeline import PostgresSource
+from pycdc.config.postgres_source import PostgresSourceConfig
 from pycdc.connectors.postgres.catalog.metadata import TableRef
-from pycdc.connectors.postgres.publication.published_state import Candidate, Observation, Published
-from pycdc.connectors.postgres.publication.reconcile_plan import Membership, Plan, plan, record
+from pycdc.connectors.postgres.publication.published_state import CandidateTable, Published, PublishedState
+from pycdc.connectors.postgres.publication.reconcile_plan import CapturedTables, ReconcilePlan, plan, record
 from pycdc.connectors.postgres.publication.writability import Writability
-from pycdc.connectors.postgres.snapshot.backlog import ADDED, RESYNC, Backlog, Reading
+from pycdc.connectors.postgres.snapshot.backlog import ADDED, RESYNC, Backlog, TableTask
 
 PUBLISHED = Published(900, frozenset("iudt"), False, "owner", True, frozenset({1001, 1002}), {})
 
 
-def source(**options: Any) -> PostgresSource:
-    return PostgresSource.model_validate({"dsn": "dbname=shop", "tables": ["*"], **options})
+def source(**options: Any) -> PostgresSourceConfig:
+    return PostgresSourceConfig.model_validate({"dsn": "dbname=shop", "tables": ["*"], **options})
 
 
 BARE = Writability('"public"."t3"', "identity")
 
 
-def table(oid: int, name: str = "", *, root: int | None = None, **facts: Any) -> Candidate:
+def table(oid: int, name: str = "", *, root: int | None = None, **facts: Any) -> CandidateTable:
     if isinstance(grants := facts.get("grants"), int):
         facts["grants"] = frozenset({grants})
-    return Candidate(TableRef(oid, "public", name or f"t{oid}", root=root), **facts)
+    return CandidateTable(TableRef(oid, "public", name or f"t{oid}", root=root), **facts)
 
 
-def seen(*candidates: Candidate, **published: Any) -> Observation:
-    return Observation(replace(PUBLISHED, **published), candidates)
+def seen(*candidates: CandidateTable, **published: Any) -> PublishedState:
+    return PublishedState(replace(PUBLISHED, **published), candidates)
 
 
 A, B = table(1, grants=1001), table(2, grants=1002)
 KNOWN = record(seen(A, B), [1, 2], source())
 
 
-def planned(*candidates: Candidate, known: Membership | None = KNOWN, **options: Any) -> Plan:
+def planned(*candidates: CandidateTable, known: CapturedTables | None = KNOWN, **options: Any) -> ReconcilePlan:
     return plan(seen(*candidates), known, source(**options), "shop")
 
 
@@ -53,9 +53,9 @@ def test_where_nothing_changed_there_is_nothing_to_do() -> None:
 
 def test_the_record_survives_its_form() -> None:
     known = record(seen(replace(A, part="ab"), B), [1, 2, 3], source(exclude_tables=["x"]))
-    assert Membership.of_state(known.state) == known
+    assert CapturedTables.of_state(known.state) == known
     assert known.grants == {1: {1001}, 2: {1002}}
-    assert Membership.of_state({}) is None
+    assert CapturedTables.of_state({}) is None
 
 
 def test_a_table_without_a_record_joins_and_is_published_where_it_is_not() -> None:
@@ -149,7 +149,7 @@ def test_a_publication_that_was_narrowed_can_be_widened(change: dict[str, Any], 
 
 
 def test_a_publication_that_was_dropped_is_beyond_repair() -> None:
-    dropped = plan(Observation(None, (table(1), table(2))), KNOWN, source(), "shop")
+    dropped = plan(PublishedState(None, (table(1), table(2))), KNOWN, source(), "shop")
     anew = plan(seen(A, B, oid=901), KNOWN, source(), "shop")
     for found in (dropped, anew):
         assert [drift.repairable for drift in found.drift] == [False]
@@ -172,17 +172,17 @@ def test_a_table_that_is_gone_is_nobodys_fault() -> None:
 
 
 def test_a_table_is_expected_once_and_begins_anew_after_a_gap() -> None:
-    backlog = Backlog([first := Reading("public", "t", after=(b"7",), rows=7, request=ADDED)])
-    assert backlog.expect([Reading("public", "t", request=ADDED)], anew=(RESYNC,)) == []
+    backlog = Backlog([first := TableTask("public", "t", after=(b"7",), rows=7, request=ADDED)])
+    assert backlog.expect([TableTask("public", "t", request=ADDED)], anew=(RESYNC,)) == []
     assert list(backlog) == [first]
-    (again,) = backlog.expect([Reading("public", "t", request=RESYNC)], anew=(RESYNC,))
+    (again,) = backlog.expect([TableTask("public", "t", request=RESYNC)], anew=(RESYNC,))
     assert list(backlog) == [again]
-    backlog.expect([Reading("public", "t", where="tableoid = 7", request=ADDED)], anew=(RESYNC,))
+    backlog.expect([TableTask("public", "t", where="tableoid = 7", request=ADDED)], anew=(RESYNC,))
     assert len(backlog) == 2
 
 
 def test_what_a_reading_waits_for_survives_a_restart_until_it_is_over() -> None:
-    backlog = Backlog([reading := Reading("public", "t", request=ADDED, since=2**40)])
+    backlog = Backlog([reading := TableTask("public", "t", request=ADDED, since=2**40)])
     (restored,) = Backlog.of_state(backlog.state)
     assert restored.since == 2**40
     backlog.settle(reading)
@@ -190,7 +190,7 @@ def test_what_a_reading_waits_for_survives_a_restart_until_it_is_over() -> None:
 
 
 def test_a_reading_that_waits_lets_others_pass() -> None:
-    backlog = Backlog([a := Reading("public", "a"), b := Reading("public", "b")])
+    backlog = Backlog([a := TableTask("public", "a"), b := TableTask("public", "b")])
     assert backlog.current is a
     backlog.postpone(a)
     assert backlog.current is b

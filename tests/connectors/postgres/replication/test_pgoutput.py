@@ -17,7 +17,7 @@ MESSAGES: list[tuple[bytes, p.PgOutput]] = [
     (frames.message("pfx", b"hello", lsn=9), p.Message(True, 9, "pfx", b"hello")),
     (frames.message("", b"", lsn=9, transactional=False), p.Message(False, 9, "", b"")),
     (frames.commit(10, 20, 5), p.Commit(10, 20, 5)),
-    (b"O" + pack(">Q", 77) + b"origin\0", p.Origin(77, "origin")),
+    (b"O" + pack(">Q", 77) + b"origin\0", p.OriginMessage(77, "origin")),
     (
         frames.relation(16384, "t", [("id", 23, True), ("ünï", 25, False)], "i"),
         p.Relation(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pycdc.connectors.postgres.replication.receive_watermark import WakeUps
+from pycdc.connectors.postgres.replication.receive_watermark import ReceiveWatermark
 
 
 @pytest.fixture
@@ -17,14 +17,14 @@ def connected() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def wakeups(connected: socket.socket) -> Iterator[WakeUps]:
-    made = WakeUps.of(connected.fileno())
+def wakeups(connected: socket.socket) -> Iterator[ReceiveWatermark]:
+    made = ReceiveWatermark.of(connected.fileno())
     assert made is not None
     yield made
     made.close()
 
 
-def at_rate(wakeups: WakeUps, megabytes: float) -> None:
+def at_rate(wakeups: ReceiveWatermark, megabytes: float) -> None:
     """So many megabytes a second, for ten milliseconds from now on."""
     now = wakeups._since
     for _ in range(10):
@@ -36,31 +36,31 @@ def lowat(connected: socket.socket) -> int:
     return connected.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
 
 
-def test_few_bytes_wake_at_once(wakeups: WakeUps, connected: socket.socket) -> None:
+def test_few_bytes_wake_at_once(wakeups: ReceiveWatermark, connected: socket.socket) -> None:
     at_rate(wakeups, 0.2)
     assert (wakeups.lowat, lowat(connected)) == (1, 1)
     assert not wakeups.hurrying
 
 
-def test_many_bytes_are_gathered_and_the_kernel_knows(wakeups: WakeUps, connected: socket.socket) -> None:
+def test_many_bytes_are_gathered_and_the_kernel_knows(wakeups: ReceiveWatermark, connected: socket.socket) -> None:
     at_rate(wakeups, 20)
     assert wakeups.lowat == lowat(connected)
     assert wakeups.lowat == pytest.approx(40_000, rel=0.01)
     assert wakeups.hurrying
 
 
-def test_what_is_gathered_without_hurry_is_still_prompt(wakeups: WakeUps) -> None:
+def test_what_is_gathered_without_hurry_is_still_prompt(wakeups: ReceiveWatermark) -> None:
     at_rate(wakeups, 4)
     assert wakeups.lowat > 1
     assert not wakeups.hurrying
 
 
-def test_no_more_than_the_ceiling_is_gathered(wakeups: WakeUps) -> None:
+def test_no_more_than_the_ceiling_is_gathered(wakeups: ReceiveWatermark) -> None:
     at_rate(wakeups, 500)
     assert wakeups.lowat == 64 * 1024
 
 
-def test_rest_ends_the_gathering(wakeups: WakeUps, connected: socket.socket) -> None:
+def test_rest_ends_the_gathering(wakeups: ReceiveWatermark, connected: socket.socket) -> None:
     at_rate(wakeups, 20)
     wakeups.rest()
     assert lowat(connected) == 1
@@ -70,4 +70,4 @@ def test_rest_ends_the_gathering(wakeups: WakeUps, connected: socket.socket) -> 
 def test_a_socket_that_poll_does_not_gather_for_has_none() -> None:
     one, other = socket.socketpair()
     with one, other:
-        assert WakeUps.of(one.fileno()) is None
+        assert ReceiveWatermark.of(one.fileno()) is None

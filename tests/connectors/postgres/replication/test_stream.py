@@ -17,7 +17,8 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from pycdc.clients.walsender_commands import start_replication
-from pycdc.config.pipeline import PostgresSource, Retries
+from pycdc.config.postgres_source import PostgresSourceConfig
+from pycdc.config.runtime import RetriesConfig
 from pycdc.connectors.postgres.replication import pgoutput
 from pycdc.connectors.postgres.replication.stream import ReplicationStream, backoff
 from pycdc.errors import ConnectionLost, EnvironmentNotReady, PositionGap, SlotActive
@@ -49,7 +50,7 @@ def slot(source: psycopg.Connection[Any]) -> str:
 def stream_of(
     dsn: str, slot: str, publication: str = "shop", *, streaming: bool = False, **settings: Any
 ) -> ReplicationStream:
-    options = PostgresSource(dsn=SecretStr(dsn), **settings)
+    options = PostgresSourceConfig(dsn=SecretStr(dsn), **settings)
     return ReplicationStream(dsn, slot=slot, publications=[publication], options=options, streaming=streaming)
 
 
@@ -168,7 +169,7 @@ def test_names_need_no_care(source: psycopg.Connection[Any], database: str, slot
         source.execute(sql.SQL("CREATE PUBLICATION {0} FOR TABLE {0}").format(sql.Identifier(table)))
     for table in tables:
         source.execute(sql.SQL("INSERT INTO {} VALUES (1)").format(sql.Identifier(table)))
-    options = PostgresSource(dsn=SecretStr(database))
+    options = PostgresSourceConfig(dsn=SecretStr(database))
     with ReplicationStream(database, slot=slot, publications=tables, options=options) as stream:
         stream.open(NOWHERE)
         frames = read_until(stream, lambda frames: len(inserts(frames)) == len(tables))
@@ -575,6 +576,6 @@ def test_the_start_replication_quotes_names_twice() -> None:
 
 
 def test_delays_double_up_to_the_greatest_and_are_spread() -> None:
-    delays = [list(itertools.islice(backoff(Retries(first_delay=1, max_delay=8)), 6)) for _ in range(200)]
+    delays = [list(itertools.islice(backoff(RetriesConfig(first_delay=1, max_delay=8)), 6)) for _ in range(200)]
     for bound, column in zip([1, 2, 4, 8, 8, 8], zip(*delays, strict=True), strict=True):
         assert bound / 2 <= min(column) < max(column) <= bound

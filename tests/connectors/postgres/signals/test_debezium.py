@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from pycdc.connectors.postgres.signals import messages as signals
 from pycdc.connectors.postgres.signals.debezium import DebeziumSignal, Request, Unusable, of_message, of_row, requested
 from pycdc.connectors.postgres.signals.messages import Signal
-from pycdc.connectors.postgres.signals.signing import Moment
+from pycdc.connectors.postgres.signals.signing import TransactionTime
 
 KEY = b"k" * 32
-MOMENT = Moment(7, 1_000.0)
+MOMENT = TransactionTime(7, 1_000.0)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -164,15 +164,20 @@ def test_a_signal_that_is_passed_on_comes_out_as_it_went_in_and_only_with_the_ke
 
 @pytest.mark.parametrize(
     "moment",
-    [Moment(8, 1_000.0), Moment(7, 1_000.0 + 86_400), Moment(7, 1_000.0 - 86_400), Moment(0, 1_000.0)],
+    [
+        TransactionTime(8, 1_000.0),
+        TransactionTime(7, 1_000.0 + 86_400),
+        TransactionTime(7, 1_000.0 - 86_400),
+        TransactionTime(0, 1_000.0),
+    ],
     ids=["another transaction", "a day later", "a day before", "no transaction"],
 )
-def test_a_copy_of_a_signal_is_not_obeyed(moment: Moment) -> None:
+def test_a_copy_of_a_signal_is_not_obeyed(moment: TransactionTime) -> None:
     signal = Signal("snapshot", ("public.orders",))
     document = signals.content(signals.sign(signal, "slot", KEY, MOMENT).encode())
     with pytest.raises(Unusable, match="copy"):
         signals.verified(document, "slot", KEY, moment)
-    wrapped = Moment((5 << 32) + MOMENT.xid, MOMENT.at)
+    wrapped = TransactionTime((5 << 32) + MOMENT.xid, MOMENT.at)
     assert signals.verified(signals.content(signals.sign(signal, "slot", KEY, wrapped).encode()), "slot", KEY, MOMENT)
 
 

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from pycdc.config.pipeline import Signals
+from pycdc.config.postgres_source import SignalsConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.connectors.postgres.catalog.metadata import SlotFacts
+from pycdc.connectors.postgres.catalog.metadata import SlotMetadata
 from pycdc.connectors.postgres.signals import messages as signals
 from pycdc.connectors.postgres.signals.debezium import DebeziumSignal
 from pycdc.connectors.postgres.signals.messages import Signal, ask
@@ -134,7 +134,7 @@ def test_who_asks_while_the_slot_is_being_made_is_told_so(
     """What commits before a slot's consistent point is never decoded: the wish would be lost."""
     slot = Catalog.slot
 
-    def unfinished(self: Catalog, name: str) -> SlotFacts | None:
+    def unfinished(self: Catalog, name: str) -> SlotMetadata | None:
         found = slot(self, name)
         return None if found is None else replace(found, confirmed_flush=None)
 
@@ -180,7 +180,7 @@ def test_a_copy_of_a_signal_is_not_obeyed_again(
 
 def test_without_a_key_in_the_configuration_one_is_made_once_and_kept_with_the_position(database: str) -> None:
     execute(database, TABLES)
-    config = config_for(database, snapshot="never").model_copy(update={"signals": Signals()})
+    config = config_for(database, snapshot="never").model_copy(update={"signals": SignalsConfig()})
     pipeline = Pipeline(config)
     assert pipeline.run(lambda p: p.nothing_left)
     with pytest.raises(EnvironmentNotReady, match="there is no key to sign signals"):
@@ -196,8 +196,8 @@ def test_without_a_key_in_the_configuration_one_is_made_once_and_kept_with_the_p
 
 
 def test_neither_the_dsn_nor_the_role_gives_the_key() -> None:
-    one = config_for("host=db dbname=shop user=cdc", snapshot="never").model_copy(update={"signals": Signals()})
+    one = config_for("host=db dbname=shop user=cdc", snapshot="never").model_copy(update={"signals": SignalsConfig()})
     first, second = SigningKey(one), SigningKey(one)
     first.take(None), second.take(None)
     assert first.value != second.value
-    assert key_of(one.model_copy(update={"signals": Signals(key=SecretStr("x" * 16))}), None) != b"x" * 16
+    assert key_of(one.model_copy(update={"signals": SignalsConfig(key=SecretStr("x" * 16))}), None) != b"x" * 16

@@ -9,9 +9,9 @@ import pytest
 
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.slots_and_publications import Admin
-from pycdc.connectors.postgres.snapshot.backlog import Backlog, Reading
-from pycdc.connectors.postgres.snapshot.block_ranges import Delivered, Range
-from pycdc.connectors.postgres.snapshot.copy_reader import Part, SnapshotReader, copy_rows
+from pycdc.connectors.postgres.snapshot.backlog import Backlog, TableTask
+from pycdc.connectors.postgres.snapshot.block_ranges import BlockRange, Delivered
+from pycdc.connectors.postgres.snapshot.copy_reader import CopiedPart, SnapshotReader, copy_rows
 from pycdc.model.change import UNCHANGED, Op
 from tests.connectors.postgres.reading import Pipeline, config_for, execute, write_last
 
@@ -178,17 +178,17 @@ def test_ranges_of_blocks_hold_every_row_once_and_are_read_by_scans_of_them(data
         heap = reader.hold(source).heap
         assert heap.ordinary
         assert heap.blocks > 10
-        parts = [Range(first, first + 7) for first in range(0, heap.blocks, 7)]
+        parts = [BlockRange(first, first + 7) for first in range(0, heap.blocks, 7)]
         apart = [line for part in parts for lines in reader.lines(source, part) for line in lines]
         assert apart == [line for lines in reader.lines(source) for line in lines]
         assert len(apart) == ROWS
 
-        def pieces(part: Range) -> list[Range]:
+        def pieces(part: BlockRange) -> list[BlockRange]:
             halves = part.cut()
             return [part] if halves is None else [piece for half in halves for piece in pieces(half)]
 
-        (whole,) = list(reader.lines(source, Range(7, 9)))
-        places = pieces(Range(7, 9))
+        (whole,) = list(reader.lines(source, BlockRange(7, 9)))
+        places = pieces(BlockRange(7, 9))
         assert [line for place in places for lines in reader.lines(source, place) for line in lines] == whole
         reader.close()
     condition = parts[1].conditions(source)[0].as_string(None)
@@ -207,7 +207,7 @@ def test_a_row_is_left_out_only_where_its_place_was_read_and_it_is_as_old(databa
         (ref,) = catalog.tables(["public.items"])
         source = catalog.columns_for_copy(ref.oid)
     assert source is not None
-    part = Part(delivered=Delivered(40, oldest % 2**32, "whatever"))
+    part = CopiedPart(delivered=Delivered(40, oldest % 2**32, "whatever"))
     came = {int(line.split(b"\t")[0]) for lines in copy_rows(database, None, source, part) for line in lines}
     place = execute(database, "SELECT id, (ctid::text::point)[0]::int, v FROM items")
     assert came == {key for key, block, changed in place if block >= 40 or changed}
@@ -215,7 +215,7 @@ def test_a_row_is_left_out_only_where_its_place_was_read_and_it_is_as_old(databa
 
 
 def test_what_was_delivered_is_part_of_the_state() -> None:
-    reading = Reading("public", "items")
+    reading = TableTask("public", "items")
     backlog = Backlog([reading])
     backlog.delivered(reading, Delivered(7, 4294967290, "abc"), 100)
     (again,) = Backlog.of_state(backlog.state)

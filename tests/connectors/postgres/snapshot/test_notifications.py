@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from pycdc.config import validate
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.connector import PostgresConnector
-from pycdc.connectors.postgres.snapshot.backlog import ADDED, Backlog, Reading
+from pycdc.connectors.postgres.snapshot.backlog import ADDED, Backlog, TableTask
 from pycdc.connectors.postgres.snapshot.notifications import Extent, Notifications
-from pycdc.connectors.postgres.snapshot.progress_report import ReadingReport
+from pycdc.connectors.postgres.snapshot.progress_report import SnapshotReport
 from pycdc.model.change import Batch, Lsn, Notification, Op, Position
 from pycdc.observability.progress import Progress
 from tests.connectors.postgres.reading import execute
@@ -20,7 +20,7 @@ from tests.connectors.postgres.reading import execute
 SIGNAL = "mine at 0/16B3748"
 
 
-def config_for(dsn: str = "postgresql://x", topic: str | None = "notes", **options: Any) -> Config:
+def config_for(dsn: str = "postgresql://x", topic: str | None = "notes", **options: Any) -> PipelineConfig:
     source = {"dsn": dsn, "snapshot": "never", "snapshot_chunk": 2, **options.pop("source", {})}
     document = {"name": "shop", "source": {"postgres": source}, "sink": {"null": {}}, **options}
     return validate({**document, "envelope": {"notification_topic": topic}})
@@ -33,8 +33,8 @@ def carried(notifications: Notifications) -> list[Notification]:
     return [told for batch in notifications.along(nothing()) if batch is not None for told in batch.notifications]
 
 
-def orders(**facts: Any) -> Reading:
-    return Reading("public", "orders", request=SIGNAL, **facts)
+def orders(**facts: Any) -> TableTask:
+    return TableTask("public", "orders", request=SIGNAL, **facts)
 
 
 def test_nothing_is_made_without_a_topic() -> None:
@@ -63,8 +63,8 @@ def test_what_is_pending_goes_with_the_next_batch_or_by_itself() -> None:
 
 def test_a_notification_has_the_id_that_the_sender_of_its_signal_gave() -> None:
     notifications = Notifications(config_for())
-    added = Reading("public", "late", request=ADDED)
-    notifications.changed("PAUSED", [orders(), added, Reading("public", "items", request=SIGNAL)])
+    added = TableTask("public", "late", request=ADDED)
+    notifications.changed("PAUSED", [orders(), added, TableTask("public", "items", request=SIGNAL)])
     ours, other = carried(notifications)
     assert (ours.id, ours.type, ours.aggregate) == ("mine", "PAUSED", "Incremental Snapshot")
     assert ours.data == {"connector_name": "shop", "data_collections": "public.orders,public.items"}
@@ -94,9 +94,9 @@ def test_a_chunk_tells_how_far_it_is() -> None:
 )
 def test_a_signal_is_completed_with_its_last_table(rows: int, status: Any, said: str) -> None:
     notifications = Notifications(config_for())
-    first, last = orders(rows=rows), Reading("public", "items", request=SIGNAL)
+    first, last = orders(rows=rows), TableTask("public", "items", request=SIGNAL)
     backlog = Backlog([first, last])
-    report = ReadingReport(None, Progress(), backlog, notifications, 2)  # type: ignore[arg-type]
+    report = SnapshotReport(None, Progress(), backlog, notifications, 2)  # type: ignore[arg-type]
     report.finished(first, status)
     backlog.finish(first)
     report.finished(last, None)

@@ -13,8 +13,16 @@ import pytest
 
 from pycdc.clients.postgres_source import TableLocked
 from pycdc.connectors.postgres.snapshot import parallel as workers
-from pycdc.connectors.postgres.snapshot.block_ranges import Range, Rewritten
-from pycdc.connectors.postgres.snapshot.parallel import Chunk, Crew, Group, Task, Workers, packed, unpacked
+from pycdc.connectors.postgres.snapshot.block_ranges import BlockRange, Rewritten
+from pycdc.connectors.postgres.snapshot.parallel import (
+    Chunk,
+    ParallelReader,
+    Task,
+    TopicRecords,
+    Workers,
+    packed,
+    unpacked,
+)
 from pycdc.errors import ConnectionLost, ConversionError, EnvironmentNotReady, PycdcError
 
 COUNT = 3
@@ -26,17 +34,17 @@ def chunk(task: Task, rows: int = 1) -> Chunk:
 
 def jobs(count: int, end: bool = True) -> Iterator[tuple[str, Task | None]]:
     for block in range(count):
-        yield "orders", Task(b"", "snapshot", Range(block, block + 1))
+        yield "orders", Task(b"", "snapshot", BlockRange(block, block + 1))
     if end:
         yield "orders", None
 
 
-def crew_of(read: Callable[[Task], Chunk], executor: Callable[[], Executor] | None = None) -> Crew:
+def crew_of(read: Callable[[Task], Chunk], executor: Callable[[], Executor] | None = None) -> ParallelReader:
     make = executor or (lambda: ThreadPoolExecutor(COUNT))
-    return Crew(Workers(COUNT, make, lambda *args: b"", read))
+    return ParallelReader(Workers(COUNT, make, lambda *args: b"", read))
 
 
-def collected(crew: Crew, made: Iterator[tuple[str, Task | None]]) -> list[Any]:
+def collected(crew: ParallelReader, made: Iterator[tuple[str, Task | None]]) -> list[Any]:
     try:
         return [result for result in crew.results(made) if result is not None]
     finally:
@@ -82,7 +90,7 @@ def test_no_more_are_under_way_than_workers_can_take_twice() -> None:
 def test_a_range_that_is_too_large_comes_in_parts_before_the_next() -> None:
     def read(task: Task) -> Chunk:
         large = task.range.first == 1 and task.range.item < 20
-        part = Range(1, 1, task.range.item, task.range.item + 10) if large else task.range
+        part = BlockRange(1, 1, task.range.item, task.range.item + 10) if large else task.range
         return Chunk(10, b"", None, [], part)
 
     results = collected(crew_of(read), jobs(3, end=False))
@@ -90,7 +98,7 @@ def test_a_range_that_is_too_large_comes_in_parts_before_the_next() -> None:
 
 
 def test_a_range_whose_table_is_locked_for_a_while_is_read_later_and_less_of_it_at_once() -> None:
-    tries = Counter[Range]()
+    tries = Counter[BlockRange]()
 
     def read(task: Task) -> Chunk:
         tries[task.range] += 1
@@ -98,7 +106,7 @@ def test_a_range_whose_table_is_locked_for_a_while_is_read_later_and_less_of_it_
             raise TableLocked("somebody has it")
         return chunk(task)
 
-    made = iter([("orders", Task(b"", "snapshot", Range(first, first + 8))) for first in (1, 9)])
+    made = iter([("orders", Task(b"", "snapshot", BlockRange(first, first + 8))) for first in (1, 9)])
     ranges = [came.range for _, _, came in collected(crew_of(read), made)]
     assert (ranges[0].first, ranges[-1].end) == (1, 17)
     assert all((one.end, one.end_item) == (two.first, two.item) for one, two in pairwise(ranges))
@@ -116,7 +124,7 @@ def test_of_a_table_that_is_locked_for_long_or_was_changed_no_more_is_read(
             raise error
         return chunk(task)
 
-    others = [("items", Task(b"", "snapshot", Range(7, 8))), ("items", None)]
+    others = [("items", Task(b"", "snapshot", BlockRange(7, 8))), ("items", None)]
     results = collected(crew_of(read), chain(jobs(4), others))
     told = [(owner, task and task.range.first, came is error) for owner, task, came in results]
     assert told == [
@@ -227,7 +235,7 @@ def test_closing_does_not_wait_for_what_has_not_begun() -> None:
     assert started == [0]
 
 
-GROUPS: list[Group] = [
+GROUPS: list[TopicRecords] = [
     ("shop.public.orders", [{"key": b"\x001", "value": b"one"}, {"key": None, "value": None}]),
     ("shop.events", [{"key": b"2", "value": b"", "headers": [("id", b"7"), ("none", None)]}]),
 ]

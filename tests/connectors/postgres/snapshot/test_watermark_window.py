@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pycdc.connectors.postgres.snapshot.backlog import Backlog, Reading
-from pycdc.connectors.postgres.snapshot.pg_snapshot import Visibility
-from pycdc.connectors.postgres.snapshot.watermark_window import Window
+from pycdc.connectors.postgres.snapshot.backlog import Backlog, TableTask
+from pycdc.connectors.postgres.snapshot.pg_snapshot import PgSnapshot
+from pycdc.connectors.postgres.snapshot.watermark_window import WatermarkWindow
 from pycdc.errors import ProtocolError
 from pycdc.model.change import UNCHANGED, Column, Op, PgType, Run, Table, Transaction
 from tests.connectors.postgres import frames
@@ -22,10 +22,12 @@ def table(identity: str = "d", *, oid: int = 1, key: tuple[str, ...] = ("id",)) 
     return Table(oid, "public", "t", columns, key, identity)
 
 
-def window(identity: str = "d", *, lines: tuple[bytes, ...] = (b"a\t1", b"\\N\t2", b"c\\td\t3")) -> Window:
-    reading = Reading("public", "t", request="wish")
-    visibility = Visibility.parse("10:15:12,13")
-    return Window("chunk", reading, table(identity), visibility, Transaction(None, 900, 5), list(lines), last=True)
+def window(identity: str = "d", *, lines: tuple[bytes, ...] = (b"a\t1", b"\\N\t2", b"c\\td\t3")) -> WatermarkWindow:
+    reading = TableTask("public", "t", request="wish")
+    visibility = PgSnapshot.parse("10:15:12,13")
+    return WatermarkWindow(
+        "chunk", reading, table(identity), visibility, Transaction(None, 900, 5), list(lines), last=True
+    )
 
 
 def run(op: Op, *payloads: bytes, xid: int = UNSEEN, of: Table | None = None) -> Run:
@@ -38,22 +40,22 @@ def run(op: Op, *payloads: bytes, xid: int = UNSEEN, of: Table | None = None) ->
     ("xid", "seen"), [(9, True), (10, True), (11, True), (12, False), (13, False), (14, True), (15, False), (16, False)]
 )
 def test_a_snapshot_sees_what_was_over_when_it_was_taken(xid: int, seen: bool) -> None:
-    assert Visibility.parse("10:15:12,13").sees(xid) is seen
-    assert Visibility.parse("10:15:12,13").sees(None)
+    assert PgSnapshot.parse("10:15:12,13").sees(xid) is seen
+    assert PgSnapshot.parse("10:15:12,13").sees(None)
 
 
 def test_ids_of_the_stream_are_compared_across_an_epoch() -> None:
-    after = Visibility.parse(f"{(3 << 32) + 5}:{(3 << 32) + 9}:{(3 << 32) + 5}")
+    after = PgSnapshot.parse(f"{(3 << 32) + 5}:{(3 << 32) + 9}:{(3 << 32) + 5}")
     assert after.sees(0xFFFFFFF0), "the epoch before"
     assert not after.sees(5)
-    before = Visibility.parse(f"{(3 << 32) - 9}:{(3 << 32) - 5}:")
+    before = PgSnapshot.parse(f"{(3 << 32) - 9}:{(3 << 32) - 5}:")
     assert not before.sees(3), "the epoch behind"
 
 
 def test_what_is_no_snapshot_is_refused() -> None:
     for text in ("", "1:2", "a:b:c"):
         with pytest.raises(ProtocolError):
-            Visibility.parse(text)
+            PgSnapshot.parse(text)
 
 
 def test_only_rows_of_the_table_in_a_transaction_that_is_not_seen_meet_the_window() -> None:
@@ -93,7 +95,7 @@ def test_a_row_is_told_by_its_identity_before_and_after_the_change(
 
 
 def test_a_backlog_comes_back_from_its_state_as_it_was() -> None:
-    backlog = Backlog([Reading("public", "a", (b"\xff\\", b"")), Reading("public", "b", where="x", request="wish")])
+    backlog = Backlog([TableTask("public", "a", (b"\xff\\", b"")), TableTask("public", "b", where="x", request="wish")])
     backlog.pause(True)
     again = Backlog.of_state(backlog.state)
     assert again.state == backlog.state

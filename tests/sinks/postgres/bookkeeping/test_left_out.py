@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.config.pipeline import PostgresSink as Settings
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import ApplyError
 from pycdc.model.event import Partition
 from pycdc.sinks.postgres.bookkeeping.inspection import read_books
@@ -53,7 +53,7 @@ def test_what_was_left_out_is_known_from_outside_and_after_the_process(rig: Rig)
         process = rig.process(*KINDS, {"topic": "kept", "table": "lines", "on_delete": "ignore"})
         process.feed(("items", 1, {"id": 1, "kind": "a"}), ("items", 2, {"id": 2, "kind": "c"}), ("kept", 1, None))
         process.feed(("items", 3, {"id": 3}))
-    settings = Settings.model_validate({"dsn": rig.dsn, "routes": KINDS})
+    settings = PostgresSinkConfig.model_validate({"dsn": rig.dsn, "routes": KINDS})
     assert read_books(settings, "back").left_out == {"items": {"when": 4}, "kept": {"on_delete": 2}}
     assert read_books(settings, "other").left_out == {}
     rig.sql("ALTER TABLE pycdc.apply_offsets DROP left_out")

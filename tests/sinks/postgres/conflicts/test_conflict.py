@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pycdc.config.pipeline import ConflictRule
+from pycdc.config.postgres_sink import ConflictRule
 from pycdc.model.event import Event, Partition
 from pycdc.sinks.postgres.conflicts.conflict import (
     Conflict,
@@ -22,7 +22,7 @@ from pycdc.sinks.postgres.conflicts.conflict import (
     Undecided,
     decide,
     event_is_last,
-    knew,
+    matches_before,
     source_time,
     time_from,
 )
@@ -121,10 +121,10 @@ def test_a_row_that_is_gone_has_the_time_of_its_delete_where_that_is_remembered(
 
 def test_an_event_that_knew_the_row_is_no_conflict_but_where_times_or_versions_decide() -> None:
     agreed = conflict(agrees=True)
-    assert knew(agreed, rule("service_wins"))
-    assert knew(agreed, rule("monolith_wins"))
-    assert not knew(agreed, rule("last_write_wins"))
-    assert not knew(conflict(), rule("service_wins"))
+    assert matches_before(agreed, rule("service_wins"))
+    assert matches_before(agreed, rule("monolith_wins"))
+    assert not matches_before(agreed, rule("last_write_wins"))
+    assert not matches_before(conflict(), rule("service_wins"))
 
 
 # A function.

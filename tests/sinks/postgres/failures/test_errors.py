@@ -14,8 +14,9 @@ import pytest
 from psycopg import sql
 
 from pycdc.clients.postgres import Client
+from pycdc.clients.target_errors import translate
 from pycdc.errors import ApplyError, ConnectionLost, PycdcError
-from pycdc.sinks.postgres.failures.errors import Fault, fault, translate
+from pycdc.sinks.postgres.failures.errors import FaultKind, fault
 from pycdc.sinks.postgres.schema_drift import KnownTables
 from tests.reading import wait_for
 from tests.sinks.postgres.rig import TABLES, Rig
@@ -129,10 +130,10 @@ def test_a_row_that_a_policy_refuses_is_a_row_and_a_missing_right_is_the_configu
         with psycopg.connect(rig.dsn, options="-c role=pycdc_applier", autocommit=True) as connection:
             with pytest.raises(psycopg.errors.InsufficientPrivilege) as met:
                 connection.execute("INSERT INTO items (id) VALUES (2)")
-            assert fault(met.value, connection) is Fault.ROW
+            assert fault(met.value, connection) is FaultKind.ROW
             with pytest.raises(psycopg.errors.InsufficientPrivilege) as met:
                 connection.execute("DELETE FROM items")
-            assert fault(met.value, connection) is Fault.OTHER
+            assert fault(met.value, connection) is FaultKind.OTHER
             assert "GRANT" in translate(met.value).hint
     finally:
         rig.sql("DROP OWNED BY pycdc_applier; DROP ROLE pycdc_applier")
@@ -269,7 +270,7 @@ def test_an_outage_is_nobodys_fault(rig: Rig, setting: str, body: str, state: st
             connection.execute(f"DO $$ BEGIN {body}; END $$".encode())
         assert met.value.sqlstate == state
         for lasting in (False, True):
-            assert fault(met.value, connection, lasting=lasting) is Fault.OTHER
+            assert fault(met.value, connection, lasting=lasting) is FaultKind.OTHER
 
 
 @pytest.mark.parametrize("state", ["08006", "53200", "57P02", "57P03"])
@@ -278,23 +279,23 @@ def test_an_outage_that_a_trigger_tells_of_on_and_on_is_its_rows_fault(rig: Rig,
         body = sql.SQL("DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = {}; END $$").format(sql.Literal(state))
         with pytest.raises(psycopg.Error) as met:
             connection.execute(body)
-        assert fault(met.value, connection) is Fault.AGAIN
-        assert fault(met.value, connection, lasting=True) is Fault.ROW
+        assert fault(met.value, connection) is FaultKind.AGAIN
+        assert fault(met.value, connection, lasting=True) is FaultKind.ROW
         connection.close()
-        assert fault(met.value, connection, lasting=True) is Fault.OTHER
+        assert fault(met.value, connection, lasting=True) is FaultKind.OTHER
 
 
 def test_a_connection_that_broke_is_an_outage_whatever_was_said(rig: Rig) -> None:
     with psycopg.connect(rig.dsn, autocommit=True) as connection:
         with pytest.raises(psycopg.Error) as met:
             connection.execute("SELECT 1 / 0")
-        assert fault(met.value, connection) is Fault.ROW
-        assert fault(psycopg.DataError("a NUL"), connection) is Fault.ROW
-        assert fault(psycopg.OperationalError("sending query and params failed"), connection) is Fault.ROW
-        assert fault(MemoryError(), connection) is Fault.OTHER
+        assert fault(met.value, connection) is FaultKind.ROW
+        assert fault(psycopg.DataError("a NUL"), connection) is FaultKind.ROW
+        assert fault(psycopg.OperationalError("sending query and params failed"), connection) is FaultKind.ROW
+        assert fault(MemoryError(), connection) is FaultKind.OTHER
         connection.close()
-        assert fault(met.value, connection) is Fault.OTHER
-        assert fault(psycopg.OperationalError("server closed the connection"), connection) is Fault.OTHER
+        assert fault(met.value, connection) is FaultKind.OTHER
+        assert fault(psycopg.OperationalError("server closed the connection"), connection) is FaultKind.OTHER
 
 
 def test_a_call_has_a_limit(rig: Rig) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.config.pipeline import PostgresSink as Settings
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.sinks.postgres.conflicts.history import key_bytes, key_text
 from pycdc.sinks.postgres.failures.replay import Replay
@@ -36,7 +36,7 @@ def opened() -> Iterator[list[Replay]]:
 
 
 def replay(rig: Rig, opened: list[Replay], *routes: dict[str, Any]) -> Replay:
-    settings = Settings.model_validate({"dsn": rig.dsn, "routes": list(routes or (ITEMS,))})
+    settings = PostgresSinkConfig.model_validate({"dsn": rig.dsn, "routes": list(routes or (ITEMS,))})
     opened.append(Replay(settings, "back", Decoder(None).event))
     return opened[-1]
 

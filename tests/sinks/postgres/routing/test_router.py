@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycdc.config.pipeline import PostgresSink, Route
+from pycdc.config.postgres_sink import PostgresSinkConfig, Route
 from pycdc.model.event import Event, Partition
+from pycdc.rows.target_column import TargetColumn
 from pycdc.rows.text_values import Unwritable, text_of
 from pycdc.sinks.postgres.route_checks import mismatches
 from pycdc.sinks.postgres.routing.field_paths import ABSENT, says
-from pycdc.sinks.postgres.routing.router import Router
-from pycdc.sinks.postgres.target_tables import TargetColumn, TargetTable
-from pycdc.sinks.postgres.writing.writes import Write
+from pycdc.sinks.postgres.routing.router import RouteTable
+from pycdc.sinks.postgres.target_tables import TargetTable
+from pycdc.sinks.postgres.writing.writes import RowWrite
 
 
 def column(name: str, base: str = "text", category: str = "S", **options: Any) -> TargetColumn:
@@ -51,16 +52,16 @@ class Told(NamedTuple):
     must_exist: bool
 
 
-def told(write: Write) -> Told:
+def told(write: RowWrite) -> Told:
     shape = write.shape
     assigned = dict(zip(shape.set, write.set, strict=True))
     added = dict(zip(shape.add, write.add, strict=True))
     return Told(shape.operation, dict(zip(shape.key, write.key, strict=True)), assigned, added, shape.must_exist)
 
 
-def router(*routes: Route) -> Router:
-    settings = PostgresSink.model_validate({"dsn": "x", "routes": routes or [route()]})
-    return Router(settings, {"items": ITEMS})
+def router(*routes: Route) -> RouteTable:
+    settings = PostgresSinkConfig.model_validate({"dsn": "x", "routes": routes or [route()]})
+    return RouteTable(settings, {"items": ITEMS})
 
 
 def writes(event: Event, *routes: Route) -> list[Told]:
@@ -118,9 +119,9 @@ def test_what_was_not_sent_and_is_not_written_does_not_matter() -> None:
 
 @pytest.mark.parametrize("placeholder", [[95, 95, 103], ["x"], {"__g": "__g"}, '{"__g":"__g"}', "X19n"])
 def test_every_form_of_a_placeholder_leaves_its_column_alone(placeholder: Any) -> None:
-    settings = PostgresSink.model_validate({"dsn": "x", "routes": [route()], "unavailable": "__g"})
+    settings = PostgresSinkConfig.model_validate({"dsn": "x", "routes": [route()], "unavailable": "__g"})
     raw = json.dumps({"id": 1, "tags": placeholder}).encode()
-    (write,) = Router(settings, {"items": ITEMS}).writes(event({"id": 1, "tags": placeholder}, raw_value=raw))
+    (write,) = RouteTable(settings, {"items": ITEMS}).writes(event({"id": 1, "tags": placeholder}, raw_value=raw))
     assert told(write).set == ({"tags": '{"x"}'} if placeholder == ["x"] else {})
 
 
@@ -295,10 +296,10 @@ def test_rows_of_any_number_of_kinds_are_written() -> None:
 def test_a_header_is_bytes_to_bytea_and_a_text_to_others() -> None:
     raw = column("raw", "bytea", "U")
     table = TargetTable("public", "items", {**ITEMS.columns, "raw": raw}, ("id",), ITEMS.uniques)
-    settings = PostgresSink.model_validate(
+    settings = PostgresSinkConfig.model_validate(
         {"dsn": "x", "routes": [route(set={"raw": "$headers.h", "name": "$headers.n"})]}
     )
-    found = Router(settings, {"items": table})
+    found = RouteTable(settings, {"items": table})
     for header in (b"a\\b", b"\xff\xfe"):
         (write,) = found.writes(event({"id": 1}, headers=(("h", header), ("n", b"x")), raw_value=b"{}"))
         assert write.set == ("\\x" + header.hex(), "x")
@@ -323,12 +324,12 @@ def test_no_name_of_a_field_gets_out_of_a_compiled_route(name: str) -> None:
 def test_rows_whose_keys_are_equal_in_several_texts_need_a_topic_of_one_partition() -> None:
     loose = column("id", "citext", "S", required=True)
     table = TargetTable("public", "items", {**ITEMS.columns, "id": loose}, ("id",), ITEMS.uniques)
-    settings = PostgresSink.model_validate({"dsn": "x", "routes": [route()]})
+    settings = PostgresSinkConfig.model_validate({"dsn": "x", "routes": [route()]})
     row = event({"id": "ABC", "name": "a"}, raw_value=b"{}")
-    assert len(Router(settings, {"items": table}).writes(row)) == 1
+    assert len(RouteTable(settings, {"items": table}).writes(row)) == 1
     with pytest.raises(Unwritable, match="give the topic one partition"):
-        Router(settings, {"items": table}, ordered=lambda topic: False).writes(row)
-    assert len(Router(settings, {"items": ITEMS}, ordered=lambda topic: False).writes(event({"id": 1}))) == 1
+        RouteTable(settings, {"items": table}, ordered=lambda topic: False).writes(row)
+    assert len(RouteTable(settings, {"items": ITEMS}, ordered=lambda topic: False).writes(event({"id": 1}))) == 1
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pycdc.model.event import Event, Partition
 from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.statements import parameters, statement
-from pycdc.sinks.postgres.writing.table_dependencies import ForeignKey, Ties
+from pycdc.sinks.postgres.writing.table_dependencies import ForeignKey, TableDependencies
 from pycdc.sinks.postgres.writing.write_order import sequenced, unmoved
-from pycdc.sinks.postgres.writing.writes import Write, groups_of, in_order, merge, shape_of
+from pycdc.sinks.postgres.writing.writes import RowWrite, groups_of, in_order, merge, shape_of
 from tests.sinks.postgres.routing.test_router import ITEMS
 
 Rows = dict[str, dict[str, Any]]
@@ -25,21 +25,21 @@ EVENT = Event(Partition("items", 0), 7, 0)
 
 def write(
     operation: Any, key: int = 1, assigned: Any = None, add: Any = None, table: TargetTable = ITEMS, **more: Any
-) -> Write:
+) -> RowWrite:
     assigned, add = assigned or {}, add or {}
     shape = shape_of(table, operation, ("id",), tuple(assigned), tuple(add), **more)
-    return Write(shape, (str(key),), tuple(assigned.values()), tuple(add.values()), EVENT, EVENT)
+    return RowWrite(shape, (str(key),), tuple(assigned.values()), tuple(add.values()), EVENT, EVENT)
 
 
-def assigned(write: Write) -> dict[str, Any]:
+def assigned(write: RowWrite) -> dict[str, Any]:
     return dict(zip(write.shape.set, write.set, strict=True))
 
 
-def added(write: Write) -> dict[str, Any]:
+def added(write: RowWrite) -> dict[str, Any]:
     return dict(zip(write.shape.add, write.add, strict=True))
 
 
-def told(*writes: Write) -> list[tuple[str, list[tuple[dict[str, Any], dict[str, Any]]]]]:
+def told(*writes: RowWrite) -> list[tuple[str, list[tuple[dict[str, Any], dict[str, Any]]]]]:
     return [(g.shape.operation, [(assigned(w), added(w)) for w in g.writes]) for g in groups_of(writes)]
 
 
@@ -69,7 +69,7 @@ def test_a_delete_makes_what_came_before_it_needless_and_what_follows_comes_late
     ]
 
 
-def places(*writes: Write) -> list[tuple[str, int]]:
+def places(*writes: RowWrite) -> list[tuple[str, int]]:
     return [(group.shape.operation, group.shape.order) for group in groups_of(writes)]
 
 
@@ -80,14 +80,14 @@ def test_rows_of_a_statement_are_sorted_by_key() -> None:
 
 def test_parents_come_first_and_go_last_and_rows_that_no_other_names_go_before_all() -> None:
     """So that no row is ever without its parent, and unique values are free as early as can be."""
-    parents, children = replace(ITEMS, ties=Ties(parent=True)), replace(ITEMS, rank=1)
+    parents, children = replace(ITEMS, ties=TableDependencies(parent=True)), replace(ITEMS, rank=1)
     made = [write("upsert", 1, order=1, table=children), write("upsert", 2, order=0, table=parents)]
     gone = [write("delete", 3, order=0, table=parents), write("delete", 4, order=1, table=children)]
     assert places(*made, *gone) == [("delete", 1), ("upsert", 0), ("upsert", 1), ("delete", 0)]
 
 
 def test_a_parent_goes_behind_all_that_is_done_to_other_rows() -> None:
-    parents, children = replace(ITEMS, ties=Ties(parent=True)), replace(ITEMS, rank=1)
+    parents, children = replace(ITEMS, ties=TableDependencies(parent=True)), replace(ITEMS, rank=1)
     steps = [
         write("update", 1, add={"quantity": 1}, table=children, order=1),
         write("update", 1, {"quantity": "7"}, table=children, order=1),
@@ -96,7 +96,7 @@ def test_a_parent_goes_behind_all_that_is_done_to_other_rows() -> None:
 
 
 def test_a_parent_that_is_deleted_and_made_anew_is_one_write_that_leaves_nothing_of_what_was() -> None:
-    parents = replace(ITEMS, ties=Ties(parent=True))
+    parents = replace(ITEMS, ties=TableDependencies(parent=True))
     (group,) = groups_of([write("delete", 1, table=parents), write("upsert", 1, {"name": "b"}, table=parents)])
     assert (group.shape.operation, group.shape.anew) == ("upsert", True)
     assert group.shape.reset == ("quantity", "doc", "tags", "deleted")
@@ -139,7 +139,7 @@ def test_statements_cast_to_types_without_modifiers_and_name_their_columns_safel
     assert parameters(group.shape, group.writes) == ['{"5"}', '{"q\\"\\\\"}']
 
 
-def apply(rows: Rows, write: Write) -> None:
+def apply(rows: Rows, write: RowWrite) -> None:
     """What a write does, by the book."""
     (key,) = write.key
     if write.shape.operation == "delete":
@@ -163,7 +163,7 @@ some = st.one_of(
 
 
 @given(st.lists(some, max_size=12))
-def test_statements_end_in_the_same_rows_as_the_writes_one_by_one(batch: list[Write]) -> None:
+def test_statements_end_in_the_same_rows_as_the_writes_one_by_one(batch: list[RowWrite]) -> None:
     one_by_one: Rows = {}
     for each in batch:
         apply(one_by_one, each)
@@ -180,10 +180,12 @@ def test_a_delete_comes_behind_what_its_foreign_keys_did_in_the_source_and_befor
     """The source's log has the delete first, and what was cascaded behind it."""
     key = ForeignKey("public.lines", "public.items", ("public", "k"), deferrable=False, deferred=False, on_delete="c")
     below = replace(key, child="public.notes", parent="public.lines")
-    parents = replace(ITEMS, ties=Ties("c", parent=True, waits=(key,)))
-    children = replace(ITEMS, name="lines", rank=1, ties=Ties("c", parent=True, child=True, waits=(below,)))
-    notes = replace(ITEMS, name="notes", rank=2, ties=Ties("c", child=True))
-    other = replace(ITEMS, name="other", rank=3, ties=Ties("c"))
+    parents = replace(ITEMS, ties=TableDependencies("c", parent=True, waits=(key,)))
+    children = replace(
+        ITEMS, name="lines", rank=1, ties=TableDependencies("c", parent=True, child=True, waits=(below,))
+    )
+    notes = replace(ITEMS, name="notes", rank=2, ties=TableDependencies("c", child=True))
+    other = replace(ITEMS, name="other", rank=3, ties=TableDependencies("c"))
     log = [
         write("delete", table=parents),
         write("delete", table=children),
@@ -234,7 +236,7 @@ def test_what_is_left_of_moved_rows_in_the_end_is_what_their_moves_one_by_one_le
     assert {key for (key,), one in left.items() if one.shape.operation == "delete"} == {"1", "3", "5", "7"}
 
 
-def moved(old: int, new: int) -> list[Write]:
+def moved(old: int, new: int) -> list[RowWrite]:
     return [
         write("update", key=old, assigned={"id": str(new)}),
         write("delete", key=old, assigned={"id": str(new)}),
@@ -242,7 +244,7 @@ def moved(old: int, new: int) -> list[Write]:
     ]
 
 
-def last_of(writes: list[Write], key: tuple[str, ...]) -> Write | None:
+def last_of(writes: list[RowWrite], key: tuple[str, ...]) -> RowWrite | None:
     """All writes of a row as one."""
     own = [one for one in writes if one.key == key and not one.shape.moves]
     left = own[0] if own else None

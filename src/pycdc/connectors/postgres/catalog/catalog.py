@@ -19,20 +19,20 @@ from pycdc.clients.postgres_source import Connection, connect, translate
 from pycdc.connectors.postgres.catalog.keyset import keyset
 from pycdc.connectors.postgres.catalog.metadata import (
     CopySource,
-    PublicationFacts,
+    PublicationMetadata,
     PublishedTable,
     ReplicationLag,
-    ServerFacts,
-    SlotFacts,
-    TableFacts,
+    ServerMetadata,
+    SlotMetadata,
+    TableMetadata,
     TableRef,
 )
 from pycdc.connectors.postgres.catalog.table_metadata import facts_of
 from pycdc.connectors.postgres.catalog.type_metadata import TypeCatalog, with_typmod
 from pycdc.connectors.postgres.publication.published_part import published_part
-from pycdc.connectors.postgres.snapshot.pg_snapshot import Visibility
+from pycdc.connectors.postgres.snapshot.pg_snapshot import PgSnapshot
 from pycdc.model.change import Lsn, PgType
-from pycdc.model.patterns import qualified, spares_own
+from pycdc.model.patterns import is_user_table, qualified
 
 __all__ = ["Catalog", "parse_history", "with_typmod"]
 
@@ -185,10 +185,10 @@ class Catalog:
 
     # -- the server and its slots
 
-    def server(self) -> ServerFacts:
+    def server(self) -> ServerMetadata:
         row = self._row(_SERVER)
         assert row is not None
-        return ServerFacts(**{**row, "current_lsn": Lsn.parse(row["current_lsn"])})
+        return ServerMetadata(**{**row, "current_lsn": Lsn.parse(row["current_lsn"])})
 
     def timeline_ends(self) -> dict[int, Lsn]:
         """Where each timeline before the present one ended. Needs the right to replicate."""
@@ -204,13 +204,13 @@ class Catalog:
             connection.close()
         return parse_history(history[1]) if history else {}
 
-    def slot(self, name: str) -> SlotFacts | None:
+    def slot(self, name: str) -> SlotMetadata | None:
         rows = self._rows(_slot_query(self.version), name=name)
         if not rows:
             return None
         row = rows[0]
         lsns = {key: _lsn(row[key]) for key in ("confirmed_flush", "restart_lsn")}
-        return SlotFacts(**{**row, **lsns})
+        return SlotMetadata(**{**row, **lsns})
 
     def replication_lag(self, slot: str) -> ReplicationLag | None:
         """None where the slot does not exist, or was never read and confirmed."""
@@ -224,9 +224,9 @@ class Catalog:
         """How far the WAL is on disk, or in recovery what was replayed of it: the stream can have it."""
         return Lsn.parse(self._rows(_WAL_END)[0]["lsn"])
 
-    def visibility(self) -> Visibility:
+    def visibility(self) -> PgSnapshot:
         """What a snapshot sees that is taken now."""
-        return Visibility.parse(self._rows("SELECT pg_current_snapshot()::text AS snapshot")[0]["snapshot"])
+        return PgSnapshot.parse(self._rows("SELECT pg_current_snapshot()::text AS snapshot")[0]["snapshot"])
 
     # -- tables
 
@@ -234,7 +234,7 @@ class Catalog:
         """Permanent tables, partitioned tables and partitions that match, by schema and name; system schemas never,
         and pycdc's own tables only where a pattern names them."""
         rows = self._rows(_TABLES, patterns=[*map(like, patterns)], exclude=[*map(like, exclude)])
-        return [TableRef(**row) for row in rows if spares_own(patterns, row["schema"], row["name"])]
+        return [TableRef(**row) for row in rows if is_user_table(patterns, row["schema"], row["name"])]
 
     def named(self, oid: int, patterns: Sequence[str], exclude: Sequence[str] = ()) -> TableRef | None:
         """The table of this OID, if its name of now matches."""
@@ -248,10 +248,10 @@ class Catalog:
         """Partitions of these tables that are not among them."""
         return [row["name"] for row in self._rows(_STRAYS, oids=list(oids))]
 
-    def table_facts(self, oid: int) -> TableFacts | None:
+    def table_facts(self, oid: int) -> TableMetadata | None:
         return self.facts_of([oid]).get(oid)
 
-    def facts_of(self, oids: Sequence[int]) -> dict[int, TableFacts]:
+    def facts_of(self, oids: Sequence[int]) -> dict[int, TableMetadata]:
         """Facts by OID, in as many questions for a thousand tables as for one; tables that are gone are missing."""
         return facts_of(self._rows, self._types, oids)
 
@@ -279,13 +279,13 @@ class Catalog:
 
     # -- publications
 
-    def publication(self, name: str) -> PublicationFacts | None:
+    def publication(self, name: str) -> PublicationMetadata | None:
         row = self._row(_publication_query(self.version), name=name)
         if row is None:
             return None
         operations = frozenset(word for word in ("insert", "update", "delete", "truncate") if row.pop(word))
         covered = frozenset(found["oid"] for found in self._rows(_covered_query(self.version), name=name))
-        return PublicationFacts(**row, operations=operations, tables=self.publication_tables(name), covered=covered)
+        return PublicationMetadata(**row, operations=operations, tables=self.publication_tables(name), covered=covered)
 
     def publication_tables(self, name: str) -> tuple[PublishedTable, ...]:
         """What the publication publishes now, roots in place of partitions where it publishes via the root."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Set
 from typing import Final
 
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.connectors.postgres.replication.relation_cache import Relations
-from pycdc.connectors.postgres.replication.transaction_assembler import Assembler
+from pycdc.connectors.postgres.replication.relation_cache import RelationCache
+from pycdc.connectors.postgres.replication.transaction_assembler import TransactionAssembler
 from pycdc.model.change import Lsn
 
 _DROPPED: Final = """
@@ -23,7 +23,7 @@ _NONE: Final[frozenset[int]] = frozenset()
 class DroppedTables:
     """Of those that `relations` knows. `forget` is told of them too."""
 
-    def __init__(self, catalog: Catalog, relations: Relations, forget: Callable[[Set[int]], None]) -> None:
+    def __init__(self, catalog: Catalog, relations: RelationCache, forget: Callable[[Set[int]], None]) -> None:
         self._catalog = catalog
         self._relations = relations
         self._forget = forget
@@ -36,7 +36,7 @@ class DroppedTables:
             found = self._catalog.ask(_DROPPED, oids=oids)
             self._until.update((row["oid"], Lsn.parse(row["lsn"])) for row in found)
 
-    def passed(self, position: Lsn, assembler: Assembler) -> frozenset[int]:
+    def passed(self, position: Lsn, assembler: TransactionAssembler) -> frozenset[int]:
         """The stream is that far: forget those of which nothing more can come; return their OIDs."""
         if not self._until:
             return _NONE

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from pycdc.rows.tuples import split_line
 
-Key = tuple[bytes, ...]
+KeyValues = tuple[bytes, ...]
 """The texts of a row's key columns, in the key's order."""
 
 COLUMNS: Final = """
@@ -68,7 +68,7 @@ class Keyset:
             f"{column.name} {column.type_schema}.{column.type} {column.collation}" for column in self.columns
         )
 
-    def of_line(self, line: bytes) -> Key:
+    def of_line(self, line: bytes) -> KeyValues:
         """The key of a line of COPY text."""
         texts = split_line(line)
         return tuple(texts[place] or b"" for place in self.places)
@@ -76,7 +76,7 @@ class Keyset:
     def order(self) -> sql.Composed:
         return sql.SQL(", ").join(sql.Identifier(column.name) for column in self.columns)
 
-    def behind(self, key: Key) -> sql.Composed:
+    def behind(self, key: KeyValues) -> sql.Composed:
         """The condition that a row comes behind `key`."""
         if len({(column.operator_schema, column.operator) for column in self.columns}) == 1:
             return _compared(self.columns, key)
@@ -95,14 +95,14 @@ def keyset(
     return Keyset(tuple(found[name] for name in key), tuple(copied.index(name) for name in key))
 
 
-def _compared(columns: Sequence[KeyColumn], key: Key) -> sql.Composed:
+def _compared(columns: Sequence[KeyColumn], key: KeyValues) -> sql.Composed:
     """One comparison of rows, which an index answers."""
     names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
     values = sql.SQL(", ").join(map(_literal, columns, key))
     return sql.SQL("ROW({}) {} ROW({})").format(names, _operator(columns[0]), values)
 
 
-def _step_by_step(columns: Sequence[KeyColumn], key: Key) -> sql.Composed:
+def _step_by_step(columns: Sequence[KeyColumn], key: KeyValues) -> sql.Composed:
     """The first column is behind; or it is the same (not behind either way), and the rest is behind."""
     first, value = columns[0], _literal(columns[0], key[0])
     name = sql.Identifier(first.name)

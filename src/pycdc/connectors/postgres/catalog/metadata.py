@@ -11,7 +11,7 @@ from pycdc.model.change import Column, Lsn
 
 
 @dataclass(frozen=True, slots=True)
-class ServerFacts:
+class ServerMetadata:
     """`version` as server_version_num (150018). `current_lsn` is the WAL's write position, or the replayed one in
     recovery. `wal_sender_timeout` is in seconds, 0 for none; `max_slot_wal_keep_size` in bytes, None for unlimited."""
 
@@ -34,7 +34,7 @@ class ServerFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class SlotFacts:
+class SlotMetadata:
     """A row of pg_replication_slots. `invalidation` says why the slot can no longer be read, in the server's word
     (``rows_removed``, ``wal_removed`` …; ``lost`` before Postgres 17), None while it can.
     `safe_wal_size` and `retained_bytes` are bytes; the former is None without max_slot_wal_keep_size."""
@@ -104,7 +104,7 @@ def arriving(tables: Sequence[TableRef], *, via_root: bool) -> list[TableRef]:
 
 
 @dataclass(frozen=True, slots=True)
-class TableFacts:
+class TableMetadata:
     """A table as it is now, which may be later than the row at hand: advisory. `columns` are in the table's order,
     `key` in the constraint's. `identity` is pg_class.relreplident."""
 
@@ -140,7 +140,7 @@ class PublishedTable:
 
 
 @dataclass(frozen=True, slots=True)
-class PublicationFacts:
+class PublicationMetadata:
     """`operations` is a subset of insert, update, delete, truncate. `owned`: this role may alter it. `tables` are those
     under whose names rows arrive, `covered` the OIDs of these and of the partitioned tables and partitions behind."""
 

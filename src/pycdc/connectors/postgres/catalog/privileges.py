@@ -47,7 +47,7 @@ class TableRights:
 
 
 @dataclass(frozen=True, slots=True)
-class RoleFacts:
+class RoleMetadata:
     """`creates`: publications, which need CREATE in the database."""
 
     name: str
@@ -56,7 +56,7 @@ class RoleFacts:
     superuser: bool = False
 
 
-class Survey:
+class SourceInspection:
     """Each question takes a connection of its own."""
 
     def __init__(self, dsn: str) -> None:
@@ -66,8 +66,8 @@ class Survey:
         """By OID; tables dropped meanwhile are missing."""
         return {row["oid"]: TableRights(**row) for row in self._rows(_TABLES, [list(oids)])}
 
-    def role(self) -> RoleFacts:
-        return RoleFacts(**self._rows(_ROLE)[0])
+    def role(self) -> RoleMetadata:
+        return RoleMetadata(**self._rows(_ROLE)[0])
 
     def open_to_all(self, oid: int) -> bool:
         """Whether PUBLIC, and so every role, may insert into a table."""

@@ -20,9 +20,9 @@ import psycopg
 from psycopg import sql
 
 from pycdc.clients import walsender_commands as walsender
-from pycdc.clients.postgres_source import Connection, Meaning, TableLocked, connect, in_recovery, translate
+from pycdc.clients.postgres_source import Connection, ErrorMeaning, TableLocked, connect, in_recovery, translate
 from pycdc.clients.quoting import OPERATIONS, published, quoted
-from pycdc.connectors.postgres.catalog.metadata import PublicationFacts, TableRef
+from pycdc.connectors.postgres.catalog.metadata import PublicationMetadata, TableRef
 from pycdc.errors import ConnectionLost, EnvironmentNotReady, SlotActive
 from pycdc.model.change import Lsn
 from pycdc.observability.logger import get_logger
@@ -36,7 +36,7 @@ _TURN: Final = 0.1
 _CANCEL_SECONDS: Final = 3.0
 _FAILOVER_SINCE: Final = 170_000
 # The catalog had the table a moment ago: whoever asks again finds it gone, or under its new name.
-_GONE: Final = Meaning(TableLocked, "a table was renamed or dropped meanwhile: its new name is read again")
+_GONE: Final = ErrorMeaning(TableLocked, "a table was renamed or dropped meanwhile: its new name is read again")
 _MEANWHILE: Final = {"42P01": _GONE, "3F000": _GONE}
 
 _BLOCKERS: Final = """
@@ -190,7 +190,7 @@ class Admin:
         self,
         name: str,
         tables: Sequence[TableRef],
-        present: PublicationFacts | None,
+        present: PublicationMetadata | None,
         *,
         via_partition_root: bool = False,
         operations: Set[str] = OPERATIONS.keys(),
@@ -359,7 +359,7 @@ class Admin:
             connection.close()
 
 
-def missing_tables(tables: Sequence[TableRef], present: PublicationFacts) -> list[TableRef]:
+def missing_tables(tables: Sequence[TableRef], present: PublicationMetadata) -> list[TableRef]:
     """The tables that the publication lacks; a partition is not one of them where its root is there or missing too."""
     return [table for table in _topmost(tables) if table.oid not in present.covered]
 

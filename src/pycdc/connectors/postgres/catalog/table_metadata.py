@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from pycdc.connectors.postgres.catalog.metadata import TableFacts
+from pycdc.connectors.postgres.catalog.metadata import TableMetadata
 from pycdc.connectors.postgres.catalog.type_metadata import TypeCatalog, with_typmod
 from pycdc.model.change import Column, PgType
 
@@ -45,7 +45,7 @@ SELECT i.indrelid::int8 AS oid, i.indisprimary AS primary, i.indisreplident AS r
 """
 
 
-def facts_of(query: Callable[..., list[_Row]], types: TypeCatalog, oids: Sequence[int]) -> dict[int, TableFacts]:
+def facts_of(query: Callable[..., list[_Row]], types: TypeCatalog, oids: Sequence[int]) -> dict[int, TableMetadata]:
     """Facts by OID, in the order of `oids`; tables that are gone are missing. `query` as in TypeCatalog."""
     tables, columns, indexes = (_by_oid(query(text, oids=list(oids))) for text in (_TABLE, _COLUMNS, _KEYS))
     known = types.types({row["type"] for rows in columns.values() for row in rows})
@@ -66,12 +66,12 @@ def _by_oid(rows: Sequence[_Row]) -> dict[int, list[_Row]]:
 
 def _table_facts(
     oid: int, table: _Row, columns: Sequence[_Row], indexes: Sequence[_Row], types: Mapping[int, PgType]
-) -> TableFacts:
+) -> TableMetadata:
     names = {row["number"]: row["name"] for row in columns}
     required = {row["number"] for row in columns if not row["nullable"]}
     key: list[int] = next((i["numbers"] for i in indexes if required.issuperset(i["numbers"])), [])
     identity = _identity_numbers(table["identity"], indexes, names)
-    return TableFacts(
+    return TableMetadata(
         oid,
         **table,
         columns={

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.model.patterns import matches_any, spares_own
+from pycdc.model.patterns import is_user_table, matches_any
 from pycdc.observability.logger import get_logger
 
 log = get_logger()
@@ -20,10 +20,10 @@ def wanted(tables: Sequence[str], exclude: Sequence[str], names: Sequence[Name])
     pattern of `tables` names one of them, and none of `exclude` names any."""
     if any(matches_any(exclude, *name) for name in names):
         return False
-    return any(matches_any(tables, *name) for name in names) and all(spares_own(tables, *name) for name in names[:1])
+    return any(matches_any(tables, *name) for name in names) and all(is_user_table(tables, *name) for name in names[:1])
 
 
-class Belonging:
+class DeliveredTables:
     """`partitioned`: the publication publishes
     captured tables only, and partitioned ones among them, so that what is not known must have been a partition.
     `on_unknown` hears the name of a table of which nobody can tell any more."""

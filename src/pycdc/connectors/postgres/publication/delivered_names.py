@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pycdc.clients.quoting import quoted
-from pycdc.config.pipeline import PostgresSource
-from pycdc.connectors.postgres.publication.published_state import Observation
+from pycdc.config.postgres_source import PostgresSourceConfig
+from pycdc.connectors.postgres.publication.published_state import PublishedState
 from pycdc.errors import EnvironmentNotReady
 
 
 def require_one_name(
-    observation: Observation, strays: Sequence[str], source: PostgresSource, name: str
+    observation: PublishedState, strays: Sequence[str], source: PostgresSourceConfig, name: str
 ) -> EnvironmentNotReady | None:
     """What is wrong, None where all is well. `strays` are partitions of captured tables that are not captured."""
     published = observation.publication
@@ -44,7 +44,7 @@ def require_one_name(
     return _foreign_roots(observation, name)
 
 
-def _foreign_roots(observation: Observation, name: str) -> EnvironmentNotReady | None:
+def _foreign_roots(observation: PublishedState, name: str) -> EnvironmentNotReady | None:
     captured, published = observation.captured, observation.publication
     if published is None:
         return None

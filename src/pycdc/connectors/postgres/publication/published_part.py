@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from pycdc.connectors.postgres.catalog.metadata import PublishedTable, TableFacts
+from pycdc.connectors.postgres.catalog.metadata import PublishedTable, TableMetadata
 
 _FILTERS_SINCE: Final = 150_000
 _GENERATED_SINCE: Final = 180_000
@@ -22,7 +22,7 @@ too, all of the table is."""
 
 
 def published_part(
-    row: Callable[..., dict[str, Any] | None], version: int, publication: str, table: TableFacts
+    row: Callable[..., dict[str, Any] | None], version: int, publication: str, table: TableMetadata
 ) -> PublishedTable:
     """All of it where nothing says otherwise. `row` runs SQL with named parameters and returns the first row."""
     generated = False

@@ -16,14 +16,14 @@ from pycdc.clients.quoting import quoted
 from pycdc.connectors.postgres.catalog.catalog import CHAIN, CHOSEN, Catalog, like
 from pycdc.connectors.postgres.catalog.metadata import TableRef
 from pycdc.connectors.postgres.publication.writability import GENERATED_SINCE, UNWRITABLE, WRITABLE, Writability
-from pycdc.model.patterns import spares_own
+from pycdc.model.patterns import is_user_table
 
 _NAMESPACES_SINCE: Final = 150_000
 """Publications have schemas, row filters and column lists since Postgres 15."""
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class CandidateTable:
     """A table that the configuration's patterns name.
 
     `part` is a digest of its row filter and column list, empty where all is published. `attached`: it, or what it
@@ -64,14 +64,14 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
+class PublishedState:
     """`publication` is None where it does not exist."""
 
     publication: Published | None
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[CandidateTable, ...]
 
     @property
-    def captured(self) -> dict[int, Candidate]:
+    def captured(self) -> dict[int, CandidateTable]:
         """What can be captured, by OID."""
         return {found.ref.oid: found for found in self.candidates if found.logged}
 
@@ -84,14 +84,14 @@ class Observation:
         return self.captured.keys() >= {ref.oid for ref in published.listed.values()}
 
 
-def observe(catalog: Catalog, publication: str, patterns: Sequence[str], exclude: Sequence[str]) -> Observation:
+def observe(catalog: Catalog, publication: str, patterns: Sequence[str], exclude: Sequence[str]) -> PublishedState:
     """Two queries, however many tables there are. Patterns are as in the configuration."""
     schemas = catalog.version >= _NAMESPACES_SINCE
     found = catalog.ask(_publication_query(catalog.version), name=publication)
     likes = {"patterns": [*map(like, patterns)], "exclude": [*map(like, exclude)]}
     rows = catalog.ask(_candidates_query(schemas=schemas), name=publication, **likes)
-    candidates = (_candidate(row) for row in rows if spares_own(patterns, row["schema"], row["name"]))
-    return Observation(_published(found[0]) if found else None, tuple(candidates))
+    candidates = (_candidate(row) for row in rows if is_user_table(patterns, row["schema"], row["name"]))
+    return PublishedState(_published(found[0]) if found else None, tuple(candidates))
 
 
 def has_rows_of_its_maker(catalog: Catalog, ref: TableRef) -> bool:
@@ -146,10 +146,10 @@ def _published(row: dict[str, Any]) -> Published:
     )
 
 
-def _candidate(row: dict[str, Any]) -> Candidate:
+def _candidate(row: dict[str, Any]) -> CandidateTable:
     ref = TableRef(*(row[name] for name in ("oid", "schema", "name", "kind", "rows_estimate", "root")))
     facts = ("logged", "reachable", "selectable", "row_security", "owned")
-    return Candidate(
+    return CandidateTable(
         ref,
         **{name: row[name] for name in facts},
         grants=_oids(row["grants"]),

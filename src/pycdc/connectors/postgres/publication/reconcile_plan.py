@@ -12,17 +12,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pycdc.clients.quoting import OPERATIONS, quoted
-from pycdc.config.pipeline import Config, PostgresSource
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.postgres_source import PostgresSourceConfig
 from pycdc.connectors.postgres.catalog.metadata import TableRef
 from pycdc.connectors.postgres.publication.alter_publication import publish_sql
-from pycdc.connectors.postgres.publication.published_state import Candidate, Observation, Published
+from pycdc.connectors.postgres.publication.published_state import CandidateTable, Published, PublishedState
 from pycdc.model.patterns import qualified
 
 START_OVER: Final = "what was written meanwhile is lost to the slot: start over with `pycdc teardown`, then `pycdc run`"
 
 
 @dataclass(frozen=True, slots=True)
-class Membership:
+class CapturedTables:
     """How tables were published. `grants` by the OIDs of tables; `parts` of those that are published in part;
     `patterns` are tables and exclude_tables of the configuration. `burdened` are those that are published although
     the application cannot update them. `partitions` are captured for the sake of a table that they are partitions of;
@@ -40,7 +41,7 @@ class Membership:
     former: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
-    def of_state(cls, state: Mapping[str, Any]) -> Membership | None:
+    def of_state(cls, state: Mapping[str, Any]) -> CapturedTables | None:
         """None where a checkpoint has no record yet."""
         if not state:
             return None
@@ -57,7 +58,7 @@ class Membership:
             {int(oid): lsn for oid, lsn in state.get("former", {}).items()},
         )
 
-    def with_those_of(self, other: Membership) -> Membership:
+    def with_those_of(self, other: CapturedTables) -> CapturedTables:
         """The tables of both."""
         return replace(
             self,
@@ -83,13 +84,13 @@ class Membership:
         }
 
 
-def record(observation: Observation, oids: Iterable[int], source: PostgresSource) -> Membership:
+def record(observation: PublishedState, oids: Iterable[int], source: PostgresSourceConfig) -> CapturedTables:
     """What is captured as of `observation`, as far as it is among `oids`."""
     published = observation.publication
     assert published is not None
     chosen = set(oids)
     members = [found for oid, found in observation.captured.items() if oid in chosen and found.grants]
-    return Membership(
+    return CapturedTables(
         published.oid,
         published.operations,
         published.via_root,
@@ -101,11 +102,11 @@ def record(observation: Observation, oids: Iterable[int], source: PostgresSource
     )
 
 
-def patterns(source: PostgresSource) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def patterns(source: PostgresSourceConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(source.tables), tuple(source.exclude_tables)
 
 
-def wanted_operations(config: Config) -> frozenset[str]:
+def wanted_operations(config: PipelineConfig) -> frozenset[str]:
     """First letters of the operations to publish. TRUNCATE always: it keeps nobody from writing."""
     skipped = {"c": "i"}
     wanted = frozenset("iud") - {skipped.get(letter, letter) for letter in config.envelope.skip}
@@ -113,11 +114,11 @@ def wanted_operations(config: Config) -> frozenset[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class ExcludedTables:
     """A table that matches and cannot be captured yet, and the SQL that helps. `by_owner`: it is for the owner of
     publication or table to run, and would be run here if this role were that."""
 
-    table: Candidate
+    table: CandidateTable
     reason: str
     remedy: str
     by_owner: bool = False
@@ -132,12 +133,12 @@ class Drift:
     them again helps. What was written while there was no publication at all cannot be decoded any more."""
 
     fact: str
-    tables: tuple[Candidate, ...]
+    tables: tuple[CandidateTable, ...]
     repairable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReconcilePlan:
     """What to do so that exactly the configured tables are captured.
 
     `publish` are to be added to the publication; `joining` are new to the pipeline: those and what was published by
@@ -145,16 +146,16 @@ class Plan:
     whole that only its owner can undo. `failing` are captured, and the application cannot update them.
     """
 
-    publish: tuple[Candidate, ...] = ()
-    joining: tuple[Candidate, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
+    publish: tuple[CandidateTable, ...] = ()
+    joining: tuple[CandidateTable, ...] = ()
+    left_out: tuple[ExcludedTables, ...] = ()
     withdraw: tuple[TableRef, ...] = ()
     drift: tuple[Drift, ...] = ()
     narrowed: tuple[Narrowed, ...] = ()
-    failing: tuple[LeftOut, ...] = ()
+    failing: tuple[ExcludedTables, ...] = ()
 
     @property
-    def drifted(self) -> tuple[Candidate, ...]:
+    def drifted(self) -> tuple[CandidateTable, ...]:
         return tuple(table for drift in self.drift for table in drift.tables)
 
     def __bool__(self) -> bool:
@@ -170,12 +171,12 @@ class Narrowed:
 
 
 def plan(
-    observation: Observation,
-    known: Membership | None,
-    source: PostgresSource,
+    observation: PublishedState,
+    known: CapturedTables | None,
+    source: PostgresSourceConfig,
     name: str,
     wanted: Set[str] = frozenset("iudt"),
-) -> Plan:
+) -> ReconcilePlan:
     """Compare. Without a record (`known`) what is published counts as captured: nothing tells otherwise. `wanted` are
     the first letters of the operations that are delivered."""
     captured, published = observation.captured, observation.publication
@@ -191,24 +192,26 @@ def plan(
     left_out = [*_unlogged(observation), *_hindered(strangers, captured, published, source, name, fails, burden)]
     out = {found.table.ref.oid for found in left_out}
     joining = [found for found in strangers if found.ref.oid not in out and _root_comes(found, captured, out)]
-    return Plan(
+    return ReconcilePlan(
         tuple(found for found in joining if not found.grants and found.ref.root not in captured),
         tuple(joining),
         tuple(left_out),
         (*_surplus(observation), *(captured[oid].ref for oid in sorted(burden))) if source.manage_publication else (),
         tuple(drift),
         _narrowed(published, known, wanted, name),
-        tuple(LeftOut(captured[oid], *failing[oid]) for oid in sorted(members & failing.keys())),
+        tuple(ExcludedTables(captured[oid], *failing[oid]) for oid in sorted(members & failing.keys())),
     )
 
 
-def _members(captured: Mapping[int, Candidate], known: Membership | None, published: Published | None) -> set[int]:
+def _members(
+    captured: Mapping[int, CandidateTable], known: CapturedTables | None, published: Published | None
+) -> set[int]:
     if known is None:
         return {oid for oid, found in captured.items() if found.grants}
     return {oid for oid in known.grants if oid in captured and not _starts_anew(captured[oid], known, captured)}
 
 
-def _starts_anew(found: Candidate, known: Membership, captured: Mapping[int, Candidate]) -> bool:
+def _starts_anew(found: CandidateTable, known: CapturedTables, captured: Mapping[int, CandidateTable]) -> bool:
     """A partition that was detached, or a table that left a published schema: no longer published by what published
     it, though that is still there. And a table that became a partition whose rows now come under its root's name."""
     before = known.grants[found.ref.oid]
@@ -218,7 +221,7 @@ def _starts_anew(found: Candidate, known: Membership, captured: Mapping[int, Can
     return known.via_root and root is not None and not before & root.grants
 
 
-def _drift(observation: Observation, known: Membership | None, name: str, fails: Set[int]) -> list[Drift]:
+def _drift(observation: PublishedState, known: CapturedTables | None, name: str, fails: Set[int]) -> list[Drift]:
     if known is None:
         return []
     captured, published = observation.captured, observation.publication
@@ -247,7 +250,7 @@ def _drift(observation: Observation, known: Membership | None, name: str, fails:
 
 
 def _narrowed(
-    published: Published | None, known: Membership | None, wanted: Set[str], name: str
+    published: Published | None, known: CapturedTables | None, wanted: Set[str], name: str
 ) -> tuple[Narrowed, ...]:
     if published is None or known is None:
         return ()
@@ -264,39 +267,41 @@ def _narrowed(
     return tuple(found)
 
 
-def _unlogged(observation: Observation) -> list[LeftOut]:
+def _unlogged(observation: PublishedState) -> list[ExcludedTables]:
     return [
-        LeftOut(found, "is unlogged: its changes are not in the WAL", _alter(found, "SET LOGGED"))
+        ExcludedTables(found, "is unlogged: its changes are not in the WAL", _alter(found, "SET LOGGED"))
         for found in observation.candidates
         if not found.logged
     ]
 
 
 def _hindered(
-    strangers: Iterable[Candidate],
-    captured: Mapping[int, Candidate],
+    strangers: Iterable[CandidateTable],
+    captured: Mapping[int, CandidateTable],
     published: Published | None,
-    source: PostgresSource,
+    source: PostgresSourceConfig,
     name: str,
     fails: Mapping[int, tuple[str, str]],
     burden: Set[int],
-) -> list[LeftOut]:
+) -> list[ExcludedTables]:
     out = []
     for found in strangers:
         below = found.ref.root in captured
         if not below and not found.grants and (reason := _belongs_to_others(found, published, source, name)):
             statement = f"ALTER PUBLICATION {quoted(name)} ADD TABLE {_only(found)}"
-            out.append(LeftOut(found, reason, statement, by_owner=True))
+            out.append(ExcludedTables(found, reason, statement, by_owner=True))
             continue
         if found.ref.oid in fails and (not found.grants or found.ref.oid in burden):
-            out.append(LeftOut(found, *fails[found.ref.oid]))
+            out.append(ExcludedTables(found, *fails[found.ref.oid]))
             continue
         if source.snapshot != "never" and (hindrance := _cannot_be_read(found)) is not None:
-            out.append(LeftOut(found, *hindrance))
+            out.append(ExcludedTables(found, *hindrance))
     return out
 
 
-def _belongs_to_others(found: Candidate, published: Published | None, source: PostgresSource, name: str) -> str:
+def _belongs_to_others(
+    found: CandidateTable, published: Published | None, source: PostgresSourceConfig, name: str
+) -> str:
     if not source.manage_publication:
         return "is not published, and manage_publication is off"
     if published is not None and not published.owned:
@@ -304,7 +309,7 @@ def _belongs_to_others(found: Candidate, published: Published | None, source: Po
     return "" if found.owned else "is not published, and only its owner may do that"
 
 
-def _failing(observation: Observation, wanted: Set[str]) -> dict[int, tuple[str, str]]:
+def _failing(observation: PublishedState, wanted: Set[str]) -> dict[int, tuple[str, str]]:
     """The tables whose publication makes the application's UPDATE and DELETE fail; why, and what helps."""
     published = observation.publication
     if not (wanted if published is None else published.operations) & {"u", "d"}:
@@ -318,7 +323,7 @@ def _failing(observation: Observation, wanted: Set[str]) -> dict[int, tuple[str,
     return out
 
 
-def _removable(observation: Observation, known: Membership | None, source: PostgresSource) -> set[int]:
+def _removable(observation: PublishedState, known: CapturedTables | None, source: PostgresSourceConfig) -> set[int]:
     """Captured tables that could be written to when they were published, and that are ours to take out again."""
     published = observation.publication
     if known is None or published is None or not (source.manage_publication and published.owned):
@@ -327,7 +332,7 @@ def _removable(observation: Observation, known: Membership | None, source: Postg
     return (known.grants.keys() & listed) - known.burdened
 
 
-def _cannot_be_read(found: Candidate) -> tuple[str, str] | None:
+def _cannot_be_read(found: CandidateTable) -> tuple[str, str] | None:
     if not found.reachable:
         return "is in a schema that this role may not use", f"GRANT USAGE ON SCHEMA {quoted(found.ref.schema)} TO …"
     if not found.selectable:
@@ -337,34 +342,34 @@ def _cannot_be_read(found: Candidate) -> tuple[str, str] | None:
     return None
 
 
-def _root_comes(found: Candidate, captured: Mapping[int, Candidate], out: set[int]) -> bool:
+def _root_comes(found: CandidateTable, captured: Mapping[int, CandidateTable], out: set[int]) -> bool:
     """A partition follows its root."""
     return bool(found.grants) or found.ref.root not in captured or found.ref.root not in out
 
 
-def _surplus(observation: Observation) -> tuple[TableRef, ...]:
+def _surplus(observation: PublishedState) -> tuple[TableRef, ...]:
     if observation.publication is None:
         return ()
     used = {grant for found in observation.captured.values() for grant in found.grants}
     return tuple(ref for grant, ref in sorted(observation.publication.listed.items()) if grant not in used)
 
 
-def named_in_full(ref: TableRef, source: PostgresSource) -> bool:
+def named_in_full(ref: TableRef, source: PostgresSourceConfig) -> bool:
     """Somebody who writes a table's whole name means that table."""
     return any(qualified(pattern) == str(ref) for pattern in source.tables)
 
 
-def _named(tables: Iterable[Candidate]) -> str:
+def _named(tables: Iterable[CandidateTable]) -> str:
     return ", ".join(map(str, tables))
 
 
-def _table(found: Candidate) -> str:
+def _table(found: CandidateTable) -> str:
     return quoted(found.ref.schema, found.ref.name)
 
 
-def _only(found: Candidate) -> str:
+def _only(found: CandidateTable) -> str:
     return ("" if found.ref.kind == "p" else "ONLY ") + _table(found)
 
 
-def _alter(found: Candidate, what: str) -> str:
+def _alter(found: CandidateTable, what: str) -> str:
     return f"ALTER TABLE {_table(found)} {what}"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import TableRef
 from pycdc.connectors.postgres.catalog.slots_and_publications import (
@@ -23,12 +23,17 @@ from pycdc.connectors.postgres.catalog.slots_and_publications import (
 from pycdc.connectors.postgres.publication.alter_publication import change_tables, current_transaction, publish_sql, run
 from pycdc.connectors.postgres.publication.delivered_names import require_one_name
 from pycdc.connectors.postgres.publication.published_identity import failing_parts
-from pycdc.connectors.postgres.publication.published_state import Candidate, Observation, has_rows_of_its_maker, observe
+from pycdc.connectors.postgres.publication.published_state import (
+    CandidateTable,
+    PublishedState,
+    has_rows_of_its_maker,
+    observe,
+)
 from pycdc.connectors.postgres.publication.reconcile_plan import (
     START_OVER,
-    LeftOut,
-    Membership,
-    Plan,
+    CapturedTables,
+    ExcludedTables,
+    ReconcilePlan,
     named_in_full,
     patterns,
     plan,
@@ -36,7 +41,7 @@ from pycdc.connectors.postgres.publication.reconcile_plan import (
     wanted_operations,
 )
 from pycdc.connectors.postgres.signals.signal_table import with_signal_table
-from pycdc.connectors.postgres.snapshot.backlog import ADDED, RESYNC, Reading
+from pycdc.connectors.postgres.snapshot.backlog import ADDED, RESYNC, TableTask
 from pycdc.errors import EnvironmentNotReady, PositionGap, PycdcError
 from pycdc.model.change import Lsn
 from pycdc.observability.logger import get_logger
@@ -44,7 +49,7 @@ from pycdc.observability.progress import Progress
 
 log = get_logger()
 
-_NONE: Final = Candidate(TableRef(0, "", ""))
+_NONE: Final = CandidateTable(TableRef(0, "", ""))
 _READ_AGAIN: Final = (
     "what was left out meanwhile is lost to the slot: `pycdc apply` puts the publication right, so that the tables are "
     "read again when the pipeline is started (rows deleted meanwhile stay with the consumers); or start over with "
@@ -52,13 +57,13 @@ _READ_AGAIN: Final = (
 )
 
 
-class TableWatch:
+class PublicationReconciler:
     """One for each connector. `state` is the record of what is captured, the same object until that changes.
     `partitions_only`: whatever else comes by the stream must have been a partition of a captured table."""
 
     def __init__(
         self,
-        config: Config,
+        config: PipelineConfig,
         catalog: Catalog,
         admin: Admin,
         progress: Progress | None = None,
@@ -73,13 +78,13 @@ class TableWatch:
         self._catalog = catalog
         self._admin = admin
         self._objection = objection
-        self._known: Membership | None = None
+        self._known: CapturedTables | None = None
         self._names: dict[int, str] = {}
         self._told: set[tuple[int, str]] = set()
         self.state: dict[str, object] = {}
         self.partitions_only = False
 
-    def first(self) -> list[Reading]:
+    def first(self) -> list[TableTask]:
         """Publish all that is configured, for a pipeline that begins: its rows are read anyway, or not wanted."""
         self._require_one_name()
         self._publish(self._catalog.tables(self._source.tables, self._source.exclude_tables))
@@ -88,9 +93,9 @@ class TableWatch:
         self._tell_of_failing(observation, self._plan(observation).failing)
         return []
 
-    def resume(self, known: dict[str, object]) -> list[Reading]:
+    def resume(self, known: dict[str, object]) -> list[TableTask]:
         """Put right what happened since the checkpoint that has the record `known`. Raises PositionGap."""
-        self._known = Membership.of_state(known)
+        self._known = CapturedTables.of_state(known)
         self.state = known
         self._require_one_name()
         readings = self._put_right(follow=False, starting=True)
@@ -99,7 +104,7 @@ class TableWatch:
         self._publish([])
         return readings
 
-    def look(self, *, follow: bool = False) -> list[Reading]:
+    def look(self, *, follow: bool = False) -> list[TableTask]:
         """Compare now; return the rows to read. `follow` takes in what matches, whatever `tables_added` says."""
         return self._put_right(follow=follow, starting=False)
 
@@ -116,12 +121,12 @@ class TableWatch:
             self._remember(replace(known, former={oid: lsn for oid, lsn in known.former.items() if oid not in gone}))
         return gone - self.members
 
-    def _observe(self) -> Observation:
+    def _observe(self) -> PublishedState:
         found = observe(self._catalog, self._name, self._source.tables, self._source.exclude_tables)
         self.partitions_only = found.publishes_captured_only and any(one.ref.kind == "p" for one in found.candidates)
         return found
 
-    def _plan(self, observation: Observation) -> Plan:
+    def _plan(self, observation: PublishedState) -> ReconcilePlan:
         return plan(observation, self._known, self._source, self._name, self._operations)
 
     def _require_one_name(self) -> None:
@@ -185,7 +190,7 @@ class TableWatch:
                 remedies=[one.writes.remedy for one in found],
             )
 
-    def _tell_of_failing(self, observed: Observation, failing: Sequence[LeftOut]) -> None:
+    def _tell_of_failing(self, observed: PublishedState, failing: Sequence[ExcludedTables]) -> None:
         failing = [*failing, *self._failing_parts(observed)]
         self._progress.unwritable = {str(found.table): found.reason for found in failing}
         for found in failing:
@@ -198,17 +203,17 @@ class TableWatch:
                     remedy=found.remedy,
                 )
 
-    def _failing_parts(self, observed: Observation) -> list[LeftOut]:
+    def _failing_parts(self, observed: PublishedState) -> list[ExcludedTables]:
         """For the rows and columns that the publication has of them."""
         if observed.publication is None or not observed.publication.operations & {"u", "d"}:
             return []
         captured = observed.captured
         parts = failing_parts(self._catalog, self._name, [found.ref for found in captured.values()])
-        return [LeftOut(captured[found.table.oid], found.fact, found.remedy) for found in parts]
+        return [ExcludedTables(captured[found.table.oid], found.fact, found.remedy) for found in parts]
 
     # -- one that goes on
 
-    def _put_right(self, *, follow: bool, starting: bool) -> list[Reading]:
+    def _put_right(self, *, follow: bool, starting: bool) -> list[TableTask]:
         before, known = self._observe(), self._known
         if before.publication is None and known is None:
             raise PositionGap(f"publication {self._name} does not exist any more", hint=START_OVER)
@@ -233,7 +238,7 @@ class TableWatch:
         self._remember(kept.with_those_of(record(after, (found.ref.oid for found in joined), self._source)))
         return readings
 
-    def _former(self, now: Observation, known: Membership) -> dict[int, int]:
+    def _former(self, now: PublishedState, known: CapturedTables) -> dict[int, int]:
         """What is not captured any more, without the configuration's doing: rows that it held may be still to come."""
         before, patterns_now = known.patterns, patterns(self._source)
         gone = known.partitions - now.captured.keys()
@@ -241,7 +246,7 @@ class TableWatch:
             return dict(known.former)
         return {**known.former, **dict.fromkeys(gone, int(self._catalog.wal_end()))}
 
-    def _follows(self, found: Candidate, drifted: set[int], *, follow: bool) -> bool:
+    def _follows(self, found: CandidateTable, drifted: set[int], *, follow: bool) -> bool:
         if found.ref.oid not in drifted and (objection := self._objection(found.ref)) is not None:
             self._once(found, objection.fact, objection.hint)
             return False
@@ -250,7 +255,7 @@ class TableWatch:
         self._once(found, "waits for `pycdc apply`, as source.postgres.tables_added says")
         return False
 
-    def _refuse(self, todo: Plan, *, starting: bool) -> None:
+    def _refuse(self, todo: ReconcilePlan, *, starting: bool) -> None:
         for changed in todo.narrowed:
             raise PositionGap(changed.fact, hint=_READ_AGAIN)
         helpless = [found for found in todo.left_out if found.table in todo.drifted]
@@ -264,16 +269,16 @@ class TableWatch:
             if starting and table.logged and not table.grants and named_in_full(table.ref, self._source):
                 raise _unpublished(self._name, [table.ref], found.remedy)
 
-    def _tell(self, left_out: Iterable[LeftOut]) -> None:
+    def _tell(self, left_out: Iterable[ExcludedTables]) -> None:
         for found in left_out:
             self._once(found.table, found.reason, found.remedy)
 
-    def _once(self, table: Candidate, reason: str, remedy: str = "") -> None:
+    def _once(self, table: CandidateTable, reason: str, remedy: str = "") -> None:
         if (table.ref.oid, reason) not in self._told:
             self._told.add((table.ref.oid, reason))
             log.warning("a table that matches is not captured", table=str(table), reason=reason, remedy=remedy)
 
-    def _alter(self, todo: Plan, wanted: list[Candidate], before: Observation) -> Observation:
+    def _alter(self, todo: ReconcilePlan, wanted: list[CandidateTable], before: PublishedState) -> PublishedState:
         """Change the publication, as far as it is ours; return what is so afterwards."""
         publish = [found.ref for found in wanted if found in todo.publish]
         mine = set() if self._known is None else self._known.grants.keys()
@@ -286,11 +291,11 @@ class TableWatch:
         change_tables(self._dsn, self._name, add=publish, drop=withdraw, stopping=self._catalog.stopping)
         return self._observe()
 
-    def _remember(self, known: Membership) -> None:
+    def _remember(self, known: CapturedTables) -> None:
         if known != self._known:
             self._known, self.state = known, known.state
 
-    def _tell_of_changes(self, now: Observation, joined: Sequence[Candidate], stay: set[int]) -> None:
+    def _tell_of_changes(self, now: PublishedState, joined: Sequence[CandidateTable], stay: set[int]) -> None:
         gone = [] if self._known is None else sorted(self._known.grants.keys() - now.captured.keys())
         if gone:
             names = [self._names.get(oid, f"oid {oid}") for oid in gone]
@@ -304,7 +309,7 @@ class TableWatch:
 
     # -- rows from before
 
-    def _readings(self, joined: Sequence[Candidate], now: Observation, drifted: set[int]) -> list[Reading]:
+    def _readings(self, joined: Sequence[CandidateTable], now: PublishedState, drifted: set[int]) -> list[TableTask]:
         if self._source.snapshot == "never" or now.publication is None:
             return []
         chosen = list(self._to_read(joined, now, drifted))
@@ -312,12 +317,12 @@ class TableWatch:
             return []
         since = current_transaction(self._dsn, self._catalog.stopping)
         return [
-            Reading(ref.schema, ref.name, where=where, request=RESYNC if again else ADDED, since=since, oid=ref.oid)
+            TableTask(ref.schema, ref.name, where=where, request=RESYNC if again else ADDED, since=since, oid=ref.oid)
             for ref, where, again in chosen
         ]
 
     def _to_read(
-        self, joined: Sequence[Candidate], now: Observation, drifted: set[int]
+        self, joined: Sequence[CandidateTable], now: PublishedState, drifted: set[int]
     ) -> Iterator[tuple[TableRef, str | None, bool]]:
         """Tables under the names that the stream uses for them; of a partition that joined its root, those rows."""
         captured, joining = now.captured, {found.ref.oid for found in joined}
@@ -334,14 +339,16 @@ class TableWatch:
             elif root.ref.oid not in joining and self._held_rows_before(found, again=again):
                 yield (root.ref, f"tableoid = {ref.oid}::pg_catalog.oid", again) if via_root else (ref, None, again)
 
-    def _held_rows_before(self, found: Candidate, *, again: bool) -> bool:
+    def _held_rows_before(self, found: CandidateTable, *, again: bool) -> bool:
         """Whether a partition may hold rows from before its root published it. One that was made as a partition
         cannot, unless the same transaction filled it before."""
         known = self._known is not None and found.ref.oid in self._known.grants
         return again or known or found.attached or has_rows_of_its_maker(self._catalog, found.ref)
 
 
-def _staying(before: Observation, after: Observation, todo: Plan, known: Membership | None) -> set[int]:
+def _staying(
+    before: PublishedState, after: PublishedState, todo: ReconcilePlan, known: CapturedTables | None
+) -> set[int]:
     """The tables that go on being captured, by OID. What was published when there was no record counts as captured."""
     captured = before.captured
     members = {oid for oid, found in captured.items() if found.grants} if known is None else set(known.grants)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.replication.stream import ReplicationStream
 from pycdc.connectors.postgres.start_check import can_be_read
@@ -25,7 +25,7 @@ cannot be ended either, and a checkpoint of the server's that wants the slot inv
 class HeldSlot:
     """`stream` is None while the slot is not ours."""
 
-    def __init__(self, config: Config, catalog: Catalog) -> None:
+    def __init__(self, config: PipelineConfig, catalog: Catalog) -> None:
         self._config = config
         self._catalog = catalog
         self._waiting_since: float | None = None

@@ -17,7 +17,7 @@ from struct import error as StructError
 from typing import Final, NamedTuple
 
 from pycdc.errors import ProtocolError
-from pycdc.rows.tuples import Text, split_tuple
+from pycdc.rows.tuples import ColumnBytes, split_tuple
 
 POSTGRES_EPOCH: Final = 946_684_800_000_000
 """2000-01-01 in microseconds since the Unix epoch."""
@@ -51,7 +51,7 @@ class Commit(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class OriginMessage:
     commit_lsn: int
     name: str
 
@@ -87,7 +87,7 @@ class Type:
 @dataclass(frozen=True, slots=True)
 class Insert:
     oid: int
-    new: list[Text] = field(repr=False)
+    new: list[ColumnBytes] = field(repr=False)
     xid: int | None = None
 
 
@@ -96,17 +96,17 @@ class Update:
     """`key` is the old tuple under DEFAULT or INDEX (only where the key changed), `old` the one under FULL."""
 
     oid: int
-    key: list[Text] | None = field(repr=False)
-    old: list[Text] | None = field(repr=False)
-    new: list[Text] = field(repr=False)
+    key: list[ColumnBytes] | None = field(repr=False)
+    old: list[ColumnBytes] | None = field(repr=False)
+    new: list[ColumnBytes] = field(repr=False)
     xid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
     oid: int
-    key: list[Text] | None = field(repr=False)
-    old: list[Text] | None = field(repr=False)
+    key: list[ColumnBytes] | None = field(repr=False)
+    old: list[ColumnBytes] | None = field(repr=False)
     xid: int | None = None
 
 
@@ -189,7 +189,7 @@ PgOutput = (
     Begin
     | Message
     | Commit
-    | Origin
+    | OriginMessage
     | Relation
     | Type
     | Insert
@@ -265,7 +265,7 @@ class _Cursor:
         self.at = end
         return raw
 
-    def tuple(self) -> list[Text]:
+    def tuple(self) -> list[ColumnBytes]:
         columns, self.at = split_tuple(self.data, self.at)
         return columns
 
@@ -296,7 +296,7 @@ def _decode_commit(cursor: _Cursor, xid: int | None) -> PgOutput:
 def _decode_origin(cursor: _Cursor, xid: int | None) -> PgOutput:
     high, low = _pair(cursor.data, cursor.at)
     cursor.at += 8
-    return Origin(high << 32 | low, cursor.text())
+    return OriginMessage(high << 32 | low, cursor.text())
 
 
 def _decode_relation(cursor: _Cursor, xid: int | None) -> PgOutput:

@@ -20,7 +20,7 @@ _CEILING: Final = 64 * 1024
 _HURRY: Final = 16 * 1024
 
 
-class WakeUps:
+class ReceiveWatermark:
     """Sets SO_RCVLOWAT on a duplicate of libpq's socket. `lowat` is the present value."""
 
     __slots__ = ("_bytes", "_since", "_socket", "lowat")
@@ -32,7 +32,7 @@ class WakeUps:
         self.lowat = 1
 
     @classmethod
-    def of(cls, descriptor: int) -> WakeUps | None:
+    def of(cls, descriptor: int) -> ReceiveWatermark | None:
         """None where poll() does not honour SO_RCVLOWAT: Unix sockets."""
         sock = socket.socket(fileno=os.dup(descriptor))
         if sock.family in (socket.AF_INET, socket.AF_INET6):

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from pycdc.config.pipeline import HONEST, Compatibility
+from pycdc.config.values import HONEST, CompatibilityConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog, with_typmod
-from pycdc.connectors.postgres.catalog.metadata import TableFacts
+from pycdc.connectors.postgres.catalog.metadata import TableMetadata
 from pycdc.connectors.postgres.replication.pgoutput import Relation, RelationColumn
 from pycdc.model.change import Column, PgType, Table
 from pycdc.observability.logger import get_logger
@@ -22,7 +22,7 @@ from pycdc.rows.images import Images
 log = get_logger()
 
 
-class Relations:
+class RelationCache:
     """Makes and keeps the newest version of each table.
 
     `wanted` says of OID, schema and name whether the rows are delivered; `on_unknown` hears of table and type where a
@@ -35,7 +35,7 @@ class Relations:
         catalog: Catalog,
         wanted: Callable[[int, str, str], bool],
         on_unknown: Callable[[str, str], None],
-        compatibility: Compatibility = HONEST,
+        compatibility: CompatibilityConfig = HONEST,
         admit: Callable[[Table], None] = lambda table: None,
     ) -> None:
         self._catalog = catalog
@@ -94,7 +94,7 @@ class Relations:
         facts = self._catalog.table_facts(oid)
         return None if facts is None else self.of_facts(facts, columns)
 
-    def of_facts(self, facts: TableFacts, columns: Sequence[str]) -> Table:
+    def of_facts(self, facts: TableMetadata, columns: Sequence[str]) -> Table:
         """The same of what is known already."""
         chosen = tuple(facts.columns[name] for name in columns if name in facts.columns)
         return self._newest(facts.oid, facts.schema, facts.name, chosen, facts.identity, facts, current=True)
@@ -106,7 +106,7 @@ class Relations:
         name: str,
         columns: tuple[Column, ...],
         identity: str,
-        facts: TableFacts | None,
+        facts: TableMetadata | None,
         *,
         current: bool = False,
     ) -> Table:
@@ -147,7 +147,7 @@ def _relabelled(column: Column, kind: PgType | None) -> Column:
     return replace(column, type=replace(column.type, labels=kind.labels, element=kind.element))
 
 
-def _column(column: RelationColumn, kind: PgType | None, facts: TableFacts | None, identity: str) -> Column:
+def _column(column: RelationColumn, kind: PgType | None, facts: TableMetadata | None, identity: str) -> Column:
     known = None if facts is None else facts.columns.get(column.name)
     fitting = known is not None and kind is not None and known.type.oid == kind.oid
     # A default or nullability of a column that was retyped meanwhile still holds for its name.
@@ -163,7 +163,7 @@ def _column(column: RelationColumn, kind: PgType | None, facts: TableFacts | Non
     )
 
 
-def _unsent(names: set[str], flagged: Sequence[str], identity: str, facts: TableFacts, *, current: bool) -> bool:
+def _unsent(names: set[str], flagged: Sequence[str], identity: str, facts: TableMetadata, *, current: bool) -> bool:
     """Whether the primary key has columns that replication does not send; it must be `current`, or generated columns
     that the row's version lacks, and still its key."""
     missing = [facts.columns[name] for name in facts.key if name not in names and name in facts.columns]
@@ -173,7 +173,7 @@ def _unsent(names: set[str], flagged: Sequence[str], identity: str, facts: Table
     return current or (of_the_row and any(column.generated for column in missing))
 
 
-def _key(columns: tuple[Column, ...], identity: str, facts: TableFacts | None, *, current: bool) -> tuple[str, ...]:
+def _key(columns: tuple[Column, ...], identity: str, facts: TableMetadata | None, *, current: bool) -> tuple[str, ...]:
     """The key's columns in the constraint's order, as far as the catalog still agrees with the message."""
     names = {column.name for column in columns}
     flagged = tuple(column.name for column in columns if column.identity)

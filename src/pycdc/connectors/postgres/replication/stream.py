@@ -25,10 +25,11 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import ExecStatus
 
-from pycdc.clients.postgres_source import READING_SECONDS, Connection, Meaning, connect, leave_text_raw, translate
+from pycdc.clients.postgres_source import READING_SECONDS, Connection, ErrorMeaning, connect, leave_text_raw, translate
 from pycdc.clients.walsender_commands import is_working, start_replication
-from pycdc.config.pipeline import PostgresSource, Retries
-from pycdc.connectors.postgres.replication.receive_watermark import GATHER_POLL_MS, WakeUps
+from pycdc.config.postgres_source import PostgresSourceConfig
+from pycdc.config.runtime import RetriesConfig
+from pycdc.connectors.postgres.replication.receive_watermark import GATHER_POLL_MS, ReceiveWatermark
 from pycdc.errors import ConnectionLost, PositionGap, ProtocolError, PycdcError, SlotActive
 from pycdc.model.change import Lsn
 from pycdc.observability.logger import get_logger
@@ -49,7 +50,7 @@ _ENDED: Final = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0
 """Of a socket whose peer sends nothing more, whatever is still to be read."""
 
 
-def backoff(retries: Retries) -> Iterator[float]:
+def backoff(retries: RetriesConfig) -> Iterator[float]:
     """Endless delays in seconds: doubling from `first_delay` to `max_delay`, each drawn from its upper half."""
     delay = retries.first_delay
     while True:
@@ -62,16 +63,16 @@ _SPILLS: Final = (
 )
 _GAP_HINT: Final = "compare pg_replication_slots with the configuration; drop a lost slot and take a new snapshot"
 _AT_START: Final = {
-    "42704": Meaning(PositionGap, "if it was dropped, what it held back is gone: take a new snapshot"),
-    "55000": Meaning(PositionGap, _GAP_HINT),
+    "42704": ErrorMeaning(PositionGap, "if it was dropped, what it held back is gone: take a new snapshot"),
+    "55000": ErrorMeaning(PositionGap, _GAP_HINT),
 }
 _TOO_LATE_HINT: Final = (
     "a publication must be older than the WAL read through it, so creating it again does not help: "
     "create it, drop the slot and take a new snapshot"
 )
 _IN_STREAM: Final = {
-    "42704": Meaning(PositionGap, _TOO_LATE_HINT),
-    "55000": Meaning(PositionGap, _GAP_HINT),
+    "42704": ErrorMeaning(PositionGap, _TOO_LATE_HINT),
+    "55000": ErrorMeaning(PositionGap, _GAP_HINT),
 }
 
 
@@ -90,8 +91,8 @@ class ReplicationStream:
         *,
         slot: str,
         publications: Sequence[str],
-        options: PostgresSource,
-        retries: Retries | None = None,
+        options: PostgresSourceConfig,
+        retries: RetriesConfig | None = None,
         streaming: bool = False,
         raw_text: bool = False,
         stopping: threading.Event | None = None,
@@ -101,7 +102,7 @@ class ReplicationStream:
         self._slot = slot
         self._publications = tuple(publications)
         self._options = options
-        self._retries = retries or Retries()
+        self._retries = retries or RetriesConfig()
         self._raw_text = raw_text
         self._stopping = stopping
         self._connection: Connection | None = None
@@ -115,7 +116,7 @@ class ReplicationStream:
         self._status_due = 0.0
         self._asked_at = 0.0
         self._interval = options.status_interval
-        self._wakeups: WakeUps | None = None
+        self._wakeups: ReceiveWatermark | None = None
         self._idle: Lsn | None = None
         self._idle_after = -1
         self._skipped = ""
@@ -157,7 +158,7 @@ class ReplicationStream:
         self._poll = select.poll()
         self._poll.register(self._pg.socket, select.POLLIN | _ENDED)
         self._encrypted = bool(self._pg.ssl_in_use or self._pg.used_gssapi)
-        self._wakeups = WakeUps.of(self._pg.socket)
+        self._wakeups = ReceiveWatermark.of(self._pg.socket)
         self.last_message_at = time.monotonic()
         self._send_status(self.last_message_at)
         self._keeper = threading.Thread(target=self._keep, name="pycdc-status", daemon=True)

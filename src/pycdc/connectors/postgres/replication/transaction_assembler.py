@@ -6,9 +6,9 @@ made of these; everything else goes through `pgoutput.decode`. A transaction cou
 LSN lies before the start position, never by the LSN of a row.
 
 What the reverse direction wrote carries a mark and must not go back: an origin, which follows Begin, or a transactional
-logical message, which comes before the first row (`pycdc.model.origin`). Such a transaction is read and dropped, or its rows
-of the tables that the mark names, and the position moves past it. So nothing of a transaction is announced before its
-first change. A marked transaction that is wanted all the same keeps the way that its changes came.
+logical message, which comes before the first row (`pycdc.model.origin`). Such a transaction is read and dropped, or its
+rows of the tables that the mark names, and the position moves past it. So nothing of a transaction is announced before
+its first change. A marked transaction that is wanted all the same keeps the way that its changes came.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from typing import Final, NamedTuple
 from pycdc.connectors.postgres.replication import pgoutput
 from pycdc.connectors.postgres.replication.pgoutput import POSTGRES_EPOCH
 from pycdc.connectors.postgres.signals.messages import PREFIX as SIGNALS
-from pycdc.connectors.postgres.signals.signing import Moment
-from pycdc.connectors.postgres.snapshot.pg_snapshot import Unseen
+from pycdc.connectors.postgres.signals.signing import TransactionTime
+from pycdc.connectors.postgres.snapshot.pg_snapshot import UnseenTransactions
 from pycdc.errors import ProtocolError
 from pycdc.model.change import Batch, LogicalMessage, Lsn, Op, Position, Run, Table, Transaction
-from pycdc.model.origin import MESSAGE_PREFIX, Mark, Passage, pipeline_of_origin, read_mark
+from pycdc.model.origin import MESSAGE_PREFIX, ChangeOrigin, Mark, pipeline_of_origin, read_mark
+from pycdc.observability.progress import Progress
 
 HEADER: Final = 25
 """Bytes of XLogData before the message: 'w', start LSN, end LSN, send time."""
@@ -39,7 +40,7 @@ _commit = Struct(f">{HEADER + 1}xBQQq").unpack
 """As `pgoutput.decode` reads them, of frames of the right length only."""
 
 
-class Note(NamedTuple):
+class ControlMessage(NamedTuple):
     """A signal or mark of `signals`, before the batch's run of that number; or the frame of a row that was `inserted`
     into the signal table. A message tells its transaction: number and commit time, in seconds."""
 
@@ -47,10 +48,10 @@ class Note(NamedTuple):
     content: bytes
     lsn: Lsn
     inserted: bool = False
-    moment: Moment = Moment(0, 0.0)
+    moment: TransactionTime = TransactionTime(0, 0.0)
 
 
-class Assembler:
+class TransactionAssembler:
     """Feed it frames, it fills batches.
 
     `relation` turns a Relation message into a table version, None for a table whose rows are not delivered.
@@ -72,7 +73,7 @@ class Assembler:
         foreign: Callable[[str], bool] = lambda pipeline: False,
         by_table: bool = False,
         signals: tuple[str, str] | None = None,
-        unseen: Unseen | None = None,
+        unseen: UnseenTransactions | None = None,
     ) -> None:
         self._relation = relation
         self._tables: dict[bytes, Table | None] = {}
@@ -100,8 +101,8 @@ class Assembler:
         self._hides = False
         self.hidden: Counter[str] = Counter()
         self.strange_marks = 0
-        self.notes: list[Note] = []
-        self.unseen = unseen or Unseen()
+        self.notes: list[ControlMessage] = []
+        self.unseen = unseen or UnseenTransactions()
 
     @property
     def idle(self) -> bool:
@@ -112,6 +113,13 @@ class Assembler:
     def last_commit(self) -> Lsn:
         """The end LSN of the last transaction that had changes."""
         return Lsn(self._last_commit)
+
+    def report(self, progress: Progress) -> None:
+        """Add what was counted since the last report."""
+        progress.strange_marks += self.strange_marks
+        self.strange_marks = 0
+        progress.hidden.update(self.hidden)
+        self.hidden.clear()
 
     def feed(self, frames: list[bytes], batch: Batch) -> None:
         """Append the frames' changes to `batch` and move its position to the last commit among them."""
@@ -172,7 +180,7 @@ class Assembler:
         if self._signalling:
             self._noted, self._signalling = True, False
             self.notes += [
-                Note(len(batch.runs), frame, Lsn(int.from_bytes(frame[1:9], "big")), inserted=True)
+                ControlMessage(len(batch.runs), frame, Lsn(int.from_bytes(frame[1:9], "big")), inserted=True)
                 for frame in self._frames
             ]
         if self._hides and self._hidden_from is not None:
@@ -202,11 +210,11 @@ class Assembler:
             self._truncate(message, frame, batch)
         elif isinstance(message, pgoutput.Message):
             self._message(message, frame, batch)
-        elif isinstance(message, pgoutput.Origin):
+        elif isinstance(message, pgoutput.OriginMessage):
             if self._transaction is not None:
                 self._transaction.origin, self._transaction.origin_lsn = _legible(message.name), message.commit_lsn
                 pipeline = pipeline_of_origin(message.name)
-                self._marked(None if pipeline is None else Mark(pipeline, Passage(pipeline, 1)))
+                self._marked(None if pipeline is None else Mark(pipeline, ChangeOrigin(pipeline, 1)))
         elif not isinstance(message, pgoutput.Type):
             letter = chr(frame[HEADER])
             raise ProtocolError(f"message {letter!r} although neither streaming nor two_phase was asked for")
@@ -293,12 +301,12 @@ class Assembler:
                 self._transaction.changes += 1
                 batch.size += 1
 
-    def _note(self, message: pgoutput.Message, run: int) -> Note:
+    def _note(self, message: pgoutput.Message, run: int) -> ControlMessage:
         transaction = self._transaction
         if transaction is None:
             raise ProtocolError("transactional message outside of a transaction")
-        moment = Moment(transaction.xid or 0, transaction.commit_time / 1_000_000)
-        return Note(run, message.content, Lsn(message.lsn), moment=moment)
+        moment = TransactionTime(transaction.xid or 0, transaction.commit_time / 1_000_000)
+        return ControlMessage(run, message.content, Lsn(message.lsn), moment=moment)
 
     def _message(self, message: pgoutput.Message, frame: bytes, batch: Batch) -> None:
         if message.prefix == SIGNALS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pycdc.clients import postgres as client
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.connectors.postgres.snapshot.pg_snapshot import Unseen
+from pycdc.connectors.postgres.snapshot.pg_snapshot import UnseenTransactions
 from pycdc.observability.progress import Progress
 
 
@@ -17,7 +17,7 @@ class WalEnd:
         self._seconds = seconds
         self._progress = progress
 
-    def look(self, unseen: Unseen) -> None:
+    def look(self, unseen: UnseenTransactions) -> None:
         """And which transactions of `unseen` snapshots see by now. Raises ConnectionLost."""
         with client.within(self._seconds, self._silent):
             self._progress.lag.measured(self._catalog.wal_end())

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from pycdc.rows.tuples import ROW, Text, split_tuple
+from pycdc.rows.tuples import ROW, ColumnBytes, split_tuple
 
 Channel = Literal["command", "table", "topic"]
-Action = Literal["snapshot", "cancel", "pause", "resume", "log"]
+DebeziumAction = Literal["snapshot", "cancel", "pause", "resume", "log"]
 
-_ACTIONS: Final[dict[str, Action]] = {
+_ACTIONS: Final[dict[str, DebeziumAction]] = {
     "execute-snapshot": "snapshot",
     "stop-snapshot": "cancel",
     "pause-snapshot": "pause",
@@ -52,7 +52,7 @@ class Request:
     """What a signal asks for. `collections` are regular expressions over `schema.table`, `filters` pairs of such a one
     and a condition. `ignored` names what was asked for beside that."""
 
-    action: Action
+    action: DebeziumAction
     collections: tuple[str, ...] = ()
     filters: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     message: str = field(default="", repr=False)
@@ -88,7 +88,7 @@ def of_message(value: bytes, place: str) -> DebeziumSignal:
     )
 
 
-def _column(text: Text) -> str:
+def _column(text: ColumnBytes) -> str:
     try:
         return text.decode() if isinstance(text, bytes) else ""
     except UnicodeDecodeError:

@@ -17,18 +17,18 @@ from uuid import uuid4
 import psycopg
 
 from pycdc.clients.postgres_source import connect, translate
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.connectors.postgres.catalog.metadata import SlotFacts
+from pycdc.connectors.postgres.catalog.metadata import SlotMetadata
 from pycdc.connectors.postgres.catalog.row_filter import check_condition
 from pycdc.connectors.postgres.signals import signing
 from pycdc.connectors.postgres.signals.debezium import DebeziumSignal, Unusable
-from pycdc.connectors.postgres.signals.signing import Moment, SigningKey, key_of
+from pycdc.connectors.postgres.signals.signing import SigningKey, TransactionTime, key_of
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.model.change import Lsn
 
 PREFIX: Final = "pycdc.snapshot"
-Action = Literal["snapshot", "pause", "resume", "cancel", "apply"]
+SignalAction = Literal["snapshot", "pause", "resume", "cancel", "apply"]
 _DEBEZIUM: Final = "debezium"
 _EMIT: Final = "SELECT pg_logical_emit_message(true, %s, %s)::text"
 _MOMENT: Final = """SELECT pg_current_xact_id()::text::int8, extract(epoch FROM clock_timestamp())::float8"""
@@ -41,13 +41,13 @@ class Signal:
     """`tables` are patterns as in source.postgres.tables. Without any, cancelling means all that signals asked for.
     apply: take in what matches the configuration now."""
 
-    action: Action
+    action: SignalAction
     tables: tuple[str, ...] = ()
     where: str | None = field(default=None, repr=False)
     id: str = field(default_factory=lambda: uuid4().hex)
 
 
-def sign(signal: Signal | DebeziumSignal, slot: str, key: bytes, moment: Moment) -> str:
+def sign(signal: Signal | DebeziumSignal, slot: str, key: bytes, moment: TransactionTime) -> str:
     """The content of the message for the pipeline that reads `slot`, in the transaction of `moment`."""
     said: dict[str, Any] = {"slot": slot, "id": signal.id, "xid": moment.xid, "at": moment.at}
     if isinstance(signal, Signal):
@@ -58,7 +58,9 @@ def sign(signal: Signal | DebeziumSignal, slot: str, key: bytes, moment: Moment)
     return json.dumps({"signal": body, "hmac": signing.digest(body, key)})
 
 
-def verified(document: dict[str, Any], slot: str, key: bytes, moment: Moment) -> Signal | DebeziumSignal | None:
+def verified(
+    document: dict[str, Any], slot: str, key: bytes, moment: TransactionTime
+) -> Signal | DebeziumSignal | None:
     """The signal for the reader of `slot`; None for another's. Raises Unusable for what nobody signed for it."""
     body, digest = document.get("signal"), document.get("hmac")
     said = content(signing.encoded(body)) if isinstance(body, str) else {}
@@ -71,7 +73,7 @@ def verified(document: dict[str, Any], slot: str, key: bytes, moment: Moment) ->
         raise Unusable("it is a copy of one that was sent before", "ask by `pycdc snapshot`, which signs it anew")
     if said["action"] == _DEBEZIUM:
         return DebeziumSignal(said["id"], said["type"], said["data"], "topic")
-    if said["action"] not in get_args(Action):
+    if said["action"] not in get_args(SignalAction):
         raise Unusable("its action is none that this version knows", "use the same version of pycdc on both sides")
     return Signal(said["action"], tuple(said["tables"]), said["where"], said["id"])
 
@@ -100,7 +102,7 @@ def send(dsn: str, slot: str, key: bytes, signals: Sequence[Signal | DebeziumSig
                 with connection.transaction():
                     row = connection.execute(_MOMENT).fetchone()
                     assert row is not None
-                    lsns.append(emit(connection, sign(signal, slot, key, Moment(*row))))
+                    lsns.append(emit(connection, sign(signal, slot, key, TransactionTime(*row))))
         except psycopg.Error as error:
             raise translate(error) from None
     return max(lsns, default=Lsn(0))
@@ -112,7 +114,7 @@ def emit(connection: psycopg.Connection[Any], text: str) -> Lsn:
     return Lsn.parse(row[0])
 
 
-def ask(config: Config, signal: Signal, stored: Mapping[str, Any] | None = None) -> bool:
+def ask(config: PipelineConfig, signal: Signal, stored: Mapping[str, Any] | None = None) -> bool:
     """Send `signal` to the pipeline of `config`; tell whether that runs: if not, it obeys when it is started.
 
     `stored` is the source of its last checkpoint, which holds the key where the configuration does not. Raises
@@ -134,7 +136,7 @@ def ask(config: Config, signal: Signal, stored: Mapping[str, Any] | None = None)
     return active is not None
 
 
-def pass_on(config: Config, key: SigningKey, signal: DebeziumSignal) -> None:
+def pass_on(config: PipelineConfig, key: SigningKey, signal: DebeziumSignal) -> None:
     """Give a signal of the topic its place in the stream. Raises PycdcError where nobody would ever hear it."""
     dsn = config.capture.dsn.get_secret_value()
     with Catalog(dsn) as catalog:
@@ -142,7 +144,7 @@ def pass_on(config: Config, key: SigningKey, signal: DebeziumSignal) -> None:
     send(dsn, config.slot, key.value, [signal])
 
 
-def _require_hearing(name: str, slot: SlotFacts | None) -> SlotFacts:
+def _require_hearing(name: str, slot: SlotMetadata | None) -> SlotMetadata:
     """What commits before a slot has its consistent point is never decoded."""
     if slot is None:
         raise EnvironmentNotReady(f"slot {name} does not exist", hint="start the pipeline: `pycdc run`")

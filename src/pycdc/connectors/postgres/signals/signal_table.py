@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from pycdc.clients.quoting import quoted
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.connectors.postgres.catalog.metadata import TableFacts, TableRef
+from pycdc.connectors.postgres.catalog.metadata import TableMetadata, TableRef
 from pycdc.errors import EnvironmentNotReady
 
 _TEXTS: Final = {"varchar", "text", "bpchar"}
@@ -18,7 +18,7 @@ def create_table_sql(schema: str, name: str) -> str:
     return f"CREATE TABLE {quoted(schema, name)} (id varchar(64) PRIMARY KEY, type varchar(32), data varchar(2048))"
 
 
-def with_signal_table(config: Config, catalog: Catalog, tables: Sequence[TableRef]) -> list[TableRef]:
+def with_signal_table(config: PipelineConfig, catalog: Catalog, tables: Sequence[TableRef]) -> list[TableRef]:
     """What is to be published: the captured tables and that of the signals. Raises EnvironmentNotReady without it."""
     named = config.signals.schema_and_table
     if named is None or any((ref.schema, ref.name) == named for ref in tables):
@@ -32,13 +32,13 @@ def with_signal_table(config: Config, catalog: Catalog, tables: Sequence[TableRe
     return [*tables, found]
 
 
-def signal_table(config: Config, catalog: Catalog) -> TableRef | None:
+def signal_table(config: PipelineConfig, catalog: Catalog) -> TableRef | None:
     named = config.signals.schema_and_table
     found = [] if named is None else catalog.tables([".".join(named)])
     return next((ref for ref in found if (ref.schema, ref.name) == named), None)
 
 
-def misfit(facts: TableFacts) -> str:
+def misfit(facts: TableMetadata) -> str:
     """Why a table cannot take signals; "" where it can."""
     if facts.kind == "p":
         return "it is partitioned"

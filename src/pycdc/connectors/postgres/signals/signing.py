@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.errors import EnvironmentNotReady
 
 KEPT: Final = "signals_key"
@@ -26,7 +26,7 @@ _FRESH: Final = 3600.0
 """Seconds between signing and commit, both by the server's clock: transaction numbers come again after 4 billion."""
 
 
-class Moment(NamedTuple):
+class TransactionTime(NamedTuple):
     """The transaction of a signal: its number, and a time in seconds."""
 
     xid: int
@@ -36,7 +36,7 @@ class Moment(NamedTuple):
 class SigningKey:
     """The key of a running pipeline; there from `take` on."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: PipelineConfig) -> None:
         self._config = config
         self._kept: Mapping[str, Any] = {}
 
@@ -54,7 +54,7 @@ class SigningKey:
         return key_of(self._config, self._kept)
 
 
-def key_of(config: Config, stored: Mapping[str, Any] | None) -> bytes:
+def key_of(config: PipelineConfig, stored: Mapping[str, Any] | None) -> bytes:
     """The key of `config`'s pipeline, whose last checkpoint's source is `stored`. Raises EnvironmentNotReady."""
     if config.signals.key is not None:
         return _stretched(config.signals.key.get_secret_value(), config.slot)
@@ -92,7 +92,7 @@ def same(one: str, other: str) -> bool:
     return hmac.compare_digest(encoded(one), encoded(other))
 
 
-def belongs(signed: object, at: object, moment: Moment) -> bool:
+def belongs(signed: object, at: object, moment: TransactionTime) -> bool:
     """Whether what was signed for a transaction came in it."""
     if type(signed) is not int or type(at) not in (int, float):
         return False

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from pycdc.connectors.postgres.catalog.keyset import Key
+from pycdc.connectors.postgres.catalog.keyset import KeyValues
 from pycdc.connectors.postgres.snapshot.block_ranges import Delivered
 
 INITIAL: Final = ""
@@ -25,7 +25,7 @@ _PLACED: Final = re.compile(r" at [0-9A-F]+/[0-9A-F]+$")
 
 
 @dataclass(slots=True, eq=False)
-class Reading:
+class TableTask:
     """A table still to be read: behind the key `after`, where that is known, without what was `delivered` in physical
     order, and under the condition `where`.
 
@@ -37,7 +37,7 @@ class Reading:
 
     schema: str
     name: str
-    after: Key | None = field(default=None, repr=False)
+    after: KeyValues | None = field(default=None, repr=False)
     rows: int = 0
     where: str | None = field(default=None, repr=False)
     request: str = INITIAL
@@ -67,7 +67,7 @@ class Reading:
 class Backlog:
     """The readings in their order. `state` is the same object until something changes."""
 
-    def __init__(self, readings: Iterable[Reading] = (), *, paused: bool = False) -> None:
+    def __init__(self, readings: Iterable[TableTask] = (), *, paused: bool = False) -> None:
         self._documents = {reading: _document(reading) for reading in readings}
         self.paused = paused
         self._changed()
@@ -82,24 +82,24 @@ class Backlog:
             self.state = {"paused": self.paused, "tables": list(self._documents.values())}
 
     @property
-    def current(self) -> Reading | None:
+    def current(self) -> TableTask | None:
         """What is to be read next, None where there is nothing or it is paused."""
         return None if self.paused else next(iter(self._documents), None)
 
     def __len__(self) -> int:
         return len(self._documents)
 
-    def __iter__(self) -> Iterator[Reading]:
+    def __iter__(self) -> Iterator[TableTask]:
         return iter(tuple(self._documents))
 
-    def __contains__(self, reading: Reading) -> bool:
+    def __contains__(self, reading: TableTask) -> bool:
         return reading in self._documents
 
-    def add(self, readings: Iterable[Reading]) -> None:
+    def add(self, readings: Iterable[TableTask]) -> None:
         self._documents |= {reading: _document(reading) for reading in readings}
         self._changed()
 
-    def expect(self, readings: Iterable[Reading], *, anew: Container[str]) -> list[Reading]:
+    def expect(self, readings: Iterable[TableTask], *, anew: Container[str]) -> list[TableTask]:
         """Add those that are not there yet; return them. A request of `anew` takes the place of what is there."""
         added = []
         for reading in readings:
@@ -113,42 +113,42 @@ class Backlog:
         self._changed()
         return added
 
-    def postpone(self, reading: Reading) -> None:
+    def postpone(self, reading: TableTask) -> None:
         """Read the others first."""
         self._documents[reading] = self._documents.pop(reading)
 
-    def settle(self, reading: Reading) -> None:
+    def settle(self, reading: TableTask) -> None:
         """Older transactions are over."""
         reading.since = None
         self._documents[reading] = _document(reading)
         self._changed()
 
-    def advance(self, reading: Reading, after: Key | None, rows: int) -> None:
+    def advance(self, reading: TableTask, after: KeyValues | None, rows: int) -> None:
         """`rows` more were delivered; `after` is the key of the last of them."""
         reading.after = after
         reading.rows += rows
         self._documents[reading] = _document(reading)
         self._changed()
 
-    def delivered(self, reading: Reading, delivered: Delivered | None, rows: int) -> None:
+    def delivered(self, reading: TableTask, delivered: Delivered | None, rows: int) -> None:
         """`rows` more were delivered, in physical order; None takes back what was known of that order."""
         reading.delivered = delivered
         self.advance(reading, reading.after, rows)
 
-    def identify(self, reading: Reading, oid: int, schema: str, name: str) -> None:
+    def identify(self, reading: TableTask, oid: int, schema: str, name: str) -> None:
         """Say which table it is, and what its name is now."""
         if (reading.oid, reading.schema, reading.name) != (oid, schema, name):
             reading.oid, reading.schema, reading.name = oid, schema, name
             self._documents[reading] = _document(reading)
             self._changed()
 
-    def restart(self, reading: Reading) -> None:
+    def restart(self, reading: TableTask) -> None:
         """Read the table from its beginning: what was delivered of it says nothing of the rest."""
         reading.after, reading.delivered, reading.rows = None, None, 0
         self._documents[reading] = _document(reading)
         self._changed()
 
-    def finish(self, reading: Reading) -> None:
+    def finish(self, reading: TableTask) -> None:
         del self._documents[reading]
         self._changed()
 
@@ -156,7 +156,7 @@ class Backlog:
         self.paused = paused
         self._changed()
 
-    def cancel(self, wanted: Iterable[Reading]) -> list[Reading]:
+    def cancel(self, wanted: Iterable[TableTask]) -> list[TableTask]:
         """Take out what was asked for by a signal, and no other; return it."""
         gone = [reading for reading in wanted if reading.ad_hoc and reading in self._documents]
         for reading in gone:
@@ -166,7 +166,7 @@ class Backlog:
         return gone
 
 
-def _document(reading: Reading) -> dict[str, Any]:
+def _document(reading: TableTask) -> dict[str, Any]:
     document: dict[str, Any] = {"table": [reading.schema, reading.name]}
     if reading.after is not None:
         # Texts of a database in SQL_ASCII need not be UTF-8.
@@ -188,10 +188,10 @@ def _document(reading: Reading) -> dict[str, Any]:
     return document
 
 
-def _reading(document: Mapping[str, Any]) -> Reading:
+def _reading(document: Mapping[str, Any]) -> TableTask:
     schema, name = document["table"]
     after, delivered = document.get("after"), document.get("delivered")
-    return Reading(
+    return TableTask(
         schema,
         name,
         None if after is None else tuple(text.encode("utf-8", "surrogateescape") for text in after),

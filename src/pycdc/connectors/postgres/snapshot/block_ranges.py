@@ -47,7 +47,7 @@ class Rewritten(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Heap:
+class TableBlocks:
     """Where a table's rows are: `leaves` files of `blocks` blocks at most, all of its partitions' beside each other.
 
     `ordinary`: all of them are heaps, which have blocks. `files` tells these files from others. `seen`: they are those
@@ -65,7 +65,8 @@ class Heap:
 class Delivered:
     """What was delivered of a table: what a snapshot saw in the blocks before `block`.
 
-    Every transaction that the snapshot does not see has an id (of 32 bits) from `oldest` on. `files` are `Heap.files`.
+    Every transaction that the snapshot does not see has an id (of 32 bits) from `oldest` on. `files` are
+    `TableBlocks.files`.
     """
 
     block: int
@@ -81,7 +82,7 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class BlockRange:
     """The rows from the place `item` of the block `first` to before the place `end_item` of the block `end`.
 
     In which order they come is the server's business; where there are too many at once, the range is cut.
@@ -99,7 +100,7 @@ class Range:
     def ending(self, source: CopySource) -> sql.Composable:
         return sql.SQL("")
 
-    def cut(self) -> tuple[Range, Range] | None:
+    def cut(self) -> tuple[BlockRange, BlockRange] | None:
         """Two halves; None where there is but one place."""
         if self.end - self.first > 1:
             middle, item = (self.first + self.end) // 2, 0
@@ -109,18 +110,18 @@ class Range:
                 return None
             likely = min(last, _ITEMS) if self.item < _ITEMS else last
             middle, item = self.first, max(self.item + 1, (self.item + likely) // 2)
-        return Range(self.first, middle, self.item, item), Range(middle, self.end, item, self.end_item)
+        return BlockRange(self.first, middle, self.item, item), BlockRange(middle, self.end, item, self.end_item)
 
-    def until(self, part: Range) -> Range:
+    def until(self, part: BlockRange) -> BlockRange:
         """What of this range lies behind `part`, its beginning."""
-        return Range(part.end, self.end, part.end_item, self.end_item)
+        return BlockRange(part.end, self.end, part.end_item, self.end_item)
 
 
 def _place(block: int, item: int = 0) -> sql.Composable:
     return sql.SQL("'({},{})'::tid").format(sql.SQL(str(block)), sql.SQL(str(item)))
 
 
-def heap_of(connection: Connection, oid: int, *, parted: bool) -> Heap:
+def heap_of(connection: Connection, oid: int, *, parted: bool) -> TableBlocks:
     """The files as they are at present, whatever the transaction sees. A lock on the table keeps it so.
 
     Nothing but numbers is asked for, which a connection that leaves text raw understands too.
@@ -128,7 +129,7 @@ def heap_of(connection: Connection, oid: int, *, parted: bool) -> Heap:
     parameters = {"oid": oid, "parted": parted}
     rows: list[tuple[Any, ...]] = connection.execute(_FAMILY, parameters).fetchall()
     told = ",".join(f"{leaf}:{filenode}" for leaf, filenode, *_ in rows)
-    return Heap(
+    return TableBlocks(
         max((blocks or 0 for _, _, blocks, *_ in rows), default=0),
         sha256(told.encode()).hexdigest()[:16],
         all(ordinary for *_, ordinary, _ in rows),

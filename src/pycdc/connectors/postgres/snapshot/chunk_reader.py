@@ -21,7 +21,7 @@ from psycopg import sql
 from pycdc.clients.postgres_source import (
     READING_SECONDS,
     Connection,
-    Meaning,
+    ErrorMeaning,
     TableLocked,
     connect,
     leave_text_raw,
@@ -32,17 +32,24 @@ from pycdc.connectors.postgres.catalog.metadata import CopySource, TableRef
 from pycdc.connectors.postgres.catalog.row_filter import confine, require_condition
 from pycdc.connectors.postgres.signals import messages as signals
 from pycdc.connectors.postgres.snapshot.block_ranges import Delivered, heap_of
-from pycdc.connectors.postgres.snapshot.copy_reader import READING, Part, copied_lines, copy_command, counted, last_key
+from pycdc.connectors.postgres.snapshot.copy_reader import (
+    READING,
+    CopiedPart,
+    copied_lines,
+    copy_command,
+    counted,
+    last_key,
+)
 from pycdc.connectors.postgres.snapshot.lock_yield import mark_of, marking
 from pycdc.connectors.postgres.snapshot.notifications import Extent
-from pycdc.connectors.postgres.snapshot.pg_snapshot import Visibility
+from pycdc.connectors.postgres.snapshot.pg_snapshot import PgSnapshot
 from pycdc.model.change import Lsn
 
-_ENDED: Final = {"57P01": Meaning(TableLocked, "", "the session that read a table was ended")}
+_ENDED: Final = {"57P01": ErrorMeaning(TableLocked, "", "the session that read a table was ended")}
 _LINES: Final = 4096
 _SMALL: Final = 8 * 1024 * 1024
 """Bytes of a table whose rows are counted."""
-Lines = Generator[list[bytes], None, None]
+CopyLines = Generator[list[bytes], None, None]
 
 
 @dataclass(slots=True)
@@ -57,7 +64,7 @@ class ChunkReader:
     _reader: Connection | None = None
     _writer: Connection | None = None
 
-    def begin(self, ref: TableRef) -> Visibility | None:
+    def begin(self, ref: TableRef) -> PgSnapshot | None:
         """Begin a transaction that sees the rows of a table as they are now; None where its lock cannot be had, or the
         table has another name by now."""
         try:
@@ -82,7 +89,7 @@ class ChunkReader:
             self.end()
             return None
         # A connection that leaves text raw returns bytes.
-        return Visibility.parse(row[0] if isinstance(row[0], str) else bytes(row[0]).decode())
+        return PgSnapshot.parse(row[0] if isinstance(row[0], str) else bytes(row[0]).decode())
 
     def _open_reader(self) -> Connection:
         connection = connect(self.dsn, seconds=READING_SECONDS, stopping=self.stopping)
@@ -138,7 +145,7 @@ class ChunkReader:
         row = self._reader.execute(query).fetchone()
         return None if row is None else row[0]
 
-    def lines(self, source: CopySource, part: Part) -> Lines:
+    def lines(self, source: CopySource, part: CopiedPart) -> CopyLines:
         """The rows of the transaction begun; none, where the server takes its time. Leaving early costs the connection.
 
         Raises TableLocked where somebody else wants the table.
@@ -179,7 +186,7 @@ class ChunkReader:
                 writer.close()
 
 
-def some(chunks: Lines, max_bytes: int) -> Generator[None, None, tuple[list[bytes], bool]]:
+def some(chunks: CopyLines, max_bytes: int) -> Generator[None, None, tuple[list[bytes], bool]]:
     """Lines up to about `max_bytes`, and whether there may be more. Yields while there are none yet."""
     lines: list[bytes] = []
     size = 0

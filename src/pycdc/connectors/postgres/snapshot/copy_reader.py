@@ -20,23 +20,30 @@ from psycopg.pq import ExecStatus
 from pycdc.clients.postgres_source import (
     READING_SECONDS,
     Connection,
-    Meaning,
+    ErrorMeaning,
     TableLocked,
     connect,
     leave_text_raw,
     translate,
 )
-from pycdc.connectors.postgres.catalog.keyset import Key
+from pycdc.connectors.postgres.catalog.keyset import KeyValues
 from pycdc.connectors.postgres.catalog.metadata import CopySource
-from pycdc.connectors.postgres.snapshot.block_ranges import Delivered, Heap, Range, Rewritten, heap_of, oldest_unseen
+from pycdc.connectors.postgres.snapshot.block_ranges import (
+    BlockRange,
+    Delivered,
+    Rewritten,
+    TableBlocks,
+    heap_of,
+    oldest_unseen,
+)
 from pycdc.connectors.postgres.snapshot.lock_yield import marking
 from pycdc.errors import ConnectionLost, EnvironmentNotReady, PycdcError
 
 _POLL_MS: Final = 100
-_GONE: Final = Meaning(ConnectionLost, "take the snapshot again", "the exported snapshot is gone")
+_GONE: Final = ErrorMeaning(ConnectionLost, "take the snapshot again", "the exported snapshot is gone")
 _AT_IMPORT: Final = {"22023": _GONE, "42704": _GONE}
 READING: Final = {
-    "42501": Meaning(
+    "42501": ErrorMeaning(
         EnvironmentNotReady,
         "GRANT SELECT ON the table TO the role; where row level security hides rows: ALTER ROLE … BYPASSRLS",
     ),
@@ -48,31 +55,31 @@ pg_catalog.set_config('enable_tidscan', 'on', false),
 pg_catalog.set_config('max_parallel_workers_per_gather', '0', false)"""
 """Without the second, each range of blocks would be looked for in the whole table. More processes do not help a range.
 """
-_ENDED: Final = Meaning(TableLocked, "", "the session that read a table was ended")
+_ENDED: Final = ErrorMeaning(TableLocked, "", "the session that read a table was ended")
 _GIVING_WAY: Final = {"57P01": _ENDED}
 _CHANGED: Final = ("42P01", "42703", "3F000")
 """The table, a column of it or its schema is gone, or has another name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldLocks:
     """A table as a transaction keeps it: its OID, the types of its columns, and where its rows are."""
 
     oid: int
     types: tuple[tuple[int, int], ...]
-    heap: Heap
+    heap: TableBlocks
 
-    def like(self, other: Held) -> bool:
+    def like(self, other: HeldLocks) -> bool:
         """Whether what was read of the one can go on with the other."""
         return (self.oid, self.types, self.heap.files) == (other.oid, other.types, other.heap.files)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class CopiedPart:
     """Rows of a table by the order of its key: those behind `after`, `limit` of them at most, that fulfil `where` and
     were not `delivered` already."""
 
-    after: Key | None = field(default=None, repr=False)
+    after: KeyValues | None = field(default=None, repr=False)
     limit: int | None = None
     where: str | None = field(default=None, repr=False)
     delivered: Delivered | None = None
@@ -93,7 +100,7 @@ def written(condition: str) -> sql.Composable:
     return sql.SQL("({}\n)").format(sql.SQL(condition))
 
 
-def _conditions(source: CopySource, part: Part | Range | None) -> sql.Composable:
+def _conditions(source: CopySource, part: CopiedPart | BlockRange | None) -> sql.Composable:
     """WHERE, with what the publication and the part ask for."""
     conditions = [] if source.row_filter is None else [written(source.row_filter)]
     if part is not None:
@@ -103,7 +110,7 @@ def _conditions(source: CopySource, part: Part | Range | None) -> sql.Composable
 
 def counted(source: CopySource, where: str | None) -> sql.Composed:
     """How many rows there are."""
-    return sql.SQL("SELECT count(*) FROM {}{}").format(table_name(source), _conditions(source, Part(where=where)))
+    return sql.SQL("SELECT count(*) FROM {}{}").format(table_name(source), _conditions(source, CopiedPart(where=where)))
 
 
 def last_key(source: CopySource, where: str | None) -> sql.Composed:
@@ -113,11 +120,11 @@ def last_key(source: CopySource, where: str | None) -> sql.Composed:
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(name) for name in names)
     order = sql.SQL(", ").join(sql.SQL("{} DESC").format(name) for name in names)
     return sql.SQL("SELECT pg_catalog.concat_ws(',', {}) FROM {}{} ORDER BY {} LIMIT 1").format(
-        texts, table_name(source), _conditions(source, Part(where=where)), order
+        texts, table_name(source), _conditions(source, CopiedPart(where=where)), order
     )
 
 
-def copy_command(source: CopySource, part: Part | Range | None = None) -> sql.Composed:
+def copy_command(source: CopySource, part: CopiedPart | BlockRange | None = None) -> sql.Composed:
     """COPY of the publication's columns and rows. A table without columns still yields one empty line a row."""
     columns = sql.SQL(", ").join(map(sql.Identifier, source.columns))
     query = sql.SQL("SELECT {} FROM {}").format(columns, table_name(source))
@@ -167,7 +174,7 @@ class SnapshotReader:
         except psycopg.Error as error:
             raise translate(error, _AT_IMPORT) from None
 
-    def hold(self, source: CopySource, known: Held | None = None) -> Held:
+    def hold(self, source: CopySource, known: HeldLocks | None = None) -> HeldLocks:
         """Keep the table and its partitions as they are until the transaction ends.
 
         Raises Rewritten where it is too late, or it is not like `known` any more; TableLocked where somebody has it.
@@ -182,7 +189,7 @@ class SnapshotReader:
             raise Rewritten
         return held
 
-    def _held(self, source: CopySource) -> Held:
+    def _held(self, source: CopySource) -> HeldLocks:
         name, connection = table_name(source), self._connection
         if not source.only:
             # With some of the locks nobody may wait for the others: whoever has those may want these.
@@ -198,7 +205,7 @@ class SnapshotReader:
         assert row is not None
         if row[0] is None:
             raise Rewritten
-        return Held(row[0], types, heap_of(connection, row[0], parted=not source.only))
+        return HeldLocks(row[0], types, heap_of(connection, row[0], parted=not source.only))
 
     def oldest(self) -> int:
         """The oldest transaction that is not seen."""
@@ -210,7 +217,7 @@ class SnapshotReader:
     def lines(
         self,
         source: CopySource,
-        part: Part | Range | None = None,
+        part: CopiedPart | BlockRange | None = None,
         *,
         max_rows: int = 4096,
         max_bytes: int = 4 * 1024 * 1024,
@@ -246,7 +253,7 @@ def copy_rows(
     dsn: str,
     snapshot: str | None,
     source: CopySource,
-    part: Part | Range | None = None,
+    part: CopiedPart | BlockRange | None = None,
     *,
     max_rows: int = 4096,
     max_bytes: int = 4 * 1024 * 1024,

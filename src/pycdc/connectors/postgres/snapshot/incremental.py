@@ -13,22 +13,22 @@ from typing import Final
 from uuid import uuid4
 
 from pycdc.clients.postgres_source import TableLocked
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import CopySource, TableRef
 from pycdc.connectors.postgres.publication.published_state import older_writers
-from pycdc.connectors.postgres.replication.relation_cache import Relations
-from pycdc.connectors.postgres.replication.transaction_assembler import Assembler, Note
+from pycdc.connectors.postgres.replication.relation_cache import RelationCache
+from pycdc.connectors.postgres.replication.transaction_assembler import ControlMessage, TransactionAssembler
 from pycdc.connectors.postgres.signals import messages as signals
 from pycdc.connectors.postgres.signals.signing import SigningKey
-from pycdc.connectors.postgres.snapshot.backlog import RESYNC, Backlog, Reading
+from pycdc.connectors.postgres.snapshot.backlog import RESYNC, Backlog, TableTask
 from pycdc.connectors.postgres.snapshot.chunk_reader import ChunkReader, some
-from pycdc.connectors.postgres.snapshot.copy_reader import Part
+from pycdc.connectors.postgres.snapshot.copy_reader import CopiedPart
 from pycdc.connectors.postgres.snapshot.lock_yield import Yielding
 from pycdc.connectors.postgres.snapshot.notifications import Notifications, Scan
-from pycdc.connectors.postgres.snapshot.progress_report import ReadingReport
-from pycdc.connectors.postgres.snapshot.signal_handler import Outcome, SignalDesk
-from pycdc.connectors.postgres.snapshot.watermark_window import Window
+from pycdc.connectors.postgres.snapshot.progress_report import SnapshotReport
+from pycdc.connectors.postgres.snapshot.signal_handler import SignalHandler, SignalResult
+from pycdc.connectors.postgres.snapshot.watermark_window import WatermarkWindow
 from pycdc.errors import ConfigError, PycdcError
 from pycdc.model.change import Batch, Run, Transaction
 from pycdc.observability.logger import get_logger
@@ -49,20 +49,20 @@ _BYTES: Final = 16 * 1024 * 1024
 """A chunk ends where it has that many, however few its rows are."""
 
 
-class Backfill:
+class IncrementalSnapshot:
     """One for each stream. `choose` makes readings of the tables that a signal's patterns name, `look` of those that
     join the pipeline now."""
 
     def __init__(
         self,
-        config: Config,
+        config: PipelineConfig,
         catalog: Catalog,
-        relations: Relations,
+        relations: RelationCache,
         backlog: Backlog,
         progress: Progress,
         key: SigningKey,
-        choose: Callable[[signals.Signal], list[Reading]],
-        look: Callable[[], list[Reading]],
+        choose: Callable[[signals.Signal], list[TableTask]],
+        look: Callable[[], list[TableTask]],
         notifications: Notifications,
     ) -> None:
         self._config = config
@@ -70,7 +70,7 @@ class Backfill:
         self._relations = relations
         self._progress = progress
         self._notifications = notifications
-        self._desk = SignalDesk(config, catalog, backlog, progress, key, choose, look)
+        self._desk = SignalHandler(config, catalog, backlog, progress, key, choose, look)
         self._rows = config.capture.snapshot_chunk
         self._reader = ChunkReader(
             config.capture.dsn.get_secret_value(),
@@ -80,14 +80,14 @@ class Backfill:
             catalog.stopping,
         )
         self._yielding = Yielding(config.capture.dsn.get_secret_value(), config.slot)
-        self._window: Window | None = None
+        self._window: WatermarkWindow | None = None
         self._source: CopySource | None = None
         self._whole_table_placed = False
         self._not_before = 0.0
         self._began = 0.0
-        self._report = ReadingReport(catalog, progress, backlog, notifications, self._rows)
-        self._awaited: set[Reading] = set()
-        self._locked: dict[Reading, float] = {}
+        self._report = SnapshotReport(catalog, progress, backlog, notifications, self._rows)
+        self._awaited: set[TableTask] = set()
+        self._locked: dict[TableTask, float] = {}
         self.backlog = backlog
         self._report.show(list(backlog))
 
@@ -102,7 +102,7 @@ class Backfill:
 
     # -- reading the next chunk
 
-    def step(self, assembler: Assembler) -> Iterator[None]:
+    def step(self, assembler: TransactionAssembler) -> Iterator[None]:
         """Read the next chunk, where one is due and the stream is between two transactions. Yields while it waits."""
         reading = self.backlog.current
         if reading is None or self._window is not None or not assembler.idle:
@@ -131,7 +131,7 @@ class Backfill:
             self._not_before = time.monotonic() + _PAUSE
             self._stand_aside(reading)
 
-    def _stand_aside(self, reading: Reading) -> None:
+    def _stand_aside(self, reading: TableTask) -> None:
         """A table whose lock is not to be had for a while lets the others go first."""
         now = time.monotonic()
         since = self._locked.setdefault(reading, now)
@@ -140,7 +140,7 @@ class Backfill:
             self._locked[reading] = now
             self.backlog.postpone(reading)
 
-    def _ref(self, reading: Reading) -> TableRef | None:
+    def _ref(self, reading: TableTask) -> TableRef | None:
         """The table, whatever its name is by now; one that is not captured under it counts as gone."""
         found = self._catalog.tables([str(reading)])
         ref = next((ref for ref in found if (ref.schema, ref.name) == (reading.schema, reading.name)), None)
@@ -150,7 +150,7 @@ class Backfill:
             self.backlog.identify(reading, ref.oid, ref.schema, ref.name)
         return ref
 
-    def _renamed(self, reading: Reading, oid: int, namesake: TableRef | None) -> TableRef | None:
+    def _renamed(self, reading: TableTask, oid: int, namesake: TableRef | None) -> TableRef | None:
         source = self._config.capture
         ref = self._catalog.named(oid, source.tables, source.exclude_tables)
         if ref is None:
@@ -158,13 +158,13 @@ class Backfill:
         log.warning("a table has another name, and is read on under it", before=str(reading), now=str(ref))
         if namesake is not None:
             # Somebody made another table under the name that was to be read.
-            same = Reading(reading.schema, reading.name, where=reading.where, request=reading.request)
+            same = TableTask(reading.schema, reading.name, where=reading.where, request=reading.request)
             same.oid = namesake.oid
             self.backlog.add([same])
             self._report.show([same])
         return ref
 
-    def _waits(self, reading: Reading, ref: TableRef) -> bool:
+    def _waits(self, reading: TableTask, ref: TableRef) -> bool:
         """Whether a transaction wrote to the table before it was published, and goes on: the stream does not have all
         of it, so the chunk that has must not be read before it ended."""
         if reading.since is None:
@@ -181,7 +181,7 @@ class Backfill:
         self.backlog.postpone(reading)
         return True
 
-    def _open(self, reading: Reading, ref: TableRef, assembler: Assembler) -> Generator[None, None, bool]:
+    def _open(self, reading: TableTask, ref: TableRef, assembler: TransactionAssembler) -> Generator[None, None, bool]:
         visibility = self._reader.begin(ref)
         if visibility is None:
             return False
@@ -203,7 +203,7 @@ class Backfill:
         moment = Transaction(None, lsn, time.time_ns() // 1000)
         self._restart_unless_in_place(reading, ref, source)
         self._source = source
-        self._window = Window(number, reading, table, visibility, moment, [], last=True)
+        self._window = WatermarkWindow(number, reading, table, visibility, moment, [], last=True)
         self._whole_table_placed = False
         self._began = time.monotonic()
         try:
@@ -216,12 +216,12 @@ class Backfill:
             self._give_up(reading, error)
         return True
 
-    def _confine(self, reading: Reading, ref: TableRef) -> None:
+    def _confine(self, reading: TableTask, ref: TableRef) -> None:
         if reading.where is not None and reading.by_strangers:
             signals = self._config.signals
             self._reader.confine(ref, reading.where, signals.filter_role, signals.filter_timeout)
 
-    def _restart_unless_in_place(self, reading: Reading, ref: TableRef, source: CopySource) -> None:
+    def _restart_unless_in_place(self, reading: TableTask, ref: TableRef, source: CopySource) -> None:
         """A key that was delivered is a place in the table that it is of, and in the order of its key."""
         by = None if source.keyset is None else f"{ref.oid}: {source.keyset.order_name}"
         if reading.after is not None and reading.by is not None and reading.by != by:
@@ -230,7 +230,7 @@ class Backfill:
             self._report.show([reading])
         reading.by = by
 
-    def _give_up(self, reading: Reading, error: PycdcError) -> None:
+    def _give_up(self, reading: TableTask, error: PycdcError) -> None:
         """A wish that cannot be fulfilled, such as a condition that divides by zero, must not stop the stream."""
         limit = self._config.signals.filter_timeout
         if isinstance(error, TableLocked) and reading.by_strangers and time.monotonic() - self._began >= limit * 0.9:
@@ -241,10 +241,10 @@ class Backfill:
         self._reader.end()
         self._finish(reading, "SQL_EXCEPTION")
 
-    def _read_chunk(self, window: Window, source: CopySource) -> Iterator[None]:
+    def _read_chunk(self, window: WatermarkWindow, source: CopySource) -> Iterator[None]:
         reading = window.reading
         # One more than is delivered tells whether there are more.
-        part = Part(reading.after, self._rows + 1, reading.where, reading.delivered)
+        part = CopiedPart(reading.after, self._rows + 1, reading.where, reading.delivered)
         lines, cut = yield from some(self._reader.lines(source, part), _BYTES)
         self._reader.end()
         window.last = not cut and len(lines) <= self._rows
@@ -253,7 +253,7 @@ class Backfill:
 
     # -- placing it
 
-    def place(self, batch: Batch, notes: list[Note]) -> Iterator[Batch]:
+    def place(self, batch: Batch, notes: list[ControlMessage]) -> Iterator[Batch]:
         """The batch with the rows that belong into it, in pieces; only the last has the batch's position."""
         runs: list[Run] = []
         waiting = list(notes)
@@ -287,7 +287,7 @@ class Backfill:
             return False
         return run.table.oid == window.table.oid and window.visibility.sees(run.transaction.xid)
 
-    def _note(self, note: Note, runs: list[Run]) -> Iterator[Batch]:
+    def _note(self, note: ControlMessage, runs: list[Run]) -> Iterator[Batch]:
         if note.inserted:
             self._follow(self._desk.inserted(note))
             return
@@ -300,7 +300,7 @@ class Backfill:
         elif "signal" in document:
             self._follow(self._desk.sent(document, note))
 
-    def _at_mark(self, window: Window, runs: list[Run]) -> Iterator[Batch]:
+    def _at_mark(self, window: WatermarkWindow, runs: list[Run]) -> Iterator[Batch]:
         source, reading = self._source, window.reading
         assert source is not None
         self._window = None
@@ -314,7 +314,7 @@ class Backfill:
         else:
             yield from self._rest(window, runs)
 
-    def _rest(self, window: Window, runs: list[Run]) -> Iterator[Batch]:
+    def _rest(self, window: WatermarkWindow, runs: list[Run]) -> Iterator[Batch]:
         reading, lines = window.reading, window.rest()
         yield from self._batches(window, lines, runs, ends=self._end(reading) if window.last else None)
         self.backlog.advance(reading, window.after, window.placed)
@@ -323,12 +323,12 @@ class Backfill:
         if window.last:
             self._finish(reading)
 
-    def _whole_table(self, window: Window, runs: list[Run]) -> Iterator[Batch]:
+    def _whole_table(self, window: WatermarkWindow, runs: list[Run]) -> Iterator[Batch]:
         source = self._source
         assert source is not None
         held: list[bytes] = []
         try:
-            for lines in filter(None, self._reader.lines(source, Part(where=window.reading.where))):
+            for lines in filter(None, self._reader.lines(source, CopiedPart(where=window.reading.where))):
                 if held:
                     yield from self._batches(window, held, runs, ends=None)
                 held = lines
@@ -344,7 +344,9 @@ class Backfill:
         yield from self._batches(window, held, runs, ends=self._end(window.reading))
         self._whole_table_placed = True
 
-    def _batches(self, window: Window, lines: list[bytes], runs: list[Run], *, ends: str | None) -> Iterator[Batch]:
+    def _batches(
+        self, window: WatermarkWindow, lines: list[bytes], runs: list[Run], *, ends: str | None
+    ) -> Iterator[Batch]:
         """What was to come before, then the rows."""
         if runs:
             yield Batch(list(runs), size=_size(runs), whole=False)
@@ -355,13 +357,13 @@ class Backfill:
             self._report.count(window.reading, len(part))
             yield Batch(made, size=len(part), whole=False)
 
-    def _end(self, reading: Reading) -> str:
+    def _end(self, reading: TableTask) -> str:
         others = [other for other in self.backlog if other is not reading and not other.ad_hoc]
         return "last_in_data_collection" if others else "last"
 
     # -- signals
 
-    def _follow(self, outcome: Outcome) -> None:
+    def _follow(self, outcome: SignalResult) -> None:
         self._report.show(list(outcome.added))
         self._notifications.started(outcome.added)
         self._notifications.changed("ABORTED", outcome.gone)
@@ -372,14 +374,14 @@ class Backfill:
 
     # -- progress
 
-    def take(self, readings: list[Reading]) -> None:
+    def take(self, readings: list[TableTask]) -> None:
         """Read these too, each once: a table that is on the list already stays where it is, but for one that has to
         begin anew."""
         added = self.backlog.expect(readings, anew=(RESYNC,))
         self._report.show(added)
         self._notifications.started(added)
 
-    def _finish(self, reading: Reading, status: Scan | None = None) -> None:
+    def _finish(self, reading: TableTask, status: Scan | None = None) -> None:
         self._report.finished(reading, status)
         self.backlog.finish(reading)
         if not len(self.backlog):

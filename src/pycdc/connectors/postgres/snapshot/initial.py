@@ -18,18 +18,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pycdc.clients.postgres_source import TableLocked
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.connectors.postgres.catalog.keyset import Key
+from pycdc.connectors.postgres.catalog.keyset import KeyValues
 from pycdc.connectors.postgres.catalog.metadata import CopySource, TableRef
 from pycdc.connectors.postgres.catalog.slots_and_publications import ExportedSnapshot
-from pycdc.connectors.postgres.replication.relation_cache import Relations
-from pycdc.connectors.postgres.snapshot.backlog import Backlog, Reading
-from pycdc.connectors.postgres.snapshot.block_ranges import Delivered, Heap, Range, Rewritten
-from pycdc.connectors.postgres.snapshot.copy_reader import Held, Part, SnapshotReader
+from pycdc.connectors.postgres.replication.relation_cache import RelationCache
+from pycdc.connectors.postgres.snapshot.backlog import Backlog, TableTask
+from pycdc.connectors.postgres.snapshot.block_ranges import BlockRange, Delivered, Rewritten, TableBlocks
+from pycdc.connectors.postgres.snapshot.copy_reader import CopiedPart, HeldLocks, SnapshotReader
 from pycdc.connectors.postgres.snapshot.lock_yield import Yielding, mark_of
 from pycdc.connectors.postgres.snapshot.notifications import Notifications
-from pycdc.connectors.postgres.snapshot.parallel import Chunk, Crew, Task, Workers, unpacked
+from pycdc.connectors.postgres.snapshot.parallel import Chunk, ParallelReader, Task, Workers, unpacked
 from pycdc.connectors.postgres.snapshot.snapshot_markers import SnapshotMarkers
 from pycdc.errors import SchemaIncompatible
 from pycdc.model.change import NOWHERE, Batch, Encoded, Position, Run, Table, Transaction
@@ -56,9 +56,9 @@ class _Open:
 
     table: Table
     source: CopySource
-    reading: Reading
+    reading: TableTask
     progress: TableSnapshot
-    held: Held
+    held: HeldLocks
     oldest: int
     blocks: int
     plan: bytes = field(default=b"", repr=False)
@@ -68,28 +68,28 @@ class _Open:
         return str(self.table)
 
     @property
-    def heap(self) -> Heap:
+    def heap(self) -> TableBlocks:
         return self.held.heap
 
-    def ranges(self) -> Iterator[Range]:
+    def ranges(self) -> Iterator[BlockRange]:
         first = 0
         while first < self.heap.blocks and not self.left:
             end = min(first + self.blocks, self.heap.blocks)
-            yield Range(first, end)
+            yield BlockRange(first, end)
             first = end
 
     def delivered(self, block: int) -> Delivered:
         return Delivered(block, self.oldest, self.heap.files)
 
 
-class PinnedSnapshot:
+class InitialSnapshot:
     """Made for one snapshot. A batch's position is nowhere; its index counts, so that progress is stored."""
 
     def __init__(
         self,
-        config: Config,
+        config: PipelineConfig,
         catalog: Catalog,
-        relations: Relations,
+        relations: RelationCache,
         progress: Progress,
         snapshot: ExportedSnapshot,
         notifications: Notifications,
@@ -103,7 +103,7 @@ class PinnedSnapshot:
         self._notifications = notifications
         self._tables: list[TableRef] = []
         self._workers = workers
-        self._crew = None if workers is None else Crew(workers)
+        self._crew = None if workers is None else ParallelReader(workers)
         self._database = "" if workers is None else catalog.server().database
         self._moment = Transaction(None, snapshot.slot.consistent_point, time.time_ns() // 1000)
         self._markers = SnapshotMarkers(self._moment)
@@ -112,14 +112,14 @@ class PinnedSnapshot:
         self._reader: SnapshotReader | None = None
         self._yielding = Yielding(config.capture.dsn.get_secret_value(), config.slot)
         self._next_ping = 0.0
-        self.unseen: list[Reading] = []
+        self.unseen: list[TableTask] = []
         """What the snapshot cannot see, because it was rewritten since: to be read in chunks."""
 
     def batches(self, tables: list[TableRef]) -> Iterator[Batch | None]:
         """Every row once; None where workers have nothing ready."""
         self._progress.state = "snapshot"
         self._progress.snapshot = [TableSnapshot(str(ref), estimated=ref.rows_estimate or 0) for ref in tables]
-        readings = [Reading(ref.schema, ref.name, oid=ref.oid) for ref in tables]
+        readings = [TableTask(ref.schema, ref.name, oid=ref.oid) for ref in tables]
         self._backlog.add(readings)
         self._tables = tables
         self._yielding.begin()
@@ -143,7 +143,7 @@ class PinnedSnapshot:
 
     # -- tables
 
-    def _opened(self, ref: TableRef, reading: Reading, progress: TableSnapshot) -> _Open | None:
+    def _opened(self, ref: TableRef, reading: TableTask, progress: TableSnapshot) -> _Open | None:
         """None for a table that cannot be read now."""
         generated = self._config.compatibility.generated_columns == "snapshot"
         try:
@@ -168,7 +168,7 @@ class PinnedSnapshot:
         blocks = self._config.capture.max_batch_bytes // _BLOCK // max(1, leaves)
         return max(1, min(_LARGEST, blocks // 8 if self._crew is not None else blocks))
 
-    def _leave(self, reading: Reading, why: Exception) -> None:
+    def _leave(self, reading: TableTask, why: Exception) -> None:
         """Read what is left of a table in chunks, when all others are read."""
         locked = isinstance(why, TableLocked)
         reason = "it is locked by somebody" if locked else "it was altered, rewritten or truncated meanwhile"
@@ -233,8 +233,8 @@ class PinnedSnapshot:
     def _by_key(self, opened: _Open) -> Iterator[Batch | None]:
         """What has no blocks of rows is read in the key's order, where it has a key."""
         reading, progress, keyset = opened.reading, opened.progress, opened.source.keyset
-        held: Key | None = None
-        for lines in self._lines(opened, Part(), patience=0.0):
+        held: KeyValues | None = None
+        for lines in self._lines(opened, CopiedPart(), patience=0.0):
             if not lines:
                 yield None
                 continue
@@ -248,7 +248,9 @@ class PinnedSnapshot:
                 held = keyset.of_line(lines[-1])
             yield self._batch(runs)
 
-    def _lines(self, opened: _Open, part: Part | Range, patience: float = _PATIENCE) -> Iterator[list[bytes]]:
+    def _lines(
+        self, opened: _Open, part: CopiedPart | BlockRange, patience: float = _PATIENCE
+    ) -> Iterator[list[bytes]]:
         """The lines of a part; none, where there are none yet. A part that somebody interrupted is read again."""
         if opened.source.keyset is None and opened.progress.done:
             # All of it would be read once more.
@@ -272,7 +274,7 @@ class PinnedSnapshot:
 
     # -- by workers
 
-    def _by_workers(self, tables: Iterator[_Open | None], crew: Crew) -> Iterator[Batch | None]:
+    def _by_workers(self, tables: Iterator[_Open | None], crew: ParallelReader) -> Iterator[Batch | None]:
         for result in crew.results(self._jobs(tables)):
             self._ping()
             if result is None:
@@ -340,7 +342,7 @@ class PinnedSnapshot:
 
     # -- both
 
-    def _delivered(self, opened: _Open, part: Range, rows: int) -> None:
+    def _delivered(self, opened: _Open, part: BlockRange, rows: int) -> None:
         """All that lies before the range was delivered with the batch at hand; `rows` are that. The range's own last
         row is not certain before the next one begins."""
         reading = opened.reading
@@ -368,7 +370,7 @@ class PinnedSnapshot:
         self._next_ping = now + _PING
         self._snapshot.ping()
 
-    def _forget_before(self, reading: Reading) -> None:
+    def _forget_before(self, reading: TableTask) -> None:
         """The tables before this one are read, to their last row."""
         for earlier in self._backlog:
             if earlier is reading:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from uuid import uuid4
 
-from pycdc.config.pipeline import Config
-from pycdc.connectors.postgres.snapshot.backlog import ADDED, RESYNC, Reading
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.connectors.postgres.snapshot.backlog import ADDED, RESYNC, TableTask
 from pycdc.model.change import Batch, Notification
 
 Scan = Literal["SUCCEEDED", "EMPTY", "SQL_EXCEPTION", "UNKNOWN_SCHEMA"]
@@ -33,7 +33,7 @@ class Extent:
 class Notifications:
     """Those of a pipeline, until a batch carries them."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: PipelineConfig) -> None:
         self.wanted = config.envelope.notification_topic is not None
         self._name = config.name
         self._newest = config.compatibility.notifications == "debezium_3_7"
@@ -74,20 +74,20 @@ class Notifications:
         """The first snapshot is complete."""
         self._tell(_INITIAL, "COMPLETED")
 
-    def started(self, readings: Sequence[Reading]) -> None:
+    def started(self, readings: Sequence[TableTask]) -> None:
         """What a signal asked for is to be read."""
         for reading in readings[:1]:
             self._tell(_INCREMENTAL, "STARTED", reading, readings)
             if self._newest:
                 self._tell(_INCREMENTAL, "DATA_COLLECTIONS_RESOLVED", reading, readings)
 
-    def changed(self, status: Literal["PAUSED", "RESUMED", "ABORTED"], readings: Sequence[Reading]) -> None:
+    def changed(self, status: Literal["PAUSED", "RESUMED", "ABORTED"], readings: Sequence[TableTask]) -> None:
         """Of what is still to be read; of each signal one."""
         for request in dict.fromkeys(reading.request for reading in readings):
             fellows = [reading for reading in readings if reading.request == request]
             self._tell(_INCREMENTAL if fellows[0].ad_hoc else _INITIAL, status, fellows[0], fellows)
 
-    def chunk(self, reading: Reading, fellows: Sequence[Reading], extent: Extent, rows: int) -> None:
+    def chunk(self, reading: TableTask, fellows: Sequence[TableTask], extent: Extent, rows: int) -> None:
         """A chunk was read; one has at most `rows` rows."""
         said: dict[str, object] = {"current_collection_in_progress": reading}
         said["last_processed_key"] = ",".join(text.decode("utf-8", "replace") for text in reading.after or ())
@@ -99,7 +99,9 @@ class Notifications:
             said |= {"total_rows": extent.rows, "total_chunks": -(-extent.rows // rows)}
         self._tell(_INCREMENTAL, "IN_PROGRESS", reading, fellows, **said)
 
-    def table_read(self, reading: Reading, fellows: Sequence[Reading], extent: Extent, rows: int, status: Scan) -> None:
+    def table_read(
+        self, reading: TableTask, fellows: Sequence[TableTask], extent: Extent, rows: int, status: Scan
+    ) -> None:
         if not reading.ad_hoc:
             self.scanned(reading, fellows, rows, status)
             return
@@ -108,7 +110,7 @@ class Notifications:
             said["total_rows"] = extent.rows
         self._tell(_INCREMENTAL, "TABLE_SCAN_COMPLETED", reading, fellows, **said)
 
-    def completed(self, reading: Reading) -> None:
+    def completed(self, reading: TableTask) -> None:
         """That was the last table of its signal, or of the first snapshot."""
         if reading.ad_hoc:
             self._tell(_INCREMENTAL, "COMPLETED", reading)
@@ -119,7 +121,7 @@ class Notifications:
         self,
         about: str,
         kind: str,
-        reading: Reading | None = None,
+        reading: TableTask | None = None,
         tables: Sequence[object] = (),
         **said: object,
     ) -> None:
@@ -131,7 +133,7 @@ class Notifications:
         self._pending.append(Notification(_identity(reading), about, kind, data, time.time_ns() // 1_000_000))
 
 
-def _identity(reading: Reading | None) -> str:
+def _identity(reading: TableTask | None) -> str:
     """The id of the signal, as who sent it knows it; another each time where there is none."""
     if reading is None or not reading.ad_hoc or reading.request in (ADDED, RESYNC):
         return str(uuid4())

@@ -18,8 +18,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from pycdc.clients.postgres_source import TableLocked
 from pycdc.connectors.postgres.catalog.metadata import CopySource
-from pycdc.connectors.postgres.snapshot.block_ranges import Range, Rewritten
-from pycdc.connectors.postgres.snapshot.copy_reader import Held
+from pycdc.connectors.postgres.snapshot.block_ranges import BlockRange, Rewritten
+from pycdc.connectors.postgres.snapshot.copy_reader import HeldLocks
 from pycdc.errors import EnvironmentNotReady, PycdcError
 from pycdc.model.change import Table, Transaction
 from pycdc.observability.logger import get_logger
@@ -36,8 +36,8 @@ _PATIENCE: Final = 5.0
 _FORMAT: Final = 2
 """Of marshal: the last that does not look for what it wrote before, which would cost as much as the writing."""
 
-Record = dict[str, Any]
-Group = tuple[str, list[Record]]
+EncodedRecord = dict[str, Any]
+TopicRecords = tuple[str, list[EncodedRecord]]
 T = TypeVar("T")
 
 
@@ -48,7 +48,7 @@ class Task:
 
     plan: bytes = field(repr=False)
     snapshot: str
-    range: Range
+    range: BlockRange
     attempt: int = 0
 
 
@@ -64,7 +64,7 @@ class Chunk:
     head: bytes | None = field(repr=False)
     tail: bytes | None = field(repr=False)
     records: list[tuple[int, bytes]] = field(repr=False)
-    range: Range
+    range: BlockRange
     nulled: dict[tuple[str, str], int] = field(default_factory=dict)
     dead_letters: dict[str, int] = field(default_factory=dict)
 
@@ -78,20 +78,20 @@ Result = tuple[T, Task | None, Chunk | PycdcError | Rewritten | None]
 """A job's owner, its task, and what came of it."""
 
 
-def packed(groups: list[Group]) -> bytes:
+def packed(groups: list[TopicRecords]) -> bytes:
     """A serialiser's groups as bytes that are cheap to carry from one process to another: lists of plain values."""
     return marshal.dumps([_columns(topic, records) for topic, records in groups], _FORMAT)
 
 
-def _columns(topic: str, records: list[Record]) -> tuple[str, list[bytes | None], list[bytes | None], Any]:
+def _columns(topic: str, records: list[EncodedRecord]) -> tuple[str, list[bytes | None], list[bytes | None], Any]:
     # Either all records of a group have headers or none has.
     headers = [record["headers"] for record in records] if "headers" in records[0] else None
     return topic, [record["key"] for record in records], [record["value"] for record in records], headers
 
 
-def unpacked(data: bytes) -> list[Group]:
+def unpacked(data: bytes) -> list[TopicRecords]:
     """The groups that `packed` was given."""
-    out: list[Group] = []
+    out: list[TopicRecords] = []
     for topic, keys, values, headers in marshal.loads(data):  # noqa: S302 - from whoever runs our code
         records = [{"key": key, "value": value} for key, value in zip(keys, values, strict=True)]
         for record, its in zip(records, headers or (), strict=False):
@@ -107,7 +107,7 @@ class Workers:
 
     count: int
     executor: Callable[[], Executor]
-    plan: Callable[[Table, CopySource, Held, Transaction, str], bytes]
+    plan: Callable[[Table, CopySource, HeldLocks, Transaction, str], bytes]
     read: Callable[[Task], Chunk]
 
 
@@ -119,7 +119,7 @@ class _Job(Generic[T]):
     locked_since: float | None = None
 
 
-class Crew:
+class ParallelReader:
     """An executor at work, replaced where it broke."""
 
     def __init__(self, workers: Workers) -> None:

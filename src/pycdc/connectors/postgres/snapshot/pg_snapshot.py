@@ -11,7 +11,7 @@ _HALF = 1 << 31
 _WHOLE = 1 << 32
 
 
-class Visibility:
+class PgSnapshot:
     """All below `xmin`, none from `xmax` on, and between them those that are not in progress."""
 
     __slots__ = ("_in_progress", "_xmax", "_xmin")
@@ -20,7 +20,7 @@ class Visibility:
         self._xmin, self._xmax, self._in_progress = xmin, xmax, in_progress
 
     @classmethod
-    def parse(cls, text: str) -> Visibility:
+    def parse(cls, text: str) -> PgSnapshot:
         """``xmin:xmax:xip,…`` of 64-bit ids."""
         try:
             xmin, xmax, listed = text.split(":")
@@ -50,7 +50,7 @@ class Visibility:
         return full
 
 
-class Unseen:
+class UnseenTransactions:
     """Transactions that came by the stream, as far as no snapshot was known to see them since.
 
     A commit that waits for a synchronous standby is in the stream before any snapshot sees it: rows that are read then
@@ -64,7 +64,7 @@ class Unseen:
         self._counted = 0
         self._range: tuple[int, int] | None = self._before
 
-    def settle(self, visibility: Visibility) -> bool:
+    def settle(self, visibility: PgSnapshot) -> bool:
         """Forget what the snapshot sees; tell whether nothing is left."""
         self.delivered[:] = [xid for xid in self.delivered if not visibility.sees(xid)]
         if self._before is not None and visibility.sees_all(*self._before):

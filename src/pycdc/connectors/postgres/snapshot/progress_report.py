@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.connectors.postgres.snapshot.backlog import Backlog, Reading
+from pycdc.connectors.postgres.snapshot.backlog import Backlog, TableTask
 from pycdc.connectors.postgres.snapshot.notifications import Extent, Notifications, Scan
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress, TableSnapshot
@@ -13,7 +13,7 @@ from pycdc.observability.progress import Progress, TableSnapshot
 log = get_logger()
 
 
-class ReadingReport:
+class SnapshotReport:
     """For the readings of `backlog`; a chunk of one has at most `rows` rows."""
 
     def __init__(
@@ -24,10 +24,10 @@ class ReadingReport:
         self._backlog = backlog
         self._notifications = notifications
         self._rows = rows
-        self._shown: dict[Reading, TableSnapshot] = {}
-        self._extents: dict[Reading, Extent] = {}
+        self._shown: dict[TableTask, TableSnapshot] = {}
+        self._extents: dict[TableTask, Extent] = {}
 
-    def show(self, readings: list[Reading]) -> None:
+    def show(self, readings: list[TableTask]) -> None:
         """They are to be read."""
         if not readings:
             return
@@ -40,24 +40,24 @@ class ReadingReport:
             others = [table for table in self._progress.snapshot if table.table != shown.table]
             self._progress.snapshot = [*others, shown]
 
-    def begun(self, reading: Reading, extent: Callable[[], Extent]) -> None:
+    def begun(self, reading: TableTask, extent: Callable[[], Extent]) -> None:
         """A chunk of it is read; `extent` tells how much there is, at some cost."""
         if self._notifications.wanted and reading not in self._extents:
             self._extents[reading] = extent() if reading.ad_hoc else Extent()
             if not reading.ad_hoc:
                 self._notifications.scanning(reading, self._fellows(reading))
 
-    def count(self, reading: Reading, rows: int) -> None:
+    def count(self, reading: TableTask, rows: int) -> None:
         if reading in self._shown:
             self._shown[reading].read(rows)
 
-    def chunk(self, reading: Reading) -> None:
+    def chunk(self, reading: TableTask) -> None:
         """A chunk of it was read, and is counted."""
         if reading.ad_hoc and self._notifications.wanted:
             extent = self._extents.get(reading, Extent())
             self._notifications.chunk(reading, self._fellows(reading), extent, self._rows)
 
-    def finished(self, reading: Reading, status: Scan | None) -> None:
+    def finished(self, reading: TableTask, status: Scan | None) -> None:
         """Nothing more of it is read; it is in the backlog still. `status` None: all rows were read."""
         shown, extent = self._shown.pop(reading, None), self._extents.pop(reading, Extent())
         rows = reading.rows if shown is None else shown.done
@@ -69,11 +69,11 @@ class ReadingReport:
             shown.finished = True
             log.info("read a table", table=str(reading), rows=shown.done)
 
-    def cancelled(self, reading: Reading) -> None:
+    def cancelled(self, reading: TableTask) -> None:
         self._shown.pop(reading, None)
         self._extents.pop(reading, None)
         log.info("cancelled the snapshot of a table", table=str(reading), rows=reading.rows)
 
-    def _fellows(self, reading: Reading) -> list[Reading]:
+    def _fellows(self, reading: TableTask) -> list[TableTask]:
         """What the same signal asked for, or the first snapshot, and is not read yet."""
         return [other for other in self._backlog if other.request == reading.request]

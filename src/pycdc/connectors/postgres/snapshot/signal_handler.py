@@ -10,18 +10,18 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pycdc.clients.postgres_source import TableLocked
-from pycdc.config.pipeline import Config
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import TableRef
 from pycdc.connectors.postgres.catalog.row_filter import check_condition
-from pycdc.connectors.postgres.replication.transaction_assembler import Note
+from pycdc.connectors.postgres.replication.transaction_assembler import ControlMessage
 from pycdc.connectors.postgres.signals import debezium as debezium_signals
 from pycdc.connectors.postgres.signals import messages as signals
 from pycdc.connectors.postgres.signals.debezium import DebeziumSignal, Request, Unusable
 from pycdc.connectors.postgres.signals.messages import Signal
 from pycdc.connectors.postgres.signals.signing import SigningKey
 from pycdc.connectors.postgres.signals.table_regex import matching
-from pycdc.connectors.postgres.snapshot.backlog import RESYNC, Backlog, Reading
+from pycdc.connectors.postgres.snapshot.backlog import RESYNC, Backlog, TableTask
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
@@ -29,27 +29,27 @@ from pycdc.observability.progress import Progress
 log = get_logger()
 
 
-class Outcome(NamedTuple):
+class SignalResult(NamedTuple):
     """What is to be read from now on, and what no more; whether what is left waits or goes on."""
 
-    added: Sequence[Reading] = ()
-    gone: Sequence[Reading] = ()
+    added: Sequence[TableTask] = ()
+    gone: Sequence[TableTask] = ()
     paused: bool | None = None
 
 
-class SignalDesk:
+class SignalHandler:
     """Obeys the signals of a stream. `choose` makes readings of the tables that a signal's patterns name, `look` of
     those that join the pipeline now."""
 
     def __init__(
         self,
-        config: Config,
+        config: PipelineConfig,
         catalog: Catalog,
         backlog: Backlog,
         progress: Progress,
         key: SigningKey,
-        choose: Callable[[Signal], list[Reading]],
-        look: Callable[[], list[Reading]],
+        choose: Callable[[Signal], list[TableTask]],
+        look: Callable[[], list[TableTask]],
     ) -> None:
         self._config = config
         self._dsn = config.capture.dsn.get_secret_value()
@@ -60,35 +60,35 @@ class SignalDesk:
         self._choose = choose
         self._look = look
 
-    def inserted(self, note: Note) -> Outcome:
+    def inserted(self, note: ControlMessage) -> SignalResult:
         """Obey a row of the signal table."""
         try:
             signal = debezium_signals.of_row(note.content, str(note.lsn))
         except Unusable as error:
             self._refuse("table", error, id=str(note.lsn))
-            return Outcome()
+            return SignalResult()
         return self._debezium(signal, note)
 
-    def sent(self, document: dict[str, object], note: Note) -> Outcome:
+    def sent(self, document: dict[str, object], note: ControlMessage) -> SignalResult:
         """Obey a logical message, if it is for us."""
         try:
             signal = signals.verified(document, self._config.slot, self._key.value, note.moment)
         except Unusable as error:
             self._refuse("command", error, id=str(note.lsn))
-            return Outcome()
+            return SignalResult()
         if signal is None:
-            return Outcome()
+            return SignalResult()
         return self._ours(signal) if isinstance(signal, Signal) else self._debezium(signal, note)
 
     # -- those of `pycdc snapshot`
 
-    def _ours(self, signal: Signal) -> Outcome:
+    def _ours(self, signal: Signal) -> SignalResult:
         log.info("a signal came", action=signal.action, id=signal.id, tables=list(signal.tables))
         self._progress.signal("command", "obeyed")
         if signal.action in ("pause", "resume"):
             return self._pause(signal.action == "pause")
         if signal.action == "apply":
-            return Outcome(added=self._backlog.expect(self._look(), anew=(RESYNC,)))
+            return SignalResult(added=self._backlog.expect(self._look(), anew=(RESYNC,)))
         chosen = self._choose(signal)
         if signal.action == "snapshot":
             if not chosen:
@@ -98,14 +98,14 @@ class SignalDesk:
 
     # -- Debezium's
 
-    def _debezium(self, signal: DebeziumSignal, note: Note) -> Outcome:
+    def _debezium(self, signal: DebeziumSignal, note: ControlMessage) -> SignalResult:
         try:
             request = debezium_signals.requested(signal)
             log.info("a signal came", action=signal.type, id=signal.id, channel=signal.channel)
             outcome = self._obey(signal, request, note)
         except Unusable as error:
             self._refuse(signal.channel, error, id=signal.id, type=signal.type[:64])
-            return Outcome()
+            return SignalResult()
         self._progress.signal(signal.channel, "obeyed")
         return outcome
 
@@ -113,7 +113,7 @@ class SignalDesk:
         self._progress.signal(channel, "refused")
         log.warning("cannot obey a signal", channel=channel, **words, fact=error.fact, hint=error.remedy)
 
-    def _obey(self, signal: DebeziumSignal, request: Request, note: Note) -> Outcome:
+    def _obey(self, signal: DebeziumSignal, request: Request, note: ControlMessage) -> SignalResult:
         for name in request.ignored:
             log.warning("a signal asks for what pycdc does not do; the tables are read all the same", without=name)
         if request.action == "snapshot":
@@ -122,10 +122,10 @@ class SignalDesk:
             return self._cancel(self._named_in_backlog(request.collections) if request.collections else None)
         if request.action == "log":
             log.info("a signal says", said=request.message.replace("{}", str(note.lsn)), id=signal.id)
-            return Outcome()
+            return SignalResult()
         return self._pause(request.action == "pause")
 
-    def _wanted(self, signal: DebeziumSignal, request: Request) -> list[Reading]:
+    def _wanted(self, signal: DebeziumSignal, request: Request) -> list[TableTask]:
         """The readings that a signal asks for, each under the first filter for its table."""
         source = self._config.capture
         captured = {str(ref): ref for ref in self._catalog.tables(source.tables, source.exclude_tables)}
@@ -134,7 +134,7 @@ class SignalDesk:
             raise Unusable("it names no captured table", "name tables of source.postgres.tables, as schema.table")
         patterns, conditions = [one for one, _ in request.filters], [condition for _, condition in request.filters]
         found = matching(self._dsn, [*named], patterns, ignoring_case=True)
-        chosen: dict[tuple[str, str], Reading] = {}
+        chosen: dict[tuple[str, str], TableTask] = {}
         for name in named:
             where = next((text for text, names in zip(conditions, found, strict=True) if name in names), None)
             if self._fits(captured[name], where, signal):
@@ -167,22 +167,22 @@ class SignalDesk:
 
     # -- the backlog
 
-    def _add(self, request: str, readings: list[Reading]) -> Outcome:
+    def _add(self, request: str, readings: list[TableTask]) -> SignalResult:
         """What is delivered again, with a transaction or from a topic, is obeyed once."""
         if any(reading.request == request for reading in self._backlog):
             log.debug("a signal came again", id=request)
-            return Outcome()
+            return SignalResult()
         self._backlog.add(readings)
-        return Outcome(added=readings)
+        return SignalResult(added=readings)
 
-    def _pause(self, paused: bool) -> Outcome:
+    def _pause(self, paused: bool) -> SignalResult:
         self._backlog.pause(paused)
-        return Outcome(paused=paused)
+        return SignalResult(paused=paused)
 
-    def _cancel(self, named: set[tuple[str, str]] | None) -> Outcome:
+    def _cancel(self, named: set[tuple[str, str]] | None) -> SignalResult:
         """Of `named` tables, or of all that signals asked for."""
-        return Outcome(gone=self._backlog.cancel(r for r in self._backlog if named is None or _name(r) in named))
+        return SignalResult(gone=self._backlog.cancel(r for r in self._backlog if named is None or _name(r) in named))
 
 
-def _name(reading: Reading) -> tuple[str, str]:
+def _name(reading: TableTask) -> tuple[str, str]:
     return reading.schema, reading.name

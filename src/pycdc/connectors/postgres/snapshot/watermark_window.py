@@ -15,19 +15,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from pycdc.connectors.postgres.catalog.keyset import Key
-from pycdc.connectors.postgres.snapshot.backlog import Reading
-from pycdc.connectors.postgres.snapshot.pg_snapshot import Visibility
+from pycdc.connectors.postgres.catalog.keyset import KeyValues
+from pycdc.connectors.postgres.snapshot.backlog import TableTask
+from pycdc.connectors.postgres.snapshot.pg_snapshot import PgSnapshot
 from pycdc.model.change import Op, Run, Table, Transaction
 from pycdc.rows.images import old_and_new
-from pycdc.rows.tuples import ROW, Text, split_line, split_tuple
+from pycdc.rows.tuples import ROW, ColumnBytes, split_line, split_tuple
 
 _ROWS: Final = frozenset({Op.CREATE, Op.UPDATE, Op.DELETE})
-Identity = tuple[Text, ...]
+RowIdentity = tuple[ColumnBytes, ...]
 
 
 @dataclass(slots=True)
-class Window:
+class WatermarkWindow:
     """A chunk that waits for its mark. `lines` are its rows, in order; those placed already are None.
 
     `moment` stands in for the rows' transaction. `last`: its table has no more rows behind this chunk. `after` is the
@@ -35,15 +35,15 @@ class Window:
     """
 
     id: str
-    reading: Reading
+    reading: TableTask
     table: Table
-    visibility: Visibility
+    visibility: PgSnapshot
     moment: Transaction
     lines: list[bytes | None]
     last: bool
-    after: Key | None = None
+    after: KeyValues | None = None
     placed: int = 0
-    _index: dict[Identity, int] = field(default_factory=dict)
+    _index: dict[RowIdentity, int] = field(default_factory=dict)
     _indexed: tuple[str, ...] | None = None
 
     def meets(self, run: Run) -> bool:
@@ -135,7 +135,7 @@ def _places(table: Table, names: Sequence[str]) -> list[int]:
     return [by_name[name] for name in names]
 
 
-def _touched(frame: bytes, op: Op, places: Sequence[int]) -> list[Identity]:
+def _touched(frame: bytes, op: Op, places: Sequence[int]) -> list[RowIdentity]:
     """The identity of the row before the change, and of the one after it."""
     if op is Op.CREATE:
         return [_pick(split_tuple(frame, ROW)[0], places)]
@@ -143,5 +143,5 @@ def _touched(frame: bytes, op: Op, places: Sequence[int]) -> list[Identity]:
     return [_pick(texts, places) for texts in (old, new) if texts is not None]
 
 
-def _pick(texts: Sequence[Text], places: Sequence[int]) -> Identity:
+def _pick(texts: Sequence[ColumnBytes], places: Sequence[int]) -> RowIdentity:
     return tuple(texts[place] for place in places)

@@ -8,10 +8,10 @@ import psycopg
 from psycopg import sql
 
 from pycdc.clients.postgres_target import connect
-from pycdc.config.pipeline import PostgresSink
+from pycdc.clients.target_errors import translate
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.event import Partition
-from pycdc.sinks.postgres.failures.errors import translate
 
 _OFFSETS: Final = "SELECT topic, partition, next_offset FROM {} WHERE pipeline = %s"
 
@@ -19,7 +19,7 @@ _OFFSETS: Final = "SELECT topic, partition, next_offset FROM {} WHERE pipeline =
 class AppliedOffsets:
     """One connection. Raises PycdcError."""
 
-    def __init__(self, settings: PostgresSink, pipeline: str) -> None:
+    def __init__(self, settings: PostgresSinkConfig, pipeline: str) -> None:
         self._pipeline = pipeline
         self._query = sql.SQL(_OFFSETS).format(sql.Identifier(settings.bookkeeping, "apply_offsets"))
         self._connection = connect(settings.dsn.get_secret_value())

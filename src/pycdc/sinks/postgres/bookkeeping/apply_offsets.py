@@ -20,64 +20,27 @@ from psycopg import sql
 
 from pycdc.clients import own_tables as ownership
 from pycdc.clients.postgres_target import Connection, connect, database_identity, quoted
+from pycdc.clients.target_errors import translate
 from pycdc.clients.topic_identity import another_topic
-from pycdc.config.pipeline import PostgresSink
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import DeliveryError, EnvironmentNotReady, SinkFenced
 from pycdc.model.event import Event, Partition
-from pycdc.model.origin import MESSAGE_PREFIX, Passage, mark
+from pycdc.model.origin import MESSAGE_PREFIX, ChangeOrigin, mark
 from pycdc.printable import Lines, lines
 from pycdc.sinks.postgres.bookkeeping import deduplication as inbox
 from pycdc.sinks.postgres.bookkeeping import redelivery as repeats
+from pycdc.sinks.postgres.bookkeeping.tables import ADDED_COLUMNS, CREATE, LACKING_COLUMNS
 from pycdc.sinks.postgres.conflicts import write_times
-from pycdc.sinks.postgres.conflicts.conflict_table import CREATE as CREATE_CONFLICTS
 from pycdc.sinks.postgres.conflicts.conflict_table import TABLES as CONFLICT_TABLES
-from pycdc.sinks.postgres.failures.errors import translate
 from pycdc.sinks.postgres.target_tables import split_name
 
-Identity = tuple[str, bytes]
+ParkedKey = tuple[str, bytes]
 """Topic and key: what an event and its followers share."""
 
 _EXISTS: Final = "SELECT count(to_regclass(name)) = count(*) FROM unnest(%s::text[]) AS u(name)"
 _TABLES: Final = ("apply_offsets", "parked", *CONFLICT_TABLES)
 _SOMETIMES: Final = ("inbox", "positions", write_times.TABLE)
 _HAS_SCHEMA: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
-_CREATE: Final[tuple[LiteralString, ...]] = (
-    "CREATE SCHEMA IF NOT EXISTS {schema}",
-    """CREATE TABLE IF NOT EXISTS {offsets} (
-    pipeline text,
-    topic text,
-    partition integer,
-    next_offset bigint NOT NULL,
-    epoch bigint NOT NULL DEFAULT 1,
-    applied_at timestamptz NOT NULL DEFAULT now(),
-    topic_id text,
-    left_out jsonb,
-    PRIMARY KEY (pipeline, topic, partition))""",
-    """CREATE TABLE IF NOT EXISTS {parked} (
-    pipeline text,
-    topic text,
-    partition integer,
-    "offset" bigint,
-    key bytea,
-    value bytea,
-    header_names text[] NOT NULL,
-    header_values bytea[] NOT NULL,
-    error text NOT NULL,
-    sqlstate text,
-    detail text,
-    parked_at timestamptz NOT NULL DEFAULT now(),
-    record_ms bigint,
-    PRIMARY KEY (pipeline, topic, partition, "offset"))""",
-    *CREATE_CONFLICTS,
-)
-_ADDED: Final[tuple[tuple[str, str, LiteralString], ...]] = (
-    ("apply_offsets", "topic_id", "text"),
-    ("apply_offsets", "left_out", "jsonb"),
-    ("parked", "record_ms", "bigint"),
-)
-"""Columns that tables of an earlier version lack."""
-_LACKING: Final = """SELECT u.t, u.c FROM unnest(%s::text[], %s::text[]) AS u(t, c)
-WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(u.t) AND attname = u.c AND NOT attisdropped)"""
 _PARTITIONS: Final = "SELECT count(*) FROM {offsets} WHERE pipeline = %s AND topic = %s"
 _TOPICS: Final = "SELECT DISTINCT topic FROM {offsets} WHERE pipeline = %s"
 _KNOWN: Final = "SELECT topic, partition, topic_id FROM {offsets} WHERE pipeline = %s AND topic = ANY(%s)"
@@ -106,14 +69,14 @@ _MARK: Final = "SELECT pg_logical_emit_message(true, %s::text, %s::text)"
 _MARK_WITH_ORIGIN: Final = f"{_MARK}, pg_replication_origin_xact_reset()"
 
 
-class Held(NamedTuple):
+class ClaimedPartition(NamedTuple):
     """A partition that is ours: the offset that the table must have, and the epoch."""
 
     expected: int
     epoch: int
 
 
-class Ledger:
+class ApplyOffsets:
     """One for a pipeline's life. `Claims` for the source, bookkeeping for the sink; not thread-safe."""
 
     def __init__(
@@ -129,22 +92,22 @@ class Ledger:
             **{name: sql.Identifier(schema, name) for name in ("parked", *_SOMETIMES, *CONFLICT_TABLES)},
         }
         self._needed = (*_TABLES, "inbox") if has_inbox else _TABLES
-        self._create = (*_CREATE, *inbox.CREATE) if has_inbox else _CREATE
+        self._create = (*CREATE, *inbox.CREATE) if has_inbox else CREATE
         self.tables = frozenset(tables)
         self._connection: Connection | None = None
-        self._held: dict[Partition, Held] = {}
-        self.blocked: frozenset[Identity] = frozenset()
+        self._held: dict[Partition, ClaimedPartition] = {}
+        self.blocked: frozenset[ParkedKey] = frozenset()
         self.stopping: threading.Event | None = None
 
     @classmethod
-    def of(cls, settings: PostgresSink, pipeline: str) -> Ledger:
+    def of(cls, settings: PostgresSinkConfig, pipeline: str) -> ApplyOffsets:
         tables = {".".join(split_name(route.table)) for route in settings.routes}
         dsn = settings.dsn.get_secret_value()
         made = cls(dsn, pipeline, settings.bookkeeping, tables, has_inbox=settings.inbox is not None)
         made.fit(settings)
         return made
 
-    def fit(self, settings: PostgresSink) -> None:
+    def fit(self, settings: PostgresSinkConfig) -> None:
         """Have the tables that the routes need: of positions where something adds up, of times where they decide."""
         needed = (
             ("positions", repeats.CREATE, bool(repeats.adding(settings))),
@@ -194,7 +157,9 @@ class Ledger:
             begin = [(one, 0 if one in known else first(one)) for one in partitions]
             self.sign(connection)
             rows = connection.execute(self._sql(_CLAIM), self._places(begin, ids)).fetchall()
-            found = {Partition(topic, number): Held(expected, epoch) for topic, number, expected, epoch in rows}
+            found = {
+                Partition(topic, number): ClaimedPartition(expected, epoch) for topic, number, expected, epoch in rows
+            }
             if "positions" in self._needed:
                 anew = [one for one in partitions if one not in known]
                 places = ([one.topic for one in anew], [one.number for one in anew])
@@ -234,7 +199,7 @@ class Ledger:
 
     # For the sink, on its own connection, within its transaction.
 
-    def sign(self, connection: Connection, came: Passage | None = None, *, origin: bool = False) -> None:
+    def sign(self, connection: Connection, came: ChangeOrigin | None = None, *, origin: bool = False) -> None:
         """The mark by which a capture of this database knows the transaction again: its first statement.
 
         `origin`: the session has a replication origin. Then all its transactions would carry the time of the first.
@@ -311,7 +276,7 @@ class Ledger:
         row = connection.execute(self._sql(_PARTITIONS), (self._pipeline, topic)).fetchone()
         return int(row[0]) if row else 0
 
-    def parked(self, connection: Connection) -> frozenset[Identity]:
+    def parked(self, connection: Connection) -> frozenset[ParkedKey]:
         """Whose followers have to wait."""
         rows = connection.execute(self._sql(_BLOCKED), (self._pipeline,)).fetchall()
         return frozenset((topic, bytes(key)) for topic, key in rows)
@@ -362,13 +327,13 @@ class Ledger:
 
     def _lacking(self, connection: Connection) -> list[sql.Composed]:
         """What adds the columns that are missing."""
-        tables = [self._own(table).as_string(connection) for table, _, _ in _ADDED]
-        asked = (tables, [column for _, column, _ in _ADDED])
-        lacking = {column for _, column in connection.execute(_LACKING, asked)}
+        tables = [self._own(table).as_string(connection) for table, _, _ in ADDED_COLUMNS]
+        asked = (tables, [column for _, column, _ in ADDED_COLUMNS])
+        lacking = {column for _, column in connection.execute(LACKING_COLUMNS, asked)}
         adding = sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}")
         return [
             adding.format(self._own(table), sql.Identifier(column), sql.SQL(kind))
-            for table, column, kind in _ADDED
+            for table, column, kind in ADDED_COLUMNS
             if column in lacking
         ]
 

@@ -14,9 +14,9 @@ from typing import Final, LiteralString
 from psycopg import sql
 
 from pycdc.clients.postgres_target import Connection
-from pycdc.config.pipeline import Inbox as Settings
+from pycdc.config.postgres_sink import InboxConfig
 from pycdc.model.event import Event, Unwritable
-from pycdc.sinks.postgres.routing.column_presence import Presence, told
+from pycdc.rows.column_presence import ColumnPresence, told
 from pycdc.sinks.postgres.routing.field_paths import identity_of, look_up
 
 CREATE: Final[tuple[LiteralString, ...]] = (
@@ -38,7 +38,7 @@ _LEAST: Final = 100
 
 
 class Inbox:
-    def __init__(self, settings: Settings, pipeline: str, schema: str, presence: Presence) -> None:
+    def __init__(self, settings: InboxConfig, pipeline: str, schema: str, presence: ColumnPresence) -> None:
         self._look = look_up(settings.id)
         self._path = settings.id
         self._presence = presence

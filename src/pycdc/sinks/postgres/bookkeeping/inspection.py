@@ -12,11 +12,11 @@ import psycopg
 from psycopg import sql
 
 from pycdc.clients.postgres_target import Connection, connected, database_identity
-from pycdc.config.pipeline import PostgresSink
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.event import Partition
 from pycdc.model.origin import pipeline_of_origin
-from pycdc.sinks.postgres.bookkeeping.apply_offsets import Ledger
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
 
 TABLES: Final = ("apply_offsets", "parked", "inbox", "positions", "conflicts", "conflict_watch", "write_times")
 """All that a pipeline may have rows in, by a column `pipeline`. Not each of them need be there."""
@@ -40,8 +40,8 @@ _DROP_ORIGIN: Final = "SELECT pg_replication_origin_drop(%s)"
 class StoredOffset:
     """`epoch` counts how often the partition was taken over; `applied_at` is of the last transaction that moved it.
 
-    `topic_id`: see `pycdc.clients.topic_identity`; None where it was never told. `left_out` counts events that were written
-    nowhere, by reason.
+    `topic_id`: see `pycdc.clients.topic_identity`; None where it was never told. `left_out` counts events that were
+    written nowhere, by reason.
     """
 
     partition: Partition
@@ -53,7 +53,7 @@ class StoredOffset:
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class PipelineState:
     """`parked` counts records by error; `conflicts` is None where the table is not there; `database` tells the database
     from others."""
 
@@ -74,14 +74,14 @@ class Books:
 
 
 @dataclass(frozen=True, slots=True)
-class Belongings:
+class Leftovers:
     """What a pipeline has in the database: rows by table, and replication origins."""
 
     rows: Mapping[str, int]
     origins: tuple[str, ...]
 
 
-def read_books(settings: PostgresSink, pipeline: str) -> Books:
+def read_books(settings: PostgresSinkConfig, pipeline: str) -> PipelineState:
     """Raises PycdcError where the database cannot be asked. Tables that were never made count as empty."""
     with connected(settings.dsn.get_secret_value()) as connection:
         books = _Books(connection, settings.bookkeeping, pipeline)
@@ -92,7 +92,7 @@ def read_books(settings: PostgresSink, pipeline: str) -> Books:
         parked = {str(error): int(count) for error, count in books.ask("parked", _PARKED)}
         blocked = books.ask("parked", _BLOCKED)
         conflicts = books.ask("conflicts", _COUNT)
-        return Books(
+        return PipelineState(
             tuple(offsets),
             parked,
             blocked[0][0] if blocked else 0,
@@ -101,15 +101,15 @@ def read_books(settings: PostgresSink, pipeline: str) -> Books:
         )
 
 
-def belongings(settings: PostgresSink, pipeline: str) -> Belongings:
+def belongings(settings: PostgresSinkConfig, pipeline: str) -> Leftovers:
     """Raises PycdcError."""
     with connected(settings.dsn.get_secret_value()) as connection:
         books = _Books(connection, settings.bookkeeping, pipeline)
         rows = {table: int(books.ask(table, _COUNT)[0][0]) for table in books.there}
-        return Belongings(rows, tuple(_origins(connection, pipeline)))
+        return Leftovers(rows, tuple(_origins(connection, pipeline)))
 
 
-def remove_books(settings: PostgresSink, pipeline: str) -> Iterator[str]:
+def remove_books(settings: PostgresSinkConfig, pipeline: str) -> Iterator[str]:
     """Remove what `belongings` tells, and tell what was done.
 
     Raises EnvironmentNotReady where a process of the pipeline is still connected; nothing was removed then.
@@ -119,7 +119,7 @@ def remove_books(settings: PostgresSink, pipeline: str) -> Iterator[str]:
         for origin in _origins(connection, pipeline):
             yield _drop_origin(connection, origin)
         books = _Books(connection, settings.bookkeeping, pipeline)
-        Ledger(dsn, pipeline, settings.bookkeeping).sign(connection)
+        ApplyOffsets(dsn, pipeline, settings.bookkeeping).sign(connection)
         for table in books.there:
             count = books.delete(table)
             rows = "1 row" if count == 1 else f"{count} rows"

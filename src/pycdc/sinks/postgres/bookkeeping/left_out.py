@@ -11,7 +11,7 @@ from psycopg import sql
 
 from pycdc.clients.postgres_target import Connection
 from pycdc.model.event import Partition
-from pycdc.sinks.postgres.batch_counters import Tally
+from pycdc.sinks.postgres.batch_counters import BatchCounters
 
 _COUNT: Final = """UPDATE {offsets} AS o SET left_out = coalesce(o.left_out, '{{}}') || (
     SELECT jsonb_object_agg(key, coalesce((o.left_out ->> key)::bigint, 0) + value::bigint) FROM jsonb_each_text(u.own))
@@ -26,7 +26,7 @@ class LeftOut:
         self._pipeline = pipeline
         self._count = sql.SQL(_COUNT).format(offsets=sql.Identifier(schema, "apply_offsets"))
 
-    def count(self, connection: Connection, events: Iterable[tuple[Partition, str]], tally: Tally) -> None:
+    def count(self, connection: Connection, events: Iterable[tuple[Partition, str]], tally: BatchCounters) -> None:
         """Events by their partitions and the reasons."""
         of_partition: dict[Partition, Counter[str]] = {}
         for partition, reason in events:

@@ -22,7 +22,7 @@ from typing import Any, Final, LiteralString, NamedTuple
 from psycopg import sql
 
 from pycdc.clients.postgres_target import Connection
-from pycdc.config.pipeline import PostgresSink
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.model.event import Event, Partition
 from pycdc.observability.logger import get_logger
 from pycdc.sinks.postgres.target_tables import split_name
@@ -53,7 +53,7 @@ _CLOCK_MS: Final = 1000
 """By how much commits may be out of the order of their times."""
 
 
-class Position(NamedTuple):
+class ChangePosition(NamedTuple):
     """Where a change stands in the log of `source`; `key` tells changes of one WAL record apart."""
 
     source: str
@@ -63,7 +63,7 @@ class Position(NamedTuple):
     key: bytes
 
     @classmethod
-    def of(cls, event: Event) -> Position | None:
+    def of(cls, event: Event) -> ChangePosition | None:
         """None where the event does not tell it: it has no envelope, or one of another kind of source.
 
         Nor has a row of a snapshot one: it is a state and no change, and adds nothing.
@@ -87,7 +87,7 @@ class _Last(NamedTuple):
     keys: frozenset[bytes]
 
 
-def adding(settings: PostgresSink) -> frozenset[str]:
+def adding(settings: PostgresSinkConfig) -> frozenset[str]:
     """The tables that something is added to, `schema.table`."""
     found = [
         route.table
@@ -100,7 +100,7 @@ def adding(settings: PostgresSink) -> frozenset[str]:
 _Place = tuple[Partition, str]
 
 
-class Repeats:
+class Redelivery:
     """Of a pipeline's transactions. `pipeline` and `schema` name its rows."""
 
     def __init__(self, pipeline: str, schema: str) -> None:
@@ -117,7 +117,7 @@ class Repeats:
         known = {partition for partition, _ in last}
         repeated, strange, moved = set[int](), dict[int, str](), set[_Place]()
         for index, event in enumerate(events):
-            position = None if event.raw_value is None else Position.of(event)
+            position = None if event.raw_value is None else ChangePosition.of(event)
             if position is None:
                 if event.raw_value is None and event.partition in known:
                     repeated.add(index)
@@ -166,7 +166,7 @@ class Repeats:
             )
 
 
-def _verdict(last: _Last, position: Position) -> str:
+def _verdict(last: _Last, position: ChangePosition) -> str:
     """``new``, ``repeated``, or why it cannot be told."""
     here, there = (position.previous, position.lsn), (last.previous, last.lsn)
     if here > there or (not position.previous and position.lsn > max(there)):

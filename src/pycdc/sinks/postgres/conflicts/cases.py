@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 
 from pycdc.model.event import Partition
 from pycdc.sinks.postgres.conflicts.conflict import Conflict, Kind, source_time, time_from
-from pycdc.sinks.postgres.conflicts.locked_rows import Found
+from pycdc.sinks.postgres.conflicts.locked_rows import LockedRow
 from pycdc.sinks.postgres.conflicts.policy import Policy, Version
 from pycdc.sinks.postgres.writing.conflict_guards import Guard
-from pycdc.sinks.postgres.writing.writes import Write
+from pycdc.sinks.postgres.writing.writes import RowWrite
 
 
-def row_of(write: Write) -> object:
+def row_of(write: RowWrite) -> object:
     return write.shape.space, write.key
 
 
-def is_stale(policy: Policy, write: Write, highest: dict[object, Version]) -> bool:
+def is_stale(policy: Policy, write: RowWrite, highest: dict[object, Version]) -> bool:
     text, row = policy.version(write), row_of(write)
     if text is None:
         return False
@@ -44,7 +44,7 @@ class Latest(NamedTuple):
     removes: bool
 
 
-def is_late(policy: Policy, write: Write, latest: dict[object, Latest]) -> bool:
+def is_late(policy: Policy, write: RowWrite, latest: dict[object, Latest]) -> bool:
     """Whether what came another way, earlier in the batch, was written later, and one of both removes the row."""
     row, shape = row_of(write), write.shape
     own = Latest(policy.written_at(write.event), write.event.partition, shape.operation == "delete" or shape.moves)
@@ -57,11 +57,11 @@ def is_late(policy: Policy, write: Write, latest: dict[object, Latest]) -> bool:
     return False
 
 
-def stale(policy: Policy, write: Write) -> Conflict:
+def stale(policy: Policy, write: RowWrite) -> Conflict:
     return unseen(policy, write, Kind.DELETE_STALE if policy.removes(write) else Kind.UPDATE_STALE)
 
 
-def unseen(policy: Policy, write: Write, kind: Kind) -> Conflict:
+def unseen(policy: Policy, write: RowWrite, kind: Kind) -> Conflict:
     """A conflict with a row that was not read. What the event sets is told as texts."""
     return Conflict(
         str(policy.table),
@@ -76,18 +76,18 @@ def unseen(policy: Policy, write: Write, kind: Kind) -> Conflict:
     )
 
 
-def _image(policy: Policy, write: Write) -> dict[str, Any]:
+def _image(policy: Policy, write: RowWrite) -> dict[str, Any]:
     """What the event sets, its documents as documents."""
     told = dict(zip(write.shape.set, write.set, strict=True))
     documents = {name: text for name, text in told.items() if policy.table.columns[name].base in ("json", "jsonb")}
     return {**told, **json.loads(policy.as_json(documents), parse_float=Decimal)}
 
 
-def old_row(policy: Policy, write: Write) -> str:
+def old_row(policy: Policy, write: RowWrite) -> str:
     return policy.as_json(policy.before(write.first))
 
 
-def kind_of(policy: Policy, guard: Guard, found: Found) -> Kind | None:
+def kind_of(policy: Policy, guard: Guard, found: LockedRow) -> Kind | None:
     """None where the row, now that it is locked, is as expected."""
     removes = policy.removes(found.write)
     if guard.kind == "absent":
@@ -101,7 +101,7 @@ def kind_of(policy: Policy, guard: Guard, found: Found) -> Kind | None:
     return Kind.DELETE_ORIGIN_DIFFERS if removes else Kind.UPDATE_ORIGIN_DIFFERS
 
 
-def kind_of_late(policy: Policy, found: Found) -> Kind:
+def kind_of_late(policy: Policy, found: LockedRow) -> Kind:
     """What it is that an event meets which is older than what is remembered of its row."""
     removes = policy.removes(found.write)
     if found.current is None:
@@ -111,7 +111,7 @@ def kind_of_late(policy: Policy, found: Found) -> Kind:
     return Kind.DELETE_ORIGIN_DIFFERS if removes else Kind.UPDATE_ORIGIN_DIFFERS
 
 
-def conflict_of(policy: Policy, found: Found, kind: Kind, event_time: datetime | None = None) -> Conflict:
+def conflict_of(policy: Policy, found: LockedRow, kind: Kind, event_time: datetime | None = None) -> Conflict:
     """`event_time` where it is not what the rule says."""
     row, shape = found.current, found.write.shape
     texts = dict(zip(shape.key, found.write.key, strict=True))

@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
-from pycdc.config.pipeline import ConflictRule
+from pycdc.config.postgres_sink import ConflictRule
 from pycdc.model.event import Event
 
 
@@ -78,12 +78,12 @@ class Undecided(Exception):
 
 
 Function = Callable[[Conflict], Any]
-Answer = Decision | Mapping[str, Any]
+ConflictAnswer = Decision | Mapping[str, Any]
 """Who wins, or what the row's columns become."""
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class ResolvedConflict:
     """What became of a conflict with `event`."""
 
     conflict: Conflict
@@ -91,7 +91,7 @@ class Settled:
     decision: Decision
 
 
-def decide(conflict: Conflict, rule: ConflictRule, function: Function | None) -> Answer:
+def decide(conflict: Conflict, rule: ConflictRule, function: Function | None) -> ConflictAnswer:
     """Who wins the row; columns that are decided on their own come on top. Raises Undecided."""
     match rule.default:
         case "service_wins":
@@ -131,7 +131,7 @@ def event_is_last(conflict: Conflict, rule: ConflictRule) -> bool:
     return (rule.skew > 0 and conflict.agrees) or rule.tie == "service"
 
 
-def knew(conflict: Conflict, rule: ConflictRule) -> bool:
+def matches_before(conflict: Conflict, rule: ConflictRule) -> bool:
     """Whether there is no conflict after all: the row is what the event says it was before.
 
     For last_write_wins that is no answer: a row may have gone and come back, and the times know.
@@ -147,7 +147,7 @@ def whole(time: datetime) -> datetime:
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
-def _asked(conflict: Conflict, name: str, function: Function) -> Answer:
+def _asked(conflict: Conflict, name: str, function: Function) -> ConflictAnswer:
     try:
         answer = function(conflict)
     except Exception as error:

@@ -11,8 +11,8 @@ from typing import Any, Final, LiteralString
 from psycopg import sql
 
 from pycdc.clients.postgres_target import Connection
-from pycdc.config.pipeline import Conflicts as Settings
-from pycdc.sinks.postgres.conflicts.conflict import Settled
+from pycdc.config.postgres_sink import ConflictsConfig
+from pycdc.sinks.postgres.conflicts.conflict import ResolvedConflict
 
 TABLES: Final = ("conflicts", "conflict_watch")
 CREATE: Final[tuple[LiteralString, ...]] = (
@@ -51,10 +51,10 @@ FROM unnest(%s::text[], %s::integer[], %s::bigint[], %s::text[], %s::text[], %s:
     key, kind, decision, current, incoming, before, origin, committed_at, event_time)"""
 
 
-class ConflictLog:
+class ConflictTable:
     """One for a sink. Nothing is written where `record` is off."""
 
-    def __init__(self, pipeline: str, schema: str, settings: Settings) -> None:
+    def __init__(self, pipeline: str, schema: str, settings: ConflictsConfig) -> None:
         self._pipeline = pipeline
         self._settings = settings
         self._names = {name: sql.Identifier(schema, name) for name in TABLES}
@@ -70,12 +70,12 @@ class ConflictLog:
         since: datetime = row[0]
         return since
 
-    def record(self, connection: Connection, found: Sequence[Settled]) -> None:
+    def record(self, connection: Connection, found: Sequence[ResolvedConflict]) -> None:
         if self._settings.record and found:
             columns = [list(column) for column in zip(*map(self._row, found), strict=True)]
             connection.execute(self._sql(_RECORD), (self._pipeline, *columns))
 
-    def _row(self, settled: Settled) -> tuple[Any, ...]:
+    def _row(self, settled: ResolvedConflict) -> tuple[Any, ...]:
         met, event, decision = settled.conflict, settled.event, settled.decision
         images = (met.current, met.incoming, met.before) if self._settings.values else (None, None, None)
         place = (event.partition.topic, event.partition.number, event.offset)

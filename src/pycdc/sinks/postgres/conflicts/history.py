@@ -28,7 +28,7 @@ _RESOLVED: Final = """UPDATE {conflicts} SET resolved_at = now(), resolution = %
 WHERE pipeline = %s AND resolved_at IS NULL AND (id = %s OR (topic = %s AND partition = %s AND "offset" = %s))"""
 
 
-class Place(NamedTuple):
+class RecordPlace(NamedTuple):
     """One record of a topic."""
 
     partition: Partition
@@ -38,7 +38,7 @@ class Place(NamedTuple):
         return f"{self.partition}@{self.offset}"
 
 
-class ConflictArchive:
+class ConflictHistory:
     def __init__(self, connection: Connection, pipeline: str, schema: str) -> None:
         self._connection = connection
         self._pipeline = pipeline
@@ -65,7 +65,7 @@ class ConflictArchive:
         rows = self._rows(_PARKED, self._pipeline, limit)
         return [{**row, "key": key_text(row["key"])} for row in rows]
 
-    def resolved(self, resolution: str, *, number: int | None = None, place: Place | None = None) -> None:
+    def resolved(self, resolution: str, *, number: int | None = None, place: RecordPlace | None = None) -> None:
         """Mark one conflict, or all of a record."""
         where = (None, None, None) if place is None else (*place.partition, place.offset)
         self._connection.execute(self._sql(_RESOLVED), (resolution, self._pipeline, number, *where))

@@ -16,11 +16,11 @@ from pycdc.sinks.postgres.conflicts.policy import Policy
 from pycdc.sinks.postgres.conflicts.write_times import name_of
 from pycdc.sinks.postgres.writing.conflict_guards import as_before
 from pycdc.sinks.postgres.writing.statements import key_hash, key_texts, same_key, unnested
-from pycdc.sinks.postgres.writing.writes import Shape, Write
+from pycdc.sinks.postgres.writing.writes import RowWrite, Shape
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LockedRow:
     """A write and the row that it is about, locked; `current` is None where there is none.
 
     `key` is as the row's columns print it. `ours`: the last writer is this pipeline, or unknown, or wrote so early that
@@ -28,7 +28,7 @@ class Found:
     the event was written that the row comes from, where that is remembered.
     """
 
-    write: Write
+    write: RowWrite
     key: tuple[str, ...] | None
     current: dict[str, Any] | None
     incoming: dict[str, Any] | None
@@ -58,8 +58,8 @@ WHERE w."table" = {name} AND w.key = {key} AND w.before_xid = {t}.xmin)"""
 
 
 def read_locked(
-    connection: Connection, policy: Policy, writes: list[Write], writer: tuple[Any, Any], times: sql.Identifier
-) -> list[Found]:
+    connection: Connection, policy: Policy, writes: list[RowWrite], writer: tuple[Any, Any], times: sql.Identifier
+) -> list[LockedRow]:
     """Lock the rows of `writes`, which share a shape, and read them. `writer` are the parameters of an origin's guard,
     `times` is the table of what is remembered.
 
@@ -76,7 +76,7 @@ def read_locked(
     return [_found(*each) for each in zip(writes, new, old, found, strict=True)]
 
 
-def _assigned(write: Write) -> dict[str, str | None]:
+def _assigned(write: RowWrite) -> dict[str, str | None]:
     return dict(zip(write.shape.set, write.set, strict=True))
 
 
@@ -109,10 +109,10 @@ def _read(shape: Shape, times: sql.Identifier | None, *, by_origin: bool) -> sql
     )
 
 
-def _found(write: Write, new: dict[str, str | None], old: dict[str, str | None], row: tuple[Any, ...]) -> Found:
+def _found(write: RowWrite, new: dict[str, str | None], old: dict[str, str | None], row: tuple[Any, ...]) -> LockedRow:
     current, committed_at, origin, ours, incoming, before, agrees, written_at, *key = row
     values = new.keys() if new else old.keys() - set(write.shape.key)
-    return Found(
+    return LockedRow(
         write,
         tuple(key) if current is not None else None,
         None if current is None else document(current),

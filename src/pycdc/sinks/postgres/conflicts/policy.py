@@ -10,24 +10,24 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Final, Literal
 
-from pycdc.config.pipeline import ConflictRule, PostgresSink, Route
+from pycdc.config.postgres_sink import ConflictRule, PostgresSinkConfig, Route
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.model.event import Event
 from pycdc.model.patterns import names_any
+from pycdc.rows.column_presence import told
+from pycdc.rows.column_readings import reading
 from pycdc.rows.text_values import Unwritable
 from pycdc.sinks.postgres.conflicts.conflict import Function, source_time, time_from, whole
-from pycdc.sinks.postgres.routing.column_presence import told
-from pycdc.sinks.postgres.routing.column_readings import reading
 from pycdc.sinks.postgres.routing.field_paths import ABSENT, Look, look_up, says
 from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.conflict_guards import Guard
-from pycdc.sinks.postgres.writing.writes import Shape, Write
+from pycdc.sinks.postgres.writing.writes import RowWrite, Shape
 
 Version = Decimal | datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class KnownColumns:
     """Where a route's events tell a table's columns: paths into the old row, by column.
 
     `removes`: its events mean that the row goes.
@@ -54,7 +54,7 @@ class Policy:
     detection: str
     by_origin: bool
     function: Function | None
-    told: tuple[Told, ...]
+    told: tuple[KnownColumns, ...]
 
     @property
     def owned(self) -> frozenset[str]:
@@ -108,7 +108,7 @@ class Policy:
 
     # What an event says.
 
-    def of(self, event: Event) -> Told:
+    def of(self, event: Event) -> KnownColumns:
         """What the route says that takes the event; the first one, if several routes take it into this table."""
         if len(self.told) == 1:
             return self.told[0]
@@ -126,7 +126,7 @@ class Policy:
     def means_removal(self, event: Event) -> bool:
         return event.deleted or self.of(event).removes
 
-    def removes(self, write: Write) -> bool:
+    def removes(self, write: RowWrite) -> bool:
         return self.means_removal(write.event)
 
     def time(self, event: Event) -> datetime:
@@ -152,7 +152,7 @@ class Policy:
         time = source_time(event) if event.deleted and fields else self.time(event)
         return time if self.rule.row_time is not None else whole(time)
 
-    def version(self, write: Write) -> str | None:
+    def version(self, write: RowWrite) -> str | None:
         """The event's version as text; None for a delete that does not tell it. Raises Unwritable."""
         column = self.version_column
         if column in write.shape.set:
@@ -190,7 +190,7 @@ class Policy:
 
 
 def policies(
-    settings: PostgresSink, tables: Mapping[str, TargetTable], *, by_origin: bool
+    settings: PostgresSinkConfig, tables: Mapping[str, TargetTable], *, by_origin: bool
 ) -> dict[TargetTable, Policy]:
     """The policy of each table. Raises ConfigError, EnvironmentNotReady."""
     routes: dict[str, list[int]] = {}
@@ -204,7 +204,7 @@ def policies(
     return out
 
 
-def _policy(settings: PostgresSink, table: TargetTable, orders: list[int], *, by_origin: bool) -> Policy:
+def _policy(settings: PostgresSinkConfig, table: TargetTable, orders: list[int], *, by_origin: bool) -> Policy:
     routes = [settings.routes[order] for order in orders]
     facts = list(mismatches(routes, orders, table, by_origin=by_origin))
     if facts:
@@ -280,7 +280,7 @@ def imported(path: str | None) -> Function | None:
     return found
 
 
-def _told(route: Route, table: TargetTable) -> Told:
+def _told(route: Route, table: TargetTable) -> KnownColumns:
     names = {column: column for column in table.columns} if route.set is None else route.set
     if route.function is not None:
         names = {}  # what a function makes of fields is not known of those of the old row
@@ -291,4 +291,4 @@ def _told(route: Route, table: TargetTable) -> Told:
         if not path.startswith("$") and column not in route.constants and not table.columns[column].generated
     }
     when = tuple((look_up(path), value) for path, value in route.when.items())
-    return Told(route.topic, when, columns, route.operation in ("delete", "soft_delete"))
+    return KnownColumns(route.topic, when, columns, route.operation in ("delete", "soft_delete"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from pycdc.clients.postgres_target import Connection
-from pycdc.config.pipeline import ConflictRule, PostgresSink
+from pycdc.config.postgres_sink import ConflictRule, PostgresSinkConfig
 from pycdc.errors import ConfigError
 from pycdc.model.origin import pipeline_of_origin
 from pycdc.sinks.postgres.conflicts.policy import detection, imported, mismatches
@@ -34,7 +34,7 @@ class ConflictFacts:
 
 
 def survey_conflicts(
-    connection: Connection, settings: PostgresSink, pipeline: str, tables: Mapping[str, TargetTable]
+    connection: Connection, settings: PostgresSinkConfig, pipeline: str, tables: Mapping[str, TargetTable]
 ) -> ConflictFacts:
     """`tables` by their names in the routes; those that do not exist are left out."""
     lacking = _lacking(connection)
@@ -49,7 +49,9 @@ def survey_conflicts(
     return ConflictFacts(tuple(wrong), tuple(by_origin), lacking, _crowded(connection, pipeline))
 
 
-def _by_table(settings: PostgresSink, tables: Mapping[str, TargetTable]) -> Iterator[tuple[list[int], TargetTable]]:
+def _by_table(
+    settings: PostgresSinkConfig, tables: Mapping[str, TargetTable]
+) -> Iterator[tuple[list[int], TargetTable]]:
     orders: dict[str, list[int]] = {}
     for order, route in enumerate(settings.routes):
         if route.table in tables:

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import psycopg
 
 from pycdc.clients.postgres_target import Connection
-from pycdc.config.pipeline import ConflictRule
+from pycdc.config.postgres_sink import ConflictRule
 from pycdc.model.origin import origin_prefix
 from pycdc.observability.logger import get_logger
 from pycdc.rows.text_values import Unwritable, array_of
-from pycdc.sinks.postgres.batch_counters import Tally
+from pycdc.sinks.postgres.batch_counters import BatchCounters
 from pycdc.sinks.postgres.conflicts.cases import (
     Latest,
     conflict_of,
@@ -36,9 +36,18 @@ from pycdc.sinks.postgres.conflicts.cases import (
     stale,
     unseen,
 )
-from pycdc.sinks.postgres.conflicts.conflict import UNIQUE, Conflict, Decision, Kind, Settled, Undecided, decide, knew
-from pycdc.sinks.postgres.conflicts.conflict_table import ConflictLog
-from pycdc.sinks.postgres.conflicts.locked_rows import Found, read_locked
+from pycdc.sinks.postgres.conflicts.conflict import (
+    UNIQUE,
+    Conflict,
+    Decision,
+    Kind,
+    ResolvedConflict,
+    Undecided,
+    decide,
+    matches_before,
+)
+from pycdc.sinks.postgres.conflicts.conflict_table import ConflictTable
+from pycdc.sinks.postgres.conflicts.locked_rows import LockedRow, read_locked
 from pycdc.sinks.postgres.conflicts.policy import Policy, Version
 from pycdc.sinks.postgres.conflicts.winning_writes import as_insert, as_update, chosen, with_values
 from pycdc.sinks.postgres.conflicts.write_rewrites import as_change
@@ -54,13 +63,13 @@ from pycdc.sinks.postgres.writing.statements import (
     spares_rows,
     statement,
 )
-from pycdc.sinks.postgres.writing.write_errors import Parked, Refused, RowMissing
-from pycdc.sinks.postgres.writing.writes import Group, Shape, Write, groups_of
+from pycdc.sinks.postgres.writing.write_errors import ParkRequested, RowMissing, WriteRejected
+from pycdc.sinks.postgres.writing.writes import RowWrite, Shape, WriteGroup, groups_of
 
 log = get_logger()
 
 
-class AtOnce(NamedTuple):
+class DirectWrite(NamedTuple):
     """A statement, and its parameters behind those of the columns.
 
     `complete`: where it has written fewer rows than it was given, `execute` has to see why.
@@ -71,7 +80,7 @@ class AtOnce(NamedTuple):
     complete: bool
 
 
-class Conflicts:
+class ConflictResolver:
     """One for a sink."""
 
     def __init__(
@@ -79,7 +88,7 @@ class Conflicts:
         pipeline: str,
         policies: Mapping[TargetTable, Policy],
         since: datetime | None,
-        journal: ConflictLog,
+        journal: ConflictTable,
         times: WriteTimes,
     ) -> None:
         self._policies = policies
@@ -88,10 +97,10 @@ class Conflicts:
         self._prefix, self._since = origin_prefix(pipeline), since
         self._journal = journal
         self._guards: dict[Shape, Guard | None] = {}
-        self._inserts: dict[object, Write] = {}
+        self._inserts: dict[object, RowWrite] = {}
         self._prepares = any(policy.prepares for policy in policies.values())
 
-    def prepared(self, connection: Connection, writes: list[Write], tally: Tally) -> list[Write]:
+    def prepared(self, connection: Connection, writes: list[RowWrite], tally: BatchCounters) -> list[RowWrite]:
         """What of `writes` is to be written, as `execute` needs it, before those of a row are told as one.
 
         Without those that come behind a newer version of their row. Raises Refused where an event does not tell what
@@ -110,22 +119,22 @@ class Conflicts:
                 is_old = policy.detection == "version" and is_stale(policy, write, highest)
                 if is_old or (policy.remembers and is_late(policy, write, latest)):
                     decision, rest = chosen(policy, stale(policy, write), change, Decision.MONOLITH)
-                    settled.append(Settled(stale(policy, write), write.event, decision))
+                    settled.append(ResolvedConflict(stale(policy, write), write.event, decision))
                     kept += [rest] if rest is not None else []
                 else:
                     kept.append(change)
         except Unwritable as error:
-            raise Refused(str(error)) from None
+            raise WriteRejected(str(error)) from None
         self.tell(connection, settled, tally)
         return kept
 
-    def _as_change(self, policy: Policy, write: Write) -> Write:
+    def _as_change(self, policy: Policy, write: RowWrite) -> RowWrite:
         change = as_change(policy, write)
         if change is not write and write.shape.operation == "upsert":
             self._inserts[row_of(write)] = write
         return change
 
-    def execute(self, connection: Connection, group: Group, tally: Tally) -> None:
+    def execute(self, connection: Connection, group: WriteGroup, tally: BatchCounters) -> None:
         """Write `group`, and count in `tally`. Raises Refused where a write must not be passed over."""
         table, operation = group.shape.table, group.shape.operation
         if group.between:
@@ -136,23 +145,23 @@ class Conflicts:
         try:
             undone = self._in_time(connection, self._policies[table], group, tally)
         except (Unwritable, Undecided) as error:
-            raise Refused(str(error)) from None
+            raise WriteRejected(str(error)) from None
         tally.applied[str(table), operation] += len(group.writes) - undone
 
     def sweep(self, connection: Connection) -> None:
         """Forget times that are older than they have to be."""
         self._times.sweep(connection)
 
-    def at_once(self, shape: Shape) -> AtOnce | None:
+    def at_once(self, shape: Shape) -> DirectWrite | None:
         """How writes of `shape` are done that nothing has to be asked of one by one; None where something has."""
         policy = self._policies[shape.table]
         guard = policy.guard(shape)
         if policy.prepares or (guard is None and shape.operation == "update"):
             return None
         if guard is None:
-            return AtOnce(statement(shape), (), complete=False)
+            return DirectWrite(statement(shape), (), complete=False)
         own = self._writer(policy) if guard.kind == "origin" else ()
-        return AtOnce(statement(shape, guard), own, complete=guard.reports)
+        return DirectWrite(statement(shape, guard), own, complete=guard.reports)
 
     def overwrites(self, table: TargetTable) -> bool:
         """Whether the event's row is written whatever is there."""
@@ -161,9 +170,9 @@ class Conflicts:
 
     # What the database or a rule refused.
 
-    def met(self, writes: list[Write], error: Exception) -> Conflict | None:
+    def met(self, writes: list[RowWrite], error: Exception) -> Conflict | None:
         """The conflict that kept an event, which is all of `writes`, from being applied; None if it was none."""
-        if isinstance(error, Refused):
+        if isinstance(error, WriteRejected):
             return error.conflict
         if not isinstance(error, psycopg.errors.UniqueViolation):
             return None
@@ -180,12 +189,12 @@ class Conflicts:
 
     def parks(self, met: Conflict, error: Exception) -> bool:
         """Whether the event is parked even where errors stop the pipeline."""
-        return isinstance(error, Parked) or (met.kind in UNIQUE and self._rule(met).default == "park")
+        return isinstance(error, ParkRequested) or (met.kind in UNIQUE and self._rule(met).default == "park")
 
     def _rule(self, met: Conflict) -> ConflictRule:
         return next(policy.rule for table, policy in self._policies.items() if str(table) == met.table)
 
-    def _in_time(self, connection: Connection, policy: Policy, group: Group, tally: Tally) -> int:
+    def _in_time(self, connection: Connection, policy: Policy, group: WriteGroup, tally: BatchCounters) -> int:
         """How many writes were not done."""
         if not (policy.remembers and group.shape.does_something):
             return self._execute(connection, policy, group, tally)
@@ -194,10 +203,15 @@ class Conflicts:
             return self._execute(connection, policy, group, tally)
         lost = self._lost(connection, policy, group, later, tally)
         rest = [write for write in group.writes if write.key not in lost]
-        return len(lost) + (self._execute(connection, policy, Group(group.shape, rest), tally) if rest else 0)
+        return len(lost) + (self._execute(connection, policy, WriteGroup(group.shape, rest), tally) if rest else 0)
 
     def _lost(
-        self, connection: Connection, policy: Policy, group: Group, later: Mapping[int, datetime], tally: Tally
+        self,
+        connection: Connection,
+        policy: Policy,
+        group: WriteGroup,
+        later: Mapping[int, datetime],
+        tally: BatchCounters,
     ) -> Collection[tuple[str, ...]]:
         """The keys of writes that lose against what is remembered of their rows; their conflicts are settled."""
         writes = [group.writes[place] for place in later]
@@ -214,14 +228,14 @@ class Conflicts:
                 continue  # there is no such row, as the event says
             decision, rest = chosen(policy, met, write, Decision.MONOLITH)
             partly += [rest] if rest is not None and each.current is not None else []
-            settled.append(Settled(met, write.event, decision))
+            settled.append(ResolvedConflict(met, write.event, decision))
         if won:
             self._times.force(connection, policy, won)
         self._write(connection, partly)
         self.tell(connection, settled, tally)
         return lost
 
-    def _execute(self, connection: Connection, policy: Policy, group: Group, tally: Tally) -> int:
+    def _execute(self, connection: Connection, policy: Policy, group: WriteGroup, tally: BatchCounters) -> int:
         """How many writes were not done."""
         shape = group.shape
         if shape not in self._guards:
@@ -238,7 +252,7 @@ class Conflicts:
             return 0
         return self._settle(connection, policy, guard, _left(group, cursor), tally)
 
-    def _parameters(self, policy: Policy, group: Group, guard: Guard) -> list[Any]:
+    def _parameters(self, policy: Policy, group: WriteGroup, guard: Guard) -> list[Any]:
         values: list[Any] = list(parameters(group.shape, group.writes))
         if guard.kind == "before":
             values.append(array_of([old_row(policy, write) for write in group.writes]))
@@ -261,14 +275,14 @@ class Conflicts:
         connection: Connection,
         policy: Policy,
         guard: Guard,
-        left: tuple[list[Write], set[tuple[str, ...]]],
-        tally: Tally,
+        left: tuple[list[RowWrite], set[tuple[str, ...]]],
+        tally: BatchCounters,
     ) -> int:
         writes, written = left
         found = read_locked(connection, policy, writes, self._writer(policy), self._times.table)
-        again: list[Write] = []
-        settled: list[Settled] = []
-        stands: list[Write] = []
+        again: list[RowWrite] = []
+        settled: list[ResolvedConflict] = []
+        stands: list[RowWrite] = []
         undone = 0
         for each in found:
             if each.key in written:
@@ -289,7 +303,9 @@ class Conflicts:
         self.tell(connection, settled, tally)
         return undone
 
-    def _outcome(self, policy: Policy, guard: Guard, found: Found) -> tuple[Settled | None, Write | None]:
+    def _outcome(
+        self, policy: Policy, guard: Guard, found: LockedRow
+    ) -> tuple[ResolvedConflict | None, RowWrite | None]:
         """What it was, if it was a conflict, and what is written, if anything is."""
         write = found.write
         if found.current is None:
@@ -298,21 +314,21 @@ class Conflicts:
         met = None if kind is None else conflict_of(policy, found, kind)
         if write.shape.moves and met is None:
             return None, None  # there is another row of the new key, or this is it
-        if met is None or knew(met, policy.rule):
+        if met is None or matches_before(met, policy.rule):
             return None, as_update(write, policy.spared)
         decision, chosen_write = chosen(policy, met, write, decide(met, policy.rule, policy.function))
         if decision is Decision.PARKED:
-            raise Parked(met)
+            raise ParkRequested(met)
         if decision is Decision.SERVICE and self._is_old(guard, found):
             return None, chosen_write
-        return Settled(met, write.event, decision), chosen_write
+        return ResolvedConflict(met, write.event, decision), chosen_write
 
-    def _is_old(self, guard: Guard, found: Found) -> bool:
+    def _is_old(self, guard: Guard, found: LockedRow) -> bool:
         """Whether the row is from before the pipeline's time, so that it is no news that the event is later."""
         old = found.committed_at is not None and self._since is not None and found.committed_at < self._since
         return guard.kind == "origin" and old
 
-    def _missing(self, policy: Policy, found: Found) -> tuple[Settled | None, Write | None]:
+    def _missing(self, policy: Policy, found: LockedRow) -> tuple[ResolvedConflict | None, RowWrite | None]:
         write = found.write
         shape = write.shape
         if shape.moves:
@@ -324,22 +340,24 @@ class Conflicts:
             if write.event.raw_value is None or not policy.means_removal(write.first) or shape.table.ties.child:
                 # A tombstone says that there is no such row; its batch would have made it; or it went with its parent.
                 return None, None
-            return Settled(conflict_of(policy, found, Kind.DELETE_MISSING), write.event, Decision.IGNORED), None
+            return ResolvedConflict(
+                conflict_of(policy, found, Kind.DELETE_MISSING), write.event, Decision.IGNORED
+            ), None
         met = conflict_of(policy, found, Kind.UPDATE_MISSING)
         if insert is None:
             if shape.must_exist:
                 raise RowMissing(met)
-            return Settled(met, write.event, Decision.IGNORED), None
+            return ResolvedConflict(met, write.event, Decision.IGNORED), None
         answer = decide(met, policy.rule, policy.function)
         if answer is Decision.PARKED:
-            raise Parked(met)
+            raise ParkRequested(met)
         if answer is Decision.MONOLITH:
-            return Settled(met, write.event, Decision.IGNORED), None
+            return ResolvedConflict(met, write.event, Decision.IGNORED), None
         if isinstance(answer, Decision):
-            return Settled(met, write.event, Decision.SERVICE), as_insert(insert)
-        return Settled(met, write.event, Decision.COLUMNS), as_insert(with_values(policy, insert, answer))
+            return ResolvedConflict(met, write.event, Decision.SERVICE), as_insert(insert)
+        return ResolvedConflict(met, write.event, Decision.COLUMNS), as_insert(with_values(policy, insert, answer))
 
-    def _write(self, connection: Connection, writes: list[Write]) -> None:
+    def _write(self, connection: Connection, writes: list[RowWrite]) -> None:
         for group in groups_of(writes):
             inserts = group.shape.operation == "insert"
             query = statement(group.shape, Guard("absent") if inserts else FREE)
@@ -351,7 +369,7 @@ class Conflicts:
                     continue
                 raise psycopg.errors.SerializationFailure("a row came or went in this moment")
 
-    def tell(self, connection: Connection, settled: list[Settled], tally: Tally) -> None:
+    def tell(self, connection: Connection, settled: list[ResolvedConflict], tally: BatchCounters) -> None:
         """Record and count them."""
         self._journal.record(connection, settled)
         for each in settled:
@@ -363,7 +381,7 @@ class Conflicts:
             log.info("conflicts were decided", table=settled[0].conflict.table, rows=len(settled))
 
 
-def _left(group: Group, cursor: psycopg.Cursor[Any]) -> tuple[list[Write], set[tuple[str, ...]]]:
+def _left(group: WriteGroup, cursor: psycopg.Cursor[Any]) -> tuple[list[RowWrite], set[tuple[str, ...]]]:
     """The writes that were not done, and keys of rows that were, as the columns print them."""
     if group.shape.operation in ("update", "delete"):
         done = {number for (number,) in cursor}

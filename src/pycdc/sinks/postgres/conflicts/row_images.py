@@ -11,7 +11,7 @@ from pycdc.clients.postgres_target import Connection
 from pycdc.errors import ApplyError
 from pycdc.sinks.postgres.conflicts.conflict_table import as_json
 from pycdc.sinks.postgres.target_tables import TargetTable
-from pycdc.sinks.postgres.writing.identifiers import Identifier, Literal
+from pycdc.sinks.postgres.writing.identifiers import ParameterSafeIdentifier, ParameterSafeLiteral
 
 _UPDATE = "UPDATE {table} AS {t} SET {pairs} WHERE {same_key}"
 _INSERT = """INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE
@@ -46,7 +46,9 @@ def keep_image(connection: Connection, table: TargetTable, conflict: Mapping[str
 def touch(connection: Connection, table: TargetTable, conflict: Mapping[str, Any]) -> None:
     """Write the row as it is, so that a capture tells it."""
     key = conflict["key"]
-    pairs = sql.SQL(", ").join(sql.SQL("{0} = {1}.{0}").format(Identifier(name), table.alias) for name in key)
+    pairs = sql.SQL(", ").join(
+        sql.SQL("{0} = {1}.{0}").format(ParameterSafeIdentifier(name), table.alias) for name in key
+    )
     names = {"table": table.identifier, "t": table.alias, "same_key": _same_key(table, key)}
     connection.execute(sql.SQL(_UPDATE).format(pairs=pairs, **names), [as_json(key)] * len(key))
 
@@ -65,13 +67,15 @@ def _write(
         connection.execute(sql.SQL(_DELETE).format(**names), keys)
         return
     pairs = sql.SQL(", ").join(
-        sql.SQL("{0} = (jsonb_populate_record({1}, %s::jsonb)).{0}").format(Identifier(name), table.alias)
+        sql.SQL("{0} = (jsonb_populate_record({1}, %s::jsonb)).{0}").format(ParameterSafeIdentifier(name), table.alias)
         for name in values
     )
     updated = connection.execute(sql.SQL(_UPDATE).format(pairs=pairs, **names), [as_json(values)] * len(values) + keys)
     if updated.rowcount == 0:
         columns = sql.SQL(", ").join(
-            Identifier(name) for name in whole if name in table.columns and not table.columns[name].generated
+            ParameterSafeIdentifier(name)
+            for name in whole
+            if name in table.columns and not table.columns[name].generated
         )
         connection.execute(sql.SQL(_INSERT).format(columns=columns, **names), [as_json(whole)])
 
@@ -79,7 +83,10 @@ def _write(
 def _same_key(table: TargetTable, key: Mapping[str, Any]) -> sql.Composed:
     return sql.SQL(" AND ").join(
         sql.SQL("{}.{} = (%s::jsonb ->> {})::{}").format(
-            table.alias, Identifier(name), Literal(name), Identifier(*table.columns[name].type)
+            table.alias,
+            ParameterSafeIdentifier(name),
+            ParameterSafeLiteral(name),
+            ParameterSafeIdentifier(*table.columns[name].type),
         )
         for name in key
     )

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pycdc.clients.postgres_target import Connection
-from pycdc.config.pipeline import PostgresSink
-from pycdc.sinks.postgres.conflicts.conflict_table import ConflictLog
+from pycdc.config.postgres_sink import PostgresSinkConfig
+from pycdc.sinks.postgres.conflicts.conflict_table import ConflictTable
 from pycdc.sinks.postgres.conflicts.policy import policies
-from pycdc.sinks.postgres.conflicts.resolver import Conflicts
+from pycdc.sinks.postgres.conflicts.resolver import ConflictResolver
 from pycdc.sinks.postgres.conflicts.write_times import WriteTimes
 from pycdc.sinks.postgres.target_tables import TargetTable
 
 
 def set_up_conflicts(
     connection: Connection,
-    settings: PostgresSink,
+    settings: PostgresSinkConfig,
     pipeline: str,
     tables: Mapping[str, TargetTable],
     origin: str | None,
-) -> Conflicts:
+) -> ConflictResolver:
     """`origin` is the session's. Raises PycdcError where a rule cannot be kept."""
     by_origin = origin is not None and tracks_commits(connection)
-    journal = ConflictLog(pipeline, settings.bookkeeping, settings.conflicts)
+    journal = ConflictTable(pipeline, settings.bookkeeping, settings.conflicts)
     times = WriteTimes(pipeline, settings.bookkeeping, settings.conflicts.seconds)
     rules = policies(settings, tables, by_origin=by_origin)
-    return Conflicts(pipeline, rules, journal.since(connection), journal, times)
+    return ConflictResolver(pipeline, rules, journal.since(connection), journal, times)
 
 
 def tracks_commits(connection: Connection) -> bool:

@@ -6,17 +6,17 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from pycdc.rows.text_values import Unwritable, text_of
-from pycdc.sinks.postgres.conflicts.conflict import STALE, Answer, Conflict, Decision, Undecided
+from pycdc.sinks.postgres.conflicts.conflict import STALE, Conflict, ConflictAnswer, Decision, Undecided
 from pycdc.sinks.postgres.conflicts.policy import Policy
-from pycdc.sinks.postgres.writing.writes import Write, shape_of
+from pycdc.sinks.postgres.writing.writes import RowWrite, shape_of
 
 
-def as_insert(write: Write) -> Write:
+def as_insert(write: RowWrite) -> RowWrite:
     shape = write.shape
     return write._replace(shape=shape_of(shape.table, "insert", shape.key, shape.set, order=shape.order))
 
 
-def as_update(write: Write, without: Collection[str] = ()) -> Write | None:
+def as_update(write: RowWrite, without: Collection[str] = ()) -> RowWrite | None:
     """A delete stays one. None where nothing is left to be written."""
     if write.shape.operation == "delete":
         return write
@@ -24,7 +24,7 @@ def as_update(write: Write, without: Collection[str] = ()) -> Write | None:
     return _update(write, {column: text for column, text in told if column not in without})
 
 
-def _update(write: Write, values: Mapping[str, str | None]) -> Write | None:
+def _update(write: RowWrite, values: Mapping[str, str | None]) -> RowWrite | None:
     shape = write.shape
     if not values and not shape.add and not shape.reset:
         return None
@@ -32,7 +32,7 @@ def _update(write: Write, values: Mapping[str, str | None]) -> Write | None:
     return write._replace(shape=told, set=tuple(values.values()))
 
 
-def chosen(policy: Policy, met: Conflict, write: Write, answer: Answer) -> tuple[Decision, Write | None]:
+def chosen(policy: Policy, met: Conflict, write: RowWrite, answer: ConflictAnswer) -> tuple[Decision, RowWrite | None]:
     """What is decided, once columns that are decided on their own are, and the write. Raises Undecided, Unwritable."""
     if answer is Decision.PARKED:
         return Decision.PARKED, None
@@ -54,7 +54,7 @@ def chosen(policy: Policy, met: Conflict, write: Write, answer: Answer) -> tuple
     return Decision.SERVICE if kept == theirs else Decision.COLUMNS, written
 
 
-def with_values(policy: Policy, write: Write, answer: Mapping[str, Any]) -> Write:
+def with_values(policy: Policy, write: RowWrite, answer: Mapping[str, Any]) -> RowWrite:
     """The write of a new row, with a function's values in place of the event's. Raises Undecided."""
     told = {**dict(zip(write.shape.set, write.set, strict=True)), **_values(policy, write, answer)}
     shape = write.shape
@@ -62,7 +62,7 @@ def with_values(policy: Policy, write: Write, answer: Mapping[str, Any]) -> Writ
     return write._replace(shape=made, set=tuple(told.values()))
 
 
-def _values(policy: Policy, write: Write, answer: Mapping[str, Any]) -> dict[str, str | None]:
+def _values(policy: Policy, write: RowWrite, answer: Mapping[str, Any]) -> dict[str, str | None]:
     """A function's dict, as texts."""
     columns = policy.table.columns
     for column in answer:

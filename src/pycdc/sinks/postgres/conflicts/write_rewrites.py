@@ -13,13 +13,13 @@ from decimal import Decimal
 
 from pycdc.rows.text_values import Unwritable, exact_sum, whole_or_not
 from pycdc.sinks.postgres.conflicts.policy import Policy
-from pycdc.sinks.postgres.writing.writes import Number, Write, shape_of
+from pycdc.sinks.postgres.writing.writes import Number, RowWrite, shape_of
 
 _MADE = ("c", "r")
 """Operations of an envelope that tell a new row."""
 
 
-def as_change(policy: Policy, write: Write) -> Write:
+def as_change(policy: Policy, write: RowWrite) -> RowWrite:
     """An update of the row that was there; `write` itself where there was none, or nothing needs it.
 
     Raises Unwritable where an event does not tell what a rule needs.

@@ -26,12 +26,12 @@ from typing import Any, Final, LiteralString
 from psycopg import sql
 
 from pycdc.clients.postgres_target import Connection
-from pycdc.config.pipeline import PostgresSink
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.rows.text_values import array_of
 from pycdc.sinks.postgres.conflicts.policy import Policy
-from pycdc.sinks.postgres.writing.identifiers import Literal
+from pycdc.sinks.postgres.writing.identifiers import ParameterSafeLiteral
 from pycdc.sinks.postgres.writing.statements import key_hash, unnested
-from pycdc.sinks.postgres.writing.writes import Group, Shape, Write
+from pycdc.sinks.postgres.writing.writes import RowWrite, Shape, WriteGroup
 
 TABLE: Final = "write_times"
 CREATE: Final[tuple[LiteralString, ...]] = (
@@ -71,7 +71,7 @@ _PAUSE: Final = 10.0
 _BESIDE: Final = ("t", "topic", "p")
 
 
-def remembered(settings: PostgresSink) -> bool:
+def remembered(settings: PostgresSinkConfig) -> bool:
     """Whether any table needs times."""
     return any(route.conflict is not None and route.conflict.default == "last_write_wins" for route in settings.routes)
 
@@ -88,7 +88,7 @@ class WriteTimes:
         self._place = 0.0
         self.needed = False
 
-    def claim(self, connection: Connection, policy: Policy, group: Group) -> Mapping[int, Any]:
+    def claim(self, connection: Connection, policy: Policy, group: WriteGroup) -> Mapping[int, Any]:
         """Move the times of `group`'s rows to its events'. Returns those that are later, or as late, by the places of
         their writes, which are left as they are: locked until the transaction ends.
 
@@ -101,11 +101,11 @@ class WriteTimes:
         later = connection.execute(self._statement(policy, group.shape, _LATER), rows)
         return {number - 1: written for number, written in later}
 
-    def force(self, connection: Connection, policy: Policy, writes: list[Write]) -> None:
+    def force(self, connection: Connection, policy: Policy, writes: list[RowWrite]) -> None:
         """Move them whatever they are."""
         connection.execute(self._statement(policy, writes[0].shape, _CLAIM), self._parameters(policy, writes))
 
-    def forget(self, connection: Connection, policy: Policy, writes: list[Write]) -> None:
+    def forget(self, connection: Connection, policy: Policy, writes: list[RowWrite]) -> None:
         """What was claimed for events that did not become their rows."""
         rows = self._parameters(policy, writes)
         connection.execute(self._statement(policy, writes[0].shape, _FORGET), rows)
@@ -125,7 +125,7 @@ class WriteTimes:
         self._swept_at, self._place = now, 0.0 if end == 1.0 else end
         return True
 
-    def _parameters(self, policy: Policy, writes: list[Write]) -> list[str]:
+    def _parameters(self, policy: Policy, writes: list[RowWrite]) -> list[str]:
         columns = [array_of(column) for column in zip(*(write.key for write in writes), strict=True)]
         events = [write.event for write in writes]
         columns.append(array_of([policy.written_at(event).isoformat() for event in events]))
@@ -147,7 +147,7 @@ def _statement(schema: str, pipeline: str, skew: float, shape: Shape, text: Lite
         "name": name_of(shape),
         "key": key_hash(shape),
         "removed": sql.SQL("true" if removes else "false"),
-        "pipeline": Literal(pipeline),
+        "pipeline": ParameterSafeLiteral(pipeline),
         "skew": sql.SQL(repr(skew)),
         "free": sql.SQL("false" if removes else "true"),
     }
@@ -164,4 +164,4 @@ def _statement(schema: str, pipeline: str, skew: float, shape: Shape, text: Lite
 
 def name_of(shape: Shape) -> sql.Composable:
     """A table, and the columns that say which row."""
-    return Literal(f"{shape.table} ({', '.join(shape.key)})")
+    return ParameterSafeLiteral(f"{shape.table} ({', '.join(shape.key)})")

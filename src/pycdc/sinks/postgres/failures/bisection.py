@@ -4,9 +4,9 @@ Constraints that wait for the commit are checked at the end of each savepoint, s
 is found here, and has a name. An event may only have come too early within the batch (a child before its parent, a
 parent's delete before its child's, a value that must be unique before another row has given it up): those are tried
 again behind the others, as long as that helps; then together with what shares a partition, a table or a foreign key
-with them, in every manner that there is. What helps none of them may be helped by events that follow (see `Verdicts`).
-What met in a trigger that something is missing is tried again too: where other rows of the table pass, it is the row's
-fault, else the table's.
+with them, in every manner that there is. What helps none of them may be helped by events that follow (see
+`FailurePolicy`). What met in a trigger that something is missing is tried again too: where other rows of the table
+pass, it is the row's fault, else the table's.
 
 Events that are about the same row, or share a key, stay together as long as their batch alone is to blame: what they do
 to it together may be possible where each of them is not.
@@ -19,15 +19,15 @@ from collections.abc import Callable, Container, Iterator
 
 from pycdc.clients.postgres_target import Connection
 from pycdc.model.event import Partition
-from pycdc.sinks.postgres.bookkeeping.apply_offsets import Identity
-from pycdc.sinks.postgres.failures.errors import Fault, fault
-from pycdc.sinks.postgres.failures.failure_policy import Refusal, Routed, Verdicts, early
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import ParkedKey
+from pycdc.sinks.postgres.failures.errors import FaultKind, fault
+from pycdc.sinks.postgres.failures.failure_policy import FailurePolicy, Refusal, Routed, early
 from pycdc.sinks.postgres.schema_drift import Drifted
 from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.key_forms import exact
 from pycdc.sinks.postgres.writing.source_order import likely_order
 from pycdc.sinks.postgres.writing.write_order import Manner, component_of
-from pycdc.sinks.postgres.writing.writes import Write
+from pycdc.sinks.postgres.writing.writes import RowWrite
 
 
 class Bisection:
@@ -37,7 +37,7 @@ class Bisection:
         self,
         connection: Connection,
         run: Callable[[list[Routed], Manner], None],
-        verdicts: Verdicts,
+        verdicts: FailurePolicy,
         *,
         lasting: bool = False,
     ) -> None:
@@ -51,7 +51,7 @@ class Bisection:
         self._applied = 0
         self._later: list[Routed] = []
         self._orphans: list[tuple[Routed, Refusal]] = []
-        self._behind: set[Partition | Identity] = set()
+        self._behind: set[Partition | ParkedKey] = set()
         self._drifted: list[tuple[Routed, Drifted]] = []
         self._written: set[TargetTable] = set()
 
@@ -121,7 +121,7 @@ class Bisection:
                 self._connection.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
         except Exception as error:
             drifted = isinstance(error, Drifted) and error.inside
-            if not drifted and fault(error, self._connection, lasting=self._lasting) is not Fault.ROW:
+            if not drifted and fault(error, self._connection, lasting=self._lasting) is not FaultKind.ROW:
                 raise
             return error
         self._written.update(write.shape.table for routed in events for write in routed.writes)
@@ -213,7 +213,7 @@ def _tokens(routed: Routed, tangled: Container[TargetTable]) -> Iterator[object]
         yield component_of(table) if table in tangled else (write.shape.space, write.key)
 
 
-def _exact(write: Write) -> bool:
+def _exact(write: RowWrite) -> bool:
     table, key = write.shape.space
     return exact([table.columns[name] for name in key], [write.key])
 

@@ -17,24 +17,24 @@ from typing import Final
 import psycopg
 
 from pycdc.clients.postgres_target import Connection
-from pycdc.config.pipeline import PostgresSink as Settings
+from pycdc.clients.target_errors import described
+from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import ApplyError
 from pycdc.model.event import Event, Partition
 from pycdc.observability.logger import get_logger
-from pycdc.sinks.postgres.batch_counters import Tally
-from pycdc.sinks.postgres.bookkeeping.apply_offsets import Identity, Ledger
-from pycdc.sinks.postgres.conflicts.conflict import Conflict, Decision, Kind, Settled
-from pycdc.sinks.postgres.conflicts.resolver import Conflicts
-from pycdc.sinks.postgres.failures.errors import described
-from pycdc.sinks.postgres.failures.partition_limits import Cuts
+from pycdc.sinks.postgres.batch_counters import BatchCounters
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets, ParkedKey
+from pycdc.sinks.postgres.conflicts.conflict import Conflict, Decision, Kind, ResolvedConflict
+from pycdc.sinks.postgres.conflicts.resolver import ConflictResolver
+from pycdc.sinks.postgres.failures.partition_limits import PartitionLimits
 from pycdc.sinks.postgres.target_tables import TargetTable
-from pycdc.sinks.postgres.writing.write_errors import ChildrenThere, Refused
-from pycdc.sinks.postgres.writing.writes import Write
+from pycdc.sinks.postgres.writing.write_errors import ChildrenThere, WriteRejected
+from pycdc.sinks.postgres.writing.writes import RowWrite
 
 log = get_logger()
 
 Refusal = Exception
-"""`Refused`, the database's error, or Python's at a value that cannot be sent there."""
+"""`WriteRejected`, the database's error, or Python's at a value that cannot be sent there."""
 
 _PAUSE: Final = 1.0
 """Seconds after which an event that waits for others is tried again, though nothing followed."""
@@ -48,7 +48,7 @@ def early(error: Refusal) -> bool:
     return isinstance(error, ChildrenThere) or (isinstance(error, psycopg.Error) and error.sqlstate in _EARLY)
 
 
-class Patience:
+class ParentWait:
     """How long events wait for what others bring. Survives batches.
 
     The clock of a partition runs for everything that was read of it when the first event began to wait: a thousand
@@ -80,12 +80,12 @@ class Routed:
     """An event and what it means, or why it means nothing. `emptied` are tables that lose all of their rows."""
 
     event: Event
-    writes: list[Write]
+    writes: list[RowWrite]
     problem: str | None = None
     emptied: tuple[TargetTable, ...] = ()
 
 
-class Verdicts:
+class FailurePolicy:
     """Those of one attempt at a transaction. `cuts` are the batch's, and outlive it.
 
     `read` are the offsets behind what was read of each partition.
@@ -93,14 +93,14 @@ class Verdicts:
 
     def __init__(
         self,
-        settings: Settings,
-        ledger: Ledger,
+        settings: PostgresSinkConfig,
+        ledger: ApplyOffsets,
         connection: Connection,
-        tally: Tally,
-        cuts: Cuts,
-        patience: Patience,
+        tally: BatchCounters,
+        cuts: PartitionLimits,
+        patience: ParentWait,
         read: Mapping[Partition, int],
-        conflicts: Conflicts,
+        conflicts: ConflictResolver,
     ) -> None:
         self._stops = settings.on_error == "stop"
         self._ledger = ledger
@@ -108,13 +108,13 @@ class Verdicts:
         self._tally = tally
         self._patience = patience
         self._blocked = set(ledger.parked(connection) if ledger.blocked else ())
-        self._refused: set[Identity] = set()
+        self._refused: set[ParkedKey] = set()
         self.cuts = cuts
         self._read = read
         self._conflicts = conflicts
 
     @property
-    def blocked(self) -> frozenset[Identity]:
+    def blocked(self) -> frozenset[ParkedKey]:
         return frozenset(self._blocked | self._refused)
 
     def admitted(self, events: list[Routed]) -> list[Routed]:
@@ -153,12 +153,12 @@ class Verdicts:
             self.cuts.add(event, pause=_PAUSE, grows=True)
             return None
         if met is not None and self._conflicts.stays(met):
-            self._conflicts.tell(self._connection, [Settled(met, event, Decision.MONOLITH)], self._tally)
+            self._conflicts.tell(self._connection, [ResolvedConflict(met, event, Decision.MONOLITH)], self._tally)
             return Routed(event, [write for write in routed.writes if str(write.shape.table) != met.table])
         if self._stops and not (met is not None and self._conflicts.parks(met, error)):
             self.cuts.add(event, error=_stopped(event, _shown(error), waited=early(error)))
             return None
-        if isinstance(error, Refused):
+        if isinstance(error, WriteRejected):
             self._park(event, error.reason, None, error.detail, error.detail, self._refused)
         elif isinstance(error, psycopg.Error):
             words = error.diag.message_primary or described(error)
@@ -166,7 +166,7 @@ class Verdicts:
         else:
             self._park(event, type(error).__name__, None, described(error), described(error), self._refused)
         if met is not None:
-            self._conflicts.tell(self._connection, [Settled(met, event, Decision.PARKED)], self._tally)
+            self._conflicts.tell(self._connection, [ResolvedConflict(met, event, Decision.PARKED)], self._tally)
         return None
 
     def _waits(self, event: Event, error: Refusal, met: Conflict | None) -> bool:
@@ -176,7 +176,7 @@ class Verdicts:
         return self._patience.lasts(event, self._read[event.partition])
 
     def _park(
-        self, event: Event, error: str, sqlstate: str | None, detail: str, shown: str, known: set[Identity]
+        self, event: Event, error: str, sqlstate: str | None, detail: str, shown: str, known: set[ParkedKey]
     ) -> None:
         self._ledger.park(self._connection, event, error, sqlstate, detail)
         self._tally.parked[error] += 1
@@ -184,7 +184,7 @@ class Verdicts:
         if event.identity is not None:
             known.add(event.identity)
 
-    def _parked_behind(self, event: Event, before: set[Identity]) -> bool:
+    def _parked_behind(self, event: Event, before: set[ParkedKey]) -> bool:
         if not before or event.identity not in before:
             return False
         self._ledger.park(self._connection, event, "Follower", None, "an earlier event of its key is parked")
@@ -193,7 +193,7 @@ class Verdicts:
 
 
 def _shown(error: Refusal) -> str:
-    return error.detail if isinstance(error, Refused) else described(error)
+    return error.detail if isinstance(error, WriteRejected) else described(error)
 
 
 def _stopped(event: Event, shown: str, *, waited: bool = False) -> ApplyError:

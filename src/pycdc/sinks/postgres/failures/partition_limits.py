@@ -14,7 +14,7 @@ from pycdc.model.event import Event, Partition
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class PartitionLimit:
     """`pause`: seconds until the partition is read again; `error`: it is not, the pipeline ends with this.
 
     `grows`: what follows may help the event, so that it comes again together with that.
@@ -26,11 +26,11 @@ class Cut:
     grows: bool = False
 
 
-class Cuts:
+class PartitionLimits:
     """Of one batch."""
 
     def __init__(self) -> None:
-        self._at: dict[Partition, Cut] = {}
+        self._at: dict[Partition, PartitionLimit] = {}
         self.changes = 0
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class Cuts:
     def add(self, event: Event, *, pause: float = 0.0, error: ApplyError | None = None, grows: bool = False) -> None:
         """Nothing of the event's partition is taken from `event` on."""
         if self.spares(event):
-            self._at[event.partition] = Cut(event.offset, pause, error, grows)
+            self._at[event.partition] = PartitionLimit(event.offset, pause, error, grows)
             self.changes += 1
 
     def spares(self, event: Event) -> bool:

@@ -15,28 +15,28 @@ import psycopg
 from psycopg import sql
 
 from pycdc.clients.postgres_target import connect_to_write
-from pycdc.config.pipeline import PostgresSink as Settings
-from pycdc.config.pipeline import Route
+from pycdc.clients.target_errors import described, translate
+from pycdc.config.postgres_sink import PostgresSinkConfig, Route
 from pycdc.errors import ApplyError, EnvironmentNotReady
 from pycdc.model.event import Event, Partition
 from pycdc.model.origin import read_headers
 from pycdc.rows.text_values import Unwritable
-from pycdc.sinks.postgres.batch_counters import Tally
-from pycdc.sinks.postgres.bookkeeping.apply_offsets import Ledger
-from pycdc.sinks.postgres.conflicts.history import ConflictArchive, Place
-from pycdc.sinks.postgres.conflicts.resolver import Conflicts
+from pycdc.sinks.postgres.batch_counters import BatchCounters
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
+from pycdc.sinks.postgres.conflicts.history import ConflictHistory, RecordPlace
+from pycdc.sinks.postgres.conflicts.resolver import ConflictResolver
 from pycdc.sinks.postgres.conflicts.row_images import keep_image, touch, write_image
 from pycdc.sinks.postgres.conflicts.setup import set_up_conflicts
-from pycdc.sinks.postgres.failures.errors import Fault, described, fault, translate
+from pycdc.sinks.postgres.failures.errors import FaultKind, fault
 from pycdc.sinks.postgres.replication_origin import set_up_origin
 from pycdc.sinks.postgres.route_checks import read_tables
-from pycdc.sinks.postgres.routing.router import Functions, Router
+from pycdc.sinks.postgres.routing.router import Functions, RouteTable
 from pycdc.sinks.postgres.routing.topic_order import TopicOrder
 from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.foreign_key_order import tied
 from pycdc.sinks.postgres.writing.statements import parameters, statement
-from pycdc.sinks.postgres.writing.write_errors import Refused
-from pycdc.sinks.postgres.writing.writes import Write, groups_of, shape_of
+from pycdc.sinks.postgres.writing.write_errors import WriteRejected
+from pycdc.sinks.postgres.writing.writes import RowWrite, groups_of, shape_of
 
 Decode = Callable[[Partition, int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]], Event]
 
@@ -76,16 +76,18 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    router: Router
+    router: RouteTable
     tables: Mapping[str, TargetTable]
     origin: str | None
-    conflicts: Conflicts
+    conflicts: ConflictResolver
 
 
 class Replay:
     """One for a command. `decode` is a decoder's; a record whose time was not kept gets that of its parking."""
 
-    def __init__(self, settings: Settings, pipeline: str, decode: Decode, functions: Functions | None = None) -> None:
+    def __init__(
+        self, settings: PostgresSinkConfig, pipeline: str, decode: Decode, functions: Functions | None = None
+    ) -> None:
         self._pipeline = pipeline
         self._decode = decode
         self._settings = settings
@@ -94,17 +96,17 @@ class Replay:
             "offsets": sql.Identifier(settings.bookkeeping, "apply_offsets"),
             "parked": sql.Identifier(settings.bookkeeping, "parked"),
         }
-        self._ledger = Ledger.of(settings, pipeline)
+        self._ledger = ApplyOffsets.of(settings, pipeline)
         self._connection = connect_to_write(settings)
         self._rules: _Rules | None = None
         with self._open():
-            always = Ledger(settings.dsn.get_secret_value(), pipeline, settings.bookkeeping)
+            always = ApplyOffsets(settings.dsn.get_secret_value(), pipeline, settings.bookkeeping)
             if not always.tables_exist(self._connection):
                 raise EnvironmentNotReady(
                     f"tables of pycdc's own are not in schema {settings.bookkeeping}",
                     hint="start the pipeline with `pycdc run`, which makes them",
                 )
-            self.archive = ConflictArchive(self._connection, pipeline, settings.bookkeeping)
+            self.archive = ConflictHistory(self._connection, pipeline, settings.bookkeeping)
 
     @contextmanager
     def _open(self) -> Iterator[None]:
@@ -127,7 +129,7 @@ class Replay:
                 origin = set_up_origin(self._connection, self._pipeline)
                 made = set_up_conflicts(self._connection, self._settings, self._pipeline, tables, origin)
                 order = TopicOrder(self._ledger, self._connection)
-                router = Router(self._settings, tables, self._functions, order)
+                router = RouteTable(self._settings, tables, self._functions, order)
                 self._rules = _Rules(router, tables, origin, made)
         return self._rules
 
@@ -146,7 +148,7 @@ class Replay:
             found.append((latest[partition], Waiting(partition, _bytes(key), first)))
         return [each for _, each in sorted(found, key=lambda one: (one[0], one[1].partition, one[1].first))]
 
-    def behind(self, place: Place) -> Waiting | None:
+    def behind(self, place: RecordPlace) -> Waiting | None:
         """Those among which a parked record is; None if it is not parked."""
         found = self._connection.execute(self._sql(_KEY), (self._pipeline, *place.partition, place.offset)).fetchone()
         key = None if found is None else _bytes(found[0])
@@ -172,7 +174,7 @@ class Replay:
             raise ApplyError(
                 f"conflict {number} was resolved before", hint=f"`pycdc conflicts show … {number}` tells how"
             )
-        place = Place(Partition(found["topic"], found["partition"]), found["offset"])
+        place = RecordPlace(Partition(found["topic"], found["partition"]), found["offset"])
         head = next((each for each in self.waiting() if (each.partition, each.first) == place), None)
         if head is not None:
             done = self._all_of(head, _Verdict(found["table"], side))
@@ -232,7 +234,7 @@ class Replay:
                     return Replayed(waiting, done, left[0] if left else 0, reason)
                 self._connection.execute(self._sql(_DELETE), (*place, event.offset))
                 said = verdict.side if verdict is not None else "replayed"
-                self.archive.resolved(said, place=Place(waiting.partition, event.offset))
+                self.archive.resolved(said, place=RecordPlace(waiting.partition, event.offset))
             done, verdict = done + 1, None
 
     @contextmanager
@@ -254,7 +256,7 @@ class Replay:
         try:
             emptied = rules.router.truncated(event) if event.truncates else []
             writes = [] if event.problem else rules.router.writes(event)
-            given_up: list[Write] = []
+            given_up: list[RowWrite] = []
             if verdict is not None and verdict.side == "monolith":
                 given_up = [write for write in writes if str(write.shape.table) == verdict.table]
                 writes = [write for write in writes if str(write.shape.table) != verdict.table]
@@ -267,27 +269,27 @@ class Replay:
                     self._connection.execute(sql.SQL("DELETE FROM {}").format(name))
                 for write in given_up:
                     self._agree(write)
-                for group in groups_of(conflicts.prepared(self._connection, writes, Tally())):
-                    conflicts.execute(self._connection, group, Tally())
+                for group in groups_of(conflicts.prepared(self._connection, writes, BatchCounters())):
+                    conflicts.execute(self._connection, group, BatchCounters())
                 # What waits for the commit is found here, where it is this event's fault and no other's.
                 self._connection.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
         except Unwritable as error:
             return str(error)
-        except Refused as error:
+        except WriteRejected as error:
             return error.detail
         except Exception as error:
-            if fault(error, self._connection, lasting=True) is not Fault.ROW:
+            if fault(error, self._connection, lasting=True) is not FaultKind.ROW:
                 raise
             return described(error)
         return None if event.truncates else event.problem
 
-    def _agree(self, write: Write) -> None:
+    def _agree(self, write: RowWrite) -> None:
         """Make the row the pipeline's own, as it is: it was looked at, so what follows does not conflict with it."""
         shape = shape_of(write.shape.table, "update", write.shape.key, must_exist=True)
-        row = Write(shape, write.key, (), (), write.event, write.first)
+        row = RowWrite(shape, write.key, (), (), write.event, write.first)
         self._connection.execute(statement(shape), parameters(shape, [row]))
 
-    def _overruling(self, rules: _Rules) -> Conflicts:
+    def _overruling(self, rules: _Rules) -> ConflictResolver:
         """Rules by which events win, and nothing is recorded: that was done before."""
         routes = [_won(route) for route in self._settings.routes]
         silent = self._settings.conflicts.model_copy(update={"record": False})

@@ -11,17 +11,17 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
-from pycdc.model.event import Document, Event, Forms
+from pycdc.model.event import Event, Forms, JsonText
 from pycdc.rows._codegen import compile_function
+from pycdc.rows.column_readings import reading
 from pycdc.rows.date_texts import USUAL
+from pycdc.rows.target_column import TargetColumn
 from pycdc.rows.text_values import JSON, text_of
-from pycdc.sinks.postgres.routing.column_readings import reading
 from pycdc.sinks.postgres.routing.field_paths import ABSENT, look_for
 from pycdc.sinks.postgres.routing.interpreted_route import PlainRoute
-from pycdc.sinks.postgres.target_tables import TargetColumn
-from pycdc.sinks.postgres.writing.writes import Operation, Write, shape_of
+from pycdc.sinks.postgres.writing.writes import Operation, RowWrite, shape_of
 
-WriteOf = Callable[[Event, dict[str, Any]], Write | None]
+WriteOf = Callable[[Event, dict[str, Any]], RowWrite | None]
 
 _NUMBERS: Final = frozenset((int, Decimal))
 _COMPILED: Final[dict[str, Operation]] = {"insert": "insert", "upsert": "upsert", "update": "update"}
@@ -38,8 +38,8 @@ def compile_route(plain: PlainRoute, fields: tuple[str, ...], forms: Forms | Non
         assigned = {name: name for name in fields if name in columns}
     if operation is None or not set(plain.key.values()) <= set(fields):
         return _by_twin(plain)
-    names: dict[str, object] = {"plain": plain.write, "new": tuple.__new__, "Write": Write, "ABSENT": ABSENT}
-    names |= {"text": reading(forms).text, "own": text_of, "NUMBERS": _NUMBERS, "usual": USUAL, "Document": Document}
+    names: dict[str, object] = {"plain": plain.write, "new": tuple.__new__, "Write": RowWrite, "ABSENT": ABSENT}
+    names |= {"text": reading(forms).text, "own": text_of, "NUMBERS": _NUMBERS, "usual": USUAL, "Document": JsonText}
     lines = ["def write(event, row):"]
     key: list[str] = []
     written: dict[str, str] = {}

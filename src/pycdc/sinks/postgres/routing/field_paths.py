@@ -10,7 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from pycdc.model.event import Event, Forms, Unwritable
-from pycdc.sinks.postgres.target_tables import TargetColumn
+from pycdc.rows.target_column import TargetColumn
 
 
 class Absent(Enum):

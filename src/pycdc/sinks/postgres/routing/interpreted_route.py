@@ -6,16 +6,16 @@ from collections.abc import Collection, Container, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from pycdc.config.pipeline import Route
+from pycdc.config.postgres_sink import Route
 from pycdc.model.event import Event
 from pycdc.model.patterns import names_any
 from pycdc.observability.logger import get_logger
+from pycdc.rows.column_presence import ColumnPresence, head_of, told
+from pycdc.rows.column_readings import reading
 from pycdc.rows.text_values import Unwritable, text_of, whole_or_not
-from pycdc.sinks.postgres.routing.column_presence import Presence, head_of, told
-from pycdc.sinks.postgres.routing.column_readings import reading
 from pycdc.sinks.postgres.routing.field_paths import ABSENT, Look, forms_of, look_for, look_up, says, time_of
 from pycdc.sinks.postgres.target_tables import TargetTable, key_columns
-from pycdc.sinks.postgres.writing.writes import Number, Operation, Write, shape_of
+from pycdc.sinks.postgres.writing.writes import Number, Operation, RowWrite, shape_of
 
 log = get_logger()
 
@@ -30,7 +30,7 @@ class PlainRoute:
     """
 
     def __init__(
-        self, route: Route, table: TargetTable, order: int, presence: Presence, marks: Collection[str] = ()
+        self, route: Route, table: TargetTable, order: int, presence: ColumnPresence, marks: Collection[str] = ()
     ) -> None:
         self.route = route
         self._marks = tuple(sorted(marks)) if route.operation == "upsert" else tuple(route.soft_delete)
@@ -118,7 +118,7 @@ class PlainRoute:
                 "do not say what they tell), or ask for fields of the message key"
             )
 
-    def write(self, event: Event) -> Write | None:
+    def write(self, event: Event) -> RowWrite | None:
         """Raises Unwritable where the event does not fit; None where it means nothing."""
         self.presence.settle(event)
         operation = self.route.operation
@@ -135,7 +135,7 @@ class PlainRoute:
             return self._write(event, "update", {c: self._amount(c, look, event) for c, look in self._delta.items()})
         return self._write(event, operation, {})
 
-    def _deletion(self, event: Event) -> Write | None:
+    def _deletion(self, event: Event) -> RowWrite | None:
         """A null value that does not tell the row says nothing if it stands behind its delete, which told it."""
         if self.route.deletion == "ignore":
             return None
@@ -146,7 +146,7 @@ class PlainRoute:
                 return None
             raise
 
-    def _write(self, event: Event, operation: Operation, add: dict[str, Number]) -> Write:
+    def _write(self, event: Event, operation: Operation, add: dict[str, Number]) -> RowWrite:
         key = self._key_of(event)
         values = self._assigned(event)
         must_exist = operation == "update" and self.route.missing == "error"
@@ -154,19 +154,19 @@ class PlainRoute:
             operation, must_exist = "update", True  # there is nothing to make the row of
         reset = () if add else self.cleared(values)
         shape = shape_of(self.table, operation, tuple(key), tuple(values), tuple(add), must_exist, self.order, reset)
-        return Write(shape, tuple(key.values()), tuple(values.values()), tuple(add.values()), event, event)
+        return RowWrite(shape, tuple(key.values()), tuple(values.values()), tuple(add.values()), event, event)
 
     def cleared(self, told: Container[str]) -> tuple[str, ...]:
         """The marks that a row loses by being written: it is not deleted. Not those that the event tells itself."""
         return tuple(column for column in self._marks if column not in self.key and column not in told)
 
-    def _removal(self, event: Event, *, soft: bool) -> Write:
+    def _removal(self, event: Event, *, soft: bool) -> RowWrite:
         """A row that is gone already is as it should be."""
         key = self._key_of(event)
         values = self._texts(self.route.soft_delete, event) if soft else {}
         operation: Operation = "update" if soft else "delete"
         shape = shape_of(self.table, operation, tuple(key), tuple(values), order=self.order)
-        return Write(shape, tuple(key.values()), tuple(values.values()), (), event, event)
+        return RowWrite(shape, tuple(key.values()), tuple(values.values()), (), event, event)
 
     def _key_of(self, event: Event) -> dict[str, str]:
         row = event.before if event.deleted else event.row

@@ -16,23 +16,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from pycdc.config.pipeline import Route
+from pycdc.config.postgres_sink import Route
 from pycdc.model.absence_headers import NEW_KEY, OLD_KEY
 from pycdc.model.change import Row
 from pycdc.model.event import Event, Forms, Unwritable
 from pycdc.observability.logger import get_logger
-from pycdc.sinks.postgres.routing.column_presence import told
-from pycdc.sinks.postgres.routing.column_readings import reading
+from pycdc.rows.column_presence import told
+from pycdc.rows.column_readings import reading
 from pycdc.sinks.postgres.routing.field_paths import ABSENT, look_up
 from pycdc.sinks.postgres.routing.interpreted_route import PlainRoute
 from pycdc.sinks.postgres.target_tables import TargetTable, key_columns
-from pycdc.sinks.postgres.writing.writes import Write, shape_of
+from pycdc.sinks.postgres.writing.writes import RowWrite, shape_of
 
 log = get_logger()
 
 _WRITING: Final = ("insert", "upsert", "update")
 _MOST: Final = 1000
-Key = tuple[str, ...]
+KeyPaths = tuple[str, ...]
 
 
 def asked_of_old_rows(route: Route, table: TargetTable) -> tuple[str, ...]:
@@ -83,7 +83,7 @@ class KeyChanges:
         self.told.add(raw[:5])
         return False
 
-    def writes(self, event: Event, write: Write | None) -> list[Write]:
+    def writes(self, event: Event, write: RowWrite | None) -> list[RowWrite]:
         """`write`, and what stands with it. The event is settled."""
         if write is None:
             return []
@@ -91,7 +91,7 @@ class KeyChanges:
             return self._left(event, write)
         return self._reached(event, write)
 
-    def _left(self, event: Event, write: Write) -> list[Write]:
+    def _left(self, event: Event, write: RowWrite) -> list[RowWrite]:
         new = self._other(event)
         if new is None:
             return [write]
@@ -102,7 +102,7 @@ class KeyChanges:
         moved = moving(write, write.key, new)
         return [moved] if write.shape.operation == "update" else [moved, _remainder(write, write.key, new)]
 
-    def _reached(self, event: Event, write: Write) -> list[Write]:
+    def _reached(self, event: Event, write: RowWrite) -> list[RowWrite]:
         if event.other_key is not None:
             old = self._other(event)
             if old is None or old == write.key or not self._ordered(event.partition.topic):
@@ -142,7 +142,7 @@ class KeyChanges:
             )
         return not lacking
 
-    def _other(self, event: Event) -> Key | None:
+    def _other(self, event: Event) -> KeyPaths | None:
         """Raises Unwritable where it cannot be read, and something would have to be moved."""
         if event.other_key is None or not self._moves:
             return None
@@ -156,12 +156,12 @@ class KeyChanges:
         _ = event.key  # what its values are is known then
         return self._texts(event, event.other_key, event.key_forms)
 
-    def _before(self, event: Event) -> Key | None:
+    def _before(self, event: Event) -> KeyPaths | None:
         if event.before is None or not all(told(event, field) for field in self._fields):
             return None
         return self._texts(event, event.before, event.forms)
 
-    def _texts(self, event: Event, row: Row, forms: Forms | None) -> Key | None:
+    def _texts(self, event: Event, row: Row, forms: Forms | None) -> KeyPaths | None:
         """The route's key in another row than the event's; None where that does not tell it."""
         out = []
         for column, path in self._plain.key.items():
@@ -173,13 +173,13 @@ class KeyChanges:
         return tuple(out)
 
 
-def moving(write: Write, old: Key, new: Key) -> Write:
+def moving(write: RowWrite, old: KeyPaths, new: KeyPaths) -> RowWrite:
     shape = write.shape
     moving = shape_of(shape.table, "update", shape.key, shape.key, order=shape.order)
     return write._replace(shape=moving, key=old, set=new, add=())
 
 
-def _remainder(write: Write, old: Key, new: Key) -> Write:
+def _remainder(write: RowWrite, old: KeyPaths, new: KeyPaths) -> RowWrite:
     """The delete of an old row that could not be moved."""
     shape = write.shape
     return write._replace(
@@ -187,7 +187,7 @@ def _remainder(write: Write, old: Key, new: Key) -> Write:
     )
 
 
-def of_moved(write: Write) -> Write:
+def of_moved(write: RowWrite) -> RowWrite:
     """An insert whose row may be there, moved."""
     shape = write.shape
     if shape.operation != "insert":
@@ -195,7 +195,7 @@ def of_moved(write: Write) -> Write:
     return write._replace(shape=shape_of(shape.table, "upsert", shape.key, shape.set, order=shape.order))
 
 
-def _of_known(write: Write) -> Write:
+def _of_known(write: RowWrite) -> RowWrite:
     shape = write.shape
     return write._replace(
         shape=shape_of(shape.table, "update", shape.key, shape.set, must_exist=True, order=shape.order)

@@ -6,19 +6,19 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
-from pycdc.config.pipeline import PostgresSink, Route
+from pycdc.config.postgres_sink import PostgresSinkConfig, Route
 from pycdc.errors import TransformError
 from pycdc.model.change import UNCHANGED, Row
 from pycdc.model.event import Event, Forms
+from pycdc.rows.column_presence import ColumnPresence
 from pycdc.rows.text_values import Unwritable
-from pycdc.sinks.postgres.routing.column_presence import Presence
 from pycdc.sinks.postgres.routing.compiled_route import WriteOf, compile_route
 from pycdc.sinks.postgres.routing.field_paths import ABSENT, look_up
 from pycdc.sinks.postgres.routing.interpreted_route import PlainRoute
 from pycdc.sinks.postgres.routing.key_changes import KeyChanges, of_moved
 from pycdc.sinks.postgres.target_tables import TargetTable, key_columns
 from pycdc.sinks.postgres.writing.key_forms import is_told_by_text
-from pycdc.sinks.postgres.writing.writes import Write
+from pycdc.sinks.postgres.writing.writes import RowWrite
 
 _KINDS: Final = 256
 """Of rows that a route has functions for; JSON whose fields come and go may have any number."""
@@ -37,12 +37,12 @@ class Functions(Protocol):
         """The events that are routed in the place of one that came."""
 
 
-class Router:
+class RouteTable:
     """All routes of a sink. Topics that no route takes are the source's mistake: they are an error, never skipped."""
 
     def __init__(
         self,
-        settings: PostgresSink,
+        settings: PostgresSinkConfig,
         tables: Mapping[str, TargetTable],
         functions: Functions | None = None,
         ordered: Callable[[str], bool] = lambda topic: True,
@@ -50,7 +50,7 @@ class Router:
         """`ordered` says whether the records of a topic are all in one partition."""
         self._functions = functions
         rows = {} if functions is None else functions.rows
-        self._presence = presence = Presence(settings.unavailable)
+        self._presence = presence = ColumnPresence(settings.unavailable)
         self._mark = presence.mark
         self._routes = [
             _CompiledRoute(route, tables[route.table], order, presence, marks(settings.routes, route, tables), ordered)
@@ -68,7 +68,7 @@ class Router:
         ]
         self._by_topic: dict[str, list[_CompiledRoute]] = {}
 
-    def writes(self, event: Event) -> list[Write]:
+    def writes(self, event: Event) -> list[RowWrite]:
         """Raises Unwritable where the event does not fit its route, or a function failed at it."""
         try:
             raw = event.raw_value
@@ -84,7 +84,7 @@ class Router:
             # A stranger's values may fail in a way that nobody thought of, and then too they are their record's fault.
             raise error if isinstance(error, Unwritable) else Unwritable(_unforeseen(error)) from None
 
-    def _routed(self, event: Event) -> list[Write]:
+    def _routed(self, event: Event) -> list[RowWrite]:
         topic = event.partition.topic
         routes = self._by_topic.get(topic) or self._of(topic)
         if len(routes) == 1 and routes[0].always:
@@ -153,7 +153,7 @@ class _CompiledRoute:
         route: Route,
         table: TargetTable,
         order: int,
-        presence: Presence,
+        presence: ColumnPresence,
         marks: Collection[str],
         ordered: Callable[[str], bool],
     ) -> None:
@@ -167,7 +167,7 @@ class _CompiledRoute:
         self._forms: Forms | None = None
         """Of the rows that the functions are for: those of a topic are seldom of several."""
 
-    def writes(self, event: Event) -> list[Write]:
+    def writes(self, event: Event) -> list[RowWrite]:
         row, key = event.row, event.raw_key
         if self._loose is not None and not self._ordered(event.partition.topic):
             raise Unwritable(
@@ -187,7 +187,7 @@ class _CompiledRoute:
             return self._key_changes.writes(event, write)
         return [] if write is None else [write]
 
-    def write(self, event: Event) -> Write | None:
+    def write(self, event: Event) -> RowWrite | None:
         row = event.row
         if row is None or event.unsent:
             return self.plain.write(event)
@@ -210,7 +210,7 @@ class _RouteOfFunction(_CompiledRoute):
         route: Route,
         table: TargetTable,
         order: int,
-        presence: Presence,
+        presence: ColumnPresence,
         marks: Collection[str],
         ordered: Callable[[str], bool],
         function: RowOf,
@@ -221,7 +221,7 @@ class _RouteOfFunction(_CompiledRoute):
         self._paths = {column: look_up(path) for column, path in route.key.items()}
         self._row = function
 
-    def writes(self, event: Event) -> list[Write]:
+    def writes(self, event: Event) -> list[RowWrite]:
         """What a function makes of a row says nothing of the row that it was; a delete asks no function."""
         if event.deleted:
             return super().writes(event)
@@ -230,7 +230,7 @@ class _RouteOfFunction(_CompiledRoute):
             return []
         return [write if event.other_key is None else of_moved(write)]
 
-    def write(self, event: Event) -> Write | None:
+    def write(self, event: Event) -> RowWrite | None:
         if event.deleted:
             return super().write(event)
         row = self._row(event)
@@ -263,7 +263,7 @@ def _unforeseen(error: Exception) -> str:
     return f"a value of the record fits no column ({type(error).__name__})"
 
 
-def _removals(event: Event, left: Iterable[_CompiledRoute], writes: Iterable[Write]) -> list[Write]:
+def _removals(event: Event, left: Iterable[_CompiledRoute], writes: Iterable[RowWrite]) -> list[RowWrite]:
     """The deletes of rows that routes took before, but for those that another route writes."""
     before = event.row if event.other_key is not None and event.op == "c" else event.before
     # Without a value: a row that is not there is as it should be.
@@ -273,7 +273,7 @@ def _removals(event: Event, left: Iterable[_CompiledRoute], writes: Iterable[Wri
     return [write for write in found if (write.shape.space, write.key) not in written]
 
 
-def _of(event: Event, write: Write) -> Write:
+def _of(event: Event, write: RowWrite) -> RowWrite:
     """A write that comes from `event`'s record, whatever topic a function chose routes by."""
     if write.event.partition == event.partition:
         return write

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pycdc.clients.postgres_target import Connection
-from pycdc.sinks.postgres.bookkeeping.apply_offsets import Ledger
+from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
 
 
 class TopicOrder:
     """Called with a topic: whether one partition holds all its records. What is applied of another has an offset."""
 
-    def __init__(self, ledger: Ledger, connection: Connection) -> None:
+    def __init__(self, ledger: ApplyOffsets, connection: Connection) -> None:
         self._ledger = ledger
         self._connection = connection
         self._ordered: dict[str, bool] = {}

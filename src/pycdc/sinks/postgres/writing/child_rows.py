@@ -12,14 +12,14 @@ from psycopg import sql
 
 from pycdc.clients.postgres_target import Connection
 from pycdc.rows.text_values import array_of
-from pycdc.sinks.postgres.writing.identifiers import Identifier
+from pycdc.sinks.postgres.writing.identifiers import ParameterSafeIdentifier
 from pycdc.sinks.postgres.writing.statements import same_key, unnested
 from pycdc.sinks.postgres.writing.table_dependencies import ForeignKey
 from pycdc.sinks.postgres.writing.write_errors import ChildrenThere
-from pycdc.sinks.postgres.writing.writes import Group, Shape
+from pycdc.sinks.postgres.writing.writes import Shape, WriteGroup
 
 
-def require_childless(connection: Connection, group: Group) -> None:
+def require_childless(connection: Connection, group: WriteGroup) -> None:
     """Raises ChildrenThere. The rows are locked before: nobody can name them any more until they are gone."""
     keys = [array_of(column) for column in zip(*(write.key for write in group.writes), strict=True)]
     connection.execute(_lock(group.shape), keys, prepare=True)
@@ -41,11 +41,11 @@ def _named(shape: Shape, key: ForeignKey) -> bytes:
     """Of a table whose rows name each other, those that go in the same statement do not count."""
     table, rows = shape.table, unnested([shape.table.columns[name] for name in shape.key])
     names = sql.SQL(" AND ").join(
-        sql.SQL("c.{} = {}.{}").format(Identifier(child), table.alias, Identifier(parent))
+        sql.SQL("c.{} = {}.{}").format(ParameterSafeIdentifier(child), table.alias, ParameterSafeIdentifier(parent))
         for child, parent in zip(key.columns, key.referenced, strict=True)
     )
     query = sql.SQL("SELECT 1 FROM {} AS {} JOIN {} ON {} JOIN {} AS c ON {}").format(
-        table.identifier, table.alias, rows, same_key(shape), Identifier(*key.child.split(".", 1)), names
+        table.identifier, table.alias, rows, same_key(shape), ParameterSafeIdentifier(*key.child.split(".", 1)), names
     )
     if key.child == key.parent:
         own = sql.SQL("SELECT 1 FROM {} WHERE {}").format(rows, same_key(shape, sql.SQL("c")))

@@ -12,8 +12,9 @@ from typing import Literal as Word
 
 from psycopg import sql
 
-from pycdc.sinks.postgres.target_tables import TargetColumn, TargetTable
-from pycdc.sinks.postgres.writing.identifiers import Identifier, Literal
+from pycdc.rows.target_column import TargetColumn
+from pycdc.sinks.postgres.target_tables import TargetTable
+from pycdc.sinks.postgres.writing.identifiers import ParameterSafeIdentifier, ParameterSafeLiteral
 
 
 class Guard(NamedTuple):
@@ -62,9 +63,12 @@ def as_before(table: TargetTable) -> sql.Composed:
     """
     own = {name: _SAME_JSON for name, column in table.columns.items() if column.base in _JSON}
     own |= {name: _SAME_NUMBER for name, column in table.columns.items() if column.base == "numeric"}
-    without = sql.SQL("").join(sql.SQL(" - {}::text").format(Literal(name)) for name in own)
+    without = sql.SQL("").join(sql.SQL(" - {}::text").format(ParameterSafeLiteral(name)) for name in own)
     met = [sql.SQL(_SAME_IMAGE).format(table.alias, without)]
-    met += [sql.SQL(text).format(table.alias, Identifier(name), Literal(name)) for name, text in own.items()]
+    met += [
+        sql.SQL(text).format(table.alias, ParameterSafeIdentifier(name), ParameterSafeLiteral(name))
+        for name, text in own.items()
+    ]
     return sql.SQL("({})").format(sql.SQL(" AND ").join(met))
 
 
@@ -78,5 +82,5 @@ def condition(
         return as_before(table)
     assert column is not None
     return sql.SQL("coalesce({}.{} {} {}, true)").format(
-        table.alias, Identifier(column.name), sql.SQL("<=" if removes else "<"), incoming
+        table.alias, ParameterSafeIdentifier(column.name), sql.SQL("<=" if removes else "<"), incoming
     )

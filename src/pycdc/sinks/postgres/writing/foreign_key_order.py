@@ -13,7 +13,7 @@ from typing import Final
 from psycopg import sql
 
 from pycdc.clients.postgres_target import Connection
-from pycdc.config.pipeline import PostgresSink, Route
+from pycdc.config.postgres_sink import PostgresSinkConfig, Route
 from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.table_dependencies import ForeignKey, ties_of
 
@@ -62,7 +62,7 @@ class Order:
 
 
 def tied(
-    connection: Connection, settings: PostgresSink, tables: Mapping[str, TargetTable]
+    connection: Connection, settings: PostgresSinkConfig, tables: Mapping[str, TargetTable]
 ) -> tuple[Order, dict[str, TargetTable]]:
     """The order of `tables`, which are by the routes' names for them, and the same with their ranks and ties."""
     order = read_order(connection, settings.routes, tables)

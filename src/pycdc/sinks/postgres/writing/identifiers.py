@@ -7,14 +7,14 @@ from collections.abc import Collection, Iterable
 from psycopg import abc, sql
 
 
-class Identifier(sql.Identifier):
+class ParameterSafeIdentifier(sql.Identifier):
     """For statements that are executed with parameters, and for no others."""
 
     def as_bytes(self, context: abc.AdaptContext | None = None) -> bytes:
         return super().as_bytes(context).replace(b"%", b"%%")
 
 
-class Literal(sql.Literal):
+class ParameterSafeLiteral(sql.Literal):
     """For statements that are executed with parameters, and for no others."""
 
     def as_bytes(self, context: abc.AdaptContext | None = None) -> bytes:
@@ -22,7 +22,7 @@ class Literal(sql.Literal):
 
 
 def joined(columns: Iterable[str]) -> sql.Composed:
-    return sql.SQL(", ").join(map(Identifier, columns))
+    return sql.SQL(", ").join(map(ParameterSafeIdentifier, columns))
 
 
 def alias_beside(columns: Collection[str]) -> sql.SQL:

@@ -12,19 +12,21 @@ import psycopg
 from psycopg import sql
 
 from pycdc.clients.postgres_target import Connection
+from pycdc.rows.target_column import TargetColumn
 from pycdc.rows.text_values import array_of
-from pycdc.sinks.postgres.target_tables import TargetColumn
-from pycdc.sinks.postgres.writing.identifiers import Identifier
+from pycdc.sinks.postgres.writing.identifiers import ParameterSafeIdentifier
 from pycdc.sinks.postgres.writing.key_forms import exact
 from pycdc.sinks.postgres.writing.statements import unnested
-from pycdc.sinks.postgres.writing.writes import Space, Write
+from pycdc.sinks.postgres.writing.writes import RowWrite, Space
 
-Row = tuple[Space, tuple[str, ...]]
+RowOfTable = tuple[Space, tuple[str, ...]]
 
 
-def same_rows(connection: Connection, writes: Sequence[Write], spaces: Collection[Space]) -> Mapping[Row, Row]:
+def same_rows(
+    connection: Connection, writes: Sequence[RowWrite], spaces: Collection[Space]
+) -> Mapping[RowOfTable, RowOfTable]:
     """From a row as a write names it to the first name of the same row; nothing for names that are alone."""
-    found: dict[Row, Row] = {}
+    found: dict[RowOfTable, RowOfTable] = {}
     for space in spaces:
         columns = [space[0].columns[name] for name in space[1]]
         keys = [write.key for write in writes if len(spaces) == 1 or write.shape.space == space]
@@ -47,7 +49,7 @@ def is_same_row(connection: Connection, space: Space, one: tuple[str, ...], othe
 
 def _asked(
     connection: Connection, space: Space, columns: list[TargetColumn], keys: list[tuple[str, ...]]
-) -> Iterable[tuple[Row, Row]]:
+) -> Iterable[tuple[RowOfTable, RowOfTable]]:
     texts = [array_of(column) for column in zip(*keys, strict=True)]
     firsts = connection.execute(_question(space).as_string(None).encode(), texts)
     for key, (first,) in zip(keys, firsts, strict=True):
@@ -64,7 +66,7 @@ def _question(space: Space) -> sql.Composed:
 
 
 def _value(column: TargetColumn, number: int) -> sql.Composed:
-    value = sql.SQL("u.{}::{}").format(Identifier(f"c{number}"), Identifier(*column.type))
+    value = sql.SQL("u.{}::{}").format(ParameterSafeIdentifier(f"c{number}"), ParameterSafeIdentifier(*column.type))
     if column.collation is None:
         return value
     return sql.SQL("{} COLLATE {}").format(value, sql.SQL(column.collation.replace("%", "%%")))

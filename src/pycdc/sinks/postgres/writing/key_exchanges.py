@@ -16,15 +16,16 @@ from uuid import uuid4
 
 from pycdc.clients.postgres_target import Connection
 from pycdc.model.event import Event, Unwritable
+from pycdc.rows.target_column import TargetColumn
 from pycdc.sinks.postgres.failures.failure_policy import Routed
 from pycdc.sinks.postgres.routing.key_changes import moving
-from pycdc.sinks.postgres.target_tables import TargetColumn, TargetTable
+from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.key_equality import is_same_row
 from pycdc.sinks.postgres.writing.statements import has_row
-from pycdc.sinks.postgres.writing.writes import Space, Write, shape_of
+from pycdc.sinks.postgres.writing.writes import RowWrite, Space, shape_of
 
 Key = tuple[str, ...]
-Row = tuple[Space, Key]
+RowKey = tuple[Space, Key]
 
 _BITS: Final = {"int2": 16, "int4": 32, "int8": 64}
 _FEWEST: Final = 8
@@ -35,7 +36,7 @@ def apart(connection: Connection, events: list[Routed]) -> list[Routed]:
     """`events`, whose writes keep such rows apart. Those for whose keys there is no other are a problem."""
     if not any(routed.event.other_key or len(routed.writes) > 1 for routed in events):
         return events
-    left: dict[Row, tuple[int, object]] = {}
+    left: dict[RowKey, tuple[int, object]] = {}
     for place, routed in enumerate(events):
         for own in _by_space(routed.writes):
             row = own[0].shape.space, own[0].key
@@ -48,7 +49,7 @@ def apart(connection: Connection, events: list[Routed]) -> list[Routed]:
     return events
 
 
-def _taken(events: list[Routed], left: dict[Row, tuple[int, object]]) -> Iterator[Row]:
+def _taken(events: list[Routed], left: dict[RowKey, tuple[int, object]]) -> Iterator[RowKey]:
     """The rows of `left` whose key another event takes before."""
     for place, routed in enumerate(events):
         for write in routed.writes:
@@ -62,17 +63,17 @@ def _taken(events: list[Routed], left: dict[Row, tuple[int, object]]) -> Iterato
 class _Between:
     """Keys of nobody's, by the rows whose keys others take; `left` are those rows that have gone on."""
 
-    def __init__(self, connection: Connection, taken: set[Row]) -> None:
+    def __init__(self, connection: Connection, taken: set[RowKey]) -> None:
         self._connection = connection
         self._taken = taken
-        self._there: dict[Row, bool] = {}
+        self._there: dict[RowKey, bool] = {}
         """Whether there is such a row behind the events so far, as far as these tell."""
-        self._free: set[Row] = set()
+        self._free: set[RowKey] = set()
         """Those that came under their key when nobody had it, by several records."""
-        self._keys: dict[Row, Key] = {}
-        self._left: set[Row] = set()
+        self._keys: dict[RowKey, Key] = {}
+        self._left: set[RowKey] = set()
 
-    def writes(self, event: Event, own: list[Write]) -> list[Write]:
+    def writes(self, event: Event, own: list[RowWrite]) -> list[RowWrite]:
         """What stands for `own`, the writes of an event into one space. Raises Unwritable."""
         out = self._writes(event, own)
         for write in own:
@@ -82,9 +83,9 @@ class _Between:
                 self._there[write.shape.space, _key(write.set)] = True
         return out
 
-    def _writes(self, event: Event, own: list[Write]) -> list[Write]:
+    def _writes(self, event: Event, own: list[RowWrite]) -> list[RowWrite]:
         first, space = own[0], own[0].shape.space
-        out: list[Write] = []
+        out: list[RowWrite] = []
         new = _key(first.set) if first.shape.moves else own[-1].key if _arrives(event, own[-1], own) else None
         if new is not None and self._is_wanted((space, new)) and not self._is_its_own(event, own, new):
             other = _of_nobody(*space, new)
@@ -107,10 +108,10 @@ class _Between:
             return [*out, *own]
         return [*out, *self._on(own, old)]
 
-    def _is_wanted(self, row: Row) -> bool:
+    def _is_wanted(self, row: RowKey) -> bool:
         return row in self._taken and row not in self._keys and row not in self._free
 
-    def _is_its_own(self, event: Event, own: list[Write], new: Key) -> bool:
+    def _is_its_own(self, event: Event, own: list[RowWrite], new: Key) -> bool:
         """Whether the key that a row gets may be its own already: in another spelling, or because a batch before this
         one had the delete by which it left its old key."""
         first, space = own[0], own[0].shape.space
@@ -127,7 +128,7 @@ class _Between:
         there = self._there.get((space, key))
         return has_row(self._connection, space, key) if there is None else there
 
-    def _on(self, own: list[Write], old: Row) -> list[Write]:
+    def _on(self, own: list[RowWrite], old: RowKey) -> list[RowWrite]:
         """Whoever had the key goes on; if nobody had it, the row that took it does."""
         first, aside = own[0], self._keys[old]
         if first.shape.moves:
@@ -156,14 +157,14 @@ def _keep_apart(events: list[Routed], between: _Between) -> None:
             routed.writes = writes
 
 
-def _leaves(event: Event, own: list[Write]) -> bool:
+def _leaves(event: Event, own: list[RowWrite]) -> bool:
     """Whether a row leaves the key of the first of its writes for another one."""
     if own[0].shape.moves:
         return event.deleted or any(write.shape.operation == "delete" for write in own)
     return bool(event.other_key) and own[0].shape.operation == "delete"
 
 
-def _arrives(event: Event, write: Write, own: Iterable[Write]) -> bool:
+def _arrives(event: Event, write: RowWrite, own: Iterable[RowWrite]) -> bool:
     """Whether a row gets its key by the event, whose writes are `own`. One that keeps it is moved by none of them."""
     if write.shape.moves or write.shape.operation == "delete" or event.deleted:
         return False
@@ -171,8 +172,8 @@ def _arrives(event: Event, write: Write, own: Iterable[Write]) -> bool:
     return bool(event.other_key) or moved or event.op == "c"
 
 
-def _by_space(writes: Iterable[Write]) -> Iterable[list[Write]]:
-    found: dict[Space, list[Write]] = {}
+def _by_space(writes: Iterable[RowWrite]) -> Iterable[list[RowWrite]]:
+    found: dict[Space, list[RowWrite]] = {}
     for write in writes:
         found.setdefault(write.shape.space, []).append(write)
     return found.values()

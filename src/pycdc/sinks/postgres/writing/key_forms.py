@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import Final
 
-from pycdc.sinks.postgres.target_tables import TargetColumn
+from pycdc.rows.target_column import TargetColumn
 
 _ANY: Final = ("text", "varchar")
 _WHOLE: Final = "0|-?[1-9][0-9]*"

@@ -8,7 +8,7 @@ from typing import Any
 
 from pycdc.model.event import Event, Partition
 
-Place = tuple[Any, ...]
+SourcePlace = tuple[Any, ...]
 
 
 def source_order(events: Sequence[Event]) -> Sequence[int] | None:
@@ -18,8 +18,8 @@ def source_order(events: Sequence[Event]) -> Sequence[int] | None:
     """
     if len({event.partition for event in events}) <= 1:
         return range(len(events))
-    furthest: dict[Partition, Place] = {}
-    places: list[Place] = []
+    furthest: dict[Partition, SourcePlace] = {}
+    places: list[SourcePlace] = []
     sources = set()
     before: dict[Partition, Event] = {}
     for event in events:
@@ -57,7 +57,7 @@ def likely_order(events: Sequence[Event]) -> Sequence[int]:
     return sorted(range(len(events)), key=times.__getitem__)
 
 
-def _place(event: Event) -> tuple[Any, Place | None]:
+def _place(event: Event) -> tuple[Any, SourcePlace | None]:
     """The source, and what grows with each of its changes.
 
     Of Postgres that is the end of the transaction before, and the change's LSN: conflicting changes wait for each other

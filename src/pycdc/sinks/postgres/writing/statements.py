@@ -16,18 +16,18 @@ import psycopg
 from psycopg import sql
 
 from pycdc.clients.postgres_target import Connection
+from pycdc.rows.target_column import TargetColumn
 from pycdc.rows.text_values import array_of
-from pycdc.sinks.postgres.target_tables import TargetColumn
 from pycdc.sinks.postgres.writing.conflict_guards import FREE, Guard, condition
-from pycdc.sinks.postgres.writing.identifiers import Identifier, joined
+from pycdc.sinks.postgres.writing.identifiers import ParameterSafeIdentifier, joined
 from pycdc.sinks.postgres.writing.key_forms import rewritten
 from pycdc.sinks.postgres.writing.write_errors import NotWritten, RowMissing
-from pycdc.sinks.postgres.writing.writes import Group, Shape, Space, Write, shape_of
+from pycdc.sinks.postgres.writing.writes import RowWrite, Shape, Space, WriteGroup, shape_of
 
 _UNHASHED: Final = ("bit", "varbit", "money", "tsvector", "tsquery")
 
 
-def execute(connection: Connection, group: Group) -> int:
+def execute(connection: Connection, group: WriteGroup) -> int:
     """Run it; return how many rows were not found. Raises RowMissing where that is an error."""
     shape = group.shape
     if not shape.does_something:
@@ -46,7 +46,7 @@ def execute(connection: Connection, group: Group) -> int:
     return lacking
 
 
-def parameters(shape: Shape, writes: list[Write]) -> list[str]:
+def parameters(shape: Shape, writes: list[RowWrite]) -> list[str]:
     """An array literal for each column: key, set, add."""
     if shape.add:
         rows = [write.key + write.set + tuple(map(str, write.add)) for write in writes]
@@ -66,7 +66,7 @@ def statement(shape: Shape, guard: Guard = FREE) -> bytes:
     return build(shape, guard).as_string(None).encode()
 
 
-def require_equal(connection: Connection, group: Group) -> None:
+def require_equal(connection: Connection, group: WriteGroup) -> None:
     """Rows were left alone that should have been written. Raises NotWritten unless they are as they should be."""
     table, operation = group.shape.table, group.shape.operation
     sparing = operation != "delete" and any(trigger.spares_equal_rows for trigger in table.triggers)
@@ -74,7 +74,7 @@ def require_equal(connection: Connection, group: Group) -> None:
         raise NotWritten(str(table), table.reluctance)
 
 
-def count_rows(connection: Connection, group: Group) -> int:
+def count_rows(connection: Connection, group: WriteGroup) -> int:
     """How many of the group's rows there are."""
     keys = [array_of(column) for column in zip(*(write.key for write in group.writes), strict=True)]
     row = connection.execute(rows_of_keys(group.shape), keys, prepare=True).fetchone()
@@ -123,11 +123,13 @@ def _otherwise(shape: Shape, guard: Guard) -> sql.Composable:
     if not told or guard.kind == "absent":
         return sql.SQL("DO NOTHING")
     alias, incoming = shape.table.alias, sql.SQL("excluded.{}")
-    pairs = [sql.SQL("{0} = excluded.{0}").format(Identifier(name)) for name in told]
-    met = [_unchanged(alias, name, incoming.format(Identifier(name))) for name in shape.fixed]
+    pairs = [sql.SQL("{0} = excluded.{0}").format(ParameterSafeIdentifier(name)) for name in told]
+    met = [_unchanged(alias, name, incoming.format(ParameterSafeIdentifier(name))) for name in shape.fixed]
     if guard.kind != "none":
         column = shape.table.columns.get(guard.column)
-        met.append(condition(guard, shape.table, column, incoming.format(Identifier(guard.column)), removes=False))
+        met.append(
+            condition(guard, shape.table, column, incoming.format(ParameterSafeIdentifier(guard.column)), removes=False)
+        )
     out = sql.SQL("DO UPDATE SET {}").format(sql.SQL(", ").join(pairs))
     return sql.SQL("{} WHERE {}").format(out, sql.SQL(" AND ").join(met)) if met else out
 
@@ -144,7 +146,7 @@ def _overwritten(shape: Shape, guard: Guard) -> list[str]:
 
 
 def _unchanged(alias: sql.SQL, name: str, incoming: sql.Composable) -> sql.Composable:
-    return sql.SQL("{}.{} IS NOT DISTINCT FROM {}").format(alias, Identifier(name), incoming)
+    return sql.SQL("{}.{} IS NOT DISTINCT FROM {}").format(alias, ParameterSafeIdentifier(name), incoming)
 
 
 def spares_rows(shape: Shape, guard: Guard = FREE) -> bool:
@@ -155,19 +157,19 @@ def spares_rows(shape: Shape, guard: Guard = FREE) -> bool:
 def _update(shape: Shape, guard: Guard) -> sql.Composed:
     keys, sets = len(shape.key), len(shape.set)
     pairs = [
-        sql.SQL("{} = {}").format(Identifier(name), _cast(shape, name, keys + number))
+        sql.SQL("{} = {}").format(ParameterSafeIdentifier(name), _cast(shape, name, keys + number))
         for number, name in enumerate(shape.set)
         if name not in guard.spared and name not in shape.fixed
     ]
-    pairs += [sql.SQL("{} = DEFAULT").format(Identifier(name)) for name in shape.reset]
+    pairs += [sql.SQL("{} = DEFAULT").format(ParameterSafeIdentifier(name)) for name in shape.reset]
     pairs += [
         sql.SQL("{0} = {1}.{0} + {2}").format(
-            Identifier(name), shape.table.alias, _cast(shape, name, keys + sets + number)
+            ParameterSafeIdentifier(name), shape.table.alias, _cast(shape, name, keys + sets + number)
         )
         for number, name in enumerate(shape.add)
     ]
     if not pairs:  # nothing to write, but the row must be there
-        pairs = [sql.SQL("{0} = {1}.{0}").format(Identifier(shape.key[0]), shape.table.alias)]
+        pairs = [sql.SQL("{0} = {1}.{0}").format(ParameterSafeIdentifier(shape.key[0]), shape.table.alias)]
     out = sql.SQL("UPDATE {} AS {} SET {} FROM {} WHERE {}").format(
         shape.table.identifier, shape.table.alias, sql.SQL(", ").join(pairs), _rows(shape, guard), same_key(shape)
     )
@@ -198,7 +200,7 @@ def _other_row(shape: Shape) -> sql.Composed:
 def _new_key(shape: Shape, alias: sql.SQL) -> sql.Composed:
     keys = len(shape.key)
     return sql.SQL(" AND ").join(
-        sql.SQL("{}.{} = {}").format(alias, Identifier(name), _cast(shape, name, keys + number))
+        sql.SQL("{}.{} = {}").format(alias, ParameterSafeIdentifier(name), _cast(shape, name, keys + number))
         for number, name in enumerate(shape.set)
     )
 
@@ -206,7 +208,7 @@ def _new_key(shape: Shape, alias: sql.SQL) -> sql.Composed:
 def _guarded(out: sql.Composed, shape: Shape, guard: Guard) -> sql.Composed:
     if guard.kind != "none":
         column = shape.table.columns.get(guard.column)
-        kind = Identifier(*column.type) if column is not None else sql.SQL("")
+        kind = ParameterSafeIdentifier(*column.type) if column is not None else sql.SQL("")
         incoming = sql.SQL("u.g::{}").format(kind)
         met = condition(guard, shape.table, column, incoming, removes=shape.operation == "delete")
         out = sql.SQL("{} AND {}").format(out, met)
@@ -228,7 +230,7 @@ def unnested(columns: list[TargetColumn], beside: tuple[str, ...] = (), *, count
     kinds = [_array_type(each) for each in columns] + [("pg_catalog", "text")] * len(beside)
     own = [*(f"c{number}" for number in range(len(columns))), *beside, *(("n",) if counted else ())]
     return sql.SQL("unnest({}){} AS u({})").format(
-        sql.SQL(", ").join(sql.SQL("%s::{}[]").format(Identifier(*kind)) for kind in kinds),
+        sql.SQL(", ").join(sql.SQL("%s::{}[]").format(ParameterSafeIdentifier(*kind)) for kind in kinds),
         sql.SQL(" WITH ORDINALITY" if counted else ""),
         joined(own),
     )
@@ -243,17 +245,21 @@ def _array_type(column: TargetColumn) -> tuple[str, str]:
 
 def _cast(shape: Shape, name: str, number: int) -> sql.Composable:
     column = shape.table.columns[name]
-    place = sql.SQL("u.{}").format(Identifier(f"c{number}"))
+    place = sql.SQL("u.{}").format(ParameterSafeIdentifier(f"c{number}"))
     if column.base == "money":
-        return sql.SQL("{}::pg_catalog.money::{}").format(place, Identifier(*column.type))
+        return sql.SQL("{}::pg_catalog.money::{}").format(place, ParameterSafeIdentifier(*column.type))
     if column.element == "money":
-        return sql.SQL("{}::pg_catalog.numeric[]::pg_catalog.money[]::{}").format(place, Identifier(*column.type))
-    return place if column.has_array else sql.SQL("{}::{}").format(place, Identifier(*column.type))
+        return sql.SQL("{}::pg_catalog.numeric[]::pg_catalog.money[]::{}").format(
+            place, ParameterSafeIdentifier(*column.type)
+        )
+    return place if column.has_array else sql.SQL("{}::{}").format(place, ParameterSafeIdentifier(*column.type))
 
 
 def same_key(shape: Shape, alias: sql.SQL | None = None) -> sql.Composed:
     return sql.SQL(" AND ").join(
-        sql.SQL("{}.{} = {}").format(alias or shape.table.alias, Identifier(name), _cast(shape, name, number))
+        sql.SQL("{}.{} = {}").format(
+            alias or shape.table.alias, ParameterSafeIdentifier(name), _cast(shape, name, number)
+        )
         for number, name in enumerate(shape.key)
     )
 
@@ -275,4 +281,6 @@ def _hashed(shape: Shape, name: str, number: int) -> sql.Composable:
 
 def key_texts(shape: Shape) -> sql.Composed:
     alias = shape.table.alias
-    return sql.SQL(", ").join(sql.SQL("{}.{}::pg_catalog.text").format(alias, Identifier(name)) for name in shape.key)
+    return sql.SQL(", ").join(
+        sql.SQL("{}.{}::pg_catalog.text").format(alias, ParameterSafeIdentifier(name)) for name in shape.key
+    )

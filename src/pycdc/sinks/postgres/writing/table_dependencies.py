@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pycdc.config.pipeline import Route
+from pycdc.config.postgres_sink import Route
 from pycdc.model.patterns import names_any
 
 ACTIONS: Final = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
@@ -32,7 +32,7 @@ class ForeignKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Ties:
+class TableDependencies:
     """`component` is shared by tables that foreign keys tie together; None: it is tied to none.
 
     `in_order`: its writes are done in the order of the events, because something that nobody can foresee happens with
@@ -49,7 +49,7 @@ class Ties:
     waits: tuple[ForeignKey, ...] = ()
 
 
-FREE: Final = Ties()
+FREE: Final = TableDependencies()
 
 
 def ties_of(
@@ -59,7 +59,7 @@ def ties_of(
     *,
     unforeseen: Collection[str],
     acting: bool,
-) -> dict[str, Ties]:
+) -> dict[str, TableDependencies]:
     """The ties of each table, by `str`; `routes` are those that write it.
 
     `unforeseen` are tables with triggers of which nobody knows what they do. `acting`: referential actions are left to
@@ -70,7 +70,7 @@ def ties_of(
     acts = {key.parent for key in keys if key.on_delete in ACTIONS and key not in waits}
     in_order = {components.get(table, table) for table in {*acts, *unforeseen}}
     return {
-        table: Ties(
+        table: TableDependencies(
             components.get(table),
             components.get(table, table) in in_order,
             any(key.parent == table for key in keys),

@@ -10,7 +10,7 @@ class Unfinished(Exception):
     """Ends an attempt at a transaction, and is no row's fault."""
 
 
-class Refused(Exception):
+class WriteRejected(Exception):
     """`detail` says why, without values. `conflict`: what it was, where it was one."""
 
     reason = "Refused"
@@ -21,7 +21,7 @@ class Refused(Exception):
         self.conflict = conflict
 
 
-class RowMissing(Refused):
+class RowMissing(WriteRejected):
     """Rows that an update must find are not there."""
 
     reason = "RowMissing"
@@ -30,7 +30,7 @@ class RowMissing(Refused):
         super().__init__("the row to be changed is not there", conflict)
 
 
-class NotWritten(Refused):
+class NotWritten(WriteRejected):
     """A statement left a row alone that it should have written."""
 
     reason = "NotWritten"
@@ -39,7 +39,7 @@ class NotWritten(Refused):
         super().__init__(f"table {table} did not take the row: {why}")
 
 
-class ChildrenThere(Refused):
+class ChildrenThere(WriteRejected):
     """Rows that are to be deleted are named by rows of another table, which its foreign key would change with them."""
 
     reason = "ChildrenThere"
@@ -51,7 +51,7 @@ class ChildrenThere(Refused):
         )
 
 
-class Parked(Refused):
+class ParkRequested(WriteRejected):
     """A rule says that somebody has to look at it."""
 
     reason = "Conflict"

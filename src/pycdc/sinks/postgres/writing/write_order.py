@@ -16,10 +16,19 @@ from typing import Final, Literal
 
 from pycdc.clients.postgres_target import Connection
 from pycdc.sinks.postgres.target_tables import TargetTable
-from pycdc.sinks.postgres.writing.key_equality import Row, same_rows
+from pycdc.sinks.postgres.writing.key_equality import RowOfTable, same_rows
 from pycdc.sinks.postgres.writing.key_forms import exact
 from pycdc.sinks.postgres.writing.source_order import source_order
-from pycdc.sinks.postgres.writing.writes import Group, Shape, Write, groups_of, in_order, merge, place_of, shape_of
+from pycdc.sinks.postgres.writing.writes import (
+    RowWrite,
+    Shape,
+    WriteGroup,
+    groups_of,
+    in_order,
+    merge,
+    place_of,
+    shape_of,
+)
 
 _SHAPE: Final = attrgetter("shape")
 Manner = Literal["together", "vacating", "step by step", "ends alone"]
@@ -29,8 +38,8 @@ ahead of what was in between."""
 
 
 def arranged(
-    connection: Connection, writes: Sequence[Write], manner: Manner, free: Callable[[TargetTable], bool]
-) -> list[Group]:
+    connection: Connection, writes: Sequence[RowWrite], manner: Manner, free: Callable[[TargetTable], bool]
+) -> list[WriteGroup]:
     """The statements that do what `writes` do one after another. `free`: whether events always win there."""
     shapes = set(map(_SHAPE, writes))
     same = same_rows(connection, writes, {shape.space for shape in shapes})
@@ -43,7 +52,7 @@ def arranged(
     return [*_vacating(groups, free), *groups] if manner in ("vacating", "ends alone") else groups
 
 
-def _are_exact(writes: Sequence[Write]) -> bool:
+def _are_exact(writes: Sequence[RowWrite]) -> bool:
     """Whether the texts of keys tell which rows are moved."""
     moves = [write for write in writes if write.shape.moves]
     return all(
@@ -52,14 +61,14 @@ def _are_exact(writes: Sequence[Write]) -> bool:
     )
 
 
-def unmoved(writes: Sequence[Write], same: Mapping[Row, Row]) -> Sequence[Write]:
+def unmoved(writes: Sequence[RowWrite], same: Mapping[RowOfTable, RowOfTable]) -> Sequence[RowWrite]:
     """The same with a delete in place of each move of a row that is known whole: by then, or later by its new key."""
     written = {
         _row(write.shape, write.key, same): place for place, write in enumerate(writes) if _is_whole(write.shape)
     }
-    known: dict[Row, Write] = {}
-    gone: set[Row] = set()
-    out: list[Write] = []
+    known: dict[RowOfTable, RowWrite] = {}
+    gone: set[RowOfTable] = set()
+    out: list[RowWrite] = []
     for place, write in enumerate(writes):
         shape, row = write.shape, _row(write.shape, write.key, same)
         if not shape.moves:
@@ -87,7 +96,7 @@ def unmoved(writes: Sequence[Write], same: Mapping[Row, Row]) -> Sequence[Write]
     return out
 
 
-def _row(shape: Shape, key: tuple[str | None, ...], same: Mapping[Row, Row]) -> Row:
+def _row(shape: Shape, key: tuple[str | None, ...], same: Mapping[RowOfTable, RowOfTable]) -> RowOfTable:
     row = shape.space, _texts(key)
     return same.get(row, row)
 
@@ -97,7 +106,7 @@ def _texts(key: tuple[str | None, ...]) -> tuple[str, ...]:
     return tuple(text for text in key if text is not None)
 
 
-def _learn(known: dict[Row, Write], row: Row, write: Write) -> None:
+def _learn(known: dict[RowOfTable, RowWrite], row: RowOfTable, write: RowWrite) -> None:
     """What is known whole of the row behind the write."""
     before = known.pop(row, None)
     told = write if _is_whole(write.shape) or before is None else merge(before, write)
@@ -105,14 +114,16 @@ def _learn(known: dict[Row, Write], row: Row, write: Write) -> None:
         known[row] = told
 
 
-def _ends(writes: Sequence[Write], shapes: Collection[Shape], same: Mapping[Row, Row]) -> list[Group]:
+def _ends(
+    writes: Sequence[RowWrite], shapes: Collection[Shape], same: Mapping[RowOfTable, RowOfTable]
+) -> list[WriteGroup]:
     """Only rows that are moved are written in the order of the events, each table's behind the others of it."""
     if _entangled(writes, [shape for shape in shapes if not shape.moves], same):
         return _together(writes, shapes, same)
     moving = [write for write in writes if write.shape.moves]
     moved = {_row(write.shape, key, same) for write in moving for key in (write.key, write.set)}
-    apart: dict[TargetTable, list[Write]] = {}
-    others: list[Write] = []
+    apart: dict[TargetTable, list[RowWrite]] = {}
+    others: list[RowWrite] = []
     for write in writes:
         is_moved = _row(write.shape, write.key, same) in moved
         (apart.setdefault(write.shape.table, []) if is_moved else others).append(write)
@@ -135,7 +146,7 @@ def _is_whole(shape: Shape) -> bool:
     return all(column.generated or column.name in shape.key for column in columns)
 
 
-def _vacating(groups: Sequence[Group], free: Callable[[TargetTable], bool]) -> Iterator[Group]:
+def _vacating(groups: Sequence[WriteGroup], free: Callable[[TargetTable], bool]) -> Iterator[WriteGroup]:
     """NULL into a column of each unique index, of rows that are told anew or go, so that no order of them matters."""
     for group in groups:
         shape, table = group.shape, group.shape.table
@@ -149,15 +160,17 @@ def _vacating(groups: Sequence[Group], free: Callable[[TargetTable], bool]) -> I
             emptied = shape_of(table, "update", shape.key, tuple(sorted(told)), order=shape.order)
             nothing = (None,) * len(told)
             writes = [write._replace(shape=emptied, set=nothing, add=()) for write in group.writes]
-            yield Group(emptied, writes, between=True)
+            yield WriteGroup(emptied, writes, between=True)
 
 
-def _together(writes: Sequence[Write], shapes: Collection[Shape], same: Mapping[Row, Row]) -> list[Group]:
+def _together(
+    writes: Sequence[RowWrite], shapes: Collection[Shape], same: Mapping[RowOfTable, RowOfTable]
+) -> list[WriteGroup]:
     tied = {component_of(table) for table in _entangled(writes, shapes, same)}
     if not tied:
         return groups_of(writes, same)
-    lots: dict[str, list[Write]] = {}
-    untied: list[Write] = []
+    lots: dict[str, list[RowWrite]] = {}
+    untied: list[RowWrite] = []
     for write in writes:
         component = component_of(write.shape.table)
         (lots.setdefault(component, []) if component in tied else untied).append(write)
@@ -172,7 +185,9 @@ def component_of(table: TargetTable) -> str:
     return table.ties.component or str(table)
 
 
-def _entangled(writes: Sequence[Write], shapes: Collection[Shape], same: Mapping[Row, Row]) -> set[TargetTable]:
+def _entangled(
+    writes: Sequence[RowWrite], shapes: Collection[Shape], same: Mapping[RowOfTable, RowOfTable]
+) -> set[TargetTable]:
     """The tables that are written in the order of the events."""
     keys: dict[TargetTable, set[tuple[str, ...]]] = {}
     for shape in shapes:
@@ -184,9 +199,11 @@ def _entangled(writes: Sequence[Write], shapes: Collection[Shape], same: Mapping
     return found | _shared(writes, several - found, same)
 
 
-def _shared(writes: Sequence[Write], tables: set[TargetTable], same: Mapping[Row, Row]) -> set[TargetTable]:
+def _shared(
+    writes: Sequence[RowWrite], tables: set[TargetTable], same: Mapping[RowOfTable, RowOfTable]
+) -> set[TargetTable]:
     """Those of `tables` of which events of several topics write the same row."""
-    topics: dict[Row, str] = {}
+    topics: dict[RowOfTable, str] = {}
     found = set()
     for write in writes if tables else ():
         table = write.shape.table
@@ -198,13 +215,13 @@ def _shared(writes: Sequence[Write], tables: set[TargetTable], same: Mapping[Row
     return found
 
 
-def sequenced(writes: Sequence[Write]) -> Sequence[Write]:
+def sequenced(writes: Sequence[RowWrite]) -> Sequence[RowWrite]:
     """In the order in which the source made them, as far as it is known."""
     order = source_order([write.event for write in writes])
     return _by_foreign_keys(writes) if order is None else _behind_children([writes[place] for place in order])
 
 
-def _behind_children(writes: Sequence[Write]) -> Sequence[Write]:
+def _behind_children(writes: Sequence[RowWrite]) -> Sequence[RowWrite]:
     """The same, but deletes that wait for children behind what follows of those.
 
     What a foreign key does with a delete comes after it in the source's log, before anything else of the transaction.
@@ -212,8 +229,8 @@ def _behind_children(writes: Sequence[Write]) -> Sequence[Write]:
     below = _below(write.shape.table for write in writes)
     if not below:
         return writes
-    out: list[Write] = []
-    removals: list[Write] = []
+    out: list[RowWrite] = []
+    removals: list[RowWrite] = []
     tables, reached = set[str](), set[str]()
     for write in writes:
         table = str(write.shape.table)
@@ -229,7 +246,7 @@ def _behind_children(writes: Sequence[Write]) -> Sequence[Write]:
     return [*out, *_children_first(removals)]
 
 
-def _children_first(removals: list[Write]) -> list[Write]:
+def _children_first(removals: list[RowWrite]) -> list[RowWrite]:
     return sorted(removals, key=lambda write: -write.shape.table.rank)
 
 
@@ -242,13 +259,13 @@ def _below(tables: Iterable[TargetTable]) -> dict[str, set[str]]:
     return below
 
 
-def _by_foreign_keys(writes: Iterable[Write]) -> list[Write]:
+def _by_foreign_keys(writes: Iterable[RowWrite]) -> list[RowWrite]:
     """Each table's own order, parents before children; deletes of children before those of parents."""
-    queues: dict[TargetTable, deque[Write]] = {}
+    queues: dict[TargetTable, deque[RowWrite]] = {}
     for write in writes:
         queues.setdefault(write.shape.table, deque()).append(write)
     tables = sorted(queues, key=lambda table: table.rank)
-    out: list[Write] = []
+    out: list[RowWrite] = []
     while any(queues.values()):
         for removing, passed in ((False, tables), (True, tables[::-1])):
             for table in passed:

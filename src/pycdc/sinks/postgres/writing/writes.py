@@ -94,7 +94,7 @@ def shape_of(
     return Shape(table, operation, key, assigned, add, must_exist, order, reset, anew)
 
 
-class Write(NamedTuple):
+class RowWrite(NamedTuple):
     """`key` and `set` hold texts, `add` what is added, in the order of the shape's columns. The repr holds no values.
 
     `event` is where it comes from, the last one where several became one write; `first` is then the first of them.
@@ -115,23 +115,23 @@ _KEY: Final = itemgetter(1)
 
 
 @dataclass(slots=True)
-class Group:
+class WriteGroup:
     """Writes of one shape, none of them of the same row. `between`: no event says so, so nobody is told of them."""
 
     shape: Shape
-    writes: list[Write]
+    writes: list[RowWrite]
     between: bool = False
 
 
 _NONE: Final[Mapping[object, object]] = {}
 
 
-def groups_of(writes: Iterable[Write], same: Mapping[Any, object] = _NONE) -> list[Group]:
+def groups_of(writes: Iterable[RowWrite], same: Mapping[Any, object] = _NONE) -> list[WriteGroup]:
     """The statements that do what `writes` do one after another. `same` are rows by their other names."""
     writes = list(writes)
     if any(shape.moves for shape in {write.shape for write in writes}):
         return in_order(writes, same)
-    waves: list[dict[object, Write]] = [{}]
+    waves: list[dict[object, RowWrite]] = [{}]
     first_wave = waves[0]
     later: dict[object, int] = {}
     for write in writes:
@@ -164,8 +164,8 @@ def _is_last(shape: Shape) -> bool:
     return shape.operation == "delete" and shape.table.ties.parent
 
 
-def _grouped(writes: Iterable[Write]) -> list[Group]:
-    groups: dict[Shape, list[Write]] = {}
+def _grouped(writes: Iterable[RowWrite]) -> list[WriteGroup]:
+    groups: dict[Shape, list[RowWrite]] = {}
     for write in writes:
         shape = write.shape
         if shape in groups:
@@ -174,10 +174,10 @@ def _grouped(writes: Iterable[Write]) -> list[Group]:
             groups[shape] = [write]
     for members in groups.values():
         members.sort(key=_KEY)
-    return sorted((Group(shape, members) for shape, members in groups.items()), key=_place)
+    return sorted((WriteGroup(shape, members) for shape, members in groups.items()), key=_place)
 
 
-def _place(group: Group) -> tuple[int, int, int]:
+def _place(group: WriteGroup) -> tuple[int, int, int]:
     return place_of(group.shape)
 
 
@@ -188,9 +188,9 @@ def place_of(shape: Shape) -> tuple[int, int, int]:
     return 2 if shape.table.ties.parent else 0, -shape.table.rank, -shape.order
 
 
-def in_order(writes: Iterable[Write], same: Mapping[Any, object] = _NONE) -> list[Group]:
+def in_order(writes: Iterable[RowWrite], same: Mapping[Any, object] = _NONE) -> list[WriteGroup]:
     """Statements that do the writes just as they come: neighbours of one shape and different rows share one."""
-    groups: list[Group] = []
+    groups: list[WriteGroup] = []
     rows: set[object] = set()
     for write in writes:
         row: object = (write.shape.space, write.key)
@@ -199,12 +199,12 @@ def in_order(writes: Iterable[Write], same: Mapping[Any, object] = _NONE) -> lis
             groups[-1].writes.append(write)
             rows.add(row)
         else:
-            groups.append(Group(write.shape, [write]))
+            groups.append(WriteGroup(write.shape, [write]))
             rows = {row}
     return groups
 
 
-def merge(first: Write, second: Write) -> Write | None:
+def merge(first: RowWrite, second: RowWrite) -> RowWrite | None:
     """One write that does what both do, None where there is none."""
     before, after = first.shape, second.shape
     if after.operation == "delete":
@@ -220,7 +220,7 @@ def merge(first: Write, second: Write) -> Write | None:
     return None
 
 
-def _made_anew(removal: Write, write: Write) -> Write | None:
+def _made_anew(removal: RowWrite, write: RowWrite) -> RowWrite | None:
     shape = write.shape
     if not shape.table.ties.parent or shape.operation not in ("insert", "upsert"):
         return None
@@ -228,7 +228,7 @@ def _made_anew(removal: Write, write: Write) -> Write | None:
     return write._replace(shape=told, first=removal.first)
 
 
-def _assigned(first: Write, second: Write) -> Write | None:
+def _assigned(first: RowWrite, second: RowWrite) -> RowWrite | None:
     before, after = first.shape, second.shape
     if before is after:
         return second._replace(first=first.first)
@@ -239,7 +239,7 @@ def _assigned(first: Write, second: Write) -> Write | None:
     return _made(first, second, {})
 
 
-def _added(first: Write, second: Write) -> Write | None:
+def _added(first: RowWrite, second: RowWrite) -> RowWrite | None:
     before, after = first.shape, second.shape
     if before.must_exist != after.must_exist or set(before.set) & set(after.add):
         return None
@@ -251,7 +251,7 @@ def _added(first: Write, second: Write) -> Write | None:
     return _made(first, second, added)
 
 
-def _made(first: Write, second: Write, added: dict[str, Number]) -> Write:
+def _made(first: RowWrite, second: RowWrite, added: dict[str, Number]) -> RowWrite:
     before, after = first.shape, second.shape
     merged = {**dict(zip(before.set, first.set, strict=True)), **dict(zip(after.set, second.set, strict=True))}
     reset = after.reset
@@ -269,4 +269,4 @@ def _made(first: Write, second: Write, added: dict[str, Number]) -> Write:
         reset,
         before.anew,
     )
-    return Write(told, second.key, tuple(merged.values()), tuple(added.values()), second.event, first.first)
+    return RowWrite(told, second.key, tuple(merged.values()), tuple(added.values()), second.event, first.first)

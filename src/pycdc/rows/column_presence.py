@@ -1,7 +1,7 @@
 """What an event really tells: which values of its row were sent, and what its old row is known to hold.
 
-Everything that reads a row asks here. Records of pycdc say it in headers (see `pycdc.model.absence_headers`). Those of Debezium
-have a placeholder for a value that was not sent, where its type has one, and say nothing of the old row.
+Everything that reads a row asks here. Records of pycdc say it in headers (see `pycdc.model.absence_headers`). Those of
+Debezium have a placeholder for a value that was not sent, where its type has one, and say nothing of the old row.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from hashlib import md5
 from typing import Any, Final
 from uuid import UUID
 
-from pycdc.config.pipeline import octets_of_placeholder
+from pycdc.config.values import octets_of_placeholder
 from pycdc.model.absence_headers import KNOWN, UNSENT, names_in
 from pycdc.model.change import Row
 from pycdc.model.event import Event, Unwritable
-from pycdc.sinks.postgres.routing.old_rows import is_whole
+from pycdc.rows.old_rows import is_whole
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_. -]+")
 """Placeholders that stand in JSON as they are."""
 
 
-class Presence:
+class ColumnPresence:
     """`placeholder` is what stands for a value that was not sent: a text, or ``hex:`` and bytes, as in Debezium."""
 
     def __init__(self, placeholder: str) -> None:

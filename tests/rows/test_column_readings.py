@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from pycdc.config.pipeline import Values
+from pycdc.config.values import ValuesConfig
 from pycdc.connectors.kafka.record_decoder import Decoder
-from pycdc.model.event import Bits, Document, Event, Forms, Microseconds, Partition
+from pycdc.model.event import Bits, Event, Forms, JsonText, Microseconds, Partition
+from pycdc.rows.column_readings import reading
+from pycdc.rows.target_column import TargetColumn
 from pycdc.rows.text_values import Unwritable, text_of
-from pycdc.sinks.postgres.routing.column_readings import reading
-from pycdc.sinks.postgres.target_tables import TargetColumn
 
 NUMERIC_10_2 = (10 << 16 | 2) + 4
 CATEGORIES = {"numeric": "N", "money": "N", "int4": "N", "float8": "N", "bool": "B", "bit": "V", "varbit": "V"}
@@ -24,7 +24,7 @@ CAPTURE = Forms(False, True)
 
 
 def told(**options: Any) -> Forms:
-    values = Values(**options)
+    values = ValuesConfig(**options)
     return Forms(False, True, values.decimal, values.time, values.interval, values.binary)
 
 
@@ -48,11 +48,11 @@ def text(value: Any, base: str, forms: Forms | None, typmod: int = -1) -> str | 
         ("{ no document", "jsonb", APPLICATION, '"{ no document"'),
         ('{"a":1}', "jsonb", CAPTURE, '{"a":1}'),
         ("123", "jsonb", CAPTURE, "123"),
-        (Document("123"), "jsonb", TYPED, "123"),
+        (JsonText("123"), "jsonb", TYPED, "123"),
         ("123", "jsonb", TYPED, '"123"'),
         (["a", 1], "jsonb", APPLICATION, '["a", 1]'),
         ('{"a":1}', "jsonb", None, '{"a":1}'),
-        ([Document('{"a":"b"}')], "jsonb[]", TYPED, r'{"{\"a\":\"b\"}"}'),
+        ([JsonText('{"a":"b"}')], "jsonb[]", TYPED, r'{"{\"a\":\"b\"}"}'),
         (["x"], "jsonb[]", APPLICATION, r'{"\"x\""}'),
         # Structures.
         ({"year": 0, "month": 2, "day": 3}, "date", APPLICATION, "0001-02-03 BC"),
@@ -99,7 +99,7 @@ def text(value: Any, base: str, forms: Forms | None, typmod: int = -1) -> str | 
         ("P1Y2M3DT4H5M6S", "interval", CAPTURE, "P1Y2M3DT4H5M6S"),
         # hstore, vectors, points.
         ({"a": "1", "b": None, 'q"': "\\"}, "hstore", TYPED, r'"a"=>"1", "b"=>NULL, "q\""=>"\\"'),
-        (Document('{"a":"1"}'), "hstore", TYPED, '"a"=>"1"'),
+        (JsonText('{"a":"1"}'), "hstore", TYPED, '"a"=>"1"'),
         ('{"a":null}', "hstore", CAPTURE, '"a"=>NULL'),
         ([1, 2.5, Decimal("0.25")], "vector", CAPTURE, "[1,2.5,0.25]"),
         ([1.0], "halfvec", TYPED, "[1.0]"),

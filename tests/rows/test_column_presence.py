@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.model.change import UNCHANGED, Column, Op, PgType, Table
 from pycdc.model.event import Event, Partition, Unwritable
-from pycdc.serialization.json_format import JsonForm
-from pycdc.sinks.postgres.routing.column_presence import Presence, told
+from pycdc.rows.column_presence import ColumnPresence, told
+from pycdc.serialization.json_format import JsonFormat
 from tests.connectors.postgres import frames
 from tests.serialization.runs import Recorder, column, run
 
@@ -22,7 +22,7 @@ RECORDED = {
     name: json.loads(line)
     for name, line in (
         text.strip().rstrip(",").split(": ", 1)
-        for text in (Path(__file__).parents[2] / "golden" / "types.json").read_text().splitlines()
+        for text in (Path(__file__).parents[1] / "golden" / "types.json").read_text().splitlines()
         if text.startswith('"t_toast.')
     )
 }
@@ -49,7 +49,7 @@ def captured(of: Table, texts: list[Any], *, form: str = "avro", headers: bool =
     """What an update becomes on the way through a topic. Without headers: as Debezium would have written it."""
     recorder = Recorder(**options)
     if form != "avro":
-        recorder.serializer._form = JsonForm(schemas=form == "json_schema")
+        recorder.serializer._form = JsonFormat(schemas=form == "json_schema")
     ((_, [record]),) = recorder.groups(run(Op.UPDATE, of, frames.update(1, texts)))
     decoder = Decoder(lambda number: recorder.schemas.texts[number], "avro" if form == "avro" else "json")
     own = tuple(record.get("headers", ())) if headers else ()
@@ -59,7 +59,7 @@ def captured(of: Table, texts: list[Any], *, form: str = "avro", headers: bool =
 
 
 def unsent(event: Event, placeholder: str = "__debezium_unavailable_value") -> set[str]:
-    Presence(placeholder).settle(event)
+    ColumnPresence(placeholder).settle(event)
     assert event.row is not None
     assert event.row.keys().isdisjoint(event.unsent)
     return set(event.unsent)
@@ -119,7 +119,7 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.text(max_size=3), VALUES, max_size=5))
 def test_other_values_are_values(row: dict[str, Any]) -> None:
     assert unsent(Event(Partition("t", 0), 0, 0, row=dict(row))) == set()
-    presence = Presence("__debezium_unavailable_value")
+    presence = ColumnPresence("__debezium_unavailable_value")
     assert not presence.any_not_sent([*row.values()])
     assert presence.any_not_sent([*row.values(), "__debezium_unavailable_value"])
 
@@ -130,7 +130,7 @@ def test_a_placeholder_in_a_column_that_the_header_does_not_name_is_a_value() ->
 
 
 def test_a_placeholder_may_be_given_in_debezium_s_hexadecimal_notation() -> None:
-    presence = Presence("hex:" + b"gone\xff".hex())
+    presence = ColumnPresence("hex:" + b"gone\xff".hex())
     for value in (b"gone\xff", [103, 111, 110, 101, -1], "gone\ufffd", [b"gone\xff"]):
         assert presence.was_not_sent(value)
 
@@ -140,7 +140,7 @@ def test_a_placeholder_may_be_given_in_debezium_s_hexadecimal_notation() -> None
 
 def delete(before: Any, key: Any, headers: Any = (), **facts: Any) -> Event:
     event = Event(Partition("t", 0), 0, 0, key=key, before=before, deleted=True, headers=headers, **facts)
-    Presence("__debezium_unavailable_value").settle(event)
+    ColumnPresence("__debezium_unavailable_value").settle(event)
     return event
 
 
@@ -176,7 +176,7 @@ def test_beside_a_key_that_cannot_be_read_what_may_be_a_filling_is_doubtful() ->
 
     event = Event(Partition("t", 0), 1, 0, before={"id": 1, "code": "", "n": 0, "m": None}, deleted=True, raw_key=b"?")
     event.read_key_later(unreadable)
-    Presence("placeholder").settle(event)
+    ColumnPresence("placeholder").settle(event)
     assert [told(event, name) for name in ("id", "code", "n", "m")] == [True, None, None, None]
 
 

@@ -14,26 +14,26 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
-from pycdc.model.event import Document, Forms, Microseconds, Unwritable
+from pycdc.model.event import Forms, JsonText, Microseconds, Unwritable
 from pycdc.rows import temporal_texts
 from pycdc.rows.connect_types import bits_text, date_text, exact, interval_text, nanos_text, time_text, timestamp_text
 from pycdc.rows.date_texts import RANGES, TIMES, require_fixed
+from pycdc.rows.target_column import TargetColumn
 from pycdc.rows.text_values import JSON, text_of
-from pycdc.sinks.postgres.target_tables import TargetColumn
 
-Meaning = Callable[[Any, TargetColumn], Any]
+ReadColumn = Callable[[Any, TargetColumn], Any]
 _REMEDY: Final = "set `source.kafka.values` as the capture's `values` are, or have it write Avro or json_schema"
 _URL_SAFE: Final = str.maketrans("-_+/", "+/!!")
 _CHECKED: Final = TIMES | RANGES | {"money"}
 _BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
 
-class Reading:
+class ColumnReading:
     """For all records of the same forms; None: values that Python code made, whose texts are Postgres'."""
 
     def __init__(self, forms: Forms | None) -> None:
         self._forms = forms
-        self._meanings: Mapping[str, Meaning] = {} if forms is None else _meanings(forms)
+        self._meanings: Mapping[str, ReadColumn] = {} if forms is None else _meanings(forms)
 
     def text(self, value: Any, column: TargetColumn) -> str | None:
         """Raises Unwritable, and nothing else."""
@@ -58,11 +58,11 @@ class Reading:
 
 
 @lru_cache(maxsize=256)
-def reading(forms: Forms | None) -> Reading:
-    return Reading(forms)
+def reading(forms: Forms | None) -> ColumnReading:
+    return ColumnReading(forms)
 
 
-def _each(value: Any, column: TargetColumn, meaning: Meaning) -> Any:
+def _each(value: Any, column: TargetColumn, meaning: ReadColumn) -> Any:
     """Of the elements of an array; one that came as a text is an array's literal."""
     if not isinstance(value, list):
         return value
@@ -77,9 +77,9 @@ def _each(value: Any, column: TargetColumn, meaning: Meaning) -> Any:
     ]
 
 
-def _meanings(forms: Forms) -> Mapping[str, Meaning]:
+def _meanings(forms: Forms) -> Mapping[str, ReadColumn]:
     """By the type of the column, or of its elements."""
-    typed: dict[str, Meaning] = {
+    typed: dict[str, ReadColumn] = {
         **dict.fromkeys(JSON, _json_of_schema),
         **dict.fromkeys(TIMES, _refused_number),
         "bytea": lambda value, column: _bytea(value, forms),
@@ -130,7 +130,7 @@ def _json(value: Any, forms: Forms) -> Any:
     if type(value) is not str:
         return value
     if forms.captured:
-        return Document(value)
+        return JsonText(value)
     if value.lstrip()[:1] in ("{", "[") and _is_document(value):
         raise Unwritable(
             "a string that holds a JSON object or array, which an application means as a string and a capture as the "
@@ -149,7 +149,7 @@ def _is_document(text: str) -> bool:
 
 def _hstore(value: Any, column: TargetColumn) -> Any:
     """A JSON object has no form that an hstore's own text has."""
-    return Document(value) if type(value) is str and value[:1] == "{" and _is_document(value) else value
+    return JsonText(value) if type(value) is str and value[:1] == "{" and _is_document(value) else value
 
 
 # Bytes and bits.

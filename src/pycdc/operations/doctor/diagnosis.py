@@ -1,0 +1,290 @@
+"""Everything that a pipeline needs, looked at before it is missed. Changes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from pycdc.build import signal_client
+from pycdc.clients.kafka_cluster import ClusterInspection
+from pycdc.clients.kafka_inspection import matching_topics
+from pycdc.clients.kafka_settings import client_settings, producer_settings
+from pycdc.clients.quoting import OPERATIONS
+from pycdc.clients.registry_probe import RegistryProbe
+from pycdc.config.kafka import KafkaSourceConfig, RegistryConfig, TopicsConfig
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.postgres_sink import PostgresSinkConfig
+from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.connectors.postgres.catalog.metadata import (
+    PublishedTable,
+    ServerMetadata,
+    SlotMetadata,
+    TableMetadata,
+    TableRef,
+    arriving,
+)
+from pycdc.connectors.postgres.catalog.privileges import RoleMetadata, SourceInspection, TableRights
+from pycdc.connectors.postgres.publication.published_identity import failing_parts
+from pycdc.connectors.postgres.publication.reconcile_plan import wanted_operations
+from pycdc.connectors.postgres.publication.writability import failing
+from pycdc.connectors.postgres.replication.relation_cache import RelationCache
+from pycdc.connectors.postgres.signals.signal_table import signal_table
+from pycdc.errors import ConfigError, PycdcError
+from pycdc.observability.progress import Progress
+from pycdc.operations import apply_status
+from pycdc.operations.doctor import signals, transport
+from pycdc.operations.doctor.finding import Finding, from_error, ok, warning
+from pycdc.operations.doctor.kafka import topic_findings
+from pycdc.operations.doctor.offsets import offsets_findings
+from pycdc.operations.doctor.partitions import place_findings
+from pycdc.operations.doctor.publication import drift_findings, publication_findings
+from pycdc.operations.doctor.routes import key_findings, source_findings, target_findings
+from pycdc.operations.doctor.server import clock_finding, headroom_findings, replication_finding, server_findings
+from pycdc.operations.doctor.slot import slot_findings, start_finding
+from pycdc.operations.doctor.tables import identity_findings, match_findings, reading_findings, rule_findings
+from pycdc.operations.doctor.transforms import function_findings, pattern_findings
+from pycdc.operations.lag.topics import topics_of
+from pycdc.operations.reconcile import changes_of
+from pycdc.operations.stored_position import compared, stored_position
+from pycdc.sinks.postgres.preflight import survey_target
+from pycdc.table_validation import TableValidation
+
+
+@dataclass(slots=True)
+class SourceMetadata:
+    """What is known of the source once it was asked."""
+
+    server: ServerMetadata
+    role: RoleMetadata
+    slot: SlotMetadata | None
+    tables: list[TableRef]
+    rights: dict[int, TableRights]
+
+
+def diagnose(config: PipelineConfig) -> Iterator[Finding]:
+    """All findings, group after group. Groups whose server does not answer are left out."""
+    return _diagnose_capture(config) if config.source.kafka is None else _diagnose_reverse(config)
+
+
+def _diagnose_reverse(config: PipelineConfig) -> Iterator[Finding]:
+    source, sink = config.source.kafka, config.sink.postgres
+    assert source is not None
+    assert sink is not None
+    yield from _group("configuration", [ok(f"pipeline {config.name}", f"group {source.group or config.name}")])
+    yield from _group("transforms", function_findings(config))
+    yield from _group("kafka", transport.kafka_findings(source.brokers, source.options, "source.kafka"))
+    yield from _group("kafka", source_findings(source, sink))
+    yield from _group("registry", _registry(source.registry, "source.kafka.registry"))
+    yield from _group("tables", transport.postgres_findings(sink.dsn, "sink.postgres.dsn"))
+    yield from _group("tables", _target(source, sink, config.name))
+    yield from _group("position", place_findings(apply_status.inspect(config)))
+
+
+def _target(source: KafkaSourceConfig, sink: PostgresSinkConfig, name: str) -> Iterator[Finding]:
+    try:
+        facts = survey_target(sink, name)
+    except PycdcError as error:
+        yield from_error(error, "sink.postgres.dsn")
+        return
+    yield from target_findings(facts, sink.bookkeeping)
+    if source.registry is None:
+        return
+    try:
+        topics = sorted({topic for found in matching_topics(source).values() for topic in found})
+        with closing(RegistryProbe(source.registry)) as probe:
+            yield from key_findings(topics, facts.routes, probe.latest)
+    except PycdcError:
+        return  # brokers or registry do not answer, which was told above
+
+
+def _diagnose_capture(config: PipelineConfig) -> Iterator[Finding]:
+    yield from _group("configuration", _configuration(config))
+    yield from _group("transforms", function_findings(config))
+    source = None
+    catalog = Catalog(config.capture.dsn.get_secret_value())
+    try:
+        source = _source(config, catalog)
+    except PycdcError as error:
+        yield from _group("postgres", [from_error(error, "source.postgres.dsn")])
+    try:
+        if source is not None:
+            yield from _group("postgres", _postgres(config, source))
+            yield from _group("tables", _tables(config, catalog, source))
+            yield from _group("transforms", pattern_findings(config, source.tables))
+            yield from _group("publication", _publication(config, catalog, source))
+            survey = SourceInspection(config.capture.dsn.get_secret_value())
+            yield from _group("signals", signals.table_findings(config, catalog, survey))
+        yield from _group("signals", signals.topic_findings(config, lambda: _signal_survey(config)))
+        brokers_answer = True
+        for finding in _group("kafka", _kafka(config, source)):
+            brokers_answer = brokers_answer and finding.path != "sink.kafka.brokers"
+            yield finding
+        registry = None if config.sink.kafka is None else config.sink.kafka.registry
+        yield from _group("registry", _registry(registry, "sink.kafka.registry"))
+        if source is not None:
+            yield from _group("position", _position(config, catalog, source, brokers_answer=brokers_answer))
+    finally:
+        catalog.close()
+
+
+def _group(name: str, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Name the group of findings; an error while they are made is one of them."""
+    try:
+        for finding in findings:
+            yield replace(finding, group=name)
+    except PycdcError as error:
+        yield replace(from_error(error), group=name)
+
+
+def _configuration(config: PipelineConfig) -> Iterator[Finding]:
+    yield ok(f"pipeline {config.name}", f"slot {config.slot}, publication {config.publication}")
+    if config.sink.kafka is None and config.offsets is None:
+        yield warning(
+            "the position is not stored",
+            "after a restart, what the slot still holds comes again, and so does a snapshot",
+            path="offsets",
+            fix=f"offsets: {{file: {{path: /var/lib/pycdc/{config.slug}}}}}",
+        )
+
+
+def _source(config: PipelineConfig, catalog: Catalog) -> SourceMetadata:
+    options = config.capture
+    survey = SourceInspection(options.dsn.get_secret_value())
+    server = catalog.server()
+    tables = catalog.tables(options.tables, options.exclude_tables)
+    rights = survey.tables([table.oid for table in tables])
+    return SourceMetadata(server, survey.role(), catalog.slot(config.slot), tables, rights)
+
+
+def _postgres(config: PipelineConfig, source: SourceMetadata) -> Iterator[Finding]:
+    survey = SourceInspection(config.capture.dsn.get_secret_value())
+    yield from server_findings(source.server)
+    yield from transport.postgres_findings(config.capture.dsn, "source.postgres.dsn")
+    if source.role.superuser:
+        yield transport.superuser_finding(source.role.name, "source.postgres.dsn", "REPLICATION and what it reads")
+    yield replication_finding(source.role, survey.refuses_replication())
+    yield from headroom_findings(source.server, source.role, source.slot)
+    yield clock_finding(survey.clock_ahead())
+
+
+def _tables(config: PipelineConfig, catalog: Catalog, source: SourceMetadata) -> Iterator[Finding]:
+    options = config.capture
+    by_pattern = [len(catalog.tables([pattern])) for pattern in options.tables]
+    all_tables = [] if all(by_pattern) else [str(table) for table in catalog.tables(["*.*"])]
+    yield from match_findings(options, source.tables, by_pattern, all_tables)
+    yield from reading_findings(source.role.name, source.tables, source.rights, options)
+    facts = list(catalog.facts_of([table.oid for table in source.tables]).values())
+    published = catalog.publication(config.publication)
+    generated = published is not None and published.generated_columns
+    fails = failing(catalog, source.tables, publishes_generated=generated)
+    fails += failing_parts(catalog, config.publication, source.tables)
+    yield from identity_findings(facts, fails, published.operations if published else _to_publish(config))
+    met = Progress()
+    relations = RelationCache(catalog, lambda oid, schema, name: True, met.unknown_type, config.compatibility)
+    sent = {(one.schema, one.name): one for one in published.tables} if published else {}
+    via_root = published.via_partition_root if published else options.via_partition_root
+    listed = {table.oid for table in arriving(source.tables, via_root=via_root)}
+    errors = _plan_errors(config, relations, [one for one in facts if one.oid in listed], sent)
+    yield from rule_findings(config, errors, Counter(kind for _, kind in met.unknown_types))
+
+
+def _to_publish(config: PipelineConfig) -> frozenset[str]:
+    return frozenset(OPERATIONS[letter] for letter in wanted_operations(config))
+
+
+def _plan_errors(
+    config: PipelineConfig,
+    relations: RelationCache,
+    facts: list[TableMetadata],
+    sent: Mapping[tuple[str, str], PublishedTable],
+) -> list[PycdcError]:
+    """What a start would refuse, of these tables."""
+    try:
+        admit = TableValidation(config)
+    except ConfigError:
+        # Of transforms that are wrong, which other findings tell.
+        admit = TableValidation(config.model_copy(update={"transforms": []}))
+    errors: list[PycdcError] = []
+    for found in facts:
+        published = sent.get((found.schema, found.name), PublishedTable(found.schema, found.name))
+        columns = [name for name, column in found.columns.items() if published.sends(column)]
+        try:
+            admit(relations.of_facts(found, columns))
+        except PycdcError as error:
+            errors.append(error)
+    return errors
+
+
+def _publication(config: PipelineConfig, catalog: Catalog, source: SourceMetadata) -> Iterator[Finding]:
+    present = catalog.publication(config.publication)
+    signalling = signal_table(config, catalog)
+    tables, rights = source.tables, source.rights
+    if signalling is not None and signalling not in tables:
+        tables = [*tables, signalling]
+        rights = rights | SourceInspection(config.capture.dsn.get_secret_value()).tables([signalling.oid])
+    yield from publication_findings(config, present, tables, source.role, rights)
+
+
+def _signal_survey(config: PipelineConfig) -> ClusterInspection:
+    return ClusterInspection(signal_client(config), TopicsConfig())
+
+
+def _kafka(config: PipelineConfig, source: SourceMetadata | None) -> Iterator[Finding]:
+    sink = config.sink.kafka
+    if sink is None:
+        return
+    producer_settings(sink)
+    yield from transport.kafka_findings(sink.brokers, sink.options, "sink.kafka")
+    survey = ClusterInspection(client_settings(sink), sink.topics)
+    try:
+        cluster = survey.cluster()
+    except PycdcError as error:
+        yield from_error(error, "sink.kafka.brokers")
+        return
+    topics = _topics(config, source.tables if source is not None else [])
+    missing = [topic for topic in topics if topic not in cluster.topics]
+    refusals = survey.refusals(missing) if sink.topics.create else {}
+    commands = {topic: survey.create_command(topic) for topic in missing}
+    yield from topic_findings(sink, cluster, topics, refusals, commands)
+
+
+def _topics(config: PipelineConfig, tables: list[TableRef]) -> list[str]:
+    """Those of the tables, and that of the dead letters."""
+    registry = None if config.sink.kafka is None else config.sink.kafka.registry
+    parks = registry is not None and registry.on_incompatible == "park"
+    fails = any(one.on_error == "dead_letter" for one in config.transforms)
+    return sorted({*topics_of(config, tables), *([config.dead_letters] if parks or fails else [])})
+
+
+def _registry(registry: RegistryConfig | None, path: str) -> Iterator[Finding]:
+    if registry is None:
+        return
+    yield from transport.registry_findings(registry, path)
+    try:
+        probe = RegistryProbe(registry)
+        try:
+            yield ok("the schema registry answers", f"{probe.subjects()} subjects")
+        finally:
+            probe.close()
+    except PycdcError as error:
+        yield from_error(error, path)
+
+
+def _position(
+    config: PipelineConfig, catalog: Catalog, source: SourceMetadata, *, brokers_answer: bool
+) -> Iterator[Finding]:
+    yield from slot_findings(source.slot, source.server)
+    if not brokers_answer and config.sink.kafka is not None and (config.offsets is None or config.offsets.kafka):
+        yield warning("the stored position was not compared with the slot", "it is in Kafka, which does not answer")
+        return
+    try:
+        checkpoint = stored_position(config)
+    except PycdcError as error:
+        yield from_error(error, "offsets")
+        return
+    if checkpoint is None:
+        yield from offsets_findings(config)
+    yield start_finding(config, checkpoint, compared(config, catalog, source.server, source.slot, checkpoint))
+    yield from drift_findings(changes_of(config, catalog, source.slot, checkpoint).plan)
