@@ -85,7 +85,7 @@ def test_a_stop_ends_the_wait_for_the_commit_of_a_position(
 def test_a_commit_of_rows_that_is_not_answered_is_given_up_and_its_rows_are_there_once(
     rig: Rig, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pycdc.clients.postgres_target._COMMIT_SECONDS", 0.5)
+    monkeypatch.setattr("pycdc.clients.postgres_sessions._COMMIT_SECONDS", 0.5)
     rig.sql(
         "CREATE TABLE counted (id int); CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
         "'BEGIN INSERT INTO counted VALUES (NEW.id); RETURN NEW; END'; "

@@ -8,16 +8,15 @@ from typing import Any
 import psycopg
 import pytest
 
-from pycdc.clients import postgres_source as capture
-from pycdc.clients import postgres_target as apply
 from pycdc.clients.postgres_errors import translate
+from pycdc.clients.postgres_sessions import connect_to_source, connect_to_target
 from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady, ProtocolViolation, PycdcError
 from pycdc.offsets.postgres import PostgresOffsetStore
 
 User = Callable[[str], Any]
 USERS: dict[str, User] = {
-    "capture": capture.connect,
-    "apply": apply.connect,
+    "capture": connect_to_source,
+    "apply": connect_to_target,
     "offsets": lambda dsn: PostgresOffsetStore(dsn, "shop").load(),
 }
 AT = 'connection failed: connection to server at "10.0.0.1", port 5432 failed: '

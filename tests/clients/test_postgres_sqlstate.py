@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from pycdc.clients import postgres_source as session
+from pycdc.clients import postgres_sessions as session
 from pycdc.clients.postgres_sqlstate import sqlstates
 from pycdc.errors import ConnectionLost, EnvironmentNotReady, PycdcError
 from tests.services.postgres import PostgresServer
@@ -59,7 +59,7 @@ def refusing(state: str) -> Iterator[int]:
 def test_a_refusal_in_another_language_is_told_by_its_code(state: str) -> None:
     _, words, kind = ANSWERS[state]
     with refusing(state) as port, pytest.raises(PycdcError) as caught:
-        session.connect(f"host=127.0.0.1 port={port} user=nobody dbname=nirgends password=canary")
+        session.connect_to_source(f"host=127.0.0.1 port={port} user=nobody dbname=nirgends password=canary")
     assert type(caught.value) is kind
     assert words in caught.value.fact
     assert state in caught.value.fact
@@ -71,9 +71,9 @@ def test_of_several_servers_that_refuse_one_that_may_come_back_counts() -> None:
     with refusing("3D000") as one, refusing("57P03") as other, refusing("28P01") as third:
         hopeful = f"host=127.0.0.1,127.0.0.1 port={one},{other} user=nobody dbname=x"
         with pytest.raises(ConnectionLost):
-            session.connect(hopeful)
+            session.connect_to_source(hopeful)
         with pytest.raises(EnvironmentNotReady):
-            session.connect(f"host=127.0.0.1,127.0.0.1 port={one},{third} user=nobody dbname=x")
+            session.connect_to_source(f"host=127.0.0.1,127.0.0.1 port={one},{third} user=nobody dbname=x")
 
 
 @pytest.mark.server

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from psycopg import conninfo, sql
 
-from pycdc.clients.postgres_source import connect as connect_to_source
-from pycdc.clients.postgres_target import connect as connect_to_target
+from pycdc.clients.postgres_sessions import connect_to_source as connect_to_source
+from pycdc.clients.postgres_sessions import connect_to_target as connect_to_target
 from pycdc.errors import EnvironmentNotReady
 from pycdc.offsets.postgres import PostgresOffsetStore
 from tests.authority import Authority, Files

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import conninfo, sql
 
-from pycdc.clients.postgres_target import connect_to_write, path_problems
+from pycdc.clients.postgres_sessions import connect_to_write, path_problems
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.offsets.postgres import PostgresOffsetStore

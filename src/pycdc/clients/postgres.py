@@ -18,6 +18,7 @@ from pycdc.clients.postgres_sqlstate import sqlstates
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.observability.outages import Outages
 
+Connection = psycopg.Connection[Any]
 T = TypeVar("T")
 _Silent = Callable[[float], None]
 

@@ -150,6 +150,69 @@ def translate(
     return meaning.kind(f"{where}: {fact}" if where else fact, hint=meaning.hint or remedy)
 
 
+class TableLocked(ConnectionLost):
+    """Somebody has a lock, or waits for one, that a statement needs; or asked for one that ours held too long."""
+
+
+_AT_SOURCE: Final = {
+    "55P03": ErrorMeaning(TableLocked, "wait until the transaction that has the lock has ended"),
+    "57014": ErrorMeaning(TableLocked, "a statement_timeout of the server or the role may be too short"),
+}
+_SOURCE_AWAY: Final = "check that the server of source.postgres.dsn runs and can be reached"
+
+
+def source_error(
+    error: psycopg.Error, special: Mapping[str, ErrorMeaning] | None = None, *, where: str = ""
+) -> PycdcError:
+    """Return what `translate` does, for the database that changes are captured from."""
+    return translate(error, {**_AT_SOURCE, **(special or {})}, where=where, remedy=_SOURCE_AWAY)
+
+
+RETRYABLE: Final = ("40001", "40P01", "55P03")
+
+OUTAGES: Final = ("08", "25006", "25P03", "25P04", "53", "57", "58")
+
+OF_STATEMENTS: Final = ("0A", "25", "26", "28", "3D", "3F", "42", "55")
+"""Codes or their classes. Not a row's, as long as no trigger or function is at work."""
+
+
+def has_state(state: str, codes: tuple[str, ...]) -> bool:
+    return state in codes or state[:2] in codes
+
+
+_DOCTOR: Final = "`pycdc doctor` compares the routes with the tables"
+
+_AT_TARGET: Final = {
+    "42501": ErrorMeaning(
+        EnvironmentNotReady, "GRANT SELECT, INSERT, UPDATE, DELETE on the table to the role of sink.postgres.dsn"
+    ),
+    **{code: ErrorMeaning(EnvironmentNotReady, _DOCTOR) for code in ("0A", "26", "3F", "42704", "42P01", "55006")},
+}
+
+
+def target_error(error: psycopg.Error) -> PycdcError:
+    """Return the error for what is no row's fault, of the database that rows are written into."""
+    state = error.sqlstate
+    if state and not has_state(state, OUTAGES + OF_STATEMENTS + RETRYABLE):
+        # Words of any other kind may hold values.
+        return EnvironmentNotReady(f"the database refuses a statement: {described(error)}", hint=_DOCTOR)
+    remedy = "check sink.postgres.dsn, and that the server runs" if state is None else _DOCTOR
+    return translate(error, _AT_TARGET, where="the database of sink.postgres", remedy=remedy)
+
+
+def described(error: BaseException) -> str:
+    """What the server objects to, by names and codes only: its words may hold values of rows."""
+    if not isinstance(error, psycopg.Error):
+        return f"a value cannot be sent to the database ({type(error).__name__})"
+    if error.sqlstate is None:
+        return words_of(error)
+    diag = error.diag
+    names = {"table": diag.table_name, "column": diag.column_name, "constraint": diag.constraint_name}
+    told = ", ".join(f"{what} {name}" for what, name in names.items() if name)
+    kind = type(error).__name__
+    return f"{kind} (SQLSTATE {error.sqlstate}){': ' + told if told else ''}"
+
+
 def words_of(error: psycopg.Error) -> str:
     """One line of what the server or libpq says."""
     if error.diag.message_primary:

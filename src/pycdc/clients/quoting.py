@@ -17,6 +17,12 @@ def quoted(*parts: str) -> str:
     return sql_printable(sql.Identifier(*parts).as_string(None))
 
 
+def quoted_table(table: str) -> str:
+    """Return the SQL name of a table as a configuration has it, which is in `public` where it names no schema."""
+    schema, dot, name = table.partition(".")
+    return sql.Identifier(*((schema, name) if dot else ("public", schema))).as_string(None)
+
+
 def published(operations: Set[str]) -> str:
     """What a publication's option `publish` says, of operations by their first letters."""
     return ", ".join(word for letter, word in OPERATIONS.items() if letter in operations)

@@ -8,7 +8,7 @@ from typing import Final
 import psycopg
 from psycopg import conninfo
 
-from pycdc.clients.postgres_source import connect
+from pycdc.clients.postgres_sessions import connect_to_source
 from pycdc.errors import PycdcError
 from pycdc.model.change import Lsn
 
@@ -22,7 +22,7 @@ def is_working(dsn: str, pid: int) -> bool:
     """Whether the walsender is busy, and waits neither for WAL nor for us: then its silence has a reason. False where
     nobody answers that soon."""
     try:
-        with connect(conninfo.make_conninfo(dsn, connect_timeout=_SECONDS), seconds=_SECONDS) as connection:
+        with connect_to_source(conninfo.make_conninfo(dsn, connect_timeout=_SECONDS), seconds=_SECONDS) as connection:
             return connection.execute(_WORKING, (pid,)).fetchone() is not None
     except (psycopg.Error, PycdcError):
         return False

@@ -6,13 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pycdc.clients.quoting import quoted
 from pycdc.config.pipeline import PipelineConfig
-from pycdc.connectors.postgres.catalog.metadata import PublicationMetadata, TableRef
+from pycdc.connectors.postgres.catalog.metadata import PublicationMetadata, TableRef, missing_tables
 from pycdc.connectors.postgres.catalog.privileges import RoleMetadata, TableRights
-from pycdc.connectors.postgres.catalog.slots_and_publications import (
-    add_tables_sql,
-    create_publication_sql,
-    missing_tables,
-)
+from pycdc.connectors.postgres.catalog.slots_and_publications import add_tables_sql, create_publication_sql
 from pycdc.connectors.postgres.publication.reconcile_plan import ReconcilePlan
 from pycdc.operations.doctor.finding import Finding, failed, ok, warning
 from pycdc.operations.humanize import plural

@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 
-from pycdc.clients.postgres_target import Connection
-from pycdc.clients.target_errors import described
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_errors import described
 from pycdc.interfaces import NotColumnar
 from pycdc.model.event import EventBatch, FieldPath, LaneRow, Load, Partition, Removal
 from pycdc.observability.logger import get_logger

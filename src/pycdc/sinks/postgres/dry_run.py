@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection, connected
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_sessions import connected
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.model.event import Event
 from pycdc.rows.text_values import Unwritable

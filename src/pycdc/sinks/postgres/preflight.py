@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from pycdc.clients.postgres_target import Connection, connected, path_problems
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_sessions import connected, path_problems
 from pycdc.clients.search_path import PathProblem
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.model.patterns import is_user_table

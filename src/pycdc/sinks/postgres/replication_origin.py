@@ -6,7 +6,7 @@ from typing import Final
 
 import psycopg
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.model.origin import origin_name
 from pycdc.observability.logger import get_logger
 

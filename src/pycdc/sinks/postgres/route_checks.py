@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.config.postgres_sink import ConflictRule, PostgresSinkConfig, Route
 from pycdc.errors import EnvironmentNotReady
 from pycdc.sinks.postgres.target_tables import TargetTable, key_columns, tables_now

@@ -14,8 +14,8 @@ from typing import Final
 
 import psycopg
 
-from pycdc.clients.postgres_target import Connection
-from pycdc.clients.target_errors import described
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_errors import described
 from pycdc.config.postgres_sink import PostgresSinkConfig, Route
 from pycdc.model.event import Partition
 from pycdc.model.patterns import names_any

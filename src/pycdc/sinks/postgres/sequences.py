@@ -14,7 +14,8 @@ from typing import Final
 
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection, connected
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_sessions import connected
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.sinks.postgres.target_tables import split_name

@@ -27,8 +27,8 @@ import psycopg
 from psycopg import sql
 
 from pycdc.clients.postgres import Unanswered
-from pycdc.clients.postgres_target import connect_to_write
-from pycdc.clients.target_errors import translate
+from pycdc.clients.postgres_errors import target_error
+from pycdc.clients.postgres_sessions import connect_to_write
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import ConnectionLost, DeliveryError
 from pycdc.model.event import Applied, Event, EventBatch, PartitionOffsets, events_of
@@ -118,7 +118,7 @@ class PostgresSink:
             )
         except psycopg.Error as error:
             self._connection.close()
-            raise translate(error) from None
+            raise target_error(error) from None
         except BaseException:
             self._connection.close()
             raise
@@ -177,7 +177,7 @@ class PostgresSink:
             yield
         except psycopg.Error as error:
             self.close()
-            raise translate(error) from None
+            raise target_error(error) from None
         except BaseException:
             self.close()
             raise

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.config.postgres_sink import Route
 from pycdc.rows.target_column import TargetColumn
 from pycdc.sinks.postgres.writing.identifiers import ParameterSafeIdentifier, alias_beside

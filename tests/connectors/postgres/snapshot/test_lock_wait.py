@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.clients.postgres_source import TableLocked
+from pycdc.clients.postgres_errors import TableLocked
 from pycdc.connectors.postgres.snapshot import lock_wait as waiting
 from pycdc.observability.health import judge
 from pycdc.observability.progress import Progress

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.clients.postgres_source import TableLocked
+from pycdc.clients.postgres_errors import TableLocked
 from pycdc.connectors.postgres.snapshot import parallel as workers
 from pycdc.connectors.postgres.snapshot.block_ranges import BlockRange, Rewritten
 from pycdc.connectors.postgres.snapshot.parallel import (

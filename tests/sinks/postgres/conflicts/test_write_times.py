@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pycdc.clients.postgres_target import connect
+from pycdc.clients.postgres_sessions import connect_to_target
 from pycdc.sinks.postgres.conflicts.write_times import WriteTimes
 from tests.reading import wait_for
 from tests.sinks.postgres.rig import Process, Rig
@@ -245,7 +245,7 @@ def test_times_are_forgotten_by_and_by_and_none_before_its_time(rig: Rig) -> Non
     kept = rig.sql("SELECT count(*) FROM pycdc.write_times WHERE key % 2 <> 0")
     times = WriteTimes("first", "pycdc", 1800)
     times.needed = True
-    with connect(rig.dsn) as connection:
+    with connect_to_target(rig.dsn) as connection:
         assert not times.sweep(connection), "it was made a moment ago"
         for _ in range(30):
             times._swept_at -= 25

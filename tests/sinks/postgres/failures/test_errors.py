@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from pycdc.clients.postgres import Client
-from pycdc.clients.target_errors import translate
+from pycdc.clients.postgres_errors import target_error
 from pycdc.errors import ApplyError, ConnectionLost, PycdcError
 from pycdc.sinks.postgres.failures.errors import FaultKind, fault
 from pycdc.sinks.postgres.schema_drift import KnownTables
@@ -134,7 +134,7 @@ def test_a_row_that_a_policy_refuses_is_a_row_and_a_missing_right_is_the_configu
             with pytest.raises(psycopg.errors.InsufficientPrivilege) as met:
                 connection.execute("DELETE FROM items")
             assert fault(met.value, connection) is FaultKind.OTHER
-            assert "GRANT" in translate(met.value).hint
+            assert "GRANT" in target_error(met.value).hint
     finally:
         rig.sql("DROP OWNED BY pycdc_applier; DROP ROLE pycdc_applier")
 

@@ -15,7 +15,15 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from pycdc.clients.postgres_source import Connection, connect, translate
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_errors import source_error
+from pycdc.clients.postgres_sessions import connect_to_source
+from pycdc.connectors.postgres.catalog.catalog_queries import (
+    covered_query,
+    publication_query,
+    published_query,
+    slot_query,
+)
 from pycdc.connectors.postgres.catalog.keyset import keyset
 from pycdc.connectors.postgres.catalog.metadata import (
     CopySource,
@@ -151,13 +159,13 @@ class Catalog:
             broken = self._connection is None or self._connection.broken
             self.close()
             if fresh or not broken:
-                raise translate(error) from None
+                raise source_error(error) from None
         except psycopg.Error as error:
-            raise translate(error) from None
+            raise source_error(error) from None
         try:
             return self._query(query, parameters)
         except psycopg.Error as error:
-            raise translate(error) from None
+            raise source_error(error) from None
 
     def _query(self, query: str, parameters: Mapping[str, Any]) -> list[_Row]:
         for _ in range(_TRIES):
@@ -168,7 +176,7 @@ class Catalog:
 
     def _once(self, query: str, parameters: Mapping[str, Any]) -> list[_Row]:
         if self._connection is None:
-            self._connection = connect(self._dsn, stopping=self.stopping)
+            self._connection = connect_to_source(self._dsn, stopping=self.stopping)
         with self._connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query.encode(), parameters).fetchall()
 
@@ -180,7 +188,7 @@ class Catalog:
     def version(self) -> int:
         """server_version_num."""
         if self._connection is None:
-            self._connection = connect(self._dsn, stopping=self.stopping)
+            self._connection = connect_to_source(self._dsn, stopping=self.stopping)
         return self._connection.info.server_version
 
     # -- the server and its slots
@@ -192,20 +200,20 @@ class Catalog:
 
     def timeline_ends(self) -> dict[int, Lsn]:
         """Where each timeline before the present one ended. Needs the right to replicate."""
-        connection = connect(self._dsn, replication=True)
+        connection = connect_to_source(self._dsn, replication=True)
         try:
             row = connection.execute("IDENTIFY_SYSTEM").fetchone()
             timeline = int(row[1]) if row else 1
             # The first timeline has no history file.
             history = connection.execute(f"TIMELINE_HISTORY {timeline}".encode()).fetchone() if timeline > 1 else None
         except psycopg.Error as error:
-            raise translate(error) from None
+            raise source_error(error) from None
         finally:
             connection.close()
         return parse_history(history[1]) if history else {}
 
     def slot(self, name: str) -> SlotMetadata | None:
-        rows = self._rows(_slot_query(self.version), name=name)
+        rows = self._rows(slot_query(self.version), name=name)
         if not rows:
             return None
         row = rows[0]
@@ -280,16 +288,16 @@ class Catalog:
     # -- publications
 
     def publication(self, name: str) -> PublicationMetadata | None:
-        row = self._row(_publication_query(self.version), name=name)
+        row = self._row(publication_query(self.version), name=name)
         if row is None:
             return None
         operations = frozenset(word for word in ("insert", "update", "delete", "truncate") if row.pop(word))
-        covered = frozenset(found["oid"] for found in self._rows(_covered_query(self.version), name=name))
+        covered = frozenset(found["oid"] for found in self._rows(covered_query(self.version), name=name))
         return PublicationMetadata(**row, operations=operations, tables=self.publication_tables(name), covered=covered)
 
     def publication_tables(self, name: str) -> tuple[PublishedTable, ...]:
         """What the publication publishes now, roots in place of partitions where it publishes via the root."""
-        rows = self._rows(_published_query(self.version), name=name)
+        rows = self._rows(published_query(self.version), name=name)
         return tuple(
             PublishedTable(
                 r["schema"], r["name"], tuple(r["columns"]) if r["columns"] else None, r["row_filter"], r["generated"]
@@ -326,75 +334,3 @@ def like(pattern: str) -> str:
 
 def _lsn(text: str | None) -> Lsn | None:
     return None if text is None else Lsn.parse(text)
-
-
-def _slot_query(version: int) -> str:
-    if version >= 170_000:
-        invalidation = "invalidation_reason"
-    elif version >= 160_000:
-        invalidation = "CASE WHEN conflicting OR wal_status = 'lost' THEN 'lost' END"
-    else:
-        invalidation = "CASE WHEN wal_status = 'lost' THEN 'lost' END"
-    failover, synced = ("failover", "synced") if version >= 170_000 else ("false", "false")
-    return f"""
-SELECT slot_name::text AS name, plugin::text, database::text, temporary, active_pid,
-       confirmed_flush_lsn::text AS confirmed_flush, restart_lsn::text, wal_status, safe_wal_size,
-       {invalidation} AS invalidation, {failover} AS failover, {synced} AS synced,
-       pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
-                       restart_lsn)::int8 AS retained_bytes
-  FROM pg_replication_slots WHERE slot_name = %(name)s
-"""  # noqa: S608 - the pieces are the constants above
-
-
-def _publication_query(version: int) -> str:
-    generated = "p.pubgencols <> 'n'" if version >= 180_000 else "false"
-    return f"""
-SELECT p.pubname::text AS name, p.puballtables AS all_tables, p.pubviaroot AS via_partition_root,
-       p.pubinsert AS insert, p.pubupdate AS update, p.pubdelete AS delete, p.pubtruncate AS truncate,
-       {generated} AS generated_columns, r.rolname::text AS owner,
-       pg_has_role(p.pubowner, 'USAGE') AS owned
-  FROM pg_publication p JOIN pg_roles r ON r.oid = p.pubowner WHERE p.pubname = %(name)s
-"""  # noqa: S608
-
-
-def _covered_query(version: int) -> str:
-    # The view lists no partitioned table whose partitions come under their own names.
-    schemas = (
-        "OR EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace)"
-    )
-    return f"""
-WITH listed AS (
-    SELECT r.prrelid AS oid FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
-     WHERE p.pubname = %(name)s
-     UNION
-    SELECT c.oid FROM pg_publication_tables t
-      JOIN pg_namespace n ON n.nspname = t.schemaname
-      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
-     WHERE t.pubname = %(name)s
-     UNION
-    SELECT c.oid FROM pg_publication p, pg_class c
-     WHERE p.pubname = %(name)s AND c.relkind = 'p' AND (p.puballtables {schemas * (version >= 150_000)}))
-SELECT oid::int8 AS oid FROM listed UNION SELECT t.relid::oid::int8 FROM listed, pg_partition_tree(listed.oid) t
-"""  # noqa: S608
-
-
-def _published_query(version: int) -> str:
-    generated = "(SELECT p.pubgencols = 's' FROM pg_publication p WHERE p.pubname = t.pubname)"
-    if version < 180_000:
-        generated = "false"
-    if version < 150_000:
-        columns = row_filter = "NULL"
-    else:
-        # The view lists every column where the publication lists none.
-        columns = """(SELECT CASE WHEN r.prattrs IS NOT NULL THEN t.attnames::text[] END
-            FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
-           WHERE p.pubname = t.pubname AND r.prrelid = c.oid)"""
-        row_filter = "t.rowfilter"
-    return f"""
-SELECT t.schemaname::text AS schema, t.tablename::text AS name, {columns} AS columns, {row_filter} AS row_filter,
-       {generated} AS generated
-  FROM pg_publication_tables t
-  JOIN pg_namespace n ON n.nspname = t.schemaname
-  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
- WHERE t.pubname = %(name)s ORDER BY 1, 2
-"""  # noqa: S608

@@ -169,3 +169,14 @@ class CopySource:
     row_filter: str | None = None
     only: bool = False
     keyset: Keyset | None = None
+
+
+def missing_tables(tables: Sequence[TableRef], present: PublicationMetadata) -> list[TableRef]:
+    """Return the tables that the publication lacks, without partitions whose root is there or missing too."""
+    return [table for table in topmost(tables) if table.oid not in present.covered]
+
+
+def topmost(tables: Sequence[TableRef]) -> list[TableRef]:
+    """Return the tables without the partitions whose root is among them."""
+    oids = {table.oid for table in tables}
+    return [table for table in tables if table.root is None or table.root not in oids]

@@ -11,7 +11,8 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from pycdc.clients.postgres_source import connect, translate
+from pycdc.clients.postgres_errors import source_error
+from pycdc.clients.postgres_sessions import connect_to_source
 from pycdc.errors import PycdcError
 
 _TABLES: Final = """
@@ -75,13 +76,13 @@ class SourceInspection:
 
     def clock_ahead(self) -> float:
         """Seconds that the server's clock is ahead of ours; uncertain by the time of a round trip."""
-        connection = connect(self._dsn)
+        connection = connect_to_source(self._dsn)
         try:
             before = time.time()
             row = connection.execute("SELECT clock_timestamp()").fetchone()
             middle = (before + time.time()) / 2
         except psycopg.Error as error:
-            raise translate(error) from None
+            raise source_error(error) from None
         finally:
             connection.close()
         assert row is not None
@@ -90,7 +91,7 @@ class SourceInspection:
     def refuses_replication(self) -> PycdcError | None:
         """Why this role cannot open a replication connection."""
         try:
-            connect(self._dsn, replication=True).close()
+            connect_to_source(self._dsn, replication=True).close()
         except PycdcError as error:
             return error
         return None
@@ -100,11 +101,11 @@ class SourceInspection:
         return bool(self._rows("SELECT pg_terminate_backend(%s) AS ended", [pid])[0]["ended"])
 
     def _rows(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        connection = connect(self._dsn)
+        connection = connect_to_source(self._dsn)
         try:
             with connection.cursor(row_factory=dict_row) as cursor:
                 return cursor.execute(query.encode(), parameters).fetchall()
         except psycopg.Error as error:
-            raise translate(error) from None
+            raise source_error(error) from None
         finally:
             connection.close()

@@ -14,7 +14,9 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import ExecStatus
 
-from pycdc.clients.postgres_source import Connection, connect, translate
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_errors import source_error
+from pycdc.clients.postgres_sessions import connect_to_source
 from pycdc.errors import ConfigError, EnvironmentNotReady
 
 _PLACES: Final = ("EXPLAIN SELECT FROM {} WHERE ({}\n)", "EXPLAIN SELECT CASE WHEN\n{}\nTHEN true END FROM {}")
@@ -24,13 +26,13 @@ _HINT: Final = "write what may follow WHERE; functions and types that are not bu
 
 def check_condition(dsn: str, schema: str, name: str, where: str, role: str | None = None) -> None:
     """Raise ConfigError where `where` is no condition on the table's rows, for `role` if that is told."""
-    with connect(dsn, seconds=_CHECK_SECONDS) as connection:
+    with connect_to_source(dsn, seconds=_CHECK_SECONDS) as connection:
         try:
             connection.execute("BEGIN READ ONLY")
             confine(connection, role, _CHECK_SECONDS)
             require_condition(connection, schema, name, where)
         except psycopg.Error as error:
-            raise translate(error) from None
+            raise source_error(error) from None
 
 
 def confine(connection: Connection, role: str | None, seconds: float) -> None:
@@ -58,7 +60,7 @@ def require_condition(connection: Connection, schema: str, name: str, where: str
         if result.status == ExecStatus.TUPLES_OK:
             continue
         error = psycopg.errors.error_from_result(result)
-        if translate(error).retry:
+        if source_error(error).retry:
             raise error
         raise _refused(schema, name, error.sqlstate or "", error.diag.message_primary or "it cannot be planned")
 

@@ -20,9 +20,11 @@ import psycopg
 from psycopg import sql
 
 from pycdc.clients import walsender_commands as walsender
-from pycdc.clients.postgres_source import Connection, ErrorMeaning, TableLocked, connect, in_recovery, translate
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_errors import ErrorMeaning, TableLocked, source_error
+from pycdc.clients.postgres_sessions import connect_to_source, in_recovery
 from pycdc.clients.quoting import OPERATIONS, published, quoted
-from pycdc.connectors.postgres.catalog.metadata import PublicationMetadata, TableRef
+from pycdc.connectors.postgres.catalog.metadata import PublicationMetadata, TableRef, missing_tables, topmost
 from pycdc.errors import ConnectionLost, EnvironmentNotReady, SlotActive
 from pycdc.model.change import Lsn
 from pycdc.observability.logger import get_logger
@@ -98,7 +100,7 @@ class ExportedSnapshot:
         except psycopg.Error as error:
             self.close()
             raise ConnectionLost(
-                f"the exported snapshot is gone: {translate(error).fact}", hint="take the snapshot again"
+                f"the exported snapshot is gone: {source_error(error).fact}", hint="take the snapshot again"
             ) from None
 
     def close(self) -> None:
@@ -128,7 +130,7 @@ def create_publication_sql(
     A partition is not listed where its root is, which publishes it and those to come.
     """
     parts = [f"CREATE PUBLICATION {quoted(name)}"]
-    if listed := _topmost(tables):
+    if listed := topmost(tables):
         parts.append(f"FOR TABLE {_listed(listed)}")
     options = [f"publish = '{published(operations)}'"] if operations < OPERATIONS.keys() else []
     options += ["publish_via_partition_root = true"] if via_partition_root else []
@@ -253,7 +255,7 @@ class Admin:
         with self._replication(wish) as connection:
             slot, exported = self._create(connection, wish, export=True)
             try:
-                holder = connect(self._dsn, stopping=self._stopping)
+                holder = connect_to_source(self._dsn, stopping=self._stopping)
                 try:
                     return ExportedSnapshot(slot, _take_over(holder, exported), holder)
                 except BaseException:
@@ -267,7 +269,7 @@ class Admin:
 
     def export_snapshot(self, slot: str) -> ExportedSnapshot:
         """The rows as they are now, for a slot that was made before. The point is the WAL's end at that moment."""
-        holder = connect(self._dsn, stopping=self._stopping)
+        holder = connect_to_source(self._dsn, stopping=self._stopping)
         try:
             holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             row = holder.execute("SELECT pg_export_snapshot(), pg_current_wal_lsn()::text").fetchone()
@@ -275,7 +277,7 @@ class Admin:
             return ExportedSnapshot(CreatedSlot(slot, Lsn.parse(row[1])), str(row[0]), holder)
         except psycopg.Error as error:
             holder.close()
-            raise translate(error) from None
+            raise source_error(error) from None
 
     def _create(self, connection: Connection, wish: _Wish, *, export: bool) -> tuple[CreatedSlot, str]:
         version, name = connection.info.server_version, wish.name
@@ -331,7 +333,7 @@ class Admin:
         )
 
     def _blockers(self, pid: int) -> list[Blocker]:
-        with connect(self._dsn, stopping=self._stopping) as connection:
+        with connect_to_source(self._dsn, stopping=self._stopping) as connection:
             return [Blocker(*row) for row in connection.execute(_BLOCKERS, [pid]).fetchall()]
 
     def _run(self, statement: str) -> None:
@@ -340,7 +342,7 @@ class Admin:
 
     @contextmanager
     def _session(self, statement: str) -> Iterator[Connection]:
-        connection = connect(self._dsn, stopping=self._stopping)
+        connection = connect_to_source(self._dsn, stopping=self._stopping)
         try:
             yield connection
         except psycopg.Error as error:
@@ -350,23 +352,13 @@ class Admin:
 
     @contextmanager
     def _replication(self, wish: _Wish) -> Iterator[Connection]:
-        connection = connect(self._dsn, replication=True, seconds=0.0, stopping=wish.given_up)
+        connection = connect_to_source(self._dsn, replication=True, seconds=0.0, stopping=wish.given_up)
         try:
             yield connection
         except psycopg.Error as error:
             raise _with_remedy(error, create_slot_sql(wish.name, failover=wish.failover)) from None
         finally:
             connection.close()
-
-
-def missing_tables(tables: Sequence[TableRef], present: PublicationMetadata) -> list[TableRef]:
-    """The tables that the publication lacks; a partition is not one of them where its root is there or missing too."""
-    return [table for table in _topmost(tables) if table.oid not in present.covered]
-
-
-def _topmost(tables: Sequence[TableRef]) -> list[TableRef]:
-    oids = {table.oid for table in tables}
-    return [table for table in tables if table.root is None or table.root not in oids]
 
 
 def _take_over(holder: Connection, exported: str) -> str:
@@ -378,7 +370,7 @@ def _take_over(holder: Connection, exported: str) -> str:
 
 
 def _with_remedy(error: psycopg.Error, statement: str) -> Exception:
-    ours = translate(error, _MEANWHILE)
+    ours = source_error(error, _MEANWHILE)
     if isinstance(ours, EnvironmentNotReady):
         ours.hint = "; ".join(filter(None, [ours.hint, f"or let an owner run: {statement};"]))
     return ours

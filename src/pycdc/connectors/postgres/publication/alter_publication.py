@@ -12,7 +12,8 @@ from collections.abc import Sequence, Set
 
 import psycopg
 
-from pycdc.clients.postgres_source import connect, translate
+from pycdc.clients.postgres_errors import source_error
+from pycdc.clients.postgres_sessions import connect_to_source
 from pycdc.clients.quoting import published, quoted
 from pycdc.connectors.postgres.catalog.metadata import TableRef
 from pycdc.connectors.postgres.catalog.slots_and_publications import add_tables_sql
@@ -58,19 +59,19 @@ def change_tables(
 
 def run(dsn: str, statement: str, stopping: threading.Event | None = None) -> None:
     """Raises PycdcError, also where a lock is not to be had soon."""
-    with connect(dsn, stopping=stopping) as connection:
+    with connect_to_source(dsn, stopping=stopping) as connection:
         try:
             connection.execute(statement.encode())
         except psycopg.Error as error:
-            raise translate(error) from None
+            raise source_error(error) from None
 
 
 def current_transaction(dsn: str, stopping: threading.Event | None = None) -> int:
     """The id, with its epoch, of a transaction that begins now: all that wrote something before have smaller ones."""
-    with connect(dsn, stopping=stopping) as connection:
+    with connect_to_source(dsn, stopping=stopping) as connection:
         try:
             row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
         except psycopg.Error as error:
-            raise translate(error) from None
+            raise source_error(error) from None
     assert row is not None
     return int(row[0])

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pycdc.clients.postgres_source import TableLocked
+from pycdc.clients.postgres_errors import TableLocked
 from pycdc.clients.quoting import quoted
 from pycdc.connectors.postgres.catalog.catalog import CHAIN, CHOSEN, Catalog, like
 from pycdc.connectors.postgres.catalog.metadata import TableRef

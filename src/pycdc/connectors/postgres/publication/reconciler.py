@@ -13,13 +13,8 @@ from typing import Final
 
 from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.connectors.postgres.catalog.metadata import TableRef
-from pycdc.connectors.postgres.catalog.slots_and_publications import (
-    Admin,
-    add_tables_sql,
-    create_publication_sql,
-    missing_tables,
-)
+from pycdc.connectors.postgres.catalog.metadata import TableRef, missing_tables
+from pycdc.connectors.postgres.catalog.slots_and_publications import Admin, add_tables_sql, create_publication_sql
 from pycdc.connectors.postgres.publication.alter_publication import change_tables, current_transaction, publish_sql, run
 from pycdc.connectors.postgres.publication.delivered_names import require_one_name
 from pycdc.connectors.postgres.publication.published_identity import failing_parts

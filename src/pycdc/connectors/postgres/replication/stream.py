@@ -25,7 +25,9 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import ExecStatus
 
-from pycdc.clients.postgres_source import READING_SECONDS, Connection, ErrorMeaning, connect, leave_text_raw, translate
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_errors import ErrorMeaning, source_error
+from pycdc.clients.postgres_sessions import READING_SECONDS, connect_to_source, leave_text_raw
 from pycdc.clients.walsender_commands import is_working, start_replication
 from pycdc.config.postgres_source import PostgresSourceConfig
 from pycdc.config.runtime import RetriesConfig
@@ -139,7 +141,7 @@ class ReplicationStream:
         this safe. Raises SlotActive, PositionGap, EnvironmentNotReady, ConnectionLost.
         """
         # A server that clears away a million files of an earlier decoding takes minutes to start.
-        self._connection = connection = connect(
+        self._connection = connection = connect_to_source(
             self._dsn, replication=True, seconds=READING_SECONDS, stopping=self._stopping
         )
         try:
@@ -150,7 +152,7 @@ class ReplicationStream:
             self._start(connection, start, self._options.slot_timeout if wait is None else wait)
         except psycopg.Error as error:
             self.close()
-            raise translate(error, _AT_START) from None
+            raise source_error(error, _AT_START) from None
         except PycdcError:
             self.close()
             raise
@@ -289,7 +291,7 @@ class ReplicationStream:
             try:
                 self._fill(frames, max_messages, max_bytes, timeout)
             except psycopg.Error as error:
-                self._failure = translate(error, _IN_STREAM)
+                self._failure = source_error(error, _IN_STREAM)
             except PycdcError as error:
                 self._failure = error
             except BaseException:
@@ -369,7 +371,7 @@ class ReplicationStream:
     def _ended(self) -> PycdcError:
         result = self._pg.get_result()
         if result is not None and result.status == ExecStatus.FATAL_ERROR:
-            return translate(psycopg.errors.error_from_result(result), _IN_STREAM)
+            return source_error(psycopg.errors.error_from_result(result), _IN_STREAM)
         return ConnectionLost("the server ended the replication stream")
 
     def _await_bytes(self, deadline: float) -> bool:
@@ -433,7 +435,7 @@ class ReplicationStream:
             if now >= self._status_due and self._failure is None and self._connection is not None:
                 self._send_status(now)
         except psycopg.Error as error:
-            self._failure = translate(error, _IN_STREAM)
+            self._failure = source_error(error, _IN_STREAM)
         finally:
             self._lock.release()
         return True

@@ -16,7 +16,8 @@ from uuid import uuid4
 
 import psycopg
 
-from pycdc.clients.postgres_source import connect, translate
+from pycdc.clients.postgres_errors import source_error
+from pycdc.clients.postgres_sessions import connect_to_source
 from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import SlotMetadata
@@ -96,7 +97,7 @@ def content(data: bytes) -> dict[str, Any]:
 def send(dsn: str, slot: str, key: bytes, signals: Sequence[Signal | DebeziumSignal]) -> Lsn:
     """Write the signals into the WAL; return where. The pipeline need not run. Raises PycdcError."""
     lsns = []
-    with connect(dsn) as connection:
+    with connect_to_source(dsn) as connection:
         try:
             for signal in signals:
                 with connection.transaction():
@@ -104,7 +105,7 @@ def send(dsn: str, slot: str, key: bytes, signals: Sequence[Signal | DebeziumSig
                     assert row is not None
                     lsns.append(emit(connection, sign(signal, slot, key, TransactionTime(*row))))
         except psycopg.Error as error:
-            raise translate(error) from None
+            raise source_error(error) from None
     return max(lsns, default=Lsn(0))
 
 

@@ -12,7 +12,8 @@ from typing import Final
 
 import psycopg
 
-from pycdc.clients.postgres_source import connect, translate
+from pycdc.clients.postgres_errors import source_error
+from pycdc.clients.postgres_sessions import connect_to_source
 from pycdc.connectors.postgres.signals.debezium import Unusable
 
 _SECONDS: Final = 1
@@ -37,7 +38,7 @@ def matching(
     bare = [pattern.removeprefix(_IGNORING_CASE) for pattern in patterns]
     options = [_IGNORING_CASE if ignoring_case or b != p else "" for b, p in zip(bare, patterns, strict=True)]
     found: list[list[str]] = [[] for _ in patterns]
-    with connect(dsn) as connection:
+    with connect_to_source(dsn) as connection:
         try:
             connection.execute(f"SET statement_timeout = '{_SECONDS}s'".encode())
             connection.execute(_ALONE, (bare,))
@@ -48,5 +49,5 @@ def matching(
         except psycopg.DataError:
             raise Unusable("a regular expression is none", "write it as Postgres' `~` takes it, or the name") from None
         except psycopg.Error as error:
-            raise translate(error) from None
+            raise source_error(error) from None
     return found

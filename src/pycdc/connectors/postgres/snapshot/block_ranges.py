@@ -15,7 +15,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from pycdc.clients.postgres_source import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.connectors.postgres.catalog.metadata import CopySource
 
 _FAMILY: Final = """

@@ -18,15 +18,9 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from pycdc.clients.postgres_source import (
-    READING_SECONDS,
-    Connection,
-    ErrorMeaning,
-    TableLocked,
-    connect,
-    leave_text_raw,
-    translate,
-)
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_errors import ErrorMeaning, TableLocked, source_error
+from pycdc.clients.postgres_sessions import READING_SECONDS, connect_to_source, leave_text_raw
 from pycdc.clients.quoting import quoted
 from pycdc.connectors.postgres.catalog.metadata import CopySource, TableRef
 from pycdc.connectors.postgres.catalog.row_filter import confine, require_condition
@@ -83,7 +77,7 @@ class ChunkReader:
             self.end()
             return None
         except psycopg.Error as error:
-            raise translate(error, READING | _ENDED) from None
+            raise source_error(error, READING | _ENDED) from None
         assert row is not None
         if row[1] != ref.oid:
             self.end()
@@ -92,7 +86,7 @@ class ChunkReader:
         return PgSnapshot.parse(row[0] if isinstance(row[0], str) else bytes(row[0]).decode())
 
     def _open_reader(self) -> Connection:
-        connection = connect(self.dsn, seconds=READING_SECONDS, stopping=self.stopping)
+        connection = connect_to_source(self.dsn, seconds=READING_SECONDS, stopping=self.stopping)
         connection.execute("SET row_security = off")
         if self.raw_text:
             leave_text_raw(connection)
@@ -104,7 +98,7 @@ class ChunkReader:
         try:
             return heap_of(self._reader, ref.oid, parted=ref.kind == "p").files == delivered.files
         except psycopg.Error as error:
-            raise translate(error, READING | _ENDED) from None
+            raise source_error(error, READING | _ENDED) from None
 
     def confine(self, ref: TableRef, where: str, role: str | None, seconds: float) -> None:
         """Read under a condition that others wrote, with a role's rights and within a time. Raises ConfigError where it
@@ -114,16 +108,16 @@ class ChunkReader:
             confine(self._reader, role, seconds)
             require_condition(self._reader, ref.schema, ref.name, where)
         except psycopg.Error as error:
-            raise translate(error, READING | _ENDED) from None
+            raise source_error(error, READING | _ENDED) from None
 
     def mark(self, chunk: str) -> Lsn:
         """Write the mark of a chunk into the WAL; return its place."""
         try:
             if self._writer is None:
-                self._writer = connect(self.dsn, stopping=self.stopping)
+                self._writer = connect_to_source(self.dsn, stopping=self.stopping)
             return signals.emit(self._writer, signals.mark(self.slot, chunk))
         except psycopg.Error as error:
-            raise translate(error) from None
+            raise source_error(error) from None
 
     def extent(self, source: CopySource, ref: TableRef, where: str | None) -> Extent:
         """How many rows the transaction sees, and the key of the last: exactly where the table is small, else what the
@@ -137,7 +131,7 @@ class ChunkReader:
             rows = self._value(counted(source, where)) if small else ref.rows_estimate
             last = None if source.keyset is None else self._value(last_key(source, where))
         except psycopg.Error as error:
-            raise translate(error, READING | _ENDED) from None
+            raise source_error(error, READING | _ENDED) from None
         return Extent(None if rows is None else int(rows), last if isinstance(last, str | None) else last.decode())
 
     def _value(self, query: sql.Composed) -> Any:
@@ -158,7 +152,7 @@ class ChunkReader:
             yield from copied_lines(reader, command, _LINES, self.max_bytes)
             complete = True
         except psycopg.Error as error:
-            raise translate(error, READING | _ENDED) from None
+            raise source_error(error, READING | _ENDED) from None
         finally:
             if not complete:
                 self._close_reader()

@@ -17,15 +17,9 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import ExecStatus
 
-from pycdc.clients.postgres_source import (
-    READING_SECONDS,
-    Connection,
-    ErrorMeaning,
-    TableLocked,
-    connect,
-    leave_text_raw,
-    translate,
-)
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_errors import ErrorMeaning, TableLocked, source_error
+from pycdc.clients.postgres_sessions import READING_SECONDS, connect_to_source, leave_text_raw
 from pycdc.connectors.postgres.catalog.keyset import KeyValues
 from pycdc.connectors.postgres.catalog.metadata import CopySource
 from pycdc.connectors.postgres.snapshot.block_ranges import (
@@ -151,13 +145,13 @@ class SnapshotReader:
         self._raw_text = raw_text
         self._snapshot = snapshot
         self._mark = mark
-        self._connection = connect(dsn, seconds=READING_SECONDS)
+        self._connection = connect_to_source(dsn, seconds=READING_SECONDS)
         try:
             self._connection.execute(_SETTINGS)
             self.begin()
         except psycopg.Error as error:
             self.close()
-            raise translate(error, READING) from None
+            raise source_error(error, READING) from None
         except PycdcError:
             self.close()
             raise
@@ -172,7 +166,7 @@ class SnapshotReader:
                 begin += f"; SET TRANSACTION SNAPSHOT {sql.Literal(self._snapshot).as_string(None)}"
             self._connection.execute(begin.encode())
         except psycopg.Error as error:
-            raise translate(error, _AT_IMPORT) from None
+            raise source_error(error, _AT_IMPORT) from None
 
     def hold(self, source: CopySource, known: HeldLocks | None = None) -> HeldLocks:
         """Keep the table and its partitions as they are until the transaction ends.
@@ -184,7 +178,7 @@ class SnapshotReader:
         except psycopg.Error as error:
             if error.sqlstate in _CHANGED:
                 raise Rewritten from None
-            raise translate(error, READING | _GIVING_WAY) from None
+            raise source_error(error, READING | _GIVING_WAY) from None
         if not held.heap.seen or (known is not None and not held.like(known)):
             raise Rewritten
         return held
@@ -212,7 +206,7 @@ class SnapshotReader:
         try:
             return oldest_unseen(self._connection)
         except psycopg.Error as error:
-            raise translate(error) from None
+            raise source_error(error) from None
 
     def lines(
         self,
@@ -235,14 +229,14 @@ class SnapshotReader:
                 leave_text_raw(self._connection)
             yield from copied_lines(self._connection, command, max_rows, max_bytes)
         except psycopg.Error as error:
-            raise translate(error, READING | _GIVING_WAY) from None
+            raise source_error(error, READING | _GIVING_WAY) from None
 
     def end(self) -> None:
         """End the transaction, which lets go of its tables. Raises ConnectionLost."""
         try:
             self._connection.execute("ROLLBACK")
         except psycopg.Error as error:
-            raise translate(error) from None
+            raise source_error(error) from None
 
     def close(self) -> None:
         """Idempotent."""

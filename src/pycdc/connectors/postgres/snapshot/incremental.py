@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 from uuid import uuid4
 
-from pycdc.clients.postgres_source import TableLocked
+from pycdc.clients.postgres_errors import TableLocked
 from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import CopySource, TableRef

@@ -14,7 +14,8 @@ from typing import Final
 
 import psycopg
 
-from pycdc.clients.postgres_source import Connection, connect
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_sessions import connect_to_source
 from pycdc.errors import PycdcError
 from pycdc.observability.logger import get_logger
 
@@ -74,7 +75,7 @@ class Yielding:
         connection: Connection | None = None
         while not self._ended.wait(_LOOK):
             try:
-                connection = connection or connect(self._dsn, stopping=self._ended)
+                connection = connection or connect_to_source(self._dsn, stopping=self._ended)
                 self._look(connection)
             except (psycopg.Error, PycdcError) as error:
                 # The reader will find out what is the matter, if it is.

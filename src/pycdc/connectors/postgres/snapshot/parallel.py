@@ -16,7 +16,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
-from pycdc.clients.postgres_source import TableLocked
+from pycdc.clients.postgres_errors import TableLocked
 from pycdc.connectors.postgres.catalog.metadata import CopySource
 from pycdc.connectors.postgres.snapshot.block_ranges import BlockRange, Rewritten
 from pycdc.connectors.postgres.snapshot.copy_reader import HeldLocks

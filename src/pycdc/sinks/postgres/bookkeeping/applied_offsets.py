@@ -7,8 +7,8 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from pycdc.clients.postgres_target import connect
-from pycdc.clients.target_errors import translate
+from pycdc.clients.postgres_errors import target_error
+from pycdc.clients.postgres_sessions import connect_to_target
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.event import Partition
@@ -22,7 +22,7 @@ class AppliedOffsets:
     def __init__(self, settings: PostgresSinkConfig, pipeline: str) -> None:
         self._pipeline = pipeline
         self._query = sql.SQL(_OFFSETS).format(sql.Identifier(settings.bookkeeping, "apply_offsets"))
-        self._connection = connect(settings.dsn.get_secret_value())
+        self._connection = connect_to_target(settings.dsn.get_secret_value())
         self._connection.autocommit = True
 
     def read(self) -> dict[Partition, int]:
@@ -35,7 +35,7 @@ class AppliedOffsets:
                 hint="start it with `pycdc run`",
             ) from None
         except psycopg.Error as error:
-            raise translate(error) from None
+            raise target_error(error) from None
         return {Partition(topic, number): offset for topic, number, offset in rows}
 
     def close(self) -> None:

@@ -19,8 +19,10 @@ import psycopg
 from psycopg import sql
 
 from pycdc.clients import own_tables as ownership
-from pycdc.clients.postgres_target import Connection, connect, database_identity, quoted
-from pycdc.clients.target_errors import translate
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_errors import target_error
+from pycdc.clients.postgres_sessions import connect_to_target, database_identity
+from pycdc.clients.quoting import quoted_table
 from pycdc.clients.topic_identity import another_topic
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import DeliveryError, EnvironmentNotReady, SinkFenced
@@ -182,7 +184,7 @@ class ApplyOffsets:
             connection.rollback()
         except psycopg.Error as error:
             self.close()
-            raise translate(error) from None
+            raise target_error(error) from None
         except BaseException:
             self.close()
             raise
@@ -310,7 +312,7 @@ class ApplyOffsets:
 
     def _require_ours(self, connection: Connection) -> None:
         """Raises EnvironmentNotReady for a table that a stranger owns, or another version made."""
-        written = [quoted(table) for table in self.tables]
+        written = [quoted_table(table) for table in self.tables]
         declared = {self._sql(text).as_string(connection).partition("(")[0]: text for text in self._create}
         for name in self._needed:
             made = f"CREATE TABLE IF NOT EXISTS {self._own(name).as_string(connection)} "
@@ -355,7 +357,7 @@ class ApplyOffsets:
 
     def _ready(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._dsn, stopping=self.stopping)
+            self._connection = connect_to_target(self._dsn, stopping=self.stopping)
             self.ensure_tables(self._connection)
         return self._connection
 

@@ -13,7 +13,7 @@ from typing import Final, LiteralString
 
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.config.postgres_sink import InboxConfig
 from pycdc.model.event import Event, Unwritable
 from pycdc.rows.column_presence import ColumnPresence, told

@@ -11,7 +11,8 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection, connected, database_identity
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_sessions import connected, database_identity
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.event import Partition

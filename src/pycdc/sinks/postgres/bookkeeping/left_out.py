@@ -9,7 +9,7 @@ from typing import Final
 
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.model.event import Partition
 from pycdc.sinks.postgres.batch_counters import BatchCounters
 

@@ -21,7 +21,7 @@ from typing import Any, Final, LiteralString, NamedTuple
 
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.model.event import Event, Partition
 from pycdc.observability.logger import get_logger

@@ -10,7 +10,7 @@ from typing import Any, Final, LiteralString
 
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.config.postgres_sink import ConflictsConfig
 from pycdc.sinks.postgres.conflicts.conflict import ResolvedConflict
 

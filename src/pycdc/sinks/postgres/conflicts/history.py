@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.model.event import Partition
 
 _COLUMNS: Final = """id, topic, partition, "offset", "table", key, kind, decision, current_origin,

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.rows.text_values import array_of
 from pycdc.sinks.postgres.conflicts.policy import Policy
 from pycdc.sinks.postgres.conflicts.write_times import name_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.config.postgres_sink import ConflictRule, PostgresSinkConfig
 from pycdc.errors import ConfigError
 from pycdc.model.origin import pipeline_of_origin

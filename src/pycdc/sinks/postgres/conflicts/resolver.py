@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.config.postgres_sink import ConflictRule
 from pycdc.model.origin import origin_prefix
 from pycdc.observability.logger import get_logger

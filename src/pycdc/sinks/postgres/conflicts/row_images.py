@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.errors import ApplyError
 from pycdc.sinks.postgres.conflicts.conflict_table import as_json
 from pycdc.sinks.postgres.target_tables import TargetTable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.sinks.postgres.conflicts.conflict_table import ConflictTable
 from pycdc.sinks.postgres.conflicts.policy import policies

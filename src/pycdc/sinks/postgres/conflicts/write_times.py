@@ -25,7 +25,7 @@ from typing import Any, Final, LiteralString
 
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.rows.text_values import array_of
 from pycdc.sinks.postgres.conflicts.policy import Policy

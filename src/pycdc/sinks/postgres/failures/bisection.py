@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.model.event import Partition
 from pycdc.sinks.postgres.bookkeeping.apply_offsets import ParkedKey
 from pycdc.sinks.postgres.failures.errors import FaultKind, fault

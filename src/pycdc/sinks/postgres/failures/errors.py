@@ -19,11 +19,10 @@ from typing import Final
 
 import psycopg
 
-from pycdc.clients.target_errors import _AGAIN, _OF_STATEMENTS, _OUTAGES, _in
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_errors import OF_STATEMENTS, OUTAGES, RETRYABLE, has_state
 from pycdc.errors import PycdcError
 from pycdc.sinks.postgres.writing.write_errors import Unfinished, WriteRejected
-
-Connection = psycopg.Connection
 
 
 class FaultKind(Enum):
@@ -46,7 +45,7 @@ _POLICY: Final = "ExecWithCheckOptions"
 _NO_VALUES: Final = (PycdcError, Unfinished, MemoryError, OSError)
 
 
-def fault(error: Exception, connection: Connection[object], *, lasting: bool = False) -> FaultKind:
+def fault(error: Exception, connection: Connection, *, lasting: bool = False) -> FaultKind:
     """`lasting`: it was tried often enough."""
     if isinstance(error, WriteRejected):
         return FaultKind.ROW
@@ -58,15 +57,15 @@ def fault(error: Exception, connection: Connection[object], *, lasting: bool = F
     state = error.sqlstate
     if state is None:
         return FaultKind.ROW  # the driver did not send it
-    if state in _AGAIN or (raised(error) and _in(state, _OUTAGES)):
+    if state in RETRYABLE or (raised(error) and has_state(state, OUTAGES)):
         return FaultKind.ROW if lasting and raised(error) else FaultKind.AGAIN
     if state == _SLOW:
         return FaultKind.ROW if raised(error) else FaultKind.SLOW
-    if _in(state, _OUTAGES):
+    if has_state(state, OUTAGES):
         return FaultKind.OTHER
     if raised(error) or error.diag.context or error.diag.source_function == _POLICY:
         return FaultKind.ROW
-    return FaultKind.OTHER if _in(state, _OF_STATEMENTS) else FaultKind.ROW
+    return FaultKind.OTHER if has_state(state, OF_STATEMENTS) else FaultKind.ROW
 
 
 def raised(error: psycopg.Error) -> bool:

@@ -16,8 +16,8 @@ from typing import Final
 
 import psycopg
 
-from pycdc.clients.postgres_target import Connection
-from pycdc.clients.target_errors import described
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_errors import described
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import ApplyError
 from pycdc.model.event import Event, Partition

@@ -14,8 +14,8 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg import sql
 
-from pycdc.clients.postgres_target import connect_to_write
-from pycdc.clients.target_errors import described, translate
+from pycdc.clients.postgres_errors import described, target_error
+from pycdc.clients.postgres_sessions import connect_to_write
 from pycdc.config.postgres_sink import PostgresSinkConfig, Route
 from pycdc.errors import ApplyError, EnvironmentNotReady
 from pycdc.model.event import Event, Partition
@@ -115,7 +115,7 @@ class Replay:
             yield
         except psycopg.Error as error:
             self.close()
-            raise translate(error) from None
+            raise target_error(error) from None
         except BaseException:
             self.close()
             raise
@@ -205,7 +205,7 @@ class Replay:
             write(connection, table, found)
             connection.commit()
         except psycopg.Error as error:
-            raise translate(error) from None
+            raise target_error(error) from None
         finally:
             connection.close()
         with self._guarded():
@@ -245,7 +245,7 @@ class Replay:
             self._connection.commit()
         except psycopg.Error as error:
             self._connection.rollback()
-            raise translate(error) from None
+            raise target_error(error) from None
         except BaseException:
             self._connection.rollback()
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.rows.text_values import array_of
 from pycdc.sinks.postgres.writing.identifiers import ParameterSafeIdentifier
 from pycdc.sinks.postgres.writing.statements import same_key, unnested

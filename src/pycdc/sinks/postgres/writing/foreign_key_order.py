@@ -12,7 +12,7 @@ from typing import Final
 
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.config.postgres_sink import PostgresSinkConfig, Route
 from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.table_dependencies import ForeignKey, ties_of

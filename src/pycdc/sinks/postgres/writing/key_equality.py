@@ -11,7 +11,7 @@ from functools import lru_cache
 import psycopg
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.rows.target_column import TargetColumn
 from pycdc.rows.text_values import array_of
 from pycdc.sinks.postgres.writing.identifiers import ParameterSafeIdentifier

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 from uuid import uuid4
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.model.event import Event, Unwritable
 from pycdc.rows.target_column import TargetColumn
 from pycdc.sinks.postgres.failures.failure_policy import Routed

@@ -15,7 +15,7 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from pycdc.clients.postgres_target import Connection
+from pycdc.clients.postgres import Connection
 from pycdc.rows.target_column import TargetColumn
 from pycdc.rows.text_values import array_of
 from pycdc.sinks.postgres.writing.conflict_guards import FREE, Guard, condition

@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from pycdc.clients.postgres_source import ErrorMeaning, TableLocked, connect, translate
+from pycdc.clients.postgres_errors import ErrorMeaning, TableLocked, source_error
+from pycdc.clients.postgres_sessions import connect_to_source
 from pycdc.errors import (
     ConnectionLost,
     ConversionError,
@@ -53,7 +54,7 @@ def raised(state: str, message: str = "it failed") -> psycopg.Error:
     ],
 )
 def test_a_sqlstate_has_one_meaning(state: str, kind: type[PycdcError]) -> None:
-    ours = translate(raised(state))
+    ours = source_error(raised(state))
     assert type(ours) is kind
     assert ours.fact == f"it failed (SQLSTATE {state})"
     assert ours.retry or ours.hint
@@ -67,17 +68,17 @@ def test_a_sqlstate_has_one_meaning(state: str, kind: type[PycdcError]) -> None:
     ],
 )
 def test_a_data_exception_does_not_quote_its_value(state: str, fact: str) -> None:
-    ours = translate(raised(state, 'invalid input syntax for type integer: "123-45-6789"'))
+    ours = source_error(raised(state, 'invalid input syntax for type integer: "123-45-6789"'))
     assert (type(ours), ours.fact) == (ConversionError, fact)
 
 
 def test_a_more_particular_meaning_goes_first() -> None:
-    ours = translate(raised("42704"), {"42704": ErrorMeaning(PositionGap, "take a new snapshot")})
+    ours = source_error(raised("42704"), {"42704": ErrorMeaning(PositionGap, "take a new snapshot")})
     assert (type(ours), ours.hint) == (PositionGap, "take a new snapshot")
 
 
 def test_an_error_without_sqlstate_is_a_lost_connection() -> None:
-    ours = translate(psycopg.OperationalError("server closed the connection unexpectedly\n\tThis probably means …"))
+    ours = source_error(psycopg.OperationalError("server closed the connection unexpectedly\n\tThis probably means …"))
     assert (type(ours), ours.fact) == (ConnectionLost, "server closed the connection unexpectedly")
 
 
@@ -95,7 +96,7 @@ def test_an_error_without_sqlstate_is_a_lost_connection() -> None:
     ],
 )
 def test_a_refused_connection_names_its_remedy(words: str, remedy: str) -> None:
-    ours = translate(
+    ours = source_error(
         psycopg.OperationalError(f'connection failed: connection to server at "db", port 5432 failed: {words}')
     )
     assert type(ours) is EnvironmentNotReady
@@ -117,20 +118,20 @@ def test_a_refused_connection_names_its_remedy(words: str, remedy: str) -> None:
 )
 def test_a_server_that_has_no_room_or_is_not_ready_yet_is_tried_again(words: str) -> None:
     at = 'connection failed: connection to server at "db", port 5432 failed: FATAL:  '
-    ours = translate(psycopg.OperationalError(at + words))
+    ours = source_error(psycopg.OperationalError(at + words))
     assert type(ours) is ConnectionLost
     assert ours.retry
 
 
 def test_a_value_too_long_for_the_server_is_explained() -> None:
-    ours = translate(raised("XX000", "invalid memory alloc request size 1073741825"))
+    ours = source_error(raised("XX000", "invalid memory alloc request size 1073741825"))
     assert type(ours) is ConversionError
     assert not ours.retry
     assert "512 MB" in ours.fact
 
 
 def test_wal_that_is_not_logical_is_explained() -> None:
-    ours = translate(raised("55000", "logical decoding requires wal_level >= logical"))
+    ours = source_error(raised("55000", "logical decoding requires wal_level >= logical"))
     assert type(ours) is EnvironmentNotReady
     assert "ALTER SYSTEM SET wal_level" in ours.hint
 
@@ -139,20 +140,20 @@ def test_detail_is_left_out_because_it_holds_values(source: psycopg.Connection[A
     source.execute("CREATE TABLE t (ssn text PRIMARY KEY); INSERT INTO t VALUES ('123-45-6789')")
     with pytest.raises(psycopg.errors.UniqueViolation, match="123-45-6789") as caught:
         source.execute("INSERT INTO t VALUES ('123-45-6789')")
-    ours = translate(caught.value)
+    ours = source_error(caught.value)
     assert "123-45-6789" not in f"{ours} {ours!r}"
 
 
 def test_what_the_dsn_sets_stays(database: str) -> None:
     mine = "application_name=mine keepalives_idle=7 options='-c wal_sender_timeout=5s'"
-    with connect(f"{database} {mine}") as connection:
+    with connect_to_source(f"{database} {mine}") as connection:
         parameters = conninfo_to_dict(connection.info.dsn)
         assert (parameters["application_name"], parameters["keepalives_idle"]) == ("mine", "7")
         assert connection.execute("SHOW wal_sender_timeout").fetchone() == ("5s",)
 
 
 def test_a_silent_peer_is_noticed_by_default(database: str) -> None:
-    with connect(database) as connection:
+    with connect_to_source(database) as connection:
         parameters = conninfo_to_dict(connection.info.dsn)
         assert (parameters["keepalives_idle"], parameters["tcp_user_timeout"]) == ("30", "30000")
         assert connection.execute("SHOW application_name").fetchone() == ("pycdc",)
@@ -165,7 +166,7 @@ def test_the_text_of_values_is_pinned_and_a_stream_has_no_time_limit_of_statemen
     monkeypatch.setenv("PGDATESTYLE", "German")
     monkeypatch.setenv("PGTZ", "Asia/Tokyo")
     hostile = "-c statement_timeout=1s -c bytea_output=escape -c search_path=public"
-    with connect(f"{database} options='{hostile}'", replication=replication) as connection:
+    with connect_to_source(f"{database} options='{hostile}'", replication=replication) as connection:
         for name, value in {
             "DateStyle": "ISO, DMY",  # German's order stays, which matters for input only
             "TimeZone": "UTC",
@@ -179,7 +180,7 @@ def test_the_text_of_values_is_pinned_and_a_stream_has_no_time_limit_of_statemen
 
 def test_a_statement_has_limits_unless_the_dba_set_shorter_ones(database: str) -> None:
     def limits(options: str) -> list[str]:
-        with connect(f"{database} options='{options}'") as connection:
+        with connect_to_source(f"{database} options='{options}'") as connection:
             names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
             return [connection.execute(f"SHOW {name}".encode()).fetchone()[0] for name in names]  # type: ignore[index]
 
@@ -190,9 +191,9 @@ def test_a_statement_has_limits_unless_the_dba_set_shorter_ones(database: str) -
 
 
 def test_a_lock_that_somebody_has_is_not_waited_for(database: str) -> None:
-    with connect(database) as other, connect(database) as connection:
+    with connect_to_source(database) as other, connect_to_source(database) as connection:
         other.execute("CREATE TABLE public.t (id int)")
         other.execute("BEGIN; LOCK TABLE public.t")
         with pytest.raises(psycopg.errors.LockNotAvailable) as refused:
             connection.execute("SELECT FROM public.t")
-        assert isinstance(translate(refused.value), TableLocked)
+        assert isinstance(source_error(refused.value), TableLocked)
