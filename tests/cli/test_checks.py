@@ -32,7 +32,7 @@ from pycdc.operations.doctor.kafka import topic_findings
 from pycdc.operations.doctor.publication import publication_findings
 from pycdc.operations.doctor.routes import key_findings
 from pycdc.operations.doctor.server import clock_finding, headroom_findings, replication_finding, server_findings
-from pycdc.operations.doctor.slot import slot_findings, start_finding
+from pycdc.operations.doctor.slot import setting_findings, slot_findings, start_finding
 from pycdc.operations.doctor.tables import identity_findings, match_findings, reading_findings
 from pycdc.sinks.postgres.preflight import RouteFacts
 
@@ -51,6 +51,8 @@ SERVER = ServerMetadata(
     max_wal_senders=10,
     max_slot_wal_keep_size=None,
     wal_sender_timeout=60.0,
+    idle_slot_timeout=0.0,
+    output_plugins=None,
     role="cdc",
     role_replicates=True,
 )
@@ -295,6 +297,20 @@ def test_a_slot_that_endangers_the_server_is_found(change: dict[str, Any], limit
     server = replace(SERVER, max_slot_wal_keep_size=limit)
     found = bad(slot_findings(replace(SLOT, **change), server))
     assert [finding.status for finding in found] == ([] if status is Status.OK else [status])
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({}, []),
+        ({"idle_slot_timeout": 600.0}, [Status.WARNING]),
+        ({"output_plugins": ""}, []),
+        ({"output_plugins": "test_decoding, pgoutput"}, []),
+        ({"output_plugins": "test_decoding"}, [Status.FAILED]),
+    ],
+)
+def test_settings_that_take_slots_away_are_found(change: dict[str, Any], status: list[Status]) -> None:
+    assert [finding.status for finding in setting_findings(replace(SERVER, **change))] == status
 
 
 def test_topics_that_cannot_be_made_are_found() -> None:

@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "lag": "pycdc.cli.lag:lag",
     "conflicts": "pycdc.cli.conflicts:conflicts",
     "sequences": "pycdc.cli.sequences:sequences",
+    "guard": "pycdc.cli.guard:guard",
     "teardown": "pycdc.cli.teardown:teardown",
     "schema": "pycdc.cli.schema:schema",
     "version": "pycdc.cli.version:version",

@@ -175,7 +175,7 @@ def _run(config: PipelineConfig, *, live: bool) -> None:
         if url is not None:
             log.info("serving metrics and health", url=url)
         if config.source.postgres is not None:
-            stack.enter_context(SlotMonitor(config.capture.dsn.get_secret_value(), config.slot, progress))
+            stack.enter_context(SlotMonitor(config, progress))
         execute(pipeline, _view(config, progress, url, live=live))
     _say_where(progress, config)
 

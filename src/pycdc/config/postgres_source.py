@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from pycdc.config.kafka import ClientOptions, keep_secret
 from pycdc.config.section import (
@@ -14,6 +14,7 @@ from pycdc.config.section import (
     Section,
     percent_encoded,
 )
+from pycdc.config.wal_guard import WalGuardConfig
 
 
 class PostgresSourceConfig(Section):
@@ -66,6 +67,8 @@ class PostgresSourceConfig(Section):
     tries again, as after every fault that may pass, for as long as `retries.give_up_after` allows."""
     failover: bool = False
     """Create the slot with FAILOVER (Postgres 17 and later)."""
+    wal_guard: WalGuardConfig | None = None
+    """How much WAL the slot may hold back. Without it, only what the server itself limits is watched."""
     max_batch_changes: Annotated[int, Field(ge=1)] = 2048
     """Changes that are handed to the sink at once, at most."""
     max_batch_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
@@ -102,6 +105,15 @@ class PostgresSourceConfig(Section):
         if value is not None and not FUNCTION_PATH.fullmatch(value):
             raise InvalidValue("is no path to a function", "write it as `package.module:name`")
         return value
+
+    @model_validator(mode="after")
+    def _dropping_leads_to_a_snapshot(self) -> Self:
+        if self.wal_guard is not None and self.wal_guard.drop_slot and self.snapshot != "when_needed":
+            raise InvalidValue(
+                "drops the slot (wal_guard.drop_slot), and the pipeline would refuse to go on without it",
+                "set `snapshot: when_needed`, so that it starts over with a snapshot",
+            )
+        return self
 
     @property
     def parallel(self) -> bool:

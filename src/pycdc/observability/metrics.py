@@ -129,6 +129,12 @@ class PipelineCollector(Collector):
             ("pycdc_lag_bytes", "WAL between the server's end and what is durable in the sink.", progress.lag_bytes),
             ("pycdc_position_lsn", "The stored position, as a number of bytes.", position),
             ("pycdc_slot_retained_bytes", "WAL that the slot holds back.", progress.slot_retained),
+            ("pycdc_slot_safe_bytes", "WAL until the server invalidates the slot.", progress.slot_safe),
+            (
+                "pycdc_slot_full_seconds",
+                "Seconds until the slot reaches its limit or budget at the present rate.",
+                progress.slot_full_in,
+            ),
             ("pycdc_server_silence_seconds", "Time since the server's last message.", heard),
             (
                 "pycdc_progress_age_seconds",
@@ -148,6 +154,14 @@ class PipelineCollector(Collector):
         for name in STATES:
             state.add_metric([name], float(progress.state == name))
         yield state
+        xmin = GaugeMetricFamily(
+            "pycdc_xmin_age_transactions",
+            "Transactions that the holder of the oldest xmin is behind.",
+            labels=["holder"],
+        )
+        for kind, age in progress.xmin_ages.copy().items():
+            xmin.add_metric([kind], age)
+        yield xmin
         refused = GaugeMetricFamily(
             "pycdc_schema_refused", "1 for a table whose schema the registry refuses at present.", labels=["table"]
         )

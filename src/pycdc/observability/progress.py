@@ -92,6 +92,10 @@ class Progress:
     last_delivery   monotonic time at which the sink last took a batch or was not needed
     slot_retained   bytes of WAL that the slot holds back, None where nobody measures it
     slot_state      the slot's wal_status (reserved, extended, unreserved, lost), None likewise
+    slot_safe       bytes of WAL until the server invalidates the slot, None where it would not, or nobody measures it
+    slot_full_in    seconds until it does, or the budget of wal_guard is used up, at the present rate; None likewise
+    xmin_ages       transactions that the holder of the oldest xmin is behind, by its kind
+    over_wal_budget whether the slot holds back more than wal_guard.budget
     waits_for       what the start waits for at present, empty where it does not; `waits_since` is monotonic
     signals         that came, by channel (command, table, topic) and whether they were obeyed
     strange_marks   logical messages under the prefix of pycdc's marks (`origins`) that are none
@@ -147,6 +151,10 @@ class Progress:
     in_sink_since: float | None = None
     slot_retained: int | None = None
     slot_state: str | None = None
+    slot_safe: int | None = None
+    slot_full_in: float | None = None
+    xmin_ages: dict[str, int] = field(default_factory=dict)
+    over_wal_budget: bool = False
     waits_for: str = ""
     waits_since: float = 0.0
     applied: Counter[tuple[str, str]] = field(default_factory=Counter)

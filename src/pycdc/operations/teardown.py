@@ -53,11 +53,11 @@ def _drop_slot(dsn: str, catalog: Catalog, name: str, *, force: bool) -> None:
                 f"slot {name} is being read: {active.fact}",
                 hint="stop the pipeline first; give --force if it is gone and its session hangs",
             ) from None
-    _drop_by_force(dsn, catalog, name)
+    drop_slot_by_force(dsn, catalog, name)
 
 
-def _drop_by_force(dsn: str, catalog: Catalog, name: str) -> None:
-    """End the reader and drop the slot before it comes back."""
+def drop_slot_by_force(dsn: str, catalog: Catalog, name: str) -> None:
+    """End the slot's reader, and drop the slot before the reader comes back. Raises PycdcError."""
     deadline = time.monotonic() + _END_SECONDS
     while True:
         slot = catalog.slot(name)

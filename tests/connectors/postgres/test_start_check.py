@@ -28,6 +28,8 @@ SERVER = ServerMetadata(
     max_wal_senders=10,
     max_slot_wal_keep_size=None,
     wal_sender_timeout=60.0,
+    idle_slot_timeout=0.0,
+    output_plugins=None,
     role="pycdc",
     role_replicates=True,
 )

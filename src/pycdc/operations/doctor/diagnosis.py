@@ -42,7 +42,7 @@ from pycdc.operations.doctor.partitions import place_findings
 from pycdc.operations.doctor.publication import drift_findings, publication_findings
 from pycdc.operations.doctor.routes import key_findings, source_findings, target_findings
 from pycdc.operations.doctor.server import clock_finding, headroom_findings, replication_finding, server_findings
-from pycdc.operations.doctor.slot import slot_findings, start_finding
+from pycdc.operations.doctor.slot import setting_findings, slot_findings, start_finding
 from pycdc.operations.doctor.tables import identity_findings, match_findings, reading_findings, rule_findings
 from pycdc.operations.doctor.transforms import function_findings, pattern_findings
 from pycdc.operations.lag.topics import topics_of
@@ -276,6 +276,7 @@ def _position(
     config: PipelineConfig, catalog: Catalog, source: SourceMetadata, *, brokers_answer: bool
 ) -> Iterator[Finding]:
     yield from slot_findings(source.slot, source.server)
+    yield from setting_findings(source.server)
     if not brokers_answer and config.sink.kafka is not None and (config.offsets is None or config.offsets.kafka):
         yield warning("the stored position was not compared with the slot", "it is in Kafka, which does not answer")
         return

@@ -10,7 +10,7 @@ from pycdc.connectors.postgres.start_check import StartAt, StartDecision
 from pycdc.errors import PositionGap, PycdcError
 from pycdc.interfaces import Checkpoint
 from pycdc.operations.doctor.finding import Finding, Status, failed, from_error, ok, warning
-from pycdc.operations.humanize import size
+from pycdc.operations.humanize import duration, size
 
 SLOT = "source.postgres.slot"
 _MUCH = 1024**3
@@ -51,6 +51,30 @@ def slot_findings(slot: SlotMetadata | None, server: ServerMetadata) -> Iterator
             path=SLOT,
             fix="start the pipeline now, and raise max_slot_wal_keep_size",
         )
+
+
+def setting_findings(server: ServerMetadata) -> Iterator[Finding]:
+    """Check settings by which a server gives slots up, or lets no pipeline read them."""
+    if server.idle_slot_timeout:
+        waits = duration(server.idle_slot_timeout)
+        yield warning(
+            f"the server invalidates slots that nobody reads for {waits}",
+            "idle_replication_slot_timeout: a pipeline that is stopped for longer has to start over",
+            path=SLOT,
+            fix="ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf();",
+        )
+    if server.output_plugins is not None and not _allows_pgoutput(server.output_plugins):
+        yield failed(
+            "the server lets no slot use pgoutput",
+            f"output_plugin_libraries is {server.output_plugins!r}",
+            path=SLOT,
+            fix="add pgoutput to output_plugin_libraries, and reload the configuration",
+        )
+
+
+def _allows_pgoutput(libraries: str) -> bool:
+    names = {name.strip().strip('"').removeprefix("$libdir/") for name in libraries.split(",")}
+    return not libraries.strip() or bool(names & {"pgoutput", "*"})
 
 
 def _retained(slot: SlotMetadata, server: ServerMetadata) -> Finding:

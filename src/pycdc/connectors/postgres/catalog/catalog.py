@@ -34,6 +34,7 @@ from pycdc.connectors.postgres.catalog.metadata import (
     SlotMetadata,
     TableMetadata,
     TableRef,
+    XminHolder,
 )
 from pycdc.connectors.postgres.catalog.table_metadata import facts_of
 from pycdc.connectors.postgres.catalog.type_metadata import TypeCatalog, with_typmod
@@ -45,6 +46,22 @@ from pycdc.model.patterns import is_user_table, qualified
 __all__ = ["Catalog", "parse_history", "with_typmod"]
 
 _Row = dict[str, Any]
+
+_XMIN: Final = """
+SELECT kind, name::text, age::int8 FROM (
+    SELECT 'session' AS kind,
+           concat_ws(' ', 'pid', pid, CASE WHEN application_name <> '' THEN '(' || application_name || ')' END) AS name,
+           age(backend_xmin) AS age
+      FROM pg_stat_activity
+     WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid() AND backend_type <> 'walsender'
+     UNION ALL
+    SELECT 'slot', slot_name, greatest(age(xmin), age(catalog_xmin)) FROM pg_replication_slots
+     UNION ALL
+    SELECT 'standby', application_name, age(backend_xmin) FROM pg_stat_replication WHERE backend_xmin IS NOT NULL
+     UNION ALL
+    SELECT 'prepared transaction', gid, age(transaction) FROM pg_prepared_xacts) held
+ WHERE age IS NOT NULL ORDER BY age DESC LIMIT 1
+"""
 
 _SERVER: Final = """
 SELECT current_setting('server_version_num')::int AS version,
@@ -63,6 +80,10 @@ SELECT current_setting('server_version_num')::int AS version,
            AS max_slot_wal_keep_size,
        (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout') / 1000.0::float8
            AS wal_sender_timeout,
+       -- In seconds since 18.1, in minutes before: pg_settings knows the unit.
+       coalesce((SELECT extract(epoch FROM (setting || coalesce(unit, 's'))::interval) FROM pg_settings
+                  WHERE name = 'idle_replication_slot_timeout'), 0)::float8 AS idle_slot_timeout,
+       (SELECT setting FROM pg_settings WHERE name = 'output_plugin_libraries') AS output_plugins,
        current_user::text AS role,
        (SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user) AS role_replicates
   FROM pg_database d WHERE d.datname = current_database()
@@ -227,6 +248,11 @@ class Catalog:
             return None
         lsns = {key: _lsn(row[key]) for key in ("current", "confirmed", "restart", "sent", "flushed")}
         return ReplicationLag(**{**row, **lsns})
+
+    def xmin_holder(self) -> XminHolder | None:
+        """Return what holds back xmin most, as far as this role may see it."""
+        row = self._row(_XMIN)
+        return None if row is None else XminHolder(**row)
 
     def wal_end(self) -> Lsn:
         """How far the WAL is on disk, or in recovery what was replayed of it: the stream can have it."""

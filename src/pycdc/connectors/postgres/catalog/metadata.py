@@ -13,7 +13,9 @@ from pycdc.model.change import Column, Lsn
 @dataclass(frozen=True, slots=True)
 class ServerMetadata:
     """`version` as server_version_num (150018). `current_lsn` is the WAL's write position, or the replayed one in
-    recovery. `wal_sender_timeout` is in seconds, 0 for none; `max_slot_wal_keep_size` in bytes, None for unlimited."""
+    recovery. `wal_sender_timeout` is in seconds, 0 for none; `max_slot_wal_keep_size` in bytes, None for unlimited.
+    `idle_slot_timeout` is idle_replication_slot_timeout in seconds (Postgres 18), 0 for none. `output_plugins` is
+    output_plugin_libraries, None where the server has no such setting."""
 
     version: int
     system_identifier: str
@@ -29,6 +31,8 @@ class ServerMetadata:
     max_wal_senders: int
     max_slot_wal_keep_size: int | None
     wal_sender_timeout: float
+    idle_slot_timeout: float
+    output_plugins: str | None
     role: str
     role_replicates: bool
 
@@ -52,6 +56,19 @@ class SlotMetadata:
     invalidation: str | None
     failover: bool
     synced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class XminHolder:
+    """What keeps vacuum from removing dead rows, and decoding from forgetting the catalog's: a session, a slot, a
+    standby or a prepared transaction. `age` is in transactions."""
+
+    kind: str
+    name: str
+    age: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,12 @@ class IncrementalSnapshot:
         """Whether a chunk waits for its mark."""
         return self._window is not None
 
+    @property
+    def _over_wal_budget(self) -> bool:
+        """Whether chunks wait until the stream has caught up: see `WalGuardConfig.pause_snapshots`."""
+        guard = self._config.capture.wal_guard
+        return guard is not None and guard.pause_snapshots and self._progress.over_wal_budget
+
     def close(self) -> None:
         self._yielding.close()
         self._reader.close()
@@ -106,6 +112,8 @@ class IncrementalSnapshot:
         """Read the next chunk, where one is due and the stream is between two transactions. Yields while it waits."""
         reading = self.backlog.current
         if reading is None or self._window is not None or not assembler.idle:
+            return
+        if self._over_wal_budget:
             return
         if time.monotonic() < self._not_before:
             return
