@@ -111,9 +111,7 @@ class IncrementalSnapshot:
     def step(self, assembler: TransactionAssembler) -> Iterator[None]:
         """Read the next chunk, where one is due and the stream is between two transactions. Yields while it waits."""
         reading = self.backlog.current
-        if reading is None or self._window is not None or not assembler.idle:
-            return
-        if self._over_wal_budget:
+        if reading is None or self._window is not None or not assembler.idle or self._over_wal_budget:
             return
         if time.monotonic() < self._not_before:
             return
