@@ -22,7 +22,7 @@ LAYERS = (
     ("connectors", "transforms", "serialization", "sinks", "offsets", "testing"),
     ("checkpoint",),
     ("pipeline", "snapshot_worker", "table_validation"),
-    ("build", "verify"),
+    ("build",),
     ("operations",),
     ("api",),
     ("demo",),
@@ -35,7 +35,7 @@ BESIDE = {("sinks", "serialization")}
 """A sink may use serialization."""
 
 HOMES = {
-    "psycopg": ("clients", "connectors.postgres", "sinks.postgres", "offsets.postgres", "verify", "demo"),
+    "psycopg": ("clients", "connectors.postgres", "sinks.postgres", "offsets.postgres", "operations.verify", "demo"),
     "confluent_kafka": (
         "clients",
         "connectors.kafka",

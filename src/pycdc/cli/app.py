@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "snapshot": "pycdc.cli.snapshot:snapshot",
     "apply": "pycdc.cli.apply:apply",
     "lag": "pycdc.cli.lag:lag",
+    "verify": "pycdc.cli.verify:verify",
     "conflicts": "pycdc.cli.conflicts:conflicts",
     "sequences": "pycdc.cli.sequences:sequences",
     "guard": "pycdc.cli.guard:guard",

@@ -44,9 +44,9 @@ def start_replication(
     return f"START_REPLICATION SLOT {_identifier(slot)} LOGICAL {start} ({listed})"
 
 
-def create_slot(name: str, *, version: int, export: bool, failover: bool = False) -> str:
+def create_slot(name: str, *, version: int, export: bool, failover: bool = False, temporary: bool = False) -> str:
     """CREATE_REPLICATION_SLOT for pgoutput; `version` is server_version_num."""
-    command = f"CREATE_REPLICATION_SLOT {_identifier(name)} LOGICAL pgoutput"
+    command = f"CREATE_REPLICATION_SLOT {_identifier(name)}{' TEMPORARY' if temporary else ''} LOGICAL pgoutput"
     if version < 150_000:
         return f"{command} {'EXPORT' if export else 'NOEXPORT'}_SNAPSHOT"
     options = f"SNAPSHOT '{'export' if export else 'nothing'}'"

@@ -79,6 +79,7 @@ class _Wish:
     timeout: float
     on_wait: Callable[[list[Blocker]], None]
     given_up: threading.Event
+    temporary: bool = False
 
 
 class ExportedSnapshot:
@@ -267,6 +268,23 @@ class Admin:
                 self.drop_slot(name)
                 raise
 
+    def temporary_snapshot(
+        self, name: str, *, timeout: float, on_wait: Callable[[list[Blocker]], None]
+    ) -> ExportedSnapshot:
+        """Return the rows as they are at the consistent point of a slot that is gone when this returns.
+
+        Raises EnvironmentNotReady that names the transactions it waits for, PycdcError.
+        """
+        wish = _Wish(name, False, timeout, on_wait, threading.Event(), temporary=True)
+        with self._replication(wish) as connection:
+            slot, exported = self._create(connection, wish, export=True)
+            holder = connect(self._dsn, stopping=self._stopping)
+            try:
+                return ExportedSnapshot(slot, _take_over(holder, exported), holder)
+            except BaseException:
+                holder.close()
+                raise
+
     def export_snapshot(self, slot: str) -> ExportedSnapshot:
         """The rows as they are now, for a slot that was made before. The point is the WAL's end at that moment."""
         holder = connect_to_source(self._dsn, stopping=self._stopping)
@@ -285,7 +303,9 @@ class Admin:
             raise EnvironmentNotReady(
                 f"failover slots need Postgres 17, and the server is {version // 10_000}", hint="remove `failover`"
             )
-        command = walsender.create_slot(name, version=version, export=export, failover=wish.failover)
+        command = walsender.create_slot(
+            name, version=version, export=export, failover=wish.failover, temporary=wish.temporary
+        )
         with ThreadPoolExecutor(1, thread_name_prefix="pycdc-create-slot") as executor:
             running = executor.submit(lambda: connection.execute(command.encode()).fetchone())
             try:

@@ -1,0 +1,152 @@
+"""`pycdc verify`: whether a pipeline's tables are as its source says. 0: equal, 1: differences, 2: not verified."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import click
+
+from pycdc.cli.app import print_error
+from pycdc.cli.arguments import load_config, print_json
+from pycdc.errors import PycdcError
+from pycdc.observability import logs
+from pycdc.operations.humanize import duration, number
+from pycdc.operations.verify.capture_search import capture_beside
+from pycdc.operations.verify.options import VerifyOptions
+from pycdc.operations.verify.reports.json_report import document, read
+from pycdc.operations.verify.reports.report_folder import write_reports
+from pycdc.operations.verify.result import Difference, TableResult, Verification
+from pycdc.operations.verify.verification import verify as run_verification
+from pycdc.printable import printable
+
+_NOT_VERIFIED: Final = 2
+_SHOWN: Final = 20
+"""Differences of a table that are printed."""
+
+
+class _ConfigOrCommand(click.Group):
+    """A group whose first argument may be a configuration, which is then verified."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands:
+            args = ["run", *args]
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PycdcError as error:
+            print_error(error.fact, error.hint)
+            return _NOT_VERIFIED
+
+
+@click.group(cls=_ConfigOrCommand)
+def verify() -> None:
+    """Compare the tables that a pipeline writes with those that its events come from, while both are written.
+
+    `pycdc verify CONFIG` is short for `pycdc verify run CONFIG`. Exit codes: 0 equal, 1 differences, 2 not verified.
+    """
+    logs.configure(level=logging.ERROR)
+
+
+@verify.command()
+@click.argument("path", metavar="CONFIG", type=click.Path(path_type=str))
+@click.option("--capture", metavar="CONFIG", help="The capture that writes the topics. Default: the one beside CONFIG.")
+@click.option("--source-dsn", envvar="PYCDC_SOURCE_DSN", help="The source, where another capture reads it.")
+@click.option("--slot", help="With --source-dsn: that capture's replication slot.")
+@click.option("--table", "tables", multiple=True, help="Only tables of the target that match, `schema.table`.")
+@click.option("--digest", type=click.Choice(["hashtext", "md5", "sha256"]), help="Default: the fastest that both have.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a step may make no progress.",
+)
+@click.option(
+    "--max-snapshot-age",
+    type=click.FloatRange(min=1),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="After that, snapshots are taken anew between ranges.",
+)
+@click.option("--values", is_flag=True, help="Keep and show the values of columns that differ.")
+@click.option("--report", type=click.Path(path_type=Path), metavar="DIR", help="Write report.json, .html, junit.xml.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report's JSON.")
+def run(path: str, capture: str | None, report: Path | None, as_json: bool, **given: Any) -> int:
+    """Verify a pipeline."""
+    config = load_config(path)
+    if capture is not None:
+        given["capture"] = load_config(capture)
+    elif given["source_dsn"] is None:
+        given["capture"] = capture_beside(Path(path), config)
+    given["digest"] = cast("Literal['hashtext', 'md5', 'sha256'] | None", given["digest"])
+    found = run_verification(config, VerifyOptions(**given), _tell)
+    if report is not None:
+        for written in write_reports(found, report):
+            click.echo(f"wrote {written}", err=True)
+    print_json(document(found)) if as_json else show_verification(found)
+    return 0 if found.equal else 1
+
+
+@verify.command()
+@click.argument("path", metavar="REPORT", type=click.Path(path_type=Path))
+def show(path: Path) -> int:
+    """Show a report: report.json or its folder."""
+    found = read(path)
+    show_verification(found)
+    return 0 if found.equal else 1
+
+
+def _tell(text: str) -> None:
+    click.echo(click.style(f"{printable(text)} …", dim=True), err=True)
+
+
+def show_verification(found: Verification) -> None:
+    """Print a verification for people."""
+    verdict = click.style("equal", fg="green") if found.equal else click.style("differences", fg="red")
+    click.echo(f"{click.style(printable(found.pipeline), bold=True)}: {verdict}, {duration(found.seconds)}")
+    if not found.exact:
+        click.secho("  not exact: two passes without a common point", fg="yellow")
+    for table in found.tables:
+        _show_table(table)
+
+
+def _show_table(table: TableResult) -> None:
+    counts = ", ".join(f"{number(count)} {kind.value}" for kind, count in sorted(table.differing.items()))
+    told = [f"{number(table.source_rows)} rows", f"{number(table.in_flight)} keys in flight", counts or "equal"]
+    click.echo(printable(f"  {table.table}: {', '.join(told)}"))
+    if table.why_routed is not None:
+        click.echo(printable(f"    through the route's code: {table.why_routed}"))
+    for note in table.notes:
+        click.echo(printable(f"    {note}"))
+    for one in table.differences[:_SHOWN]:
+        click.echo(printable(f"    {_difference(one)}"))
+    rest = sum(table.differing.values()) - min(_SHOWN, len(table.differences))
+    if rest > 0:
+        click.echo(f"    and {number(rest)} more")
+
+
+def _difference(one: Difference) -> str:
+    key = ", ".join(f"{name} {value}" for name, value in one.key.items())
+    parts = [f"{one.kind.value:<8} {key}"]
+    if one.source is not None and one.target is not None:
+        parts += [
+            f"{name}: {_value(one.source[name])} in the source, {_value(one.target.get(name))} in the target"
+            for name in one.source
+        ]
+    elif one.columns:
+        parts.append(f"columns {', '.join(one.columns)}")
+    if one.explanation is not None:
+        parts.append(one.explanation)
+    return "; ".join(parts)
+
+
+def _value(text: str | None) -> str:
+    return "NULL" if text is None else repr(text)

@@ -1,0 +1,31 @@
+"""What to verify, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pycdc.config.pipeline import PipelineConfig
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """`tables` and `columns` are patterns and names of the target, empty for all. `digest` None: the fastest that both
+    servers agree on.
+
+    `capture` is the configuration of the pipeline that writes the topics; without it `source_dsn`, a secret, and `slot`
+    name the source and the slot of whatever capture it has, whose topics are called as Debezium calls them.
+    `max_differences` are kept with their keys, for each table, and with their values only if `values`. `timeout` is how
+    many seconds a step may make no progress, `max_snapshot_age` how many a snapshot may be kept.
+    """
+
+    capture: PipelineConfig | None = None
+    source_dsn: str | None = None
+    slot: str | None = None
+    tables: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    digest: Literal["hashtext", "md5", "sha256"] | None = None
+    values: bool = False
+    max_differences: int = 1000
+    timeout: float = 60.0
+    max_snapshot_age: float = 600.0

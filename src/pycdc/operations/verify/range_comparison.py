@@ -1,0 +1,113 @@
+"""Compare a table by ranges of its key: digests first, smaller ranges where they differ, rows in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final
+
+from pycdc.operations.verify.ranges import Bound, KeyRange
+from pycdc.operations.verify.relation import Connection, Layout, Relation, Row, Sum
+from pycdc.operations.verify.result import Key, Kind
+
+_FEW: Final = 2000
+"""Rows of a range that are read one by one."""
+_PIECES: Final = 64
+"""That a range which differs is cut into."""
+
+Found = tuple[Kind, Key]
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """Both sides of a table in their snapshots. `sources` are those that its rows come from; `without` are keys in
+    flight. `complete`: rows of the target that no source has are too many."""
+
+    layout: Layout
+    sources: tuple[Relation, ...]
+    target: Relation
+    source_connection: Connection
+    target_connection: Connection
+    executor: Executor
+    without: Sequence[Key] = ()
+    complete: bool = True
+
+    def sums(self, part: KeyRange, bounds: Sequence[Bound] = ()) -> tuple[list[Sum], list[Sum]]:
+        """Return the sums of both sides, computed at the same time. Raises psycopg.Error."""
+        if bounds and len(self.layout.key) > 1:
+            pairs = [self.sums(one) for one in part.cut(bounds)]
+            return [pair[0][0] for pair in pairs], [pair[1][0] for pair in pairs]
+        target = self.executor.submit(self.target.sums, self.target_connection, self.layout, part, bounds, self.without)
+        try:
+            own = [
+                source.sums(self.source_connection, self.layout, part, bounds, self.without) for source in self.sources
+            ]
+        except BaseException:
+            target.exception()
+            raise
+        return [sum(column, Sum()) for column in zip(*own, strict=True)], target.result()
+
+    def rows(self, part: KeyRange) -> tuple[list[Row], list[Row]]:
+        """Return the rows of both sides. Raises psycopg.Error."""
+        source = [
+            row for one in self.sources for row in one.rows(self.source_connection, self.layout, part, self.without)
+        ]
+        return source, self.target.rows(self.target_connection, self.layout, part, self.without)
+
+    def bounds(self, part: KeyRange, rows: int) -> list[Bound]:
+        """Return keys that cut a range into pieces. Raises psycopg.Error."""
+        step = max(1, -(-rows // _PIECES))
+        longest: list[Bound] = self.target.every(self.target_connection, self.layout, part, step)
+        for source in self.sources:
+            found = source.every(self.source_connection, self.layout, part, step)
+            longest = max(longest, found, key=len)
+        return [bound for bound in dict.fromkeys(longest) if bound != part.low]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the comparison of ranges has counted. `ranges` are those at the top."""
+
+    source_rows: int = 0
+    target_rows: int = 0
+    ranges: int = 0
+    differing_ranges: int = 0
+
+
+def compare(both: Both, part: KeyRange, bounds: Sequence[Bound], counts: Counts) -> Iterator[Found]:
+    """Yield what differs in `part`, which is hashed by one query for all ranges between `bounds`."""
+    source, target = both.sums(part, bounds)
+    for piece, left, right in zip(part.cut(bounds), source, target, strict=True):
+        counts.source_rows += left.rows
+        counts.target_rows += right.rows
+        counts.ranges += 1
+        if left != right:
+            counts.differing_ranges += 1
+            yield from _inside(both, piece, max(left.rows, right.rows))
+
+
+def _inside(both: Both, part: KeyRange, rows: int) -> Iterator[Found]:
+    bounds = both.bounds(part, rows) if rows > _FEW else []
+    if not bounds:
+        yield from differing(*both.rows(part), complete=both.complete)
+        return
+    source, target = both.sums(part, bounds)
+    for piece, left, right in zip(part.cut(bounds), source, target, strict=True):
+        if left != right:
+            yield from _inside(both, piece, max(left.rows, right.rows))
+
+
+def differing(source: Sequence[Row], target: Sequence[Row], *, complete: bool) -> Iterator[Found]:
+    """Yield the keys whose rows differ."""
+    here, there = dict(source), dict(target)
+    for key, digest in here.items():
+        if key not in there:
+            yield Kind.MISSING, key
+        elif there[key] != digest:
+            yield Kind.CHANGED, key
+    if complete:
+        yield from ((Kind.EXTRA, key) for key in there if key not in here)
+
+
+Progress = Callable[[int], None]

@@ -1,0 +1,86 @@
+"""Sessions that read both snapshots, a range of a table in each transaction, so that no lock outlives a range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from pycdc.clients.postgres_source import connect as connect_source
+from pycdc.clients.postgres_source import translate as translate_source
+from pycdc.clients.target_errors import translate as translate_target
+from pycdc.errors import ConnectionLost, PycdcError
+from pycdc.operations.verify.canonical import pin
+from pycdc.operations.verify.cut import BEGIN, Ends, target_session
+
+Connection = psycopg.Connection[Any]
+
+_REWRITTEN: Final = """SELECT c.oid::regclass::text FROM pg_class c
+WHERE (c.oid = ANY (%(oids)s::oid[])
+    OR c.oid IN (SELECT t.relid FROM unnest(%(oids)s::oid[]) AS u(o), pg_partition_tree(u.o::regclass) AS t))
+    AND c.relfilenode <> coalesce(pg_relation_filenode(c.oid), 0)"""
+_CHANGED: Final = ("42P01", "42703", "3F000", "42804", "42883")
+"""The table, a column of it or its schema is not there, or has another type."""
+
+
+class TableRewritten(ConnectionLost):
+    """A table was rewritten, emptied or altered after the snapshot, which does not see it as it was any more."""
+
+
+class SnapshotSession:
+    """A session that imports a snapshot in each of its transactions."""
+
+    def __init__(self, connection: Connection, translate: Callable[[psycopg.Error], PycdcError]) -> None:
+        self.connection = connection
+        self._translate = translate
+        self._begin = ""
+
+    def use(self, snapshot: str) -> None:
+        """Read in the snapshot of that name from here on."""
+        self._begin = f"{BEGIN}; SET TRANSACTION SNAPSHOT {sql.Literal(snapshot).as_string(None)}"
+
+    @contextmanager
+    def transaction(self, oids: Sequence[int] = ()) -> Iterator[Connection]:
+        """Read in the snapshot. Raises TableRewritten where it does not hold one of the tables, PycdcError."""
+        try:
+            self.connection.execute(self._begin.encode())
+            yield self.connection
+            if oids:
+                self._require_unchanged(oids)
+            self.connection.execute("ROLLBACK")
+        except psycopg.Error as error:
+            if error.sqlstate in _CHANGED:
+                raise _rewritten("a table") from None
+            raise self._translate(error) from None
+
+    def _require_unchanged(self, oids: Sequence[int]) -> None:
+        found = self.connection.execute(_REWRITTEN, {"oids": list(oids)}).fetchone()
+        if found is not None:
+            raise _rewritten(f"table {found[0]}")
+
+    def close(self) -> None:
+        """Idempotent."""
+        self.connection.close()
+
+
+def source_reader(ends: Ends) -> SnapshotSession:
+    """Return a reader of the source's snapshots. Raises PycdcError."""
+    connection = connect_source(ends.source_dsn, seconds=0.0)
+    try:
+        pin(connection)
+    except psycopg.Error as error:
+        connection.close()
+        raise translate_source(error) from None
+    return SnapshotSession(connection, translate_source)
+
+
+def target_reader(ends: Ends) -> SnapshotSession:
+    """Return a reader of the target's snapshots. Raises PycdcError."""
+    return SnapshotSession(target_session(ends), translate_target)
+
+
+def _rewritten(what: str) -> TableRewritten:
+    return TableRewritten(f"{what} was altered, emptied or rewritten after the snapshot was taken", hint="verify again")

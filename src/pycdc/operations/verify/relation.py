@@ -1,0 +1,199 @@
+"""One side of a comparison as SQL: the rows of a table, their keys and values as the target's columns have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from pycdc.operations.verify.canonical import ColumnType, row_text, text_of
+from pycdc.operations.verify.digests import Digest
+from pycdc.operations.verify.ranges import Bound, KeyRange, by_text, inside, ordered
+from pycdc.operations.verify.result import Key
+
+Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The target's columns that are compared: those of the key, and all, the key's among them."""
+
+    key: tuple[ColumnType, ...]
+    columns: tuple[ColumnType, ...]
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """How many rows a range has, and the sums of both halves of their digests."""
+
+    rows: int = 0
+    first: int = 0
+    second: int = 0
+
+    def __add__(self, other: Sum) -> Sum:
+        return Sum(self.rows + other.rows, self.first + other.first, self.second + other.second)
+
+
+Row = tuple[Key, tuple[int, int]]
+"""A key and the row's digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """`key` and `values` are expressions of the types of the layout's columns, and in their order. `table` is quoted,
+    `where` are conditions."""
+
+    table: sql.Composable
+    key: tuple[sql.Composable, ...]
+    values: tuple[sql.Composable, ...]
+    where: tuple[sql.Composable, ...] = ()
+
+    def sums(
+        self,
+        connection: Connection,
+        layout: Layout,
+        part: KeyRange,
+        bounds: Sequence[Bound] = (),
+        without: Sequence[Key] = (),
+    ) -> list[Sum]:
+        """Return the sums of the ranges that `part` is cut into at `bounds`, rows of the keys `without` left out.
+
+        Several ranges need a key of one column. Raises psycopg.Error.
+        """
+        bucket: sql.Composable = sql.SQL("0")
+        if bounds:
+            kind = sql.SQL("text") if by_text(layout.key[0]) else sql.Identifier(layout.key[0].base)
+            array = sql.SQL("{}::{}[]").format(sql.Literal([bound[0] for bound in bounds]), kind)
+            if by_text(layout.key[0]):
+                array = sql.SQL('({} COLLATE "C")').format(array)
+            bucket = sql.SQL("width_bucket({}, {})").format(ordered(self.key[0], layout.key[0]), array)
+        query = sql.SQL(
+            "SELECT b, count(*), sum(f), sum(s)"
+            " FROM (SELECT b, {} FROM (SELECT {} AS b, {} AS t FROM {}{} OFFSET 0) AS x) AS y (b, f, s) GROUP BY 1"
+        ).format(
+            layout.digest.columns(sql.SQL("t")),
+            bucket,
+            row_text(self._values(layout)),
+            self.table,
+            self._conditions(layout, part, without),
+        )
+        out = [Sum()] * (len(bounds) + 1)
+        for number, rows, first, second in connection.execute(query):
+            out[number] = Sum(rows, int(first), int(second))
+        return out
+
+    def rows(self, connection: Connection, layout: Layout, part: KeyRange, without: Sequence[Key] = ()) -> list[Row]:
+        """Return keys and digests of the range's rows. Raises psycopg.Error."""
+        query = sql.SQL("SELECT {}, {} FROM (SELECT {} AS t, {} FROM {}{} OFFSET 0) AS x ({})").format(
+            sql.SQL(", ").join(sql.SQL(f"k{n}") for n in range(len(layout.key))),
+            layout.digest.columns(sql.SQL("t")),
+            row_text(self._values(layout)),
+            sql.SQL(", ").join(self._key_texts(layout)),
+            self.table,
+            self._conditions(layout, part, without),
+            sql.SQL(", ").join(sql.SQL(name) for name in ("t", *(f"k{n}" for n in range(len(layout.key))))),
+        )
+        size = len(layout.key)
+        return [(row[:size], (row[size], row[size + 1])) for row in connection.execute(query)]
+
+    def count(self, connection: Connection, layout: Layout, part: KeyRange) -> int:
+        """Return how many rows the range has. Raises psycopg.Error."""
+        query = sql.SQL("SELECT count(*) FROM {}{}").format(self.table, self._conditions(layout, part, ()))
+        row = connection.execute(query).fetchone()
+        return int(row[0]) if row else 0
+
+    def every(self, connection: Connection, layout: Layout, part: KeyRange, step: int) -> list[Bound]:
+        """Return every `step`-th key of the range, in order. Raises psycopg.Error."""
+        keys = [ordered(*one) for one in zip(self.key, layout.key, strict=True)]
+        query = sql.SQL(
+            "SELECT {names} FROM (SELECT {texts}, row_number() OVER (ORDER BY {order}) FROM {table}{where})"
+            " AS x ({names}, n) WHERE n % {step} = 0 ORDER BY n"
+        ).format(
+            names=sql.SQL(", ").join(sql.SQL(f"k{n}") for n in range(len(keys))),
+            texts=sql.SQL(", ").join(self._key_texts(layout)),
+            order=sql.SQL(", ").join(keys),
+            table=self.table,
+            where=self._conditions(layout, part, ()),
+            step=sql.Literal(step),
+        )
+        return [tuple(row) for row in connection.execute(query)]
+
+    def sampled(self, connection: Connection, layout: Layout, percent: float, count: int) -> list[Bound]:
+        """Return about `count` keys that cut the table into ranges of about the same size. Raises psycopg.Error."""
+        keys = sql.SQL(", ").join(ordered(*one) for one in zip(self.key, layout.key, strict=True))
+        names = sql.SQL(", ").join(sql.SQL(f"k{n}") for n in range(len(self.key)))
+        query = sql.SQL(
+            "SELECT DISTINCT ON (n) {names} FROM (SELECT {texts}, ntile({count}) OVER (ORDER BY {keys}),"
+            " row_number() OVER (ORDER BY {keys}) FROM {table} TABLESAMPLE SYSTEM ({percent}) REPEATABLE (1){where})"
+            " AS x ({names}, n, r) ORDER BY n, r"
+        ).format(
+            names=names,
+            texts=sql.SQL(", ").join(self._key_texts(layout)),
+            count=sql.Literal(count),
+            keys=keys,
+            table=self.table,
+            percent=sql.Literal(percent),
+            where=self._conditions(layout, KeyRange(), ()),
+        )
+        found = [tuple(row) for row in connection.execute(query)]
+        return list(dict.fromkeys(found[1:]))
+
+    def texts(self, connection: Connection, layout: Layout, keys: Sequence[Key]) -> dict[Key, tuple[str | None, ...]]:
+        """Return the canonical texts of the rows of `keys`, as far as they are there. Raises psycopg.Error."""
+        if not keys:
+            return {}
+        size = len(layout.key)
+        query = sql.SQL("SELECT {}, {} FROM {}{}").format(
+            sql.SQL(", ").join(self._key_texts(layout)),
+            sql.SQL(", ").join(text_of(*one) for one in self._values(layout)),
+            self.table,
+            _where([*self.where, self._among(layout, keys)]),
+        )
+        return {row[:size]: row[size:] for row in connection.execute(query)}
+
+    def _values(self, layout: Layout) -> list[tuple[sql.Composable, ColumnType]]:
+        return list(zip(self.values, layout.columns, strict=True))
+
+    def _key_texts(self, layout: Layout) -> list[sql.Composable]:
+        return [text_of(*one) for one in zip(self.key, layout.key, strict=True)]
+
+    def _conditions(self, layout: Layout, part: KeyRange, without: Sequence[Key]) -> sql.Composable:
+        keys = [ordered(*one) for one in zip(self.key, layout.key, strict=True)]
+        conditions = [*self.where, *inside(keys, layout.key, part)]
+        if without:
+            conditions.append(sql.SQL("NOT {}").format(self._among(layout, without)))
+        return _where(conditions)
+
+    def _among(self, layout: Layout, keys: Sequence[Key]) -> sql.Composable:
+        own = sql.SQL(", ").join(ordered(*one) for one in zip(self.key, layout.key, strict=True))
+        return sql.SQL("(({}) IN (SELECT {} FROM {}))").format(own, typed_keys(layout), unnested(layout, keys))
+
+
+def typed_keys(layout: Layout) -> sql.Composable:
+    """Return the key columns of `unnested`, typed and ordered as the relation's."""
+    out = []
+    for number, column in enumerate(layout.key):
+        text = sql.SQL(f"u.k{number}")
+        out.append(
+            sql.SQL('({} COLLATE "C")').format(text)
+            if by_text(column)
+            else sql.SQL("{}::{}").format(text, sql.Identifier(column.base))
+        )
+    return sql.SQL(", ").join(out)
+
+
+def unnested(layout: Layout, keys: Sequence[Key]) -> sql.Composable:
+    """Return a FROM item of keys, `u (k0, k1 …)`, all texts."""
+    arrays = sql.SQL(", ").join(
+        sql.SQL("{}::text[]").format(sql.Literal([key[number] for key in keys])) for number in range(len(layout.key))
+    )
+    names = sql.SQL(", ").join(sql.SQL(f"k{number}") for number in range(len(layout.key)))
+    return sql.SQL("unnest({}) AS u ({})").format(arrays, names)
+
+
+def _where(conditions: Sequence[sql.Composable]) -> sql.Composable:
+    return sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("")

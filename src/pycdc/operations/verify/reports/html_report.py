@@ -1,0 +1,135 @@
+"""The HTML page of a verification: one file without scripts and without anything from elsewhere, light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from html import escape
+from typing import Final
+
+from pycdc.operations.humanize import duration, number
+from pycdc.operations.verify.result import Difference, Method, PointInTime, TableResult, Verification
+from pycdc.printable import printable
+
+_STYLE: Final = """
+:root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --line: #d9dee6; --page: #f6f7f9; --card: #fff;
+  --good: #0b7a4b; --bad: #b3261e; --good-back: #e5f5ed; --bad-back: #fcebea; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa5b4; --line: #313a47; --page: #12161c;
+  --card: #1a2029; --good: #5fd39b; --bad: #ff8f87; --good-back: #12301f; --bad-back: #3a1a18; } }
+* { box-sizing: border-box; }
+body { margin: 0; padding: 2rem 1rem; background: var(--page); color: var(--ink);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
+main { max-width: 66rem; margin: 0 auto; }
+h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 0; }
+.verdict { display: inline-block; padding: .3rem .8rem; border-radius: .4rem; font-weight: 600; }
+.good { color: var(--good); background: var(--good-back); } .bad { color: var(--bad); background: var(--bad-back); }
+section { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: 1rem 1.2rem;
+  margin: 1rem 0; overflow-x: auto; }
+section > header { display: flex; gap: .8rem; align-items: baseline; flex-wrap: wrap; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; margin: .8rem 0 0; }
+dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+table { border-collapse: collapse; width: 100%; margin-top: .8rem; font-size: .93rem; }
+th { text-align: left; color: var(--soft); font-weight: 600; } td, th { padding: .3rem .8rem .3rem 0;
+  border-bottom: 1px solid var(--line); vertical-align: top; }
+code { font: .92em ui-monospace, "Cascadia Mono", Menlo, monospace; overflow-wrap: anywhere; }
+.soft { color: var(--soft); }
+"""
+
+
+def html(found: Verification) -> str:
+    """Return the page."""
+    verdict = "equal" if found.equal else f"{number(sum(sum(t.differing.values()) for t in found.tables))} differences"
+    body = "".join(
+        (
+            f"<h1>Verification of {_text(found.pipeline)}</h1>",
+            f'<p><span class="verdict {"good" if found.equal else "bad"}">{verdict}</span> ',
+            f'<span class="soft">{_text(found.started)}, {duration(found.seconds)}</span></p>',
+            "" if found.exact else _inexact(),
+            _summary(found),
+            *map(_table, found.tables),
+        )
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{_text(found.pipeline)}: {verdict}</title><style>{_STYLE}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
+    )
+
+
+def _inexact() -> str:
+    return (
+        '<section><span class="verdict bad">not exact</span> The databases were compared twice with a pause between, '
+        "because no common point could be had. A difference may be a change that was on its way.</section>"
+    )
+
+
+def _summary(found: Verification) -> str:
+    rows = [
+        ("source", found.source),
+        ("target", found.target),
+        ("configuration", found.configuration),
+        ("digest", found.digest),
+        ("rows", f"{number(sum(t.source_rows for t in found.tables))} compared"),
+        ("keys in flight", f"{number(sum(t.in_flight for t in found.tables))} compared one by one"),
+        *_points(found.points),
+    ]
+    return f"<section><h2>What was compared</h2>{_pairs(rows)}</section>"
+
+
+def _points(points: Iterable[PointInTime]) -> Iterator[tuple[str, str]]:
+    for point in points:
+        vector = ", ".join(f"{partition}@{offset}" for partition, offset in point.vector.items())
+        yield "point", f"{point.lsn}, and in the target {vector}"
+        yield (
+            "waited",
+            f"{point.waited_for_capture:.2f} s for the capture, {point.waited_for_apply:.2f} s for the pipeline",
+        )
+
+
+def _table(table: TableResult) -> str:
+    rows = [
+        ("from", ", ".join(table.sources)),
+        ("rows", f"{number(table.source_rows)} in the source, {number(table.target_rows)} in the target"),
+        ("ranges", f"{number(table.ranges)}, of which {number(table.differing_ranges)} differ"),
+        ("columns", ", ".join(table.columns)),
+        *((f"not compared: {name}", reason) for name, reason in table.not_compared.items()),
+        *([("through the route", table.why_routed or "")] if table.method is Method.ROUTED else []),
+        *(("note", note) for note in table.notes),
+        ("seconds", f"{table.seconds:.1f}"),
+    ]
+    counts = ", ".join(f"{number(count)} {kind.value}" for kind, count in sorted(table.differing.items()))
+    verdict = '<span class="verdict good">equal</span>' if table.equal else f'<span class="verdict bad">{counts}</span>'
+    shown = "" if table.equal else _differences(table)
+    return f"<section><header><h2>{_text(table.table)}</h2>{verdict}</header>{_pairs(rows)}{shown}</section>"
+
+
+def _differences(table: TableResult) -> str:
+    rows = "".join(map(_difference, table.differences))
+    rest = sum(table.differing.values()) - len(table.differences)
+    more = f'<p class="soft">and {number(rest)} more</p>' if rest > 0 else ""
+    return f"<table><tr><th>kind</th><th>key</th><th>columns</th><th></th></tr>{rows}</table>{more}"
+
+
+def _difference(one: Difference) -> str:
+    key = ", ".join(f"{_text(name)} {_text(value)}" for name, value in one.key.items())
+    columns = ", ".join(map(_text, one.columns))
+    if one.source is not None and one.target is not None:
+        columns = "<br>".join(
+            f"{_text(name)}: <code>{_value(one.source[name])}</code> in the source, "
+            f"<code>{_value(one.target.get(name))}</code> in the target"
+            for name in one.source
+        )
+    note = "; ".join([*(["in flight"] if one.in_flight else []), *([one.explanation] if one.explanation else [])])
+    return f"<tr><td>{one.kind.value}</td><td><code>{key}</code></td><td>{columns}</td><td>{_text(note)}</td></tr>"
+
+
+def _pairs(rows: Iterable[tuple[str, str]]) -> str:
+    return f"<dl>{''.join(f'<dt>{_text(name)}</dt><dd>{_text(value)}</dd>' for name, value in rows)}</dl>"
+
+
+def _value(text: str | None) -> str:
+    return "NULL" if text is None else _text(text)
+
+
+def _text(text: str) -> str:
+    return escape(printable(text))

@@ -1,0 +1,132 @@
+"""What a verification found: typed, immutable, and without values unless they were asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+Key = tuple[str, ...]
+"""The texts of a row's key columns in the target, as `canonical` writes them."""
+
+
+class Kind(StrEnum):
+    """What is wrong with a row of the target."""
+
+    MISSING = "missing"
+    """The source says that the row is there, and it is not."""
+    EXTRA = "extra"
+    """The row is there, and the source says that it is not."""
+    CHANGED = "changed"
+    """The row is there with other values."""
+    DOUBLED = "doubled"
+    """A table without a key has more rows of these values than the source."""
+    SEQUENCE = "sequence"
+    """A sequence stands behind the largest value of its column."""
+
+
+class Method(StrEnum):
+    """How the rows of a table were compared."""
+
+    HASHED = "hashed"
+    """Each server computed digests of ranges, and rows were read only where those differ."""
+    ROUTED = "routed"
+    """Each row of the source went through the capture's encoding and the route's own code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A row that is not as the source says.
+
+    `columns` are those that differ, for `CHANGED` only. `in_flight`: an event predicted the row; else the source's
+    snapshot did. `source` and `target` hold the texts of the differing columns, and only where values were asked for.
+    `explanation` names the conflict, the parked record or the owner that explains the difference, where one is known.
+    """
+
+    table: str
+    kind: Kind
+    key: Mapping[str, str]
+    columns: tuple[str, ...] = ()
+    in_flight: bool = False
+    source: Mapping[str, str | None] | None = field(default=None, repr=False)
+    target: Mapping[str, str | None] | None = field(default=None, repr=False)
+    explanation: str | None = None
+
+
+@dataclass(slots=True)
+class TableResult:
+    """One table of the target.
+
+    `sources` are the tables that its rows come from. `why_routed` says why the servers could not compute digests.
+    `not_compared` maps each column of the target that was not compared to the reason. `differing` counts all
+    differences by kind; `differences` holds the first of them, as many as `max_differences` allows.
+    """
+
+    table: str
+    sources: tuple[str, ...]
+    method: Method = Method.HASHED
+    why_routed: str | None = None
+    key: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    not_compared: dict[str, str] = field(default_factory=dict)
+    source_rows: int = 0
+    target_rows: int = 0
+    in_flight: int = 0
+    ranges: int = 0
+    differing_ranges: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    differing: Counter[Kind] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs."""
+        return not self.differing
+
+
+@dataclass(frozen=True, slots=True)
+class PointInTime:
+    """Where a comparison stands: the source's WAL position, and the offsets by partition (`topic[number]`).
+
+    `low` are the offsets before the source's snapshot, `high` those behind everything that the snapshot sees, `vector`
+    those that the target's snapshot has applied.
+    """
+
+    lsn: str
+    low: Mapping[str, int]
+    high: Mapping[str, int]
+    vector: Mapping[str, int]
+    waited_for_capture: float
+    waited_for_apply: float
+
+
+@dataclass(slots=True)
+class Verification:
+    """The outcome of one verification. `started` is ISO 8601 in UTC, `seconds` the time that it took.
+
+    `source` and `target` identify the databases (system identifier and database, without any credential), `digest` is
+    the hash that both servers computed. `exact` is False where the databases had no common point.
+    """
+
+    pipeline: str
+    started: str
+    source: str
+    target: str
+    digest: str
+    configuration: str
+    seconds: float = 0.0
+    exact: bool = True
+    points: list[PointInTime] = field(default_factory=list)
+    tables: list[TableResult] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        """Whether all tables are equal."""
+        return all(table.equal for table in self.tables)
+
+    @property
+    def differences(self) -> list[Difference]:
+        """The differences of all tables that are kept with their keys."""
+        return [difference for table in self.tables for difference in table.differences]

@@ -1,0 +1,282 @@
+"""Compare one table of the target in one cut: its settled keys by ranges, its keys in flight one by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final
+
+from psycopg import sql
+
+from pycdc.operations.verify.canonical import ColumnType
+from pycdc.operations.verify.digests import Digest
+from pycdc.operations.verify.feeds import Feed, Unit
+from pycdc.operations.verify.in_flight import (
+    CanonicalTexts,
+    Flight,
+    Mismatch,
+    SourceTexts,
+    Texts,
+    canonical_flight,
+    compare_flight,
+)
+from pycdc.operations.verify.prediction import Predictions
+from pycdc.operations.verify.range_comparison import Both, Counts, Found, compare
+from pycdc.operations.verify.ranges import Bound, KeyRange, by_text
+from pycdc.operations.verify.readers import Connection, SnapshotSession
+from pycdc.operations.verify.relation import Layout, Relation
+from pycdc.operations.verify.result import Difference, Key, Kind, Method, TableResult
+
+_RANGE: Final = 100_000
+"""Rows of a range, about."""
+_MOST_RANGES: Final = 1000
+_SAMPLE: Final = 20_000
+"""Rows that bounds of ranges are chosen from."""
+_TEXTS: Final = 500
+"""Rows whose values are read at once."""
+_ROWS: Final = "SELECT greatest(sum(c.reltuples), 0)::int8 FROM pg_class c WHERE c.oid = ANY (%s::oid[])"
+_IN_ORDER: Final = """SELECT abs(s.correlation) FROM pg_stats s
+WHERE s.schemaname = %s AND s.tablename = %s AND s.attname = %s"""
+_CORRELATED: Final = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """The readers of both snapshots, one for texts that need none, and a thread for the target's queries."""
+
+    source: SnapshotSession
+    target: SnapshotSession
+    texts: Connection
+    executor: Executor
+
+
+@dataclass(slots=True)
+class TableComparison:
+    """`stop` is asked between ranges; `result` is filled as the comparison goes on."""
+
+    unit: Unit
+    readers: Readers
+    predictions: Predictions
+    digest: Digest
+    most: int
+    with_values: bool
+    result: TableResult
+
+    def run(self, after: Key | None = None, until: Callable[[], bool] = lambda: False) -> Key | None:
+        """Compare keys from `after` on, and all keys in flight. Return where to go on from if `until` said so between
+        ranges, None at the end. Raises PycdcError."""
+        began = time.monotonic()
+        try:
+            flight = self._flight()
+            self._in_flight(flight)
+            return self._ranges(flight, after, until)
+        finally:
+            self.result.seconds += time.monotonic() - began
+
+    # Both sides.
+
+    @property
+    def layout(self) -> Layout:
+        types = self.unit.types
+        return Layout(
+            tuple(types[name] for name in self.unit.key),
+            tuple(_nullable(types[name], self.unit) for name in self.unit.columns),
+            self.digest,
+        )
+
+    def _target(self) -> Relation:
+        unit = self.unit
+        names = [sql.Identifier(name) for name in unit.columns]
+        table = sql.Identifier(unit.target.schema, unit.target.name)
+        return Relation(table, tuple(map(sql.Identifier, unit.key)), tuple(names), unit.live)
+
+    def _source(self, feed: Feed) -> Relation:
+        columns = feed.columns
+        only = sql.SQL("ONLY ") if feed.source.copy.only else sql.SQL("")
+        table = only + sql.Identifier(feed.source.copy.schema, feed.source.copy.name)
+        key = tuple(columns[name] for name in self.unit.key)
+        return Relation(table, key, tuple(columns[name] for name in self.unit.columns), feed.where)
+
+    def _sources(self) -> tuple[Relation, ...]:
+        """None where events emptied the table: what no event made since is gone."""
+        if str(self.unit.target) in self.predictions.emptied:
+            return ()
+        return tuple(map(self._source, self.unit.feeds))
+
+    def _oids(self) -> list[int]:
+        return [feed.source.oid for feed in self.unit.feeds]
+
+    # Keys in flight.
+
+    def _flight(self) -> Flight:
+        known = self.predictions.tables.get(str(self.unit.target), {})
+        return canonical_flight(known, self.layout, CanonicalTexts(self.readers.texts, self.unit.types))
+
+    def _in_flight(self, flight: Flight) -> None:
+        self.result.in_flight = max(self.result.in_flight, len(flight.rows))
+        if not flight.rows:
+            return
+        with (
+            self.readers.source.transaction(self._oids()) as source,
+            self.readers.target.transaction() as target,
+        ):
+            for mismatch in compare_flight(flight, self.layout, self._target(), target, self._texts_in(source)):
+                self._add_mismatch(mismatch)
+
+    def _texts_in(self, connection: Connection) -> SourceTexts:
+        sources, layout = self._sources(), self.layout
+
+        def texts(keys: Sequence[Key]) -> Mapping[Key, Texts]:
+            out: dict[Key, Texts] = {}
+            for one in sources:
+                out.update(one.texts(connection, layout, keys))
+            return out
+
+        return texts
+
+    def _add_mismatch(self, one: Mismatch) -> None:
+        if one.kind is Kind.EXTRA and not self.unit.complete:
+            return
+        values = self.with_values and one.kind is Kind.CHANGED
+        self._add(
+            Difference(
+                self.result.table,
+                one.kind,
+                dict(zip(self.unit.key, one.key, strict=True)),
+                one.columns,
+                in_flight=True,
+                source=dict(zip(one.columns, one.predicted, strict=True)) if values else None,
+                target=dict(zip(one.columns, one.found, strict=True)) if values else None,
+            )
+        )
+
+    def _add(self, difference: Difference) -> None:
+        if difference.in_flight and any(
+            (one.kind, one.key) == (difference.kind, difference.key) for one in self.result.differences
+        ):
+            return  # an earlier cut of the same verification found it
+        self.result.differing[difference.kind] += 1
+        if len(self.result.differences) < self.most:
+            self.result.differences.append(difference)
+
+    # Settled keys.
+
+    def _ranges(self, flight: Flight, after: Key | None, until: Callable[[], bool]) -> Key | None:
+        counts = Counts()
+        try:
+            bounds, ordered = self._bounds()
+            start = KeyRange(after, None)
+            rest = [bound for bound in bounds if after is None or bound > after] if ordered else bounds
+            parts: list[tuple[KeyRange, Sequence[Bound]]] = (
+                [(part, ()) for part in start.cut(rest)] if ordered else [(start, rest)]
+            )
+            for part, inner in parts:
+                if part.low is not None and part.low != after and until():
+                    return part.low
+                self._range(flight, part, inner, counts)
+            return None
+        finally:
+            self.result.source_rows += counts.source_rows
+            self.result.target_rows += counts.target_rows
+            self.result.ranges += counts.ranges
+            self.result.differing_ranges += counts.differing_ranges
+
+    def _range(self, flight: Flight, part: KeyRange, inner: Sequence[Bound], counts: Counts) -> None:
+        readers = self.readers
+        oids = [self._target_oid()] if self.unit.feeds else []
+        with readers.source.transaction(self._oids()) as source, readers.target.transaction(oids) as target:
+            both = Both(
+                self.layout,
+                self._sources(),
+                self._target(),
+                source,
+                target,
+                readers.executor,
+                flight.keys,
+                self.unit.complete,
+            )
+            found: list[Found] = []
+            for one in compare(both, part, inner, counts):
+                found.append(one)
+                if len(found) >= _TEXTS:
+                    self._add_found(both, found)
+                    found = []
+            self._add_found(both, found)
+
+    def _add_found(self, both: Both, found: Sequence[Found]) -> None:
+        changed = [key for kind, key in found if kind is Kind.CHANGED]
+        here = self._texts_in(both.source_connection)(changed) if changed else {}
+        there = both.target.texts(both.target_connection, both.layout, changed)
+        for kind, key in found:
+            names: tuple[str, ...] = ()
+            values: dict[str, tuple[str | None, str | None]] = {}
+            if kind is Kind.CHANGED and key in here and key in there:
+                pairs = zip(self.unit.columns, here[key], there[key], strict=True)
+                values = {name: (left, right) for name, left, right in pairs if left != right}
+                names = tuple(values)
+            shown = self.with_values and bool(values)
+            self._add(
+                Difference(
+                    self.result.table,
+                    kind,
+                    dict(zip(self.unit.key, key, strict=True)),
+                    names,
+                    source={name: pair[0] for name, pair in values.items()} if shown else None,
+                    target={name: pair[1] for name, pair in values.items()} if shown else None,
+                )
+            )
+
+    # Bounds.
+
+    def _target_oid(self) -> int:
+        with self.readers.target.transaction() as connection:
+            quoted = sql.Identifier(self.unit.target.schema, self.unit.target.name).as_string(connection)
+            row = connection.execute("SELECT to_regclass(%s)::oid::int8", (quoted,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def _bounds(self) -> tuple[list[Bound], bool]:
+        """Return bounds of ranges, and whether ranges are read one after another, by an index. Where the rows do not
+        lie in the order of the key, one pass over the table hashes all ranges."""
+        layout, feeds = self.layout, self.unit.feeds
+        with self.readers.source.transaction() as connection:
+            row = connection.execute(_ROWS, (self._oids(),)).fetchone()
+            rows = int(row[0] or 0) if row else 0
+            if rows <= 2 * _RANGE or len(feeds) != 1:
+                return [], True
+            source = self._source(feeds[0])
+            count = min(_MOST_RANGES, rows // _RANGE)
+            percent = min(100.0, 100.0 * max(_SAMPLE, 20 * count) / rows)
+            bounds = source.sampled(connection, layout, percent, count)
+            name = feeds[0].source.fields.get(feeds[0].route.key.get(self.unit.key[0], self.unit.key[0]), "")
+            told = connection.execute(_IN_ORDER, (feeds[0].source.copy.schema, feeds[0].source.copy.name, name))
+            found = told.fetchone()
+        correlated = found is not None and found[0] is not None and found[0] >= _CORRELATED
+        return bounds, (correlated and not by_text(layout.key[0])) or len(layout.key) > 1
+
+
+def _nullable(column: ColumnType, unit: Unit) -> ColumnType:
+    """Return the column as nullable if it is so on either side: both sides' texts are made alike."""
+    from dataclasses import replace
+
+    return replace(column, nullable=column.nullable or column.name not in unit.key)
+
+
+def result_of(unit: Unit) -> TableResult:
+    """Return an empty result."""
+    return TableResult(
+        str(unit.target),
+        tuple(dict.fromkeys(str(feed.source) for feed in unit.feeds)),
+        Method.HASHED if unit.obstacle is None else Method.ROUTED,
+        unit.obstacle,
+        unit.key,
+        unit.columns,
+        dict(unit.not_compared),
+    )
+
+
+def tables_in(units: Sequence[Unit]) -> Iterator[str]:
+    """Yield the names of the target's tables."""
+    for unit in units:
+        yield str(unit.target)

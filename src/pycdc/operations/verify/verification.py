@@ -1,0 +1,250 @@
+"""Verify a pipeline: the tables that it writes against those that its events come from, exactly and without a pause."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+import psycopg
+
+from pycdc.build import build_decoder
+from pycdc.clients.postgres_target import database_identity
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.errors import ConfigError
+from pycdc.model.event import Event
+from pycdc.model.patterns import names_any
+from pycdc.operations.verify.canonical import ColumnType, columns_of
+from pycdc.operations.verify.cut import Cut, Ends, EndSessions, Told, open_cut
+from pycdc.operations.verify.digests import agreed
+from pycdc.operations.verify.feeds import Reasons, SourceTable, Unit, captured_tables, tables_of_topics, units
+from pycdc.operations.verify.options import VerifyOptions
+from pycdc.operations.verify.prediction import Predictions, fold
+from pycdc.operations.verify.readers import TableRewritten, source_reader, target_reader
+from pycdc.operations.verify.result import Key, PointInTime, TableResult, Verification
+from pycdc.operations.verify.stream_window import StreamWindow, Vector
+from pycdc.operations.verify.table_comparison import Readers, TableComparison, result_of
+from pycdc.sinks.postgres.loop_filter import LoopFilter
+from pycdc.sinks.postgres.route_checks import read_tables
+from pycdc.sinks.postgres.routing.router import RouteTable
+from pycdc.sinks.postgres.target_tables import TargetTable
+from pycdc.transforms.reverse import ReverseFunctions
+
+_ATTEMPTS: Final = 5
+"""Cuts in a row that schema changes may spoil."""
+
+
+def verify(config: PipelineConfig, options: VerifyOptions, tell: Told = lambda text: None) -> Verification:
+    """Verify once. See `Verifier`."""
+    with Verifier(config, options, tell) as verifier:
+        return verifier.run()
+
+
+class Verifier:
+    """Verifies one pipeline as often as it is asked. A context manager. `tell` hears what is being done.
+
+    Nothing is paused and nothing is locked for longer than a range is read. Raises PycdcError that says what to do
+    where a precondition does not hold; no slot, no snapshot and no session is left behind then.
+    """
+
+    def __init__(self, config: PipelineConfig, options: VerifyOptions, tell: Told = lambda text: None) -> None:
+        source, sink = config.source.kafka, config.sink.postgres
+        if source is None or sink is None:
+            raise ConfigError(
+                f"pipeline {config.name} does not write topics into tables, so there is nothing to compare",
+                hint="name the configuration of the pipeline that applies the events",
+            )
+        self._config = config
+        self._options = options
+        self._tell = tell
+        self._source, self._sink = source, sink
+        self._ends = ends_of(config, options)
+        self._functions = ReverseFunctions(config) or None
+        self._loops = LoopFilter(sink.loops, config.name)
+        self._opened = ExitStack()
+        try:
+            decoder = self._opened.enter_context(build_decoder(source))
+            wanted = [route.topic for route in sink.routes]
+            self._window = StreamWindow(
+                source, source.group or config.name, decoder, lambda topic: names_any(wanted, topic)
+            )
+            self._executor = self._opened.enter_context(ThreadPoolExecutor(1, "pycdc-verify"))
+            self._sessions = self._opened.enter_context(closing(EndSessions(self._ends)))
+            self._catalog = self._opened.enter_context(Catalog(self._ends.source_dsn))
+        except BaseException:
+            self._opened.close()
+            raise
+
+    def __enter__(self) -> Verifier:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.close()
+
+    def run(self) -> Verification:
+        """Verify all tables that were asked for. Raises PycdcError."""
+        try:
+            return self._run()
+        except BaseException:
+            self._sessions.close()
+            raise
+
+    def _run(self) -> Verification:
+        began = time.monotonic()
+        out = self._begun()
+        done: set[int] = set()
+        attempts, after = 0, dict[int, Key]()
+        with ExitStack() as opened:
+            source = opened.enter_context(closing(source_reader(self._ends)))
+            target = opened.enter_context(closing(target_reader(self._ends)))
+            readers = Readers(source, target, self._sessions.target, self._executor)
+            complete = False
+            while not complete:
+                self._tell("takes a consistent cut")
+                try:
+                    with closing(open_cut(self._ends, self._sessions, self._window, self._tell)) as cut:
+                        complete = self._in_cut(cut, readers, out, done, after)
+                except TableRewritten:
+                    attempts += 1
+                    if attempts >= _ATTEMPTS:
+                        raise
+        out.seconds = time.monotonic() - began
+        return out
+
+    # One cut.
+
+    def _in_cut(self, cut: Cut, readers: Readers, out: Verification, done: set[int], after: dict[int, Key]) -> bool:
+        """Compare as many tables as the cut's age allows. Return whether all are compared."""
+        out.points.append(point_of(cut))
+        readers.source.use(cut.exported.name)
+        readers.target.use(cut.target_snapshot)
+        with readers.source.transaction() as here, readers.target.transaction() as there:
+            digest = agreed(here, there, self._options.digest)
+            tables, types = self._tables(there)
+            sources = list(self._sources(here))
+        out.digest = digest.name
+        told = Reasons(self._config, self._options.capture)
+        wanted = units(self._config, tables, types, sources, told, self._options.tables)
+        predictions = self._predictions(cut, tables)
+        for number, unit in enumerate(wanted):
+            if number in done:
+                continue
+            self._tell(f"compares {unit.target}")
+            result = _result(out, unit, number)
+            comparison = TableComparison(
+                unit, readers, predictions, digest, self._options.max_differences, self._options.values, result
+            )
+            try:
+                rest = comparison.run(after.get(number), partial(self._is_old, cut))
+            except TableRewritten:
+                out.tables[number] = result_of(unit)
+                after.pop(number, None)
+                raise
+            if rest is not None:
+                after[number] = rest
+                return False
+            done.add(number)
+            if self._is_old(cut) and number + 1 < len(wanted):
+                return False
+        return True
+
+    def _is_old(self, cut: Cut) -> bool:
+        return time.monotonic() - cut.began > self._options.max_snapshot_age
+
+    def _tables(
+        self, connection: psycopg.Connection[object]
+    ) -> tuple[dict[str, TargetTable], dict[str, dict[str, ColumnType]]]:
+        tables = read_tables(self._sessions.target, self._sink.routes)
+        types: dict[str, dict[str, ColumnType]] = {}
+        for name, table in tables.items():
+            quoted = psycopg.sql.Identifier(table.schema, table.name).as_string(connection)
+            row = connection.execute("SELECT to_regclass(%s)::oid::int8", (quoted,)).fetchone()
+            types[name] = columns_of(connection, row[0]) if row else {}  # type: ignore[index]
+        return tables, types
+
+    def _sources(self, connection: psycopg.Connection[object]) -> Iterator[SourceTable]:
+        capture = self._options.capture
+        if capture is not None:
+            return captured_tables(capture, self._catalog, connection)
+        topics = sorted({partition.topic for partition in self._window.ends()})
+        return tables_of_topics(topics, self._catalog, connection)
+
+    def _predictions(self, cut: Cut, tables: dict[str, TargetTable]) -> Predictions:
+        self._tell("reads the events between the snapshots")
+        router = RouteTable(self._sink, tables, self._functions, partial(_is_ordered, cut.vector))
+        marks = {
+            str(tables[route.table]): frozenset(route.soft_delete) for route in self._sink.routes if route.soft_delete
+        }
+        folded = fold(
+            self._window.events(cut.low, cut.vector, cut.spans),
+            router.writes,
+            lambda event: [str(table) for table in router.truncated(event)],
+            self._refused,
+            cut.parked,
+            marks,
+        )
+        return folded.predictions
+
+    def _refused(self, event: Event) -> bool:
+        return any(portion.refused for portion in self._loops.portions([event], 1))
+
+    def _begun(self) -> Verification:
+        source, target = _identity(self._sessions.source), _identity(self._sessions.target)
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        return Verification(self._config.name, started, source, target, "", _configuration(self._config))
+
+
+def ends_of(config: PipelineConfig, options: VerifyOptions) -> Ends:
+    """Return where both ends are reached. Raises ConfigError where the source is not named."""
+    sink, capture = config.sink.postgres, options.capture
+    assert sink is not None
+    dsn = options.source_dsn or (None if capture is None else capture.capture.dsn.get_secret_value())
+    slot = options.slot or (None if capture is None else capture.slot)
+    if dsn is None or slot is None:
+        raise ConfigError(
+            f"nothing says where the events of pipeline {config.name} come from",
+            hint="name the capture's configuration with --capture, or --source-dsn and --slot",
+        )
+    target = sink.dsn.get_secret_value()
+    return Ends(dsn, target, slot, config.name, sink.bookkeeping, options.timeout)
+
+
+def point_of(cut: Cut) -> PointInTime:
+    """Return what a report says of a cut."""
+    return PointInTime(
+        str(cut.point),
+        _named(cut.low),
+        _named(cut.high),
+        _named(cut.vector),
+        cut.waited_for_capture,
+        cut.waited_for_apply,
+    )
+
+
+def _named(vector: Vector) -> dict[str, int]:
+    return {str(partition): offset for partition, offset in sorted(vector.items())}
+
+
+def _is_ordered(vector: Vector, topic: str) -> bool:
+    return sum(partition.topic == topic for partition in vector) <= 1
+
+
+def _result(out: Verification, unit: Unit, number: int) -> TableResult:
+    while len(out.tables) <= number:
+        out.tables.append(result_of(unit))
+    return out.tables[number]
+
+
+def _identity(connection: psycopg.Connection[object]) -> str:
+    known = database_identity(connection)
+    return f"{connection.info.dbname} ({known})" if known else connection.info.dbname
+
+
+def _configuration(config: PipelineConfig) -> str:
+    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16]

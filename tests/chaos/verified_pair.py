@@ -1,0 +1,208 @@
+"""Two databases, a capture and an apply pipeline between them, and writers that never rest: what is verified.
+
+Rows are of two kinds. Writers change those whose `id` is below `QUIET`, keys that are in flight; the others lie still
+unless a test plants a fault in the target.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import psycopg
+
+from pycdc.config import validate
+from pycdc.operations.verify.options import VerifyOptions
+from pycdc.operations.verify.result import Difference, Verification
+from pycdc.operations.verify.verification import Verifier
+from tests.running import Running
+
+QUIET = 1000
+"""The first id that no writer touches."""
+LAST = 1400
+"""Behind the last of those."""
+
+SOURCE = """
+CREATE TABLE items (id int PRIMARY KEY, name text, price numeric(12,2), note text, at timestamptz, rate float8);
+ALTER TABLE items ALTER COLUMN note SET STORAGE EXTERNAL;
+CREATE TABLE stock (place text, item int, amount bigint NOT NULL, told jsonb, PRIMARY KEY (place, item));
+CREATE TABLE people (code text PRIMARY KEY, name varchar(40), age int);
+"""
+TARGET = """
+CREATE TABLE items (id int PRIMARY KEY, name text, price numeric, note text, at timestamptz, rate float8);
+CREATE TABLE stock (place text, item int, amount bigint NOT NULL, told jsonb, PRIMARY KEY (place, item));
+CREATE TABLE persons (code text PRIMARY KEY, full_name text, years bigint, origin text);
+"""
+FILL = f"""
+INSERT INTO items SELECT n, 'item ' || n, n / 7.0, CASE WHEN n % 8 = 0 THEN '' ELSE repeat(md5(n::text), 90) END,
+    '2026-01-01'::timestamptz + n * interval '1 h', CASE WHEN n % 2 = 0 THEN 0 ELSE sqrt(n) END
+    FROM generate_series({QUIET}, {LAST - 1}) n;
+INSERT INTO stock SELECT 'hall ' || n % 5, n, n * 10, jsonb_build_object('n', n)
+    FROM generate_series({QUIET}, {LAST - 1}) n;
+INSERT INTO people SELECT 'code-' || n, 'Näme ' || n, n % 90 FROM generate_series({QUIET}, {LAST - 1}) n;
+"""
+
+
+class Writer:
+    """Commits transactions of every kind: several rows, rolled back ones, deletes and new inserts, keys that change,
+    updates that leave a TOASTed value alone; with and without waiting for the WAL."""
+
+    def __init__(self, dsn: str, seed: int, pause: float) -> None:
+        self._dsn, self._pause = dsn, pause
+        self._chance = random.Random(seed)
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"writer-{seed}")
+        self.failure: BaseException | None = None
+        self.transactions = 0
+
+    def __enter__(self) -> Writer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end.set()
+        self._thread.join()
+        if self.failure is not None:
+            raise self.failure
+
+    def _run(self) -> None:
+        try:
+            with psycopg.connect(self._dsn, autocommit=True) as connection:
+                while not self._end.is_set():
+                    self._transaction(connection)
+                    self.transactions += 1
+                    self._end.wait(self._pause * self._chance.random() * 2)
+        except BaseException as error:
+            self.failure = error
+
+    def _transaction(self, connection: psycopg.Connection[Any]) -> None:
+        chance = self._chance
+        connection.execute(f"SET synchronous_commit = {chance.choice(('on', 'off', 'local'))}".encode())
+        try:
+            with connection.transaction():
+                for _ in range(chance.choice((1, 1, 2, 5, 20))):
+                    connection.execute(self._statement().encode())
+                if chance.random() < 0.1:
+                    raise psycopg.Rollback
+        except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected):
+            pass
+
+    def _statement(self) -> str:
+        chance = self._chance
+        n = chance.randrange(200)
+        note = "repeat(md5(random()::text), 90)" if chance.random() < 0.3 else "'short'"
+        return chance.choice(
+            (
+                f"INSERT INTO items VALUES ({n}, 'new', random()::numeric(12,2), {note}, now(), random())"
+                " ON CONFLICT (id) DO UPDATE SET name = items.name || 'x', price = excluded.price",
+                f"UPDATE items SET price = price + 1, name = left(name, 20) || '!' WHERE id = {n}",
+                f"UPDATE items SET note = {note}, name = 'again' WHERE id = {n}",
+                f"DELETE FROM items WHERE id = {n}",
+                f"UPDATE items SET id = {chance.randrange(200)}, note = 'moved' WHERE id = {n}",
+                f"INSERT INTO stock VALUES ('hall {n % 5}', {n}, {n}, '{{\"a\": [1, 2.50]}}') ON CONFLICT (place, item)"
+                " DO UPDATE SET amount = stock.amount + 1, told = excluded.told",
+                f"DELETE FROM stock WHERE item = {n}",
+                f"UPDATE stock SET place = 'hall {chance.randrange(5)}' WHERE item = {n}",
+                f"INSERT INTO people VALUES ('p{n}', 'Zoë', {n}) ON CONFLICT (code) DO UPDATE SET age = people.age + 1",
+                f"DELETE FROM people WHERE code = 'p{n}'",
+            )
+        )
+
+
+class Toggler(Writer):
+    """Writes the same two keys without rest, so that they are nearly always in flight."""
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__(dsn, 0, 0.005)
+
+    def _transaction(self, connection: psycopg.Connection[Any]) -> None:
+        connection.execute(
+            "INSERT INTO stock VALUES ('hall x', 7000, 0, NULL) ON CONFLICT (place, item)"
+            " DO UPDATE SET amount = stock.amount + 1"
+        )
+        connection.execute("INSERT INTO people VALUES ('gone', 'there', 1)")
+        connection.execute("DELETE FROM people WHERE code = 'gone'")
+
+
+class Pair:
+    """A context manager: both pipelines run from entering to leaving it."""
+
+    def __init__(self, source: str, target: str, brokers: str, registry: str | None, name: str, **options: Any) -> None:
+        self.source, self.target = source, target
+        kafka = {"brokers": brokers, **({"registry": registry} if registry else {})}
+        form = "avro" if registry else "json_schema"
+        partitions = options.get("partitions", 1)
+        self.capture: dict[str, Any] = {
+            "name": name,
+            "source": {"postgres": {"dsn": source, "tables": ["public.*"], **options.get("source", {})}},
+            "sink": {"kafka": {**kafka, "format": form, "topics": {"partitions": partitions}}},
+            "checkpoint": {"interval": 0.1},
+            "retries": {"max_delay": 0.5},
+            "http": {"enabled": False},
+            **options.get("capture", {}),
+        }
+        self.apply: dict[str, Any] = {
+            "name": f"{name}-apply",
+            "source": {"kafka": {**kafka, "topics": [f"{name}.public.*"]}},
+            "sink": {"postgres": {"dsn": target, "routes": self.routes(name), **options.get("sink", {})}},
+            "retries": {"max_delay": 0.5},
+            "http": {"enabled": False},
+        }
+        self._stack = ExitStack()
+
+    @staticmethod
+    def routes(name: str) -> list[dict[str, Any]]:
+        people = {"full_name": "name", "years": "age"}
+        return [
+            {"topic": f"{name}.public.items", "table": "items"},
+            {"topic": f"{name}.public.stock", "table": "stock"},
+            {"topic": f"{name}.public.people", "table": "persons", "set": people, "constants": {"origin": name}},
+        ]
+
+    def __enter__(self) -> Pair:
+        self.sql(self.source, SOURCE + FILL)
+        self.sql(self.target, TARGET)
+        self.capturing = self._stack.enter_context(Running(self.capture))
+        self.capturing.until(lambda: self.capturing.pipeline.progress.state == "streaming")
+        self.applying = self._stack.enter_context(Running(self.apply))
+        count = "SELECT (SELECT count(*) FROM items) + (SELECT count(*) FROM stock) + (SELECT count(*) FROM {})"
+        want = self.sql(self.source, count.format("people"))
+        self.applying.until(lambda: self.sql(self.target, count.format("persons")) == want)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def verifier(self, **options: Any) -> Verifier:
+        return Verifier(
+            validate(self.apply), VerifyOptions(capture=validate(self.capture), values=True, timeout=30, **options)
+        )
+
+    @staticmethod
+    def sql(dsn: str, statement: str) -> list[Any]:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def leftovers(self) -> list[Any]:
+        """Slots and sessions that a verification left behind."""
+        return self.sql(self.source, "SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE 'pycdc_verify%'")
+
+
+def ordered(verification: Verification) -> list[Difference]:
+    """The differences in the order of `told`."""
+    return sorted(verification.differences, key=_named)
+
+
+def told(verification: Verification) -> list[tuple[str, str, tuple[str, ...], tuple[str, ...]]]:
+    """The differences as table, kind, key and columns."""
+    return sorted(map(_named, verification.differences))
+
+
+def _named(one: Difference) -> tuple[str, str, tuple[str, ...], tuple[str, ...]]:
+    return one.table, one.kind.value, tuple(one.key.values()), tuple(sorted(one.columns))

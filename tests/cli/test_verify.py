@@ -1,0 +1,96 @@
+"""`pycdc verify`: exit codes, what is printed and written, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos.verified_pair import Pair
+from tests.cli.conftest import Invoke
+from tests.programs import Program
+
+pytestmark = pytest.mark.pg("newest")
+
+SESSIONS = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+AND (query LIKE '%%SNAPSHOT%%' OR state = 'idle in transaction')"""
+
+
+@pytest.fixture
+def pair(postgres: Any, kafka: Any, registry: Any, topic_prefix: str, tmp_path: Path) -> Iterator[Pair]:
+    source, target = postgres.create_database(), postgres.create_database()
+    try:
+        with Pair(source, target, kafka.bootstrap, registry.url, topic_prefix) as pair:
+            (tmp_path / "apply.json").write_text(json.dumps(pair.apply))
+            (tmp_path / "capture.json").write_text(json.dumps(pair.capture))
+            yield pair
+    finally:
+        postgres.drop_database(source)
+        postgres.drop_database(target)
+
+
+def test_equal_differing_and_unverified_have_their_own_exit_codes(pair: Pair, invoke: Invoke, tmp_path: Path) -> None:
+    config, report = str(tmp_path / "apply.json"), tmp_path / "report"
+    equal = invoke("verify", config)
+    assert (equal.exit_code, equal.stderr.count("error")) == (0, 0), equal.output
+    assert re.search(r"public\.items: 400 rows, \d+ keys in flight, equal", equal.stdout)
+
+    pair.sql(pair.target, "UPDATE items SET name = 'a secret' WHERE id = 1001; DELETE FROM stock WHERE item = 1002")
+    differing = invoke("verify", config, "--report", str(report))
+    assert differing.exit_code == 1
+    assert "changed  id 1001; columns name" in differing.stdout
+    assert "missing  place hall 2, item 1002" in differing.stdout
+    for path in report.iterdir():
+        assert "a secret" not in path.read_text()
+
+    shown = invoke("verify", "show", str(report))
+    assert (shown.exit_code, shown.stdout) == (1, differing.stdout)
+
+    document = json.loads(invoke("verify", config, "--values", "--json", "--table", "public.items").stdout)
+    assert [table["table"] for table in document["tables"]] == ["public.items"]
+    assert document["tables"][0]["differences"][0]["target"] == {"name": "a secret"}
+
+    for given in (("--source-dsn", pair.source, "--slot", "nobody"), ("--timeout", "0.1", "--capture", "nowhere.yaml")):
+        failed = invoke("verify", config, *given)
+        assert failed.exit_code == 2, failed.output
+        assert "try:" in failed.stderr
+    assert pair.leftovers() == []
+
+
+def test_a_capture_by_its_slot_alone_is_verified_too(pair: Pair, invoke: Invoke, tmp_path: Path) -> None:
+    slot = pair.sql(pair.source, "SELECT slot_name FROM pg_replication_slots")[0][0]
+    found = invoke("verify", str(tmp_path / "apply.json"), "--source-dsn", pair.source, "--slot", slot)
+    assert found.exit_code == 0, found.output
+
+
+def test_an_interrupt_leaves_no_slot_and_no_session(pair: Pair, tmp_path: Path) -> None:
+    """It comes while the verification waits for a transaction that keeps its slot from being made."""
+    import psycopg
+
+    with psycopg.connect(pair.source) as holding:
+        holding.execute("SELECT pg_current_xact_id()")
+        command = [sys.executable, "-m", "pycdc", "verify", "apply.json"]
+        with Program(command, tmp_path) as program:
+            program.wait_until(lambda: pair.leftovers() != [])
+            assert program.stop(signal.SIGINT) == 130, program.log
+        assert pair.leftovers() == []
+    assert pair.sql(pair.source, SESSIONS) == [(0,)]
+    assert pair.sql(pair.target, SESSIONS) == [(0,)]
+
+
+def test_a_transaction_that_keeps_the_slot_from_being_made_is_named(pair: Pair, invoke: Invoke, tmp_path: Path) -> None:
+    import psycopg
+
+    with psycopg.connect(pair.source) as holding:
+        holding.execute("SELECT pg_current_xact_id()")
+        found = invoke("verify", str(tmp_path / "apply.json"), "--timeout", "0.5")
+        assert found.exit_code == 2
+        assert f"pid {holding.info.backend_pid}" in found.stderr
+        assert f"pg_terminate_backend({holding.info.backend_pid})" in found.stderr
+    assert pair.leftovers() == []
