@@ -6,7 +6,8 @@ from typing import Any
 
 from pycdc.model.event import Event, Partition
 from pycdc.operations.verify.prediction import Prediction, Predictions, fold
-from pycdc.sinks.postgres.target_tables import TargetColumn, TargetTable
+from pycdc.rows.target_column import TargetColumn
+from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.writes import Operation, RowWrite, shape_of
 
 PARTITION = Partition("items", 0)

@@ -17,25 +17,23 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg import sql
 
 from pycdc.clients.kafka_inspection import Span
-from pycdc.clients.postgres_source import connect as connect_source
-from pycdc.clients.postgres_source import translate as translate_source
-from pycdc.clients.postgres_target import connect as connect_target
-from pycdc.clients.target_errors import translate as translate_target
-from pycdc.connectors.postgres.catalog.slots_and_publications import Admin, Blocker, ExportedSnapshot
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_errors import source_error, target_error
+from pycdc.clients.postgres_sessions import connect_to_source, connect_to_target
+from pycdc.connectors.postgres.catalog.exported_snapshot import ExportedSnapshot
+from pycdc.connectors.postgres.catalog.slots_and_publications import Admin, Blocker
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.change import Lsn
 from pycdc.model.event import Partition
 from pycdc.operations.verify.canonical import pin
 from pycdc.operations.verify.prediction import Place
 from pycdc.operations.verify.stream_window import StreamWindow, Vector
-
-Connection = psycopg.Connection[Any]
 
 _LOOK: Final = 0.01
 _LONGEST_LOOK: Final = 0.2
@@ -98,7 +96,7 @@ class Cut:
         try:
             self.holder.execute("SELECT 1")
         except psycopg.Error as error:
-            raise translate_target(error) from None
+            raise target_error(error) from None
 
 
 class EndSessions:
@@ -114,7 +112,7 @@ class EndSessions:
     def source(self) -> Connection:
         """Raises PycdcError."""
         if self._source is None:
-            self._source = connect_source(self._ends.source_dsn)
+            self._source = connect_to_source(self._ends.source_dsn)
         return self._source
 
     @property
@@ -198,7 +196,7 @@ def wait_for_capture(ends: Ends, connection: Connection, point: Lsn) -> float:
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_LOOK)
     except psycopg.Error as error:
-        raise translate_source(error) from None
+        raise source_error(error) from None
 
 
 def wait_for_apply(ends: Ends, connection: Connection, window: StreamWindow, high: Vector) -> float:
@@ -228,7 +226,7 @@ def wait_for_apply(ends: Ends, connection: Connection, window: StreamWindow, hig
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_LOOK)
     except psycopg.Error as error:
-        raise translate_target(error) from None
+        raise target_error(error) from None
 
 
 def target_snapshot(ends: Ends) -> tuple[Connection, str, Vector, frozenset[Place]]:
@@ -242,7 +240,7 @@ def target_snapshot(ends: Ends) -> tuple[Connection, str, Vector, frozenset[Plac
         return connection, str(row[0]) if row else "", vector, parked
     except psycopg.Error as error:
         connection.close()
-        raise translate_target(error) from None
+        raise target_error(error) from None
     except BaseException:
         connection.close()
         raise
@@ -250,13 +248,13 @@ def target_snapshot(ends: Ends) -> tuple[Connection, str, Vector, frozenset[Plac
 
 def target_session(ends: Ends) -> Connection:
     """Return a session of the target in autocommit, whose texts are canonical. Raises PycdcError."""
-    connection = connect_target(ends.target_dsn)
+    connection = connect_to_target(ends.target_dsn)
     try:
         connection.autocommit = True
         pin(connection)
     except psycopg.Error as error:
         connection.close()
-        raise translate_target(error) from None
+        raise target_error(error) from None
     return connection
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from psycopg import sql
 
+from pycdc.clients.postgres import Connection
 from pycdc.config.pipeline import PipelineConfig
 from pycdc.config.postgres_sink import Route
 from pycdc.config.values import ValuesConfig
@@ -18,7 +19,6 @@ from pycdc.errors import EnvironmentNotReady
 from pycdc.model.change import Table
 from pycdc.model.patterns import matches_any, names_any
 from pycdc.operations.verify.canonical import NUMBERS, TEXTS, ColumnType, columns_of
-from pycdc.operations.verify.relation import Connection
 from pycdc.rows.plan import merged_rule, treatments
 from pycdc.serialization.names import DEFAULT_TOPIC, routed
 from pycdc.sinks.postgres.target_tables import TargetTable, key_columns

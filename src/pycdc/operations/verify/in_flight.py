@@ -9,9 +9,10 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
+from pycdc.clients.postgres import Connection
 from pycdc.operations.verify.canonical import ColumnType, text_of
 from pycdc.operations.verify.prediction import Prediction, RowKey
-from pycdc.operations.verify.relation import Connection, Layout, Relation
+from pycdc.operations.verify.relation import Layout, Relation
 from pycdc.operations.verify.result import Key, Kind
 
 _CHUNK: Final = 500

@@ -7,8 +7,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
 
+from pycdc.clients.postgres import Connection
 from pycdc.operations.verify.ranges import Bound, KeyRange
-from pycdc.operations.verify.relation import Connection, Layout, Relation, Row, Sum
+from pycdc.operations.verify.relation import Layout, Relation, Row, Sum
 from pycdc.operations.verify.result import Key, Kind
 
 _FEW: Final = 2000

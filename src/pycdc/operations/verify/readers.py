@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg import sql
 
-from pycdc.clients.postgres_source import connect as connect_source
-from pycdc.clients.postgres_source import translate as translate_source
-from pycdc.clients.target_errors import translate as translate_target
+from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_errors import source_error, target_error
+from pycdc.clients.postgres_sessions import connect_to_source
 from pycdc.errors import ConnectionLost, PycdcError
 from pycdc.operations.verify.canonical import pin
 from pycdc.operations.verify.cut import BEGIN, Ends, target_session
-
-Connection = psycopg.Connection[Any]
 
 _REWRITTEN: Final = """SELECT c.oid::regclass::text FROM pg_class c
 WHERE (c.oid = ANY (%(oids)s::oid[])
@@ -68,18 +66,18 @@ class SnapshotSession:
 
 def source_reader(ends: Ends) -> SnapshotSession:
     """Return a reader of the source's snapshots. Raises PycdcError."""
-    connection = connect_source(ends.source_dsn, seconds=0.0)
+    connection = connect_to_source(ends.source_dsn, seconds=0.0)
     try:
         pin(connection)
     except psycopg.Error as error:
         connection.close()
-        raise translate_source(error) from None
-    return SnapshotSession(connection, translate_source)
+        raise source_error(error) from None
+    return SnapshotSession(connection, source_error)
 
 
 def target_reader(ends: Ends) -> SnapshotSession:
     """Return a reader of the target's snapshots. Raises PycdcError."""
-    return SnapshotSession(target_session(ends), translate_target)
+    return SnapshotSession(target_session(ends), target_error)
 
 
 def _rewritten(what: str) -> TableRewritten:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import psycopg
 from psycopg import sql
 
+from pycdc.clients.postgres import Connection
 from pycdc.operations.verify.canonical import ColumnType, row_text, text_of
 from pycdc.operations.verify.digests import Digest
 from pycdc.operations.verify.ranges import Bound, KeyRange, by_text, inside, ordered
 from pycdc.operations.verify.result import Key
-
-Connection = psycopg.Connection[Any]
 
 
 @dataclass(frozen=True, slots=True)

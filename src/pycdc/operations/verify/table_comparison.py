@@ -10,6 +10,7 @@ from typing import Final
 
 from psycopg import sql
 
+from pycdc.clients.postgres import Connection
 from pycdc.operations.verify.canonical import ColumnType
 from pycdc.operations.verify.digests import Digest
 from pycdc.operations.verify.feeds import Feed, Unit
@@ -25,7 +26,7 @@ from pycdc.operations.verify.in_flight import (
 from pycdc.operations.verify.prediction import Predictions
 from pycdc.operations.verify.range_comparison import Both, Counts, Found, compare
 from pycdc.operations.verify.ranges import Bound, KeyRange, by_text
-from pycdc.operations.verify.readers import Connection, SnapshotSession
+from pycdc.operations.verify.readers import SnapshotSession
 from pycdc.operations.verify.relation import Layout, Relation
 from pycdc.operations.verify.result import Difference, Key, Kind, Method, TableResult
 

@@ -14,7 +14,7 @@ from typing import Final
 import psycopg
 
 from pycdc.build import build_decoder
-from pycdc.clients.postgres_target import database_identity
+from pycdc.clients.postgres_sessions import database_identity
 from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.errors import ConfigError

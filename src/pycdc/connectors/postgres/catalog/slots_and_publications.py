@@ -13,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotDone
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Final
 
 import psycopg
@@ -24,6 +23,7 @@ from pycdc.clients.postgres import Connection
 from pycdc.clients.postgres_errors import ErrorMeaning, TableLocked, source_error
 from pycdc.clients.postgres_sessions import connect_to_source, in_recovery
 from pycdc.clients.quoting import OPERATIONS, published, quoted
+from pycdc.connectors.postgres.catalog.exported_snapshot import CreatedSlot, ExportedSnapshot, take_over
 from pycdc.connectors.postgres.catalog.metadata import PublicationMetadata, TableRef, missing_tables, topmost
 from pycdc.errors import ConnectionLost, EnvironmentNotReady, SlotActive
 from pycdc.model.change import Lsn
@@ -63,14 +63,6 @@ class Blocker:
 
 
 @dataclass(frozen=True, slots=True)
-class CreatedSlot:
-    """Every transaction that commits after `consistent_point` is decoded, none before."""
-
-    name: str
-    consistent_point: Lsn
-
-
-@dataclass(frozen=True, slots=True)
 class _Wish:
     """A slot that is to be made, and how long that may take."""
 
@@ -80,40 +72,6 @@ class _Wish:
     on_wait: Callable[[list[Blocker]], None]
     given_up: threading.Event
     temporary: bool = False
-
-
-class ExportedSnapshot:
-    """The rows as they were at a slot's consistent point, for other sessions to import by `name` until `close`.
-
-    The walsender's own export dies with the next command on its connection, so that connection cannot be kept alive
-    through a long snapshot; an ordinary transaction takes the snapshot over, and `ping` keeps it alive.
-    """
-
-    def __init__(self, slot: CreatedSlot, name: str, holder: Connection) -> None:
-        self.slot = slot
-        self.name = name
-        self._holder = holder
-
-    def ping(self) -> None:
-        """Keep firewalls from forgetting the connection. Raises ConnectionLost where the snapshot is gone."""
-        try:
-            self._holder.execute("SELECT 1")
-        except psycopg.Error as error:
-            self.close()
-            raise ConnectionLost(
-                f"the exported snapshot is gone: {source_error(error).fact}", hint="take the snapshot again"
-            ) from None
-
-    def close(self) -> None:
-        self._holder.close()
-
-    def __enter__(self) -> ExportedSnapshot:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 # -- the statements, for us to run or an owner to copy
@@ -258,7 +216,7 @@ class Admin:
             try:
                 holder = connect_to_source(self._dsn, stopping=self._stopping)
                 try:
-                    return ExportedSnapshot(slot, _take_over(holder, exported), holder)
+                    return ExportedSnapshot(slot, take_over(holder, exported), holder)
                 except BaseException:
                     holder.close()
                     raise
@@ -278,9 +236,9 @@ class Admin:
         wish = _Wish(name, False, timeout, on_wait, threading.Event(), temporary=True)
         with self._replication(wish) as connection:
             slot, exported = self._create(connection, wish, export=True)
-            holder = connect(self._dsn, stopping=self._stopping)
+            holder = connect_to_source(self._dsn, stopping=self._stopping)
             try:
-                return ExportedSnapshot(slot, _take_over(holder, exported), holder)
+                return ExportedSnapshot(slot, take_over(holder, exported), holder)
             except BaseException:
                 holder.close()
                 raise
@@ -379,14 +337,6 @@ class Admin:
             raise _with_remedy(error, create_slot_sql(wish.name, failover=wish.failover)) from None
         finally:
             connection.close()
-
-
-def _take_over(holder: Connection, exported: str) -> str:
-    holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    holder.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(exported))
-    row = holder.execute("SELECT pg_export_snapshot()").fetchone()
-    assert row is not None
-    return str(row[0])
 
 
 def _with_remedy(error: psycopg.Error, statement: str) -> Exception:

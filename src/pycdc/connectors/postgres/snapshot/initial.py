@@ -20,9 +20,9 @@ from typing import Final
 from pycdc.clients.postgres_errors import TableLocked
 from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.connectors.postgres.catalog.exported_snapshot import ExportedSnapshot
 from pycdc.connectors.postgres.catalog.keyset import KeyValues
 from pycdc.connectors.postgres.catalog.metadata import CopySource, TableRef
-from pycdc.connectors.postgres.catalog.slots_and_publications import ExportedSnapshot
 from pycdc.connectors.postgres.replication.relation_cache import RelationCache
 from pycdc.connectors.postgres.snapshot.backlog import Backlog, TableTask
 from pycdc.connectors.postgres.snapshot.block_ranges import BlockRange, Delivered, Rewritten, TableBlocks
