@@ -194,7 +194,7 @@ def test_every_switch_of_compatibility_is_documented_value_by_value() -> None:
 
 
 def test_every_metric_is_documented() -> None:
-    progress = Progress(lag=Lagging(0.0, 0), slot_retained=0, last_message=1.0)
+    progress = Progress(lag=Lagging(0.0, 0), slot_retained=0, slot_safe=1, slot_full_in=1.0, last_message=1.0)
     progress.operations["public.t", "c"] = progress.nulled["public.t", "c"] = 1
     progress.unknown_type("public.t", "geometry")
     progress.signal("table", "refused")
@@ -209,6 +209,7 @@ def test_every_metric_is_documented() -> None:
     progress.retried["r"] = progress.parked["r"] = progress.duplicates["t"] = progress.conflicts["t", "k", "d"] = 1
     progress.halted["t"] = "why"
     progress.hidden["back"] = progress.unclaimed["public.t"] = 1
+    progress.xmin_ages["slot"] = 1
     progress.unwritable["public.t"], progress.has_origin = "why", True
     text = exposition(registry(progress)).decode()
     emitted = set(re.findall(r"^(pycdc_\w+?)(?:_bucket|_sum|_count)?\b", text, re.M)) | {"pycdc_position_lsn"}
