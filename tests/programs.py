@@ -54,10 +54,18 @@ class Program:
                 raise AssertionError(f"not within {SECONDS:g} s\n{self._transcript()}")
             time.sleep(0.02)
 
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal; the exit code."""
         self._process.send_signal(number)
         return self._process.wait(SECONDS)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
     def wait(self) -> int:
         return self._process.wait(SECONDS)

@@ -17,7 +17,8 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel
 
 from pycdc import errors
-from pycdc.config import load_text
+from pycdc.config import load_migration, load_text
+from pycdc.config.migration import MigrationConfig
 from pycdc.config.pipeline import PipelineConfig
 from pycdc.config.postgres_source import PostgresSourceConfig
 from pycdc.config.values import DEBEZIUM, CompatibilityConfig
@@ -33,7 +34,7 @@ from tests.observability.lagging import Lagging
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-GENERATED = {"docs/configuration.md", "docs/cli.md", "docs/types.md"}
+GENERATED = {"docs/configuration.md", "docs/cli.md", "docs/migration-reference.md", "docs/types.md"}
 """Written by the code; whoever generates them tests them."""
 
 FENCE = re.compile(r"^( *)```([\w-]*)\n(.*?)^\1```$", re.M | re.S)
@@ -118,10 +119,15 @@ def test_python_compiles_and_imports_what_it_uses(block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=ids(blocks("yaml")))
-def test_yaml_is_a_configuration_that_loads(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_yaml_is_a_configuration_that_loads(block: Block, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in VARIABLE.findall(block.text):
         monkeypatch.setenv(name, "a value")
     data = yaml.safe_load(block.text)
+    if data.keys() <= MigrationConfig.model_fields.keys():
+        path = tmp_path / "migration.yaml"
+        path.write_text(block.text)
+        load_migration(path)
+        return
     assert data.keys() <= PipelineConfig.model_fields.keys(), "a fragment has the keys that it would have in the file"
     rest = {"name": "shop", "source": {"postgres": {"dsn": "x"}}, "sink": {"console": {}}}
     load_text(block.text if data.keys() >= rest.keys() else yaml.safe_dump({**rest, **data}))

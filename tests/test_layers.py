@@ -22,7 +22,7 @@ LAYERS = (
     ("connectors", "transforms", "serialization", "sinks", "offsets", "testing"),
     ("checkpoint",),
     ("pipeline", "snapshot_worker", "table_validation"),
-    ("build",),
+    ("build", "facade"),
     ("operations",),
     ("api",),
     ("demo",),

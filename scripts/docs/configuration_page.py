@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pycdc.cli import main
 from pycdc.cli.app import COMMANDS
 from pycdc.cli.option_texts import explanation
+from pycdc.config.migration import MigrationConfig
 from pycdc.config.pipeline import PipelineConfig
 from pycdc.config.validation_errors import model, plain
 
@@ -56,6 +57,15 @@ keys that do not exist are mistakes. Values are never shown, in errors, logs or 
 A section with nothing under it has its defaults. Options without a default have to be there.
 """
 
+_MIGRATION = """\
+# Migration reference
+
+<!-- Made by `python -m scripts.docs.configuration_page` from src/pycdc/config: change that. -->
+
+The options of a migration's file, which [moving a bounded context](migration.md) explains. Variables and mistakes are
+treated as in [a pipeline's configuration](configuration.md).
+"""
+
 _COMMANDS = """\
 # Command line
 
@@ -83,6 +93,11 @@ def configuration() -> str:
     return _CONFIGURATION + "".join(_section(PipelineConfig, ()))
 
 
+def migration() -> str:
+    """docs/migration-reference.md"""
+    return _MIGRATION + "".join(_section(MigrationConfig, ()))
+
+
 def commands() -> str:
     """docs/cli.md"""
     return _COMMANDS + "".join(part for name in COMMANDS for part in _command(name))
@@ -97,16 +112,19 @@ def _section(section: type[BaseModel], place: tuple[str, ...]) -> Iterator[str]:
         yield f"| `{name}` | {_type(info)} | {_default(info)} | {_cell(explanation(section, name))} |\n"
         below = model(_element(info.annotation))
         if below is not None:
-            suffix = "" if below is model(info.annotation) else "[]"
+            suffix = "" if below is model(info.annotation) else _SUFFIXES[typing.get_origin(plain(info.annotation))]
             inner.append((below, (*place, name + suffix)))
     for below, where in inner:
         yield from _section(below, where)
 
 
 def _element(annotation: Any) -> Any:
-    """What a list is of, or the annotation itself."""
+    """What a list or a map is of, or the annotation itself."""
     kind = plain(annotation)
-    return typing.get_args(kind)[0] if typing.get_origin(kind) is list else kind
+    return plain(typing.get_args(kind)[-1]) if typing.get_origin(kind) in _SUFFIXES else kind
+
+
+_SUFFIXES: Final[dict[Any, str]] = {list: "[]", dict: ".NAME"}
 
 
 def _prose(text: str | None) -> str:
@@ -140,7 +158,7 @@ def _kind(annotation: Any) -> str:
     if origin is list:
         return f"list of {_kind(arguments[0])}" if model(arguments[0]) is None else "list of sections"
     if origin is dict:
-        return f"map of {_kind(arguments[1])}"
+        return f"map of {_kind(arguments[1])}" if model(arguments[1]) is None else "map of sections"
     return _NAMES.get(kind, "text or number")
 
 
@@ -217,8 +235,9 @@ def _option(option: Any) -> str:
 
 
 def write(folder: Path) -> None:
-    """Write both pages."""
+    """Write all pages."""
     (folder / "configuration.md").write_text(configuration(), encoding="utf-8")
+    (folder / "migration-reference.md").write_text(migration(), encoding="utf-8")
     (folder / "cli.md").write_text(commands(), encoding="utf-8")
 
 

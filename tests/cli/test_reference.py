@@ -3,42 +3,46 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
-from scripts.docs.configuration_page import commands, configuration, write
+from scripts.docs.configuration_page import commands, configuration, migration, write
 
 from pycdc.cli.app import COMMANDS
 from pycdc.cli.option_texts import explanation
 from pycdc.config import load_text
+from pycdc.config.migration import MigrationConfig
 from pycdc.config.pipeline import PipelineConfig
-from pycdc.config.validation_errors import model
+from pycdc.config.validation_errors import model, plain
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_pages_are_current(tmp_path: Path) -> None:
     write(tmp_path)
-    for name in ("configuration.md", "cli.md"):
+    for name in ("configuration.md", "migration-reference.md", "cli.md"):
         assert (DOCS / name).read_text() == (tmp_path / name).read_text(), "run: make docs"
 
 
 def sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
     yield section
     for info in section.model_fields.values():
-        inner = model(info.annotation)
+        kind = plain(info.annotation)
+        inner = model(plain(get_args(kind)[1])) if get_origin(kind) is dict else model(kind)
         if inner is not None:
             yield from sections(inner)
 
 
-def test_every_option_is_explained() -> None:
-    for section in sections(PipelineConfig):
+@pytest.mark.parametrize(("root", "page"), [(PipelineConfig, configuration), (MigrationConfig, migration)])
+def test_every_option_is_explained(root: type[BaseModel], page: Callable[[], str]) -> None:
+    for section in sections(root):
         assert section.__doc__, section
         for name in section.model_fields:
             assert explanation(section, name), f"{section.__name__}.{name}"
-            assert f"| `{name}` |" in configuration()
+            assert f"| `{name}` |" in page()
 
 
 def test_every_command_is_explained() -> None:

@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "conflicts": "pycdc.cli.conflicts:conflicts",
     "sequences": "pycdc.cli.sequences:sequences",
     "guard": "pycdc.cli.guard:guard",
+    "facade": "pycdc.cli.facade:facade",
     "teardown": "pycdc.cli.teardown:teardown",
     "schema": "pycdc.cli.schema:schema",
     "version": "pycdc.cli.version:version",

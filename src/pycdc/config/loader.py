@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from pycdc.config.migration import MigrationConfig
 from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.section import Section
 from pycdc.config.validation_errors import explain
 from pycdc.config.variables import expand
 from pycdc.config.yaml_document import ConfigProblem, YamlPath, compose, shown
@@ -53,14 +55,26 @@ def load(source: str | Path) -> PipelineConfig:
 
 def load_text(text: str, where: str = "the configuration") -> PipelineConfig:
     """The configuration that `text` holds. `where` stands for it in errors. Raises ConfigError."""
+    return _loaded(text, where, PipelineConfig)
+
+
+def load_migration(path: str | Path) -> MigrationConfig:
+    """Return a migration's configuration. Raises ConfigError."""
+    return _loaded(_read(Path(path)), str(path), MigrationConfig)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def _loaded(text: str, where: str, root: type[S]) -> S:
     document = compose(text, where)
     filled, unknown = expand(document)
     problems = [*document.problems, *unknown]
     blind = {problem.place for problem in unknown}
     try:
-        config = PipelineConfig.model_validate(filled)
+        config = root.model_validate(filled)
     except ValidationError as error:
-        found = explain(error, document.line)
+        found = explain(error, document.line, root)
         problems += [one for one in found if not _below(one.place, blind)]
         raise InvalidConfig(where, problems) from None
     if problems:

@@ -18,21 +18,24 @@ from pycdc.config.yaml_document import ConfigProblem, YamlPath, shown_key
 Line = Callable[[YamlPath], int | None]
 
 
-def explain(error: ValidationError, line: Line = lambda place: None) -> list[ConfigProblem]:
-    """One problem for each place; of a value that may have several types, all are told in one."""
+def explain(
+    error: ValidationError, line: Line = lambda place: None, root: type[BaseModel] = PipelineConfig
+) -> list[ConfigProblem]:
+    """One problem for each place; of a value that may have several types, all are told in one. `root` is what was
+    validated."""
     out: dict[tuple[YamlPath, bool], ConfigProblem] = {}
     for one in error.errors(include_url=False):
-        place, kind = resolve(one["loc"])
+        place, kind = resolve(one["loc"], root)
         unknown = one["type"] == "extra_forbidden"
-        fact, remedy = _explained(one["type"], one.get("ctx") or {}, one["input"], place, kind)
+        fact, remedy = _explained(one["type"], one.get("ctx") or {}, one["input"], place, kind, root)
         out.setdefault((place, unknown), ConfigProblem(place, fact, remedy, line(place)))
     return list(out.values())
 
 
-def resolve(loc: tuple[int | str, ...]) -> tuple[YamlPath, Any]:
+def resolve(loc: tuple[int | str, ...], root: type[BaseModel] = PipelineConfig) -> tuple[YamlPath, Any]:
     """pydantic's location without its marks for members of unions, and the annotation of what is there."""
     place: list[str | int] = []
-    kind: Any = PipelineConfig
+    kind: Any = root
     for part in loc:
         inner = _inside(kind, part)
         if inner is None:
@@ -75,11 +78,13 @@ def model(kind: Any) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
-def _explained(error: str, ctx: dict[str, Any], value: Any, place: YamlPath, kind: Any) -> tuple[str, str]:
+def _explained(
+    error: str, ctx: dict[str, Any], value: Any, place: YamlPath, kind: Any, root: type[BaseModel]
+) -> tuple[str, str]:
     if error == "missing":
         return "is missing", f"add `{place[-1]}: {_example(kind)}`" + _under(place[:-1])
     if error == "extra_forbidden":
-        return "is not an option", _did_you_mean(place)
+        return "is not an option", _did_you_mean(place, root)
     if error in ("value_error", "assertion_error"):
         raised = ctx.get("error")
         if isinstance(raised, InvalidValue):
@@ -160,14 +165,14 @@ def _not_among(value: Any, kind: Any) -> tuple[str, str]:
     return fact, f"did you mean `{close[0]}`?" if close else f"write {_listed(allowed, 'or')}"
 
 
-def _did_you_mean(place: YamlPath) -> str:
-    section = model(resolve(place[:-1])[1])
+def _did_you_mean(place: YamlPath, root: type[BaseModel]) -> str:
+    section = model(resolve(place[:-1], root)[1])
     key = str(place[-1])
     names = list(section.model_fields) if section is not None else []
     close = difflib.get_close_matches(key.lower().replace("-", "_"), names, 1, 0.6)
     if close:
         return f"did you mean `{close[0]}`?"
-    elsewhere = [found for found in _places(PipelineConfig, ()) if found[-1] == key]
+    elsewhere = [found for found in _places(root, ()) if found[-1] == key]
     if elsewhere:
         sections = (".".join(one[:-1]) or "the top" for one in elsewhere)
         return f"move it: `{shown_key(key)}` belongs under {' or '.join(sections)}"

@@ -1,0 +1,93 @@
+"""Writes are at one system, can be held, and their clients read them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from pycdc.cli.facade import load_facade
+from pycdc.facade.route_weights import RouteWeight
+from tests.facade.conftest import Run, Running
+from tests.facade.upstreams import Replication, Upstream, stale_reads
+from tests.reading import wait_for
+
+pytestmark = pytest.mark.server
+
+
+def change_writes(facade: Running, weight: RouteWeight) -> None:
+    found = load_facade(str(facade.path))
+    found.admin().wait_for_routes(found.weights.change({"write": lambda _: weight}))
+
+
+def test_held_writes_are_told_when_to_come_again_and_reach_nobody(run: Run, old: Upstream, new: Upstream) -> None:
+    facade = run(retry_after=3)
+    browser = facade.browser()
+    assert browser.ask("POST", "/api/stock") == (200, "old 1")
+    change_writes(facade, RouteWeight(held=True))
+    status, _ = browser.ask("POST", "/api/stock")
+    assert (status, browser.headers["retry-after"]) == (503, "3")
+    assert browser.ask("GET", "/api/stock/1") == (200, "old 1")
+    change_writes(facade, RouteWeight(percent=100, target=100))
+    assert browser.ask("POST", "/api/stock") == (200, "new 1")
+    assert (old.number, new.number) == (1, 1)
+
+
+def test_writes_are_not_moved_by_weight(run: Run) -> None:
+    done = run().command("set", "write", "50")
+    assert done.returncode == 2
+    assert "pycdc cutover" in done.stderr
+
+
+def test_a_write_that_failed_is_not_sent_again(run: Run, old: Upstream) -> None:
+    facade = run()
+    old.status = 500
+    assert facade.browser().ask("POST", "/api/stock")[0] == 500
+    assert old.asked["POST /api/stock"] == 1
+
+
+def test_a_client_that_wrote_is_pinned_to_the_writer_and_others_are_not(run: Run) -> None:
+    facade = run()
+    facade.command("set", "read", "100", "--at-once")
+    writer, other = facade.browser(), facade.browser()
+    writer.ask("POST", "/api/stock")
+    assert writer.cookie == "pycdc-writer=old"
+    assert {writer.ask("GET", "/api/stock/1") for _ in range(20)} == {(200, "old 1")}
+    assert {other.ask("GET", "/api/stock/1") for _ in range(20)} == {(200, "new 0")}
+
+
+@pytest.mark.parametrize("cookie_seconds", [5, 0], ids=["with cookie", "without"])
+def test_no_client_reads_older_than_it_wrote_whatever_the_lag(
+    run: Run, old: Upstream, new: Upstream, cookie_seconds: int
+) -> None:
+    """The lag grows over all bounds in the middle. Without the cookie the same clients read old numbers."""
+    facade = run(read_your_writes=cookie_seconds, gates={"urls": [f"{old.url}/gate"]})
+    facade.command("set", "read", "100", "--at-once")
+    ended = threading.Event()
+
+    def outage(replication: Replication) -> None:
+        time.sleep(1.0)
+        replication.broken = True
+        time.sleep(0.5)
+        old.gate = 503  # what pycdc's own gate answers once the lag is beyond its bound
+        wait_for(lambda: facade.weight()["percent"] == 0)
+        time.sleep(0.5)
+        ended.set()
+
+    with Replication(old, new, lag=0.3) as replication:
+        breaker = threading.Thread(target=outage, args=(replication,))
+        breaker.start()
+        reads, stale = stale_reads(facade.port, clients=4, until=ended.is_set)
+        breaker.join()
+    assert reads > 100
+    assert (stale == 0) == bool(cookie_seconds)
+
+
+def test_a_change_is_decided_by_at_once(run: Run) -> None:
+    """`wait_for_routes` returns when Envoy decides by the change, also by one that changes nothing."""
+    facade = run()
+    for held in (True, True, False):
+        change_writes(facade, replace(RouteWeight(), held=held))
+        assert facade.browser().ask("POST", "/api/stock")[0] == (503 if held else 200)
