@@ -172,10 +172,15 @@ class Rig:
     def finish(self, timeout: float = 60.0) -> dict[int, int]:
         """Write a last row, wait until it came by the stream; return the table as it is.
 
-        The first may come by a snapshot, before changes that are older than it; the second cannot.
+        The first may come by a snapshot, before changes that are older than it; the second cannot. A snapshot that goes
+        on in chunks may still be at work then: it is given `timeout` seconds to bring the rows that are missing.
         """
         self._mark(timeout)
-        return self._mark(timeout)
+        expected = self._mark(timeout)
+        deadline = time.monotonic() + timeout
+        while not replayed(self.records()).keys() >= expected.keys() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return expected
 
     def _mark(self, timeout: float) -> dict[int, int]:
         number = self.execute("INSERT INTO finish DEFAULT VALUES RETURNING id")[0][0]

@@ -385,7 +385,7 @@ def test_a_function_that_fails_stops_with_its_name_or_parks_the_event(rig: Rig) 
     sink = process(rig, rule)
     sink.apply({"id": 1, "name": "cup"})
     rig.sql(LOCAL)
-    with pytest.raises(ApplyError, match=r"test_conflicts:fails raised ValueError") as raised:
+    with pytest.raises(ApplyError, match=r"test_resolver:fails raised ValueError") as raised:
         sink.apply({"id": 1, "name": "pot"})
     assert "secret" not in str(raised.value)
     process(rig, rule, sink={"on_error": "park"}).apply({"id": 1, "name": "pot"}, {"id": 2, "name": "pan"})
