@@ -138,12 +138,21 @@ def feed(
     paths, not_compared = _paths(route, target, types, source)
     obstacle = told.of_tables(route, source)
     columns: dict[str, sql.Composable] = {}
+    if route.function is not None:
+        paths |= {name: name for name in not_compared if not types[name].generated and name not in route.soft_delete}
     for name, path in paths.items():
         column = source.fields.get(path.removeprefix("$key."))
+        if path[:1] == "$" and not path.startswith("$key."):
+            not_compared[name] = f"it is made from the record's {path}"
+            continue
         if column is None:
             obstacle = obstacle or f"column {name} is made from {path}"
+            columns[name] = sql.Identifier(name)
             continue
         reason = _lossy(source.columns[column], told.values)
+        if reason is not None and source.table is None and name not in key_columns(route, target):
+            not_compared[name] = f"{reason}, and the capture's configuration is not known"
+            continue
         if path in source.treated:
             reason = f"a rule of the capture changes field {path}"
         expression, cast = converted(sql.Identifier(column), source.columns[column], types[name])
@@ -153,7 +162,8 @@ def feed(
         if name not in key_columns(route, target):
             columns[name] = _constant(value, types[name])
     where, why = _conditions(route, source)
-    return Feed(route, source, columns, not_compared, where, obstacle or why)
+    left_out = {name: reason for name, reason in not_compared.items() if name not in columns}
+    return Feed(route, source, columns, left_out, where, obstacle or why)
 
 
 def _paths(

@@ -51,13 +51,13 @@ class SnapshotSession:
             self.connection.execute("ROLLBACK")
         except psycopg.Error as error:
             if error.sqlstate in _CHANGED:
-                raise _rewritten("a table") from None
+                raise rewritten("a table") from None
             raise self._translate(error) from None
 
     def _require_unchanged(self, oids: Sequence[int]) -> None:
         found = self.connection.execute(_REWRITTEN, {"oids": list(oids)}).fetchone()
         if found is not None:
-            raise _rewritten(f"table {found[0]}")
+            raise rewritten(f"table {found[0]}")
 
     def close(self) -> None:
         """Idempotent."""
@@ -80,5 +80,6 @@ def target_reader(ends: Ends) -> SnapshotSession:
     return SnapshotSession(target_session(ends), target_error)
 
 
-def _rewritten(what: str) -> TableRewritten:
+def rewritten(what: str) -> TableRewritten:
+    """Return the error for a table that a snapshot does not hold any more."""
     return TableRewritten(f"{what} was altered, emptied or rewritten after the snapshot was taken", hint="verify again")

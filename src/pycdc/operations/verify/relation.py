@@ -103,6 +103,12 @@ class Relation:
         row = connection.execute(query).fetchone()
         return int(row[0]) if row else 0
 
+    def keys_query(self, layout: Layout, without: Sequence[Key]) -> sql.Composed:
+        """Return a query of all keys but those `without`."""
+        return sql.SQL("SELECT {} FROM {}{}").format(
+            sql.SQL(", ").join(self._key_texts(layout)), self.table, self._conditions(layout, KeyRange(), without)
+        )
+
     def every(self, connection: Connection, layout: Layout, part: KeyRange, step: int) -> list[Bound]:
         """Return every `step`-th key of the range, in order. Raises psycopg.Error."""
         keys = [ordered(*one) for one in zip(self.key, layout.key, strict=True)]

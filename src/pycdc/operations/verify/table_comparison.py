@@ -29,6 +29,7 @@ from pycdc.operations.verify.ranges import Bound, KeyRange, by_text
 from pycdc.operations.verify.readers import SnapshotSession
 from pycdc.operations.verify.relation import Layout, Relation
 from pycdc.operations.verify.result import Difference, Key, Kind, Method, TableResult
+from pycdc.operations.verify.routed_comparison import RoutedComparison, Rows
 
 _RANGE: Final = 100_000
 """Rows of a range, about."""
@@ -64,6 +65,8 @@ class TableComparison:
     most: int
     with_values: bool
     result: TableResult
+    routed: Rows | None = None
+    """For a table whose rows no server can compute."""
 
     def run(self, after: Key | None = None, until: Callable[[], bool] = lambda: False) -> Key | None:
         """Compare keys from `after` on, and all keys in flight. Return where to go on from if `until` said so between
@@ -71,6 +74,9 @@ class TableComparison:
         began = time.monotonic()
         try:
             flight = self._flight()
+            if self.routed is not None:
+                self._routed(flight, self.routed)
+                return None
             self._in_flight(flight)
             return self._ranges(flight, after, until)
         finally:
@@ -124,7 +130,30 @@ class TableComparison:
             self.readers.target.transaction() as target,
         ):
             for mismatch in compare_flight(flight, self.layout, self._target(), target, self._texts_in(source)):
-                self._add_mismatch(mismatch)
+                self._add_mismatch(mismatch, in_flight=True)
+
+    def _routed(self, flight: Flight, rows: Rows) -> None:
+        """Compare settled keys through the route's code, and then those in flight: the source's rows are read once."""
+        wanted = {key for one in flight.rows.values() for key in one.was}
+        emptied = str(self.unit.target) in self.predictions.emptied
+        with self.readers.target.transaction([self._target_oid()]) as target:
+            comparison = RoutedComparison(
+                self.layout,
+                self._target(),
+                target,
+                CanonicalTexts(self.readers.texts, self.unit.types),
+                (lambda: iter(())) if emptied else rows,
+                set(flight.keys),
+                wanted,
+                self.unit.complete,
+            )
+            for mismatch in comparison.run():
+                self._add_mismatch(mismatch, in_flight=False)
+            self.result.in_flight = max(self.result.in_flight, len(flight.rows))
+            kept = comparison.kept
+            for mismatch in compare_flight(flight, self.layout, self._target(), target, lambda keys: kept):
+                self._add_mismatch(mismatch, in_flight=True)
+        self.result.source_rows, self.result.target_rows = comparison.source_rows, comparison.target_rows
 
     def _texts_in(self, connection: Connection) -> SourceTexts:
         sources, layout = self._sources(), self.layout
@@ -137,7 +166,7 @@ class TableComparison:
 
         return texts
 
-    def _add_mismatch(self, one: Mismatch) -> None:
+    def _add_mismatch(self, one: Mismatch, *, in_flight: bool) -> None:
         if one.kind is Kind.EXTRA and not self.unit.complete:
             return
         values = self.with_values and one.kind is Kind.CHANGED
@@ -147,7 +176,7 @@ class TableComparison:
                 one.kind,
                 dict(zip(self.unit.key, one.key, strict=True)),
                 one.columns,
-                in_flight=True,
+                in_flight=in_flight,
                 source=dict(zip(one.columns, one.predicted, strict=True)) if values else None,
                 target=dict(zip(one.columns, one.found, strict=True)) if values else None,
             )

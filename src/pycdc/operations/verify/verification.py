@@ -28,12 +28,15 @@ from pycdc.operations.verify.options import VerifyOptions
 from pycdc.operations.verify.prediction import Predictions, fold
 from pycdc.operations.verify.readers import TableRewritten, source_reader, target_reader
 from pycdc.operations.verify.result import Key, PointInTime, TableResult, Verification
+from pycdc.operations.verify.routed_comparison import Rows
+from pycdc.operations.verify.routed_rows import RowRouter
 from pycdc.operations.verify.stream_window import StreamWindow, Vector
 from pycdc.operations.verify.table_comparison import Readers, TableComparison, result_of
 from pycdc.sinks.postgres.loop_filter import LoopFilter
 from pycdc.sinks.postgres.route_checks import read_tables
 from pycdc.sinks.postgres.routing.router import RouteTable
 from pycdc.sinks.postgres.target_tables import TargetTable
+from pycdc.sinks.postgres.writing.writes import RowWrite
 from pycdc.transforms.reverse import ReverseFunctions
 
 _ATTEMPTS: Final = 5
@@ -131,14 +134,22 @@ class Verifier:
         out.digest = digest.name
         told = Reasons(self._config, self._options.capture)
         wanted = units(self._config, tables, types, sources, told, self._options.tables)
-        predictions = self._predictions(cut, tables)
+        router = RouteTable(self._sink, tables, self._functions, partial(_is_ordered, cut.vector))
+        predictions = self._predictions(cut, tables, router)
         for number, unit in enumerate(wanted):
             if number in done:
                 continue
             self._tell(f"compares {unit.target}")
             result = _result(out, unit, number)
             comparison = TableComparison(
-                unit, readers, predictions, digest, self._options.max_differences, self._options.values, result
+                unit,
+                readers,
+                predictions,
+                digest,
+                self._options.max_differences,
+                self._options.values,
+                result,
+                None if unit.obstacle is None else self._routed(cut, unit, router),
             )
             try:
                 rest = comparison.run(after.get(number), partial(self._is_old, cut))
@@ -153,6 +164,29 @@ class Verifier:
             if self._is_old(cut) and number + 1 < len(wanted):
                 return False
         return True
+
+    def _routed(self, cut: Cut, unit: Unit, router: RouteTable) -> Rows:
+        """Return what asks for the rows of a table that no server can compute. Raises ConfigError where the capture is
+        not known."""
+        capture = self._options.capture
+        if capture is None:
+            raise ConfigError(
+                f"table {unit.target} can only be compared through the code that encodes its rows: {unit.obstacle}",
+                hint="name the capture's configuration with --capture, or other tables with --table",
+            )
+        rows = RowRouter(capture, self._config, self._catalog.server().database, router.writes)
+        orders = {self._sink.routes.index(feed.route) for feed in unit.feeds}
+        tables = list({feed.source.oid: feed.source for feed in unit.feeds}.values())
+
+        def routed() -> Iterator[RowWrite]:
+            for table in tables:
+                for _, writes in rows.rows(cut, table):
+                    for write in writes:
+                        shape = write.shape
+                        if shape.order in orders and shape.operation != "delete" and not shape.moves:
+                            yield write
+
+        return routed
 
     def _is_old(self, cut: Cut) -> bool:
         return time.monotonic() - cut.began > self._options.max_snapshot_age
@@ -175,9 +209,8 @@ class Verifier:
         topics = sorted({partition.topic for partition in self._window.ends()})
         return tables_of_topics(topics, self._catalog, connection)
 
-    def _predictions(self, cut: Cut, tables: dict[str, TargetTable]) -> Predictions:
+    def _predictions(self, cut: Cut, tables: dict[str, TargetTable], router: RouteTable) -> Predictions:
         self._tell("reads the events between the snapshots")
-        router = RouteTable(self._sink, tables, self._functions, partial(_is_ordered, cut.vector))
         marks = {
             str(tables[route.table]): frozenset(route.soft_delete) for route in self._sink.routes if route.soft_delete
         }

@@ -1,0 +1,153 @@
+"""Compare a table whose rows no server can compute: each row of the source goes through the route's code.
+
+Rows that are missing or changed show while the source is read. Rows that are too many show by their number; only then
+are the target's keys read, and the source once more, by buckets of keys, so that memory does not grow with the table.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from psycopg import sql
+
+from pycdc.clients.postgres import Connection
+from pycdc.operations.verify.in_flight import CanonicalTexts, Mismatch, Texts
+from pycdc.operations.verify.ranges import KeyRange
+from pycdc.operations.verify.relation import Layout, Relation
+from pycdc.operations.verify.result import Key, Kind
+from pycdc.sinks.postgres.writing.writes import RowWrite
+
+_CHUNK: Final = 500
+_BUCKETS: Final = 1 << 16
+_MOST_CANDIDATES: Final = 100_000
+"""Keys that may be too many and are held at once."""
+
+Rows = Callable[[], Iterator[RowWrite]]
+"""The writes of the table's rows in the source's snapshot; it can be asked for them again."""
+
+
+@dataclass(slots=True)
+class Expected:
+    """A row of the target as a route writes it, in canonical texts. `columns` are those that the route told."""
+
+    key: Key
+    columns: Mapping[str, str | None]
+
+
+@dataclass(slots=True)
+class RoutedComparison:
+    """`wanted` are keys under which keys in flight may lie in the source: their rows are kept in `kept`."""
+
+    layout: Layout
+    target: Relation
+    connection: Connection
+    texts: CanonicalTexts
+    rows: Rows
+    without: Collection[Key]
+    wanted: Collection[Key]
+    complete: bool
+    kept: dict[Key, Texts] = field(default_factory=dict)
+    source_rows: int = 0
+    target_rows: int = 0
+
+    def run(self) -> Iterator[Mismatch]:
+        """Yield what differs. Raises psycopg.Error, PycdcError."""
+        buckets, matched = array("I", bytes(4 * _BUCKETS)), 0
+        for chunk in self._chunks():
+            there = self.target.texts(self.connection, self.layout, [one.key for one in chunk])
+            for one in chunk:
+                self.source_rows += 1
+                found = there.get(one.key)
+                if found is None:
+                    yield Mismatch(Kind.MISSING, one.key)
+                    continue
+                matched += 1
+                buckets[_bucket(one.key)] += 1
+                mismatch = self._compared(one, found)
+                if mismatch is not None:
+                    yield mismatch
+        self.target_rows = self.target.sums(self.connection, self.layout, KeyRange(), (), list(self.without))[0].rows
+        if self.complete and self.target_rows > matched:
+            yield from self._extra(buckets)
+
+    def _chunks(self) -> Iterator[list[Expected]]:
+        """Yield the rows whose keys are not in flight."""
+        waiting: list[RowWrite] = []
+        for write in self.rows():
+            waiting.append(write)
+            if len(waiting) >= _CHUNK:
+                yield self._canonical(waiting)
+                waiting = []
+        if waiting:
+            yield self._canonical(waiting)
+
+    def _canonical(self, writes: Sequence[RowWrite]) -> list[Expected]:
+        out: list[Expected] = []
+        names = [column.name for column in self.layout.key]
+        compared = {column.name for column in self.layout.columns} - set(names)
+        keys = self.texts.rows(names, [write.key for write in writes])
+        groups: dict[tuple[str, ...], list[tuple[Key, Texts]]] = {}
+        for write, key in zip(writes, keys, strict=True):
+            if key is None:
+                continue
+            told = {n: text for n, text in zip(write.shape.set, write.set, strict=True) if n in compared}
+            groups.setdefault(tuple(told), []).append((tuple(text or "" for text in key), tuple(told.values())))
+        for columns, members in groups.items():
+            rows = self.texts.rows(columns, [texts for _, texts in members])
+            for (key, _), row in zip(members, rows, strict=True):
+                one = Expected(key, {} if row is None else dict(zip(columns, row, strict=True)))
+                if key in self.wanted:
+                    self.kept[key] = self._texts_of(one)
+                if key not in self.without:
+                    out.append(one)
+        return out
+
+    def _texts_of(self, one: Expected) -> Texts:
+        key = dict(zip((column.name for column in self.layout.key), one.key, strict=True))
+        return tuple(one.columns.get(column.name, key.get(column.name)) for column in self.layout.columns)
+
+    def _compared(self, one: Expected, found: Texts) -> Mismatch | None:
+        differing = [
+            (column.name, one.columns[column.name], text)
+            for column, text in zip(self.layout.columns, found, strict=True)
+            if column.name in one.columns and one.columns[column.name] != text
+        ]
+        if not differing:
+            return None
+        names, wanted, there = zip(*differing, strict=True)
+        return Mismatch(Kind.CHANGED, one.key, names, wanted, there)
+
+    # Rows that are too many.
+
+    def _extra(self, expected: array[int]) -> Iterator[Mismatch]:
+        found = array("I", bytes(4 * _BUCKETS))
+        for key in self._target_keys():
+            found[_bucket(key)] += 1
+        suspicious = {place for place in range(_BUCKETS) if found[place] > expected[place]}
+        candidates: set[Key] = set()
+        for key in self._target_keys():
+            if _bucket(key) in suspicious:
+                candidates.add(key)
+                if len(candidates) >= _MOST_CANDIDATES:
+                    break
+        for chunk in self._chunks():
+            candidates.difference_update(one.key for one in chunk)
+        yield from (Mismatch(Kind.EXTRA, key) for key in sorted(candidates))
+
+    def _target_keys(self) -> Iterator[Key]:
+        name = sql.Identifier("pycdc_verify_keys")
+        query = self.target.keys_query(self.layout, list(self.without))
+        self.connection.execute(sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(name, query))
+        try:
+            while rows := self.connection.execute(sql.SQL("FETCH 5000 FROM {}").format(name)).fetchall():
+                yield from rows
+        finally:
+            self.connection.execute(sql.SQL("CLOSE {}").format(name))
+
+
+def _bucket(key: Key) -> int:
+    return zlib.crc32("\0".join(key).encode("utf-8", "surrogatepass")) % _BUCKETS
