@@ -174,8 +174,9 @@ class ColumnarTarget(Protocol):
     def key(self) -> tuple[FieldPath, ...]:
         """Those of the key: numbers and texts."""
 
-    def load(self, rows: list[LaneRow], removals: int) -> Any:
-        """Rows in the order of their records, of which so many are removals. Raises Unfit."""
+    def load(self, rows: list[LaneRow], removals: int, *, own_keys: bool) -> Any:
+        """Rows in the order of their records, of which so many are removals. `own_keys`: rows of one key have one
+        message key, as far as these are a captured table's. Raises NotColumnar."""
 
 
 class ColumnarTargets(Protocol):

@@ -336,13 +336,23 @@ def _record(*fields: str) -> str:
 def test_a_route_that_asks_for_more_than_the_message_key_is_warned_of() -> None:
     schemas = {"shop.t-key": _record("id"), "shop.t-value": _record("before", "after", "op"), "events-key": "?"}
     routes = [
-        RouteFacts(0, "public.t", "shop.*", (), (), asked=("id", "code")),
-        RouteFacts(1, "public.u", "shop.t", (), (), asked=("id",)),
+        RouteFacts(0, "public.t", "shop.*", (), (), asked=("id", "code"), key=("id", "code"), reused=True),
+        RouteFacts(1, "public.u", "shop.t", (), (), asked=("id",), key=("id",), reused=True),
     ]
-    (finding,) = key_findings(["events", "shop.t"], routes, schemas.get)
+    (finding,) = key_findings({"events": 3, "shop.t": 3}, routes, schemas.get)
     assert (finding.status, finding.path) == (Status.WARNING, "sink.postgres.routes[0]")
     assert "code" in finding.title
     assert "REPLICA IDENTITY FULL" in (finding.fix or "")
-    assert "give the topic one partition" in (finding.fix or "")
     schemas["shop.t-value"] = _record("sku")
-    assert [*key_findings(["shop.t"], routes, schemas.get)] == []
+    assert [*key_findings({"shop.t": 3}, routes, schemas.get)] == []
+
+
+@pytest.mark.parametrize(("partitions", "reused"), [(3, True), (1, True), (3, False)])
+def test_a_route_whose_key_passes_from_row_to_row_is_refused_where_partitions_are_several(
+    partitions: int, reused: bool
+) -> None:
+    schemas = {"t-key": _record("id"), "t-value": _record("before", "after", "op")}
+    route = RouteFacts(0, "public.t", "t", (), (), key=("code",), reused=reused)
+    found = [*key_findings({"t": partitions}, [route], schemas.get)]
+    assert [finding.status for finding in found] == ([Status.FAILED] if partitions > 1 and reused else [])
+    assert all("key_reuse: never" in (finding.fix or "") for finding in found)

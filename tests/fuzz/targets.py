@@ -173,7 +173,7 @@ class _Lane:
     def __init__(self, fields: Any) -> None:
         self.key, self.take = fields[:1], tuple(one.name for one in fields)
 
-    def load(self, rows: list[Any], removals: int) -> Any:
+    def load(self, rows: list[Any], removals: int, *, own_keys: bool) -> Any:
         return rows
 
 

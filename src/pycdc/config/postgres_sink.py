@@ -145,6 +145,10 @@ class Route(Section):
     replica_identity: Literal["auto", "full"] = "auto"
     """What the old row of a delete tells, where its record does not say so: `auto` takes the message key, and the rest
     where the schema proves that it was sent; `full` takes all of it, for source tables with REPLICA IDENTITY FULL."""
+    key_reuse: Literal["possible", "never"] = "possible"
+    """Whether a value of the route's key may pass from one row of the source to another, by a delete and an insert or
+    by an update, where the message key has other fields. With several partitions nothing tells then which came first,
+    so such a topic is refused; `never` takes it all the same, on your word."""
     conflict: ConflictRule | None = None
     """Where somebody else changed the row. Default: the event's row is written, and what it meets is recorded; for
     `operation: insert` a row that is there is an error. Routes into one table have the same rule."""

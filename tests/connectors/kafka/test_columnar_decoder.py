@@ -30,7 +30,7 @@ class AllFields:
         self.take = (key, *(field.name for field in fields if field.name != key))
         self.fields = {field.name: field for field in fields}
 
-    def load(self, rows: list[Any], removals: int) -> Any:
+    def load(self, rows: list[Any], removals: int, *, own_keys: bool) -> Any:
         return rows
 
 

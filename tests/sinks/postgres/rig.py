@@ -24,6 +24,8 @@ CREATE TABLE items (id int PRIMARY KEY, name varchar(5), quantity int NOT NULL D
 CREATE TABLE lines (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, item int NOT NULL REFERENCES items, note text);
 """
 
+NO_KEY = object()
+"""In the place of a record's key."""
 Headers = tuple[tuple[str, bytes | None], ...]
 
 
@@ -88,7 +90,8 @@ class Process:
             offset = self._rig.ends.get(topic, 0)
             raw = value if isinstance(value, bytes | None) else json.dumps(value).encode()
             of_record = tuple(own[0]) if own else headers
-            event = self._decoder.event(Partition(topic, 0), offset, 0, json.dumps(its_key).encode(), raw, of_record)
+            raw_key = None if its_key is NO_KEY else json.dumps(its_key).encode()
+            event = self._decoder.event(Partition(topic, 0), offset, 0, raw_key, raw, of_record)
             batch.events.append(event)
             self._rig.ends[topic] = offset + 1
         moved = {event.partition: event.offset + 1 for event in batch.events}

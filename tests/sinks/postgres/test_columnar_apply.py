@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from pycdc.connectors.kafka import prefetch as fetched
+from pycdc.model.event import Partition
 from tests.services.postgres import PostgresServer
 from tests.sinks.postgres.lane_rig import HELD_BACK, TABLE, Record, Side, deleted, key, row, tombstone, written
 
@@ -235,3 +236,15 @@ def test_each_transaction_carries_the_mark(sides: Sides) -> None:
     )
     laned.sql("SELECT pg_drop_replication_slot('lane_mark')")
     assert (laned.progress.laned, first) == (1, [(1,)])
+
+
+@pytest.mark.parametrize("by_message_key", [True, False])
+def test_a_key_that_is_not_the_message_key_goes_by_no_lane_where_partitions_are_several(
+    sides: Sides, by_message_key: bool
+) -> None:
+    pair = sides("ALTER TABLE things ADD UNIQUE (big)", {} if by_message_key else {"key": {"big": "big"}})
+    for side in pair:
+        side.ledger.claim([Partition("t", 1)], lambda partition: 0)
+    records = [written("flat", {**row(Random(1), number), "big": 10 + number}) for number in (1, 2)]
+    assert both(pair, *records) == (2 if by_message_key else 0)
+    assert pair[1].sql("SELECT count(*) FROM things") == [(2 if by_message_key else 0,)]

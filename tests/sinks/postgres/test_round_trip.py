@@ -248,7 +248,7 @@ class OneColumn:
         self.key, self.take = fields[:1], ("id", "c")
         self._array = array_for(fields[1], target, PRESENCE)
 
-    def load(self, rows: list[Any], removals: int) -> Any:
+    def load(self, rows: list[Any], removals: int, *, own_keys: bool) -> Any:
         return self._array([row[1] for row in rows])
 
 

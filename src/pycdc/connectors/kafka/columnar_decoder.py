@@ -68,7 +68,24 @@ class ColumnarDecoder:
             told = self._told([key for key, row in zip(keys, rows, strict=True) if row is None], lane.key)
             tombstones = iter(told)
             rows = [Removal(_required(next(tombstones)), True) if row is None else row for row in rows]
-        return lane.load(rows, removals), removals
+        own_keys = not schema.of_table or self._are_own(keys, rows, lane.key)
+        return lane.load(rows, removals, own_keys=own_keys), removals
+
+    def _are_own(self, keys: list[Bytes], rows: list[Any], wanted: tuple[FieldPath, ...]) -> bool:
+        """Whether message keys tell the row of the table and nothing else."""
+        first, last = keys[0], keys[-1]
+        if first is None or last is None:
+            return False
+        names = frozenset(field.name for field in wanted)
+        try:
+            told = [self._decoder.fields_of_key(key) for key in (first, last)]
+        except Exception:
+            return False  # who needs to know reads them, and says what is wrong
+        if told[0] is not None or told[1] is not None:
+            return all(own == names for own in told)
+        width = len(wanted)
+        own = (row.key if type(row) is Removal else row[:width] for row in rows)
+        return width == 1 and all(key == _bytes(value[0]) for key, value in zip(keys, own, strict=True))
 
     def _reading(self, topic: str, prefix: bytes, schema: _Schema, lane: ColumnarTarget) -> ReadRows:
         known = self._rows.get((topic, prefix))
@@ -129,11 +146,13 @@ def _none(values: list[Bytes], add: Callable[[LaneRow | None], None]) -> int:
 
 
 class _Schema(NamedTuple):
-    """A value's. `row` is the record that rows are: the schema itself, or that of before and after."""
+    """A value's. `row` is the record that rows are: the schema itself, or that of before and after. `of_table`: a
+    capture made them."""
 
     parsed: Mapping[str, Any]
     row: Mapping[str, Any]
     envelope: bool
+    of_table: bool
     fields: tuple[FieldPath, ...]
 
 
@@ -147,7 +166,7 @@ def _schema_of(parsed: Any) -> _Schema:
         raise NotColumnar
     row = _row_of(parsed) if envelope else parsed
     fields = (field_of(field) for field in row["fields"] if envelope or not added_by_flattening(field["name"]))
-    return _Schema(parsed, row, envelope, tuple(fields))
+    return _Schema(parsed, row, envelope, envelope or any(map(added_by_flattening, names)), tuple(fields))
 
 
 def _row_of(envelope: Any) -> Any:

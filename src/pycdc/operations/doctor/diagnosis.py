@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from pycdc.build import signal_client
 from pycdc.clients.kafka_cluster import ClusterInspection
-from pycdc.clients.kafka_inspection import matching_topics
+from pycdc.clients.kafka_inspection import TopicInspection
 from pycdc.clients.kafka_settings import client_settings, producer_settings
 from pycdc.clients.quoting import OPERATIONS
 from pycdc.clients.registry_probe import RegistryProbe
@@ -92,9 +92,9 @@ def _target(source: KafkaSourceConfig, sink: PostgresSinkConfig, name: str) -> I
     if source.registry is None:
         return
     try:
-        topics = sorted({topic for found in matching_topics(source).values() for topic in found})
+        partitions = Counter(partition.topic for partition in TopicInspection(source).partitions())
         with closing(RegistryProbe(source.registry)) as probe:
-            yield from key_findings(topics, facts.routes, probe.latest)
+            yield from key_findings(partitions, facts.routes, probe.latest)
     except PycdcError:
         return  # brokers or registry do not answer, which was told above
 

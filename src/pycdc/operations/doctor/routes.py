@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pycdc.clients.kafka_inspection import matching_topics
 from pycdc.clients.quoting import quoted
@@ -14,6 +14,7 @@ from pycdc.operations.doctor.finding import Finding, failed, ok, warning
 from pycdc.operations.doctor.transport import superuser_finding
 from pycdc.sinks.postgres.conflicts.preflight import ConflictFacts
 from pycdc.sinks.postgres.preflight import RouteFacts, TargetFacts
+from pycdc.sinks.postgres.routing.key_reuse import REMEDY, tells_row
 
 
 def source_findings(source: KafkaSourceConfig, sink: PostgresSinkConfig) -> Iterator[Finding]:
@@ -32,24 +33,33 @@ def source_findings(source: KafkaSourceConfig, sink: PostgresSinkConfig) -> Iter
 
 
 def key_findings(
-    topics: Iterable[str], routes: Sequence[RouteFacts], latest: Callable[[str], str | None]
+    partitions: Mapping[str, int], routes: Sequence[RouteFacts], latest: Callable[[str], str | None]
 ) -> Iterator[Finding]:
-    """Routes whose fields the message keys of Debezium's topics do not tell. `latest` is a subject's newest schema."""
-    for topic in topics:
+    """Routes whose key the message keys of Debezium's topics do not tell. `partitions` are each topic's, `latest` is a
+    subject's newest schema."""
+    for topic, count in partitions.items():
         key, value = (_fields(latest(f"{topic}-{part}")) for part in ("key", "value"))
         if key is None or value is None or not {"before", "after", "op"} <= value:
             continue
-        for route in routes:
-            lacking = sorted(set(route.asked) - key) if names_any([route.topic], topic) else []
+        for route in (one for one in routes if names_any([one.topic], topic)):
+            path = f"sink.postgres.routes[{route.index}]"
+            lacking = sorted(set(route.asked) - key)
             if lacking:
                 yield warning(
                     f"the message keys of {topic} do not tell {', '.join(lacking)}, which the route into {route.table} "
                     "asks for: deletes and updates are refused where their old rows do not tell it either, and rows "
                     "that `when` takes no more stay",
-                    path=f"sink.postgres.routes[{route.index}]",
+                    path=path,
                     fix="set REPLICA IDENTITY FULL for the source's table, and `replica_identity: full` in the route; "
-                    "or ask for fields of the message key; give the topic one partition where a value passes from one "
-                    "row to another: else their records have no order, and a row may be lost",
+                    "or ask for fields of the message key",
+                )
+            if count > 1 and route.reused and not tells_row(key, route.key):
+                yield failed(
+                    f"{topic} has {count} partitions, and its message key is not the key of the route into "
+                    f"{route.table}: where a value of that key passes from one row of the source to another, their "
+                    "records have no order, and a row may be lost",
+                    path=path,
+                    fix=REMEDY,
                 )
 
 

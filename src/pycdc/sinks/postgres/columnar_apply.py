@@ -63,10 +63,11 @@ class ColumnarStatement:
 
 @dataclass(frozen=True, slots=True)
 class ColumnarPart:
-    """What is written of a topic, as it was understood when it was read."""
+    """What is written of a topic, as it was understood when it was read. `own_keys`: see `ColumnarTarget.load`."""
 
     plan: ColumnarRoute
     statements: tuple[ColumnarStatement, ...]
+    own_keys: bool
 
 
 class ColumnarRoute:
@@ -104,15 +105,15 @@ class ColumnarRoute:
         ]
         self._constants = tuple(plain.constants.values())
 
-    def load(self, rows: list[LaneRow], removals: int) -> ColumnarPart:
-        """See `Lane.load`."""
+    def load(self, rows: list[LaneRow], removals: int, *, own_keys: bool) -> ColumnarPart:
+        """See `ColumnarTarget.load`."""
         written, removed = self._split(rows) if removals else (rows, {})
         statements = []
         if written:
             statements.append(self._writing(written))
         if removed:
             statements.append(self._deleting(removed))
-        return ColumnarPart(self, tuple(statements))
+        return ColumnarPart(self, tuple(statements), own_keys)
 
     def _split(self, rows: list[LaneRow]) -> tuple[list[LaneRow], dict[tuple[Any, ...], bool]]:
         """The last row of each key, and the keys that are deleted in the end; True where there need not be a row.
@@ -351,4 +352,6 @@ def _statements(load: Load, targets: TargetTables) -> list[ColumnarStatement] | 
         return None
     if len(parts) > 1 and any(table.ties.in_order for table in tables):
         return None
+    if not all(part.own_keys for part in parts) and not all(map(targets.ordered, load.topics)):
+        return None  # see `KeyReuse`
     return sorted((one for part in parts for one in part.statements), key=attrgetter("place"))

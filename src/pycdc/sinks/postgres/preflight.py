@@ -15,7 +15,7 @@ from pycdc.sinks.postgres.conflicts.preflight import ConflictFacts, survey_confl
 from pycdc.sinks.postgres.route_checks import cautions, mismatches, untenable, waiting
 from pycdc.sinks.postgres.routing.key_changes import asked_of_old_rows
 from pycdc.sinks.postgres.sequences import read_sequences
-from pycdc.sinks.postgres.target_tables import TargetTable, read_table
+from pycdc.sinks.postgres.target_tables import TargetTable, key_columns, read_table
 
 _RIGHTS: Final = """SELECT array_agg(kind) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS r(kind)
 WHERE NOT has_table_privilege(format('%%I.%%I', %s::text, %s::text), kind)"""
@@ -30,7 +30,8 @@ _MAY_CREATE: Final = "SELECT has_database_privilege(current_database(), 'CREATE'
 @dataclass(frozen=True, slots=True)
 class RouteFacts:
     """`wrong` are facts and remedies; `lacking` the rights on the table that the role does not have. `asked` are the
-    fields that a delete's old row has to tell."""
+    fields that a delete's old row has to tell, `key` the paths of the route's key. `reused`: values of that may pass
+    from row to row of the source, as far as the route says."""
 
     index: int
     table: str
@@ -39,6 +40,8 @@ class RouteFacts:
     lacking: tuple[str, ...]
     cautions: tuple[tuple[str, str], ...] = ()
     asked: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,5 +117,7 @@ def _route(connection: Connection, settings: PostgresSinkConfig, index: int) -> 
         lacking = tuple(row[0] or ()) if row is not None else ()
     found = () if table is None else tuple(cautions(route, table))
     asked = () if table is None else asked_of_old_rows(route, table)
+    key = () if table is None else tuple(route.key.get(column, column) for column in key_columns(route, table))
     wrong = tuple(mismatches(route, table))
-    return RouteFacts(index, str(table or route.table), route.topic, wrong, lacking, found, asked)
+    name, reused = str(table or route.table), route.key_reuse == "possible"
+    return RouteFacts(index, name, route.topic, wrong, lacking, found, asked, key, reused)

@@ -97,7 +97,7 @@ class TargetTables:
         functions: Functions | None = None,
         ordered: Callable[[str], bool] = lambda topic: True,
     ) -> None:
-        self._ordered = ordered
+        self.ordered = ordered
         self._settings = settings
         self._pipeline = pipeline
         self._origin = origin
@@ -218,4 +218,4 @@ class TargetTables:
         connection.rollback()
         self._tables.update(tables)
         self.conflicts = set_up_conflicts(connection, self._settings, self._pipeline, self._tables, self._origin)
-        self.router = RouteTable(self._settings, self._tables, self._functions, self._ordered)
+        self.router = RouteTable(self._settings, self._tables, self._functions, self.ordered)

@@ -25,6 +25,7 @@ from pycdc.rows.column_presence import told
 from pycdc.rows.column_readings import reading
 from pycdc.sinks.postgres.routing.field_paths import ABSENT, look_up
 from pycdc.sinks.postgres.routing.interpreted_route import PlainRoute
+from pycdc.sinks.postgres.routing.key_reuse import tells_row
 from pycdc.sinks.postgres.target_tables import TargetTable, key_columns
 from pycdc.sinks.postgres.writing.writes import RowWrite, shape_of
 
@@ -56,7 +57,7 @@ class KeyChanges:
         self._moves = route.operation in _WRITING and route.deletion != "ignore" and not fixed
         self._fields = tuple(path for path in plain.key.values() if not path.startswith("$"))
         self.told: set[bytes] = set()
-        """How message keys in Avro begin that tell which row of the table it is."""
+        """How message keys in Avro begin that tell which row of the table it is, and nothing else."""
         self._warned = False
         self._marks = tuple(f'"{field}"'.encode() for field in self._fields)
 
@@ -78,6 +79,9 @@ class KeyChanges:
             return False
         if not self._tells(event):
             return True
+        key = _fields_of_key(event)
+        if key is None or not tells_row(key, self._plain.key.values()):
+            return False
         if len(self.told) >= _MOST:
             self.told.clear()
         self.told.add(raw[:5])
@@ -125,11 +129,8 @@ class KeyChanges:
 
     def _tells(self, event: Event) -> bool:
         """Whether the message key tells which row of the table it is. One that is no record is not Debezium's."""
-        try:
-            key = event.key
-        except Unwritable:
-            return True
-        lacking = [field for field in self._fields if field not in key] if isinstance(key, dict) else []
+        key = _fields_of_key(event)
+        lacking = [] if key is None else [field for field in self._fields if field not in key]
         if lacking and not self._warned:
             self._warned = True
             log.warning(
@@ -171,6 +172,15 @@ class KeyChanges:
                 return None
             out.append(text)
         return tuple(out)
+
+
+def _fields_of_key(event: Event) -> Row | None:
+    """None for a message key that is no record or cannot be read."""
+    try:
+        key = event.key
+    except Unwritable:
+        return None
+    return key if isinstance(key, dict) else None
 
 
 def moving(write: RowWrite, old: KeyPaths, new: KeyPaths) -> RowWrite:

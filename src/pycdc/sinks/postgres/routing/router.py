@@ -16,6 +16,7 @@ from pycdc.sinks.postgres.routing.compiled_route import WriteOf, compile_route
 from pycdc.sinks.postgres.routing.field_paths import ABSENT, look_up
 from pycdc.sinks.postgres.routing.interpreted_route import PlainRoute
 from pycdc.sinks.postgres.routing.key_changes import KeyChanges, of_moved
+from pycdc.sinks.postgres.routing.key_reuse import KeyReuse
 from pycdc.sinks.postgres.target_tables import TargetTable, key_columns
 from pycdc.sinks.postgres.writing.key_forms import is_told_by_text
 from pycdc.sinks.postgres.writing.writes import RowWrite
@@ -160,6 +161,7 @@ class _CompiledRoute:
         self.plain = PlainRoute(route, table, order, presence, marks)
         self.always = not route.when and route.ops is None
         self._key_changes = KeyChanges(self.plain, ordered)
+        self._key_reuse = KeyReuse(self.plain, ordered)
         self._loose = next((c for c in self.plain.key if not is_told_by_text(table.columns[c])), None)
         self._ordered = ordered
         self._told = self._key_changes.told
@@ -182,6 +184,7 @@ class _CompiledRoute:
             if function is not None:
                 write = function(event, row)  # type: ignore[arg-type]
                 return [] if write is None else [write]
+        self._key_reuse.require_order(event)
         write = self.write(event)
         if row is None or self._key_changes.may_happen(event, row):
             return self._key_changes.writes(event, write)
