@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install what the tests' servers need and this machine lacks: Postgres with TLS, contrib and PostGIS, Java and Maven.
+# Install what the tests' servers need and this machine lacks: Postgres with TLS, contrib and PostGIS, Java, Maven, and
+# a browser for the pages.
 # Does that where apt-get is there and the user is root; elsewhere it says what is missing and what that means.
 # Never fails for something that is missing: the tests that need it are skipped with the reason.
 set -uo pipefail
@@ -35,10 +36,15 @@ has_maven() {
     command -v mvn >/dev/null
 }
 
+has_browser() {
+    command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null
+}
+
 list_missing() {
     has_postgres || echo "postgresql postgresql-contrib postgresql-postgis"
     has_java || echo "default-jre-headless"
     has_maven || echo "maven"
+    has_browser || echo "chromium"
 }
 
 # Debian starts a server on port 5432 with the package. The tests start their own, so nobody needs it.
@@ -59,7 +65,8 @@ explain() {
     has_postgres || echo "  Postgres with TLS, hstore, citext, ltree and PostGIS: tests that need them are skipped; others run on the wheel's."
     has_java || echo "  Java $minimum_java or newer: without it there is no Kafka and no schema registry, unless by Docker or address."
     has_maven || echo "  Maven: it fetches Kafka and the schema registry once, into the cache folder."
-    echo "  On Debian and Ubuntu: apt-get install postgresql postgresql-contrib postgresql-postgis default-jre-headless maven"
+    has_browser || echo "  Chromium: tests of the pages are skipped without it."
+    echo "  On Debian and Ubuntu: apt-get install postgresql postgresql-contrib postgresql-postgis default-jre-headless maven chromium"
     echo "  Or name servers by PYCDC_TEST_POSTGRES, PYCDC_TEST_KAFKA and PYCDC_TEST_REGISTRY."
 }
 

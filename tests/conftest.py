@@ -21,7 +21,7 @@ from hypothesis import settings
 
 from tests.services.availability import Unavailable
 
-pytest_plugins = ["tests.fix_postgres", "tests.fix_kafka"]
+pytest_plugins = ["tests.fix_postgres", "tests.fix_kafka", "tests.fix_browser"]
 
 settings.register_profile("pycdc", deadline=None)  # how long an example takes is the machine's business
 settings.load_profile("pycdc")

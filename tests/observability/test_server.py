@@ -84,7 +84,7 @@ def test_health_is_unavailable_with_the_reason_once_it_is_not(server: StatusServ
 
 
 def test_nothing_else_is_served(server: StatusServer) -> None:
-    assert ask(server, "/")[0] == 404
+    assert ask(server, "/page")[0] == 404
     assert ask(server, "/metrics/../etc/passwd")[0] == 404
 
 

@@ -171,7 +171,7 @@ def _run(config: PipelineConfig, *, live: bool) -> None:
     collector.reduce_gc()
     progress = pipeline.progress
     with ExitStack() as stack:
-        url = stack.enter_context(StatusServer(config.http, progress)).url if config.http.enabled else None
+        url = stack.enter_context(StatusServer(config.http, progress, config.name)).url if config.http.enabled else None
         if url is not None:
             log.info("serving metrics and health", url=url)
         if config.source.postgres is not None:

@@ -34,6 +34,7 @@ def report(progress: Progress) -> dict[str, Any]:
             for one in list(progress.snapshot)
         ]
         or None,
+        "slot": _slot(progress),
         "outages": _outages(progress.outages.lasting),
         **_applied(progress),
     }
@@ -57,6 +58,20 @@ def _applied(progress: Progress) -> dict[str, Any]:
         "apply_seconds": _quantiles(progress.applying),
         "commit_seconds": _quantiles(progress.committing),
     }
+
+
+def _slot(progress: Progress) -> dict[str, Any] | None:
+    """Of a capture whose slot is watched."""
+    if progress.slot_retained is None:
+        return None
+    measured = {
+        "state": progress.slot_state,
+        "retained_bytes": progress.slot_retained,
+        "safe_bytes": progress.slot_safe,
+        "full_in_seconds": progress.slot_full_in,
+        "over_budget": progress.over_wal_budget,
+    }
+    return {name: value for name, value in measured.items() if value is not None}
 
 
 def _nested(counts: Mapping[Names, int]) -> dict[str, Any] | None:

@@ -1,8 +1,10 @@
-"""`/metrics`, `/status` and `/healthz` over HTTP, for Prometheus and people; `/livez` and `/readyz` for probes.
+"""`/metrics`, `/status` and `/healthz` over HTTP, for Prometheus and scripts; `/livez` and `/readyz` for probes; and a
+page at `/` that shows `/status` to people.
 
 Nothing else is served, and nothing to anybody else: on a loopback address the Host header must name this machine, so
 that no web page in a browser here can read the answers through a name of its own (DNS rebinding); beyond loopback a
-token is needed. Probes need none, and learn no more than yes or no.
+token is needed. Probes need none, and learn no more than yes or no; nor does the page, which holds no data and asks for
+the token itself.
 
 Whoever reaches the port may open connections and say nothing. So there are few at a time: for a new one the oldest has
 to go, and none lives longer than a request may take. The pipeline's own descriptors stay free.
@@ -20,9 +22,10 @@ import re
 import socket
 import threading
 import time
-from functools import cached_property
+from functools import cache, cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from pycdc.config.runtime import HttpConfig
@@ -44,13 +47,24 @@ _PAUSE = 0.1
 _PROBES = ("/livez", "/readyz")
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _JSON = "application/json"
+_PAGE = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""What a browser may load for the page: its own script and style, and nothing else that a name might smuggle in."""
 
 
 class StatusServer:
     """Listens from construction until `close`, on a thread of its own. Raises EnvironmentNotReady where it cannot."""
 
-    def __init__(self, settings: HttpConfig, progress: Progress) -> None:
+    def __init__(self, settings: HttpConfig, progress: Progress, name: str = "") -> None:
         self._settings = settings
+        self._name = name
         self._progress = progress
         self._server = _listen(settings, self)
         self._thread = threading.Thread(target=self._server.serve_forever, name="pycdc-http", daemon=True)
@@ -86,11 +100,14 @@ class StatusServer:
         if path in _PROBES:
             return self._probe(path)
         if path == "/status":
-            return HTTPStatus.OK, _JSON, _json(report(self._progress))
+            return HTTPStatus.OK, _JSON, _json(({"name": self._name} if self._name else {}) | report(self._progress))
+        if path in _PAGE:
+            name, kind = _PAGE[path]
+            return HTTPStatus.OK, kind, _page(name)
         return (
             HTTPStatus.NOT_FOUND,
             _JSON,
-            _json({"error": "there are /metrics, /status, /healthz, /livez and /readyz"}),
+            _json({"error": "there are /, /metrics, /status, /healthz, /livez and /readyz"}),
         )
 
     def _probe(self, path: str) -> tuple[HTTPStatus, str, bytes]:
@@ -119,7 +136,7 @@ class StatusServer:
         if is_loopback(self._settings.host) and not _names_this_machine(host):
             return HTTPStatus.MISDIRECTED_REQUEST, "the Host header does not name this machine"
         token = self._settings.token
-        if token is None or path in _PROBES:
+        if token is None or path in _PROBES or path in _PAGE:
             return None
         if not _is_bearer(authorization or "", token.get_secret_value()):
             return HTTPStatus.UNAUTHORIZED, "send `Authorization: Bearer …` with the token"
@@ -244,6 +261,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Content-Security-Policy", _POLICY)
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", "GET")
         if status is HTTPStatus.UNAUTHORIZED:
@@ -276,6 +294,11 @@ def _not_listening(settings: HttpConfig, error: OSError) -> EnvironmentNotReady:
         f"cannot listen on {settings.host}, port {settings.port}: {(error.strerror or str(error)).lower()}",
         hint="check http.host and http.port, or set `http: {enabled: false}`",
     )
+
+
+@cache
+def _page(name: str) -> bytes:
+    return (resources.files("pycdc.observability") / "page" / name).read_bytes()
 
 
 def _json(value: dict[str, Any]) -> bytes:
