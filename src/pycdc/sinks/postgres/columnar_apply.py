@@ -27,7 +27,8 @@ from pycdc.rows.target_column import TargetColumn
 from pycdc.rows.text_columns import Array, array_for, constant
 from pycdc.sinks.postgres.batch_counters import BatchCounters
 from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
-from pycdc.sinks.postgres.conflicts.resolver import ConflictResolver, DirectWrite
+from pycdc.sinks.postgres.conflicts.plan import DirectWrite
+from pycdc.sinks.postgres.conflicts.resolver import ConflictResolver
 from pycdc.sinks.postgres.routing.interpreted_route import PlainRoute
 from pycdc.sinks.postgres.routing.router import RouteTable
 from pycdc.sinks.postgres.schema_drift import TargetTables
@@ -74,7 +75,7 @@ class ColumnarRoute:
     """A `Lane`: one route, rows of one list of fields. `removal` is the shape of its deletes, None: it takes none."""
 
     def __init__(self, routes: _Routes, plain: PlainRoute, fields: Mapping[str, FieldPath]) -> None:
-        """Raises Unfit."""
+        """Compile the route for rows with these fields. Raises NotColumnar."""
         self.router, conflicts = routes.router, routes.conflicts
         route, table = plain.route, plain.table
         if not plain.presence.is_plain:
@@ -94,10 +95,10 @@ class ColumnarRoute:
         )
         self._forms = [_form(own, table.columns[name]) for name, own in zip(plain.key, self.key, strict=True)]
         self._in_order = table.ties.in_order
-        self._how = _at_once(conflicts, self.shape)
+        self._how = _direct(conflicts, self.shape)
         self._removal = shape_of(table, "delete", tuple(plain.key), order=plain.order)
         removes = route.deletion == "delete" and not table.ties.waits
-        self._removing = _at_once(conflicts, self._removal) if removes else None
+        self._removing = _direct(conflicts, self._removal) if removes else None
         self.take = (*plain.key.values(), *assigned.values())
         columns = zip((*plain.key, *assigned), self.take, strict=True)
         self._arrays: list[Array] = [
@@ -116,7 +117,7 @@ class ColumnarRoute:
         return ColumnarPart(self, tuple(statements), own_keys)
 
     def _split(self, rows: list[LaneRow]) -> tuple[list[LaneRow], dict[tuple[Any, ...], bool]]:
-        """The last row of each key, and the keys that are deleted in the end; True where there need not be a row.
+        """Return the last row of each key, and the keys that are deleted in the end; True where no row is needed.
 
         That is so behind a tombstone, and where the batch itself would have made the row.
         """
@@ -200,7 +201,7 @@ def _assigned(plain: PlainRoute, fields: Mapping[str, FieldPath]) -> dict[str, s
 
 
 def _form(field: FieldPath, column: TargetColumn) -> str:
-    """What the key's texts must look like to be equal only where the database says so. Raises Unfit.
+    """Return what the key's texts must look like to be equal only where the database's are. Raises NotColumnar.
 
     Of numbers, no two texts are of the same one.
     """
@@ -221,8 +222,8 @@ def _text(value: int | bytes) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
-def _at_once(conflicts: ConflictResolver, shape: Shape) -> DirectWrite:
-    how = conflicts.at_once(shape)
+def _direct(conflicts: ConflictResolver, shape: Shape) -> DirectWrite:
+    how = conflicts.direct(shape)
     if how is None:
         raise NotColumnar
     return how
@@ -309,7 +310,7 @@ class ColumnarWriter:
         offsets: Mapping[Partition, int],
         tally: BatchCounters,
     ) -> bool:
-        """Steps 1, 2 and 4 of the sink, sent at once; whether every row was written that must be."""
+        """Send steps 1, 2 and 4 of the sink at once; return whether every row was written that must be."""
         connection = self._connection
         with connection.pipeline():
             self._ledger.sign(connection, origin=self._has_origin)
@@ -339,7 +340,7 @@ class ColumnarWriter:
         return len(left)
 
     def _there(self, statement: ColumnarStatement) -> bool:
-        """Whether rows were left because somebody else wrote them."""
+        """Return whether rows were left because somebody else wrote them."""
         keys = statement.parameters[: len(statement.shape.key)]
         return self._connection.execute(rows_of_keys(statement.shape), keys, prepare=True).fetchone() != (0,)
 

@@ -190,7 +190,7 @@ class PostgresSink:
     # From batches to transactions.
 
     def _went_by_lanes(self, batches: list[EventBatch]) -> bool:
-        """Whether all of it is applied; else none of it is."""
+        """Return whether all of it is applied; else none of it is."""
         if len(batches) != 1 or batches[0].load is None or self._inbox is not None or len(batches[0]) > self._most:
             return False
         self._lanes.fit(self._targets)
@@ -254,7 +254,7 @@ class PostgresSink:
                     attempts.again(error)
 
     def _fits_now(self, attempts: Attempts) -> bool:
-        """Whether a table has changed since it was read: then a row that was refused may be taken now."""
+        """Return whether a table has changed since it was read: then a row that was refused may be taken now."""
         if attempts.looked:
             return False
         attempts.looked = True
@@ -263,7 +263,10 @@ class PostgresSink:
     def _transaction(
         self, portion: ApplyChunk, events: list[Routed], cuts: PartitionLimits, attempts: Attempts
     ) -> bool:
-        """False where an event was met that cuts its partition: nothing was done, and it is to be tried again."""
+        """Apply events in one transaction; return False where an event was met that ends its partition.
+
+        Then nothing was done, and the transaction is tried again.
+        """
         connection, ledger = self._connection, self._ledger
         ends = offsets_behind(portion.events)
         offsets = ledger.moving(cuts.limit(ends))
@@ -299,7 +302,7 @@ class PostgresSink:
         return True
 
     def _routed(self, portion: ApplyChunk, cuts: PartitionLimits) -> list[Routed]:
-        """The events that are taken, those of parents' topics before others."""
+        """Return the events that are taken, those of parents' topics before others."""
         router, out = self._targets.router, []
         for event in self._taken(portion, cuts):
             empties, emptied = event.truncates, list[TargetTable]()
@@ -385,7 +388,7 @@ class PostgresSink:
             )
             done.applied[str(table), "truncate"] += emptied.rowcount
         for group in arranged(
-            self._connection, conflicts.prepared(self._connection, writes, done), manner, conflicts.overwrites
+            self._connection, conflicts.prepare(self._connection, writes, done), manner, conflicts.overwrites
         ):
             if time.monotonic() > self._deadline:
                 raise TookTooLong

@@ -2,7 +2,7 @@
 
 Python's `re` can take longer than anybody lives for an expression of ten characters, and cannot be stopped. Postgres'
 mostly does not backtrack, and a statement can be cancelled. Debezium's are Java's; what people write of it in names of
-tables (`public\\.order_.*`, `a|b`, `[^_]+`, `\\d`, `(?i)`) means the same to both.
+tables (`public\.order_.*`, `a|b`, `[^_]+`, `\d`, `(?i)`) means the same to both.
 """
 
 from __future__ import annotations

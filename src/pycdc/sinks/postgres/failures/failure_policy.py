@@ -44,7 +44,7 @@ excludes them: it may give them up later."""
 
 
 def early(error: Refusal) -> bool:
-    """Whether an event may only have come too early: what it needs may follow, in any partition."""
+    """Return whether an event may only have come too early: what it needs may follow, in any partition."""
     return isinstance(error, ChildrenThere) or (isinstance(error, psycopg.Error) and error.sqlstate in _EARLY)
 
 
@@ -70,7 +70,7 @@ class ParentWait:
         return now - since < self._seconds
 
     def is_over(self, event: Event) -> bool:
-        """Whether it waited already, and for long enough."""
+        """Return whether it waited already, and for long enough."""
         until, since = self._began.get(event.partition, (0, 0.0))
         return not self._seconds or (event.offset < until and time.monotonic() - since >= self._seconds)
 
@@ -135,27 +135,27 @@ class FailurePolicy:
         return False
 
     def follows(self, event: Event) -> bool:
-        """Whether one of its key was found and parked by bisection, so that it was parked as well.
+        """Return whether one of its key was found and parked by bisection, so that it was parked as well.
 
         Kept apart from what was known before, which may hold keys of events that come later.
         """
         return self._parked_behind(event, self._refused)
 
     def holds(self, event: Event) -> bool:
-        """Whether giving up an event that came too early cuts its partition."""
+        """Return whether giving up an event that came too early cuts its partition."""
         return self._stops or not self._patience.is_over(event)
 
     def give_up(self, routed: Routed, error: Refusal) -> Routed | None:
-        """Returns what of it is to be written all the same, where it gives way in one of its tables only."""
+        """Give an event up; return what of it is written all the same, where it gives way in one of its tables only."""
         event = routed.event
-        met = self._conflicts.met(routed.writes, error)
+        met = self._conflicts.rejected.conflict(routed.writes, error)
         if self._waits(event, error, met):
             self.cuts.add(event, pause=_PAUSE, grows=True)
             return None
-        if met is not None and self._conflicts.stays(met):
-            self._conflicts.tell(self._connection, [ResolvedConflict(met, event, Decision.MONOLITH)], self._tally)
+        if met is not None and self._conflicts.rejected.gives_way(met):
+            self._conflicts.record(self._connection, [ResolvedConflict(met, event, Decision.MONOLITH)], self._tally)
             return Routed(event, [write for write in routed.writes if str(write.shape.table) != met.table])
-        if self._stops and not (met is not None and self._conflicts.parks(met, error)):
+        if self._stops and not (met is not None and self._conflicts.rejected.parks(met, error)):
             self.cuts.add(event, error=_stopped(event, _shown(error), waited=early(error)))
             return None
         if isinstance(error, WriteRejected):
@@ -166,11 +166,11 @@ class FailurePolicy:
         else:
             self._park(event, type(error).__name__, None, described(error), described(error), self._refused)
         if met is not None:
-            self._conflicts.tell(self._connection, [ResolvedConflict(met, event, Decision.PARKED)], self._tally)
+            self._conflicts.record(self._connection, [ResolvedConflict(met, event, Decision.PARKED)], self._tally)
         return None
 
     def _waits(self, event: Event, error: Refusal, met: Conflict | None) -> bool:
-        """A row that is there already, where the route says `insert`, is waited for by nobody."""
+        """Return whether to wait. A row that is there already, where the route says `insert`, will not go away."""
         if not early(error) or (met is not None and met.kind is Kind.INSERT_EXISTS):
             return False
         return self._patience.lasts(event, self._read[event.partition])

@@ -110,7 +110,7 @@ class Replay:
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        """What goes wrong inside is this object's end."""
+        """End this object with whatever goes wrong inside the block."""
         try:
             yield
         except psycopg.Error as error:
@@ -121,7 +121,7 @@ class Replay:
             raise
 
     def _ready(self) -> _Rules:
-        """What applying needs and looking does not."""
+        """Return what is needed to apply records, but not to look at them."""
         if self._rules is None:
             with self._open():
                 self._ledger.ensure_tables(self._connection)  # a rule of today may need one more
@@ -158,7 +158,7 @@ class Replay:
         return None
 
     def replay(self, waiting: Waiting) -> Replayed:
-        """Raises PycdcError where the database cannot be asked."""
+        """Apply parked records. Raises PycdcError where the database cannot be asked."""
         return self._all_of(waiting, None)
 
     def resolve(self, number: int, side: str) -> Replayed | None:
@@ -198,7 +198,7 @@ class Replay:
         return table
 
     def _write_as_application(self, found: Mapping[str, Any], write: Callable[..., None]) -> None:
-        """The row that this side keeps is news for the other one: it carries no mark and no origin, and travels."""
+        """Write the row that this side keeps without mark and origin: a capture then sends it to the other side."""
         table = self._table_of(found)
         connection = connect_to_write(self._settings)
         try:
@@ -239,7 +239,7 @@ class Replay:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """A transaction: committed, or rolled back with the error."""
+        """Run the block in a transaction, which is rolled back with an error."""
         try:
             yield
             self._connection.commit()
@@ -269,7 +269,7 @@ class Replay:
                     self._connection.execute(sql.SQL("DELETE FROM {}").format(name))
                 for write in given_up:
                     self._agree(write)
-                for group in groups_of(conflicts.prepared(self._connection, writes, BatchCounters())):
+                for group in groups_of(conflicts.prepare(self._connection, writes, BatchCounters())):
                     conflicts.execute(self._connection, group, BatchCounters())
                 # What waits for the commit is found here, where it is this event's fault and no other's.
                 self._connection.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
