@@ -1,4 +1,4 @@
-"""``python -m pycdc``"""
+"""Run the command line: ``python -m pycdc``."""
 
 from pycdc.cli import main
 

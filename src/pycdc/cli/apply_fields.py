@@ -29,7 +29,7 @@ def fields(progress: Progress) -> dict[str, object]:
 
 
 def behind(progress: Progress) -> int | None:
-    """Records that are still to be applied, over the partitions that this process has; None where nobody knows."""
+    """Return how many records are still to be applied in this process's partitions; None where that is not known."""
     told = [progress.place_behind(place) for place in progress.partitions.copy().values()]
     known = [behind for behind in told if behind is not None]
     return sum(known) if known and (sum(known) or len(known) == len(told)) else None

@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def config_argument(function: F) -> F:
-    """The CONFIG argument; ``-`` is standard input."""
+    """Add the CONFIG argument; ``-`` is standard input."""
     return click.argument("path", metavar="CONFIG", type=click.Path(path_type=str))(function)
 
 
@@ -27,7 +27,7 @@ def json_option(function: F) -> F:
 
 
 def load_config(path: str) -> PipelineConfig:
-    """The configuration, whose functions may lie in modules beside the file. Raises ConfigError."""
+    """Load the configuration, whose functions may lie in modules beside the file. Raises ConfigError."""
     if path == "-":
         return _importable(load_text(sys.stdin.read(), "standard input"), Path.cwd())
     return _importable(load(click.format_filename(path)), Path(path).resolve().parent)

@@ -168,7 +168,7 @@ def _as_dict(done: Replayed) -> dict[str, Any]:
 
 
 def _columns(found: Mapping[str, Any]) -> list[str]:
-    """The three rows side by side."""
+    """Print the three rows side by side."""
     rows = [found[name] for name in ("before", "current", "incoming")]
     names = list(dict.fromkeys(name for row in rows if row for name in row))
     if not names:

@@ -96,7 +96,7 @@ def _watched(
 
 
 def _spare_loopback_the_proxy() -> None:
-    """A proxy that the environment names, as in many offices, does not reach our own registry."""
+    """Reach the demonstration's registry without a proxy of the environment, which does not reach loopback."""
     spared = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     os.environ["no_proxy"] = f"{spared},127.0.0.1" if spared else "127.0.0.1"
 
@@ -122,7 +122,7 @@ def _ended_by_signals() -> Iterator[threading.Event]:
 
 @contextmanager
 def _errors_aside() -> Iterator[None]:
-    """What is logged while the live view has the screen waits for its end."""
+    """Hold back what is logged while the live view has the screen, until its end."""
     kept = io.StringIO()
     try:
         with redirect_stderr(kept):

@@ -23,7 +23,7 @@ _WIDE: Final = 110
 
 
 def view(status: DemoStatus, width: int, height: int) -> RenderableType:
-    """The whole screen."""
+    """Draw the whole screen."""
     return Group(
         title("pycdc demo", "Postgres → pycdc → Kafka → this screen", status.elapsed, status.seconds),
         _addresses(status.addresses, width),
@@ -110,7 +110,7 @@ def _speed(status: DemoStatus) -> RenderableType:
 
 
 def sparkline(values: tuple[float, ...]) -> str:
-    """A bar a value; the greatest is full."""
+    """Draw one bar for each value; the greatest is full."""
     top = max(values, default=0.0)
     return "".join(_BARS[round(value / top * (len(_BARS) - 1))] if top else _BARS[0] for value in values)
 
@@ -164,7 +164,7 @@ def _remark(status: DemoStatus) -> Text | None:
 
 
 def changed(event: ConsumedEvent) -> Text:
-    """The columns that an update changed, with old and new value; of other events the row."""
+    """Show the columns that an update changed, with old and new value; of other events the row."""
     row, before = event.after or {}, event.before or {}
     if event.op == "u" and before:
         text = Text()

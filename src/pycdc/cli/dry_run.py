@@ -57,7 +57,7 @@ def _events(config: PipelineConfig, start: StartOption) -> Generator[Event]:
 
 
 def _spans(found: ApplyState, start: StartOption, first_start: str) -> dict[Partition, Span]:
-    """What there is to read. Raises PycdcError where a server does not answer, or a stored offset is gone."""
+    """Return what there is to read. Raises PycdcError where a server does not answer, or a stored offset is gone."""
     for failure in found.failures.values():
         raise failure
     spans = {}

@@ -15,7 +15,9 @@ THRESHOLD: Final = 20_000
 
 
 def reduce_gc() -> None:
-    """Leave alone what is there once a process has started, and look at the rest seldom. For processes of our own: a
-    library has no say in its host's."""
+    """Freeze the objects that are there once a process has started, and collect the others rarely.
+
+    This is for processes of pycdc's own: a library has no say in its host's.
+    """
     gc.freeze()
     gc.set_threshold(THRESHOLD, *gc.get_threshold()[1:])

@@ -24,7 +24,7 @@ _NEWEST: Final = 50
 
 
 def print_reverse(dsn: str, name: str, brokers: str, registry: str | None, topics: Sequence[str]) -> None:
-    """Raises PycdcError where a server does not answer, or a topic that is named is not there."""
+    """Print a configuration. Raises PycdcError where a server does not answer, or a named topic is missing."""
     source = KafkaSourceConfig(
         brokers=brokers, registry=None if registry is None else RegistryConfig(url=registry), topics=list(topics)
     )

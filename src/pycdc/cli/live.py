@@ -60,7 +60,7 @@ class LiveView:
 def picture(
     progress: Progress, name: str, slot: str | None, rate: float, *, url: str | None = None, tables: int = 10
 ) -> RenderableType:
-    """The view as of now. At most `tables` tables are shown, those with most events first."""
+    """Draw the view as of now. At most `tables` tables are shown, those with most events first."""
     parts: list[RenderableType] = [_summary(progress, slot, rate, url)]
     reading = progress.state == "snapshot" or any(not table.finished for table in list(progress.snapshot))
     if reading and progress.snapshot:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 
 def explanation(section: type[BaseModel], option: str) -> str:
-    """The text under the option's line in its class, or in the class that it is inherited from; empty without one."""
+    """Return the text under the option's line in its class, or in the one that it is inherited from; empty without."""
     sections = (one for one in section.__mro__ if one.__module__.startswith("pycdc.config."))
     return next((text for one in sections if (text := _texts(one.__module__).get((one.__name__, option)))), "")
 

@@ -218,7 +218,7 @@ def _leaving_nothing_behind(config: PipelineConfig) -> Iterator[None]:
 
 
 def _refuse_to_do_harm(config: PipelineConfig, catalog: Catalog) -> None:
-    """A trial must not break the application: UPDATE and DELETE fail on some tables once they are published."""
+    """Refuse a trial that breaks the application: UPDATE and DELETE fail on some tables once they are published."""
     options = config.capture
     published = catalog.publication(config.publication)
     generated = published is not None and published.generated_columns

@@ -28,7 +28,7 @@ def schema() -> None:
 
 
 def json_schema() -> dict[str, Any]:
-    """What the loader accepts: the models, and the shorter forms that it takes too."""
+    """Return what the loader accepts: the models, and the shorter forms that it takes too."""
     made = PipelineConfig.model_json_schema()
     made = {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "pycdc pipeline"}
     definitions = made["$defs"]
@@ -66,7 +66,7 @@ def _or(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 
 def _emptied(option: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """A heading with nothing under it is a section of defaults."""
+    """Accept null for a section: a heading with nothing under it is a section of defaults."""
     target = option.get("$ref", "").rpartition("/")[2]
     if target and "required" not in definitions.get(target, {"required": ()}):
         return _or(option, {"type": "null"})

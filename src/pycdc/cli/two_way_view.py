@@ -25,7 +25,7 @@ _CONFLICT_LINES: Final = 5
 
 
 def view(status: TwoWayStatus, width: int, height: int) -> RenderableType:
-    """The whole screen. The events are shown where there is room for some."""
+    """Draw the whole screen. The events are shown where there is room for some."""
     parts = [
         title("pycdc demo --two-way", "monolith ⇄ Kafka ⇄ inventory", status.elapsed, status.seconds),
         _addresses(status.addresses),

@@ -1,4 +1,4 @@
-"""`pycdc version`"""
+"""The command ``pycdc version``."""
 
 from __future__ import annotations
 

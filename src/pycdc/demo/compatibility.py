@@ -20,7 +20,7 @@ NamedSchemas = dict[str, Any]
 
 
 def parse(schema: Any) -> tuple[Any, NamedSchemas]:
-    """The schema with full names, and its named types. Raises ValueError if it is no Avro schema."""
+    """Return the schema with full names, and its named types. Raises ValueError if it is no Avro schema."""
     names: NamedSchemas = {}
     try:
         return fastavro.parse_schema(schema, named_schemas=names), names
@@ -35,7 +35,7 @@ def can_read(reader: Any, writer: Any) -> bool:
 
 
 def compatible(level: str, new: Any, earlier: list[Any]) -> bool:
-    """Whether `new` may follow `earlier` (oldest first) under one of Confluent's compatibility levels."""
+    """Return whether `new` may follow `earlier` (oldest first) under one of Confluent's compatibility levels."""
     if level == "NONE" or not earlier:
         return True
     direction, _, transitive = level.partition("_")

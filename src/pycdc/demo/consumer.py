@@ -44,7 +44,7 @@ class SchemaCache:
         return self._known[number]
 
     def decode(self, data: bytes) -> Any:
-        """The value in Confluent's wire format."""
+        """Decode a value in Confluent's wire format."""
         if len(data) < _PREFIX or data[0] != 0:
             raise ProtocolError("a record does not begin with a schema id")
         schema = self.by_id(int.from_bytes(data[1:_PREFIX], "big"))
@@ -52,7 +52,7 @@ class SchemaCache:
 
 
 def decode(key: bytes | None, value: bytes, schemas: SchemaCache, received: float) -> ConsumedEvent:
-    """The event in a record that is not a tombstone."""
+    """Decode the event in a record that is not a tombstone."""
     envelope = schemas.decode(value)
     source = envelope["source"]
     return ConsumedEvent(

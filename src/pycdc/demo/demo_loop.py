@@ -34,7 +34,7 @@ class Engine:
         self._thread.start()
 
     def stop(self) -> None:
-        """Raises DeliveryError where the pipeline does not come to an end."""
+        """Stop the pipeline. Raises DeliveryError where it does not come to an end."""
         self.pipeline.stop()
         self._thread.join(_STOP_TIMEOUT)
         if self._thread.is_alive():
@@ -65,7 +65,7 @@ class Demonstration(Protocol[S_co, E_co]):
         """Everything that was written has arrived."""
 
     def tend(self) -> None:
-        """Called every moment. Raises what ended one of the threads."""
+        """Do what is due; the loop calls it every moment. Raises what ended one of the threads."""
 
     def close_shop(self) -> None:
         """Nothing is written any more."""

@@ -131,7 +131,7 @@ class EventStats:
             return self._strangers.total()
 
     def newest(self) -> list[ConsumedEvent]:
-        """The last events, newest first."""
+        """Return the last events, newest first."""
         with self._lock:
             return list(reversed(self._newest))
 
@@ -149,7 +149,7 @@ class EventStats:
             return self._all.lag()
 
     def recent_lag(self) -> ConsumedLag | None:
-        """The same of the last events."""
+        """Return the lag of the last events."""
         with self._lock:
             recent = Latencies()
             for seconds in self._recent:

@@ -38,7 +38,7 @@ _STOP_TIMEOUT: Final = 20.0
 
 
 def installation() -> Path:
-    """The folder that holds Postgres' bin, lib and share. Raises EnvironmentNotReady without the wheel."""
+    """Return the folder that holds Postgres' bin, lib and share. Raises EnvironmentNotReady without the wheel."""
     spec = importlib.util.find_spec(_WHEEL)
     places = spec.submodule_search_locations if spec is not None else None
     for place in places or ():
@@ -174,7 +174,7 @@ def _free_port() -> int:
 
 
 def _unprivileged() -> pwd.struct_passwd | None:
-    """The account to run Postgres under, which refuses root; None means the present one."""
+    """Return the account to run Postgres under, which refuses root; None means the present one."""
     if os.geteuid() != 0:
         return None
     try:
@@ -186,7 +186,7 @@ def _unprivileged() -> pwd.struct_passwd | None:
 
 
 def _reachable(path: Path) -> bool:
-    """Whether any account may enter `path`: the permissions of all its parents count."""
+    """Return whether any account may enter `path`: the permissions of all its parents count."""
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in (path.resolve(), *path.resolve().parents))
 
 

@@ -194,7 +194,7 @@ class Subjects:
 
 
 def _text(body: Any) -> str:
-    """The schema's text out of a request's body."""
+    """Return the schema's text out of a request's body."""
     text = body.get("schema") if isinstance(body, dict) else None
     kind = body.get("schemaType", "AVRO") if isinstance(body, dict) else None
     if not isinstance(text, str) or kind != "AVRO":

@@ -38,7 +38,7 @@ def line(status: DemoStatus) -> str:
 
 
 def summary(end: DemoSummary) -> str:
-    """What was proved, in a few lines."""
+    """Write in a few lines what was proved."""
     written, read = by_operation(end.written), by_operation(end.read)
     lines = [
         f"  written    {end.written.total():>9,}   {_operations(written)}",

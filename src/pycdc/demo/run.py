@@ -168,7 +168,7 @@ class Demo:
 
 
 def configuration(where: DemoAddresses) -> dict[str, Any]:
-    """The pipeline of the demonstration, in the shape of the YAML."""
+    """Return the pipeline of the demonstration, in the shape of the YAML."""
     return {
         "name": NAME,
         "source": {"postgres": {"dsn": where.postgres, "tables": ["public.*"], "snapshot": "initial"}},

@@ -109,7 +109,7 @@ class Shop(Workload):
         self._orders.append((order, "new"))
 
     def _advance(self) -> None:
-        """An order is paid, packed or shipped."""
+        """Pay, pack or ship an order."""
         if not self._orders:
             self._order()
             return
@@ -153,7 +153,7 @@ class Shop(Workload):
         self._one("products", "u", "UPDATE products SET stock = stock + 250 WHERE stock < %s", (100,))
 
     def _relabel(self) -> None:
-        """A product gets a new primary key: a delete and a create."""
+        """Give a product a new primary key: a delete and a create."""
         place = self._chance.randrange(len(self._skus))
         old = self._skus[place]
         stem, _, edition = old.rpartition("-")

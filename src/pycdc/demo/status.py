@@ -84,5 +84,5 @@ class DemoSummary:
 
 
 def by_operation(counts: Counts) -> dict[str, int]:
-    """Sums over the tables, by Debezium's letter."""
+    """Sum over the tables, by Debezium's letter."""
     return {op: sum(count for (_, each), count in counts.items() if each == op) for op in OPERATIONS}

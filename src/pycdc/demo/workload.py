@@ -51,7 +51,7 @@ class Workload:
         self._weights: list[int] = []
 
     def _offer(self, deals: list[tuple[Callable[[], None], int]]) -> None:
-        """The deals, and how often each is done."""
+        """Set the transactions of the workload, and how often each is done."""
         self._deals = [deal for deal, _ in deals]
         self._weights = [weight for _, weight in deals]
 
@@ -74,11 +74,11 @@ class Workload:
             self.written = self.written + self._pending
 
     def _count_as_existing(self) -> None:
-        """What was written so far comes by the snapshot."""
+        """Count what was written so far as rows of the snapshot."""
         self.written = Counts({(table, "r"): count for (table, _), count in self.written.items()})
 
     def _insert(self, table: str, statement: LiteralString, row: Sequence[object]) -> int:
-        """The id that the statement returns."""
+        """Insert a row and return the id that the statement returns."""
         made = self._connection.execute(statement, row).fetchone()
         assert made is not None
         self._pending[table, "c"] += 1

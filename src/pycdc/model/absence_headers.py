@@ -23,12 +23,12 @@ AbsenceHeader = tuple[str, bytes | None]
 
 
 def named(names: Iterable[str]) -> bytes:
-    """A header's value."""
+    """Return a header's value."""
     return ",".join([name.replace("%", "%25").replace(",", "%2C") for name in names]).encode("utf-8", "surrogateescape")
 
 
 def names_in(headers: Sequence[AbsenceHeader], header: str) -> frozenset[str] | None:
-    """The names that a record's header has, None where it has no such header."""
+    """Return the names that a record's header has, None where it has no such header."""
     found = next((value for name, value in reversed(headers) if name == header), None)
     if found is None:
         return None

@@ -28,7 +28,7 @@ class PartitionOffsets:
     next: Mapping[Partition, int]
 
     def __gt__(self, other: PartitionOffsets) -> bool:
-        """Whether it is further than `other` in some partition."""
+        """Return whether it is further than `other` in some partition."""
         return any(offset > other.next.get(partition, -1) for partition, offset in self.next.items())
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ _ADDED: Final = frozenset(
 
 
 def added_by_flattening(name: str) -> bool:
-    """Whether Debezium's flattening calls so what it adds to a row: nobody misses such a field without a column."""
+    """Return whether Debezium's flattening adds a field of this name to rows: nobody misses a column for it."""
     return name[:2] == "__" and (name in _ADDED or name.startswith(("__source_", "__transaction_")))
 
 
@@ -155,7 +155,7 @@ class Event:
     look_back: Callable[[], bool] | None = None
 
     def is_behind_delete(self) -> bool:
-        """Whether it is a null value that repeats the delete before it; that is read again where nobody knows."""
+        """Return whether it is a null value that repeats the delete before it; the log is read again to find out."""
         if self.look_back is not None:
             self.repeats, self.look_back = self.look_back(), None
         return self.repeats
@@ -163,14 +163,14 @@ class Event:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name):
-            """Called for a slot that is empty, which is that of a key that nobody read yet."""
+            """Fill the slot of a key that was not read yet; Python calls this for an empty slot."""
             if name != "key" or self.key_reader is None:
                 raise AttributeError(name)
             self.key, self.key_forms = self.key_reader(self.raw_key)
             return self.key
 
     def read_key_later(self, reader: Callable[[bytes], tuple[Any, Forms | None]]) -> None:
-        """The key is in `raw_key`."""
+        """Leave the key in `raw_key` until somebody asks for it."""
         self.key_reader = reader
         del self.key
 
@@ -284,7 +284,7 @@ class EventBatch:
             self.events, self.load = self.load.events(), None
 
     def newest(self) -> Mapping[Partition, int]:
-        """The timestamp of each partition's last record."""
+        """Return the timestamp of each partition's last record."""
         if self.load is not None:
             return self.load.newest
         return {event.partition: event.timestamp for event in self.events}

@@ -50,7 +50,7 @@ class Mark(NamedTuple):
 
 
 def mark(pipeline: str, tables: Iterable[str] = (), came: ChangeOrigin | None = None) -> str:
-    """The content of the message. `came` is how the changes came here; None: their application wrote them."""
+    """Return the content of the message. `came` is the changes' origin; None: their application wrote them."""
     origin, hops = came or (pipeline, 0)
     return json.dumps({"pipeline": pipeline, "origin": origin, "hops": hops + 1, "tables": sorted(tables)})
 
@@ -77,8 +77,10 @@ def read_mark(content: bytes) -> Mark | None:
 
 
 def read_headers(headers: Sequence[tuple[str, bytes | None]]) -> ChangeOrigin | None:
-    """How a record's change came, None where its application wrote it. What cannot be read was carried once at least,
-    by nobody that is known: whoever may produce writes headers."""
+    """Return the origin of a record's change, None where its application wrote it.
+
+    A header that cannot be read counts as one hop of an unknown pipeline: any producer can write headers.
+    """
     found = {name: value for name, value in headers if name in HEADERS and value is not None}
     if not found:
         return None
@@ -95,17 +97,17 @@ def _number(value: bytes) -> int:
 
 
 def origin_name(pipeline: str, worker: int) -> str:
-    """A replication origin belongs to one session at a time, so each worker has its own."""
+    """Return a worker's replication origin: one belongs to one session at a time, so each worker has its own."""
     return f"{origin_prefix(pipeline)}{worker}"
 
 
 def origin_prefix(pipeline: str) -> str:
-    """What the names of all of a pipeline's origins begin with."""
+    """Return what the names of all of a pipeline's origins begin with."""
     return f"{_ORIGIN}{pipeline}:"
 
 
 def pipeline_of_origin(name: str) -> str | None:
-    """The pipeline that an origin belongs to, None for somebody else's."""
+    """Return the pipeline that an origin belongs to, None for one that is not of pycdc."""
     if not name.startswith(_ORIGIN):
         return None
     pipeline = name.removeprefix(_ORIGIN).rpartition(":")[0]

@@ -18,13 +18,13 @@ OFFSETS: Final = "pycdc_offsets"
 
 
 def matches_any(patterns: Iterable[str], schema: str, name: str) -> bool:
-    """Whether one of `patterns` names the table."""
+    """Return whether one of `patterns` names the table."""
     full = f"{schema}.{name}"
     return any(_compiled(pattern).fullmatch(full) for pattern in patterns)
 
 
 def is_user_table(patterns: Iterable[str], schema: str, name: str) -> bool:
-    """Whether the table is none of pycdc's own, or one of `patterns` names it on purpose (``pycdc.parked``).
+    """Return whether the table is none of pycdc's own, or one of `patterns` names it on purpose (``pycdc.parked``).
 
     Storing a position is a change of such a table: captured, it would make another position, and so on for ever.
     """
@@ -39,7 +39,7 @@ def _names_own(pattern: str) -> bool:
 
 
 def names_any(patterns: Iterable[str], name: str) -> bool:
-    """Whether one of `patterns` is a name without a schema: of a topic, or of a pipeline."""
+    """Return whether one of `patterns` is a name without a schema: of a topic, or of a pipeline."""
     return any(expression(pattern).fullmatch(name) for pattern in patterns)
 
 
@@ -49,10 +49,10 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 @lru_cache(maxsize=1024)
 def expression(pattern: str) -> re.Pattern[str]:
-    """The pattern as a regular expression, to be matched as a whole."""
+    """Return the pattern as a regular expression, to be matched as a whole."""
     return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
 
 
 def qualified(pattern: str) -> str:
-    """The pattern with its schema."""
+    """Return the pattern with its schema."""
     return pattern if "." in pattern else "*.*" if pattern == "*" else f"public.{pattern}"

@@ -35,7 +35,7 @@ class CaptureLag:
         self._commit: float | None = None
 
     def measured(self, end: int) -> None:
-        """The server's WAL ends there now."""
+        """Take note of where the server's WAL ends now."""
         with self._lock:
             self._end = (end, self._now())
             self._current = True
@@ -53,7 +53,7 @@ class CaptureLag:
                 self._spacing = (self._end[1] - self._waiting[0][1]) / len(self._waiting)
 
     def arrived(self, end: int) -> None:
-        """Changes up to there were read, and wait to be delivered."""
+        """Take note that changes up to `end` were read, and wait to be delivered."""
         with self._lock:
             if self._durable is None or end <= self._durable or self._waiting:
                 return
@@ -62,7 +62,7 @@ class CaptureLag:
             self._end = (end if self._end is None else max(end, self._end[0]), now)
 
     def interrupted(self) -> None:
-        """The stream broke: what the server has by now is unknown until it is measured again."""
+        """Forget where the WAL ends: the stream broke, so that is unknown until it is measured again."""
         with self._lock:
             self._current = False
 

@@ -22,8 +22,11 @@ from pycdc.observability.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`reasons` are empty where all is well. What no restart would mend: `halted`, topics that wait for a table, and
-    `refused`, tables whose rows are parked because the registry refuses their schema."""
+    """The answer of ``/health``. `reasons` are empty where all is well.
+
+    What no restart would mend: `halted`, topics that wait for a table, and `refused`, tables whose rows are parked
+    because the registry refuses their schema.
+    """
 
     state: str
     reasons: tuple[str, ...] = ()

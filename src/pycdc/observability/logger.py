@@ -38,7 +38,7 @@ class Logger:
         self._log(logging.ERROR, event, fields)
 
     def exception(self, event: str, **fields: Any) -> None:
-        """An error, with the traceback of the exception at hand."""
+        """Log an error with the traceback of the exception that is being handled."""
         self._log(logging.ERROR, event, fields, exc_info=True)
 
     def _log(self, level: int, event: str, fields: dict[str, Any], *, exc_info: bool = False) -> None:
@@ -50,5 +50,5 @@ class Logger:
 
 
 def get_logger(name: str = "pycdc") -> Logger:
-    """A logger on top of ``logging.getLogger(name)``."""
+    """Return a logger on top of ``logging.getLogger(name)``."""
     return Logger(logging.getLogger(name))

@@ -54,7 +54,7 @@ def _unraisable(failed: sys.UnraisableHookArgs) -> None:
 
 
 def _failed(event: str, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-    """The kind and the place: an error's text may hold anything."""
+    """Return kind and place of an error: its text may hold anything."""
     where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(trace)][-3:]
     logging.getLogger("pycdc").error(event, extra={EVENT: event, "error": kind.__name__, "where": where})
 
@@ -109,7 +109,7 @@ class _Lines(logging.Formatter):
 
 
 def _plain(value: Any) -> Any:
-    """Lists as text with commas: both forms would otherwise show Python's notation, or differ."""
+    """Return lists as text with commas: both forms would otherwise show Python's notation, or differ."""
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 

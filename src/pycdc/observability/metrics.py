@@ -21,7 +21,7 @@ STATES = ("starting", "snapshot", "streaming", "retrying", "stopping", "stopped"
 
 
 def registry(progress: Progress, now: Callable[[], float] = time.monotonic) -> CollectorRegistry:
-    """A new registry with the metrics of `progress`, and those of the process (memory, CPU, file handles)."""
+    """Make a registry with the metrics of `progress`, and those of the process (memory, CPU, file handles)."""
     made = CollectorRegistry()
     made.register(PipelineCollector(progress, now))
     ProcessCollector(registry=made)
@@ -29,7 +29,7 @@ def registry(progress: Progress, now: Callable[[], float] = time.monotonic) -> C
 
 
 def exposition(source: CollectorRegistry) -> bytes:
-    """The text that Prometheus reads, version 0.0.4."""
+    """Return the text that Prometheus reads, version 0.0.4."""
     return generate_latest(source)
 
 

@@ -18,8 +18,11 @@ _EVERY: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """`what` names the server, where it is, and the option that says so. `since` is monotonic. `source`: it is what the
-    pipeline reads from, whose silence is not the sink's fault."""
+    """A server that does not answer.
+
+    `what` names the server, where it is, and the option that configures it. `since` is monotonic. `source`: the
+    pipeline reads from it, so that its silence is not the sink's fault.
+    """
 
     what: str
     reason: str
@@ -41,7 +44,7 @@ class Outages:
         self._lock = threading.Lock()
 
     def begin(self, what: str, reason: str, hint: str, *, source: bool = False, seconds: float = 0.0) -> None:
-        """`what` does not answer, and has not for `seconds`; or still not, for whatever reason now."""
+        """Take note that `what` does not answer, and has not for `seconds`; `reason` is the latest one."""
         now = self._now()
         with self._lock:
             known = self._lasting.get(what)
@@ -52,7 +55,7 @@ class Outages:
             log.warning("no answer, waiting", what=what, reason=reason, hint=hint, seconds=round(now - outage.since, 1))
 
     def end(self, what: str) -> None:
-        """`what` answers. Costs next to nothing where it did before."""
+        """Take note that `what` answers. This costs next to nothing where it did before."""
         if not self._lasting:
             return
         with self._lock:

@@ -197,11 +197,11 @@ class Progress:
         return place.lag_seconds + time.monotonic() - place.told
 
     def place_behind(self, place: PartitionPlace) -> int | None:
-        """Records at least; None instead of none, where nobody knows."""
+        """Return how many records a partition is behind, at least; None where that is not known."""
         return place.behind if place.behind or self._holds(place) else None
 
     def _holds(self, place: PartitionPlace) -> bool:
-        """Whether what was told of it may be told of the present."""
+        """Return whether what was told of it may be told of the present."""
         if not place.told:
             return True
         fresh = time.monotonic() - place.told <= _FRESH

@@ -62,14 +62,14 @@ class RepeatedLines(logging.Filter):
             return False
 
     def overdue(self) -> list[logging.LogRecord]:
-        """The last of each kind that was held back and did not come again, with how many there were."""
+        """Return the last line of each kind that was held back and did not come again, with how many there were."""
         now = self._now()
         with self._lock:
             ended = [key for key, kind in self._kinds.items() if kind.held and now - kind.since >= _PERIOD]
             return [self._told(self._kinds.pop(key)) for key in ended]
 
     def rest(self) -> list[logging.LogRecord]:
-        """The same of all, at the end."""
+        """Return all lines that are held back, at the end."""
         with self._lock:
             held = [kind for kind in self._kinds.values() if kind.held]
             self._kinds.clear()

@@ -75,7 +75,7 @@ def _slot(progress: Progress) -> dict[str, Any] | None:
 
 
 def _nested(counts: Mapping[Names, int]) -> dict[str, Any] | None:
-    """A level for each part of the key."""
+    """Return counts as dicts within dicts, a level for each part of the key."""
     out: dict[str, Any] = {}
     for names, count in counts.items():
         level = out

@@ -201,7 +201,7 @@ class _Server(ThreadingHTTPServer):
         return connection, address
 
     def service_actions(self) -> None:
-        """Called twice a second."""
+        """End connections that send no request; `socketserver` calls this twice a second."""
         limit = time.monotonic() - _REQUEST_SECONDS
         with self._opened:
             late = [connection for connection, since in self._open.items() if since < limit]

@@ -45,7 +45,7 @@ def dump(checkpoint: Checkpoint) -> bytes:
 
 
 def load(data: bytes, where: str = "the stored checkpoint") -> Checkpoint:
-    """The checkpoint that `dump` wrote. Raises CheckpointCorrupt, naming `where`, for anything else."""
+    """Read the checkpoint that `dump` wrote. Raises CheckpointCorrupt, naming `where`, for anything else."""
     try:
         document = json.loads(data)
         version = document["version"]

@@ -45,7 +45,7 @@ class TopicMaker(Protocol):
         """Create `topic` (one partition, `SETTINGS`) unless it exists."""
 
     def setting(self, topic: str, name: str) -> str | None:
-        """The value of a topic's setting, None where the broker does not tell."""
+        """Return the value of a topic's setting, None where the broker does not report it."""
 
     def require_creatable(self, topic: str) -> None:
         """Raise what `ensure` would, without making it."""
@@ -160,7 +160,7 @@ class KafkaOffsetStore:
             )
 
     def _newest_record(self) -> bytes | None:
-        """The value of the last record with our key, None if there is none or it is a tombstone."""
+        """Return the value of the last record with this pipeline's key, None for none or a tombstone."""
         consumer = Consumer(
             {
                 **self._client,
@@ -227,7 +227,7 @@ class KafkaOffsetStore:
         return None
 
     def _newest_within(self, consumer: Consumer, end: int) -> Message | None:
-        """The last of our records from where the consumer is assigned to `end`."""
+        """Return the last of this pipeline's records from where the consumer is assigned to `end`."""
         newest: Message | None = None
         patience = StoppableLimit(self._timeout, self._stopping)
         while True:

@@ -15,7 +15,7 @@ _NAME = re.compile(r"\b[A-Za-z_]\w*")
 
 
 def compile_function(name: str, source: str, namespace: Mapping[str, object]) -> Callable[..., Any]:
-    """The function called `name` that `source` defines, with `namespace` as its globals.
+    """Compile `source` with `namespace` as its globals, and return the function called `name` that it defines.
 
     The source is registered in linecache, for as long as the function lives, so that a traceback shows the generated
     lines.

@@ -17,7 +17,7 @@ WriteValue = Callable[[Datum], bytes]
 
 
 def varint(z: int) -> bytes:
-    """An unsigned integer, seven bits a byte, low bits first."""
+    """Encode an unsigned integer, seven bits a byte, low bits first."""
     out = bytearray()
     while z > 0x7F:
         out.append(z & 0x7F | 0x80)
@@ -45,7 +45,7 @@ def unsigned(z: int) -> bytes:
 
 
 def long(i: int) -> bytes:
-    """An int or long: zigzag, then varint."""
+    """Encode an int or a long: zigzag, then varint."""
     return unsigned(i << 1 if i >= 0 else (~i << 1) | 1)
 
 
@@ -70,19 +70,19 @@ _SCALAR: Final[dict[str, WriteValue]] = {
 
 
 def null_branch(schema: Schema) -> bytes:
-    """The union index of null: Connect puts the default's branch first."""
+    """Return the union index of null: Connect puts the default's branch first."""
     return b"\x00" if default_of(schema) is NO_DEFAULT else b"\x02"
 
 
 def value_branch(schema: Schema) -> bytes:
-    """What stands before a value: nothing where the schema is required."""
+    """Return what stands before a value: nothing where the schema is required."""
     if not schema.optional:
         return b""
     return b"\x02" if default_of(schema) is NO_DEFAULT else b"\x00"
 
 
 def writer(schema: Schema) -> WriteValue:
-    """The function that writes a value of `schema`, None included where it is optional."""
+    """Return the function that writes a value of `schema`, None included where it is optional."""
     write = _required(schema)
     if not schema.optional:
         return write

@@ -28,7 +28,10 @@ _SIGNED: Final = [(number >> 1) ^ -(number & 1) for number in range(128)]
 
 
 def compile_reader(schema: Any, fields: Sequence[str] | None = None) -> ReadValue:
-    """The reader of a parsed schema. With `fields`, which are the first ones of a record, only these, as a tuple."""
+    """Compile the reader of a parsed schema.
+
+    With `fields`, which are the first ones of a record, it reads only these, and returns them as a tuple.
+    """
     compiler = AvroCompiler()
     target = compiler.function(schema) if fields is None else compiler.beginning(schema, len(fields))
     return compile_function(target, "\n".join(compiler.source) + "\n", compiler.names)
@@ -50,7 +53,7 @@ def negative(name: str) -> NoReturn:
 
 
 def longer(data: bytes, place: int, first: int) -> tuple[int, int]:
-    """The rest of a variable-length number whose first byte says that there is more."""
+    """Read the rest of a variable-length number whose first byte says that there is more."""
     second = data[place]
     if second < 128:
         return first & 127 | second << 7, place + 1
@@ -86,13 +89,13 @@ class AvroCompiler:
         self._in_blocks = False
 
     def function(self, schema: Any) -> str:
-        """The name of a function for any schema."""
+        """Return the name of a function that reads any schema."""
         name = self._new("read")
         self._define(name, [*self._value(schema, "value"), "return value, p"])
         return name
 
     def beginning(self, schema: Any, count: int) -> str:
-        """The name of a function for the first fields of a record."""
+        """Return the name of a function that reads the first fields of a record."""
         name, lines, values = self._new("read"), [], []
         self._functions[schema["name"]], self._schemas[schema["name"]] = name, schema
         for field in schema["fields"][:count]:
@@ -115,7 +118,7 @@ class AvroCompiler:
         return lines
 
     def _apart(self, schema: Any, target: str) -> list[str]:
-        """A function of its own: Python nests twenty loops, and a hundred blocks."""
+        """Put the reading into a function of its own: Python nests twenty loops, and a hundred blocks."""
         name, before = self._new("read"), self._in_blocks
         self._in_blocks = False
         self._define(name, [*self._value(schema, "value"), "return value, p"])
@@ -175,7 +178,7 @@ class AvroCompiler:
         return [*self._length(), "q = p + (n >> 1)", f"{target} = d[p:q]{decode}", "p = q"]
 
     def _union(self, branches: list[Any], target: str) -> list[str]:
-        """The values first, and null last: most values are not null."""
+        """Read a union, with the values first and null last: most values are not null."""
         if len(branches) > _FEW:
             return self._dispatched(branches, target)
         lines = ["n = d[p]", "p += 1"]
@@ -215,12 +218,12 @@ class AvroCompiler:
         ]
 
     def _named(self, name: str, target: str) -> list[str]:
-        """Converted by whoever calls, who knows its field."""
+        """Read a named type. The caller converts it, because it knows the field."""
         read = f"{target}, p = {self._functions[name]}(d, p)"
         return [read, *self._converted(self._schemas[name], target)]
 
     def _defined(self, schema: Any, target: str) -> list[str]:
-        """A type with a name, which is defined where it first stands."""
+        """Read a type with a name, which is defined where it first stands."""
         name, before = schema["name"], self._in_blocks
         function = self._functions[name] = self._new("read")
         self._schemas[name] = schema

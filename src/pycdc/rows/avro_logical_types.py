@@ -19,7 +19,7 @@ _LAST: Final = (_EPOCH.max - _EPOCH) // timedelta(microseconds=1)
 
 
 def logical(schema: Mapping[str, Any]) -> Convert | None:
-    """What becomes of a value of a logical type, or of one that Kafka Connect or Debezium named; None: nothing.
+    """Return how values of a logical type, or of one that Connect or Debezium named, are converted; None: not at all.
 
     Raises ValueError for a schema whose numbers are none.
     """

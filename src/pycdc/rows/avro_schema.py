@@ -35,7 +35,7 @@ class BadSchema(ValueError):
 
 
 def parse_avro(text: str) -> Any:
-    """The schema of a registry's answer. Raises BadSchema."""
+    """Parse the schema of a registry's answer. Raises BadSchema."""
     if len(text) > _MOST_BYTES:
         raise BadSchema("it is larger than 4 MiB")
     try:
@@ -45,7 +45,7 @@ def parse_avro(text: str) -> Any:
 
 
 def parse_schema(document: Any) -> Any:
-    """The same from JSON that was read."""
+    """Parse a schema that has been read from JSON already. Raises BadSchema."""
     parser = _Parser()
     parsed = parser.schema(document, "", 1)
     if isinstance(parsed, dict):
@@ -143,7 +143,7 @@ class _Parser:
         return min(least, _MOST_FIXED), min(empty + (least == 0), _MOST_EMPTY + 1)
 
     def _size(self, schema: Any) -> tuple[int, int]:
-        """The least bytes of a value, and how many values in it take none."""
+        """Return the least number of bytes of a value, and how many values in it take none."""
         if isinstance(schema, str):
             return self._sizes.get(schema) or (int(schema != "null"), int(schema == "null"))
         if isinstance(schema, list):
@@ -156,7 +156,7 @@ class _Parser:
 
 
 def _attributes(schema: dict[str, Any]) -> dict[str, Any]:
-    """What tells how a value is meant."""
+    """Return the attributes that decide how a value is meant."""
     out: dict[str, Any] = {name: schema[name] for name in _LOGICAL if isinstance(schema.get(name), str)}
     if "logicalType" in out:
         found = {name: schema[name] for name in _INTEGERS if name in schema}
@@ -172,7 +172,7 @@ def _attributes(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _full_name(schema: dict[str, Any], enclosing: str) -> tuple[str, str]:
-    """The full name of a type that is defined, and the namespace of those within it."""
+    """Return the full name of a type that is defined, and the namespace of those within it."""
     (name,) = _names([schema.get("name")])
     space = schema.get("namespace")
     if "." in name:

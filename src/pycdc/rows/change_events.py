@@ -37,7 +37,7 @@ class RecordPlan:
 
 
 def events(run: Run, encoder: RowEncoder) -> Iterator[RecordPlan]:
-    """The events of a run of rows or of a truncate, in order. Raises UnexpectedNull, with the row's index."""
+    """Yield the events of a run of rows or of a truncate, in order. Raises UnexpectedNull, with the row's index."""
     index = run.index
     try:
         for index, frame in enumerate(run.frames, run.index):
@@ -67,7 +67,7 @@ def events(run: Run, encoder: RowEncoder) -> Iterator[RecordPlan]:
 
 
 def _whole(encoder: RowEncoder, frame: bytes, start: int, kind: int) -> list[ColumnBytes]:
-    """The tuple at `start`, which must be of that kind and end the frame."""
+    """Return the tuple at `start`, which must be of that kind and end the frame."""
     if frame[start - 1 : start] != bytes((kind,)):
         raise ProtocolError(f"row message of {encoder.plan.table} has no tuple of kind {kind:#04x} where one must be")
     columns, end = encoder.columns(frame, start)

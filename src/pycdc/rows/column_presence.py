@@ -49,7 +49,7 @@ class ColumnPresence:
         self.is_plain = bool(self.mark)
 
     def was_not_sent(self, value: Any) -> bool:
-        """Whether it is the placeholder, in any of the forms that it has by the types of columns."""
+        """Return whether it is the placeholder, in any of the forms that it has by the types of columns."""
         if isinstance(value, str | bytes):
             return value in self._scalars or (not self.is_plain and self._is_map(value))
         if isinstance(value, dict):
@@ -62,22 +62,24 @@ class ColumnPresence:
             return False  # of lists or objects
 
     def _is_map(self, value: str | bytes) -> bool:
-        """Whether it is an hstore's JSON, however that spells the signs of the placeholder."""
+        """Return whether it is an hstore's JSON, however that spells the signs of the placeholder."""
         try:
             return bool(isinstance(value, str) and value[:1] == "{" and json.loads(value) == self._map)
         except (ValueError, RecursionError):
             return False
 
     def any_not_sent(self, values: Sequence[Any]) -> bool:
-        """Whether one of a column's values is."""
+        """Return whether one of a column's values is."""
         try:
             return not self._scalars.isdisjoint(values)
         except TypeError:
             return any(map(self.was_not_sent, values))
 
     def settle(self, event: Event) -> None:
-        """Leave out of the event's rows what was not sent and what the old row does not tell. Once: what functions make
-        of the rows afterwards is what they say."""
+        """Leave out of the event's rows the fields that were not sent, and those that the old row does not hold.
+
+        This is done once: what functions make of the rows afterwards holds as it is.
+        """
         if event.settled:
             return
         event.settled = True
@@ -91,10 +93,10 @@ class ColumnPresence:
             self._settle_before(event, event.before)
 
     def _settle_before(self, event: Event, before: Row) -> None:
-        """What an old row does not tell is NULL, the default or zero in it.
+        """Leave out of an old row the fields that it does not hold: they are NULL, the default or zero in it.
 
-        Postgres sends one with an update where it is whole, or where the key changed, which comes as a delete: so with
-        an update it is taken for whole. With a delete, Debezium does not say what it tells but the message key.
+        Postgres sends an old row with an update where it is whole, or where the key changed, which comes as a delete:
+        so with an update it is taken for whole. With a delete, Debezium names no field of it but the message key's.
         """
         known = names_in(event.headers, KNOWN)
         if known is not None:
@@ -106,7 +108,7 @@ class ColumnPresence:
 
 
 def _names_of_key(event: Event, before: Row) -> Iterable[str]:
-    """The fields of the old row that the message key tells.
+    """Return the fields of the old row that the message key holds.
 
     A key that is no record may be one field's value (`ExtractField$Key`), and the fields of one that is may have been
     renamed: these are found by their values. Where no field has the key's, it is not Debezium's and casts no doubt. Of
@@ -126,8 +128,10 @@ def _names_of_key(event: Event, before: Row) -> Iterable[str]:
 
 
 def told(event: Event, path: str, *, full: bool = False) -> bool | None:
-    """Whether a settled event's old row tells the field that a path begins in, be it that there is no such field; None
-    where nobody can say. `full`: the configuration says that old rows are whole.
+    """Return whether a settled event's old row holds the field that a path begins in; None where that is not known.
+
+    It is held, too, where it is known that there is no such field. `full`: the configuration says that old rows are
+    whole.
     """
     if head_of(path, event.untold) in event.untold:
         return False
@@ -140,5 +144,5 @@ def _without(row: Row, names: Collection[str]) -> Row:
 
 
 def head_of(path: str, row: Iterable[str]) -> str:
-    """The field that a path begins in. One whose own name has dots goes before a path."""
+    """Return the field that a path begins in. A field whose own name has dots goes before a path."""
     return path if path in row else path.partition(".")[0]

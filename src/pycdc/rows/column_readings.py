@@ -36,7 +36,7 @@ class ColumnReading:
         self._meanings: Mapping[str, ReadColumn] = {} if forms is None else _meanings(forms)
 
     def text(self, value: Any, column: TargetColumn) -> str | None:
-        """Raises Unwritable, and nothing else."""
+        """Return the text of a value for `column`, None for NULL. Raises Unwritable, and nothing else."""
         meaning = self._meanings.get(column.element if column.category == "A" else column.base)
         if meaning is not None and value is not None:
             try:
@@ -49,11 +49,11 @@ class ColumnReading:
         return text_of(value, column)
 
     def has_meaning(self, column: TargetColumn) -> bool:
-        """Whether `text` differs from `text_of`."""
+        """Return whether `text` differs from `text_of`."""
         return (column.element if column.category == "A" else column.base) in self._meanings
 
     def is_plain(self, column: TargetColumn) -> bool:
-        """Whether a text is the column's text."""
+        """Return whether a text is the column's text."""
         return not self.has_meaning(column) and column.base not in _CHECKED
 
 
@@ -122,7 +122,7 @@ def _untold(option: str) -> Unwritable:
 
 
 def _json_of_schema(value: Any, column: TargetColumn) -> Any:
-    """A string that is no document by its schema is JSON's string."""
+    """Take a string that is no document by its schema for a string of JSON."""
     return json.dumps(value, ensure_ascii=False) if type(value) is str else value
 
 
@@ -148,7 +148,7 @@ def _is_document(text: str) -> bool:
 
 
 def _hstore(value: Any, column: TargetColumn) -> Any:
-    """A JSON object has no form that an hstore's own text has."""
+    """Take a JSON object for a document: an hstore's own text has another form."""
     return JsonText(value) if type(value) is str and value[:1] == "{" and _is_document(value) else value
 
 
@@ -196,7 +196,7 @@ def _decimal(value: Any, column: TargetColumn, forms: Forms) -> Any:
 
 
 def _money_scale(forms: Forms) -> int:
-    """The capture takes it from its server, and JSON without a schema does not tell it."""
+    """Return the digits of money: a capture takes them from its server, JSON without a schema does not have them."""
     if forms.money_digits is None:
         raise Unwritable(
             "bytes of an amount of money whose digits after the point nothing tells: set "
@@ -206,7 +206,7 @@ def _money_scale(forms: Forms) -> int:
 
 
 def _scale(column: TargetColumn) -> int:
-    """numeric's modifier: see `rows.codecs.numeric.precision_and_scale`."""
+    """Return the scale of numeric's modifier: see `rows.codecs.numeric.precision_and_scale`."""
     if column.typmod < 4:
         raise Unwritable("bytes of a decimal whose scale neither the record nor the column tells")
     return ((column.typmod - 4 & 0x7FF) ^ 0x400) - 0x400
@@ -224,7 +224,7 @@ def _zoned(value: Any, column: TargetColumn) -> Any:
 
 
 def _structured(value: dict[str, Any], column: TargetColumn) -> str:
-    """A structure tells what it is."""
+    """Return the text of a structure, which shows its type by its fields."""
     return temporal_texts.BY_COLUMN[column.base](value)
 
 

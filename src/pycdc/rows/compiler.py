@@ -64,7 +64,7 @@ def _layout(plan: TablePlan) -> _Layout:
 
 
 def namespace(plan: TablePlan) -> dict[str, object]:
-    """The names that a plan's functions use, but for ``slow_read``, which takes a row over."""
+    """Return the names that a plan's functions use, but for ``slow_read``, which takes a row over."""
     count = len(plan.table.columns).to_bytes(2, "big")
     full = plan.table.identity == "f"
     # A key that the old row does not hold is an error, which the twin raises.
@@ -142,7 +142,7 @@ _SUFFIX: Final = "start, text, b'\"]', middle, CONTINUED[lsn << 1 & 0x3FFF], hig
 
 
 def _loop(name: str, rows: list[str], appends: list[str], *, flat: bool, more: str = "") -> str:
-    """A function over the frames of many runs. `flat`: what stands behind a row is any `Parts.suffix`."""
+    """Write a function over the frames of many runs. `flat`: any `EncodedParts.suffix` stands behind a row."""
     lines = [
         f"def {name}({ARGUMENTS}{more}):",
         "    high = -1",
@@ -184,7 +184,7 @@ def insert_source(plan: TablePlan, name: str, *, flat: bool = False) -> str:
 
 
 def _may_lack(plan: TablePlan, layout: _Layout, index: int) -> bool:
-    """Whether a column's value may be left out of a row that is sent, and compiled code takes it then."""
+    """Return whether a column's value may be left out of a row that is sent, and compiled code takes it then."""
     made = layout.columns[index]
     of_key = any(variable in layout.key for variable, _ in made)
     return bool(made) and not of_key and plan.table.columns[index].type.name not in _NEVER_UNSENT
@@ -236,10 +236,10 @@ def _key_expression(layout: _Layout) -> str:
 def _tuple(
     plan: TablePlan, layout: _Layout, *, mark: str = "", old: str = "", whole: bool = True, told: bool = False
 ) -> list[str]:
-    """Reads the tuple at `p` into the layout's variables, `mark` before their names.
+    """Write code that reads the tuple at `p` into the layout's variables, `mark` before their names.
 
-    Fields that were not sent are taken from the variables marked `old`, if that is given, or are `told` in `unsent`. A
-    tuple that is not `whole` holds the replica identity and NULLs.
+    Fields that were not sent are taken from the variables marked `old`, if that is given, or are collected in `unsent`.
+    A tuple that is not `whole` holds the replica identity and NULLs.
     """
     lines = []
     for index in range(len(layout.columns)):
@@ -277,14 +277,14 @@ def _tuple_column(
 
 
 def _null(made: tuple[tuple[str, PlannedField], ...], mark: str = "", *, whole: bool = True) -> list[str]:
-    """What becomes of a NULL. A whole row has one where the column is NOT NULL only if it is older than that."""
+    """Write what becomes of a NULL. A whole row has one where the column is NOT NULL only if it is older than that."""
     if whole and any(field.required for _, field in made):
         return ["    raise ValueError"]
     return [f"    {mark}{variable} = null_{variable}" for variable, _ in made]
 
 
 def _unsent(plan: TablePlan, layout: _Layout, index: int, mark: str, old: str, *, told: bool) -> list[str]:
-    """What becomes of a column that was not sent; a key needs its value."""
+    """Write what becomes of a column that was not sent; a key needs its value."""
     made = layout.columns[index]
     if old:
         return [f"{variable} = {old}{variable}" for variable, _ in made]

@@ -31,7 +31,7 @@ _EXACT: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
 def exact(unscaled: bytes, scale: int) -> Decimal:
-    """A decimal of big-endian bytes with all digits, whatever the default context says."""
+    """Return a decimal of big-endian bytes with all digits, whatever the default context is."""
     if scale not in _SCALES or len(unscaled) > DIGITS:
         raise NoValue("more digits than a numeric has")
     return _whole(int.from_bytes(unscaled, "big", signed=True)).scaleb(-scale, _EXACT)
@@ -127,7 +127,7 @@ def interval_text(micros: int) -> str:
 
 
 def _variable_decimal(value: Mapping[str, Any]) -> Any:
-    """A struct of scale and unscaled bytes; Debezium writes NaN and the like as null, which has no struct."""
+    """Read a struct of scale and unscaled bytes; Debezium writes NaN and the like as null, which has no struct."""
     return exact(value["value"], value["scale"])
 
 
@@ -183,7 +183,7 @@ _BY_NAME: Final[dict[str, Convert]] = {
 
 
 def conversion(name: str | None, parameters: Mapping[str, str]) -> Convert | None:
-    """What to do with values of a named type; None: nothing."""
+    """Return how values of a named type are converted; None: not at all."""
     if name == "io.debezium.data.Bits":
         return _bits(parameters)
     if name == DECIMAL:

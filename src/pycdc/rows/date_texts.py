@@ -65,7 +65,7 @@ def utc_text(text: str, base: str) -> str:
 
 
 def _foreign(text: str, base: str) -> str:
-    """What is not ISO 8601 is Postgres' to read, but for a zone, which it would pass over."""
+    """Leave to Postgres what is not ISO 8601, but for a zone, which it would pass over."""
     if base not in ("timestamptz", "timetz"):
         require_no_zone(text)
     return text
@@ -80,7 +80,7 @@ def require_no_zone(text: str) -> None:
 
 
 def require_fixed(text: str) -> None:
-    """Raises Unwritable for a word that means another time whenever it is read."""
+    """Raise Unwritable for a word that means another time whenever it is read."""
     if _PRESENT.match(text) is not None:
         raise Unwritable(
             "a word for the present, which would be the time at which the record is applied: send the time"

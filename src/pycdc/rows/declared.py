@@ -31,7 +31,7 @@ _TYPE = re.compile(r"([a-z0-9 ]+?) ?(?:\( ?(\d+) ?(?:, ?(\d+) ?)?\))?( with(?:ou
 
 
 def declared_column(name: str, text: str) -> Column | None:
-    """The column, None for a type that is not known. It may be NULL unless the text ends in ``not null``.
+    """Return the column, None for a type that is not known. It may be NULL unless the text ends in ``not null``.
 
     Types have no OID, because no server was asked.
     """

@@ -79,9 +79,11 @@ class Parts:
 
 
 class UnexpectedNull(Exception):
-    """A whole row has NULL where the catalog, which may be ahead of the row, says NOT NULL: it was written before.
-    `columns` are their names, `index` is the row's place in its transaction once `events` has told it, and `run` the
-    run of which it is."""
+    """A whole row has NULL where the catalog says NOT NULL: the row is older than what the catalog says.
+
+    `columns` are the names, `index` is the row's place in its transaction once `events` has set it, and `run` is the
+    row's run.
+    """
 
     def __init__(self, columns: Sequence[str]) -> None:
         super().__init__(f"NULL in {', '.join(columns)}")
@@ -99,8 +101,11 @@ class UnknownLabel(UnexpectedNull):
 
 
 class RowEncoder:
-    """Encodes the rows of one plan. `on_null` hears of values that became NULL under the policy. `flat`: what stands
-    behind a row is any `Parts.suffix`, not the envelope's."""
+    """Encodes the rows of one plan.
+
+    `on_null` is called for values that became NULL under the policy. `flat`: any `EncodedParts.suffix` stands behind a
+    row, not the envelope's.
+    """
 
     def __init__(self, plan: TablePlan, on_null: OnNull, *, flat: bool = False) -> None:
         self.plan = plan
@@ -141,7 +146,7 @@ class RowEncoder:
     # The plain twin.
 
     def columns(self, frame: bytes, start: int) -> tuple[list[ColumnBytes], int]:
-        """The column texts of the tuple at `start`, and the offset behind it."""
+        """Return the column texts of the tuple at `start`, and the offset behind it."""
         try:
             columns, end = split_tuple(frame, start)
         except ProtocolError as exc:
@@ -153,7 +158,7 @@ class RowEncoder:
         return columns, end
 
     def row(self, columns: Sequence[ColumnBytes]) -> bytes:
-        """The record's fields as Avro."""
+        """Return the record's fields as Avro."""
         return b"".join([self._encode(field, columns[field.index]) for field in self.plan.fields])
 
     def key(self, columns: Sequence[ColumnBytes]) -> bytes:
@@ -196,7 +201,7 @@ class RowEncoder:
             )
 
     def datums(self, columns: Sequence[ColumnBytes]) -> dict[str, Any]:
-        """The record's fields as Connect values."""
+        """Return the record's fields as Connect values."""
         return {field.name: self._datum(field, columns[field.index]) for field in self.plan.fields}
 
     def key_datums(self, columns: Sequence[ColumnBytes]) -> dict[str, Any]:
@@ -204,7 +209,7 @@ class RowEncoder:
         return {field.name: self._datum(field, columns[field.index]) for field in self.plan.key}
 
     def line(self, line: bytes) -> list[ColumnBytes]:
-        """The column texts of a line of COPY text."""
+        """Return the column texts of a line of COPY text."""
         columns = split_line(line) if line or self._columns else []
         if len(columns) != self._columns:
             fact = f"line of {self.plan.table} has {len(columns)} columns instead of {self._columns}"

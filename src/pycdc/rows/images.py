@@ -17,14 +17,16 @@ _PLAIN = ValuesConfig(encoding_errors="replace")
 
 
 def loosened(table: Table, names: Sequence[str]) -> Table:
-    """The table with these columns nullable, as they were when rows with NULL were written."""
+    """Return the table with these columns nullable, as they were when rows with NULL were written."""
     columns = tuple(replace(one, nullable=one.nullable or one.name in names) for one in table.columns)
     return replace(table, columns=columns, images=Images(columns))
 
 
 def relabelled(table: Table, missing: Mapping[str, str]) -> Table:
-    """The table with the labels that its enums have now; `missing` ones, by column, are among them in any case: they
-    may have been renamed since."""
+    """Return the table with the labels that its enums have now.
+
+    `missing` ones, by column, are among them in any case: they may have been renamed since.
+    """
     now = table if table.relabelled is None else table.relabelled(table)
     columns = []
     for column in now.columns:
@@ -70,7 +72,7 @@ class Images:
         return before, self._row(change, merge_unchanged(new, identity_row(self._columns, old)))
 
     def values(self, change: Change, columns: Sequence[ColumnBytes]) -> list[object]:
-        """A row's values in the table's order."""
+        """Return a row's values in the table's order."""
         if len(columns) != len(self._columns):
             raise ProtocolError(
                 f"row of {change.table} has {len(columns)} columns where {len(self._columns)} were described"
@@ -87,7 +89,7 @@ class Images:
             ]
 
     def parsed(self, name: str, text: bytes) -> object:
-        """The value of one column's text, made anew. Raises ValueError for a text that is none of its type's."""
+        """Parse one column's text into a new value. Raises ValueError for a text that is none of its type's."""
         return next(parse for column, parse in zip(self._columns, self._parse, strict=True) if column.name == name)(
             text
         )
@@ -117,7 +119,7 @@ def _plain(text: bytes) -> str:
 
 
 def identity_row(columns: Sequence[Column], old: Sequence[ColumnBytes]) -> list[ColumnBytes]:
-    """An old tuple of the replica identity, UNCHANGED where it does not tell the value.
+    """Return an old tuple of the replica identity, UNCHANGED where it does not hold the value.
 
     Postgres sends one although no key changed where the key has a TOASTed value, and leaves that out of the new tuple.
     """
@@ -125,7 +127,10 @@ def identity_row(columns: Sequence[Column], old: Sequence[ColumnBytes]) -> list[
 
 
 def old_and_new(frame: bytes, op: Op) -> tuple[list[ColumnBytes] | None, int, list[ColumnBytes] | None]:
-    """The old tuple, its kind ('K' or 'O', 0 if there is none) and the new tuple of an update's or delete's frame."""
+    """Return the old and the new tuple of an update's or delete's frame, and between them the old one's kind.
+
+    The kind is 'K' or 'O', 0 if there is no old tuple.
+    """
     if len(frame) < ROW:
         raise ProtocolError("row message ends before its tuple")
     kind = frame[ROW - 1]

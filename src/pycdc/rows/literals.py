@@ -134,7 +134,7 @@ def _infinite(number: float | Decimal) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A decimal without an exponent."""
+    """Return a decimal without an exponent."""
     if isinstance(value, bool) or not isinstance(value, Decimal | int):
         raise _refused(value, "Decimal or int")
     number = Decimal(value)
@@ -165,7 +165,7 @@ def _numeric(pg: PgType) -> WriteText:
 
 
 def _money(digits: int) -> WriteText:
-    """An amount as the session, whose lc_monetary is C, shows the integer that a server with so many digits stores."""
+    """Return how an amount is shown by a session whose lc_monetary is C, for the integer stored with `digits`."""
 
     def money(value: Any) -> str:
         whole, _, fraction = _plain(value).partition(".")

@@ -74,10 +74,10 @@ def plan_table(
     *,
     snapshot: bool = False,
 ) -> TablePlan:
-    """The plan of a table version under the rules that match it. Raises ConfigError where they cannot be met.
+    """Plan a table version under the rules that match it. Raises ConfigError where they cannot be met.
 
-    `snapshot` makes the plan for rows read by a snapshot, which differ from streamed ones only in what
-    `compatibility` says that Debezium does differently.
+    `snapshot` makes the plan for rows read by a snapshot, which differ from streamed ones only in what `compatibility`
+    says that Debezium does differently.
     """
     rule = merged_rule(table, rules)
     key_names = _key_names(table, rule)
@@ -115,7 +115,7 @@ Treatment = Callable[[bytes], bytes]
 def treatments(
     table: Table, rule: TableRule, values: ValuesConfig, compatibility: CompatibilityConfig
 ) -> list[tuple[int, str, Treatment | None]]:
-    """The columns that stay under the table's rule: place, name, and what becomes of the text."""
+    """Return the columns that stay under the table's rule: place, name, and what becomes of the text."""
     key_names, all_types = _key_names(table, rule), values.model_copy(update={"unknown_types": "text"})
     chosen: list[tuple[int, str, Treatment | None]] = []
     for index, column in enumerate(table.columns):
@@ -134,7 +134,7 @@ def _hidden(treated: Codec, text: bytes) -> bytes:
 
 
 def _streamed(name: str, compatibility: CompatibilityConfig, snapshot: bool) -> str:
-    """A column's name as Debezium 3.6 has it in streamed rows: it takes quotes at both ends for those of SQL."""
+    """Return a column's name as Debezium 3.6 has it in streamed rows: it takes quotes at both ends for those of SQL."""
     if compatibility.quoted_names == "kept" or snapshot or len(name) < 2 or name[0] != '"' or name[-1] != '"':
         return name
     return name[1:-1]
@@ -177,7 +177,7 @@ def _followed(earlier: TableRule, rule: TableRule) -> TableRule:
 
 
 def _require_columns(table: Table, rule: TableRule) -> None:
-    """A rule that hides a column must fail closed once the column has another name, not leak it."""
+    """Fail closed where a column that a rule hides has another name by now, so that it does not leak."""
     hidden = {*rule.mask, *rule.truncate, *rule.exclude_columns, *(name for item in rule.hash for name in item.columns)}
     gone = sorted(hidden - {column.name for column in table.columns})
     if gone:
@@ -235,7 +235,7 @@ def _field(index: int, name: str, column: Column, base: Codec, compatibility: Co
 
 
 def _treated(table: Table, column: Column, base: Codec, rule: TableRule) -> Codec:
-    """The column's codec behind its mask, hash or truncation."""
+    """Return the column's codec behind its mask, hash or truncation."""
     hashes = [item for item in rule.hash if column.name in item.columns]
     masked, cut = column.name in rule.mask, column.name in rule.truncate
     if not (hashes or masked or cut):

@@ -83,7 +83,7 @@ class RowRewriter:
         return Image(self._key_names, [texts[i] for i in key], [values[i] for i in key], whole=False)
 
     def untouched(self, image: Image | None, row: Row | None) -> bool:
-        """Whether `row` is the image's, with nothing changed."""
+        """Return whether `row` is the image's, with nothing changed."""
         if image is None or row is None:
             return image is None and row is None
         return (
@@ -98,7 +98,7 @@ class RowRewriter:
     def frame(
         self, op: Op, frame: bytes, images: tuple[Image | None, Image | None], before: Row | None, after: Row | None
     ) -> bytes:
-        """The change's `frame` with other rows. Raises Unfit."""
+        """Return the change's `frame` with other rows. Raises NotWritable."""
         if op is Op.READ:
             texts = self._texts(images[1], _required(after, op), "after")
             return copy_line(texts)
@@ -131,7 +131,7 @@ class RowRewriter:
         return [self._column(column, write, row, known, side, partial) for column, write in self._columns]
 
     def _replaced(self, image: Image, row: Row, side: str) -> list[ColumnBytes]:
-        """The image's texts but for what was replaced: what most functions do."""
+        """Return the image's texts but for what was replaced: that is what most functions do."""
         texts = list(image.texts)
         for index, (value, was) in enumerate(zip(row.values(), image.values, strict=True)):
             if value is not was or type(value) in _MUTABLE:
@@ -157,7 +157,7 @@ class RowRewriter:
     def _text(
         self, column: Column, write: ColumnText, value: Any, text: ColumnBytes, was: Any, side: str
     ) -> ColumnBytes:
-        """The text of a value; that which came, where it is the value that came."""
+        """Return the text of a value; the text that came, where the value is the one that came."""
         name = column.name
         if value is was and (value is UNCHANGED or (name in self._kept and type(value) not in _MUTABLE)):
             return text
@@ -177,7 +177,7 @@ class RowRewriter:
             raise NotWritable(f"{side} column {name!r} {error}") from None
 
     def _unaltered(self, name: str, write: ColumnText, value: Any, text: bytes) -> bool:
-        """Whether a list or dict, which may have been changed in place, is still what the text says.
+        """Return whether a list or dict, which may have been changed in place, is still what the text says.
 
         Compared as written, because to Python ``[True]`` equals ``[1]``.
         """
@@ -186,7 +186,7 @@ class RowRewriter:
 
 
 def _is_mutable(column: Column) -> bool:
-    """Whether its values may be lists or dicts."""
+    """Return whether its values may be lists or dicts."""
     return column.type.element is not None or column.type.name in ("json", "jsonb", "hstore", "vector", "halfvec")
 
 
@@ -216,7 +216,7 @@ def tuple_data(texts: Sequence[ColumnBytes]) -> bytes:
 
 
 def copy_line(texts: Sequence[ColumnBytes]) -> bytes:
-    """A line of COPY text."""
+    """Write a line of COPY text."""
     return b"\t".join([_escaped(text) if isinstance(text, bytes) else rb"\N" for text in texts])
 
 

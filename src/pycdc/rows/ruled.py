@@ -58,7 +58,7 @@ class RuledRows:
         self._tables: dict[Table, _Ruled | None] = {}
 
     def batch(self, batch: Batch) -> Batch:
-        """The batch with its rows under their rules. Raises ConfigError where these cannot be met."""
+        """Return the batch with its rows under their rules. Raises ConfigError where these cannot be met."""
         if not self._config.rules:
             return batch
         ruled = replace(batch, runs=[self._run(run) for run in batch.runs])

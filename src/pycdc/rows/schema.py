@@ -72,10 +72,10 @@ _LOGICAL_TYPE: Final = {
 
 
 def avro_schema(schema: Schema, defined: set[str] | None = None, namespace: str = "") -> Any:
-    """The Avro schema as JSON-ready values, attributes in AvroData's order.
+    """Return the Avro schema as JSON-ready values, attributes in AvroData's order.
 
-    `defined` holds the full names of the records already written, which Avro then refers to by name; `namespace` is
-    the enclosing one, which Avro leaves out.
+    `defined` holds the full names of the records already written, which Avro then refers to by name; `namespace` is the
+    enclosing one, which Avro leaves out.
     """
     defined = set() if defined is None else defined
     avro = _avro_type(schema, defined, namespace)
@@ -85,7 +85,7 @@ def avro_schema(schema: Schema, defined: set[str] | None = None, namespace: str 
 
 
 def default_of(schema: Schema) -> Datum:
-    """The default as Avro's text shows it: AvroData drops those of arrays and maps (golden: ``t_arr.ea``)."""
+    """Return the default as Avro's text shows it: AvroData drops those of arrays and maps (golden: ``t_arr.ea``)."""
     return NO_DEFAULT if schema.type in ("array", "map") or schema.default is None else schema.default
 
 
@@ -175,12 +175,12 @@ def _field(name: str, schema: Schema, defined: set[str], namespace: str) -> dict
 
 
 def avro_text(schema: Schema) -> str:
-    """The Avro schema as registries get it: no white space, attributes in AvroData's order."""
+    """Return the Avro schema as registries get it: no white space, attributes in AvroData's order."""
     return json.dumps(avro_schema(schema), separators=(",", ":"), ensure_ascii=False)
 
 
 def connect_json(schema: Schema, field: str | None = None) -> Mapping[str, Any]:
-    """The schema half of Kafka Connect's JsonConverter with ``schemas.enable=true``."""
+    """Return the schema half of Kafka Connect's JsonConverter with ``schemas.enable=true``."""
     out: dict[str, Any] = {"type": {"float32": "float", "float64": "double"}.get(schema.type, schema.type)}
     if schema.type == "struct":
         out["fields"] = [connect_json(item, name) for name, item in schema.fields]
@@ -206,7 +206,7 @@ def connect_json(schema: Schema, field: str | None = None) -> Mapping[str, Any]:
 
 
 def json_datum(schema: Schema, value: Datum) -> Any:
-    """A Connect value as JsonConverter writes it: bytes as base64, floats that JSON cannot say by name."""
+    """Return a Connect value as JsonConverter writes it: bytes as base64, floats that JSON cannot express by name."""
     if value is None:
         return None
     if isinstance(value, float) and not math.isfinite(value):

@@ -30,7 +30,7 @@ def line(value: Mapping[str, Any]) -> str:
 
 
 def geometry(value: Mapping[str, Any]) -> Any:
-    """Raises Unwritable for bytes that are none of the type's."""
+    """Return the text of a geometric value. Raises Unwritable for bytes that are none of the type's."""
     extensions = value.get("extensions") or {}
     shape = _SHAPES.get(extensions.get("type", ""))
     if shape is None:
@@ -46,7 +46,7 @@ def sparse_vector(value: Mapping[str, Any]) -> str:
 
 
 def _points(raw: bytes) -> list[str]:
-    """The points of a LINESTRING or of a POLYGON's only ring."""
+    """Return the points of a LINESTRING or of a POLYGON's only ring."""
     if len(raw) < 9 or raw[0] != 1:
         raise Unwritable("a geometry that is not in little-endian order")
     at = 13 if int.from_bytes(raw[1:5], "little") == _POLYGON else 9
@@ -70,7 +70,7 @@ def _path(points: list[str], extensions: Mapping[str, str]) -> str:
 
 
 def _polygon(points: list[str], extensions: Mapping[str, str]) -> str:
-    """A ring ends where it began, and the polygon only if it says so."""
+    """Return a polygon's text, without the last point: a ring ends where it began, and the polygon's text does not."""
     if len(points) > 1 and points[0] == points[-1] and extensions.get("closed") != "true":
         points = points[:-1]
     return f"({','.join(points)})"

@@ -37,7 +37,7 @@ _VECTORS: Final = ("vector", "halfvec", "sparsevec")
 def source_type(
     column: Column, name: str, compatibility: CompatibilityConfig, *, snapshot: bool
 ) -> tuple[tuple[str, str], ...]:
-    """The parameters of a column whose name is `name` there. `snapshot`: of rows that a snapshot reads."""
+    """Return the parameters of a column whose name in the record is `name`. `snapshot`: a snapshot reads the rows."""
     length, scale = _length_and_scale(column.type, compatibility, snapshot=snapshot)
     said = {
         "type": type_name(column, compatibility, snapshot=snapshot),
@@ -49,7 +49,7 @@ def source_type(
 
 
 def type_name(column: Column, compatibility: CompatibilityConfig, *, snapshot: bool) -> str:
-    """The type's name in capitals: a domain's own, serial for a column that a sequence fills."""
+    """Return the type's name in capitals: a domain's own, serial for a column that a sequence fills."""
     pg, older = column.type, compatibility.source_types == "debezium_3_6"
     if pg.name in _SERIALS and not pg.domain and "nextval(" in (column.default or "") and (snapshot or not older):
         return _SERIALS[pg.name].upper()

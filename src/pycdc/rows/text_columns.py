@@ -49,7 +49,7 @@ def constant(text: str | None, count: int) -> str:
 
 
 def _numbers(values: Sequence[int | None]) -> str:
-    """The list's own text is nearly the array's."""
+    """Return an array literal of numbers: the list's own text is nearly that."""
     return "{" + repr(list(values))[1:-1].replace("None", "NULL") + "}"
 
 
@@ -75,7 +75,7 @@ def _texts(values: Sequence[bytes | None], unavailable: bytes) -> str:
 
 
 def _moments(values: Sequence[bytes | None], unavailable: bytes) -> str:
-    """Times are texts as they are, but for words (now, yesterday …), all of which have one of these letters."""
+    """Return an array literal of times: they are texts as they are, but for words, which have one of these letters."""
     text = _texts(values, unavailable)
     if any(letter in text for letter in "dDwW"):
         raise NotColumnar
@@ -95,7 +95,7 @@ def _anything(values: Sequence[Any], column: TargetColumn, presence: ColumnPrese
 
 
 def _is_local(text: str, count: int) -> bool:
-    """Whether dates and times in an array say no zone: `count` is how many are not null."""
+    """Return whether dates and times in an array say no zone: `count` is how many are not null."""
     return "+" not in text and "Z" not in text and text.count("-") <= 2 * count
 
 

@@ -74,7 +74,7 @@ def _elements(items: list[Any], column: TargetColumn) -> list[Any]:
 
 
 def _element(value: Any, column: TargetColumn) -> Any:
-    """An array's element: nested lists stay lists."""
+    """Convert an array's element: nested lists stay lists."""
     if isinstance(value, list) and column.element not in _LISTS:
         return [_element(item, column) for item in value]
     return None if value is None else _text(value, column.element, column)
@@ -124,7 +124,7 @@ def _scalar(value: Any, base: str) -> str:
 
 
 def _bounded(number: Decimal) -> Decimal:
-    """A few bytes may mean as many digits as nobody has time for."""
+    """Refuse a number that a few bytes give more digits than anything can handle."""
     if number.is_finite() and not (
         number.adjusted() < _BEFORE_POINT and int(number.as_tuple().exponent) >= -_BEHIND_POINT
     ):
@@ -133,7 +133,7 @@ def _bounded(number: Decimal) -> Decimal:
 
 
 def whole_or_not(number: int | Decimal) -> int | Decimal:
-    """A number to add, as an integer where it is a usual one. Raises Unwritable where it is none, or out of bounds."""
+    """Return a number to add, as an integer where it is a usual one. Raises Unwritable for any other value."""
     if isinstance(number, int):
         return number
     if not number.is_finite():
@@ -155,7 +155,7 @@ _NUMBERS: Final = re.compile(f'"{_TOKEN}([^"]*)"')
 
 
 def json_text(value: Any) -> str:
-    """A document, with every digit of its numbers. May raise anything."""
+    """Return a document's text, with every digit of its numbers. May raise anything."""
     text = json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False)
     return _NUMBERS.sub(r"\1", text) if _TOKEN in text else text
 
@@ -175,7 +175,7 @@ def _plain(value: Any) -> Any:
 
 
 def array_of(items: Sequence[Any]) -> str:
-    """An array literal of texts, Nones and lists of them.
+    """Write an array literal of texts, Nones and lists of them.
 
     The usual column, in which nothing has to be escaped, is joined at once and looked over afterwards: psycopg's own
     takes twenty times as long.
@@ -191,7 +191,7 @@ def array_of(items: Sequence[Any]) -> str:
 
 
 def _boxes(items: Sequence[Any]) -> str:
-    """An array literal of the one type whose arrays have semicolons between their elements."""
+    """Write an array literal of box, the one type whose arrays have semicolons between their elements."""
     parts = [_boxes(one) if isinstance(one, list) else "NULL" if one is None else one for one in items]
     return "{" + ";".join(parts) + "}"
 

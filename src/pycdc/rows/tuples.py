@@ -28,7 +28,10 @@ _u32 = Struct(">I").unpack_from
 
 
 def split_tuple(data: bytes, start: int = 0) -> tuple[list[ColumnBytes], int]:
-    """The columns of the TupleData at `start`, and the offset behind it. Raises ProtocolError on anything malformed."""
+    """Return the columns of the TupleData at `start`, and the offset behind it.
+
+    Raises ProtocolError on anything malformed.
+    """
     try:
         (count,) = _u16(data, start)
         place = start + 2
@@ -72,7 +75,7 @@ def _unescape(match: re.Match[bytes]) -> bytes:
 
 
 def split_line(line: bytes) -> list[bytes | None]:
-    """The columns of a line of COPY text (without its newline)."""
+    """Return the columns of a line of COPY text (without its newline)."""
     columns: list[bytes | None] = list(line.split(b"\t"))
     escapes = line.count(b"\\")
     # Most are NULLs, and those that are can be counted and found without a look at each column.
@@ -89,7 +92,7 @@ def split_line(line: bytes) -> list[bytes | None]:
 
 
 def merge_unchanged(new: Sequence[ColumnBytes], old: Sequence[ColumnBytes] | None) -> list[ColumnBytes]:
-    """The new row with values that were not sent taken from the full old row, where there is one.
+    """Return the new row; values that were not sent are taken from the full old row, where there is one.
 
     Under REPLICA IDENTITY FULL an unchanged TOASTed value stands only in the old tuple.
     """

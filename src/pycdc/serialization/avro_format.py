@@ -21,8 +21,10 @@ from pycdc.serialization.source_info import ProcessingTime, SourceOrigin, Transa
 
 @dataclass(frozen=True, slots=True)
 class PreparedAvro:
-    """Wire prefixes, and writers for records that are not rows. `new_head` and `old_head` go on to the branch of
-    ``after`` alone, and of ``before``."""
+    """Wire prefixes, and writers for records that are not rows.
+
+    `new_head` and `old_head` go on to the branch of ``after`` alone, and of ``before``.
+    """
 
     key_head: bytes
     value_head: bytes
@@ -141,7 +143,10 @@ class AvroFormat:
         moment: ProcessingTime,
         block: TransactionMetadata | None,
     ) -> Parts:
-        """The bytes around one event's rows; the same for all events of a run with one operation, unless numbered."""
+        """Return the bytes around one event's rows.
+
+        They are the same for all events of a run with one operation, unless events are numbered.
+        """
         known = self._around
         if known is not None and block is None and known[0] is run and known[1] is op and known[2] is moment:
             return known[3]
@@ -159,8 +164,10 @@ class AvroFormat:
         moment: ProcessingTime,
         block: TransactionMetadata | None,
     ) -> Parts:
-        """The bytes around the rows of a run: the envelope's, in the order of ``Envelope`` and ``Source``, or those of
-        flattened records."""
+        """Return the bytes around the rows of a run.
+
+        They are the envelope's, in the order of ``Envelope`` and ``Source``, or those of flattened records.
+        """
         if target.flat is not None:
             return target.flat.parts(head, target.form.key_head, run, op, origin, moment, block)
         transaction = run.transaction
@@ -173,7 +180,7 @@ class AvroFormat:
         return Parts(head, target.form.key_head, source, sequence_head(run), middle, tail)
 
     def _of_table(self, table: Table) -> bytes:
-        """The names within ``source``."""
+        """Return the names within ``source``."""
         name = (table.schema, table.name)
         known = self._names.get(name)
         if known is None:
@@ -198,7 +205,7 @@ class AvroFormat:
 
 
 def _end(transaction: Transaction, block: TransactionMetadata | None, op: Op, moment: ProcessingTime) -> bytes:
-    """What follows ``source.lsn``."""
+    """Return what follows ``source.lsn``."""
     return b"".join(
         (
             NULL,
@@ -220,7 +227,7 @@ def _optional_long(value: int | None) -> bytes:
 
 
 def registered(id_for: Callable[[str, str], int], subject: Callable[[str, str, AvroPart], str]) -> RegisterId:
-    """A `RegisterId` over a registry's look-up (subject, text) and a subject strategy (topic, record name, part)."""
+    """Make a `RegisterId` of a registry's look-up (subject, text) and a subject strategy (topic, record name, part)."""
 
     def schema_id(topic: str, part: AvroPart, schema: Schema) -> int:
         return id_for(subject(topic, schema.name or "", part), avro_text(schema))

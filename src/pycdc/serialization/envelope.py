@@ -158,7 +158,7 @@ NOTIFICATION_VALUE: Final = Schema(
 
 
 def key_schema(plan: TablePlan, prefix: str, *, adjust: Adjustment) -> Schema | None:
-    """The key's struct, None for a table without a key."""
+    """Return the key's struct, None for a table without a key."""
     if not plan.key:
         return None
     name = record_name(f"{record_prefix(prefix, plan.table)}.Key", adjust=adjust)
@@ -166,7 +166,7 @@ def key_schema(plan: TablePlan, prefix: str, *, adjust: Adjustment) -> Schema | 
 
 
 def row_schema(plan: TablePlan, prefix: str, *, adjust: Adjustment) -> Schema:
-    """The row's struct, as it stands in ``before`` and ``after``."""
+    """Return the row's struct, as it stands in ``before`` and ``after``."""
     name = record_name(f"{record_prefix(prefix, plan.table)}.Value", adjust=adjust)
     return Schema("struct", optional=True, name=name, fields=_fields(plan.table, plan.fields, adjust=adjust))
 

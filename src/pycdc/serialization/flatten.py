@@ -83,7 +83,7 @@ class Flattening:
         self.followed_by_tombstone = settings.deletes == "rewrite_with_tombstone"
 
     def schema(self, plan: TablePlan, prefix: str) -> Schema:
-        """The value's schema. Raises ConfigError where an added field has the name of a column's."""
+        """Return the value's schema. Raises ConfigError where an added field has the name of a column's."""
         row = row_schema(plan, prefix, adjust=self._adjust)
         added = [(DELETED, OPTIONAL_STRING)] if self._rewrites else []
         added += [(field.name, field.schema) for field in self._fields]
@@ -97,8 +97,10 @@ class Flattening:
         return replace(row, optional=False, fields=(*row.fields, *added))
 
     def reduced(self, event: RecordPlan) -> RecordPlan | None:
-        """The event with the row that its record will have, as `before` or `after`: neither for a null value. None
-        where there is no record."""
+        """Return the event with the row that its record will have; None where there is no record.
+
+        The row is `before` or `after`; an event with neither becomes a null value.
+        """
         if event.op is Op.TRUNCATE:
             return None
         if event.op is not Op.DELETE:
@@ -117,7 +119,7 @@ class Flattening:
         moment: ProcessingTime,
         block: TransactionMetadata | None,
     ) -> FlatParts:
-        """The bytes around the rows of a run's events with one operation."""
+        """Return the bytes around the rows of a run's events with one operation."""
         said = _said(run, op, origin, moment, block, 0)
         pieces: list[Piece] = [writer(OPTIONAL_STRING)(_deleted(op))] if self._rewrites else []
         for field in self._fields:
@@ -138,7 +140,7 @@ class Flattening:
         block: TransactionMetadata | None,
         lsn: int,
     ) -> dict[str, Datum]:
-        """The fields behind the row's own, as Connect values."""
+        """Return the fields behind the row's own, as Connect values."""
         out: dict[str, Datum] = {DELETED: _deleted(op)} if self._rewrites else {}
         if self._fields:
             said = _said(run, op, origin, moment, block, lsn)
@@ -153,7 +155,7 @@ class Flattening:
         moment: ProcessingTime,
         block: TransactionMetadata | None,
     ) -> list[Header]:
-        """The headers that `flatten.add_headers` asks for."""
+        """Return the headers that `flatten.add_headers` asks for."""
         said = _said(run, event.op, origin, moment, block, event.lsn)
         return [(header.name, header_text(header.schema, said[header.path])) for header in self._headers]
 
@@ -180,7 +182,7 @@ def _sequence(head: bytes, lsn: int) -> bytes:
 def _said(
     run: Run, op: Op, origin: SourceOrigin, moment: ProcessingTime, block: TransactionMetadata | None, lsn: int
 ) -> dict[str, Any]:
-    """What the envelope of an event would say, by METADATA."""
+    """Return what the envelope of an event would hold, by METADATA."""
     source = {**source_datum(run, origin, lsn), "snapshot": run.marker}
     transaction = block_datum(block) or dict.fromkeys(name for name, _ in TRANSACTION.fields)
     return {

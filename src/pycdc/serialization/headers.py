@@ -16,7 +16,7 @@ Header = tuple[str, bytes | None]
 
 
 def header_text(schema: Schema, value: Datum) -> bytes | None:
-    """A field's value; text and bytes stand there without quotes."""
+    """Return a field's value as a header; text and bytes stand there without quotes."""
     if value is None:
         return None
     if isinstance(value, bytes) and schema.name != DECIMAL:
@@ -25,7 +25,7 @@ def header_text(schema: Schema, value: Datum) -> bytes | None:
 
 
 def key_text(schema: Schema, key: dict[str, Any]) -> bytes:
-    """A key as the converter prints a struct: ``{"id":9}`` (golden/headers.jsonl)."""
+    """Return a key as the converter prints a struct: ``{"id":9}`` (golden/headers.jsonl)."""
     fields = zip(schema.fields, key.values(), strict=True)
     return (
         "{" + ",".join([f"{_quoted(name)}:{_printed(field, value)}" for (name, field), value in fields]) + "}"

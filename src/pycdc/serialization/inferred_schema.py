@@ -36,8 +36,10 @@ class NotInferable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Untyped:
-    """What becomes of members that nothing tells a type of. Arrays of such elements are not inferable where these are
-    left out, as there."""
+    """What becomes of members whose type nothing shows.
+
+    Arrays of such elements are not inferable where these members are left out.
+    """
 
     nulls: Literal["ignore", "optional_bytes"] = "ignore"
     empty_arrays: Literal["ignore", "optional_string"] = "ignore"
@@ -47,7 +49,7 @@ LEFT_OUT: Final = Untyped()
 
 
 def inferred(text: object, name: str, *, adjust: Adjustment, untyped: Untyped = LEFT_OUT) -> tuple[Schema, Datum]:
-    """The schema of an object or array, named `name`, and its Connect value. Raises NotInferable."""
+    """Infer the schema of an object or array, named `name`, and its Connect value. Raises NotInferable."""
     if not isinstance(text, str):
         raise NotInferable("not text")
     try:
@@ -108,7 +110,7 @@ def _scalar(value: Any) -> str:
 
 
 def _merged(left: Schema, right: Schema) -> Schema:
-    """A schema that holds what both hold."""
+    """Return a schema that holds what both hold."""
     if left == right or right is _NULL:
         return left
     if left is _NULL:

@@ -23,12 +23,12 @@ DEFAULT_TOPIC: Final = "{name}.{schema}.{table}"
 
 
 def record_prefix(prefix: str, table: object) -> str:
-    """What names of a table's records begin with: its topic, whatever rules[].topic makes of that."""
+    """Return what names of a table's records begin with: its topic, whatever rules[].topic makes of that."""
     return _NOT_TOPIC.sub(_underscores, f"{prefix}.{table}")
 
 
 def routed(pattern: str, *, name: str, schema: str, table: str) -> str:
-    """The topic that `rules[].topic` asks for. Raises ConfigError for a placeholder that there is not."""
+    """Return the topic that `rules[].topic` asks for. Raises ConfigError for an unknown placeholder."""
     try:
         text = pattern.format(name=name, schema=schema, table=table)
     except (LookupError, ValueError, AttributeError, TypeError):
@@ -53,7 +53,7 @@ def topic_name(text: str) -> str:
 
 
 def field_name(text: str, *, adjust: Adjustment) -> str:
-    """A column's name as a field of an Avro record."""
+    """Return a column's name as a field of an Avro record."""
     if not adjust:
         return text
     return _led(_NOT_NAME.sub(_underscores, text))
@@ -64,7 +64,7 @@ def _underscores(match: re.Match[str]) -> str:
 
 
 def record_name(text: str, *, adjust: Adjustment) -> str:
-    """A full record name. As in Debezium only its very first character must not be a digit; strictly, no part's."""
+    """Return a full record name. As in Debezium only its first character must not be a digit; strictly, no part's."""
     if not adjust:
         return text
     name = _NOT_FULL_NAME.sub(_underscores, text)

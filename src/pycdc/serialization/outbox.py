@@ -55,7 +55,7 @@ class EventRouter:
         self._outboxes: dict[tuple[Table, bool], _Outbox] = {}
 
     def takes(self, table: Table) -> bool:
-        """Whether it is an outbox table."""
+        """Return whether it is an outbox table."""
         return matches_any([self._settings.table], table.schema, table.name)
 
     def forget(self, oids: Set[int]) -> None:
@@ -63,8 +63,10 @@ class EventRouter:
         self._outboxes = {key: found for key, found in self._outboxes.items() if key[0].oid not in oids}
 
     def records(self, run: Run, table: Table) -> Iterator[tuple[str, EncodedParts]]:
-        """Topic and record of each row that was inserted (or read by a snapshot), headers included. Raises
-        ConversionError, where `outbox.updates` is ``stop`` for an update too."""
+        """Yield topic and record of each row that was inserted (or read by a snapshot), headers included.
+
+        Raises ConversionError, where `outbox.updates` is ``stop`` for an update too.
+        """
         if run.op is Op.UPDATE:
             self._refuse(run, table)
         if run.op not in (Op.CREATE, Op.READ):
@@ -228,7 +230,7 @@ class _Outbox:
             record["timestamp"] = millis
 
     def _topic(self, route: str | None, where: Callable[[], Position]) -> str:
-        """The topic for a value of the column `route`."""
+        """Return the topic for a value of the column `route`."""
         text = route or ""
         match = None if self._pattern is None else self._pattern.fullmatch(text)
         topic = text
@@ -256,7 +258,7 @@ class _Outbox:
         )
 
     def _prepare(self, topic: str, route: str, version: int | None, expanded: Schema | None) -> Any:
-        """What the form needs for a topic and schema."""
+        """Prepare a topic and schema, as the record format does."""
         schema = expanded or self._payload.schema
         if self._envelope:
             fields = [("payload", schema), *((placed.name, placed.field.schema) for placed in self._envelope)]
@@ -269,7 +271,7 @@ class _Outbox:
         return prepared
 
     def _expanded(self, payload: Datum) -> tuple[Schema | None, Datum]:
-        """The payload's schema and structure; no schema, and the payload as it is, where there is none."""
+        """Return the payload's schema and structure; no schema, and the payload as it is, where it has none."""
         try:
             return inferred(payload, self._payload.name, adjust=self._adjust, untyped=self._untyped)
         except NotInferable as exc:
@@ -280,7 +282,7 @@ class _Outbox:
 
 
 def _millis(text: bytes) -> int | None:
-    """A timestamp in milliseconds since the Unix epoch; None where Kafka has no number for it."""
+    """Return a timestamp in milliseconds since the Unix epoch; None where Kafka has no number for it."""
     try:
         millis = timestamp_micros(text) // 1000
     except ValueError:

@@ -45,7 +45,7 @@ class RowHeaders:
         return self.unsent(sum(1 << index for index, text in enumerate(columns) if text is UNCHANGED))
 
     def unsent(self, mask: int) -> list[Header]:
-        """The header of a row that lacks the columns whose bits are set."""
+        """Return the header of a row that lacks the columns whose bits are set."""
         known = self._unsent.get(mask)
         if known is None:
             names = [name for index, name in self._fields if mask >> index & 1]

@@ -44,8 +44,11 @@ class _Parked:
 
 
 class SchemaDeadLetters:
-    """Which table versions are refused at present. `id_for` registers a text under a subject; `topic` is where parked
-    records go. What is refused stands in `progress.refused` until rows of the table are taken again."""
+    """Knows which table versions are refused at present.
+
+    `id_for` registers a text under a subject; `topic` is where parked records go. What is refused stands in
+    `progress.refused` until rows of the table are accepted again.
+    """
 
     def __init__(
         self,
@@ -119,7 +122,7 @@ class SchemaDeadLetters:
             log.warning("rows of a table go to its topic again", table=str(place[0]))
 
     def _forget(self, place: BatchPlace) -> None:
-        """That version, and older ones of the table, which no longer come."""
+        """Forget that version, and older ones of the table, which no longer come."""
         table, read, _ = place
         for old in [old for old in self._parked if old[0].oid == table.oid and old[1] == read]:
             if old == place or old[0] is not table:

@@ -154,7 +154,7 @@ class Serializer:
             self._loosen(target, found, runs)
 
     def _compiled(self, runs: list[tuple[Run, Any]], target: TableEncoder, lane: TopicBuffer) -> bool:
-        """Whether that could be done; rows of a snapshot are taken back where one is older than its table."""
+        """Return whether that could be done; rows of a snapshot are taken back where one is older than its table."""
         try:
             done = self._form.rows(
                 runs, target, self._origin, self._moment, lane.start(), self._surprise, self._lacking

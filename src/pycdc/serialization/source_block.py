@@ -1,7 +1,7 @@
-"""What all records of a transaction say of it, as Avro, made once: where rows are few, this is half of the work.
+"""Encode what all records of a transaction share as Avro, once: where rows are few, this is half of the work.
 
 The three times of transactions that follow each other differ in their low bits only, so the bytes of the high ones are
-kept. `plain_stamp` is the same without that.
+kept. `plain_stamp` is the reference implementation, without that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NO_MARKER: Final = NULL + sized(b"false")
 
 
 def opening(origin: SourceOrigin) -> bytes:
-    """The fields of ``source`` before its time."""
+    """Encode the fields of ``source`` before its time."""
     return sized(origin.version.encode()) + sized(origin.connector.encode()) + sized(origin.name.encode())
 
 

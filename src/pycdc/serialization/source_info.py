@@ -22,7 +22,7 @@ class SourceOrigin:
 
 
 def context_headers(origin: SourceOrigin) -> list[Header]:
-    """The same for every record, where they are asked for."""
+    """Return the context headers, which are the same for every record."""
     return [
         ("__debezium.context.connectorLogicalName", origin.name.encode()),
         ("__debezium.context.taskId", b"0"),
@@ -59,7 +59,7 @@ class TransactionMetadata:
 
 
 def block_datum(block: TransactionMetadata | None) -> dict[str, Any] | None:
-    """The ``transaction`` block as Connect values."""
+    """Return the ``transaction`` block as Connect values."""
     if block is None:
         return None
     return {
@@ -80,7 +80,7 @@ def sequence_before(previous: int) -> bytes:
 
 
 def source_datum(run: Run, origin: SourceOrigin, lsn: int) -> dict[str, Any]:
-    """The ``source`` block as Connect values."""
+    """Return the ``source`` block as Connect values."""
     transaction, table = run.transaction, run.table
     return {
         "version": origin.version,

@@ -36,7 +36,10 @@ class ConsoleSink:
 
 
 def event(change: Change) -> dict[str, Any]:
-    """A change as JSON-ready values. TOASTed columns that were not sent are not in `after` but named in `unchanged`."""
+    """Return a change as JSON-ready values.
+
+    TOASTed columns that were not sent are not in `after` but named in `unchanged`.
+    """
     out: dict[str, Any] = {
         "op": change.op.value,
         "table": None if change.table is None else str(change.table),
@@ -58,7 +61,7 @@ def _row(row: Row | None) -> dict[str, Any] | None:
 
 
 def _friendly(value: Any) -> Any:
-    """The nearest JSON value; numbers that JSON cannot hold exactly become strings, bytes base64."""
+    """Return the nearest JSON value; numbers that JSON cannot hold exactly become strings, bytes base64."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):

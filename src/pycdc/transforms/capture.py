@@ -66,7 +66,7 @@ class CaptureTransforms:
         self._chains: dict[tuple[Table, bool], _Chain | None] = {}
 
     def batch(self, batch: Batch) -> Batch:
-        """The batch with what the functions made of it. Raises TransformError."""
+        """Return the batch with what the functions made of it. Raises TransformError."""
         made = self._made(batch)
         if batch.dropped:
             self._chains = {key: chain for key, chain in self._chains.items() if key[0].oid not in batch.dropped}
@@ -88,7 +88,7 @@ class CaptureTransforms:
         return replace(batch, runs=out.runs, size=size)
 
     def table(self, table: Table) -> Table:
-        """The table as its changes leave. Raises ConfigError where a transform drops a column that is not there."""
+        """Return the table as its changes leave. Raises ConfigError where a transform drops an unknown column."""
         for step in self._steps:
             if step.takes(table):
                 table = _reshaped(table, step)
@@ -117,7 +117,7 @@ def _step(settings: TransformConfig, index: int, given: Transform | None) -> _St
 
 
 def declared_columns(settings: TransformConfig, where: str) -> tuple[Column, ...]:
-    """Raises ConfigError for a type that is not known."""
+    """Return the columns that a transform declares. Raises ConfigError for an unknown type."""
     columns = []
     for name, text in settings.columns.items():
         column = declared_column(name, text)
@@ -290,7 +290,7 @@ def _remedy(failure: Failure) -> str:
 
 
 def _reshaped(table: Table, step: _Step) -> Table:
-    """The table with the columns that the step adds, gives another type, and drops."""
+    """Return the table with the columns that the step adds, gives another type, and drops."""
     drop = set(step.settings.drop)
     have = {column.name for column in table.columns}
     gone = sorted(drop - have)

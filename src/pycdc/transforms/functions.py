@@ -17,7 +17,7 @@ from pycdc.transforms.change import DecodedChange, Returned
 
 
 def find(path: str, where: str) -> Callable[[DecodedChange], Any]:
-    """The function at `path` (``module:name``), `where` being the option that names it. Raises ConfigError."""
+    """Import the function at `path` (``module:name``), which the option `where` names. Raises ConfigError."""
     module, _, name = path.partition(":")
     importlib.invalidate_caches()
     try:
@@ -78,7 +78,7 @@ def _takes_one(function: Callable[..., Any]) -> bool:
 
 
 def place(error: BaseException) -> str:
-    """The kind of an exception and where the user's code met it. Not its message, which may quote a row."""
+    """Return the kind of an exception and where the user's code met it, not its message, which may quote a row."""
     frames = [frame for frame in extract_tb(error.__traceback__) if frame.filename != __file__]
     theirs = [frame for frame in frames if frame.filename == frames[0].filename] or frames
     return type(error).__name__ + (f" in {Path(theirs[-1].filename).name}, line {theirs[-1].lineno}" if theirs else "")
@@ -88,8 +88,10 @@ _OPS: Final = (Op.CREATE, Op.UPDATE, Op.DELETE, Op.READ)
 
 
 class Failure(Exception):
-    """What went wrong with a function's call, in words without values. `function` is its path, `kind` names the
-    error's class."""
+    """What went wrong with a function's call, in words without values.
+
+    `function` is its path, `kind` names the error's class.
+    """
 
     def __init__(self, function: str, kind: str, why: str) -> None:
         super().__init__(why)
@@ -99,7 +101,7 @@ class Failure(Exception):
 
 
 def call(path: str, function: Callable[[DecodedChange], Returned], change: DecodedChange) -> list[DecodedChange]:
-    """What the function makes of `change`. Raises Failure; an error that asks to be retried passes through."""
+    """Return what the function makes of `change`. Raises Failure; an error that asks to be retried passes through."""
     try:
         returned = function(change)
         results = _listed(returned)
@@ -147,7 +149,7 @@ def headers_of(path: str, change: DecodedChange) -> tuple[tuple[str, bytes | Non
 
 
 def _listed(returned: Any) -> list[Any]:
-    """Generators run here."""
+    """Return a list; generators run here."""
     if type(returned) is DecodedChange:
         return [returned]
     if returned is None:

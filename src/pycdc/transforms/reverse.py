@@ -47,7 +47,7 @@ class ReverseFunctions:
         return bool(self.rows or self._steps)
 
     def parts(self, event: Event) -> Sequence[Event]:
-        """The events that are routed in the place of this one: itself, others, or none. Raises TransformError."""
+        """Return the events that are routed in place of this one: itself, others, or none. Raises TransformError."""
         steps = self._chain(event.partition.topic)
         if not steps:
             return (event,)
@@ -70,7 +70,7 @@ class ReverseFunctions:
 
 
 def _once(event: Event, name: str, run: Callable[[], Any]) -> Any:
-    """What `run` returns or raises for `event`, which is the same each time: user code runs once an event."""
+    """Run user code once for an event, and return or raise the same each time that it is asked for."""
     if event.made is None:
         event.made = {}
     if name not in event.made:
@@ -122,14 +122,14 @@ def _event(event: Event, path: str, result: DecodedChange) -> Event:
 
 
 def _keeps_key(event: Event, result: DecodedChange) -> bool:
-    """Whether the row is still the one that the message key names."""
+    """Return whether the row is still the one that the message key names."""
     was, now = (event.before, result.before) if event.deleted else (event.row, result.after)
     names = event.key if isinstance(event.key, dict) else ()
     return result.key == event.key and all((was or {}).get(name) == (now or {}).get(name) for name in names)
 
 
 def _row(path: str, function: RowFunction) -> Callable[[Event], Row | None]:
-    """The function of a route, over events."""
+    """Return the function of a route as one over events."""
 
     def row(event: Event) -> Row | None:
         made: Row | None = _once(event, path, lambda: call_row(event))

@@ -110,7 +110,7 @@ class ColumnarDecoder:
         return True
 
     def _removed_by_key(self, keys: list[Bytes], rows: list[Any]) -> bool:
-        """Whether keys that are no records are what their deletes remove: the old row may tell nothing else."""
+        """Return whether keys that are no records are what their deletes remove: the old row may tell nothing else."""
         first = keys[0]
         if first is None or self._decoder.fields_of_key(first) is not None:
             return True

@@ -237,7 +237,7 @@ class Decoder:
         return parsed if isinstance(parsed, dict) and "fields" in parsed else None
 
     def is_avro(self, data: bytes) -> bool:
-        """Whether a value is read as Avro."""
+        """Return whether a value is read as Avro."""
         if self._form == "auto":
             return self._schema_text is not None and len(data) >= HEADER and data[0] == _MAGIC
         return self._form == "avro"

@@ -75,7 +75,7 @@ class SourceTopics:
         self._ids.update(ids)
 
     def check(self) -> None:
-        """Whether they are the same topics still. Asks from time to time, and does not wait for the answer."""
+        """Return whether they are the same topics still. Asks from time to time, and does not wait for the answer."""
         if self._asked:
             if all(answer.done() for answer in self._asked.values()):
                 asked, self._asked = self._asked, {}

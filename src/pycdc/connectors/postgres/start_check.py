@@ -82,7 +82,7 @@ def check_start(
 
 
 def can_be_read(slot: SlotMetadata, server: ServerMetadata) -> bool:
-    """Whether START_REPLICATION is worth a try; why not is for `check_start` to say."""
+    """Return whether START_REPLICATION is worth a try; why not is for `check_start` to say."""
     try:
         check_server(server)
         _check_usable(slot, server, None)

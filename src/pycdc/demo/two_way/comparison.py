@@ -44,7 +44,7 @@ def _outcome(pair: Pair, monolith: psycopg.Connection, service: psycopg.Connecti
 
 
 def between(pair: Pair, ours: Rows, theirs: Rows) -> ComparisonResult:
-    """What the monolith has against what the service has."""
+    """Compare what the monolith has with what the service has."""
     both = ours.keys() & theirs.keys()
     return ComparisonResult(
         pair,

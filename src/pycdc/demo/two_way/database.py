@@ -40,14 +40,14 @@ class DemoDatabase:
             self.questions.execute(sql.SQL(ARRIVAL).format(sql.Identifier(table)))
 
     def ask(self, query: LiteralString, parameters: tuple[Any, ...] = ()) -> list[Any]:
-        """The rows. Raises psycopg's errors, but ConnectionLost where the server is gone."""
+        """Return the rows of a query. Raises psycopg's errors, but ConnectionLost where the server is gone."""
         try:
             return self.questions.execute(query, parameters).fetchall()
         except psycopg.OperationalError as exc:
             raise ConnectionLost(f"the embedded Postgres of {self.name} is gone ({type(exc).__name__})") from None
 
     def raise_error(self) -> None:
-        """What ended one of the threads, if one ended by itself."""
+        """Raise what ended one of the threads, if one ended by itself."""
         for part in (self.capture, self.apply, self.reader, self.clerk):
             error: Exception | None = part.error
             if error is not None:
@@ -77,7 +77,7 @@ def set_up(
 
 
 def _questions(stack: ExitStack, dsn: str) -> psycopg.Connection:
-    """A connection that asks, to a database that can note arrivals."""
+    """Open a connection for queries, to a database that can note arrivals."""
     connection = stack.enter_context(psycopg.connect(dsn, autocommit=True))
     connection.execute(ARRIVALS)
     return connection

@@ -1,5 +1,6 @@
-"""One of the two directions, measured from outside: what was written, captured and applied, how long it took, and
-what came back although it should not have.
+"""One of the two directions, measured from outside.
+
+It counts what was written, captured and applied, how long that took, and what came back although it should not have.
 
 Rows carry the time at which they were written on one side; a trigger on the other notes how long ago that was when the
 pipeline commits. Both sides have the clock of one machine. Which captured transactions a pipeline had written is known
@@ -141,7 +142,7 @@ class Direction:
             self._recent.append(seconds)
 
     def _echoes(self) -> int:
-        """Captured changes that a pipeline had written."""
+        """Count captured changes that a pipeline had written."""
         strangers = self._near.tally.strangers()
         if unknown := [transaction for transaction in strangers if transaction not in self._by_pipeline]:
             found = {transaction for (transaction,) in self._near.ask(_WRITTEN_BY_PIPELINE, (unknown,))}

@@ -24,7 +24,7 @@ def monolith_topics() -> list[str]:
 
 
 def service_topics() -> list[str]:
-    """What the service writes."""
+    """Return the topics that the service's changes go to."""
     return [topic(SERVICE, pair.service) for pair in PAIRS if SERVICE in pair.writers]
 
 

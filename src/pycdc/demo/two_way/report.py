@@ -59,7 +59,7 @@ def conflict(of: ConflictRow) -> str:
 
 
 def summary(end: TwoWaySummary) -> str:
-    """What was proved, in a few lines."""
+    """Write in a few lines what was proved."""
     lines = []
     for status, measured in zip(end.directions, end.lags, strict=True):
         lines.append(

@@ -165,7 +165,7 @@ class TwoWay:
         )
 
     def _ready(self) -> bool:
-        """Whether the service's tables are filled and all pipelines stream."""
+        """Return whether the service's tables are filled and all pipelines stream."""
         streaming = all(engine.pipeline.progress.state == "streaming" for engine in self._engines)
         return streaming and self.complete
 
@@ -179,8 +179,11 @@ class TwoWay:
         self._opened = time.monotonic()
 
     def _dispute(self) -> None:
-        """Both sides set the price of the same item. Both hold their rows before either commits, so that what one did
-        has to wait on the other side, and neither can have heard of it."""
+        """Set the price of the same item on both sides.
+
+        Both hold their rows before either commits, so that what one did has to wait on the other side, and neither can
+        have heard of it.
+        """
         self._disputed = time.monotonic()
         sku = self._chance.choice(SKUS)
         try:

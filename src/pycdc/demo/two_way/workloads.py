@@ -43,7 +43,7 @@ class Monolith(Workload):
 
     @contextmanager
     def repricing(self, sku: str, price: Decimal) -> Iterator[None]:
-        """A deal of its own, which is committed when the block ends."""
+        """Change a price in a transaction of its own, which is committed when the block ends."""
         with self._transaction():
             self._set_price(sku, price)
             yield
@@ -62,7 +62,7 @@ class Monolith(Workload):
         self._orders.append((self._insert("orders", statement, row), "new"))
 
     def _advance(self) -> None:
-        """An order is paid, then shipped, then put away."""
+        """Pay an order, then ship it, then put it away."""
         if not self._orders:
             self._order()
             return
@@ -105,7 +105,7 @@ class Service(Workload):
 
     @contextmanager
     def repricing(self, sku: str, price: Decimal) -> Iterator[None]:
-        """A deal of its own, which is committed when the block ends."""
+        """Change a price in a transaction of its own, which is committed when the block ends."""
         with self._transaction():
             self._set_price(sku, price)
             yield

@@ -59,10 +59,10 @@ def codec_for(
     dimensions: int = 0,
     snapshot: bool = False,
 ) -> Codec | None:
-    """The codec of a column; None where `values.unknown_types` drops it.
+    """Return the codec of a column; None where `values.unknown_types` drops it.
 
-    `dimensions` is the column's declared number of array dimensions. `snapshot` tells rows that COPY reads from those
-    that the WAL tells; it makes a difference only where `compat` asks for Debezium's.
+    `dimensions` is the column's declared number of array dimensions. `snapshot` is for rows that COPY reads instead of
+    the WAL; it makes a difference only where `compat` asks for Debezium's.
     """
     options = CodecOptions(values, compat, snapshot, dimensions)
     if compat.geometric_types == "unknown" and (type.element or type).name in shapes.FAMILY:
@@ -76,7 +76,7 @@ def codec_for(
 
 
 def is_unknown(type: PgType, compat: CompatibilityConfig = HONEST) -> bool:  # noqa: A002
-    """Whether Debezium has no form for the type, so that `values.unknown_types` decides."""
+    """Return whether Debezium has no form for the type, so that `values.unknown_types` decides."""
     if compat.geometric_types == "unknown" and (type.element or type).name in shapes.FAMILY:
         return True
     if type.kind == "e" or _factory(type) is not None:

@@ -24,7 +24,7 @@ _AS_TEXT: Final = ("text", "varchar", "bpchar", "json", "jsonb")
 
 
 def elements(text: Text) -> list[Any]:
-    """The literal as nested lists of element texts, None for NULL. Bounds are dropped."""
+    """Parse an array literal into nested lists of element texts, None for NULL. Bounds are dropped."""
     if text[:1] == b"[":
         match = _BOUNDS.match(text)
         if match is None:
@@ -41,7 +41,7 @@ def elements(text: Text) -> list[Any]:
 
 
 def _quoted(text: Text) -> list[Any]:
-    """What `_nested` makes of a literal without further braces, in a quarter of the time."""
+    """Do what `_nested` does with a literal without further braces, in a quarter of the time."""
     found: list[Any] = []
     length = 1
     for quoted, bare in _ITEM.findall(text, 1, len(text) - 1):

@@ -55,7 +55,7 @@ def days_of(year: int, month: int, day: int) -> int:
 
 
 def civil_of(days: int) -> tuple[int, int, int]:
-    """The inverse of `days_of`."""
+    """Return year, month and day, the inverse of `days_of`."""
     era, of_era = divmod(days + 719_468, 146_097)
     year_of_era = (of_era - of_era // 1_460 + of_era // 36_524 - of_era // 146_096) // 365
     of_year = of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
@@ -136,7 +136,7 @@ def iso_timestamp(micros: int, digits: int | None = None) -> str:
 
 
 def int64(number: int) -> int:
-    """`number`, unless a long cannot hold it: microseconds do not reach the year 294276, nanoseconds not even 2263."""
+    """Return `number` if a long can hold it: microseconds do not reach the year 294276, nanoseconds not even 2263."""
     if -0x8000000000000000 <= number <= 0x7FFFFFFFFFFFFFFF:
         return number
     raise Unrepresentable("the value does not fit 64 bits")

@@ -63,7 +63,7 @@ def codec(
     is_text: bool = False,
     always_null: bool = False,
 ) -> Codec:
-    """A codec whose `encode` defaults to writing what `value` returns, and whose `parse` defaults to `value`."""
+    """Make a codec whose `encode` defaults to writing what `value` returns, and whose `parse` defaults to `value`."""
     if encode is None:
         write = writer(schema)
 

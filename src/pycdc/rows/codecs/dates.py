@@ -72,7 +72,7 @@ def _parse_date(text: Text) -> object:
 
 
 def _infinite_policy(options: CodecOptions) -> str:
-    """The line of `INFINITE` that holds."""
+    """Return which line of `INFINITE` holds."""
     policy = options.compat.infinite_dates
     if policy == "sentinel":
         return policy

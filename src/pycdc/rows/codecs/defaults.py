@@ -48,8 +48,10 @@ def default_datum(
     codec: Codec,
     policy: Literal["stored", "debezium", "plain", "none"] = "debezium",
 ) -> Datum:
-    """The default as a datum of the codec's schema, or NO_DEFAULT. `expression` is what pg_get_expr prints, `policy` is
-    `Compatibility.column_defaults`."""
+    """Return the default as a datum of the codec's schema, or NO_DEFAULT.
+
+    `expression` is what pg_get_expr prints, `policy` is `CompatibilityConfig.column_defaults`.
+    """
     datum = NO_DEFAULT if policy == "none" else _default(expression, type, codec, stored=policy != "debezium")
     if policy == "plain" and isinstance(datum, str) and datum.lstrip()[:1] in ("{", "["):
         return NO_DEFAULT
@@ -100,7 +102,7 @@ def _datum(literal: str, pg: PgType, codec: Codec, *, stored: bool) -> Datum:
 
 
 def _as_printed(literal: str, pg: PgType, *, stored: bool) -> str:
-    """The literal as Postgres would print it in a column of the type."""
+    """Return the literal as Postgres would print it in a column of the type."""
     if literal in ("infinity", "-infinity"):
         raise ValueError("no default is infinite")
     if pg.name == "bool":
@@ -118,8 +120,10 @@ _FRACTION = re.compile(r"(.*:\d\d)\.(\d+)(.*)", re.DOTALL)
 
 
 def _at_precision(literal: str, digits: int) -> str:
-    """A time whose fraction is rounded away must not become the next second: that needs the calendar. Raises
-    ValueError."""
+    """Cut a time's fraction to `digits`. Raises ValueError.
+
+    A time whose fraction is rounded away must not become the next second: that needs the calendar.
+    """
     match = _FRACTION.fullmatch(literal)
     if match is None or len(match[2]) <= digits:
         return literal

@@ -22,7 +22,7 @@ _JSON: Final = str.maketrans(
 
 
 def pairs(text: Text, decode: Callable[[Text], str]) -> dict[str, str | None]:
-    """The pairs in Postgres' order: by the key's length, then its bytes."""
+    """Return the pairs in Postgres' order: by the key's length, then its bytes."""
     found: dict[str, str | None] = {}
     at = 0
     while at < len(text):

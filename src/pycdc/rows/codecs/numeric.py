@@ -36,7 +36,7 @@ _DIGITS = 4000
 
 
 def precision_and_scale(typmod: int) -> tuple[int, int] | None:
-    """numeric's modifier: precision in the high half, scale in eleven bits, signed since Postgres 15."""
+    """Split numeric's modifier: precision in the high half, scale in eleven bits, signed since Postgres 15."""
     if typmod < 4:
         return None
     return (typmod - 4) >> 16 & 0xFFFF, ((typmod - 4 & 0x7FF) ^ 0x400) - 0x400
@@ -48,7 +48,7 @@ def minimal(number: int) -> bytes:
 
 
 def split(text: Text) -> tuple[int, int]:
-    """A plain decimal as unscaled integer and scale."""
+    """Split a plain decimal into unscaled integer and scale."""
     match = _NUMBER.fullmatch(text)
     if match is None:
         if text in SPECIAL:
@@ -60,7 +60,7 @@ def split(text: Text) -> tuple[int, int]:
 
 
 def rescaled(number: int, scale: int, wanted: int) -> int:
-    """The unscaled integer at another scale; digits that would be lost are an error."""
+    """Return the unscaled integer at another scale. Raises an error where digits would be lost."""
     unit: int = 10 ** abs(wanted - scale)
     if wanted >= scale:
         return number * unit
@@ -162,8 +162,10 @@ def _half_up(number: int, scale: int, wanted: int) -> int:
 
 
 def amount(text: Text, digits: int) -> bytes:
-    """What the stored integer is worth on a server whose lc_monetary has so many digits after the point; the text shows
-    all digits of that integer, whatever its own point is. -1: they are those of the text."""
+    """Return the stored integer as an amount of a server whose lc_monetary has `digits` digits after the point.
+
+    The text shows all digits of that integer, whatever its own point is. -1: the digits are those of the text.
+    """
     plain = plain_money(text)
     if digits < 0:
         return plain
@@ -175,7 +177,7 @@ _AMOUNT = re.compile(rb"-?\$[\d,]+\.\d\d")
 
 
 def amounts(text: Text, digits: int) -> bytes:
-    """The same for each amount in the text of an array of money."""
+    """Return what `amount` returns, for each amount in the text of an array of money."""
 
     def rescaled_amount(match: re.Match[bytes]) -> bytes:
         plain = amount(match[0], digits)

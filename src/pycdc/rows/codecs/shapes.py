@@ -63,7 +63,7 @@ def _string(points: Sequence[Point]) -> bytes:
 
 
 def _ring(points: Sequence[Point]) -> bytes:
-    """A polygon's only ring, which ends where it began."""
+    """Write a polygon's only ring, which ends where it began."""
     ring = points if points[0] == points[-1] else [*points, points[0]]
     return _POLYGON_HEAD(1, 3, 1, len(ring)) + _coordinates(ring)
 

@@ -20,7 +20,7 @@ PLAIN: Final = Schema("string")
 
 
 def text_codec(schema: Schema, options: CodecOptions, parse: Callable[[Text], object] | None = None) -> Codec:
-    """A string column: the Avro bytes are the text itself, unless texts that are not UTF-8 have to be mended."""
+    """Make a string column's codec: Avro's bytes are the text itself, unless texts that are not UTF-8 are mended."""
     decode = options.decode
     mend = options.values.encoding_errors == "replace"
     return codec(

@@ -28,7 +28,7 @@ class Oversized:
     count: Callable[[str], None]
 
     def parts(self, key: bytes | None, value: bytes | None, limit: int, most: int) -> Iterator[dict[str, Any]]:
-        """Records of at most `most` bytes, which the target takes. `limit` is what the source's topic takes."""
+        """Yield records of at most `most` bytes, which the target takes. `limit` is what the source's topic takes."""
         data = value or b""
         size = max(_LEAST, most - _ROOM - len(key or b""))
         count = max(1, -(-len(data) // size))

@@ -341,7 +341,10 @@ class KafkaSink:
         self._limits[topic] = limit
 
     def _shrink_batches(self, limit: int) -> None:
-        """A topic's limit holds for whole batches, and librdkafka's batch size for all topics: take the least."""
+        """Shrink batches to the least limit of a topic.
+
+        A topic's limit holds for whole batches, and librdkafka's batch size for all topics.
+        """
         log.info("a topic takes batches of %d bytes at most: sending smaller batches from now on", limit)
         self._flush()
         self._producer.close()

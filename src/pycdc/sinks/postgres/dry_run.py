@@ -31,7 +31,7 @@ class PlannedStatement(NamedTuple):
     parameters: tuple[str, ...]
 
     def literals(self) -> list[str]:
-        """The parameters as psql takes them."""
+        """Return the parameters as psql takes them."""
         return [sql.Literal(value).as_string(None).strip() for value in self.parameters]
 
 
@@ -72,7 +72,7 @@ class Preview:
 
 @contextmanager
 def preview(settings: PostgresSinkConfig, pipeline: str, functions: Functions | None = None) -> Iterator[Preview]:
-    """Raises PycdcError where the database does not answer or a route does not fit its table."""
+    """Open a preview. Raises PycdcError where the database does not answer or a route does not fit its table."""
     dsn = settings.dsn.get_secret_value()
     with connected(dsn) as connection:
         connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")

@@ -77,7 +77,7 @@ class LoopFilter:
 
 
 def set_apart(events: list[Event]) -> list[list[Event]]:
-    """What empties a table has a transaction of its own, between those of the events before and behind it."""
+    """Give an event that empties a table a transaction of its own, between those of the events before and behind it."""
     out: list[list[Event]] = [[]]
     for event in events:
         if event.row is None and event.truncates:

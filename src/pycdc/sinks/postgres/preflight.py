@@ -29,9 +29,11 @@ _MAY_CREATE: Final = "SELECT has_database_privilege(current_database(), 'CREATE'
 
 @dataclass(frozen=True, slots=True)
 class RouteFacts:
-    """`wrong` are facts and remedies; `lacking` the rights on the table that the role does not have. `asked` are the
-    fields that a delete's old row has to tell, `key` the paths of the route's key. `reused`: values of that may pass
-    from row to row of the source, as far as the route says."""
+    """What a route needs and lacks.
+
+    `wrong` are facts and remedies; `lacking` the rights on the table that the role does not have. `asked` are the
+    fields that a delete's old row has to hold.
+    """
 
     index: int
     table: str
@@ -74,7 +76,7 @@ def all_tables(dsn: str) -> list[TargetTable]:
 
 
 def survey_target(settings: PostgresSinkConfig, pipeline: str) -> TargetFacts:
-    """Raises PycdcError where the database cannot be asked."""
+    """Inspect the target of a pipeline. Raises PycdcError where the database cannot be asked."""
     dsn = settings.dsn.get_secret_value()
     with connected(dsn) as connection:
         ledger = ApplyOffsets.of(settings, pipeline)

@@ -23,7 +23,7 @@ _SET_UP: Final = "SELECT pg_replication_origin_session_setup(%s)"
 
 
 def origin_granted(connection: Connection) -> bool:
-    """Whether the role may set up origins."""
+    """Return whether the role may set up origins."""
     row = connection.execute(_GRANTED).fetchone()
     connection.commit()
     return row is not None and bool(row[0])

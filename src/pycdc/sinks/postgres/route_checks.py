@@ -92,7 +92,7 @@ def _secured(table: TargetTable) -> Facts:
 
 
 def cautions(route: Route, table: TargetTable) -> Facts:
-    """What may go wrong with some rows."""
+    """Return what may go wrong with some rows."""
     refusing = ", ".join(trigger.name for trigger in table.triggers if trigger.can_refuse)
     if refusing:
         yield (
@@ -121,7 +121,10 @@ def _added_by(rule: ConflictRule) -> list[str]:
 
 
 def read_tables(connection: Connection, routes: list[Route]) -> dict[str, TargetTable]:
-    """The tables of all routes by their names there. Raises EnvironmentNotReady that tells everything that is wrong."""
+    """Return the tables of all routes by their names there.
+
+    Raises EnvironmentNotReady with everything that is wrong.
+    """
     tables = tables_now(connection, routes)
     require(
         (f"sink.postgres.routes[{index}]: {fact}", remedy)
@@ -132,7 +135,7 @@ def read_tables(connection: Connection, routes: list[Route]) -> dict[str, Target
 
 
 def require(found: Facts) -> None:
-    """Raises EnvironmentNotReady that tells all of it, if there is anything."""
+    """Raise EnvironmentNotReady with all of `found`, if there is anything."""
     wrong = list(found)
     if wrong:
         raise EnvironmentNotReady("; ".join(fact for fact, _ in wrong), hint="; ".join(remedy for _, remedy in wrong))
@@ -166,7 +169,7 @@ def untenable(connection: Connection, settings: PostgresSinkConfig, tables: Mapp
 
 
 def _moves(key: ForeignKey, routes: list[tuple[Route, TargetTable]]) -> bool:
-    """Whether a route may change what the children name, while another topic tells of the children."""
+    """Return whether a route may change what the children name, while another topic tells of the children."""
     above = [(route, table) for route, table in routes if str(table) == key.parent]
     below = {route.topic for route, table in routes if str(table) == key.child}
     changed = (set(key.referenced) - {*key_columns(*one)} for one in above)
@@ -184,7 +187,7 @@ def _other_key(key: ForeignKey) -> str:
 
 
 def waiting(connection: Connection, settings: PostgresSinkConfig, tables: Mapping[str, TargetTable]) -> Facts:
-    """What foreign keys that stay mean for deletes, and triggers for the order of events."""
+    """Return what foreign keys that stay mean for deletes, and triggers for the order of events."""
     order, of_routes = tied(connection, settings, tables)
     named = {str(table): table for table in of_routes.values()}
     for key in order.keys:

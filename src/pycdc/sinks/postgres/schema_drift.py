@@ -52,7 +52,7 @@ class Drifted(Unfinished):
 
 
 def drift(error: psycopg.Error, shape: Shape) -> Drifted | None:
-    """What `error`, met by a statement of `shape`, says of its table; None: it is about rows, or something else."""
+    """Return what `error`, raised by a statement of `shape`, means for its table; None if it is about anything else."""
     if error.sqlstate == "23502":
         column = error.diag.column_name or ""
         known = {*shape.key, *shape.set, *shape.table.required}
@@ -62,7 +62,7 @@ def drift(error: psycopg.Error, shape: Shape) -> Drifted | None:
 
 
 def _shape(table: TargetTable) -> list[object]:
-    """What of a table is in its statements."""
+    """Return what of a table is in its statements."""
     return [getattr(table, one.name) for one in fields(table) if one.name not in ("rank", "ties")]
 
 
@@ -131,7 +131,7 @@ class TargetTables:
         return reason
 
     def halts_at(self, topic: str, tables: Iterable[TargetTable]) -> bool:
-        """Whether one of `tables`, which an event of `topic` writes, halts: a function may route it by another."""
+        """Return whether one of `tables`, which an event of `topic` writes, halts: a function may choose others."""
         reason = next((self._halted[name] for name in map(self._route_name, tables) if name in self._halted), None)
         if reason is not None:
             self._progress.halted[topic] = reason

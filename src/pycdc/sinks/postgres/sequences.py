@@ -82,7 +82,7 @@ class ColumnSequence:
         return self.following <= self.reached if self.step > 0 else self.following >= self.reached
 
     def target(self, margin: int) -> int | None:
-        """The last value that it must have made: `margin` beyond what is there; None where it is beyond that already.
+        """Return the value to set: `margin` beyond what is there; None where the sequence is beyond that already.
 
         Raises EnvironmentNotReady where the sequence does not reach so far.
         """

@@ -134,7 +134,7 @@ def split_name(table: str) -> tuple[str, str]:
 
 
 def read_table(connection: Connection, table: str) -> TargetTable | None:
-    """The table as it is now, None if there is none."""
+    """Return the table as it is now, None if there is none."""
     schema, name = split_name(table)
     quoted = sql.Identifier(schema, name).as_string(connection)
     oid = _one(connection, _TABLE, quoted)
@@ -170,12 +170,12 @@ def _one(connection: Connection, query: str, *parameters: Any) -> Any:
 
 
 def key_columns(route: Route, table: TargetTable) -> tuple[str, ...]:
-    """The columns that say which row."""
+    """Return the columns that identify a row."""
     return tuple(route.key) or table.primary_key
 
 
 def tables_now(connection: Connection, routes: list[Route]) -> dict[str, TargetTable | None]:
-    """The tables of all routes by their names there, None for one that is gone."""
+    """Return the tables of all routes by their names there, None for one that is gone."""
     tables = {route.table: read_table(connection, route.table) for route in routes}
     connection.rollback()
     return tables

@@ -147,7 +147,7 @@ class PublishedTable:
     generated: bool = False
 
     def sends(self, column: Column) -> bool:
-        """Whether the stream has the column."""
+        """Return whether the stream has the column."""
         if self.columns is not None:
             return column.name in self.columns
         return not column.generated or (self.generated and not column.virtual)

@@ -71,7 +71,7 @@ class SourceInspection:
         return RoleMetadata(**self._rows(_ROLE)[0])
 
     def open_to_all(self, oid: int) -> bool:
-        """Whether PUBLIC, and so every role, may insert into a table."""
+        """Return whether PUBLIC, and so every role, may insert into a table."""
         return bool(self._rows("SELECT has_table_privilege('public', %s::int8::oid, 'INSERT') AS may", [oid])[0]["may"])
 
     def clock_ahead(self) -> float:

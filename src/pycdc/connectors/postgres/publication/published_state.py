@@ -95,7 +95,7 @@ def observe(catalog: Catalog, publication: str, patterns: Sequence[str], exclude
 
 
 def has_rows_of_its_maker(catalog: Catalog, ref: TableRef) -> bool:
-    """Whether the transaction that made a table also wrote rows into it."""
+    """Return whether the transaction that made a table also wrote rows into it."""
     table = quoted(ref.schema, ref.name).replace("%", "%%")
     query = f"SELECT EXISTS (SELECT FROM {table} WHERE xmin = (SELECT {_MAKER})) AS found"  # noqa: S608
     try:

@@ -335,7 +335,7 @@ class PublicationReconciler:
                 yield (root.ref, f"tableoid = {ref.oid}::pg_catalog.oid", again) if via_root else (ref, None, again)
 
     def _held_rows_before(self, found: CandidateTable, *, again: bool) -> bool:
-        """Whether a partition may hold rows from before its root published it. One that was made as a partition
+        """Return whether a partition may hold rows from before its root published it. One that was made as a partition
         cannot, unless the same transaction filled it before."""
         known = self._known is not None and found.ref.oid in self._known.grants
         return again or known or found.attached or has_rows_of_its_maker(self._catalog, found.ref)

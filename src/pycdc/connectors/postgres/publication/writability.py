@@ -78,7 +78,7 @@ class Writability:
         return cls(leaf, row["lacks"] or "", bool(row["keyed"]), row["generated"] or "")
 
     def fails(self, *, publishes_generated: bool) -> bool:
-        """Whether UPDATE and DELETE fail once it is published."""
+        """Return whether UPDATE and DELETE fail once it is published."""
         return bool(self.lacks) and not (self.lacks == "stored" and publishes_generated)
 
     def hindrance(self, table: str, *, publishes_generated: bool) -> tuple[str, str] | None:

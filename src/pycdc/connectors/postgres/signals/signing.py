@@ -93,7 +93,7 @@ def same(one: str, other: str) -> bool:
 
 
 def belongs(signed: object, at: object, moment: TransactionTime) -> bool:
-    """Whether what was signed for a transaction came in it."""
+    """Return whether what was signed for a transaction came in it."""
     if type(signed) is not int or type(at) not in (int, float):
         return False
     return signed & _XID == moment.xid & _XID and abs(moment.at - float(at)) <= _FRESH  # type: ignore[arg-type]

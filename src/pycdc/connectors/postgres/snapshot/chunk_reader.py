@@ -93,7 +93,7 @@ class ChunkReader:
         return connection
 
     def still_there(self, ref: TableRef, delivered: Delivered) -> bool:
-        """Whether the table has the files that `delivered` speaks of. The transaction begun keeps it so."""
+        """Return whether the table has the files that `delivered` speaks of. The transaction begun keeps it so."""
         assert self._reader is not None
         try:
             return heap_of(self._reader, ref.oid, parted=ref.kind == "p").files == delivered.files

@@ -64,7 +64,7 @@ class HeldLocks:
     heap: TableBlocks
 
     def like(self, other: HeldLocks) -> bool:
-        """Whether what was read of the one can go on with the other."""
+        """Return whether what was read of the one can go on with the other."""
         return (self.oid, self.types, self.heap.files) == (other.oid, other.types, other.heap.files)
 
 

@@ -287,7 +287,7 @@ class IncrementalSnapshot:
             yield from self._whole_table(window, runs)
 
     def _contained(self, run: Run) -> bool:
-        """Whether the rows of a whole table, placed before their mark, hold the outcome of `run` already."""
+        """Return whether the rows of a whole table, placed before their mark, hold the outcome of `run` already."""
         window = self._window
         if window is None or not self._whole_table_placed or run.table is None:
             return False

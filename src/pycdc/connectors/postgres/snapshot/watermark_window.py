@@ -47,7 +47,7 @@ class WatermarkWindow:
     _indexed: tuple[str, ...] | None = None
 
     def meets(self, run: Run) -> bool:
-        """Whether `run` changes rows of this table, unseen by the snapshot."""
+        """Return whether `run` changes rows of this table, unseen by the snapshot."""
         if run.table is None or run.table.oid != self.table.oid:
             return False
         return (run.op in _ROWS or run.op is Op.TRUNCATE) and not self.visibility.sees(run.transaction.xid)

@@ -26,7 +26,7 @@ class AppliedOffsets:
         self._connection.autocommit = True
 
     def read(self) -> dict[Partition, int]:
-        """The next offset of each partition that was ever claimed."""
+        """Return the next offset of each partition that was ever claimed."""
         try:
             rows = self._connection.execute(self._query, (self._pipeline,)).fetchall()
         except psycopg.errors.UndefinedTable:

@@ -177,7 +177,7 @@ class ApplyOffsets:
 
     @contextmanager
     def _asking(self) -> Iterator[Connection]:
-        """The source's own connection. What goes wrong ends it, and the next question gets another."""
+        """Open the source's own connection. An error inside ends it, and the next question gets another."""
         try:
             connection = self._ready()
             yield connection
@@ -202,7 +202,7 @@ class ApplyOffsets:
     # For the sink, on its own connection, within its transaction.
 
     def sign(self, connection: Connection, came: ChangeOrigin | None = None, *, origin: bool = False) -> None:
-        """The mark by which a capture of this database knows the transaction again: its first statement.
+        """Write the mark by which a capture of this database recognizes the transaction: its first statement.
 
         `origin`: the session has a replication origin. Then all its transactions would carry the time of the first.
         """
@@ -218,7 +218,7 @@ class ApplyOffsets:
         self.advancing(connection, offsets)()
 
     def advancing(self, connection: Connection, offsets: Mapping[Partition, int]) -> Callable[[], None]:
-        """The same in a pipeline: what is returned raises, once the statement's answer is there."""
+        """Do what `advance` does in a pipeline: what is returned raises, once the statement's answer is there."""
         held = {partition: self._held.get(partition) for partition in offsets}
         ours = [(partition, place) for partition, place in held.items() if place is not None]
         cursor = None
@@ -242,7 +242,7 @@ class ApplyOffsets:
         return check
 
     def require(self, starts: Mapping[Partition, int]) -> None:
-        """Raises DeliveryError where a partition was read from elsewhere than where it is applied to."""
+        """Raise DeliveryError where a partition was read from elsewhere than where it is applied to."""
         for partition, start in starts.items():
             held = self._held.get(partition)
             if held is not None and held.expected != start:
@@ -252,7 +252,7 @@ class ApplyOffsets:
                 )
 
     def advanced(self, offsets: Mapping[Partition, int]) -> None:
-        """The transaction is committed."""
+        """Take note that the transaction is committed."""
         for partition, offset in offsets.items():
             self._held[partition] = self._held[partition]._replace(expected=offset)
 
@@ -311,7 +311,7 @@ class ApplyOffsets:
             ) from None
 
     def _require_ours(self, connection: Connection) -> None:
-        """Raises EnvironmentNotReady for a table that a stranger owns, or another version made."""
+        """Raise EnvironmentNotReady for a table that another role owns, or another version made."""
         written = [quoted_table(table) for table in self.tables]
         declared = {self._sql(text).as_string(connection).partition("(")[0]: text for text in self._create}
         for name in self._needed:
@@ -328,7 +328,7 @@ class ApplyOffsets:
         return row is not None and bool(row[0])
 
     def _lacking(self, connection: Connection) -> list[sql.Composed]:
-        """What adds the columns that are missing."""
+        """Return the statements that add the columns that are missing."""
         tables = [self._own(table).as_string(connection) for table, _, _ in ADDED_COLUMNS]
         asked = (tables, [column for _, column, _ in ADDED_COLUMNS])
         lacking = {column for _, column in connection.execute(LACKING_COLUMNS, asked)}
@@ -340,7 +340,7 @@ class ApplyOffsets:
         ]
 
     def create_sql(self, connection: Connection) -> Lines:
-        """What an owner runs, with the grants."""
+        """Return what an owner has to run, with the grants."""
         role = sql.Identifier(connection.info.user)
         grants = sql.SQL(
             "GRANT USAGE ON SCHEMA {schema} TO {role};\nGRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {role};"
@@ -363,5 +363,5 @@ class ApplyOffsets:
 
 
 def _storable(text: str) -> str:
-    """What Postgres takes of a stranger's text: parking must never fail."""
+    """Return what Postgres takes of any text: parking must never fail."""
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()

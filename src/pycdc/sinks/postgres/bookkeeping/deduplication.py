@@ -47,7 +47,7 @@ class Inbox:
         self._names: Mapping[str, sql.Identifier] = {"inbox": sql.Identifier(schema, "inbox")}
 
     def id_of(self, event: Event) -> str | None:
-        """Raises Unwritable where it is in a key that cannot be read."""
+        """Return the event's id. Raises Unwritable where it is in a key that cannot be read."""
         if event.deleted:
             self._presence.settle(event)
             if told(event, self._path) is None:

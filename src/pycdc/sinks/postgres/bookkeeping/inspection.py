@@ -55,8 +55,11 @@ class StoredOffset:
 
 @dataclass(frozen=True, slots=True)
 class PipelineState:
-    """`parked` counts records by error; `conflicts` is None where the table is not there; `database` tells the database
-    from others."""
+    """What the target database holds of a pipeline.
+
+    `parked` counts records by error; `conflicts` is None where the table is not there; `database` identifies the
+    database among others.
+    """
 
     offsets: tuple[StoredOffset, ...] = ()
     parked: Mapping[str, int] | None = None
@@ -83,7 +86,7 @@ class Leftovers:
 
 
 def read_books(settings: PostgresSinkConfig, pipeline: str) -> PipelineState:
-    """Raises PycdcError where the database cannot be asked. Tables that were never made count as empty."""
+    """Read a pipeline's state; tables that were never made count as empty. Raises PycdcError without a database."""
     with connected(settings.dsn.get_secret_value()) as connection:
         books = _Books(connection, settings.bookkeeping, pipeline)
         offsets = [
@@ -103,7 +106,7 @@ def read_books(settings: PostgresSinkConfig, pipeline: str) -> PipelineState:
 
 
 def belongings(settings: PostgresSinkConfig, pipeline: str) -> Leftovers:
-    """Raises PycdcError."""
+    """Return what is left of a pipeline in the target. Raises PycdcError."""
     with connected(settings.dsn.get_secret_value()) as connection:
         books = _Books(connection, settings.bookkeeping, pipeline)
         rows = {table: int(books.ask(table, _COUNT)[0][0]) for table in books.there}
@@ -139,7 +142,7 @@ class _Books:
         self.there = [table for table in TABLES if table in found]
 
     def ask(self, table: str, query: LiteralString) -> list[Any]:
-        """The rows of the query's answer; none where the table is not there."""
+        """Return the rows of the query's answer; none where the table is not there."""
         if table not in self.there:
             return []
         return self._connection.execute(self._on(table, query), (self._pipeline,)).fetchall()
@@ -148,11 +151,11 @@ class _Books:
         return self._connection.execute(self._on(table, _DELETE), (self._pipeline,)).rowcount
 
     def used(self) -> bool:
-        """Whether any pipeline has a row in any of them."""
+        """Return whether any pipeline has a row in any of them."""
         return any(self._connection.execute(self._on(table, _ANY)).fetchone() == (True,) for table in self.there)
 
     def drop(self) -> Iterator[str]:
-        """The tables, and their schema if nothing else is in it."""
+        """Drop the tables, and their schema if nothing else is in it; yield their names."""
         names = sql.SQL(", ").join(sql.Identifier(self._schema, table) for table in self.there)
         tables = ", ".join(f"{self._schema}.{table}" for table in self.there)
         statement = sql.SQL("DROP TABLE {}").format(names)

@@ -88,7 +88,7 @@ class _Last(NamedTuple):
 
 
 def adding(settings: PostgresSinkConfig) -> frozenset[str]:
-    """The tables that something is added to, `schema.table`."""
+    """Return the tables that something is added to, `schema.table`."""
     found = [
         route.table
         for route in settings.routes
@@ -109,8 +109,10 @@ class Redelivery:
         self._told: set[str] = set()
 
     def repeated(self, connection: Connection, events: list[Event]) -> tuple[set[int], dict[int, str]]:
-        """Which of `events`, all of tables that something is added to, were applied before, by their places; and why
-        others cannot be told from them. Stores the positions of the rest."""
+        """Return which of `events` were applied before, by their places, and why that is unknown of others.
+
+        All are of tables that something is added to. The positions of the rest are stored.
+        """
         if not events:
             return set(), {}
         last = self._read(connection, {event.partition.topic for event in events})
@@ -167,7 +169,7 @@ class Redelivery:
 
 
 def _verdict(last: _Last, position: ChangePosition) -> str:
-    """``new``, ``repeated``, or why it cannot be told."""
+    """Return ``new``, ``repeated``, or why that is not known."""
     here, there = (position.previous, position.lsn), (last.previous, last.lsn)
     if here > there or (not position.previous and position.lsn > max(there)):
         return "new"

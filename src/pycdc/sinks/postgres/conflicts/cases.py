@@ -1,4 +1,4 @@
-"""Which conflict it is that a write met, told as `Conflict`."""
+"""Find out which conflict a write is, and describe it as `Conflict`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Latest(NamedTuple):
 
 
 def is_late(policy: Policy, write: RowWrite, latest: dict[object, Latest]) -> bool:
-    """Whether what came another way, earlier in the batch, was written later, and one of both removes the row."""
+    """Return whether a later write of the row came another way, earlier in the batch, and one of both removes it."""
     row, shape = row_of(write), write.shape
     own = Latest(policy.written_at(write.event), write.event.partition, shape.operation == "delete" or shape.moves)
     known = latest.get(row)
@@ -62,7 +62,7 @@ def stale(policy: Policy, write: RowWrite) -> Conflict:
 
 
 def unseen(policy: Policy, write: RowWrite, kind: Kind) -> Conflict:
-    """A conflict with a row that was not read. What the event sets is told as texts."""
+    """Describe a conflict with a row that was not read. What the event sets are texts."""
     return Conflict(
         str(policy.table),
         kind,
@@ -77,7 +77,7 @@ def unseen(policy: Policy, write: RowWrite, kind: Kind) -> Conflict:
 
 
 def _image(policy: Policy, write: RowWrite) -> dict[str, Any]:
-    """What the event sets, its documents as documents."""
+    """Return what the event sets, its documents as documents."""
     told = dict(zip(write.shape.set, write.set, strict=True))
     documents = {name: text for name, text in told.items() if policy.table.columns[name].base in ("json", "jsonb")}
     return {**told, **json.loads(policy.as_json(documents), parse_float=Decimal)}
@@ -102,7 +102,7 @@ def kind_of(policy: Policy, guard: Guard, found: LockedRow) -> Kind | None:
 
 
 def kind_of_late(policy: Policy, found: LockedRow) -> Kind:
-    """What it is that an event meets which is older than what is remembered of its row."""
+    """Return the kind of conflict of an event that is older than what is remembered of its row."""
     removes = policy.removes(found.write)
     if found.current is None:
         return Kind.DELETE_MISSING if removes else Kind.UPDATE_DELETED

@@ -110,7 +110,7 @@ def decide(conflict: Conflict, rule: ConflictRule, function: Function | None) ->
 
 
 def event_is_last(conflict: Conflict, rule: ConflictRule) -> bool:
-    """Whether the event was written later than the row.
+    """Return whether the event was written later than the row.
 
     Both sides come to the same answer, whatever comes first, and equal times are decided by the side. Of commits whole
     milliseconds are compared, because that is what events carry while the server knows microseconds. What an
@@ -132,7 +132,7 @@ def event_is_last(conflict: Conflict, rule: ConflictRule) -> bool:
 
 
 def matches_before(conflict: Conflict, rule: ConflictRule) -> bool:
-    """Whether there is no conflict after all: the row is what the event says it was before.
+    """Return whether there is no conflict after all: the row is what the event says it was before.
 
     For last_write_wins that is no answer: a row may have gone and come back, and the times know.
     """
@@ -171,7 +171,10 @@ def source_time(event: Event) -> datetime:
 
 
 def time_from(value: Any) -> datetime | None:
-    """A number of milliseconds since the Unix epoch, ISO 8601, or a time. UTC where it does not say. None otherwise."""
+    """Return a time, or None for what is none. It is in UTC where it has no zone.
+
+    Accepted are a number of milliseconds since the Unix epoch, ISO 8601, and a datetime.
+    """
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float | Decimal):

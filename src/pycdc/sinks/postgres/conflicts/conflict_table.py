@@ -52,7 +52,7 @@ FROM unnest(%s::text[], %s::integer[], %s::bigint[], %s::text[], %s::text[], %s:
 
 
 class ConflictTable:
-    """One for a sink. Nothing is written where `record` is off."""
+    """Records the conflicts of one sink. Nothing is written where `record` is off."""
 
     def __init__(self, pipeline: str, schema: str, settings: ConflictsConfig) -> None:
         self._pipeline = pipeline
@@ -60,7 +60,7 @@ class ConflictTable:
         self._names = {name: sql.Identifier(schema, name) for name in TABLES}
 
     def since(self, connection: Connection) -> datetime:
-        """What others wrote before is no conflict. The first call of a pipeline's life is now."""
+        """Return since when what others write is a conflict. The first call of a pipeline's life sets it to now."""
         if self._settings.since is not None:
             return self._settings.since
         connection.execute(self._sql(_WATCH), (self._pipeline,))

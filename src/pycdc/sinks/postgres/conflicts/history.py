@@ -52,7 +52,7 @@ class ConflictHistory:
     def conflicts(
         self, *, unresolved: bool = False, table: str | None = None, kind: str | None = None, limit: int = 100
     ) -> list[dict[str, Any]]:
-        """The newest first. `unresolved`: those that are parked and wait."""
+        """Return recorded conflicts, the newest first. `unresolved`: only those that are parked and wait."""
         table = table if table is None or "." in table else f"public.{table}"
         return self._rows(_LIST, self._pipeline, unresolved, table, table, kind, kind, limit)
 
@@ -90,6 +90,6 @@ def key_text(key: bytes | None) -> str | None:
 
 
 def key_bytes(text: str) -> bytes:
-    """What `key_text` made."""
+    """Return the bytes that `key_text` showed."""
     found = text.removeprefix("base64:")
     return text.encode() if found == text else base64.b64decode(found)

@@ -60,10 +60,10 @@ WHERE w."table" = {name} AND w.key = {key} AND w.before_xid = {t}.xmin)"""
 def read_locked(
     connection: Connection, policy: Policy, writes: list[RowWrite], writer: tuple[Any, Any], times: sql.Identifier
 ) -> list[LockedRow]:
-    """Lock the rows of `writes`, which share a shape, and read them. `writer` are the parameters of an origin's guard,
-    `times` is the table of what is remembered.
+    """Lock the rows of `writes`, which share a shape, and read them.
 
-    Two statements: the second one's snapshot is taken when all locks are held, so it sees what they waited for.
+    `writer` are the parameters of an origin's guard, `times` is the table of remembered times. There are two
+    statements: the second one's snapshot is taken when all locks are held, so it sees what they waited for.
     """
     shape = writes[0].shape
     keys = [array_of(column) for column in zip(*(write.key for write in writes), strict=True)]

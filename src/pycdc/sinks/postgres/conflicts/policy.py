@@ -28,9 +28,9 @@ Version = Decimal | datetime
 
 @dataclass(frozen=True, slots=True)
 class KnownColumns:
-    """Where a route's events tell a table's columns: paths into the old row, by column.
+    """Where a route's events have the old values of a table's columns: paths into the old row, by column.
 
-    `removes`: its events mean that the row goes.
+    `removes`: its events mean that the row is removed.
     """
 
     topic: str
@@ -109,13 +109,13 @@ class Policy:
     # What an event says.
 
     def of(self, event: Event) -> KnownColumns:
-        """What the route says that takes the event; the first one, if several routes take it into this table."""
+        """Return the columns of the route that takes the event; the first one's, if several take it into this table."""
         if len(self.told) == 1:
             return self.told[0]
         return next((told for told in self.told if told.takes(event)), self.told[0])
 
     def before(self, event: Event) -> dict[str, str | None]:
-        """The old row by column, as far as the event tells it. Raises Unwritable."""
+        """Return the old row by column, as far as the event holds it. Raises Unwritable."""
         out: dict[str, str | None] = {}
         for column, (path, look) in self.of(event).columns.items():
             value = look(event, event.before)
@@ -130,7 +130,10 @@ class Policy:
         return self.means_removal(write.event)
 
     def time(self, event: Event) -> datetime:
-        """That of a delete is of the row before where the event tells it, else the source's. Raises Unwritable."""
+        """Return the event's time. Raises Unwritable.
+
+        The time of a delete is that of the row before where the event holds it, else the source's.
+        """
         path = self.rule.event_time
         if path is None:
             return source_time(event)
@@ -145,15 +148,17 @@ class Policy:
         return time
 
     def written_at(self, event: Event) -> datetime:
-        """When it was written, as it is remembered. The fields of a delete are those of the row before. Raises
-        Unwritable."""
+        """Return when the event was written, as it is remembered. Raises Unwritable.
+
+        The fields of a delete are those of the row before, so its time is the source's.
+        """
         path = self.rule.event_time
         fields = path is not None and not path.startswith("$")
         time = source_time(event) if event.deleted and fields else self.time(event)
         return time if self.rule.row_time is not None else whole(time)
 
     def version(self, write: RowWrite) -> str | None:
-        """The event's version as text; None for a delete that does not tell it. Raises Unwritable."""
+        """Return the event's version as text; None for a delete without one. Raises Unwritable."""
         column = self.version_column
         if column in write.shape.set:
             text = write.set[write.shape.set.index(column)]
@@ -168,7 +173,7 @@ class Policy:
         return text
 
     def comparable(self, text: str) -> Version:
-        """A version that compares with others of its column. Raises Unwritable."""
+        """Return a version that compares with others of its column. Raises Unwritable."""
         numeric = self.table.columns[self.version_column].category == "N"
         try:
             version: Version | None = Decimal(text) if numeric else time_from(text)
@@ -192,7 +197,7 @@ class Policy:
 def policies(
     settings: PostgresSinkConfig, tables: Mapping[str, TargetTable], *, by_origin: bool
 ) -> dict[TargetTable, Policy]:
-    """The policy of each table. Raises ConfigError, EnvironmentNotReady."""
+    """Return the policy of each table. Raises ConfigError, EnvironmentNotReady."""
     routes: dict[str, list[int]] = {}
     for order, route in enumerate(settings.routes):
         routes.setdefault(str(tables[route.table]), []).append(order)
@@ -266,7 +271,7 @@ NO_ORIGIN: Final = (
 
 
 def imported(path: str | None) -> Function | None:
-    """Raises ConfigError."""
+    """Import the function that decides. Raises ConfigError."""
     if path is None:
         return None
     module, _, name = path.partition(":")

@@ -1,4 +1,4 @@
-"""A recorded row, written after all."""
+"""Write a recorded row after all."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def set_up_conflicts(
 
 
 def tracks_commits(connection: Connection) -> bool:
-    """Whether the server knows who wrote a row last."""
+    """Return whether the server knows who wrote a row last."""
     row = connection.execute("SELECT current_setting('track_commit_timestamp')").fetchone()
     connection.commit()
     return row is not None and row[0] == "on"

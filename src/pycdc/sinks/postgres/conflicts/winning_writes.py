@@ -1,4 +1,4 @@
-"""From an answer to the write that follows it. The row is locked, or known not to be there."""
+"""Turn an answer into the write that follows it. The row is locked, or known not to be there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def as_insert(write: RowWrite) -> RowWrite:
 
 
 def as_update(write: RowWrite, without: Collection[str] = ()) -> RowWrite | None:
-    """A delete stays one. None where nothing is left to be written."""
+    """Return the write as an update, a delete as it is; None where nothing is left to be written."""
     if write.shape.operation == "delete":
         return write
     told = zip(write.shape.set, write.set, strict=True)
@@ -33,7 +33,10 @@ def _update(write: RowWrite, values: Mapping[str, str | None]) -> RowWrite | Non
 
 
 def chosen(policy: Policy, met: Conflict, write: RowWrite, answer: ConflictAnswer) -> tuple[Decision, RowWrite | None]:
-    """What is decided, once columns that are decided on their own are, and the write. Raises Undecided, Unwritable."""
+    """Return the decision, with the columns that are decided on their own, and the write that follows it.
+
+    Raises Undecided, Unwritable.
+    """
     if answer is Decision.PARKED:
         return Decision.PARKED, None
     if met.kind in STALE and policy.rule.default == "version":
@@ -55,7 +58,7 @@ def chosen(policy: Policy, met: Conflict, write: RowWrite, answer: ConflictAnswe
 
 
 def with_values(policy: Policy, write: RowWrite, answer: Mapping[str, Any]) -> RowWrite:
-    """The write of a new row, with a function's values in place of the event's. Raises Undecided."""
+    """Return the write of a new row, with a function's values in place of the event's. Raises Undecided."""
     told = {**dict(zip(write.shape.set, write.set, strict=True)), **_values(policy, write, answer)}
     shape = write.shape
     made = shape_of(shape.table, "insert", shape.key, tuple(told), order=shape.order)
@@ -63,7 +66,7 @@ def with_values(policy: Policy, write: RowWrite, answer: Mapping[str, Any]) -> R
 
 
 def _values(policy: Policy, write: RowWrite, answer: Mapping[str, Any]) -> dict[str, str | None]:
-    """A function's dict, as texts."""
+    """Return a function's dict as texts."""
     columns = policy.table.columns
     for column in answer:
         if column not in columns or columns[column].generated or column in write.shape.key:

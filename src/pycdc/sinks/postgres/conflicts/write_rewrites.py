@@ -20,9 +20,9 @@ _MADE = ("c", "r")
 
 
 def as_change(policy: Policy, write: RowWrite) -> RowWrite:
-    """An update of the row that was there; `write` itself where there was none, or nothing needs it.
+    """Return an update of the row that was there; `write` itself where there was none, or nothing needs it.
 
-    Raises Unwritable where an event does not tell what a rule needs.
+    Raises Unwritable where an event does not hold what a rule needs.
     """
     shape = write.shape
     if shape.operation not in ("upsert", "update"):

@@ -72,12 +72,12 @@ _BESIDE: Final = ("t", "topic", "p")
 
 
 def remembered(settings: PostgresSinkConfig) -> bool:
-    """Whether any table needs times."""
+    """Return whether any table needs times."""
     return any(route.conflict is not None and route.conflict.default == "last_write_wins" for route in settings.routes)
 
 
 class WriteTimes:
-    """Of one sink."""
+    """Remembers times for one sink."""
 
     def __init__(self, pipeline: str, schema: str, seconds: int) -> None:
         self._pipeline = pipeline
@@ -89,10 +89,10 @@ class WriteTimes:
         self.needed = False
 
     def claim(self, connection: Connection, policy: Policy, group: WriteGroup) -> Mapping[int, Any]:
-        """Move the times of `group`'s rows to its events'. Returns those that are later, or as late, by the places of
-        their writes, which are left as they are: locked until the transaction ends.
+        """Move the times of `group`'s rows to its events'. Raises Unwritable where an event has no time.
 
-        Raises Unwritable where an event has no time.
+        Returns the times that are later, or as late, by the places of their writes. These are left as they are, and
+        locked until the transaction ends.
         """
         rows = self._parameters(policy, group.writes)
         claimed = connection.execute(self._statement(policy, group.shape, _CLAIM_IF), rows, prepare=True)
@@ -106,13 +106,15 @@ class WriteTimes:
         connection.execute(self._statement(policy, writes[0].shape, _CLAIM), self._parameters(policy, writes))
 
     def forget(self, connection: Connection, policy: Policy, writes: list[RowWrite]) -> None:
-        """What was claimed for events that did not become their rows."""
+        """Forget what was claimed for events that did not become their rows."""
         rows = self._parameters(policy, writes)
         connection.execute(self._statement(policy, writes[0].shape, _FORGET), rows)
 
     def sweep(self, connection: Connection) -> bool:
-        """A transaction of its own that deletes what is older than it has to be, in the part of the table whose turn it
-        is. Whether it was time."""
+        """Delete, in a transaction of its own, times that are older than they have to be. Returns whether one was due.
+
+        Each call looks at the part of the table that follows the one before.
+        """
         now = time.monotonic()
         if not self.needed or now - self._swept_at < _PAUSE:
             return False
@@ -139,7 +141,7 @@ class WriteTimes:
 
 @lru_cache(maxsize=1024)
 def _statement(schema: str, pipeline: str, skew: float, shape: Shape, text: LiteralString) -> bytes:
-    """The same object for the same shape, so that the driver prepares it once."""
+    """Return the statement, the same object for the same shape, so that the driver prepares it once."""
     removes = shape.operation == "delete" or shape.moves
     columns = [shape.table.columns[name] for name in shape.key]
     names: dict[str, sql.Composable] = {
@@ -163,5 +165,5 @@ def _statement(schema: str, pipeline: str, skew: float, shape: Shape, text: Lite
 
 
 def name_of(shape: Shape) -> sql.Composable:
-    """A table, and the columns that say which row."""
+    """Return a name for a table and the columns that identify its rows."""
     return ParameterSafeLiteral(f"{shape.table} ({', '.join(shape.key)})")

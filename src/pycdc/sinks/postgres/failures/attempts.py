@@ -22,7 +22,7 @@ class TookTooLong(Unfinished):
 
 
 def too_slow(event: Event, seconds: float) -> ConnectionLost:
-    """What a transaction that cannot be made smaller has met."""
+    """Return the error for a transaction that took too long and cannot be made smaller."""
     return ConnectionLost(
         f"{event} takes longer than {seconds:g} s to apply",
         hint="look for slow triggers and missing indexes, or raise sink.postgres.max_transaction_seconds",

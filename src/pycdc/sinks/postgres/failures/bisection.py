@@ -112,7 +112,7 @@ class Bisection:
             events = self._later
 
     def _attempt(self, events: list[Routed], manner: Manner = "together") -> Refusal | None:
-        """What was wrong with one of them."""
+        """Apply the events; return what was wrong with one of them."""
         events = [routed for routed in events if self._verdicts.cuts.spares(routed.event)]
         try:
             with self._connection.transaction():
@@ -181,7 +181,7 @@ class Bisection:
 
 
 def independent(events: list[Routed]) -> list[list[Routed]]:
-    """Sets of events, each in order, between which the order is free: no row, no key and no tie in common."""
+    """Split events into sets, each in order, between which the order is free: no row, no key and no tie in common."""
     spaces = {write.shape.space for routed in events for write in routed.writes}
     tables = Counter(table for table, _ in spaces)
     tangled = {table for table, keys in tables.items() if keys > 1 or table.ties.in_order}
@@ -205,7 +205,7 @@ def independent(events: list[Routed]) -> list[list[Routed]]:
 
 
 def _tokens(routed: Routed, tangled: Container[TargetTable]) -> Iterator[object]:
-    """What it is about, in names that other events about the same use too."""
+    """Yield what an event is about, in names that other events about the same use too."""
     if routed.event.identity is not None:
         yield routed.event.identity
     for write in routed.writes:

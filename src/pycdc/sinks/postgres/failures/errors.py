@@ -69,5 +69,5 @@ def fault(error: Exception, connection: Connection, *, lasting: bool = False) ->
 
 
 def raised(error: psycopg.Error) -> bool:
-    """Whether a user's code asked for it."""
+    """Return whether a user's code asked for it."""
     return error.diag.source_function in _RAISING

@@ -65,5 +65,5 @@ class PartitionLimits:
 
 
 def offsets_behind(events: Iterable[Event]) -> dict[Partition, int]:
-    """The next offset of each partition once `events`, in their order, are applied."""
+    """Return the next offset of each partition once `events`, in their order, are applied."""
     return {event.partition: event.offset + 1 for event in events}

@@ -28,7 +28,7 @@ _COMPILED: Final[dict[str, Operation]] = {"insert": "insert", "upsert": "upsert"
 
 
 def compile_route(plain: PlainRoute, fields: tuple[str, ...], forms: Forms | None = None) -> WriteOf:
-    """The function for rows that have just these fields in this order, in values of these forms."""
+    """Compile the function for rows that have just these fields in this order, in values of these forms."""
     operation = _COMPILED.get(plain.route.operation)
     columns = plain.table.columns
     assigned = plain.assigned
@@ -102,7 +102,7 @@ def _take(
 
 
 def _text(target: TargetColumn, forms: Forms | None) -> str:
-    """The short way of the values that come most, as the beginning of a conditional expression."""
+    """Return the short way of the most frequent values, as the beginning of a conditional expression."""
     if target.category == "N":
         return "str(v) if type(v) in NUMBERS else repr(v) if type(v) is float and v - v == 0"
     if target.category == "B":

@@ -26,7 +26,7 @@ Look = Callable[[Event, Mapping[str, Any] | None], Any]
 
 
 def look_up(path: str) -> Look:
-    """The function that finds a field."""
+    """Return the function that finds a field."""
     head, _, rest = path.partition(".")
     if head == "$key":
         return (lambda event, row: _inside(event.key, rest)) if rest else lambda event, row: _present(event.key)
@@ -43,7 +43,10 @@ def look_up(path: str) -> Look:
 
 
 def look_for(path: str, column: TargetColumn) -> Look:
-    """The same for a column: a header is bytes to bytea, and a text to others. Raises Unwritable where it is none."""
+    """Return the function that finds a field for a column. Raises Unwritable where it is none.
+
+    A header is bytes to bytea, and a text to other columns.
+    """
     look = look_up(path)
     if not path.startswith("$headers."):
         return look
@@ -60,7 +63,7 @@ def look_for(path: str, column: TargetColumn) -> Look:
 
 
 def forms_of(path: str, event: Event) -> Forms | None:
-    """What is known of the values under a path: those of headers and of the record itself are texts."""
+    """Return what is known of the values under a path: those of headers and of the record itself are texts."""
     if path[:1] != "$":
         return event.forms
     if path != "$key" and not path.startswith("$key."):
@@ -69,7 +72,7 @@ def forms_of(path: str, event: Event) -> Forms | None:
 
 
 def time_of(event: Event) -> str:
-    """The record's, as text that Postgres reads. Raises Unwritable for one that lies beyond its years."""
+    """Return the record's time as text that Postgres reads. Raises Unwritable for one beyond its years."""
     if not _FIRST <= event.timestamp <= _LAST:
         raise Unwritable("the record's timestamp is no time that Postgres has")
     return (_EPOCH + timedelta(milliseconds=event.timestamp)).isoformat()
@@ -88,7 +91,7 @@ _RECORD: Final[dict[str, Callable[[Event], Any]]] = {
 
 
 def _inside(value: Any, path: str) -> Any:
-    """A field whose own name has dots goes before a path."""
+    """Return the field under a path. A field whose own name has dots goes before a path."""
     if isinstance(value, dict) and path in value:
         return value[path]
     for part in path.split("."):
@@ -99,7 +102,7 @@ def _inside(value: Any, path: str) -> Any:
 
 
 def _beside(event: Event, row: Mapping[str, Any] | None, name: str) -> Any:
-    """A field of the row, or one that flattening added to it."""
+    """Return a field of the row, or one that flattening added to it."""
     if row is not None and name in row:
         return row[name]
     return ABSENT if event.added is None else event.added.get(name, ABSENT)
@@ -117,7 +120,7 @@ def _header(event: Event, name: str) -> Any:
 
 
 def says(found: Any, wanted: str | int | bool) -> bool:
-    """Whether a field has the value that `when` names. A text says it too, as headers do: `true` is in any case.
+    """Return whether a field has the value that `when` names. A text says it too, as headers do: `true` is in any case.
 
     What is not there has no value, and null has none.
     """
@@ -131,10 +134,10 @@ def says(found: Any, wanted: str | int | bool) -> bool:
 
 
 def identity_of(value: Any) -> str | None:
-    """A text that no other identity has; None for what is none: null, a truth value, a fraction, an object.
+    """Return a text that no other identity has; None for null, a truth value, a fraction or an object.
 
-    Texts and integers are themselves, bytes that are a text are that text, and others hex behind ``\\x``, so that
-    a text that begins so is hex too.
+    Texts and integers are themselves, bytes that are a text are that text, and others hex behind a backslash and an x,
+    so that a text that begins so is hex too.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | bytes | UUID):
         return None

@@ -54,7 +54,7 @@ class PlainRoute:
         return names_any([self.route.topic], topic)
 
     def takes(self, event: Event) -> bool:
-        """Raises Unwritable where the old row of a delete does not tell what the route asks."""
+        """Return whether the route takes an event. Raises Unwritable where a delete's old row lacks what is asked."""
         if self.ops is not None and not self._operation_taken(event):
             return False
         if event.deleted and event.before is not None:
@@ -63,8 +63,10 @@ class PlainRoute:
         return all(says(self._asked(event, path, look), value) for path, look, value in self._when)
 
     def _asked(self, event: Event, path: str, look: Look) -> Any:
-        """A field that `when` names; of a delete that does not have it, the key's, and of a row that was sent without
-        it, that of the row before. Raises Unwritable where that does not tell it."""
+        """Return a field that `when` names. Raises Unwritable where it is not known.
+
+        Of a delete that does not have it, it is the key's; of a row that was sent without it, that of the row before.
+        """
         found = look(event, event.before if event.deleted else event.row)
         if found is ABSENT and event.deleted and isinstance(event.key, dict):
             found = look(event, event.key)
@@ -78,7 +80,7 @@ class PlainRoute:
         return found
 
     def leaves(self, event: Event) -> bool:
-        """Whether the event, which the route does not take, is about a row that it took before."""
+        """Return whether the event, which the route does not take, is about a row that it took before."""
         row = event.row
         if row is None or self.route.operation not in _WRITING or self.route.deletion == "ignore":
             return False
@@ -110,7 +112,7 @@ class PlainRoute:
         return op is None or op in (self.ops or ())
 
     def _require_told(self, event: Event, path: str, needs: str) -> None:
-        """Raises Unwritable where the old row of a delete may have a zero or a default in the place of a value."""
+        """Raise Unwritable where the old row of a delete may have a zero or a default in the place of a value."""
         if event.deleted and not path.startswith("$") and told(event, path, full=self._full) is not True:
             raise Unwritable(
                 f"the old row does not tell field {path}, which {needs} of a route into table {self.table} needs: set "
@@ -119,7 +121,7 @@ class PlainRoute:
             )
 
     def write(self, event: Event) -> RowWrite | None:
-        """Raises Unwritable where the event does not fit; None where it means nothing."""
+        """Return the event's write, None where it means nothing. Raises Unwritable where the event does not fit."""
         self.presence.settle(event)
         operation = self.route.operation
         if event.deleted:
@@ -136,7 +138,7 @@ class PlainRoute:
         return self._write(event, operation, {})
 
     def _deletion(self, event: Event) -> RowWrite | None:
-        """A null value that does not tell the row says nothing if it stands behind its delete, which told it."""
+        """Return the write of a delete. A null value without the row means nothing behind its delete, which had it."""
         if self.route.deletion == "ignore":
             return None
         try:
@@ -157,11 +159,11 @@ class PlainRoute:
         return RowWrite(shape, tuple(key.values()), tuple(values.values()), tuple(add.values()), event, event)
 
     def cleared(self, told: Container[str]) -> tuple[str, ...]:
-        """The marks that a row loses by being written: it is not deleted. Not those that the event tells itself."""
+        """Return the marks that a row loses by being written: it is not deleted. Those the event sets are left out."""
         return tuple(column for column in self._marks if column not in self.key and column not in told)
 
     def _removal(self, event: Event, *, soft: bool) -> RowWrite:
-        """A row that is gone already is as it should be."""
+        """Return the removal of a row. A row that is gone already is as it should be."""
         key = self._key_of(event)
         values = self._texts(self.route.soft_delete, event) if soft else {}
         operation: Operation = "update" if soft else "delete"
@@ -189,7 +191,7 @@ class PlainRoute:
         return out
 
     def _lacks(self, event: Event) -> bool:
-        """Whether a value that the route writes was not sent."""
+        """Return whether a value that the route writes was not sent."""
         if not event.unsent:
             return False
         columns = self.table.columns

@@ -37,7 +37,7 @@ KeyPaths = tuple[str, ...]
 
 
 def asked_of_old_rows(route: Route, table: TargetTable) -> tuple[str, ...]:
-    """The fields that old rows have to tell: the key's, and those that `when` asks deletes for."""
+    """Return the fields that old rows have to hold: the key's, and those that `when` asks of deletes."""
     if route.replica_identity == "full":
         return ()
     paths = [route.key.get(column, column) for column in key_columns(route, table)]
@@ -128,7 +128,7 @@ class KeyChanges:
         return envelope and not self._tells(event) and event.op == "u"
 
     def _tells(self, event: Event) -> bool:
-        """Whether the message key tells which row of the table it is. One that is no record is not Debezium's."""
+        """Return whether the message key identifies the row of the table. One that is no record is not Debezium's."""
         key = _fields_of_key(event)
         lacking = [] if key is None else [field for field in self._fields if field not in key]
         if lacking and not self._warned:
@@ -144,7 +144,7 @@ class KeyChanges:
         return not lacking
 
     def _other(self, event: Event) -> KeyPaths | None:
-        """Raises Unwritable where it cannot be read, and something would have to be moved."""
+        """Return the other key. Raises Unwritable where it cannot be read, and something would have to be moved."""
         if event.other_key is None or not self._moves:
             return None
         if not event.other_key:
@@ -163,7 +163,7 @@ class KeyChanges:
         return self._texts(event, event.before, event.forms)
 
     def _texts(self, event: Event, row: Row, forms: Forms | None) -> KeyPaths | None:
-        """The route's key in another row than the event's; None where that does not tell it."""
+        """Return the route's key in another row than the event's; None where that row does not hold it."""
         out = []
         for column, path in self._plain.key.items():
             value = look_up(path.removeprefix("$key."))(event, row)
@@ -190,7 +190,7 @@ def moving(write: RowWrite, old: KeyPaths, new: KeyPaths) -> RowWrite:
 
 
 def _remainder(write: RowWrite, old: KeyPaths, new: KeyPaths) -> RowWrite:
-    """The delete of an old row that could not be moved."""
+    """Return the delete of an old row that could not be moved."""
     shape = write.shape
     return write._replace(
         shape=shape_of(shape.table, "delete", shape.key, shape.key, order=shape.order), key=old, set=new, add=()
@@ -198,7 +198,7 @@ def _remainder(write: RowWrite, old: KeyPaths, new: KeyPaths) -> RowWrite:
 
 
 def of_moved(write: RowWrite) -> RowWrite:
-    """An insert whose row may be there, moved."""
+    """Return an insert as the move of a row that may be there."""
     shape = write.shape
     if shape.operation != "insert":
         return write

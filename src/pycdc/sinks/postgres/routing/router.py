@@ -35,7 +35,7 @@ class Functions(Protocol):
     @property
     def rows(self) -> Mapping[str, RowOf]: ...
     def parts(self, event: Event) -> Sequence[Event]:
-        """The events that are routed in the place of one that came."""
+        """Return the events that are routed in the place of one that came."""
 
 
 class RouteTable:
@@ -70,7 +70,7 @@ class RouteTable:
         self._by_topic: dict[str, list[_CompiledRoute]] = {}
 
     def writes(self, event: Event) -> list[RowWrite]:
-        """Raises Unwritable where the event does not fit its route, or a function failed at it."""
+        """Return an event's writes. Raises Unwritable where it does not fit its route, or a function failed at it."""
         try:
             raw = event.raw_value
             # Nearly all rows are sent whole, and say nothing else: so no function is called.
@@ -96,7 +96,7 @@ class RouteTable:
         return [*_removals(event, left, writes), *writes] if left else writes
 
     def truncated(self, event: Event) -> list[TargetTable]:
-        """The tables whose rows go with those of the source's table. Raises Unwritable where a route refuses that."""
+        """Return the tables that are emptied with the source's table. Raises Unwritable where a route refuses that."""
         routes = self._by_topic.get(event.partition.topic) or self._of(event.partition.topic)
         out = []
         for route in (one.plain for one in routes):
@@ -122,12 +122,12 @@ class RouteTable:
         return "function"
 
     def rank(self, topic: str) -> tuple[int, int]:
-        """The place of the first route that takes `topic`: its table's, and its own."""
+        """Return the place of the first route that takes `topic`: its table's, and its own."""
         plain = next((route.plain for route in self._by_topic.get(topic, ())), None)
         return (0, 0) if plain is None else (plain.table.rank, plain.order)
 
     def only(self, topic: str) -> PlainRoute | None:
-        """The one route that takes all events of a topic, as long as no user's function has a say."""
+        """Return the one route that takes all events of a topic, as long as no user's function is asked."""
         routes = [route for route in self._routes if route.plain.takes_topic(topic)]
         if self._functions is not None or len(routes) != 1 or not routes[0].always or routes[0].plain.route.function:
             return None
@@ -141,7 +141,7 @@ class RouteTable:
 
 
 def marks(routes: Iterable[Route], own: Route, tables: Mapping[str, TargetTable]) -> set[str]:
-    """The columns by which any of `routes` marks rows of `own`'s table as deleted."""
+    """Return the columns by which any of `routes` marks rows of `own`'s table as deleted."""
     table = str(tables[own.table])
     return {column for route in routes if str(tables[route.table]) == table for column in route.soft_delete}
 
@@ -225,7 +225,7 @@ class _RouteOfFunction(_CompiledRoute):
         self._row = function
 
     def writes(self, event: Event) -> list[RowWrite]:
-        """What a function makes of a row says nothing of the row that it was; a delete asks no function."""
+        """Return what a function makes of a row, of which the old row is not known; a delete asks no function."""
         if event.deleted:
             return super().writes(event)
         write = self.write(event)
@@ -267,7 +267,7 @@ def _unforeseen(error: Exception) -> str:
 
 
 def _removals(event: Event, left: Iterable[_CompiledRoute], writes: Iterable[RowWrite]) -> list[RowWrite]:
-    """The deletes of rows that routes took before, but for those that another route writes."""
+    """Return the deletes of rows that routes took before, but for those that another route writes."""
     before = event.row if event.other_key is not None and event.op == "c" else event.before
     # Without a value: a row that is not there is as it should be.
     gone = replace(event, row=None, before=before, deleted=True, raw_value=None, other_key=None)
@@ -277,7 +277,7 @@ def _removals(event: Event, left: Iterable[_CompiledRoute], writes: Iterable[Row
 
 
 def _of(event: Event, write: RowWrite) -> RowWrite:
-    """A write that comes from `event`'s record, whatever topic a function chose routes by."""
+    """Return a write as one of `event`'s record, whatever topic a function chose routes by."""
     if write.event.partition == event.partition:
         return write
     own = replace(write.event, partition=event.partition)

@@ -20,7 +20,7 @@ from pycdc.sinks.postgres.writing.writes import Shape, WriteGroup
 
 
 def require_childless(connection: Connection, group: WriteGroup) -> None:
-    """Raises ChildrenThere. The rows are locked before: nobody can name them any more until they are gone."""
+    """Raise ChildrenThere if children name the rows; these are locked before, so that no new child can name them."""
     keys = [array_of(column) for column in zip(*(write.key for write in group.writes), strict=True)]
     connection.execute(_lock(group.shape), keys, prepare=True)
     for key in group.shape.table.ties.waits:

@@ -18,13 +18,11 @@ from pycdc.sinks.postgres.writing.identifiers import ParameterSafeIdentifier, Pa
 
 
 class Guard(NamedTuple):
-    """`kind` says what a row must fulfil to be written:
+    """What a row must fulfil to be written, by `kind`.
 
-    none        nothing
-    origin      its last writer is this pipeline or unknown, or wrote before a certain time
-    version     its `column` is less than the event's (for a delete: no more), or one of them is null
-    before      it is the event's `before`, as far as the event tells it
-    absent      it must not be there: only an insert is done
+    none nothing origin its last writer is this pipeline or unknown, or wrote before a certain time version its `column`
+    is less than the event's (for a delete: no more), or one of them is null before it is the event's `before`, as far
+    as the event holds it absent it must not be there: only an insert is done
 
     `spared` are columns that are written with a new row only. `reports`: the statement returns what it wrote.
     """
@@ -55,7 +53,7 @@ _SAME_NUMBER: Final = "{0}.{1} IS NOT DISTINCT FROM (jsonb_populate_record({0}, 
 
 
 def as_before(table: TargetTable) -> sql.Composed:
-    """Whether the table's row is the event's `before`, as far as `u.g` tells it.
+    """Return whether the table's row is the event's `before`, as far as `u.g` tells it.
 
     Columns that the event does not name keep the row's values, those it names get the column's type and its precision;
     `*=` compares types that have no `=`, by their bytes. That is too much for json, whose spaces and order are the
@@ -75,7 +73,7 @@ def as_before(table: TargetTable) -> sql.Composed:
 def condition(
     guard: Guard, table: TargetTable, column: TargetColumn | None, incoming: sql.Composable, *, removes: bool
 ) -> sql.Composable:
-    """What the table's row must fulfil. `incoming` is the event's version."""
+    """Return what the table's row must fulfil. `incoming` is the event's version."""
     if guard.kind == "origin":
         return sql.SQL(_ORIGIN).format(table.alias)
     if guard.kind == "before":

@@ -64,7 +64,7 @@ class Order:
 def tied(
     connection: Connection, settings: PostgresSinkConfig, tables: Mapping[str, TargetTable]
 ) -> tuple[Order, dict[str, TargetTable]]:
-    """The order of `tables`, which are by the routes' names for them, and the same with their ranks and ties."""
+    """Return the order of `tables`, by the routes' names for them, and the same tables with their ranks and ties."""
     order = read_order(connection, settings.routes, tables)
     routes: dict[str, list[Route]] = {}
     for route in settings.routes:
@@ -107,6 +107,6 @@ def order_of(names: Sequence[str], keys: Sequence[ForeignKey]) -> Order:
 
 
 def _free(waiting: Sequence[str], keys: Sequence[ForeignKey]) -> str | None:
-    """The first table that has no parent among those that wait."""
+    """Return the first table that has no parent among those that wait."""
     children = {key.child for key in keys if key.parent in waiting and key.parent != key.child}
     return next((table for table in waiting if table not in children), None)

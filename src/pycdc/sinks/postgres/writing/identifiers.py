@@ -26,7 +26,7 @@ def joined(columns: Iterable[str]) -> sql.Composed:
 
 
 def alias_beside(columns: Collection[str]) -> sql.SQL:
-    """A table's alias that is no column's name: there, the alias alone would be the column, not the row."""
+    """Return a table's alias that is no column's name: there, the alias alone would be the column, not the row."""
     alias = "t"
     while alias in columns:
         alias += "_"

@@ -36,7 +36,7 @@ def same_rows(
 
 
 def is_same_row(connection: Connection, space: Space, one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Whether two keys are equal; no, where the database does not take the texts for values."""
+    """Return whether two keys are equal; no, where the database does not take the texts for values."""
     columns = [space[0].columns[name] for name in space[1]]
     if one == other or exact(columns, [one, other]):
         return one == other

@@ -50,7 +50,7 @@ def apart(connection: Connection, events: list[Routed]) -> list[Routed]:
 
 
 def _taken(events: list[Routed], left: dict[RowKey, tuple[int, object]]) -> Iterator[RowKey]:
-    """The rows of `left` whose key another event takes before."""
+    """Yield the rows of `left` whose key another event takes before."""
     for place, routed in enumerate(events):
         for write in routed.writes:
             row = write.shape.space, write.key
@@ -74,7 +74,7 @@ class _Between:
         self._left: set[RowKey] = set()
 
     def writes(self, event: Event, own: list[RowWrite]) -> list[RowWrite]:
-        """What stands for `own`, the writes of an event into one space. Raises Unwritable."""
+        """Return what stands for `own`, the writes of an event into one space. Raises Unwritable."""
         out = self._writes(event, own)
         for write in own:
             gone = write.shape.moves or write.shape.operation == "delete"
@@ -112,8 +112,10 @@ class _Between:
         return row in self._taken and row not in self._keys and row not in self._free
 
     def _is_its_own(self, event: Event, own: list[RowWrite], new: Key) -> bool:
-        """Whether the key that a row gets may be its own already: in another spelling, or because a batch before this
-        one had the delete by which it left its old key."""
+        """Return whether the key that a row gets may be its own already.
+
+        It may be written in another way, or a batch before this one had the delete by which the row left its old key.
+        """
         first, space = own[0], own[0].shape.space
         if not first.shape.moves:
             return False
@@ -158,14 +160,14 @@ def _keep_apart(events: list[Routed], between: _Between) -> None:
 
 
 def _leaves(event: Event, own: list[RowWrite]) -> bool:
-    """Whether a row leaves the key of the first of its writes for another one."""
+    """Return whether a row leaves the key of the first of its writes for another one."""
     if own[0].shape.moves:
         return event.deleted or any(write.shape.operation == "delete" for write in own)
     return bool(event.other_key) and own[0].shape.operation == "delete"
 
 
 def _arrives(event: Event, write: RowWrite, own: Iterable[RowWrite]) -> bool:
-    """Whether a row gets its key by the event, whose writes are `own`. One that keeps it is moved by none of them."""
+    """Return whether a row gets its key by the event, whose writes are `own`: none of them moves one that keeps it."""
     if write.shape.moves or write.shape.operation == "delete" or event.deleted:
         return False
     moved = any(one.shape.moves and one.shape.space == write.shape.space for one in own)
@@ -186,7 +188,7 @@ def _transaction(event: Event) -> object:
 
 
 def _of_nobody(table: TargetTable, names: tuple[str, ...], key: Key) -> Key | None:
-    """A key that no row has; None where none can be made."""
+    """Return a key that no row has; None where none can be made."""
     for place, name in enumerate(names):
         text = _new_text(table.columns[name])
         if text is not None:

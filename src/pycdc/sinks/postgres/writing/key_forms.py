@@ -29,7 +29,7 @@ _SEVERAL_TEXTS: Final = ("citext", "interval", "jsonb")
 
 
 def form_of(column: TargetColumn) -> str | None:
-    """The expression that texts must match for text equality to be the database's; "" for any text, None for none."""
+    """Return the expression that texts match where text equality is the database's; "" for any text, None for none."""
     if not column.deterministic:
         return None
     if column.base in _ANY or column.is_enum:
@@ -38,18 +38,18 @@ def form_of(column: TargetColumn) -> str | None:
 
 
 def rewritten(column: TargetColumn) -> bool:
-    """Whether a value may equal another and be written differently, so that an upsert writes the key too."""
+    """Return whether a value may equal another and be written differently, so that an upsert writes the key too."""
     return form_of(column) is None or column.base == "numeric"
 
 
 def is_told_by_text(column: TargetColumn) -> bool:
-    """Whether a database writes a value in one way only, so that all records of its row are in one partition."""
+    """Return whether a database writes a value in one way only, so that all records of its row are in one partition."""
     free = column.base == "numeric" and column.typmod < 0
     return column.deterministic and not free and column.base not in _SEVERAL_TEXTS
 
 
 def exact(columns: Iterable[TargetColumn], keys: Collection[tuple[str, ...]]) -> bool:
-    """Whether equal rows among `keys` have equal texts."""
+    """Return whether equal rows among `keys` have equal texts."""
     for column, texts in zip(columns, zip(*keys, strict=True), strict=True):
         form = form_of(column)
         if form is None or (form and not all_match(form, texts)):

@@ -12,9 +12,9 @@ SourcePlace = tuple[Any, ...]
 
 
 def source_order(events: Sequence[Event]) -> Sequence[int] | None:
-    """The events' numbers in the order in which one source made them; that of each partition stays. None: not known.
+    """Return the events' numbers in the order in which one source made them; None where that is not known.
 
-    A null value behind its delete tells no place, and stays there.
+    The order of each partition stays. A null value behind its delete has no place of its own, and stays there.
     """
     if len({event.partition for event in events}) <= 1:
         return range(len(events))
@@ -38,14 +38,14 @@ def source_order(events: Sequence[Event]) -> Sequence[int] | None:
 
 
 def _repeats(before: Event | None, event: Event) -> bool:
-    """Whether it says nothing but what the delete before it said. That of the first one was applied."""
+    """Return whether it says nothing but what the delete before it said. That of the first one was applied."""
     if event.raw_value is not None or not event.deleted:
         return False
     return before is None or (before.deleted and before.raw_key == event.raw_key)
 
 
 def likely_order(events: Sequence[Event]) -> Sequence[int]:
-    """The source's order; where it is not known, that of the records' times."""
+    """Return the source's order; where it is not known, that of the records' times."""
     known = source_order(events)
     if known is not None:
         return known
@@ -58,7 +58,7 @@ def likely_order(events: Sequence[Event]) -> Sequence[int]:
 
 
 def _place(event: Event) -> tuple[Any, SourcePlace | None]:
-    """The source, and what grows with each of its changes.
+    """Return the source, and what grows with each of its changes.
 
     Of Postgres that is the end of the transaction before, and the change's LSN: conflicting changes wait for each other
     in the source, so their LSNs are in its order. Those of a changed key are one: the delete comes first.
@@ -73,7 +73,7 @@ def _place(event: Event) -> tuple[Any, SourcePlace | None]:
 
 
 def _flattened(event: Event) -> dict[str, Any]:
-    """What a flattened record tells of its source: fields that were asked for (`add_fields`)."""
+    """Return what a flattened record holds of its source: fields that were asked for (`add_fields`)."""
     added = event.added or {}
     told = {name.removeprefix("__source_"): value for name, value in added.items() if name.startswith("__source_")}
     return {"lsn": added.get("__lsn"), **told}

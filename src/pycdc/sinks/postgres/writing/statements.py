@@ -47,7 +47,7 @@ def execute(connection: Connection, group: WriteGroup) -> int:
 
 
 def parameters(shape: Shape, writes: list[RowWrite]) -> list[str]:
-    """An array literal for each column: key, set, add."""
+    """Return an array literal for each column: key, set, add."""
     if shape.add:
         rows = [write.key + write.set + tuple(map(str, write.add)) for write in writes]
     else:
@@ -57,7 +57,7 @@ def parameters(shape: Shape, writes: list[RowWrite]) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def statement(shape: Shape, guard: Guard = FREE) -> bytes:
-    """The statement's text, the same object for the same shape, so that the driver prepares it once.
+    """Return the statement's text, the same object for the same shape, so that the driver prepares it once.
 
     With a guard that `reports`, an insert or upsert returns the keys of the rows it wrote as texts, an update or delete
     the numbers of the writes, from 1. Parameters: the columns', then what the guard brings, then the guard's own.
@@ -82,7 +82,7 @@ def count_rows(connection: Connection, group: WriteGroup) -> int:
 
 
 def has_row(connection: Connection, space: Space, key: tuple[str, ...]) -> bool:
-    """Whether the table has a row of this key; also where the database does not take the texts for one."""
+    """Return whether the table has a row of this key; also where the database does not take the texts for one."""
     shape = shape_of(space[0], "delete", space[1])
     try:
         with connection.transaction():
@@ -118,7 +118,7 @@ def _insert(shape: Shape, guard: Guard) -> sql.Composed:
 
 
 def _otherwise(shape: Shape, guard: Guard) -> sql.Composable:
-    """What happens to a row that is there."""
+    """Return what happens to a row that is there."""
     told = _overwritten(shape, guard)
     if not told or guard.kind == "absent":
         return sql.SQL("DO NOTHING")
@@ -135,7 +135,7 @@ def _otherwise(shape: Shape, guard: Guard) -> sql.Composable:
 
 
 def _overwritten(shape: Shape, guard: Guard) -> list[str]:
-    """The columns that an upsert writes into a row that is there."""
+    """Return the columns that an upsert writes into a row that is there."""
     fixed = shape.fixed
     told = [
         name for name in (*shape.set, *shape.reset) if name not in fixed and (shape.anew or name not in guard.spared)
@@ -150,7 +150,7 @@ def _unchanged(alias: sql.SQL, name: str, incoming: sql.Composable) -> sql.Compo
 
 
 def spares_rows(shape: Shape, guard: Guard = FREE) -> bool:
-    """Whether a row that is there is left alone, so that fewer rows are written than are told."""
+    """Return whether a row that is there is left alone, so that fewer rows are written than are told."""
     return shape.operation == "upsert" and not _overwritten(shape, guard)
 
 
@@ -237,7 +237,7 @@ def unnested(columns: list[TargetColumn], beside: tuple[str, ...] = (), *, count
 
 
 def _array_type(column: TargetColumn) -> tuple[str, str]:
-    """money travels as numeric, whose text and digits are the same in every locale of a server."""
+    """Return the type of a column's array: money is sent as numeric, which is the same in every locale."""
     if column.base == "money":
         return "pg_catalog", "numeric"
     return column.type if column.has_array and column.element != "money" else ("pg_catalog", "text")
@@ -265,7 +265,7 @@ def same_key(shape: Shape, alias: sql.SQL | None = None) -> sql.Composed:
 
 
 def key_hash(shape: Shape) -> sql.Composed:
-    """A number that is the same for equal keys, of the columns' values in ``u``."""
+    """Return a number that is the same for equal keys, of the columns' values in ``u``."""
     values = sql.SQL(", ").join(_hashed(shape, name, number) for number, name in enumerate(shape.key))
     return sql.SQL("pg_catalog.hash_record_extended(ROW({}), 0)").format(values)
 

@@ -60,7 +60,7 @@ def ties_of(
     unforeseen: Collection[str],
     acting: bool,
 ) -> dict[str, TableDependencies]:
-    """The ties of each table, by `str`; `routes` are those that write it.
+    """Return the ties of each table, by `str`; `routes` are those that write it.
 
     `unforeseen` are tables with triggers of which nobody knows what they do. `acting`: referential actions are left to
     the database, because the events do not tell what they did in the source.
@@ -82,7 +82,7 @@ def ties_of(
 
 
 def _told_apart(key: ForeignKey, routes: Mapping[str, Sequence[Route]], ranks: Mapping[str, int]) -> bool:
-    """Whether other topics than the parent's tell what becomes of the child's rows: nobody knows who is ahead then."""
+    """Return whether other topics than the parent's have the child's rows: then it is not known which is ahead."""
     if key.child != key.parent and ranks[key.child] < ranks[key.parent]:
         return False  # a circle: each would wait for the other
     above, below = routes[key.parent], routes[key.child]
@@ -98,7 +98,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _components(keys: Sequence[ForeignKey]) -> dict[str, str]:
-    """A name for each set of tables that keys tie together."""
+    """Return a name for each set of tables that keys tie together."""
     names: dict[str, str] = {}
     for key in keys:
         one, other = names.setdefault(key.child, key.child), names.setdefault(key.parent, key.parent)

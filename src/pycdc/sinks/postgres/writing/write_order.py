@@ -40,7 +40,7 @@ ahead of what was in between."""
 def arranged(
     connection: Connection, writes: Sequence[RowWrite], manner: Manner, free: Callable[[TargetTable], bool]
 ) -> list[WriteGroup]:
-    """The statements that do what `writes` do one after another. `free`: whether events always win there."""
+    """Return the statements that do what `writes` do one after another. `free`: whether events always win there."""
     shapes = set(map(_SHAPE, writes))
     same = same_rows(connection, writes, {shape.space for shape in shapes})
     if manner == "ends alone" and all(free(shape.table) for shape in shapes) and _are_exact(writes):
@@ -53,7 +53,7 @@ def arranged(
 
 
 def _are_exact(writes: Sequence[RowWrite]) -> bool:
-    """Whether the texts of keys tell which rows are moved."""
+    """Return whether the texts of keys tell which rows are moved."""
     moves = [write for write in writes if write.shape.moves]
     return all(
         exact([write.shape.table.columns[name] for name in write.shape.key], [write.key, _texts(write.set)])
@@ -62,7 +62,10 @@ def _are_exact(writes: Sequence[RowWrite]) -> bool:
 
 
 def unmoved(writes: Sequence[RowWrite], same: Mapping[RowOfTable, RowOfTable]) -> Sequence[RowWrite]:
-    """The same with a delete in place of each move of a row that is known whole: by then, or later by its new key."""
+    """Return the writes with a delete in place of each move of a row that is known whole.
+
+    Such a row was written by then, or is written later by its new key.
+    """
     written = {
         _row(write.shape, write.key, same): place for place, write in enumerate(writes) if _is_whole(write.shape)
     }
@@ -102,12 +105,12 @@ def _row(shape: Shape, key: tuple[str | None, ...], same: Mapping[RowOfTable, Ro
 
 
 def _texts(key: tuple[str | None, ...]) -> tuple[str, ...]:
-    """A key without NULL, which none has."""
+    """Return a key without NULL, which none has."""
     return tuple(text for text in key if text is not None)
 
 
 def _learn(known: dict[RowOfTable, RowWrite], row: RowOfTable, write: RowWrite) -> None:
-    """What is known whole of the row behind the write."""
+    """Learn what is known whole of the row behind the write."""
     before = known.pop(row, None)
     told = write if _is_whole(write.shape) or before is None else merge(before, write)
     if told is not None and _is_whole(told.shape):
@@ -181,14 +184,14 @@ def _together(
 
 
 def component_of(table: TargetTable) -> str:
-    """What it shares with the tables that foreign keys tie to it."""
+    """Return the name that a table shares with those that foreign keys tie to it."""
     return table.ties.component or str(table)
 
 
 def _entangled(
     writes: Sequence[RowWrite], shapes: Collection[Shape], same: Mapping[RowOfTable, RowOfTable]
 ) -> set[TargetTable]:
-    """The tables that are written in the order of the events."""
+    """Return the tables that are written in the order of the events."""
     keys: dict[TargetTable, set[tuple[str, ...]]] = {}
     for shape in shapes:
         keys.setdefault(shape.table, set()).add(shape.key)
@@ -222,7 +225,7 @@ def sequenced(writes: Sequence[RowWrite]) -> Sequence[RowWrite]:
 
 
 def _behind_children(writes: Sequence[RowWrite]) -> Sequence[RowWrite]:
-    """The same, but deletes that wait for children behind what follows of those.
+    """Return the writes with deletes that wait for children behind what follows of those.
 
     What a foreign key does with a delete comes after it in the source's log, before anything else of the transaction.
     """
@@ -251,7 +254,7 @@ def _children_first(removals: list[RowWrite]) -> list[RowWrite]:
 
 
 def _below(tables: Iterable[TargetTable]) -> dict[str, set[str]]:
-    """The tables whose rows a delete changes or removes by foreign keys, and theirs, of each for which deletes wait."""
+    """Return the tables whose rows a delete changes or removes by foreign keys, of each for which deletes wait."""
     below = {str(table): {key.child for key in table.ties.waits} for table in set(tables) if table.ties.waits}
     for _ in below:
         for own in below.values():

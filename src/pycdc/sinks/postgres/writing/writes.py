@@ -85,7 +85,10 @@ def shape_of(
     reset: tuple[str, ...] = (),
     anew: bool = False,
 ) -> Shape:
-    """An upsert that lacks a column which an insert must give can only be meant for a row that is there."""
+    """Return the one shape of these values.
+
+    An upsert that lacks a column which an insert must give can only be meant for a row that is there.
+    """
     if operation == "upsert" and not table.required <= {*key, *assigned}:
         operation, must_exist = "update", True
     if anew:
@@ -127,7 +130,7 @@ _NONE: Final[Mapping[object, object]] = {}
 
 
 def groups_of(writes: Iterable[RowWrite], same: Mapping[Any, object] = _NONE) -> list[WriteGroup]:
-    """The statements that do what `writes` do one after another. `same` are rows by their other names."""
+    """Return the statements that do what `writes` do one after another. `same` are rows by their other names."""
     writes = list(writes)
     if any(shape.moves for shape in {write.shape for write in writes}):
         return in_order(writes, same)
