@@ -47,9 +47,7 @@ def table(*names: str) -> Table:
 
 def captured(of: Table, texts: list[Any], *, form: str = "avro", headers: bool = True, **options: Any) -> Event:
     """What an update becomes on the way through a topic. Without headers: as Debezium would have written it."""
-    recorder = Recorder(**options)
-    if form != "avro":
-        recorder.serializer._form = JsonFormat(schemas=form == "json_schema")
+    recorder = Recorder(form=None if form == "avro" else JsonFormat(schemas=form == "json_schema"), **options)
     ((_, [record]),) = recorder.groups(run(Op.UPDATE, of, frames.update(1, texts)))
     decoder = Decoder(lambda number: recorder.schemas.texts[number], "avro" if form == "avro" else "json")
     own = tuple(record.get("headers", ())) if headers else ()

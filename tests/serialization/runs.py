@@ -12,6 +12,7 @@ from pycdc.model.change import Batch, Column, Lsn, Op, PgType, Position, Run, Ta
 from pycdc.rows.schema import Schema
 from pycdc.rows.tuples import ColumnBytes
 from pycdc.serialization.avro_format import AvroFormat
+from pycdc.serialization.record_format import RecordFormat
 from pycdc.serialization.serializer import Serializer
 from tests.connectors.postgres import frames
 from tests.recording import Schemas
@@ -84,13 +85,13 @@ def by_topic(groups: list[tuple[str, list[dict[str, Any]]]]) -> dict[str, list[d
 
 
 class Recorder:
-    """A serialiser into Avro; `asked` is what its form asked the registry for. `plain`: record by record."""
+    """A serializer; `asked` is what its form, Avro unless one is given, asked the registry for. `plain`: row by row."""
 
-    def __init__(self, *, plain: bool = False, **options: Any) -> None:
+    def __init__(self, *, plain: bool = False, form: RecordFormat | None = None, **options: Any) -> None:
         self.schemas = Schemas()
         self.asked: list[tuple[str, str, str | None]] = []
         self.nulls: list[tuple[str, str]] = []
-        form = PlainForm(self._id) if plain else AvroFormat(self._id)
+        form = form or (PlainForm(self._id) if plain else AvroFormat(self._id))
         self.serializer = Serializer(configured(**options), "db", form, lambda *where: self.nulls.append(where))
 
     def _id(self, topic: str, part: str, schema: Schema) -> int:

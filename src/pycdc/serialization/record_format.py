@@ -1,4 +1,4 @@
-"""The forms that records come in, and what a form needs to know of a table."""
+"""The formats of records, and what a format needs to know of a table."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from pycdc.serialization.source_info import ProcessingTime, SourceOrigin, Transa
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TableEncoder:
-    """Where the rows of one table version go, and how. `form` is what the form prepared for it; `row_headers` are
-    those of single rows; `flat`: what becomes of rows without an envelope. `tombstones`: each delete is followed by a
-    null value. `headers` and `delete_headers` stand on all records, None for none. `parked`: headers that say why they
-    do not go to the topic that they are meant for."""
+    """Where the rows of one table version go, and how they are encoded.
+
+    `form` is what the record format prepared for it; `row_headers` are those of single rows; `flat`: what becomes of
+    rows without an envelope. `tombstones`: each delete is followed by a null value. `headers` and `delete_headers`
+    stand on all records, None for none. `parked`: headers with the reason why the rows do not go to the topic that they
+    are meant for.
+    """
 
     topic: str
     encoder: RowEncoder
@@ -44,10 +47,10 @@ class RecordFormat(Protocol):
     """How records are written: Avro by registry id, or JSON."""
 
     def prepare(self, topic: str, key: Schema | None, value: Schema) -> Any:
-        """What the form needs per table version, ids for instance. The only place that may ask a registry."""
+        """Return what the format needs per table version, ids for instance. Only this may ask a registry."""
 
     def stamp(self, transaction: Transaction, origin: SourceOrigin) -> Any:
-        """What all records of a transaction share, for `rows`."""
+        """Return what all records of a transaction share, for `rows`."""
 
     def rows(
         self,
@@ -59,9 +62,11 @@ class RecordFormat(Protocol):
         slow: Slow,
         lacking: Lacking,
     ) -> bool:
-        """Write runs of one operation, with the stamps of their transactions, the fast way; False, having written
-        nothing, where only `event` can. `slow` is given each frame that is a surprise, `lacking` each record whose
-        row was not sent whole."""
+        """Write runs of one operation, with the stamps of their transactions, by a compiled loop.
+
+        Returns False, having written nothing, where only `event` can write them. `slow` is given each frame that a
+        compiled loop does not write, `lacking` each record whose row was not sent whole.
+        """
 
     def event(
         self,
@@ -72,7 +77,7 @@ class RecordFormat(Protocol):
         moment: ProcessingTime,
         block: TransactionMetadata | None,
     ) -> EncodedParts:
-        """One record; a truncate has neither key nor rows. Without an envelope, no rows make a null value."""
+        """Return one record; a truncate has neither key nor rows. Without an envelope, no rows make a null value."""
 
     def datums(self, prepared: Any, key: Any, value: Any) -> EncodedParts:
-        """A record outside of the tables' topics, from Connect values. A key that is None is null."""
+        """Return a record outside of the tables' topics, from Connect values. A key that is None is null."""

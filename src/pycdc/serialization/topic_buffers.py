@@ -18,8 +18,11 @@ TopicRecordList = tuple[str, list[EncodedParts]]
 
 
 class TopicBuffer:
-    """A topic's records. `runs` are gathered and not written yet: all of `target` and `op`, with the same `headers`
-    behind each record (None for none)."""
+    """A topic's records.
+
+    `runs` are gathered and not written yet: all of `target` and `op`, with the same `headers` behind each record (None
+    for none).
+    """
 
     __slots__ = ("_groups", "_headed", "_mark", "_records", "headers", "op", "runs", "table", "target", "topic")
 
@@ -36,7 +39,7 @@ class TopicBuffer:
         self._mark = 0
 
     def into(self, *, headed: bool) -> list[EncodedParts]:
-        """Where the next records go: those with headers stand apart from those without."""
+        """Return the list for the next records: those with headers stand apart from those without."""
         if headed is not self._headed:
             if self._headed is None or self._records:
                 self._records = []
@@ -45,13 +48,13 @@ class TopicBuffer:
         return self._records
 
     def alone(self, record: EncodedParts) -> None:
-        """A group of one record: the end of a transaction comes behind the records of all topics."""
+        """Write a group of one record: the end of a transaction comes behind the records of all topics."""
         self._headed = None
         self.into(headed=False).append(record)
         self._headed = None
 
     def start(self) -> Append:
-        """Where the records of `runs` go."""
+        """Return where the records of `runs` are appended."""
         records = self.into(headed=self.headers is not None)
         self._mark = len(records)
         return records.append
@@ -68,18 +71,18 @@ class TopicBuffer:
 
 
 class TopicBuffers:
-    """Those of one batch. `groups` come in the order of their first record and may be empty."""
+    """The buffers of one batch. `groups` come in the order of their first record and may be empty."""
 
     def __init__(self) -> None:
         self.groups: list[TopicRecordList] = []
-        self._lanes: dict[str, TopicBuffer] = {}
+        self._buffers: dict[str, TopicBuffer] = {}
 
     def of(self, topic: str) -> TopicBuffer:
-        lane = self._lanes.get(topic)
-        if lane is None:
-            lane = self._lanes[topic] = TopicBuffer(topic, self.groups)
-        return lane
+        buffer = self._buffers.get(topic)
+        if buffer is None:
+            buffer = self._buffers[topic] = TopicBuffer(topic, self.groups)
+        return buffer
 
     def __iter__(self) -> Iterator[TopicBuffer]:
-        """Those there are now: writing one may make others, which it then writes."""
-        return iter([*self._lanes.values()])
+        """Iterate over the buffers there are now: writing one may make others, which it then writes."""
+        return iter([*self._buffers.values()])
