@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 import pycdc
-from pycdc.connectors.kafka.connector import KafkaConnector
+from pycdc.connectors.kafka.partition_claims import PartitionClaims
 from pycdc.observability.health import judge
 from pycdc.sinks.postgres import schema_drift as targets
 from tests.proxy import Proxy
@@ -51,13 +51,13 @@ def through(rig: Rig, proxy: Proxy) -> str:
 def assigned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many partitions each assignment of the group had: one that never leaves it has one assignment."""
     calls: list[int] = []
-    original = KafkaConnector._on_assign
+    original = PartitionClaims.on_assign
 
-    def counting(self: KafkaConnector, consumer: Any, partitions: list[TopicPartition]) -> None:
+    def counting(self: PartitionClaims, consumer: Any, partitions: list[TopicPartition]) -> None:
         calls.append(len(partitions))
         original(self, consumer, partitions)
 
-    monkeypatch.setattr(KafkaConnector, "_on_assign", counting)
+    monkeypatch.setattr(PartitionClaims, "on_assign", counting)
     return calls
 
 
