@@ -24,8 +24,8 @@ from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.replication.stream import ReplicationStream
 from pycdc.connectors.postgres.signals import messages as signals
 from pycdc.connectors.postgres.snapshot.backlog import Backlog
+from pycdc.connectors.postgres.snapshot.chunk_opener import ChunkOpener
 from pycdc.connectors.postgres.snapshot.chunk_reader import ChunkReader
-from pycdc.connectors.postgres.snapshot.incremental import IncrementalSnapshot
 from pycdc.offsets.kafka import KafkaOffsetStore
 from pycdc.serialization.serializer import Serializer
 from pycdc.sinks.kafka.producer import KafkaSink
@@ -52,7 +52,7 @@ SNAPSHOT_POINTS: dict[str, tuple[Any, str, str]] = {
     "while pinned rows are written": (KafkaSink, "write", AFTER),
     "before a chunk is marked": (ChunkReader, "mark", BEFORE),
     "after a chunk is marked": (ChunkReader, "mark", AFTER),
-    "after a chunk was read": (IncrementalSnapshot, "_read_chunk", AFTER),
+    "after a chunk was read": (ChunkOpener, "_read_chunk", AFTER),
     "before the backlog moves": (Backlog, "advance", BEFORE),
     "after the backlog moved": (Backlog, "advance", AFTER),
     "before progress is stored": (KafkaOffsetStore, "store", BEFORE),

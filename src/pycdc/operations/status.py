@@ -88,14 +88,14 @@ def still_to_read(
     checkpoint: Checkpoint | None, estimates: dict[tuple[str, str], int | None] | None = None
 ) -> list[dict[str, Any]]:
     """The tables of a snapshot under way, never their keys; `estimates` are the planner's row counts."""
-    readings = [] if checkpoint is None else checkpoint.snapshot.get("tables", [])
+    tasks = [] if checkpoint is None else checkpoint.snapshot.get("tables", [])
     return [
         {
-            "table": ".".join(reading["table"]),
-            "rows": reading.get("rows", 0),
-            "estimated": (estimates or {}).get(tuple(reading["table"])),
-            "request": reading.get("request"),
-            "waits": "since" in reading,
+            "table": ".".join(task["table"]),
+            "rows": task.get("rows", 0),
+            "estimated": (estimates or {}).get(tuple(task["table"])),
+            "request": task.get("request"),
+            "waits": "since" in task,
         }
-        for reading in readings
+        for task in tasks
     ]

@@ -366,14 +366,14 @@ class PostgresConnector:
 
     def _look(self, assembler: TransactionAssembler, position: Lsn, *, follow: bool = False) -> list[TableTask]:
         """Compare tables, publication and configuration; the readings of what joins. The stream is at `position`."""
-        readings = self._watch.look(follow=follow)
+        tasks = self._watch.look(follow=follow)
         self._belonging.partitioned = self._watch.partitions_only
         self._belonging.know(self._watch.members)
         if assembler.idle and (gone := self._watch.passed(position)):
             self._belonging.dismiss(gone)
             assembler.dismiss(gone)
         self._dropped.look()
-        return readings
+        return tasks
 
     def _read(self, stream: ReplicationStream, assembler: TransactionAssembler, position: Lsn) -> Batch:
         """What came within the poll time. Where nothing is in flight, a keepalive moves the position."""

@@ -182,10 +182,10 @@ def test_a_table_is_expected_once_and_begins_anew_after_a_gap() -> None:
 
 
 def test_what_a_reading_waits_for_survives_a_restart_until_it_is_over() -> None:
-    backlog = Backlog([reading := TableTask("public", "t", request=ADDED, since=2**40)])
+    backlog = Backlog([task := TableTask("public", "t", request=ADDED, since=2**40)])
     (restored,) = Backlog.of_state(backlog.state)
     assert restored.since == 2**40
-    backlog.settle(reading)
+    backlog.settle(task)
     assert [one.since for one in Backlog.of_state(backlog.state)] == [None]
 
 

@@ -215,14 +215,14 @@ def test_a_row_is_left_out_only_where_its_place_was_read_and_it_is_as_old(databa
 
 
 def test_what_was_delivered_is_part_of_the_state() -> None:
-    reading = TableTask("public", "items")
-    backlog = Backlog([reading])
-    backlog.delivered(reading, Delivered(7, 4294967290, "abc"), 100)
+    task = TableTask("public", "items")
+    backlog = Backlog([task])
+    backlog.delivered(task, Delivered(7, 4294967290, "abc"), 100)
     (again,) = Backlog.of_state(backlog.state)
     assert (again.delivered, again.rows, again.after) == (Delivered(7, 4294967290, "abc"), 100, None)
-    backlog.advance(reading, (b"5",), 3)
+    backlog.advance(task, (b"5",), 3)
     (again,) = Backlog.of_state(backlog.state)
     assert (again.delivered, again.rows, again.after) == (Delivered(7, 4294967290, "abc"), 103, (b"5",))
-    backlog.delivered(reading, None, 0)
+    backlog.delivered(task, None, 0)
     (again,) = Backlog.of_state(backlog.state)
     assert (again.delivered, again.after) == (None, (b"5",))

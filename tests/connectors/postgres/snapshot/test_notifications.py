@@ -74,8 +74,8 @@ def test_a_notification_has_the_id_that_the_sender_of_its_signal_gave() -> None:
 
 def test_a_chunk_tells_how_far_it_is() -> None:
     notifications = Notifications(config_for())
-    reading = orders(after=(b"3", b"b"), rows=3)
-    notifications.chunk(reading, [reading], Extent(5, "5,a"), 2)
+    task = orders(after=(b"3", b"b"), rows=3)
+    notifications.chunk(task, [task], Extent(5, "5,a"), 2)
     (told,) = carried(notifications)
     assert told.data == {
         "connector_name": "shop",

@@ -23,10 +23,10 @@ def table(identity: str = "d", *, oid: int = 1, key: tuple[str, ...] = ("id",)) 
 
 
 def window(identity: str = "d", *, lines: tuple[bytes, ...] = (b"a\t1", b"\\N\t2", b"c\\td\t3")) -> WatermarkWindow:
-    reading = TableTask("public", "t", request="wish")
+    task = TableTask("public", "t", request="wish")
     visibility = PgSnapshot.parse("10:15:12,13")
     return WatermarkWindow(
-        "chunk", reading, table(identity), visibility, Transaction(None, 900, 5), list(lines), last=True
+        "chunk", task, table(identity), visibility, Transaction(None, 900, 5), list(lines), last=True
     )
 
 

@@ -93,11 +93,11 @@ class PublicationReconciler:
         self._known = CapturedTables.of_state(known)
         self.state = known
         self._require_one_name()
-        readings = self._put_right(follow=False, starting=True)
+        tasks = self._put_right(follow=False, starting=True)
         # What somebody else took out of it was refused before.
         self._align_operations()
         self._publish([])
-        return readings
+        return tasks
 
     def look(self, *, follow: bool = False) -> list[TableTask]:
         """Compare now; return the rows to read. `follow` takes in what matches, whatever `tables_added` says."""
@@ -226,12 +226,12 @@ class PublicationReconciler:
         joined = [found for found in joined if found.grants]
         stay = _staying(before, after, todo, known)
         self._tell_of_changes(after, joined, stay)
-        readings = self._readings(joined, after, drifted)
+        tasks = self._tasks(joined, after, drifted)
         kept = record(before, stay, self._source)
         if known is not None:
             kept = replace(kept, burdened=kept.burdened & known.burdened, former=self._former(after, known))
         self._remember(kept.with_those_of(record(after, (found.ref.oid for found in joined), self._source)))
-        return readings
+        return tasks
 
     def _former(self, now: PublishedState, known: CapturedTables) -> dict[int, int]:
         """What is not captured any more, without the configuration's doing: rows that it held may be still to come."""
@@ -304,7 +304,7 @@ class PublicationReconciler:
 
     # -- rows from before
 
-    def _readings(self, joined: Sequence[CandidateTable], now: PublishedState, drifted: set[int]) -> list[TableTask]:
+    def _tasks(self, joined: Sequence[CandidateTable], now: PublishedState, drifted: set[int]) -> list[TableTask]:
         if self._source.snapshot == "never" or now.publication is None:
             return []
         chosen = list(self._to_read(joined, now, drifted))

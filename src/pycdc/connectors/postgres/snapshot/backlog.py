@@ -1,6 +1,6 @@
 """What a snapshot still has to read. Part of every checkpoint, so that a killed snapshot goes on where it was.
 
-A reading is a table, or the rest of one: behind the key that was delivered last, without what was delivered in
+A task is a table, or the rest of one: behind the key that was delivered last, without what was delivered in
 physical order. The state is JSON: a copy of it goes with each batch, and is stored together with the position.
 """
 
@@ -15,7 +15,7 @@ from pycdc.connectors.postgres.catalog.keyset import KeyValues
 from pycdc.connectors.postgres.snapshot.block_ranges import Delivered
 
 INITIAL: Final = ""
-"""The request of readings that nobody asked for by a signal."""
+"""The request of tasks that nobody asked for by a signal."""
 ADDED: Final = "added"
 """That of tables that joined a pipeline that has begun."""
 RESYNC: Final = "resync"
@@ -65,10 +65,10 @@ class TableTask:
 
 
 class Backlog:
-    """The readings in their order. `state` is the same object until something changes."""
+    """The tasks in their order. `state` is the same object until something changes."""
 
-    def __init__(self, readings: Iterable[TableTask] = (), *, paused: bool = False) -> None:
-        self._documents = {reading: _document(reading) for reading in readings}
+    def __init__(self, tasks: Iterable[TableTask] = (), *, paused: bool = False) -> None:
+        self._documents = {task: _document(task) for task in tasks}
         self.paused = paused
         self._changed()
 
@@ -92,64 +92,64 @@ class Backlog:
     def __iter__(self) -> Iterator[TableTask]:
         return iter(tuple(self._documents))
 
-    def __contains__(self, reading: TableTask) -> bool:
-        return reading in self._documents
+    def __contains__(self, task: TableTask) -> bool:
+        return task in self._documents
 
-    def add(self, readings: Iterable[TableTask]) -> None:
-        self._documents |= {reading: _document(reading) for reading in readings}
+    def add(self, tasks: Iterable[TableTask]) -> None:
+        self._documents |= {task: _document(task) for task in tasks}
         self._changed()
 
-    def expect(self, readings: Iterable[TableTask], *, anew: Container[str]) -> list[TableTask]:
+    def expect(self, tasks: Iterable[TableTask], *, anew: Container[str]) -> list[TableTask]:
         """Add those that are not there yet; return them. A request of `anew` takes the place of what is there."""
         added = []
-        for reading in readings:
-            same = [r for r in self if (r.schema, r.name, r.where) == (reading.schema, reading.name, reading.where)]
-            if same and reading.request not in anew:
+        for task in tasks:
+            same = [r for r in self if (r.schema, r.name, r.where) == (task.schema, task.name, task.where)]
+            if same and task.request not in anew:
                 continue
             for old in same:
                 del self._documents[old]
-            self._documents[reading] = _document(reading)
-            added.append(reading)
+            self._documents[task] = _document(task)
+            added.append(task)
         self._changed()
         return added
 
-    def postpone(self, reading: TableTask) -> None:
+    def postpone(self, task: TableTask) -> None:
         """Read the others first."""
-        self._documents[reading] = self._documents.pop(reading)
+        self._documents[task] = self._documents.pop(task)
 
-    def settle(self, reading: TableTask) -> None:
+    def settle(self, task: TableTask) -> None:
         """Older transactions are over."""
-        reading.since = None
-        self._documents[reading] = _document(reading)
+        task.since = None
+        self._documents[task] = _document(task)
         self._changed()
 
-    def advance(self, reading: TableTask, after: KeyValues | None, rows: int) -> None:
+    def advance(self, task: TableTask, after: KeyValues | None, rows: int) -> None:
         """`rows` more were delivered; `after` is the key of the last of them."""
-        reading.after = after
-        reading.rows += rows
-        self._documents[reading] = _document(reading)
+        task.after = after
+        task.rows += rows
+        self._documents[task] = _document(task)
         self._changed()
 
-    def delivered(self, reading: TableTask, delivered: Delivered | None, rows: int) -> None:
+    def delivered(self, task: TableTask, delivered: Delivered | None, rows: int) -> None:
         """`rows` more were delivered, in physical order; None takes back what was known of that order."""
-        reading.delivered = delivered
-        self.advance(reading, reading.after, rows)
+        task.delivered = delivered
+        self.advance(task, task.after, rows)
 
-    def identify(self, reading: TableTask, oid: int, schema: str, name: str) -> None:
+    def identify(self, task: TableTask, oid: int, schema: str, name: str) -> None:
         """Say which table it is, and what its name is now."""
-        if (reading.oid, reading.schema, reading.name) != (oid, schema, name):
-            reading.oid, reading.schema, reading.name = oid, schema, name
-            self._documents[reading] = _document(reading)
+        if (task.oid, task.schema, task.name) != (oid, schema, name):
+            task.oid, task.schema, task.name = oid, schema, name
+            self._documents[task] = _document(task)
             self._changed()
 
-    def restart(self, reading: TableTask) -> None:
+    def restart(self, task: TableTask) -> None:
         """Read the table from its beginning: what was delivered of it says nothing of the rest."""
-        reading.after, reading.delivered, reading.rows = None, None, 0
-        self._documents[reading] = _document(reading)
+        task.after, task.delivered, task.rows = None, None, 0
+        self._documents[task] = _document(task)
         self._changed()
 
-    def finish(self, reading: TableTask) -> None:
-        del self._documents[reading]
+    def finish(self, task: TableTask) -> None:
+        del self._documents[task]
         self._changed()
 
     def pause(self, paused: bool) -> None:
@@ -158,33 +158,33 @@ class Backlog:
 
     def cancel(self, wanted: Iterable[TableTask]) -> list[TableTask]:
         """Take out what was asked for by a signal, and no other; return it."""
-        gone = [reading for reading in wanted if reading.ad_hoc and reading in self._documents]
-        for reading in gone:
-            del self._documents[reading]
+        gone = [task for task in wanted if task.ad_hoc and task in self._documents]
+        for task in gone:
+            del self._documents[task]
         self.paused = self.paused and bool(self._documents)
         self._changed()
         return gone
 
 
-def _document(reading: TableTask) -> dict[str, Any]:
-    document: dict[str, Any] = {"table": [reading.schema, reading.name]}
-    if reading.after is not None:
+def _document(task: TableTask) -> dict[str, Any]:
+    document: dict[str, Any] = {"table": [task.schema, task.name]}
+    if task.after is not None:
         # Texts of a database in SQL_ASCII need not be UTF-8.
-        document["after"] = [text.decode("utf-8", "surrogateescape") for text in reading.after]
-        if reading.by is not None:
-            document["by"] = reading.by
-    if reading.delivered is not None:
-        document["delivered"] = asdict(reading.delivered)
-    if reading.rows:
-        document["rows"] = reading.rows
-    if reading.where is not None:
-        document["where"] = reading.where
-    if reading.ad_hoc:
-        document["request"] = reading.request
-    if reading.since is not None:
-        document["since"] = reading.since
-    if reading.oid is not None:
-        document["oid"] = reading.oid
+        document["after"] = [text.decode("utf-8", "surrogateescape") for text in task.after]
+        if task.by is not None:
+            document["by"] = task.by
+    if task.delivered is not None:
+        document["delivered"] = asdict(task.delivered)
+    if task.rows:
+        document["rows"] = task.rows
+    if task.where is not None:
+        document["where"] = task.where
+    if task.ad_hoc:
+        document["request"] = task.request
+    if task.since is not None:
+        document["since"] = task.since
+    if task.oid is not None:
+        document["oid"] = task.oid
     return document
 
 

@@ -56,7 +56,7 @@ class _Open:
 
     table: Table
     source: CopySource
-    reading: TableTask
+    task: TableTask
     progress: TableSnapshot
     held: HeldLocks
     oldest: int
@@ -119,11 +119,11 @@ class InitialSnapshot:
         """Every row once; None where workers have nothing ready."""
         self._progress.state = "snapshot"
         self._progress.snapshot = [TableSnapshot(str(ref), estimated=ref.rows_estimate or 0) for ref in tables]
-        readings = [TableTask(ref.schema, ref.name, oid=ref.oid) for ref in tables]
-        self._backlog.add(readings)
+        tasks = [TableTask(ref.schema, ref.name, oid=ref.oid) for ref in tables]
+        self._backlog.add(tasks)
         self._tables = tables
         self._yielding.begin()
-        opened = map(self._opened, tables, readings, self._progress.snapshot)
+        opened = map(self._opened, tables, tasks, self._progress.snapshot)
         try:
             yield from self._one_by_one(opened) if self._crew is None else self._by_workers(opened, self._crew)
         finally:
@@ -143,7 +143,7 @@ class InitialSnapshot:
 
     # -- tables
 
-    def _opened(self, ref: TableRef, reading: TableTask, progress: TableSnapshot) -> _Open | None:
+    def _opened(self, ref: TableRef, task: TableTask, progress: TableSnapshot) -> _Open | None:
         """None for a table that cannot be read now."""
         generated = self._config.compatibility.generated_columns == "snapshot"
         try:
@@ -156,9 +156,9 @@ class InitialSnapshot:
             with self._transaction() as reader:
                 held, oldest = reader.hold(source), reader.oldest()
         except (Rewritten, TableLocked) as error:
-            self._leave(reading, error)
+            self._leave(task, error)
             return None
-        opened = _Open(table, source, reading, progress, held, oldest, 1)
+        opened = _Open(table, source, task, progress, held, oldest, 1)
         opened.blocks = self._first_blocks(held.heap.leaves)
         self._notifications.scanning(ref, self._tables)
         return opened
@@ -168,12 +168,12 @@ class InitialSnapshot:
         blocks = self._config.capture.max_batch_bytes // _BLOCK // max(1, leaves)
         return max(1, min(_LARGEST, blocks // 8 if self._crew is not None else blocks))
 
-    def _leave(self, reading: TableTask, why: Exception) -> None:
+    def _leave(self, task: TableTask, why: Exception) -> None:
         """Read what is left of a table in chunks, when all others are read."""
         locked = isinstance(why, TableLocked)
         reason = "it is locked by somebody" if locked else "it was altered, rewritten or truncated meanwhile"
-        log.warning("a table is read in chunks from here on", table=str(reading), reason=reason, rows=reading.rows)
-        self.unseen.append(reading)
+        log.warning("a table is read in chunks from here on", table=str(task), reason=reason, rows=task.rows)
+        self.unseen.append(task)
 
     def _close(self, opened: _Open) -> None:
         if not opened.left:
@@ -216,7 +216,7 @@ class InitialSnapshot:
             yield from self._in_blocks(opened) if opened.heap.ordinary else self._by_key(opened)
         except (Rewritten, TableLocked) as error:
             opened.left = True
-            self._leave(opened.reading, error)
+            self._leave(opened.task, error)
 
     def _in_blocks(self, opened: _Open) -> Iterator[Batch | None]:
         for part in opened.ranges():
@@ -232,7 +232,7 @@ class InitialSnapshot:
 
     def _by_key(self, opened: _Open) -> Iterator[Batch | None]:
         """What has no blocks of rows is read in the key's order, where it has a key."""
-        reading, progress, keyset = opened.reading, opened.progress, opened.source.keyset
+        task, progress, keyset = opened.task, opened.progress, opened.source.keyset
         held: KeyValues | None = None
         for lines in self._lines(opened, CopiedPart(), patience=0.0):
             if not lines:
@@ -240,11 +240,11 @@ class InitialSnapshot:
                 continue
             runs = self._markers.runs(opened.table, lines)
             progress.read(len(lines))
-            self._forget_before(reading)
+            self._forget_before(task)
             if keyset is not None:
                 # The newest row is not in the runs yet.
                 after = keyset.of_line(lines[-2]) if len(lines) > 1 else held
-                self._backlog.advance(reading, after, progress.done - 1 - reading.rows)
+                self._backlog.advance(task, after, progress.done - 1 - task.rows)
                 held = keyset.of_line(lines[-1])
             yield self._batch(runs)
 
@@ -286,7 +286,7 @@ class InitialSnapshot:
             elif task is not None and isinstance(came, Exception):
                 opened.left = True
                 self._delivered(opened, task.range, opened.progress.done)
-                self._leave(opened.reading, came)
+                self._leave(opened.task, came)
             else:
                 if not opened.plan:
                     yield from self._alone(opened)
@@ -345,12 +345,12 @@ class InitialSnapshot:
     def _delivered(self, opened: _Open, part: BlockRange, rows: int) -> None:
         """All that lies before the range was delivered with the batch at hand; `rows` are that. The range's own last
         row is not certain before the next one begins."""
-        reading = opened.reading
-        self._forget_before(reading)
+        task = opened.task
+        self._forget_before(task)
         if opened.source.keyset is not None and part.first and not part.item:
-            known = reading.delivered
+            known = task.delivered
             if known is None or known.block != part.first:
-                self._backlog.delivered(reading, opened.delivered(part.first), rows - reading.rows)
+                self._backlog.delivered(task, opened.delivered(part.first), rows - task.rows)
 
     def _batch(self, runs: list[Run]) -> Batch:
         self._batches += 1
@@ -370,10 +370,10 @@ class InitialSnapshot:
         self._next_ping = now + _PING
         self._snapshot.ping()
 
-    def _forget_before(self, reading: TableTask) -> None:
+    def _forget_before(self, task: TableTask) -> None:
         """The tables before this one are read, to their last row."""
         for earlier in self._backlog:
-            if earlier is reading:
+            if earlier is task:
                 return
             if earlier not in self.unseen:
                 self._backlog.finish(earlier)

@@ -24,7 +24,7 @@ log = get_logger()
 _LOOK: Final = 0.5
 """Seconds between looks."""
 _CANCEL: Final = 1.0
-"""Seconds that somebody may wait before a reading is cancelled."""
+"""Seconds that somebody may wait before reading a table is cancelled."""
 _END: Final = 2.5
 """Seconds before its session is ended."""
 _SPACE: Final = 1886347364

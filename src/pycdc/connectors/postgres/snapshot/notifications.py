@@ -24,7 +24,7 @@ _INCREMENTAL: Final = "Incremental Snapshot"
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How many rows a reading has, as far as that is known, and the key of the last."""
+    """How many rows a task has, as far as that is known, and the key of the last."""
 
     rows: int | None = None
     last: str | None = None
@@ -74,46 +74,46 @@ class Notifications:
         """The first snapshot is complete."""
         self._tell(_INITIAL, "COMPLETED")
 
-    def started(self, readings: Sequence[TableTask]) -> None:
+    def started(self, tasks: Sequence[TableTask]) -> None:
         """What a signal asked for is to be read."""
-        for reading in readings[:1]:
-            self._tell(_INCREMENTAL, "STARTED", reading, readings)
+        for task in tasks[:1]:
+            self._tell(_INCREMENTAL, "STARTED", task, tasks)
             if self._newest:
-                self._tell(_INCREMENTAL, "DATA_COLLECTIONS_RESOLVED", reading, readings)
+                self._tell(_INCREMENTAL, "DATA_COLLECTIONS_RESOLVED", task, tasks)
 
-    def changed(self, status: Literal["PAUSED", "RESUMED", "ABORTED"], readings: Sequence[TableTask]) -> None:
+    def changed(self, status: Literal["PAUSED", "RESUMED", "ABORTED"], tasks: Sequence[TableTask]) -> None:
         """Of what is still to be read; of each signal one."""
-        for request in dict.fromkeys(reading.request for reading in readings):
-            fellows = [reading for reading in readings if reading.request == request]
+        for request in dict.fromkeys(task.request for task in tasks):
+            fellows = [task for task in tasks if task.request == request]
             self._tell(_INCREMENTAL if fellows[0].ad_hoc else _INITIAL, status, fellows[0], fellows)
 
-    def chunk(self, reading: TableTask, fellows: Sequence[TableTask], extent: Extent, rows: int) -> None:
+    def chunk(self, task: TableTask, fellows: Sequence[TableTask], extent: Extent, rows: int) -> None:
         """A chunk was read; one has at most `rows` rows."""
-        said: dict[str, object] = {"current_collection_in_progress": reading}
-        said["last_processed_key"] = ",".join(text.decode("utf-8", "replace") for text in reading.after or ())
+        said: dict[str, object] = {"current_collection_in_progress": task}
+        said["last_processed_key"] = ",".join(text.decode("utf-8", "replace") for text in task.after or ())
         if extent.last is not None:
             said["maximum_key"] = extent.last
         if self._newest:
-            said["chunk_index"] = -(-reading.rows // rows)
+            said["chunk_index"] = -(-task.rows // rows)
         if self._newest and extent.rows is not None:
             said |= {"total_rows": extent.rows, "total_chunks": -(-extent.rows // rows)}
-        self._tell(_INCREMENTAL, "IN_PROGRESS", reading, fellows, **said)
+        self._tell(_INCREMENTAL, "IN_PROGRESS", task, fellows, **said)
 
     def table_read(
-        self, reading: TableTask, fellows: Sequence[TableTask], extent: Extent, rows: int, status: Scan
+        self, task: TableTask, fellows: Sequence[TableTask], extent: Extent, rows: int, status: Scan
     ) -> None:
-        if not reading.ad_hoc:
-            self.scanned(reading, fellows, rows, status)
+        if not task.ad_hoc:
+            self.scanned(task, fellows, rows, status)
             return
-        said: dict[str, object] = {"scanned_collection": reading, "total_rows_scanned": rows, "status": status}
+        said: dict[str, object] = {"scanned_collection": task, "total_rows_scanned": rows, "status": status}
         if self._newest and extent.rows is not None:
             said["total_rows"] = extent.rows
-        self._tell(_INCREMENTAL, "TABLE_SCAN_COMPLETED", reading, fellows, **said)
+        self._tell(_INCREMENTAL, "TABLE_SCAN_COMPLETED", task, fellows, **said)
 
-    def completed(self, reading: TableTask) -> None:
+    def completed(self, task: TableTask) -> None:
         """That was the last table of its signal, or of the first snapshot."""
-        if reading.ad_hoc:
-            self._tell(_INCREMENTAL, "COMPLETED", reading)
+        if task.ad_hoc:
+            self._tell(_INCREMENTAL, "COMPLETED", task)
         else:
             self.ended()
 
@@ -121,7 +121,7 @@ class Notifications:
         self,
         about: str,
         kind: str,
-        reading: TableTask | None = None,
+        task: TableTask | None = None,
         tables: Sequence[object] = (),
         **said: object,
     ) -> None:
@@ -130,11 +130,11 @@ class Notifications:
         data = {"connector_name": self._name, **{name: str(value) for name, value in said.items()}}
         if tables:
             data["data_collections"] = ",".join(map(str, tables))
-        self._pending.append(Notification(_identity(reading), about, kind, data, time.time_ns() // 1_000_000))
+        self._pending.append(Notification(_identity(task), about, kind, data, time.time_ns() // 1_000_000))
 
 
-def _identity(reading: TableTask | None) -> str:
+def _identity(task: TableTask | None) -> str:
     """The id of the signal, as who sent it knows it; another each time where there is none."""
-    if reading is None or not reading.ad_hoc or reading.request in (ADDED, RESYNC):
+    if task is None or not task.ad_hoc or task.request in (ADDED, RESYNC):
         return str(uuid4())
-    return reading.signal
+    return task.signal

@@ -14,7 +14,7 @@ log = get_logger()
 
 
 class SnapshotReport:
-    """For the readings of `backlog`; a chunk of one has at most `rows` rows."""
+    """Reports about the tasks of `backlog`; a chunk of one has at most `rows` rows."""
 
     def __init__(
         self, catalog: Catalog, progress: Progress, backlog: Backlog, notifications: Notifications, rows: int
@@ -27,53 +27,53 @@ class SnapshotReport:
         self._shown: dict[TableTask, TableSnapshot] = {}
         self._extents: dict[TableTask, Extent] = {}
 
-    def show(self, readings: list[TableTask]) -> None:
+    def show(self, tasks: list[TableTask]) -> None:
         """They are to be read."""
-        if not readings:
+        if not tasks:
             return
         estimates = {(ref.schema, ref.name): ref.rows_estimate or 0 for ref in self._catalog.tables(["*.*"])}
-        for reading in readings:
-            estimated = estimates.get((reading.schema, reading.name), 0)
-            shown = TableSnapshot(str(reading), done=reading.rows, estimated=0 if reading.where else estimated)
-            self._shown[reading] = shown
+        for task in tasks:
+            estimated = estimates.get((task.schema, task.name), 0)
+            shown = TableSnapshot(str(task), done=task.rows, estimated=0 if task.where else estimated)
+            self._shown[task] = shown
             # A table that is read again takes the place of what it was.
             others = [table for table in self._progress.snapshot if table.table != shown.table]
             self._progress.snapshot = [*others, shown]
 
-    def begun(self, reading: TableTask, extent: Callable[[], Extent]) -> None:
+    def begun(self, task: TableTask, extent: Callable[[], Extent]) -> None:
         """A chunk of it is read; `extent` tells how much there is, at some cost."""
-        if self._notifications.wanted and reading not in self._extents:
-            self._extents[reading] = extent() if reading.ad_hoc else Extent()
-            if not reading.ad_hoc:
-                self._notifications.scanning(reading, self._fellows(reading))
+        if self._notifications.wanted and task not in self._extents:
+            self._extents[task] = extent() if task.ad_hoc else Extent()
+            if not task.ad_hoc:
+                self._notifications.scanning(task, self._fellows(task))
 
-    def count(self, reading: TableTask, rows: int) -> None:
-        if reading in self._shown:
-            self._shown[reading].read(rows)
+    def count(self, task: TableTask, rows: int) -> None:
+        if task in self._shown:
+            self._shown[task].read(rows)
 
-    def chunk(self, reading: TableTask) -> None:
+    def chunk(self, task: TableTask) -> None:
         """A chunk of it was read, and is counted."""
-        if reading.ad_hoc and self._notifications.wanted:
-            extent = self._extents.get(reading, Extent())
-            self._notifications.chunk(reading, self._fellows(reading), extent, self._rows)
+        if task.ad_hoc and self._notifications.wanted:
+            extent = self._extents.get(task, Extent())
+            self._notifications.chunk(task, self._fellows(task), extent, self._rows)
 
-    def finished(self, reading: TableTask, status: Scan | None) -> None:
+    def finished(self, task: TableTask, status: Scan | None) -> None:
         """Nothing more of it is read; it is in the backlog still. `status` None: all rows were read."""
-        shown, extent = self._shown.pop(reading, None), self._extents.pop(reading, Extent())
-        rows = reading.rows if shown is None else shown.done
-        fellows = self._fellows(reading)
-        self._notifications.table_read(reading, fellows, extent, rows, status or ("SUCCEEDED" if rows else "EMPTY"))
+        shown, extent = self._shown.pop(task, None), self._extents.pop(task, Extent())
+        rows = task.rows if shown is None else shown.done
+        fellows = self._fellows(task)
+        self._notifications.table_read(task, fellows, extent, rows, status or ("SUCCEEDED" if rows else "EMPTY"))
         if len(fellows) == 1:
-            self._notifications.completed(reading)
+            self._notifications.completed(task)
         if shown is not None:
             shown.finished = True
-            log.info("read a table", table=str(reading), rows=shown.done)
+            log.info("read a table", table=str(task), rows=shown.done)
 
-    def cancelled(self, reading: TableTask) -> None:
-        self._shown.pop(reading, None)
-        self._extents.pop(reading, None)
-        log.info("cancelled the snapshot of a table", table=str(reading), rows=reading.rows)
+    def cancelled(self, task: TableTask) -> None:
+        self._shown.pop(task, None)
+        self._extents.pop(task, None)
+        log.info("cancelled the snapshot of a table", table=str(task), rows=task.rows)
 
-    def _fellows(self, reading: TableTask) -> list[TableTask]:
+    def _fellows(self, task: TableTask) -> list[TableTask]:
         """What the same signal asked for, or the first snapshot, and is not read yet."""
-        return [other for other in self._backlog if other.request == reading.request]
+        return [other for other in self._backlog if other.request == task.request]

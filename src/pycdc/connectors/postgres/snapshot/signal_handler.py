@@ -38,7 +38,7 @@ class SignalResult(NamedTuple):
 
 
 class SignalHandler:
-    """Obeys the signals of a stream. `choose` makes readings of the tables that a signal's patterns name, `look` of
+    """Obeys the signals of a stream. `choose` makes tasks of the tables that a signal's patterns name, `look` of
     those that join the pipeline now."""
 
     def __init__(
@@ -94,7 +94,7 @@ class SignalHandler:
             if not chosen:
                 log.warning("a signal names no captured table", id=signal.id, tables=list(signal.tables))
             return self._add(signal.id, chosen)
-        return self._cancel({_name(reading) for reading in chosen} if signal.tables else None)
+        return self._cancel({_name(task) for task in chosen} if signal.tables else None)
 
     # -- Debezium's
 
@@ -126,7 +126,7 @@ class SignalHandler:
         return self._pause(request.action == "pause")
 
     def _wanted(self, signal: DebeziumSignal, request: Request) -> list[TableTask]:
-        """The readings that a signal asks for, each under the first filter for its table."""
+        """The tasks that a signal asks for, each under the first filter for its table."""
         source = self._config.capture
         captured = {str(ref): ref for ref in self._catalog.tables(source.tables, source.exclude_tables)}
         named = dict.fromkeys(name for names in matching(self._dsn, [*captured], request.collections) for name in names)
@@ -138,9 +138,9 @@ class SignalHandler:
         for name in named:
             where = next((text for text, names in zip(conditions, found, strict=True) if name in names), None)
             if self._fits(captured[name], where, signal):
-                for reading in self._choose(Signal("snapshot", (name,), where, signal.id)):
+                for task in self._choose(Signal("snapshot", (name,), where, signal.id)):
                     # A partition that was meant by its root's name too has the root's filter.
-                    chosen.setdefault(_name(reading), reading)
+                    chosen.setdefault(_name(task), task)
         return list(chosen.values())
 
     def _fits(self, ref: TableRef, where: str | None, signal: DebeziumSignal) -> bool:
@@ -163,17 +163,17 @@ class SignalHandler:
         names = dict.fromkeys([*captured, *map(str, self._backlog)])
         named = {name for found in matching(self._dsn, [*names], collections) for name in found}
         chosen = self._choose(Signal("cancel", tuple(named))) if named else []
-        return {_name(reading) for reading in (*chosen, *(r for r in self._backlog if str(r) in named))}
+        return {_name(task) for task in (*chosen, *(r for r in self._backlog if str(r) in named))}
 
     # -- the backlog
 
-    def _add(self, request: str, readings: list[TableTask]) -> SignalResult:
+    def _add(self, request: str, tasks: list[TableTask]) -> SignalResult:
         """What is delivered again, with a transaction or from a topic, is obeyed once."""
-        if any(reading.request == request for reading in self._backlog):
+        if any(task.request == request for task in self._backlog):
             log.debug("a signal came again", id=request)
             return SignalResult()
-        self._backlog.add(readings)
-        return SignalResult(added=readings)
+        self._backlog.add(tasks)
+        return SignalResult(added=tasks)
 
     def _pause(self, paused: bool) -> SignalResult:
         self._backlog.pause(paused)
@@ -184,5 +184,5 @@ class SignalHandler:
         return SignalResult(gone=self._backlog.cancel(r for r in self._backlog if named is None or _name(r) in named))
 
 
-def _name(reading: TableTask) -> tuple[str, str]:
-    return reading.schema, reading.name
+def _name(task: TableTask) -> tuple[str, str]:
+    return task.schema, task.name

@@ -35,7 +35,7 @@ class WatermarkWindow:
     """
 
     id: str
-    reading: TableTask
+    task: TableTask
     table: Table
     visibility: PgSnapshot
     moment: Transaction
@@ -102,14 +102,14 @@ class WatermarkWindow:
 
     @property
     def marker(self) -> str:
-        return "incremental" if self.reading.ad_hoc else "true"
+        return "incremental" if self.task.ad_hoc else "true"
 
     def runs(self, lines: list[bytes], *, ends: str | None) -> list[Run]:
         """Runs of rows at the mark. `ends` is the marker of the very last row, if this is it."""
         marker = self.marker
         head, tail = [], []
-        if not self.reading.ad_hoc:
-            if self.reading.rows + self.placed == 0 and len(lines) > 1:
+        if not self.task.ad_hoc:
+            if self.task.rows + self.placed == 0 and len(lines) > 1:
                 head, lines = [(lines[:1], "first_in_data_collection")], lines[1:]
             if ends is not None and lines:
                 tail, lines = [(lines[-1:], ends)], lines[:-1]
