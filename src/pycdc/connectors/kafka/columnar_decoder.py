@@ -43,7 +43,10 @@ class ColumnarDecoder:
         self._keys: dict[tuple[bytes, tuple[FieldPath, ...]], ReadKeys] = {}
 
     def part(self, topic: str, keys: list[Bytes], values: list[Bytes]) -> tuple[Any, int]:
-        """What the sink's lane makes of a topic's records, and how many of them are deletes. Raises Unfit."""
+        """Return what the sink's columnar target makes of a topic's records, and how many of them are deletes.
+
+        Raises NotColumnar.
+        """
         try:
             return self._part(topic, keys, values)
         except PycdcError:
@@ -98,8 +101,10 @@ class ColumnarDecoder:
         return None if parsed is None else self._schemas.setdefault(prefix, _schema_of(parsed))
 
     def _same_rows(self, keys: Iterable[Bytes], wanted: tuple[FieldPath, ...]) -> bool:
-        """Whether message keys, where they are records, tell which row of the table it is: then a change leaves it the
-        same, and a delete's old row tells it too."""
+        """Return whether message keys, where they are records, identify the row of the table.
+
+        Then a change keeps the key, and a delete's old row holds it too.
+        """
         for key in keys:
             if key is not None and self._decoder.is_avro_key(key):
                 names = self._decoder.fields_of_key(key)
@@ -118,7 +123,7 @@ class ColumnarDecoder:
         return all(key is None or (len(told) == 1 and key == _bytes(told[0])) for key, told in gone)
 
     def _told(self, keys: list[Bytes], wanted: tuple[FieldPath, ...]) -> Iterable[tuple[Any, ...] | None]:
-        """What the message keys of tombstones tell; of other records nobody needs them."""
+        """Yield what the message keys of tombstones hold; of other records nobody needs them."""
         first = keys[0]
         if first is None or not self._decoder.is_avro_key(first):
             raise NotColumnar
@@ -157,7 +162,7 @@ class _Schema(NamedTuple):
 
 
 def _schema_of(parsed: Any) -> _Schema:
-    """Raises Unfit."""
+    """Return the schema of rows in an envelope. Raises NotColumnar."""
     if not isinstance(parsed, dict) or parsed.get("type") != "record":
         raise NotColumnar
     names = {field["name"] for field in parsed["fields"]}
@@ -170,7 +175,7 @@ def _schema_of(parsed: Any) -> _Schema:
 
 
 def _row_of(envelope: Any) -> Any:
-    """The record that `after` is. Raises Unfit where before and after are not it or null."""
+    """Return the record that `after` is. Raises NotColumnar where before and after are not it or null."""
     named = envelope.get("__named_schemas", {})
     branches = [field["type"] for field in envelope["fields"][:2]]
     found = []
@@ -273,7 +278,7 @@ class _RowCompiler(AvroCompiler):
         return self._loop(body)
 
     def keys(self, parsed: Any, wanted: tuple[FieldPath, ...]) -> ReadKeys:
-        """Raises Unfit where the schema is no record's."""
+        """Compile the reader of keys. Raises NotColumnar where the schema is no record's."""
         if not isinstance(parsed, dict) or parsed.get("type") != "record":
             raise NotColumnar
         own = {field["name"]: field_of(field) for field in parsed["fields"]}
@@ -335,7 +340,7 @@ class _RowCompiler(AvroCompiler):
         return [*lines, "return Removal(key, False)"]
 
     def _keys_alone(self, schema: _Schema, lane: ColumnarTarget) -> tuple[str, list[str]]:
-        """The tuple of the key's variables, and the lines that pass over a row but for them."""
+        """Return the tuple of the key's variables, and the lines that pass over a row but for them."""
         names = {field.name for field in lane.key}
         keys: dict[str, str] = {}
         lines: list[str] = []

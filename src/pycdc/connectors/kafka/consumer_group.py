@@ -33,7 +33,10 @@ _LOOK: Final = 5.0
 
 
 class ConsumerGroup:
-    """What one process commits. `name` is the group's; `begin` tells the database. For the consumer's thread."""
+    """The offsets that one process commits to the group.
+
+    `name` is the group's; `begin` sets the database. For the consumer's thread.
+    """
 
     def __init__(self, consumer: Consumer, survey: TopicInspection, name: str, brokers: str) -> None:
         self._consumer = consumer
@@ -46,7 +49,7 @@ class ConsumerGroup:
         self._look_at = inf
 
     def begin(self, database: str | None) -> None:
-        """Before the group is joined. Raises EnvironmentNotReady where it is another database's."""
+        """Set the database, before the group is joined. Raises EnvironmentNotReady where it is another one's group."""
         self._database = database
         if database is not None:
             self._partitions = self._survey.partitions()
@@ -63,8 +66,10 @@ class ConsumerGroup:
             self._untold.pop(partition, None)
 
     def check(self) -> None:
-        """Tell whose the partitions are that were taken; a little later, look at what others told: two that begin at
-        the same time find nothing before."""
+        """Commit whose the partitions are that were taken, and a little later look at what others committed.
+
+        Two that begin at the same time find nothing before.
+        """
         if self._untold:
             self.applied(self._untold)
             self._untold = {}
@@ -78,7 +83,7 @@ class ConsumerGroup:
                 log.debug("the group's offsets were not told", reason=error.args[0].str())
 
     def applied(self, offsets: Mapping[Partition, int]) -> None:
-        """The sink's database knows already, so nobody waits for an answer."""
+        """Commit offsets. The sink's database knows them already, so nobody waits for an answer."""
         told = "" if self._database is None else _OF_DATABASE + self._database
         places = [TopicPartition(p.topic, p.number, offset, told) for p, offset in offsets.items()]
         try:
@@ -92,7 +97,7 @@ class ConsumerGroup:
 
 
 def require_own(brokers: str, group: str, told: Iterable[TopicPartition], database: str | None) -> None:
-    """Raises EnvironmentNotReady where a process committed offsets for another database."""
+    """Raise EnvironmentNotReady where a process committed offsets for another database."""
     for place in told:
         owner = place.metadata or ""
         if owner.startswith(_OF_DATABASE) and owner != f"{_OF_DATABASE}{database}":

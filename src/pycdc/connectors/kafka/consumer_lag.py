@@ -59,7 +59,7 @@ class ConsumerLag:
         self._tell(newest.keys() & self._applied.keys())
 
     def end(self, partition: Partition, read: int, end: int) -> None:
-        """The end of the partition was reached at `end`; `read` is the offset behind its last record."""
+        """Take note that the end of a partition was reached at `end`; `read` is the offset behind its last record."""
         self._tails[partition] = _Tail(read, end)
 
     def applied(self, offsets: Mapping[Partition, int]) -> None:

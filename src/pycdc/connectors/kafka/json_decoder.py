@@ -44,7 +44,7 @@ class JsonDecoder:
         self._known: dict[str, Convert] = {}
 
     def read(self, data: bytes) -> DecodedValue:
-        """Raises BadJson, and BadField for a value that is none of its schema's type."""
+        """Decode a value. Raises BadJson, and BadField for a value that is none of its schema's type."""
         try:
             return self._read(data)
         except UnicodeDecodeError:

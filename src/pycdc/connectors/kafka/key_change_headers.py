@@ -1,5 +1,8 @@
-"""The other key of a changed one: Debezium puts the new key on the delete that a change begins with, and the old one on
-the create that it ends with, in headers, as Connect's SimpleHeaderConverter or JsonConverter prints them."""
+"""Read the other key of a changed one.
+
+Debezium puts the new key on the delete that a change begins with, and the old one on the create that it ends with, in
+headers, as Connect's SimpleHeaderConverter or JsonConverter prints them.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,10 @@ def value_of_other(headers: tuple[tuple[str, bytes | None], ...]) -> bytes | Non
 
 
 def other_key(headers: tuple[tuple[str, bytes | None], ...], schema: Any) -> Row | None:
-    """The other key as a decoded key is; None where there is none, or it cannot be read. `schema` is that of the
-    record's own key, None for JSON without one."""
+    """Return the other key as a decoded key is; None where there is none, or it cannot be read.
+
+    `schema` is that of the record's own key, None for JSON without one.
+    """
     try:
         told = _told(headers)
         if not isinstance(told, dict) or schema is None:
@@ -42,7 +47,7 @@ def other_key(headers: tuple[tuple[str, bytes | None], ...], schema: Any) -> Row
 
 
 def with_schema_of(key: bytes, headers: tuple[tuple[str, bytes | None], ...]) -> bytes | None:
-    """The other key as JSON beside the schema that stands beside the record's own; None where none does."""
+    """Return the other key as JSON beside the schema that stands beside the record's own; None where none does."""
     try:
         own = json.loads(key)
         if not isinstance(own, dict) or own.keys() != {"schema", "payload"}:
@@ -59,7 +64,7 @@ def _told(headers: tuple[tuple[str, bytes | None], ...]) -> Any:
 
 
 def _kind(kind: Any, named: dict[str, Any]) -> Any:
-    """The type without null; Avro writes out a record once, and then calls it by its name."""
+    """Return the type without null; Avro writes out a record once, and then calls it by its name."""
     if isinstance(kind, list):
         kind = next(branch for branch in kind if branch != "null")
     if isinstance(kind, dict) and "name" in kind:

@@ -16,7 +16,7 @@ _REMEDY: Final = "set source.kafka.key_format"
 
 
 def key_reader(form: str, avro: Callable[[bytes], Any], json: JsonDecoder, forms: Callable[[bool], Forms]) -> ReadKey:
-    """The reader of a format. It raises Unwritable. `avro` reads one, and says None for what is none."""
+    """Return the reader of a format. It raises Unwritable. `avro` reads a key, and returns None for what is none."""
 
     def of_json(data: bytes) -> tuple[Any, Forms]:
         try:
@@ -53,7 +53,7 @@ def text(data: bytes) -> str:
 
 
 def _number(found: str) -> int | str:
-    """An integer where its text is the only one that it has."""
+    """Return an integer where its text is the only one that it has."""
     if len(found) > 19 or not found.removeprefix("-").isdecimal() or not found.isascii():
         return found
     return int(found) if str(int(found)) == found else found

@@ -24,7 +24,7 @@ _PATIENCE: Final = 30.0
 def read_events(
     settings: KafkaSourceConfig, group: str, decoder: Decoder, spans: Mapping[Partition, Span]
 ) -> Generator[Event]:
-    """The events of each partition from `first` up to `end`; those that come later are left unread.
+    """Yield the events of each partition from `first` up to `end`; those that come later are left unread.
 
     Raises PycdcError where the brokers do not answer, or an offset is not in its topic.
     """
@@ -51,7 +51,7 @@ def read_events(
 def event_at(
     settings: KafkaSourceConfig, group: str, decoder: Decoder, partition: Partition, offset: int
 ) -> Event | None:
-    """The event there; None where none is, or no more. Raises PycdcError where the brokers do not answer."""
+    """Return the event there; None where none is, or no more. Raises PycdcError where the brokers do not answer."""
     found = read_events(settings, group, decoder, {partition: Span(offset, offset + 1)})
     try:
         return next(found, None)
@@ -64,7 +64,7 @@ def event_at(
 
 
 def _event(message: Message, decoder: Decoder, open_ends: dict[Partition, int]) -> Event | None:
-    """The message as an event; closes its partition at the end. None for what is none, or lies behind the end."""
+    """Return the message as an event, None for what is none; close its partition at the end of what is read."""
     partition, offset = Partition(message.topic() or "", message.partition() or 0), message.offset() or 0
     error = message.error()
     if error is not None:

@@ -39,7 +39,7 @@ class RecordOffsets(NamedTuple):
     offsets: list[int]
 
     def lasts(self) -> dict[Partition, int]:
-        """The place of each partition's last record."""
+        """Return the place of each partition's last record."""
         first = self.partitions[0]
         if self.partitions.count(first) == len(self.partitions):
             return {first: len(self.partitions) - 1}
@@ -121,7 +121,7 @@ def _ahead(decoder: Decoder, lanes: ColumnarDecoder | None, places: RecordOffset
 
 
 def _loaded(decoder: Decoder, lanes: ColumnarDecoder, places: RecordOffsets) -> Load:
-    """Raises Unfit."""
+    """Decode records as columns. Raises NotColumnar."""
     messages = places.messages
     headers: Any = [message.headers() for message in messages]
     if any(headers) and any(name in _APART for own in headers if own for name, _ in own):
@@ -147,7 +147,7 @@ def _decoded(decoder: Decoder, places: RecordOffsets) -> list[Event]:
 
 
 def decoded(decoder: Decoder, message: Message, partition: Partition, offset: int) -> Event:
-    """The record as an event, whatever it holds. Raises PycdcError where the registry cannot be asked."""
+    """Return the record as an event, whatever it holds. Raises PycdcError where the registry cannot be asked."""
     _, timestamp = message.timestamp()
     headers: tuple[tuple[str, bytes | None], ...] = ()
     try:
@@ -162,7 +162,7 @@ def decoded(decoder: Decoder, message: Message, partition: Partition, offset: in
 
 
 def portions(messages: list[Message], most: int) -> Iterator[list[Message]]:
-    """The same in order, in lists of `most` bytes of values unless one message alone has more; none for none."""
+    """Yield messages in order, in lists of `most` bytes of values unless one message alone has more."""
     if not messages or sum(map(len, messages)) <= most:
         yield from [messages] if messages else []
         return

@@ -36,8 +36,11 @@ class Malformed(Unwritable):
 
 
 class _Schema(NamedTuple):
-    """`rows` reads no further than before and after of Debezium's envelope; None for what is none. `whole` checks that
-    nothing is left behind the value."""
+    """A schema that records name.
+
+    `rows` reads no further than before and after of Debezium's envelope; None for what is none. `whole` checks that
+    nothing is left behind the value.
+    """
 
     parsed: Any
     whole: Callable[[bytes], Any]
@@ -93,7 +96,7 @@ class Decoder:
         value: bytes | None,
         headers: tuple[tuple[str, bytes | None], ...] = (),
     ) -> Event:
-        """Raises PycdcError where the registry cannot be asked; whatever else goes wrong is the event's problem."""
+        """Decode a record. Raises PycdcError without a registry's answer; other faults are the event's problem."""
         event = Event(partition, offset, timestamp, headers=headers, raw_key=key, raw_value=value)
         if key is not None:
             event.read_key_later(self._read_key)
@@ -167,8 +170,10 @@ class Decoder:
         return value if isinstance(value, dict) else None
 
     def _fill_from_rows(self, event: Event, schema: _Schema, rows: ReadValue, data: bytes) -> None:
-        """An envelope with a row after the change says all that there is to know with it: half of the record's bytes
-        tell where it comes from and when."""
+        """Fill an event from its rows alone, where that is all that is needed.
+
+        Half of an envelope's bytes are about where and when it was written.
+        """
         (before, after), _ = _read(rows, data)
         if after is None:
             event.schema = schema.parsed
@@ -218,12 +223,12 @@ class Decoder:
             raise Malformed(f"of the key, {error}; if it is none, set source.kafka.key_format") from None
 
     def known(self, prefix: bytes) -> Any:
-        """The parsed schema of records that begin with these five bytes; None before the first of them was read."""
+        """Return the parsed schema of records that begin with these five bytes; None if none of them was read yet."""
         schema = self._schemas.get(prefix)
         return None if schema is None else schema.parsed
 
     def fields_of_key(self, key: bytes) -> frozenset[str] | None:
-        """What a key in Avro tells; None for what is no record. Raises PycdcError where a registry cannot be asked."""
+        """Return a key's fields in Avro; None for what is no record. Raises PycdcError without a registry's answer."""
         schema = self._schema_of_key(key)
         return None if schema is None else frozenset(field["name"] for field in schema["fields"])
 
@@ -246,7 +251,7 @@ class Decoder:
         return self._key_form == "avro" or (self._key_form == "auto" and data[:1] == b"\0")
 
     def _schema_of(self, data: bytes) -> _Schema | None:
-        """The schema that a record names for the first time; None for what is not Avro."""
+        """Return the schema that a record names for the first time; None for what is not Avro."""
         return self._schema_of_avro(data) if self.is_avro(data) else None
 
     def _schema_of_avro(self, data: bytes) -> _Schema:

@@ -29,7 +29,7 @@ _LOOK: Final = 5.0
 
 
 class SourceTopics:
-    """Those that `source` names. All of it raises PycdcError."""
+    """The topics that `source` names. All methods raise PycdcError."""
 
     def __init__(self, source: KafkaSourceConfig) -> None:
         self._source = source
@@ -39,7 +39,7 @@ class SourceTopics:
         self._look_at = 0.0
 
     def require(self) -> None:
-        """A topic that is named must be there: a typing mistake would otherwise wait in silence."""
+        """Raise EnvironmentNotReady for a topic that is named and missing: a typing mistake would wait in silence."""
         named = [topic for topic in self._source.topics if "*" not in topic]
         missing = sorted(set(named) - set(self.survey.named(named)))
         if missing:
@@ -60,18 +60,18 @@ class SourceTopics:
             claims.begin({one: span.end for one, span in self.survey.spans(new).items()}, self.ids(new))
 
     def firsts(self, partitions: Collection[Partition]) -> dict[Partition, int]:
-        """Where partitions begin whose offset was never stored."""
+        """Return where partitions begin whose offset was never stored."""
         spans = self.survey.spans(partitions)
         for partition in sorted(set(partitions) - spans.keys()):
             raise EnvironmentNotReady(f"{partition} does not exist", hint="check source.kafka.topics")
         return {one: span.first for one, span in spans.items()}
 
     def ids(self, partitions: Iterable[Partition]) -> dict[str, str]:
-        """Those of the partitions' topics, as they are now."""
+        """Return the ids of the partitions' topics, as they are now."""
         return self.survey.ids({partition.topic for partition in partitions})
 
     def claimed(self, ids: Mapping[str, str]) -> None:
-        """They are what `check` holds the topics to."""
+        """Remember these ids: `check` compares the topics with them."""
         self._ids.update(ids)
 
     def check(self) -> None:

@@ -54,7 +54,7 @@ class TopicTail:
         return {partition.topic for partition in self._known}
 
     def read(self, timeout: float) -> list[Message]:
-        """What is there; waits at most `timeout` seconds for the first record, and for no other."""
+        """Return what is there; wait at most `timeout` seconds for the first record, and for no other."""
         if time.monotonic() >= self._next_look:
             self._look(at_end=False)
         first = self._consumer.poll(timeout)
@@ -66,7 +66,7 @@ class TopicTail:
         return records
 
     def ends(self) -> dict[Partition, int]:
-        """The offset behind the last record of each partition."""
+        """Return the offset behind the last record of each partition."""
         return {partition: self._end(partition) for partition in self._known}
 
     def close(self) -> None:

@@ -53,7 +53,7 @@ class Unapplied:
         return len(self._events) >= self._most or size >= self._most_bytes
 
     def keep(self, events: Sequence[Event], position: PartitionOffsets, seconds: float) -> None:
-        """What of the batch that was taken last is to come again, after so many seconds if nothing follows."""
+        """Keep what of the batch that was taken last is to come again, after so many seconds if nothing follows."""
         now = self._clock()
         self._events, self._kept = list(events), len(events)
         self._starts = {event.partition: position.next[event.partition] for event in events}

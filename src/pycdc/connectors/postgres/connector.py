@@ -110,9 +110,9 @@ class PostgresConnector:
         return self._notifications.along(self._batches(start))
 
     def _batches(self, start: Checkpoint | None) -> Generator[Batch | None, None, None]:
-        """A transaction that was half yielded when the connection broke is yielded again.
+        """Yield batches; a transaction that was half yielded when the connection broke is yielded again.
 
-        `start` is to be loaded after `acquire` said yes; without that the slot is acquired here.
+        `start` is to be loaded after `acquire` returned True; without that the slot is acquired here.
         """
         while not self.acquire(WAIT):
             yield None
@@ -271,7 +271,7 @@ class PostgresConnector:
         return begin
 
     def _made(self, make: Callable[..., T]) -> Generator[None, None, T]:
-        """A slot, which waits for transactions that are open."""
+        """Make a slot, which waits for transactions that are open."""
 
         def tell(blockers: list[Blocker]) -> None:
             if not self._progress.waits_for:
@@ -285,7 +285,7 @@ class PostgresConnector:
         return (yield from waiting.elsewhere(made, self._progress))
 
     def _left_to_read(self, start: Checkpoint | None, decision: StartDecision, tables: list[TableRef]) -> Backlog:
-        """What is read while the stream goes on."""
+        """Return what is read while the stream goes on."""
         if start is not None and start.snapshot and decision.start is not StartAt.CREATE:
             log.info("going on with a snapshot", tables=len(start.snapshot["tables"]))
             return Backlog.of_state(start.snapshot)
@@ -302,7 +302,7 @@ class PostgresConnector:
         return arriving(tables, via_root=self._source.via_partition_root)
 
     def _chosen(self, signal: Signal) -> list[TableTask]:
-        """The captured tables that a signal names. A partitioned table is meant by its name and by its partitions'."""
+        """Return the captured tables that a signal names. A partitioned table goes by its or its partitions' names."""
         captured = self._read_once(self._catalog.tables(self._source.tables, self._source.exclude_tables))
         named = {ref.oid for ref in self._catalog.tables(signal.tables)} if signal.tables else set()
         where, request = signal.where, signal.id
@@ -365,7 +365,7 @@ class PostgresConnector:
                 return
 
     def _look(self, assembler: TransactionAssembler, position: Lsn, *, follow: bool = False) -> list[TableTask]:
-        """Compare tables, publication and configuration; the readings of what joins. The stream is at `position`."""
+        """Compare tables, publication and configuration at `position`; return tasks for the tables that join."""
         tasks = self._watch.look(follow=follow)
         self._belonging.partitioned = self._watch.partitions_only
         self._belonging.know(self._watch.members)
@@ -376,7 +376,7 @@ class PostgresConnector:
         return tasks
 
     def _read(self, stream: ReplicationStream, assembler: TransactionAssembler, position: Lsn) -> Batch:
-        """What came within the poll time. Where nothing is in flight, a keepalive moves the position."""
+        """Return what came within the poll time. Where nothing is in flight, a keepalive moves the position."""
         frames = stream.read(self._source.max_batch_changes, self._source.max_batch_bytes, _POLL)
         self._progress.last_message = stream.last_message_at
         batch = Batch(last_commit=assembler.last_commit)

@@ -23,9 +23,12 @@ from pycdc.model.change import Lsn
 
 
 class StartAt(Enum):
-    """CREATE: neither checkpoint nor slot. ADOPT: a slot that nobody stored a position for, or whose snapshot did not
+    """How a pipeline starts.
+
+    CREATE: neither checkpoint nor slot. ADOPT: a slot that nobody stored a position for, or whose snapshot did not
     finish; what it holds back is complete from `StartDecision.lsn` on, but rows from before it are not known to be
-    delivered. RESUME: go on at `StartDecision.lsn`."""
+    delivered. RESUME: go on at `StartDecision.lsn`.
+    """
 
     CREATE = "create"
     ADOPT = "adopt"
@@ -40,7 +43,7 @@ class StartDecision:
 
 
 def source_identity(server: ServerMetadata, slot: str) -> dict[str, Any]:
-    """What `Checkpoint.source` must hold for `check_start` to recognise the source."""
+    """Return what `Checkpoint.source` must hold for `check_start` to recognize the source."""
     return {
         "system": server.system_identifier,
         "timeline": server.timeline,
@@ -142,7 +145,7 @@ _IDENTITY = (
 def _check_promotion(
     old: int, position: Lsn, slot: SlotMetadata | None, server: ServerMetadata, timeline_ends: Mapping[int, Lsn]
 ) -> None:
-    """A promotion is harmless only where the slot came along and all that was delivered is in the common history."""
+    """Check a promotion: it is harmless only where the slot came along and all that was delivered is common history."""
     change = f"the server was promoted or restored (timeline {old} before, {server.timeline} now)"
     if slot is None or not (slot.failover and slot.synced):
         raise PositionGap(

@@ -148,8 +148,10 @@ _TRIES: Final = 9
 
 
 class Catalog:
-    """One ordinary connection, opened when first needed and once again when it turns out to be stale. Nothing takes
-    long once `stopping` is set."""
+    """One ordinary connection for questions, opened when first needed and again when it turns out to be stale.
+
+    Nothing takes long once `stopping` is set.
+    """
 
     def __init__(self, dsn: str, stopping: threading.Event | None = None) -> None:
         self._dsn = dsn
@@ -169,7 +171,7 @@ class Catalog:
         self.close()
 
     def ask(self, query: str, **parameters: Any) -> list[_Row]:
-        """The rows of any query, as dicts, for those who have questions of their own."""
+        """Return the rows of any query, as dicts, for those who have questions of their own."""
         return self._rows(query, **parameters)
 
     def _rows(self, query: str, **parameters: Any) -> list[_Row]:
@@ -259,23 +261,25 @@ class Catalog:
         return Lsn.parse(self._rows(_WAL_END)[0]["lsn"])
 
     def visibility(self) -> PgSnapshot:
-        """What a snapshot sees that is taken now."""
+        """Return what a snapshot sees that is taken now."""
         return PgSnapshot.parse(self._rows("SELECT pg_current_snapshot()::text AS snapshot")[0]["snapshot"])
 
     # -- tables
 
     def tables(self, patterns: Sequence[str], exclude: Sequence[str] = ()) -> list[TableRef]:
-        """Permanent tables, partitioned tables and partitions that match, by schema and name; system schemas never,
-        and pycdc's own tables only where a pattern names them."""
+        """Return permanent tables, partitioned tables and partitions that match, by schema and name.
+
+        System schemas never match, and pycdc's own tables only where a pattern names them.
+        """
         rows = self._rows(_TABLES, patterns=[*map(like, patterns)], exclude=[*map(like, exclude)])
         return [TableRef(**row) for row in rows if is_user_table(patterns, row["schema"], row["name"])]
 
     def named(self, oid: int, patterns: Sequence[str], exclude: Sequence[str] = ()) -> TableRef | None:
-        """The table of this OID, if its name of now matches."""
+        """Return the table of this OID, if its present name matches."""
         return next((ref for ref in self.tables(patterns, exclude) if ref.oid == oid), None)
 
     def chain(self, oid: int) -> list[tuple[str, str]]:
-        """Schema and name of a table and of all those that it is a partition of; none where it is gone."""
+        """Return schema and name of a table and of all those that it is a partition of; none where it is gone."""
         return [(row["schema"], row["name"]) for row in self._rows(_ANCESTORS, oid=oid)]
 
     def strays(self, oids: Iterable[int]) -> list[str]:
@@ -292,10 +296,10 @@ class Catalog:
     def columns_for_copy(
         self, oid: int, publication: str | None = None, *, generated: bool = False
     ) -> CopySource | None:
-        """The columns in the table's order and the filter that a snapshot must use to equal the stream.
+        """Return the columns in the table's order and the filter that a snapshot must use to equal the stream.
 
-        Without `publication` it is all columns and rows. `generated`: generated columns too, which the stream
-        leaves out.
+        Without `publication` it is all columns and rows. `generated`: generated columns too, which the stream leaves
+        out.
         """
         facts = self.table_facts(oid)
         if facts is None:
@@ -322,7 +326,7 @@ class Catalog:
         return PublicationMetadata(**row, operations=operations, tables=self.publication_tables(name), covered=covered)
 
     def publication_tables(self, name: str) -> tuple[PublishedTable, ...]:
-        """What the publication publishes now, roots in place of partitions where it publishes via the root."""
+        """Return what the publication publishes now, roots in place of partitions where it publishes via the root."""
         rows = self._rows(published_query(self.version), name=name)
         return tuple(
             PublishedTable(
@@ -338,7 +342,7 @@ class Catalog:
         return self._types.types(oids)
 
     def column_type(self, oid: int, typmod: int = -1) -> PgType:
-        """The type of a column as a Relation message names it; one that is gone by now is called ``unknown``."""
+        """Return the type of a column as a Relation message names it; one that is gone by now is called ``unknown``."""
         return with_typmod(self.types([oid]).get(oid) or PgType(oid, "unknown"), typmod)
 
     def forget(self, oid: int) -> None:
@@ -347,14 +351,14 @@ class Catalog:
 
 
 def parse_history(content: bytes | str) -> dict[int, Lsn]:
-    """A timeline history file: lines of timeline, switch point and reason, apart by tabs; # begins a comment."""
+    """Parse a timeline history file: lines of timeline, switch point and reason, apart by tabs; # begins a comment."""
     text = content.decode("utf-8", "replace") if isinstance(content, bytes) else content
     fields = [line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     return {int(timeline): Lsn.parse(lsn) for timeline, lsn, *_ in fields}
 
 
 def like(pattern: str) -> str:
-    """A pattern of the configuration for LIKE."""
+    """Return a pattern of the configuration for LIKE."""
     return re.sub(r"([\\%_])", r"\\\1", qualified(pattern)).replace("*", "%")
 
 

@@ -37,7 +37,7 @@ class DroppedTables:
             self._until.update((row["oid"], Lsn.parse(row["lsn"])) for row in found)
 
     def passed(self, position: Lsn, assembler: TransactionAssembler) -> frozenset[int]:
-        """The stream is that far: forget those of which nothing more can come; return their OIDs."""
+        """Forget the tables of which nothing more can come, now that the stream is at `position`; return their OIDs."""
         if not self._until:
             return _NONE
         gone = frozenset(oid for oid, lsn in self._until.items() if lsn <= position)

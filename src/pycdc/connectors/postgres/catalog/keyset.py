@@ -69,7 +69,7 @@ class Keyset:
         )
 
     def of_line(self, line: bytes) -> KeyValues:
-        """The key of a line of COPY text."""
+        """Return the key of a line of COPY text."""
         texts = split_line(line)
         return tuple(texts[place] or b"" for place in self.places)
 
@@ -77,7 +77,7 @@ class Keyset:
         return sql.SQL(", ").join(sql.Identifier(column.name) for column in self.columns)
 
     def behind(self, key: KeyValues) -> sql.Composed:
-        """The condition that a row comes behind `key`."""
+        """Return the condition that a row comes behind `key`."""
         if len({(column.operator_schema, column.operator) for column in self.columns}) == 1:
             return _compared(self.columns, key)
         return _step_by_step(self.columns, key)
@@ -86,7 +86,7 @@ class Keyset:
 def keyset(
     rows: Callable[..., list[dict[str, Any]]], oid: int, key: Sequence[str], copied: Sequence[str]
 ) -> Keyset | None:
-    """The keyset of a table's `key` among the columns that are `copied`; None where it cannot be told from those."""
+    """Return the keyset of a table's `key` among the columns that are `copied`; None where these do not hold it."""
     if not key or not set(key).issubset(copied):
         return None
     found = {row["name"]: KeyColumn(**row) for row in rows(COLUMNS, oid=oid, names=list(key))}
@@ -103,7 +103,7 @@ def _compared(columns: Sequence[KeyColumn], key: KeyValues) -> sql.Composed:
 
 
 def _step_by_step(columns: Sequence[KeyColumn], key: KeyValues) -> sql.Composed:
-    """The first column is behind; or it is the same (not behind either way), and the rest is behind."""
+    """Return the condition that the first column is behind, or not behind either way while the rest is behind."""
     first, value = columns[0], _literal(columns[0], key[0])
     name = sql.Identifier(first.name)
     behind = sql.SQL("{} {} {}").format(name, _operator(first), value)
@@ -122,8 +122,10 @@ def _literal(column: KeyColumn, text: bytes) -> sql.Composed:
 
 
 class _Bytes(sql.Composable):
-    """A literal of text as it came from the server, whatever its encoding. Without a prefix, \\ would mean itself or
-    not by the server's configuration."""
+    """A literal of text as it came from the server, whatever its encoding.
+
+    Without a prefix, a backslash would mean itself or not by the server's configuration.
+    """
 
     def __init__(self, text: bytes) -> None:
         super().__init__(text)

@@ -12,10 +12,11 @@ from pycdc.model.change import Column, Lsn
 
 @dataclass(frozen=True, slots=True)
 class ServerMetadata:
-    """`version` as server_version_num (150018). `current_lsn` is the WAL's write position, or the replayed one in
+    """What the server is, and how it is configured.
+
+    `version` as server_version_num (150018). `current_lsn` is the WAL's write position, or the replayed one in
     recovery. `wal_sender_timeout` is in seconds, 0 for none; `max_slot_wal_keep_size` in bytes, None for unlimited.
-    `idle_slot_timeout` is idle_replication_slot_timeout in seconds (Postgres 18), 0 for none. `output_plugins` is
-    output_plugin_libraries, None where the server has no such setting."""
+    """
 
     version: int
     system_identifier: str
@@ -39,9 +40,12 @@ class ServerMetadata:
 
 @dataclass(frozen=True, slots=True)
 class SlotMetadata:
-    """A row of pg_replication_slots. `invalidation` says why the slot can no longer be read, in the server's word
-    (``rows_removed``, ``wal_removed`` …; ``lost`` before Postgres 17), None while it can.
-    `safe_wal_size` and `retained_bytes` are bytes; the former is None without max_slot_wal_keep_size."""
+    """A row of pg_replication_slots.
+
+    `invalidation` is why the slot can no longer be read, in the server's word (``rows_removed``, ``wal_removed`` …;
+    ``lost`` before Postgres 17), None while it can. `safe_wal_size` and `retained_bytes` are bytes; the former is None
+    without max_slot_wal_keep_size.
+    """
 
     name: str
     plugin: str | None
@@ -73,8 +77,11 @@ class XminHolder:
 
 @dataclass(frozen=True, slots=True)
 class ReplicationLag:
-    """How far a slot's reader is behind the server, in bytes. `sent` and `flushed` are what the walsender says of its
-    reader, None while nobody reads (or this role may not see it)."""
+    """How far a slot's reader is behind the server, in bytes.
+
+    `sent` and `flushed` are what the walsender reports of its reader, None while nobody reads (or this role may not see
+    it).
+    """
 
     current: Lsn
     confirmed: Lsn
@@ -94,8 +101,11 @@ class ReplicationLag:
 
 @dataclass(frozen=True, slots=True)
 class TableRef:
-    """A table that matched a pattern. `kind` is r or p(artitioned). `root` is the topmost table that it is a
-    partition of and that the patterns name too. `rows_estimate` is None where the table was never analysed."""
+    """A table that matched a pattern.
+
+    `kind` is r or p(artitioned). `root` is the topmost table that it is a partition of and that the patterns name too.
+    `rows_estimate` is None where the table was never analysed.
+    """
 
     oid: int
     schema: str
@@ -113,7 +123,7 @@ class TableRef:
 
 
 def arriving(tables: Sequence[TableRef], *, via_root: bool) -> list[TableRef]:
-    """The tables under whose names rows arrive: roots in place of their partitions, or partitions in place of roots."""
+    """Return the tables under whose names rows arrive: roots instead of partitions, or partitions instead of roots."""
     if via_root:
         oids = {ref.oid for ref in tables}
         return [ref for ref in tables if ref.root not in oids]
@@ -122,8 +132,10 @@ def arriving(tables: Sequence[TableRef], *, via_root: bool) -> list[TableRef]:
 
 @dataclass(frozen=True, slots=True)
 class TableMetadata:
-    """A table as it is now, which may be later than the row at hand: advisory. `columns` are in the table's order,
-    `key` in the constraint's. `identity` is pg_class.relreplident."""
+    """A table as it is now, which may be later than the row at hand: advisory.
+
+    `columns` are in the table's order, `key` in the constraint's. `identity` is pg_class.relreplident.
+    """
 
     oid: int
     schema: str
@@ -137,8 +149,10 @@ class TableMetadata:
 
 @dataclass(frozen=True, slots=True)
 class PublishedTable:
-    """`columns` None: all of them, stored generated ones only where the publication has `generated`. `row_filter` is
-    SQL."""
+    """A table of a publication.
+
+    `columns` None: all of them, stored generated ones only where the publication has `generated`. `row_filter` is SQL.
+    """
 
     schema: str
     name: str
@@ -158,8 +172,11 @@ class PublishedTable:
 
 @dataclass(frozen=True, slots=True)
 class PublicationMetadata:
-    """`operations` is a subset of insert, update, delete, truncate. `owned`: this role may alter it. `tables` are those
-    under whose names rows arrive, `covered` the OIDs of these and of the partitioned tables and partitions behind."""
+    """A publication.
+
+    `operations` is a subset of insert, update, delete, truncate. `owned`: this role may alter it. `tables` are those
+    under whose names rows arrive, `covered` the OIDs of these and of the partitioned tables and partitions behind.
+    """
 
     name: str
     all_tables: bool

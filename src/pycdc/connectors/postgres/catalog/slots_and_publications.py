@@ -189,8 +189,10 @@ class Admin:
         on_wait: Callable[[list[Blocker]], None] | None = None,
         given_up: threading.Event | None = None,
     ) -> CreatedSlot:
-        """Create the slot, waiting up to `timeout` seconds for the transactions that were open before, or until
-        `given_up` is set. See `create_slot_with_snapshot`."""
+        """Create the slot; wait up to `timeout` seconds for older transactions, or until `given_up` is set.
+
+        See `create_slot_with_snapshot`.
+        """
         wish = _Wish(name, failover, timeout, on_wait or _announce_once(name), given_up or threading.Event())
         with self._replication(wish) as connection:
             return self._create(connection, wish, export=False)[0]
@@ -244,7 +246,7 @@ class Admin:
                 raise
 
     def export_snapshot(self, slot: str) -> ExportedSnapshot:
-        """The rows as they are now, for a slot that was made before. The point is the WAL's end at that moment."""
+        """Export the rows as they are now, for a slot that was made before. The point is the WAL's end at that time."""
         holder = connect_to_source(self._dsn, stopping=self._stopping)
         try:
             holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -293,7 +295,7 @@ class Admin:
                 return self._cancelled(running, connection, wish, blockers)
 
     def _cancelled(self, running: Future[Any], connection: Connection, wish: _Wish, blockers: list[Blocker]) -> Any:
-        """What was made in the last moment, if it was. Raises EnvironmentNotReady, ConnectionLost."""
+        """Return what was made in the last moment, if it was. Raises EnvironmentNotReady, ConnectionLost."""
         connection.cancel_safe(timeout=_CANCEL_SECONDS)
         if running.exception() is None:
             return running.result()

@@ -90,7 +90,7 @@ class TypeCatalog:
 
 
 def with_typmod(known: PgType, typmod: int) -> PgType:
-    """The type under a column's typmod, which for an array is that of its elements; -1 leaves what a domain set."""
+    """Return the type under a column's typmod; -1 leaves what a domain set. For an array it is its elements' typmod."""
     if typmod == -1:
         return known
     element = known.element and with_typmod(known.element, typmod)

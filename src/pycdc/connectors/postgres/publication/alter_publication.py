@@ -41,8 +41,10 @@ def change_tables(
     drop: Sequence[TableRef],
     stopping: threading.Event | None = None,
 ) -> None:
-    """One statement for all, and where that fails one for each table, so that none hinders another: it may be gone by
-    now, or locked for long. What fails is logged, for somebody who looks again later."""
+    """Add and drop tables in one statement for all, or in one for each where that fails, so that none hinders another.
+
+    A table may be gone by now, or locked for long. What fails is logged, for somebody who looks again later.
+    """
     for tables, statement in ((add, add_tables_sql), (drop, drop_tables_sql)):
         if not tables:
             continue
@@ -58,7 +60,7 @@ def change_tables(
 
 
 def run(dsn: str, statement: str, stopping: threading.Event | None = None) -> None:
-    """Raises PycdcError, also where a lock is not to be had soon."""
+    """Run a statement. Raises PycdcError, also where a lock is not to be had soon."""
     with connect_to_source(dsn, stopping=stopping) as connection:
         try:
             connection.execute(statement.encode())
@@ -67,7 +69,7 @@ def run(dsn: str, statement: str, stopping: threading.Event | None = None) -> No
 
 
 def current_transaction(dsn: str, stopping: threading.Event | None = None) -> int:
-    """The id, with its epoch, of a transaction that begins now: all that wrote something before have smaller ones."""
+    """Return the id, with its epoch, of a transaction that begins now: those that wrote before have smaller ones."""
     with connect_to_source(dsn, stopping=stopping) as connection:
         try:
             row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()

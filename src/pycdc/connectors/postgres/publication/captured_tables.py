@@ -1,5 +1,7 @@
-"""Whose rows are delivered. What a change belonged to is told by the stream and by what was captured when it was
-written, not by the catalog of today alone: a partition may have been detached or dropped since.
+"""Decide whether rows of a table are delivered.
+
+The stream, and what was captured when a change was written, show which table it belonged to. Today's catalog alone does
+not: a partition may have been detached or dropped since.
 """
 
 from __future__ import annotations
@@ -16,17 +18,22 @@ Name = tuple[str, str]
 
 
 def wanted(tables: Sequence[str], exclude: Sequence[str], names: Sequence[Name]) -> bool:
-    """Whether a table is captured, by its own name (the first) and those of the tables that it is a partition of: some
-    pattern of `tables` names one of them, and none of `exclude` names any."""
+    """Return whether a table is captured, by its own name (the first) and those of the tables it is a partition of.
+
+    Some pattern of `tables` names one of them, and none of `exclude` names any.
+    """
     if any(matches_any(exclude, *name) for name in names):
         return False
     return any(matches_any(tables, *name) for name in names) and all(is_user_table(tables, *name) for name in names[:1])
 
 
 class DeliveredTables:
-    """`partitioned`: the publication publishes
-    captured tables only, and partitioned ones among them, so that what is not known must have been a partition.
-    `on_unknown` hears the name of a table of which nobody can tell any more."""
+    """Knows the tables whose rows are delivered.
+
+    `partitioned`: the publication publishes captured tables only, and partitioned ones among them, so that an unknown
+    table must have been a partition. `on_unknown` is called with the name of a table of which this is not known any
+    more.
+    """
 
     def __init__(
         self,

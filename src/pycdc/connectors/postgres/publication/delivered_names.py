@@ -18,7 +18,10 @@ from pycdc.errors import EnvironmentNotReady
 def require_one_name(
     observation: PublishedState, strays: Sequence[str], source: PostgresSourceConfig, name: str
 ) -> EnvironmentNotReady | None:
-    """What is wrong, None where all is well. `strays` are partitions of captured tables that are not captured."""
+    """Return what is wrong, None where all is well.
+
+    `strays` are partitions of captured tables that are not captured.
+    """
     published = observation.publication
     partitions = [
         found for found in observation.captured.values() if found.ref.kind == "p" or found.top != found.ref.oid

@@ -49,9 +49,11 @@ class CandidateTable:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A publication. `operations` are the first letters of insert, update, delete, truncate; `grants` are all there
-    are, `listed` the tables that stand in it by name, by the OIDs of their grants. `generated`: it publishes stored
-    generated columns."""
+    """A publication.
+
+    `operations` are the first letters of insert, update, delete, truncate; `grants` are all there are, `listed` the
+    tables that stand in it by name, by the OIDs of their grants. `generated`: it publishes stored generated columns.
+    """
 
     oid: int
     operations: frozenset[str]
@@ -106,7 +108,7 @@ def has_rows_of_its_maker(catalog: Catalog, ref: TableRef) -> bool:
 
 
 def older_writers(catalog: Catalog, oid: int, since: int) -> list[int]:
-    """The sessions (0 for a prepared transaction) that wrote into a table before the transaction `since`, and go on."""
+    """Return the sessions (0: a prepared transaction) that wrote into a table before transaction `since`, and go on."""
     return [row["pid"] for row in catalog.ask(_OLDER_WRITERS, oid=oid, since=since)]
 
 

@@ -24,11 +24,13 @@ START_OVER: Final = "what was written meanwhile is lost to the slot: start over 
 
 @dataclass(frozen=True, slots=True)
 class CapturedTables:
-    """How tables were published. `grants` by the OIDs of tables; `parts` of those that are published in part;
-    `patterns` are tables and exclude_tables of the configuration. `burdened` are those that are published although
-    the application cannot update them. `partitions` are captured for the sake of a table that they are partitions of;
-    `former` were, until they were dropped or detached, and the WAL was that far when it was noticed: until there, rows
-    of theirs may still come."""
+    """How tables were published.
+
+    `grants` by the OIDs of tables; `parts` of those that are published in part; `patterns` are tables and
+    exclude_tables of the configuration. `burdened` are those that are published although the application cannot update
+    them. `partitions` are captured for the sake of a table that they are partitions of; `former` were, until they were
+    dropped or detached, and the WAL was that far when it was noticed: until there, rows of theirs may still come.
+    """
 
     publication: int
     operations: frozenset[str]
@@ -59,7 +61,7 @@ class CapturedTables:
         )
 
     def with_those_of(self, other: CapturedTables) -> CapturedTables:
-        """The tables of both."""
+        """Return the tables of both."""
         return replace(
             self,
             grants={**self.grants, **other.grants},
@@ -85,7 +87,7 @@ class CapturedTables:
 
 
 def record(observation: PublishedState, oids: Iterable[int], source: PostgresSourceConfig) -> CapturedTables:
-    """What is captured as of `observation`, as far as it is among `oids`."""
+    """Return what is captured as of `observation`, as far as it is among `oids`."""
     published = observation.publication
     assert published is not None
     chosen = set(oids)
@@ -115,8 +117,10 @@ def wanted_operations(config: PipelineConfig) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class ExcludedTables:
-    """A table that matches and cannot be captured yet, and the SQL that helps. `by_owner`: it is for the owner of
-    publication or table to run, and would be run here if this role were that."""
+    """A table that matches and cannot be captured yet, and the SQL that helps.
+
+    `by_owner`: it is for the owner of publication or table to run, and would be run here if this role were that.
+    """
 
     table: CandidateTable
     reason: str
@@ -129,8 +133,11 @@ class ExcludedTables:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Captured tables whose changes the publication left out for a while, or leaves out now. `repairable`: reading
-    them again helps. What was written while there was no publication at all cannot be decoded any more."""
+    """Captured tables whose changes the publication left out for a while, or leaves out now.
+
+    `repairable`: reading them again helps. What was written while there was no publication at all cannot be decoded any
+    more.
+    """
 
     fact: str
     tables: tuple[CandidateTable, ...]
@@ -177,8 +184,11 @@ def plan(
     name: str,
     wanted: Set[str] = frozenset("iudt"),
 ) -> ReconcilePlan:
-    """Compare. Without a record (`known`) what is published counts as captured: nothing tells otherwise. `wanted` are
-    the first letters of the operations that are delivered."""
+    """Compare what is published with what was, and with the configuration.
+
+    Without a record (`known`) what is published counts as captured, because nothing shows otherwise. `wanted` are the
+    first letters of the operations that are delivered.
+    """
     captured, published = observation.captured, observation.publication
     failing = _failing(observation, wanted)
     # Somebody who writes a table's whole name means that table.
@@ -212,8 +222,11 @@ def _members(
 
 
 def _starts_anew(found: CandidateTable, known: CapturedTables, captured: Mapping[int, CandidateTable]) -> bool:
-    """A partition that was detached, or a table that left a published schema: no longer published by what published
-    it, though that is still there. And a table that became a partition whose rows now come under its root's name."""
+    """Return whether a table is no longer published by what published it, though that is still there.
+
+    It is a partition that was detached, a table that left a published schema, or one that became a partition whose rows
+    now come under its root's name.
+    """
     before = known.grants[found.ref.oid]
     if not found.grants & before:
         return True
@@ -310,7 +323,7 @@ def _belongs_to_others(
 
 
 def _failing(observation: PublishedState, wanted: Set[str]) -> dict[int, tuple[str, str]]:
-    """The tables whose publication makes the application's UPDATE and DELETE fail; why, and what helps."""
+    """Return the tables whose publication makes the application's UPDATE and DELETE fail; why, and what helps."""
     published = observation.publication
     if not (wanted if published is None else published.operations) & {"u", "d"}:
         return {}
@@ -324,7 +337,7 @@ def _failing(observation: PublishedState, wanted: Set[str]) -> dict[int, tuple[s
 
 
 def _removable(observation: PublishedState, known: CapturedTables | None, source: PostgresSourceConfig) -> set[int]:
-    """Captured tables that could be written to when they were published, and that are ours to take out again."""
+    """Return captured tables that could be written to when they were published, and that this role may take out."""
     published = observation.publication
     if known is None or published is None or not (source.manage_publication and published.owned):
         return set()
@@ -343,7 +356,7 @@ def _cannot_be_read(found: CandidateTable) -> tuple[str, str] | None:
 
 
 def _root_comes(found: CandidateTable, captured: Mapping[int, CandidateTable], out: set[int]) -> bool:
-    """A partition follows its root."""
+    """Return whether the root of a partition comes: the partition follows it."""
     return bool(found.grants) or found.ref.root not in captured or found.ref.root not in out
 
 

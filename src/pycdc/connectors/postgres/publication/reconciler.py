@@ -53,8 +53,11 @@ _READ_AGAIN: Final = (
 
 
 class PublicationReconciler:
-    """One for each connector. `state` is the record of what is captured, the same object until that changes.
-    `partitions_only`: whatever else comes by the stream must have been a partition of a captured table."""
+    """Keeps the publication of one connector as its configuration asks.
+
+    `state` is the record of what is captured, the same object until that changes. `partitions_only`: whatever else
+    comes by the stream must have been a partition of a captured table.
+    """
 
     def __init__(
         self,
@@ -109,7 +112,7 @@ class PublicationReconciler:
         return set() if self._known is None else {*self._known.partitions, *self._known.former}
 
     def passed(self, position: Lsn) -> set[int]:
-        """The stream is that far: forget the former tables of which nothing more can come; return them."""
+        """Forget the former tables of which nothing more can come behind `position`; return them."""
         known = self._known
         gone = set() if known is None else {oid for oid, lsn in known.former.items() if lsn < position}
         if known is not None and gone:
@@ -132,8 +135,10 @@ class PublicationReconciler:
             raise refused
 
     def _align_operations(self) -> None:
-        """Publish what is delivered, in a publication of our own: what is not would keep tables without a replica
-        identity from being updated for nothing."""
+        """Publish what is delivered, in a publication of pycdc's own.
+
+        Operations that are not delivered would keep tables without a replica identity from being updated for nothing.
+        """
         published = self._observe().publication
         if published is None or not (self._source.manage_publication and published.owned):
             return
@@ -234,7 +239,7 @@ class PublicationReconciler:
         return tasks
 
     def _former(self, now: PublishedState, known: CapturedTables) -> dict[int, int]:
-        """What is not captured any more, without the configuration's doing: rows that it held may be still to come."""
+        """Return tables that are captured no more, without the configuration's doing: rows of them may still come."""
         before, patterns_now = known.patterns, patterns(self._source)
         gone = known.partitions - now.captured.keys()
         if not gone or not (set(before[0]) <= set(patterns_now[0]) and set(patterns_now[1]) <= set(before[1])):
@@ -335,8 +340,10 @@ class PublicationReconciler:
                 yield (root.ref, f"tableoid = {ref.oid}::pg_catalog.oid", again) if via_root else (ref, None, again)
 
     def _held_rows_before(self, found: CandidateTable, *, again: bool) -> bool:
-        """Return whether a partition may hold rows from before its root published it. One that was made as a partition
-        cannot, unless the same transaction filled it before."""
+        """Return whether a partition may hold rows from before its root published it.
+
+        One that was made as a partition cannot, unless the same transaction filled it before.
+        """
         known = self._known is not None and found.ref.oid in self._known.grants
         return again or known or found.attached or has_rows_of_its_maker(self._catalog, found.ref)
 
@@ -344,7 +351,7 @@ class PublicationReconciler:
 def _staying(
     before: PublishedState, after: PublishedState, todo: ReconcilePlan, known: CapturedTables | None
 ) -> set[int]:
-    """The tables that go on being captured, by OID. What was published when there was no record counts as captured."""
+    """Return the tables that stay captured, by OID. What was published when there was no record counts as captured."""
     captured = before.captured
     members = {oid for oid, found in captured.items() if found.grants} if known is None else set(known.grants)
     left_out = {found.table.ref.oid for found in todo.left_out}

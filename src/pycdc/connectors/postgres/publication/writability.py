@@ -62,9 +62,12 @@ _FAIL: Final = "once it is published, UPDATE and DELETE on it fail"
 
 @dataclass(frozen=True, slots=True)
 class Writability:
-    """`lacks` is empty where nothing stands against publishing; else it is ``identity``, ``stored`` or ``virtual``, and
+    """Whether a table can be written to once it is published.
+
+    `lacks` is empty where nothing stands against publishing; else it is ``identity``, ``stored`` or ``virtual``, and
     `leaf` the quoted name of the table that it is true of. `keyed`: that has a primary key that could be its identity.
-    `generated` is s or v where it has generated columns that an identity must not hold."""
+    `generated` is s or v where it has generated columns that an identity must not hold.
+    """
 
     leaf: str = ""
     lacks: str = ""
@@ -88,7 +91,7 @@ class Writability:
         return f"{self.fact(table)}: {_FAIL}", self.remedy
 
     def fact(self, table: str) -> str:
-        """What is lacking of `table`, a quoted name."""
+        """Return what is lacking of `table`, a quoted name."""
         whose = "" if self.leaf == table else f", in partition {self.leaf}"
         if self.lacks == "identity":
             return f"has no replica identity{whose}"
@@ -119,8 +122,10 @@ class Failing:
 
 
 def failing(catalog: Catalog, tables: Sequence[TableRef], *, publishes_generated: bool = False) -> list[Failing]:
-    """Those of `tables` that UPDATE and DELETE would fail on once they are published. A partition is told by its root
-    where that is among them."""
+    """Return those of `tables` that UPDATE and DELETE would fail on once they are published.
+
+    A partition is named by its root where that is among them.
+    """
     oids = {table.oid for table in tables}
     rows = {row["oid"]: Writability.of_row(row) for row in catalog.ask(_OF_TABLES, oids=sorted(oids))}
     return [

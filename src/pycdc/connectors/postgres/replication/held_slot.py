@@ -32,8 +32,10 @@ class HeldSlot:
         self.stream: ReplicationStream | None = None
 
     def acquire(self, seconds: float) -> bool:
-        """Try for so long. A slot that is not there yet, or cannot be read at all, is for others to deal with. Raises
-        SlotActive after `slot_timeout`."""
+        """Try for so long. Raises SlotActive after `slot_timeout`.
+
+        A slot that is not there yet, or cannot be read at all, is for others to deal with.
+        """
         slot = None if self.stream is not None else self._catalog.slot(self._config.slot)
         if slot is None:
             return True

@@ -431,10 +431,10 @@ _IN_STREAM: Final = frozenset((MESSAGE, RELATION, TYPE, INSERT, UPDATE, DELETE, 
 
 
 def decode(data: bytes, start: int = 0, *, streamed: bool = False) -> PgOutput:
-    """The message at `start`, which must reach to the end of `data`.
+    """Decode the message at `start`, which must reach to the end of `data`.
 
-    `streamed` tells that the message lies between Stream Start and Stream Stop, where row, relation, type, truncate
-    and logical messages carry the transaction's id first. Raises ProtocolError.
+    `streamed`: the message lies between Stream Start and Stream Stop, where row, relation, type, truncate and logical
+    messages carry the transaction's id first. Raises ProtocolError.
     """
     if start >= len(data):
         raise ProtocolError("empty message")

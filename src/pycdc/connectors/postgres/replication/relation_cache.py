@@ -56,7 +56,7 @@ class RelationCache:
             self._tables.pop(oid, None)
 
     def from_message(self, relation: Relation) -> Table | None:
-        """The table's version as of `relation`; the same object as before where nothing changed."""
+        """Return the table's version as of `relation`; the same object as before where nothing changed."""
         if not self._wanted(relation.oid, relation.namespace, relation.name):
             self._tables.pop(relation.oid, None)
             return None
@@ -78,7 +78,7 @@ class RelationCache:
         return {oid: self._as_at_first(oid, kind) for oid, kind in types.items()}
 
     def _as_at_first(self, oid: int, kind: PgType) -> PgType:
-        """An enum, or an array of one, as this was first met where its labels do not follow."""
+        """Return an enum, or an array of one, as it was first met where its labels do not follow."""
         if _leaf(kind).kind != "e" or self._compatibility.enum_labels == "followed":
             return kind
         return self._first.setdefault(oid, kind) if self._compatibility.enum_labels == "kept" or kind.element else kind
@@ -90,12 +90,12 @@ class RelationCache:
         )
 
     def from_catalog(self, oid: int, columns: Sequence[str]) -> Table | None:
-        """The table as the catalog describes it now, with these columns, for reading a snapshot. None if it is gone."""
+        """Return the table as the catalog has it now, with these columns, to read a snapshot. None if it is gone."""
         facts = self._catalog.table_facts(oid)
         return None if facts is None else self.of_facts(facts, columns)
 
     def of_facts(self, facts: TableMetadata, columns: Sequence[str]) -> Table:
-        """The same of what is known already."""
+        """Return the table's version from metadata that is known already."""
         chosen = tuple(facts.columns[name] for name in columns if name in facts.columns)
         return self._newest(facts.oid, facts.schema, facts.name, chosen, facts.identity, facts, current=True)
 
@@ -164,8 +164,10 @@ def _column(column: RelationColumn, kind: PgType | None, facts: TableMetadata | 
 
 
 def _unsent(names: set[str], flagged: Sequence[str], identity: str, facts: TableMetadata, *, current: bool) -> bool:
-    """Whether the primary key has columns that replication does not send; it must be `current`, or generated columns
-    that the row's version lacks, and still its key."""
+    """Return whether the primary key has columns that replication does not send.
+
+    The key must be `current`, or generated columns that the row's version lacks, and still its key.
+    """
     missing = [facts.columns[name] for name in facts.key if name not in names and name in facts.columns]
     if not facts.has_primary_key or not missing:
         return False
@@ -174,7 +176,7 @@ def _unsent(names: set[str], flagged: Sequence[str], identity: str, facts: Table
 
 
 def _key(columns: tuple[Column, ...], identity: str, facts: TableMetadata | None, *, current: bool) -> tuple[str, ...]:
-    """The key's columns in the constraint's order, as far as the catalog still agrees with the message."""
+    """Return the key's columns in the constraint's order, as far as the catalog still agrees with the message."""
     names = {column.name for column in columns}
     flagged = tuple(column.name for column in columns if column.identity)
     if facts is not None and _unsent(names, flagged, identity, facts, current=current):

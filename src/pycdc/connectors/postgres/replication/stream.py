@@ -133,11 +133,10 @@ class ReplicationStream:
     # -- opening and closing
 
     def open(self, start: Lsn, wait: float | None = None) -> None:
-        """Connect and start at `start`, waiting up to `wait` seconds (`slot_timeout`) for another session to leave the
-        slot.
+        """Connect and start at `start`; wait up to `wait` seconds (`slot_timeout`) for a session that has the slot.
 
         From here on nobody else moves the slot, whether or not it is read. Postgres silently begins at the slot's
-        confirmed_flush_lsn where that is further: only what is compared with `identity.check_start` afterwards makes
+        confirmed_flush_lsn where that is further: only what is compared with `start_check.check_start` afterwards makes
         this safe. Raises SlotActive, PositionGap, EnvironmentNotReady, ConnectionLost.
         """
         # A server that clears away a million files of an earlier decoding takes minutes to start.
@@ -263,8 +262,10 @@ class ReplicationStream:
         self.close()
 
     def require_open(self) -> None:
-        """Raise ConnectionLost if the server has ended the connection, unread data or not, and `read` did not tell yet:
-        for whoever relies on the slot without reading, because it may be somebody else's by now."""
+        """Raise ConnectionLost if the server has ended the connection, also where `read` did not notice that yet.
+
+        This is for those who rely on the slot without reading, because it may be somebody else's by now.
+        """
         if self._failure is None and any(events & _ENDED for _, events in self._poll.poll(0)):
             self._failure = ConnectionLost("the server ended the replication stream before it was read")
         if self._failure is not None and not self._told:
@@ -460,7 +461,7 @@ class ReplicationStream:
             self._asked_at = now
 
     def _check_silence(self, now: float) -> None:
-        """Called when nothing can be read. Silence counts only once the server was asked to answer."""
+        """Judge the silence when nothing can be read. It counts only once the server was asked to answer."""
         limit = self._options.silence_timeout
         if self._asked_at <= self.last_message_at or now - self._asked_at < limit / 2:
             return

@@ -41,8 +41,11 @@ _commit = Struct(f">{HEADER + 1}xBQQq").unpack
 
 
 class ControlMessage(NamedTuple):
-    """A signal or mark of `signals`, before the batch's run of that number; or the frame of a row that was `inserted`
-    into the signal table. A message tells its transaction: number and commit time, in seconds."""
+    """A signal or watermark before the batch's run of that number, or an `inserted` row of the signal table.
+
+    `content` is the message's content, or the row's frame. A message has its transaction's number and commit time, in
+    seconds.
+    """
 
     run: int
     content: bytes
@@ -189,7 +192,7 @@ class TransactionAssembler:
         self._head, self._frames, self._run = _NO_RUN, [], None
 
     def _control(self, frame: bytes, batch: Batch) -> None:
-        """What is not a row."""
+        """Take a message that is not a row."""
         try:
             if frame[HEADER] == pgoutput.BEGIN:
                 self._begin(*_begin(frame))
@@ -256,7 +259,7 @@ class TransactionAssembler:
             batch.runs.append(Run(Op.BEGIN, None, self._transaction, 0, []))
 
     def _marked(self, mark: Mark | None) -> None:
-        """A mark that comes after rows is not one of ours, which comes first. The message says more than the origin."""
+        """Take a mark. One that comes after rows is not pycdc's, which comes first. It holds more than the origin."""
         transaction = self._transaction
         if mark is None or transaction is None or transaction.changes or self._delivered:
             return
@@ -339,5 +342,5 @@ class TransactionAssembler:
 
 
 def _legible(text: str) -> str:
-    """A prefix or an origin's name from a database without an encoding may be no Unicode, and any role writes one."""
+    """Return a prefix or an origin's name as Unicode: a database without an encoding may have any bytes in it."""
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -49,8 +49,11 @@ class DebeziumSignal:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a signal asks for. `collections` are regular expressions over `schema.table`, `filters` pairs of such a one
-    and a condition. `ignored` names what was asked for beside that."""
+    """What a signal asks for.
+
+    `collections` are regular expressions over `schema.table`, `filters` pairs of such a one and a condition. `ignored`
+    names what was asked for beside that.
+    """
 
     action: DebeziumAction
     collections: tuple[str, ...] = ()
@@ -60,7 +63,7 @@ class Request:
 
 
 def of_row(frame: bytes, lsn: str) -> DebeziumSignal:
-    """The signal of a row that was inserted. Debezium goes by the columns' order, not by their names."""
+    """Return the signal of a row that was inserted. Debezium goes by the columns' order, not by their names."""
     columns = split_tuple(frame, ROW)[0]
     if len(columns) < 3:
         raise Unusable(f"a row of the signal table has {len(columns)} columns", "publish its columns id, type and data")
@@ -69,7 +72,7 @@ def of_row(frame: bytes, lsn: str) -> DebeziumSignal:
 
 
 def of_message(value: bytes, place: str) -> DebeziumSignal:
-    """The signal of a message, `{"type": …, "data": {…}}`, that stands at `place` in its topic. Raises Unusable."""
+    """Return the signal of a message, `{"type": …, "data": {…}}`, at `place` in its topic. Raises Unusable."""
     try:
         document = json.loads(value) if len(value) <= 2 * _LONGEST else None
     except (ValueError, RecursionError):
@@ -101,7 +104,7 @@ def _shown(text: str) -> str:
 
 
 def requested(signal: DebeziumSignal) -> Request:
-    """What `signal` asks for. Raises Unusable."""
+    """Return what `signal` asks for. Raises Unusable."""
     action = _ACTIONS.get(signal.type)
     if action is None:
         raise Unusable("its type is none that pycdc knows", f"use one of {', '.join(_ACTIONS)}")

@@ -39,8 +39,11 @@ _LONGEST: Final = 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """`tables` are patterns as in source.postgres.tables. Without any, cancelling means all that signals asked for.
-    apply: take in what matches the configuration now."""
+    """A request of `pycdc snapshot`.
+
+    `tables` are patterns as in source.postgres.tables. Without any, cancelling means all that signals asked for. apply:
+    take in what matches the configuration now.
+    """
 
     action: SignalAction
     tables: tuple[str, ...] = ()
@@ -49,7 +52,7 @@ class Signal:
 
 
 def sign(signal: Signal | DebeziumSignal, slot: str, key: bytes, moment: TransactionTime) -> str:
-    """The content of the message for the pipeline that reads `slot`, in the transaction of `moment`."""
+    """Return the content of the message for the pipeline that reads `slot`, in the transaction of `moment`."""
     said: dict[str, Any] = {"slot": slot, "id": signal.id, "xid": moment.xid, "at": moment.at}
     if isinstance(signal, Signal):
         said |= {"action": signal.action, "tables": list(signal.tables), "where": signal.where}
@@ -62,7 +65,7 @@ def sign(signal: Signal | DebeziumSignal, slot: str, key: bytes, moment: Transac
 def verified(
     document: dict[str, Any], slot: str, key: bytes, moment: TransactionTime
 ) -> Signal | DebeziumSignal | None:
-    """The signal for the reader of `slot`; None for another's. Raises Unusable for what nobody signed for it."""
+    """Return the signal for the reader of `slot`; None for another's. Raises Unusable for one without its signature."""
     body, digest = document.get("signal"), document.get("hmac")
     said = content(signing.encoded(body)) if isinstance(body, str) else {}
     if said.get("slot", slot) != slot:
@@ -84,7 +87,7 @@ def mark(slot: str, chunk: str) -> str:
 
 
 def content(data: bytes) -> dict[str, Any]:
-    """What a message with our prefix says; nothing where it is none of ours."""
+    """Return the content of a message with pycdc's prefix; nothing where it is none of pycdc's."""
     if len(data) > _LONGEST:
         return {}
     try:
@@ -146,7 +149,7 @@ def pass_on(config: PipelineConfig, key: SigningKey, signal: DebeziumSignal) -> 
 
 
 def _require_hearing(name: str, slot: SlotMetadata | None) -> SlotMetadata:
-    """What commits before a slot has its consistent point is never decoded."""
+    """Require a slot that decodes the message: what commits before its consistent point is never decoded."""
     if slot is None:
         raise EnvironmentNotReady(f"slot {name} does not exist", hint="start the pipeline: `pycdc run`")
     if slot.confirmed_flush is None:

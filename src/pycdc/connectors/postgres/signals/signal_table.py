@@ -19,7 +19,7 @@ def create_table_sql(schema: str, name: str) -> str:
 
 
 def with_signal_table(config: PipelineConfig, catalog: Catalog, tables: Sequence[TableRef]) -> list[TableRef]:
-    """What is to be published: the captured tables and that of the signals. Raises EnvironmentNotReady without it."""
+    """Return what is published: the captured tables and that of the signals. Raises EnvironmentNotReady without it."""
     named = config.signals.schema_and_table
     if named is None or any((ref.schema, ref.name) == named for ref in tables):
         return list(tables)

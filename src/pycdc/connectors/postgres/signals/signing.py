@@ -55,7 +55,7 @@ class SigningKey:
 
 
 def key_of(config: PipelineConfig, stored: Mapping[str, Any] | None) -> bytes:
-    """The key of `config`'s pipeline, whose last checkpoint's source is `stored`. Raises EnvironmentNotReady."""
+    """Return the key of `config`'s pipeline, whose last checkpoint's source is `stored`. Raises EnvironmentNotReady."""
     if config.signals.key is not None:
         return _stretched(config.signals.key.get_secret_value(), config.slot)
     found = _kept_key((stored or {}).get(KEPT))
@@ -78,7 +78,7 @@ def _kept_key(text: object) -> bytes | None:
 
 @lru_cache(maxsize=64)
 def _stretched(secret: str, slot: str) -> bytes:
-    """A chosen key may be short, and signatures are there to be tried on: 16 MB and some 50 ms for each attempt."""
+    """Stretch a secret, which may be short while signatures can be tried on: 16 MB and some 50 ms for each attempt."""
     salt = f"pycdc.signals\0{slot}".encode()
     return hashlib.scrypt(secret.encode("utf-8", "surrogatepass"), salt=salt, n=2**14, r=8, p=1, dklen=_BYTES)
 

@@ -1,4 +1,4 @@
-"""Regular expressions of strangers, matched by the database: in bounded time, whatever they are.
+r"""Regular expressions of strangers, matched by the database: in bounded time, whatever they are.
 
 Python's `re` can take longer than anybody lives for an expression of ten characters, and cannot be stopped. Postgres'
 mostly does not backtrack, and a statement can be cancelled. Debezium's are Java's; what people write of it in names of

@@ -26,8 +26,9 @@ _PLACED: Final = re.compile(r" at [0-9A-F]+/[0-9A-F]+$")
 
 @dataclass(slots=True, eq=False)
 class TableTask:
-    """A table still to be read: behind the key `after`, where that is known, without what was `delivered` in physical
-    order, and under the condition `where`.
+    """A table still to be read: behind the key `after`, where that is known, and under the condition `where`.
+
+    What was `delivered` in physical order is left out.
 
     `rows` were delivered so far. `request` is the id of the signal that asked. `since` is the transaction before which
     the table was not published: what older ones wrote to it must have ended before it is read. `by` names the table's

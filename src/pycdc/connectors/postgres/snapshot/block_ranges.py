@@ -39,8 +39,10 @@ _PLACES: Final = 2048
 
 
 class Rewritten(Exception):
-    """The table is not the one of which a snapshot was exported: it was truncated, rewritten, made anew, or has another
-    name, other columns or partitions. The snapshot sees none of its rows now, or cannot tell which of them were read.
+    """The table is not the one of which a snapshot was exported.
+
+    It was truncated, rewritten, made again, or has another name, other columns or partitions. The snapshot sees none of
+    its rows now, or cannot show which of them were read.
 
     Source: the manual, "Caveats" of MVCC (13.6).
     """
@@ -74,7 +76,7 @@ class Delivered:
     files: str
 
     def others(self) -> sql.Composable:
-        """The condition that a row was not delivered, or was changed since.
+        """Return the condition that a row was not delivered, or was changed since.
 
         An id that lies more than 2³¹ transactions back may count as new: then its row comes once more.
         """
@@ -113,7 +115,7 @@ class BlockRange:
         return BlockRange(self.first, middle, self.item, item), BlockRange(middle, self.end, item, self.end_item)
 
     def until(self, part: BlockRange) -> BlockRange:
-        """What of this range lies behind `part`, its beginning."""
+        """Return what of this range lies behind `part`, its beginning."""
         return BlockRange(part.end, self.end, part.end_item, self.end_item)
 
 
@@ -122,7 +124,7 @@ def _place(block: int, item: int = 0) -> sql.Composable:
 
 
 def heap_of(connection: Connection, oid: int, *, parted: bool) -> TableBlocks:
-    """The files as they are at present, whatever the transaction sees. A lock on the table keeps it so.
+    """Return the files as they are at present, whatever the transaction sees. A lock on the table keeps it so.
 
     Nothing but numbers is asked for, which a connection that leaves text raw understands too.
     """
@@ -139,7 +141,7 @@ def heap_of(connection: Connection, oid: int, *, parted: bool) -> TableBlocks:
 
 
 def oldest_unseen(connection: Connection) -> int:
-    """The oldest id that a transaction may have which this one does not see."""
+    """Return the oldest id that a transaction may have which this one does not see."""
     row = connection.execute(_OLDEST).fetchone()
     if row is None:
         raise psycopg.DataError("the server told no snapshot")

@@ -59,8 +59,10 @@ class ChunkReader:
     _writer: Connection | None = None
 
     def begin(self, ref: TableRef) -> PgSnapshot | None:
-        """Begin a transaction that sees the rows of a table as they are now; None where its lock cannot be had, or the
-        table has another name by now."""
+        """Begin a transaction that sees the rows of a table as they are now.
+
+        Returns None where its lock cannot be had, or the table has another name by now.
+        """
         try:
             reader = self._reader = self._reader or self._open_reader()
             reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -101,8 +103,7 @@ class ChunkReader:
             raise source_error(error, READING | _ENDED) from None
 
     def confine(self, ref: TableRef, where: str, role: str | None, seconds: float) -> None:
-        """Read under a condition that others wrote, with a role's rights and within a time. Raises ConfigError where it
-        is none."""
+        """Read under a condition of others, with a role's rights and within a time. Raises ConfigError for no SQL."""
         assert self._reader is not None
         try:
             confine(self._reader, role, seconds)
@@ -120,8 +121,11 @@ class ChunkReader:
             raise source_error(error) from None
 
     def extent(self, source: CopySource, ref: TableRef, where: str | None) -> Extent:
-        """How many rows the transaction sees, and the key of the last: exactly where the table is small, else what the
-        planner estimates, and the key where no condition stands in the way of an index."""
+        """Return how many rows the transaction sees, and the key of the last.
+
+        Both are exact where the table is small, else what the planner estimates, and the key where no condition stands
+        in the way of an index.
+        """
         assert self._reader is not None
         try:
             size = self._reader.execute(f"SELECT pg_relation_size({ref.oid})").fetchone()
@@ -140,9 +144,9 @@ class ChunkReader:
         return None if row is None else row[0]
 
     def lines(self, source: CopySource, part: CopiedPart) -> CopyLines:
-        """The rows of the transaction begun; none, where the server takes its time. Leaving early costs the connection.
+        """Return the rows of the transaction begun; none, where the server takes its time.
 
-        Raises TableLocked where somebody else wants the table.
+        Leaving early costs the connection. Raises TableLocked where somebody else wants the table.
         """
         reader = self._reader
         assert reader is not None

@@ -70,8 +70,10 @@ class HeldLocks:
 
 @dataclass(frozen=True, slots=True)
 class CopiedPart:
-    """Rows of a table by the order of its key: those behind `after`, `limit` of them at most, that fulfil `where` and
-    were not `delivered` already."""
+    """Rows of a table by the order of its key.
+
+    They are those behind `after`, `limit` of them at most, that fulfil `where` and were not `delivered` already.
+    """
 
     after: KeyValues | None = field(default=None, repr=False)
     limit: int | None = None
@@ -90,7 +92,7 @@ class CopiedPart:
 
 
 def written(condition: str) -> sql.Composable:
-    """What pg_get_expr or an operator wrote is SQL: there is nothing to quote. It may end in a comment."""
+    """Return what pg_get_expr or an operator wrote as SQL: there is nothing to quote. It may end in a comment."""
     return sql.SQL("({}\n)").format(sql.SQL(condition))
 
 
@@ -108,7 +110,7 @@ def counted(source: CopySource, where: str | None) -> sql.Composed:
 
 
 def last_key(source: CopySource, where: str | None) -> sql.Composed:
-    """The texts of the last key, with commas between."""
+    """Return a query for the texts of the last key, with commas between."""
     assert source.keyset is not None
     names = [sql.Identifier(column.name) for column in source.keyset.columns]
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(name) for name in names)
@@ -202,7 +204,7 @@ class SnapshotReader:
         return HeldLocks(row[0], types, heap_of(connection, row[0], parted=not source.only))
 
     def oldest(self) -> int:
-        """The oldest transaction that is not seen."""
+        """Return the oldest transaction that is not seen."""
         try:
             return oldest_unseen(self._connection)
         except psycopg.Error as error:
@@ -216,12 +218,11 @@ class SnapshotReader:
         max_rows: int = 4096,
         max_bytes: int = 4 * 1024 * 1024,
     ) -> Iterator[list[bytes]]:
-        """Yield lines of COPY text, newline removed, at most `max_rows` or about `max_bytes` at once; none, where the
-        server takes its time.
+        """Yield lines of COPY text, newline removed, at most `max_rows` or about `max_bytes` at once.
 
-        Without `part` it is all rows, in the order that is cheapest. Raises EnvironmentNotReady where the table may
-        not be read, TableLocked where somebody else wants it. A reader whose lines were not read to the end can only
-        be closed, which cancels the COPY.
+        There are none where the server takes its time. Without `part` it is all rows, in the order that is cheapest.
+        Raises EnvironmentNotReady where the table may not be read, TableLocked where somebody else wants it. A reader
+        whose lines were not read to the end can only be closed, which cancels the COPY.
         """
         try:
             command = copy_command(source, part).as_bytes(None)
@@ -253,7 +254,7 @@ def copy_rows(
     max_bytes: int = 4 * 1024 * 1024,
     raw_text: bool = False,
 ) -> Iterator[list[bytes]]:
-    """The lines of one table, by a `SnapshotReader` of their own. Raises Rewritten before anything was yielded.
+    """Yield the lines of one table, by a `SnapshotReader` of their own. Raises Rewritten before anything was yielded.
 
     Closing the iterator cancels the COPY.
     """
@@ -264,8 +265,10 @@ def copy_rows(
 
 
 def copied_lines(connection: Connection, command: bytes, max_rows: int, max_bytes: int) -> Iterator[list[bytes]]:
-    """Run a COPY on a connection that does nothing else; yield no lines where there are none for a while. Raises
-    psycopg.Error."""
+    """Run a COPY on a connection that does nothing else. Raises psycopg.Error.
+
+    It yields no lines where there are none for a while.
+    """
     pg = connection.pgconn
     # With parameters, if none: then what was written into it by others cannot be a second statement.
     pg.send_query_params(command, None)

@@ -51,8 +51,10 @@ _MORE: Final = 12
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """A table that is being read, which was `held` as it has to stay. `blocks` is how many the next range has. `left`:
-    it is read in another way."""
+    """A table that is being read, which was `held` as it has to stay.
+
+    `blocks` is how many the next range has. `left`: it is read in another way.
+    """
 
     table: Table
     source: CopySource
@@ -231,7 +233,7 @@ class InitialSnapshot:
                 yield self._batch(runs)
 
     def _by_key(self, opened: _Open) -> Iterator[Batch | None]:
-        """What has no blocks of rows is read in the key's order, where it has a key."""
+        """Read what has no blocks of rows in the key's order, where it has a key."""
         task, progress, keyset = opened.task, opened.progress, opened.source.keyset
         held: KeyValues | None = None
         for lines in self._lines(opened, CopiedPart(), patience=0.0):
@@ -251,7 +253,7 @@ class InitialSnapshot:
     def _lines(
         self, opened: _Open, part: CopiedPart | BlockRange, patience: float = _PATIENCE
     ) -> Iterator[list[bytes]]:
-        """The lines of a part; none, where there are none yet. A part that somebody interrupted is read again."""
+        """Yield the lines of a part; none, where there are none yet. A part that somebody interrupted is read again."""
         if opened.source.keyset is None and opened.progress.done:
             # All of it would be read once more.
             patience *= _MORE
@@ -293,7 +295,7 @@ class InitialSnapshot:
                 self._close(opened)
 
     def _jobs(self, tables: Iterator[_Open | None]) -> Iterator[tuple[_Open, Task | None]]:
-        """The ranges of each table, and its end."""
+        """Yield the ranges of each table, and its end."""
         for opened in tables:
             if opened is None:
                 continue
@@ -334,7 +336,7 @@ class InitialSnapshot:
         self._progress.dead_letters = dict(Counter(self._progress.dead_letters) + Counter(chunk.dead_letters))
 
     def _fit(self, opened: _Open, task: Task, chunk: Chunk) -> None:
-        """Next time as many blocks as make half of what a worker may return."""
+        """Set the next range to as many blocks as make half of what a worker may return."""
         blocks = max(1, chunk.range.end - chunk.range.first)
         share = chunk.size / (self._config.capture.max_batch_bytes / 2)
         wanted = round(blocks / share) if share > 1 / 4 else blocks * 4
@@ -343,8 +345,10 @@ class InitialSnapshot:
     # -- both
 
     def _delivered(self, opened: _Open, part: BlockRange, rows: int) -> None:
-        """All that lies before the range was delivered with the batch at hand; `rows` are that. The range's own last
-        row is not certain before the next one begins."""
+        """Take note that all before the range was delivered with the batch at hand; `rows` are that.
+
+        The range's own last row is not certain before the next one begins.
+        """
         task = opened.task
         self._forget_before(task)
         if opened.source.keyset is not None and part.first and not part.item:
@@ -371,7 +375,7 @@ class InitialSnapshot:
         self._snapshot.ping()
 
     def _forget_before(self, task: TableTask) -> None:
-        """The tables before this one are read, to their last row."""
+        """Forget the tables before this one: they are read, to their last row."""
         for earlier in self._backlog:
             if earlier is task:
                 return

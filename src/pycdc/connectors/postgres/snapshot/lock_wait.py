@@ -45,7 +45,7 @@ def for_locks(
 
 
 def elsewhere(make: Callable[[threading.Event], T], progress: Progress) -> Generator[None, None, T]:
-    """What `make` returns, from a thread of its own; its event is set when nobody wants it any more."""
+    """Return what `make` returns, from a thread of its own; its event is set when nobody wants it any more."""
     given_up = threading.Event()
     with ThreadPoolExecutor(1, thread_name_prefix="pycdc-waiting") as executor:
         future = executor.submit(make, given_up)

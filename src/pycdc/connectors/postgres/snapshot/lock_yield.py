@@ -41,12 +41,12 @@ SELECT reader.pid, max(extract(epoch FROM clock_timestamp() - w.waitstart))::flo
 
 
 def mark_of(slot: str) -> int:
-    """The number of the advisory lock of a pipeline's readers."""
+    """Return the number of the advisory lock of a pipeline's readers."""
     return int.from_bytes(sha256(slot.encode()).digest()[:4], "big") >> 1
 
 
 def marking(mark: int) -> str:
-    """An expression that marks the session that evaluates it until its transaction ends."""
+    """Return an expression that marks the session that evaluates it until its transaction ends."""
     return f"pg_try_advisory_xact_lock_shared({_SPACE}, {mark})"
 
 

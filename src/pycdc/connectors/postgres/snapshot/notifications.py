@@ -40,7 +40,7 @@ class Notifications:
         self._pending: list[Notification] = []
 
     def along(self, batches: Generator[Batch | None, None, None]) -> Iterator[Batch | None]:
-        """The batches; they carry what is pending."""
+        """Yield the batches; they carry what is pending."""
         with closing(batches):
             for batch in batches:
                 yield self._loaded(batch) if self._pending else batch
@@ -57,7 +57,7 @@ class Notifications:
         self._tell(_INITIAL, "SKIPPED")
 
     def began(self, tables: Sequence[object]) -> None:
-        """The first snapshot begins."""
+        """Report that the first snapshot begins."""
         self._tell(_INITIAL, "STARTED")
         if self._newest:
             self._tell(_INITIAL, "DATA_COLLECTIONS_RESOLVED", tables=tables)
@@ -71,11 +71,11 @@ class Notifications:
         self._tell(_INITIAL, "TABLE_SCAN_COMPLETED", None, tables, **said)
 
     def ended(self) -> None:
-        """The first snapshot is complete."""
+        """Report that the first snapshot is complete."""
         self._tell(_INITIAL, "COMPLETED")
 
     def started(self, tasks: Sequence[TableTask]) -> None:
-        """What a signal asked for is to be read."""
+        """Report that what a signal asked for is to be read."""
         for task in tasks[:1]:
             self._tell(_INCREMENTAL, "STARTED", task, tasks)
             if self._newest:
@@ -88,7 +88,7 @@ class Notifications:
             self._tell(_INCREMENTAL if fellows[0].ad_hoc else _INITIAL, status, fellows[0], fellows)
 
     def chunk(self, task: TableTask, fellows: Sequence[TableTask], extent: Extent, rows: int) -> None:
-        """A chunk was read; one has at most `rows` rows."""
+        """Report that a chunk was read; one has at most `rows` rows."""
         said: dict[str, object] = {"current_collection_in_progress": task}
         said["last_processed_key"] = ",".join(text.decode("utf-8", "replace") for text in task.after or ())
         if extent.last is not None:
@@ -111,7 +111,7 @@ class Notifications:
         self._tell(_INCREMENTAL, "TABLE_SCAN_COMPLETED", task, fellows, **said)
 
     def completed(self, task: TableTask) -> None:
-        """That was the last table of its signal, or of the first snapshot."""
+        """Report that this was the last table of its signal, or of the first snapshot."""
         if task.ad_hoc:
             self._tell(_INCREMENTAL, "COMPLETED", task)
         else:
@@ -134,7 +134,7 @@ class Notifications:
 
 
 def _identity(task: TableTask | None) -> str:
-    """The id of the signal, as who sent it knows it; another each time where there is none."""
+    """Return the id of the signal, as its sender knows it; another each time where there is none."""
     if task is None or not task.ad_hoc or task.request in (ADDED, RESYNC):
         return str(uuid4())
     return task.signal

@@ -43,8 +43,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A range to be read. `plan` is what `Workers.plan` made of its table. `attempt` tells equal tasks apart, for
-    executors that remember what they did."""
+    """A range to be read. `plan` is what `Workers.plan` made of its table.
+
+    `attempt` makes equal tasks different, for executors that remember what they did.
+    """
 
     plan: bytes = field(repr=False)
     snapshot: str
@@ -79,7 +81,7 @@ Result = tuple[T, Task | None, Chunk | PycdcError | Rewritten | None]
 
 
 def packed(groups: list[TopicRecords]) -> bytes:
-    """A serialiser's groups as bytes that are cheap to carry from one process to another: lists of plain values."""
+    """Return a serializer's groups as bytes that are cheap to carry to another process: lists of plain values."""
     return marshal.dumps([_columns(topic, records) for topic, records in groups], _FORMAT)
 
 
@@ -90,7 +92,7 @@ def _columns(topic: str, records: list[EncodedRecord]) -> tuple[str, list[bytes 
 
 
 def unpacked(data: bytes) -> list[TopicRecords]:
-    """The groups that `packed` was given."""
+    """Return the groups that `packed` was given."""
     out: list[TopicRecords] = []
     for topic, keys, values, headers in marshal.loads(data):  # noqa: S302 - from whoever runs our code
         records = [{"key": key, "value": value} for key, value in zip(keys, values, strict=True)]
@@ -102,8 +104,10 @@ def unpacked(data: bytes) -> list[TopicRecords]:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """`count` tasks run at the same time in what `executor` makes: `read` each. `plan` says all that a worker must know
-    of a table: of its source, the moment of its rows, and the name of its database."""
+    """`count` tasks run at the same time in what `executor` makes: `read` each.
+
+    `plan` returns all that a worker must know of a table: its source, the moment of its rows, and its database's name.
+    """
 
     count: int
     executor: Callable[[], Executor]

@@ -29,15 +29,17 @@ class PgSnapshot:
             raise ProtocolError("a snapshot that is not xmin:xmax:xip") from None
 
     def sees(self, xid: int | None) -> bool:
-        """Whether a committed transaction is in the snapshot. `xid` is the stream's, of 32 bits: the epoch is the one
-        that brings it nearest to the snapshot."""
+        """Return whether a committed transaction is in the snapshot.
+
+        `xid` is the stream's, of 32 bits: the epoch is the one that brings it nearest to the snapshot.
+        """
         if xid is None:
             return True
         full = self._full(xid)
         return full < self._xmin or (full < self._xmax and full not in self._in_progress)
 
     def sees_all(self, first: int, last: int) -> bool:
-        """Whether none of the transactions from `first` to `last`, the stream's ids too, is still in progress."""
+        """Return whether none of the transactions from `first` to `last`, by the stream's ids, is in progress."""
         low, high = self._full(first), self._full(last)
         return high < self._xmax and not any(low <= xid <= high for xid in self._in_progress)
 

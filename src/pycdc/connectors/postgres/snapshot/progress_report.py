@@ -1,4 +1,4 @@
-"""What is told of tables while they are read: to those who watch the progress, and as Debezium's notifications."""
+"""Report on tables while they are read: to those who watch the progress, and as Debezium's notifications."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SnapshotReport:
         self._extents: dict[TableTask, Extent] = {}
 
     def show(self, tasks: list[TableTask]) -> None:
-        """They are to be read."""
+        """Show that these are to be read."""
         if not tasks:
             return
         estimates = {(ref.schema, ref.name): ref.rows_estimate or 0 for ref in self._catalog.tables(["*.*"])}
@@ -41,7 +41,7 @@ class SnapshotReport:
             self._progress.snapshot = [*others, shown]
 
     def begun(self, task: TableTask, extent: Callable[[], Extent]) -> None:
-        """A chunk of it is read; `extent` tells how much there is, at some cost."""
+        """Report that a chunk of a task is read; `extent` finds out how much there is, at some cost."""
         if self._notifications.wanted and task not in self._extents:
             self._extents[task] = extent() if task.ad_hoc else Extent()
             if not task.ad_hoc:
@@ -52,13 +52,13 @@ class SnapshotReport:
             self._shown[task].read(rows)
 
     def chunk(self, task: TableTask) -> None:
-        """A chunk of it was read, and is counted."""
+        """Report that a chunk of a task was read, and is counted."""
         if task.ad_hoc and self._notifications.wanted:
             extent = self._extents.get(task, Extent())
             self._notifications.chunk(task, self._fellows(task), extent, self._rows)
 
     def finished(self, task: TableTask, status: Scan | None) -> None:
-        """Nothing more of it is read; it is in the backlog still. `status` None: all rows were read."""
+        """Report that nothing more of a task is read; it is in the backlog still. `status` None: all rows were read."""
         shown, extent = self._shown.pop(task, None), self._extents.pop(task, Extent())
         rows = task.rows if shown is None else shown.done
         fellows = self._fellows(task)
@@ -75,5 +75,5 @@ class SnapshotReport:
         log.info("cancelled the snapshot of a table", table=str(task), rows=task.rows)
 
     def _fellows(self, task: TableTask) -> list[TableTask]:
-        """What the same signal asked for, or the first snapshot, and is not read yet."""
+        """Return what the same signal asked for, or the first snapshot, and is not read yet."""
         return [other for other in self._backlog if other.request == task.request]

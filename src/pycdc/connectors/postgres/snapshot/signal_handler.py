@@ -1,6 +1,6 @@
-"""Where signals come in: each is turned into tables to be read, or to be read no more.
+"""Handle signals: each is turned into tables to be read, or to be read no more.
 
-A signal that a stranger wrote may be wrong in any way. It is then refused, with a line in the log that says what to
+A signal comes from outside and may be wrong in any way. It is then refused, with a line in the log that says what to
 write instead, and counted; the stream goes on. Only a database that is away is an error, and the signal comes again.
 """
 
@@ -38,8 +38,10 @@ class SignalResult(NamedTuple):
 
 
 class SignalHandler:
-    """Obeys the signals of a stream. `choose` makes tasks of the tables that a signal's patterns name, `look` of
-    those that join the pipeline now."""
+    """Handles the signals of a stream.
+
+    `choose` makes tasks of the tables that a signal's patterns name, `look` of those that join the pipeline now.
+    """
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class SignalHandler:
         self._look = look
 
     def inserted(self, note: ControlMessage) -> SignalResult:
-        """Obey a row of the signal table."""
+        """Handle a row of the signal table."""
         try:
             signal = debezium_signals.of_row(note.content, str(note.lsn))
         except Unusable as error:
@@ -70,7 +72,7 @@ class SignalHandler:
         return self._debezium(signal, note)
 
     def sent(self, document: dict[str, object], note: ControlMessage) -> SignalResult:
-        """Obey a logical message, if it is for us."""
+        """Handle a logical message, if it is for this pipeline."""
         try:
             signal = signals.verified(document, self._config.slot, self._key.value, note.moment)
         except Unusable as error:
@@ -126,7 +128,7 @@ class SignalHandler:
         return self._pause(request.action == "pause")
 
     def _wanted(self, signal: DebeziumSignal, request: Request) -> list[TableTask]:
-        """The tasks that a signal asks for, each under the first filter for its table."""
+        """Return the tasks that a signal asks for, each under the first filter for its table."""
         source = self._config.capture
         captured = {str(ref): ref for ref in self._catalog.tables(source.tables, source.exclude_tables)}
         named = dict.fromkeys(name for names in matching(self._dsn, [*captured], request.collections) for name in names)
@@ -168,7 +170,7 @@ class SignalHandler:
     # -- the backlog
 
     def _add(self, request: str, tasks: list[TableTask]) -> SignalResult:
-        """What is delivered again, with a transaction or from a topic, is obeyed once."""
+        """Add tasks; what is delivered again, with a transaction or from a topic, is handled once."""
         if any(task.request == request for task in self._backlog):
             log.debug("a signal came again", id=request)
             return SignalResult()

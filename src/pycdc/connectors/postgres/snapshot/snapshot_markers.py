@@ -18,7 +18,7 @@ class SnapshotMarkers:
         self._count = 0
 
     def runs(self, table: Table, lines: list[bytes]) -> list[Run]:
-        """The runs that are certain now that `lines`, not empty, were read."""
+        """Return the runs that are certain now that `lines`, not empty, were read."""
         out: list[Run] = []
         new_table = self._held is None or self._held[0] is not table
         if self._held is not None:
@@ -35,7 +35,7 @@ class SnapshotMarkers:
         return out
 
     def around(self, table: Table, head: bytes, rows: int, tail: bytes | None) -> list[Run]:
-        """The runs that come before `rows` rows, all of them "true", which stand between `head` and `tail`."""
+        """Return the runs that come before `rows` rows, all of them "true", which stand between `head` and `tail`."""
         out = self.runs(table, [head])
         if tail is not None:
             out += self.runs(table, [tail])
@@ -43,7 +43,7 @@ class SnapshotMarkers:
         return out
 
     def finish(self) -> Run | None:
-        """The last row of all, None if there were no rows."""
+        """Return the last row of all, None if there were no rows."""
         return None if self._held is None else self._release("last")
 
     def _release(self, marker: str) -> Run:

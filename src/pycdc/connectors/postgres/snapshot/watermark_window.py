@@ -28,7 +28,7 @@ RowIdentity = tuple[ColumnBytes, ...]
 
 @dataclass(slots=True)
 class WatermarkWindow:
-    """A chunk that waits for its mark. `lines` are its rows, in order; those placed already are None.
+    """A chunk that waits for its watermark. `lines` are its rows, in order; those placed already are None.
 
     `moment` stands in for the rows' transaction. `last`: its table has no more rows behind this chunk. `after` is the
     key of its last row.
@@ -53,7 +53,7 @@ class WatermarkWindow:
         return (run.op in _ROWS or run.op is Op.TRUNCATE) and not self.visibility.sees(run.transaction.xid)
 
     def before(self, run: Run) -> list[Run]:
-        """The rows that have to come before `run`, which meets the window."""
+        """Return the rows that have to come before `run`, which meets the window."""
         assert run.table is not None
         if run.op is Op.TRUNCATE:
             return self._all(run)
@@ -82,7 +82,7 @@ class WatermarkWindow:
                 self._index[tuple(texts[place] for place in columns)] = number
 
     def _row(self, number: int, frame: bytes) -> Run:
-        """A row that goes before a change, with the change's LSN: what consumers order by never goes back."""
+        """Return a row that goes before a change, with the change's LSN: what consumers order by never goes back."""
         line = self.lines[number]
         assert line is not None
         self.lines[number] = None
@@ -97,7 +97,7 @@ class WatermarkWindow:
         return [self._run(lines, self.marker, moment)] if lines else []
 
     def rest(self) -> list[bytes]:
-        """The rows that are not placed yet, in order."""
+        """Return the rows that are not placed yet, in order."""
         return [line for line in self.lines if line is not None]
 
     @property
@@ -105,7 +105,7 @@ class WatermarkWindow:
         return "incremental" if self.task.ad_hoc else "true"
 
     def runs(self, lines: list[bytes], *, ends: str | None) -> list[Run]:
-        """Runs of rows at the mark. `ends` is the marker of the very last row, if this is it."""
+        """Return runs of rows at the watermark. `ends` is the marker of the very last row, if this is it."""
         marker = self.marker
         head, tail = [], []
         if not self.task.ad_hoc:
@@ -123,7 +123,10 @@ class WatermarkWindow:
 
 
 def _identity(changed: Table, read: Table) -> tuple[str, ...]:
-    """The columns that tell a row of both versions: the replica identity's, the key's where that is the whole row."""
+    """Return the columns that identify a row of both versions.
+
+    They are the replica identity's, the key's where that is the whole row.
+    """
     names = {column.name for column in changed.columns}
     chosen = read.key if changed.identity == "f" else tuple(c.name for c in changed.columns if c.identity)
     known = {column.name for column in read.columns}
@@ -136,7 +139,7 @@ def _places(table: Table, names: Sequence[str]) -> list[int]:
 
 
 def _touched(frame: bytes, op: Op, places: Sequence[int]) -> list[RowIdentity]:
-    """The identity of the row before the change, and of the one after it."""
+    """Return the identity of the row before the change, and of the one after it."""
     if op is Op.CREATE:
         return [_pick(split_tuple(frame, ROW)[0], places)]
     old, _, new = old_and_new(frame, op)
