@@ -21,8 +21,11 @@ _TIME: Final = "upstream_rq_time"
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatistics:
-    """`answered` counts requests, `failed` tries that the new system did not answer well or in time, `buckets` is upper
-    edge in milliseconds to the number of answers up to it."""
+    """What Envoy counted of a cluster.
+
+    `answered` counts requests, `failed` tries that the new system did not answer well or in time, `buckets` is upper
+    edge in milliseconds to the number of answers up to it.
+    """
 
     answered: int = 0
     failed: int = 0

@@ -30,7 +30,7 @@ _LIMITS: Final = {
 
 
 def fallback(cluster: str) -> str:
-    """The aggregate that asks `cluster` first, and the old system where that fails."""
+    """Return the aggregate that asks `cluster` first, and the old system where that fails."""
     return f"{cluster}-else-old"
 
 

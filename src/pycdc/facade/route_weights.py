@@ -22,8 +22,11 @@ from pycdc.errors import CheckpointCorrupt, ConfigError
 
 @dataclass(frozen=True, slots=True)
 class RouteWeight:
-    """`percent` of the requests go to the new system, `target` is where the steps lead, `since` is the Unix time of the
-    last change and `reason` says what caused it. `held`: writes are answered with 503."""
+    """How the requests of a route are shared.
+
+    `percent` of the requests go to the new system, `target` is where the steps lead, `since` is the Unix time of the
+    last change and `reason` says what caused it. `held`: writes are answered with 503.
+    """
 
     percent: int = 0
     target: int = 0

@@ -57,8 +57,10 @@ class ExportedSnapshot:
 
 
 def take_over(holder: Connection, exported: str) -> str:
-    """Begin a transaction in an exported snapshot, and return the name under which it exports that again. Raises
-    psycopg.Error."""
+    """Begin a transaction in an exported snapshot; return the name under which it exports that again.
+
+    Raises psycopg.Error.
+    """
     holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     holder.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(exported))
     row = holder.execute("SELECT pg_export_snapshot()").fetchone()

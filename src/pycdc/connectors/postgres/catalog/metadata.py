@@ -16,6 +16,8 @@ class ServerMetadata:
 
     `version` as server_version_num (150018). `current_lsn` is the WAL's write position, or the replayed one in
     recovery. `wal_sender_timeout` is in seconds, 0 for none; `max_slot_wal_keep_size` in bytes, None for unlimited.
+    `idle_slot_timeout` is idle_replication_slot_timeout in seconds (Postgres 18), 0 for none. `output_plugins` is
+    output_plugin_libraries, None where the server has no such setting.
     """
 
     version: int
@@ -64,8 +66,10 @@ class SlotMetadata:
 
 @dataclass(frozen=True, slots=True)
 class XminHolder:
-    """What keeps vacuum from removing dead rows, and decoding from forgetting the catalog's: a session, a slot, a
-    standby or a prepared transaction. `age` is in transactions."""
+    """What keeps vacuum from removing dead rows, and decoding from forgetting the catalog's.
+
+    It is a session, a slot, a standby or a prepared transaction. `age` is in transactions.
+    """
 
     kind: str
     name: str
