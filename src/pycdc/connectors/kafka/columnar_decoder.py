@@ -151,8 +151,10 @@ def _none(values: list[Bytes], add: Callable[[LaneRow | None], None]) -> int:
 
 
 class _Schema(NamedTuple):
-    """A value's. `row` is the record that rows are: the schema itself, or that of before and after. `of_table`: a
-    capture made them."""
+    """The schema of a value.
+
+    `row` is the record that rows are: the schema itself, or that of before and after. `of_table`: a capture made them.
+    """
 
     parsed: Mapping[str, Any]
     row: Mapping[str, Any]

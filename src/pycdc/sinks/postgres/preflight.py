@@ -32,7 +32,8 @@ class RouteFacts:
     """What a route needs and lacks.
 
     `wrong` are facts and remedies; `lacking` the rights on the table that the role does not have. `asked` are the
-    fields that a delete's old row has to hold.
+    fields that a delete's old row has to hold, `key` the paths of the route's key. `reused`: values of that may pass
+    from row to row of the source, as far as the route says.
     """
 
     index: int

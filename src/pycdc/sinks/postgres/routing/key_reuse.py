@@ -23,8 +23,10 @@ REMEDY: Final = (
 
 
 def tells_row(message_key: Iterable[str], paths: Collection[str]) -> bool:
-    """Whether all fields of the message key are among the paths of a route's key: then each row of the table has one
-    message key for good."""
+    """Return whether all fields of the message key are among the paths of a route's key.
+
+    Then each row of the table has one message key for good.
+    """
     return "$key" in paths or {path.removeprefix("$key.") for path in paths}.issuperset(message_key)
 
 
@@ -42,7 +44,7 @@ class KeyReuse:
         self._marks = tuple(f'"{path.removeprefix("$key.")}":'.encode() for path in self._paths)
 
     def require_order(self, event: Event) -> None:
-        """Raises ConfigError where the event may be about a row that other partitions tell of too."""
+        """Raise ConfigError where the event may be about a row that other partitions have events of too."""
         topic = event.partition.topic
         if self._adds or not _is_of_table(event) or self._ordered(topic):
             return
