@@ -43,10 +43,7 @@ class ColumnarDecoder:
         self._keys: dict[tuple[bytes, tuple[FieldPath, ...]], ReadKeys] = {}
 
     def part(self, topic: str, keys: list[Bytes], values: list[Bytes]) -> tuple[Any, int]:
-        """Return what the sink's columnar target makes of a topic's records, and how many of them are deletes.
-
-        Raises NotColumnar.
-        """
+        """Return what the sink makes of a topic's records, and how many are deletes. Raises NotColumnar."""
         try:
             return self._part(topic, keys, values)
         except PycdcError:
@@ -101,10 +98,7 @@ class ColumnarDecoder:
         return None if parsed is None else self._schemas.setdefault(prefix, _schema_of(parsed))
 
     def _same_rows(self, keys: Iterable[Bytes], wanted: tuple[FieldPath, ...]) -> bool:
-        """Return whether message keys, where they are records, identify the row of the table.
-
-        Then a change keeps the key, and a delete's old row holds it too.
-        """
+        """Return whether message keys identify the row of the table, so that a change leaves a key as it is."""
         for key in keys:
             if key is not None and self._decoder.is_avro_key(key):
                 names = self._decoder.fields_of_key(key)
