@@ -1,5 +1,7 @@
-"""`/metrics`, `/status` and `/healthz` over HTTP, for Prometheus and scripts; `/livez` and `/readyz` for probes; and a
-page at `/` that shows `/status` to people.
+"""Serve what the pipeline reports over HTTP.
+
+`/metrics`, `/status` and `/healthz` are for Prometheus and scripts, `/livez` and `/readyz` for probes, and a page at
+`/` shows `/status` to people.
 
 Nothing else is served, and nothing to anybody else: on a loopback address the Host header must name this machine, so
 that no web page in a browser here can read the answers through a name of its own (DNS rebinding); beyond loopback a
