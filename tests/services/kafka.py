@@ -72,6 +72,16 @@ class KafkaAddress:
         _wait_for_leaders(admin, name, partitions)
         return name
 
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic and wait until the broker does not know it any more."""
+        admin = self.admin()
+        admin.delete_topics([name])[name].result(READ_SECONDS)
+        deadline = time.monotonic() + READ_SECONDS
+        while name in admin.list_topics(timeout=READ_SECONDS).topics:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"topic {name} is still there")
+            time.sleep(0.02)
+
     def topics(self) -> set[str]:
         return set(self.admin().list_topics(timeout=READ_SECONDS).topics)
 

@@ -21,7 +21,7 @@ from pycdc.errors import (
     SinkFenced,
 )
 
-__all__ = ["LastError", "refused_option", "too_large_hint", "undelivered", "unreachable"]
+__all__ = ["LastError", "disappeared", "refused_option", "too_large_hint", "undelivered", "unreachable"]
 
 OPTIONS: Final = "sink.kafka.options"
 _FENCED: Final = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
@@ -56,10 +56,7 @@ def undelivered(error: KafkaError, topic: str | None, last_trouble: str = "") ->
             "and IdempotentWrite on the cluster",
         )
     if code in _GONE:
-        return EnvironmentNotReady(
-            f"{where} disappeared while the pipeline was running",
-            hint="find out who deleted it; starting the pipeline again creates it, without the records it had",
-        )
+        return disappeared(topic)
     if code == KafkaError.INVALID_RECORD:
         return EnvironmentNotReady(
             f"the brokers reject a record for {where} as invalid: a compacted topic takes no null keys",
@@ -70,6 +67,14 @@ def undelivered(error: KafkaError, topic: str | None, last_trouble: str = "") ->
     reason = last_trouble or error.str()
     fact = f"no broker confirmed a record for {where} in time" if code in _LATE else f"a record for {where} was lost"
     return DeliveryError(f"{fact}: {reason}", hint="check that the brokers are up, reachable and have enough replicas")
+
+
+def disappeared(topic: str | None) -> EnvironmentNotReady:
+    """Return the error of a topic that was there when the pipeline first wrote to it."""
+    return EnvironmentNotReady(
+        f"{f'topic {topic}' if topic else 'a topic'} disappeared while the pipeline was running",
+        hint="find out who deleted it; starting the pipeline again creates it, without the records it had",
+    )
 
 
 def unreachable(error: KafkaError, brokers: str) -> PycdcError:

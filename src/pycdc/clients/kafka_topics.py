@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
@@ -55,6 +55,19 @@ class TopicAdmin:
         if self._describe(topic) is None:
             self._create(topic)
         self._await_leaders(topic)
+
+    def missing(self, topics: Iterable[str], timeout: float) -> list[str]:
+        """Return those of `topics` that do not exist; none when the brokers do not tell within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        missing = []
+        for topic in topics:
+            try:
+                found = self._admin.list_topics(topic, timeout=max(0.1, deadline - time.monotonic())).topics[topic]
+            except KafkaException:
+                break
+            if found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                missing.append(topic)
+        return missing
 
     def require_creatable(self, topic: str) -> None:
         """Raise what `ensure` would for a topic that is not there, without making it."""

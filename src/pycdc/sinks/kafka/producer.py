@@ -28,7 +28,7 @@ from typing import Any, Final, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from pycdc.clients.kafka_producer_errors import refused_option, too_large_hint, undelivered
+from pycdc.clients.kafka_producer_errors import disappeared, refused_option, too_large_hint, undelivered
 from pycdc.clients.kafka_settings import LINGER, client_settings, producer_settings
 from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.config.kafka import KafkaSinkConfig
@@ -52,6 +52,8 @@ _AT_ONCE: Final = 0.001
 """Seconds that a prompt batch is waited for: the least that librdkafka knows, and enough that nothing lingers."""
 _STOP_GRACE: Final = 3.0
 """Seconds that a stopped pipeline still waits for the brokers."""
+_MISSING_TIMEOUT: Final = 2.0
+"""Seconds for the question which topics are still there, after a failure."""
 _RETRIED: Final = 512
 """Records offered at once to a queue that was full: what does not fit is parsed in vain."""
 _OVERHEAD: Final = 96
@@ -159,7 +161,18 @@ class KafkaSink:
         except BaseException as error:
             self._dead = error
             self._producer.purge()
+            if isinstance(error, DeliveryError) and not self._stopping.is_set():
+                self._require_topics(error)
             raise
+
+    def _require_topics(self, failure: DeliveryError) -> None:
+        """Raise that a topic disappeared where that may be why records were not delivered in time.
+
+        The client asks about a topic from time to time only. A new sink would make the topic anew, and what consumers
+        had not read of it would be missing.
+        """
+        for topic in self._topics.missing(self._limits, _MISSING_TIMEOUT):
+            raise disappeared(topic) from failure
 
     def _connect(self) -> Producer:
         callbacks = {"on_delivery": self._on_delivery, "error_cb": self._on_trouble}
