@@ -9,15 +9,20 @@ BENCH_ARGS ?=
 T ?= tests
 IMAGE ?= pycdc
 SECONDS ?= 20
-WORKERS ?= 3
+WORKERS ?= 4
+UNIT_WORKERS ?= 2
+TIMES ?= 10
 CHAOS_SECONDS ?= 300
 CHAOS_ROUNDS ?= 200
 CHAOS_SEED ?= 20261130
 FUZZ_SECONDS ?= 60
 TRANSACTIONS ?= 20000
 
+# Programs that the tests start would be compiled each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test test-parallel check format unit demo demo-two-way docs site release-check lock image chaos chaos-ddl chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-snapshot chaos-types bench bench-quick clean
+.PHONY: help venv servers test test-ten check format unit demo demo-two-way docs site release-check lock image chaos chaos-ddl chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-snapshot chaos-types bench bench-quick clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -31,11 +36,11 @@ $(VENV)/.installed: pyproject.toml
 servers: ## What the tests' servers need, as far as it can be installed here
 	@scripts/install-test-servers.sh
 
-test: venv servers check ## Everything: the checks, then all tests on real servers
-	$(PYTEST) $(PYTEST_ARGS)
+test: venv servers check ## Everything: the checks, then all tests on real servers, side by side in WORKERS=4 processes
+	$(PYTEST) --numprocesses $(WORKERS) $(PYTEST_ARGS)
 
-test-parallel: venv servers check ## The same side by side, each file by one of WORKERS=3 processes
-	$(PYTEST) --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+test-ten: venv servers ## The tests that use servers, TIMES=10 times, with a report of each in build/test-ten
+	scripts/repeat-tests.sh $(BIN)/python $(TIMES) build/test-ten --numprocesses $(WORKERS) $(PYTEST_ARGS)
 
 check: venv ## Lint, format and types
 	$(BIN)/ruff check .
@@ -47,7 +52,7 @@ format: venv ## Put the code into its format
 	$(BIN)/ruff format .
 
 unit: venv ## The tests that need no server; of one part in seconds: T=tests/rows/codecs
-	$(PYTEST) -m "not server and not slow" $(T) $(PYTEST_ARGS)
+	$(PYTEST) -m "not server and not slow" --numprocesses $(UNIT_WORKERS) $(T) $(PYTEST_ARGS)
 
 lock: ## Write the lock files anew: the newest versions that pyproject.toml allows, with their hashes
 	@scripts/lock.sh $(PYTHON)
@@ -86,7 +91,7 @@ chaos-reconnects: venv servers ## 1,000 sessions that are ended: descriptors, th
 	PYCDC_RECONNECTS=1000 $(PYTEST) -s tests/faults/test_reconnects.py $(PYTEST_ARGS)
 
 chaos-large: venv servers ## A transaction with 1,000,000 within it
-	PYCDC_SUBTRANSACTIONS=1000000 $(PYTEST) tests/connectors/postgres/test_large.py $(PYTEST_ARGS)
+	PYCDC_SUBTRANSACTIONS=1000000 $(PYTEST) tests/connectors/postgres/replication/test_large_transactions.py $(PYTEST_ARGS)
 
 chaos-fuzz: venv ## Every parser of strangers' bytes under a coverage-guided fuzzer: FUZZ_SECONDS=60 each
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)

@@ -12,16 +12,14 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections import Counter
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.services.availability import Unavailable
 
-pytest_plugins = ["tests.fix_postgres", "tests.fix_kafka", "tests.fix_browser"]
+pytest_plugins = ["tests.fix_postgres", "tests.fix_kafka", "tests.fix_browser", "tests.fix_workers"]
 
 settings.register_profile("pycdc", deadline=None)  # how long an example takes is the machine's business
 settings.load_profile("pycdc")
@@ -59,13 +57,10 @@ def keep_files_in_memory() -> None:
         tempfile.tempdir = None  # found anew
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         _mark(item)
-    yield
-    if hasattr(config, "workerinput"):
-        _order_for_workers(items)
 
 
 def _mark(item: pytest.Item) -> None:
@@ -80,14 +75,6 @@ def _mark(item: pytest.Item) -> None:
             item.add_marker("server")
     if STRICT and item.get_closest_marker("server"):
         item.add_marker(pytest.mark.flaky(reruns=RERUNS))
-
-
-def _order_for_workers(items: list[pytest.Item]) -> None:
-    """The files that take longest first: no worker shall be at one of them when the others have ended."""
-    weights: Counter[Path] = Counter()
-    for item in items:
-        weights[item.path] += bool(item.get_closest_marker("server")) + 20 * bool(item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -weights[item.path])
 
 
 @pytest.fixture(autouse=True)

@@ -84,21 +84,21 @@ def test_the_same_seed_does_the_same_deals(server: EmbeddedPostgres) -> None:
     assert counts[0] == counts[1]
 
 
-def test_the_clerk_ends_with_final_counts(dsn: str, connection: psycopg.Connection) -> None:
-    clerk = WorkloadThread(dsn, 0, Shop, seed=5)
-    clerk.open()
-    clerk.start()
-    assert wait_for(lambda: clerk.written.total() > 300)
-    clerk.stop()
-    assert clerk.error is None
-    assert rows(connection) == expected_rows(clerk.written)
+def test_the_workload_ends_with_final_counts(dsn: str, connection: psycopg.Connection) -> None:
+    workload = WorkloadThread(dsn, 0, Shop, seed=5)
+    workload.open()
+    workload.start()
+    assert wait_for(lambda: workload.written.total() > 300)
+    workload.stop()
+    assert workload.error is None
+    assert rows(connection) == expected_rows(workload.written)
 
 
-def test_the_clerk_says_when_the_shop_is_gone(dsn: str, connection: psycopg.Connection) -> None:
-    clerk = WorkloadThread(dsn, 0, Shop, seed=5)
-    clerk.open()
+def test_the_workload_says_when_the_shop_is_gone(dsn: str, connection: psycopg.Connection) -> None:
+    workload = WorkloadThread(dsn, 0, Shop, seed=5)
+    workload.open()
     connection.execute("DROP TABLE orders, order_lines, products, customers")
-    clerk.start()
-    assert wait_for(lambda: clerk.error is not None)
-    clerk.stop()
-    assert "UndefinedTable" in str(clerk.error)
+    workload.start()
+    assert wait_for(lambda: workload.error is not None)
+    workload.stop()
+    assert "UndefinedTable" in str(workload.error)

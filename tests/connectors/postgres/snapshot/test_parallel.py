@@ -39,16 +39,16 @@ def jobs(count: int, end: bool = True) -> Iterator[tuple[str, Task | None]]:
         yield "orders", None
 
 
-def crew_of(read: Callable[[Task], Chunk], executor: Callable[[], Executor] | None = None) -> ParallelReader:
+def reader_of(read: Callable[[Task], Chunk], executor: Callable[[], Executor] | None = None) -> ParallelReader:
     make = executor or (lambda: ThreadPoolExecutor(COUNT))
     return ParallelReader(Workers(COUNT, make, lambda *args: b"", read))
 
 
-def collected(crew: ParallelReader, made: Iterator[tuple[str, Task | None]]) -> list[Any]:
+def collected(reader: ParallelReader, made: Iterator[tuple[str, Task | None]]) -> list[Any]:
     try:
-        return [result for result in crew.results(made) if result is not None]
+        return [result for result in reader.results(made) if result is not None]
     finally:
-        crew.close()
+        reader.close()
 
 
 def test_ranges_are_handed_on_in_order_whatever_is_read_first() -> None:
@@ -61,7 +61,7 @@ def test_ranges_are_handed_on_in_order_whatever_is_read_first() -> None:
             later.set()
         return chunk(task, task.range.first)
 
-    results = collected(crew_of(read), jobs(9))
+    results = collected(reader_of(read), jobs(9))
     assert [task and task.range.first for _, task, _ in results] == [*range(9), None]
     assert [read and read.rows for _, _, read in results] == [*range(9), None]
 
@@ -78,13 +78,13 @@ def test_no_more_are_under_way_than_workers_can_take_twice() -> None:
         assert free.wait(30)
         return chunk(task)
 
-    crew = crew_of(read)
-    results = crew.results(made())
+    reader = reader_of(read)
+    results = reader.results(made())
     assert next(results) is None, "nothing is ready, and the pipeline gets its turn"
     assert begun["jobs"] == 2 * COUNT
     free.set()
     assert len([result for result in results if result is not None]) == 21
-    crew.close()
+    reader.close()
 
 
 def test_a_range_that_is_too_large_comes_in_parts_before_the_next() -> None:
@@ -93,7 +93,7 @@ def test_a_range_that_is_too_large_comes_in_parts_before_the_next() -> None:
         part = BlockRange(1, 1, task.range.item, task.range.item + 10) if large else task.range
         return Chunk(10, b"", None, [], part)
 
-    results = collected(crew_of(read), jobs(3, end=False))
+    results = collected(reader_of(read), jobs(3, end=False))
     assert [(task.range.first, task.range.item) for _, task, _ in results] == [(0, 0), (1, 0), (1, 10), (1, 20), (2, 0)]
 
 
@@ -107,7 +107,7 @@ def test_a_range_whose_table_is_locked_for_a_while_is_read_later_and_less_of_it_
         return chunk(task)
 
     made = iter([("orders", Task(b"", "snapshot", BlockRange(first, first + 8))) for first in (1, 9)])
-    ranges = [came.range for _, _, came in collected(crew_of(read), made)]
+    ranges = [came.range for _, _, came in collected(reader_of(read), made)]
     assert (ranges[0].first, ranges[-1].end) == (1, 17)
     assert all((one.end, one.end_item) == (two.first, two.item) for one, two in pairwise(ranges))
     assert len(ranges) > 2
@@ -125,7 +125,7 @@ def test_of_a_table_that_is_locked_for_long_or_was_changed_no_more_is_read(
         return chunk(task)
 
     others = [("items", Task(b"", "snapshot", BlockRange(7, 8))), ("items", None)]
-    results = collected(crew_of(read), chain(jobs(4), others))
+    results = collected(reader_of(read), chain(jobs(4), others))
     told = [(owner, task and task.range.first, came is error) for owner, task, came in results]
     assert told == [
         ("orders", 0, False),
@@ -146,7 +146,7 @@ def test_a_range_whose_worker_failed_is_read_again(error: Exception) -> None:
             raise error
         return chunk(task, task.range.first)
 
-    results = collected(crew_of(read), jobs(10, end=False))
+    results = collected(reader_of(read), jobs(10, end=False))
     assert [read.rows for _, _, read in results] == list(range(10))
     assert tries[1] >= 3
 
@@ -170,7 +170,7 @@ def test_what_fails_again_and_again_ends_it(error: Exception, raised: type[Pycdc
         return chunk(task)
 
     with pytest.raises(raised) as caught:
-        collected(crew_of(read), jobs(3))
+        collected(reader_of(read), jobs(3))
     assert counted[2] == tries
     assert "a row's value" not in str(caught.value)
     assert raised is not EnvironmentNotReady or "orders" in caught.value.fact
@@ -189,7 +189,9 @@ def test_a_range_that_the_executor_cancelled_is_read_again() -> None:
             future.set_running_or_notify_cancel()
             return future
 
-    results = collected(crew_of(lambda task: chunk(task, task.range.first), lambda: Cancelling(1)), jobs(4, end=False))
+    results = collected(
+        reader_of(lambda task: chunk(task, task.range.first), lambda: Cancelling(1)), jobs(4, end=False)
+    )
     assert [read.rows for _, _, read in results] == list(range(4))
 
 
@@ -212,7 +214,7 @@ class Breaking(ThreadPoolExecutor):
 
 def test_an_executor_that_broke_is_replaced() -> None:
     Breaking.made = 0
-    results = collected(crew_of(lambda task: chunk(task, task.range.first), Breaking), jobs(6, end=False))
+    results = collected(reader_of(lambda task: chunk(task, task.range.first), Breaking), jobs(6, end=False))
     assert [read.rows for _, _, read in results] == list(range(6))
     assert Breaking.made == 3
 
@@ -227,9 +229,9 @@ def test_closing_does_not_wait_for_what_has_not_begun() -> None:
         return chunk(task)
 
     executor = ThreadPoolExecutor(1)
-    crew = crew_of(read, lambda: executor)
-    assert next(crew.results(jobs(5))) is None
-    crew.close()
+    reader = reader_of(read, lambda: executor)
+    assert next(reader.results(jobs(5))) is None
+    reader.close()
     free.set()
     executor.shutdown()
     assert started == [0]

@@ -22,7 +22,7 @@ from tests.connectors.postgres.reading import Pipeline, config_for, execute, wri
 from tests.reading import wait_for
 from tests.services.postgres import PostgresServer
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 pytestmark = pytest.mark.pg("newest")
 
 ROWS = 2000

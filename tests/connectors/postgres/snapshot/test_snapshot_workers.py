@@ -182,7 +182,11 @@ def test_every_form_of_records_is_made_by_workers(database: str) -> None:
     execute(database, TABLES)
     sections: list[dict[str, Any]] = [
         {"flatten": {"add_fields": ["op", "table"]}},
-        {"transforms": [{"tables": ["*.many"], "function": "tests.connectors.postgres.test_parallel:double"}]},
+        {
+            "transforms": [
+                {"tables": ["*.many"], "function": "tests.connectors.postgres.snapshot.test_snapshot_workers:double"}
+            ]
+        },
         {"rules": [{"tables": "*.many", "exclude_columns": ["n"], "hash": [{"columns": ["v"], "salt": "s"}]}]},
     ]
     for number, section in enumerate(sections):
