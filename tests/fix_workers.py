@@ -46,7 +46,7 @@ def longest_first(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import LoadScopeScheduling  # a run in one process needs no plugin
 
-    class ByPortion(LoadScopeScheduling):
+    class ByPortion(LoadScopeScheduling):  # type: ignore[misc]  # untyped
         def _split_scope(self, nodeid: str) -> str:
             return portion(nodeid)
 
