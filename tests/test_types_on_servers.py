@@ -32,6 +32,7 @@ from pycdc.connectors.postgres.replication.relation_cache import RelationCache
 from pycdc.connectors.postgres.snapshot.copy_reader import copy_rows
 from pycdc.errors import ConversionError
 from pycdc.model.change import Batch, Column, Op, Run, Table, Transaction
+from pycdc.observability.progress import Progress
 from pycdc.rows.codecs import codec_for
 from pycdc.serialization.avro_format import AvroFormat
 from pycdc.serialization.serializer import Serializer
@@ -383,9 +384,10 @@ class Capture:
         self._config = self.config("types", "never")
         self._serializer = self.serializer(self._config)
         self._catalog = Catalog(self.odd_dsn)
-        self._connector = PostgresConnector(self._config)
+        self._progress = Progress()
+        self._connector = PostgresConnector(self._config, self._progress)
         self._batches = self._connector.batches(None)
-        self._stream_until_position()
+        self._await_stream()
 
     def _make_role(self) -> None:
         # Roles are the whole server's: one for each database, dropped with it.
@@ -433,11 +435,10 @@ class Capture:
                 return batch
         raise AssertionError("the stream ended")
 
-    def _stream_until_position(self) -> None:
-        """Up to where the slot is made and the stream is open."""
-        for batch in self._batches:
-            if batch is None:
-                return
+    def _await_stream(self) -> None:
+        """Return when the slot is made and the stream is open."""
+        while next(self._batches) is not None or self._progress.state != "streaming":
+            pass
 
     def read(self, table: str) -> list[Row]:
         """The rows as a snapshot of now reads them."""
@@ -742,7 +743,8 @@ def captured_bytes(dsn: str, way: str, encoding_errors: str) -> dict[str, Any]:
     values = {"encoding_errors": encoding_errors}
     source = {"dsn": dsn, "snapshot": "only" if way == "snapshot" else "never"}
     config = validate({"name": "raw", "source": {"postgres": source}, "sink": {"console": {}}, "values": values})
-    schemas, connector = Schemas(), PostgresConnector(config)
+    schemas, progress = Schemas(), Progress()
+    connector = PostgresConnector(config, progress)
     serializer = Serializer(config, "db", AvroFormat(schemas), lambda table, column: None)
     inserted = way == "snapshot"
     try:
@@ -751,7 +753,7 @@ def captured_bytes(dsn: str, way: str, encoding_errors: str) -> dict[str, Any]:
                 record = serializer.serialize(batch)[0][1][0]
                 value: dict[str, Any] = schemas.decode(record["value"])[1]
                 return {"avro": value["after"], "python": next(iter(batch)).after}
-            if batch is None and not inserted:
+            if progress.state == "streaming" and not inserted:
                 inserted = True
                 with psycopg.connect(dsn, client_encoding="SQL_ASCII") as connection:
                     connection.execute(bytes_of(2))

@@ -19,6 +19,7 @@ from pycdc.config import validate
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Batch
+from pycdc.observability.progress import Progress
 from pycdc.rows.schema import Schema, avro_text
 from pycdc.serialization.avro_format import AvroFormat
 from pycdc.serialization.serializer import Serializer
@@ -111,11 +112,12 @@ class Stream:
     def start(self) -> None:
         """From the last settled position on, as a new process."""
         self._serializer = Serializer(self.config, "db", AvroFormat(self.versions), lambda table, column: None)
-        self._connector = PostgresConnector(self.config)
+        progress = Progress()
+        self._connector = PostgresConnector(self.config, progress)
         self._batches = self._connector.batches(self._stored)
         self._waiting = []
-        # The slot is made before the first pause.
-        while (batch := next(self._batches)) is not None:
+        # What is written before the slot is made never comes, and a slot may take a while.
+        while (batch := next(self._batches)) is not None or progress.state != "streaming":
             self._take(batch)
 
     def stop(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.model.change import Batch
+from pycdc.observability.progress import Progress
 from tests.connectors.postgres.reading import config_for, execute
 from tests.reading import wait_for
 
@@ -18,10 +19,11 @@ pytestmark = pytest.mark.pg("newest")
 def batches(database: str) -> Iterator[Iterator[Batch | None]]:
     """Of a stream that has begun, from the table `many`."""
     execute(database, "CREATE TABLE many (id int PRIMARY KEY, note text)")
-    connector = PostgresConnector(config_for(database, snapshot="never", max_batch_bytes=1 << 20))
+    progress = Progress()
+    connector = PostgresConnector(config_for(database, snapshot="never", max_batch_bytes=1 << 20), progress)
     made = connector.batches(None)
-    # It yields None once it streams and nothing comes.
-    wait_for(lambda: next(made) is None)
+    # None says that nothing comes, while the slot is made too.
+    wait_for(lambda: next(made) is None and progress.state == "streaming")
     yield made
     connector.close()
 

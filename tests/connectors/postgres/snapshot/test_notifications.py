@@ -117,11 +117,12 @@ def test_signals_that_pause_resume_and_stop_a_snapshot_are_told(database: str) -
         ("resume-snapshot", "{}"),
         ("stop-snapshot", '{"data-collections": ["public.orders"]}'),
     ]
-    connector, told, sent = PostgresConnector(config), [], False
+    progress = Progress()
+    connector, told, sent = PostgresConnector(config, progress), [], False
     try:
         for batch in connector.batches(None):
             told += [] if batch is None else batch.notifications
-            if batch is None and not sent:
+            if progress.state == "streaming" and not sent:
                 # In one transaction, so that nothing is read between them.
                 values = ", ".join(f"('s{number}', '{kind}', '{data}')" for number, (kind, data) in enumerate(said))
                 execute(database, f"INSERT INTO signals VALUES {values}")
