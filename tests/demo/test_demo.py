@@ -119,7 +119,9 @@ def on_terminal(command: Sequence[str], wanted: Sequence[str], *, width: int, he
     """Run `command` on a terminal of that size until it wrote what is wanted, then end it; all that it wrote."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
-    environment = {**os.environ, "TERM": "xterm-256color"}
+    # Where these are set, as in a worker of a parallel run, they count for more than the terminal's own size.
+    own_size = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    environment = {**own_size, "TERM": "xterm-256color"}
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     written, seen = bytearray(), threading.Event()

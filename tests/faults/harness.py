@@ -15,6 +15,8 @@ from typing import Any
 
 import psycopg
 
+from pycdc.cli.arguments import load_config
+from pycdc.operations.stored_position import stored_position
 from tests.reading import Read, Reader, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -159,6 +161,7 @@ class Rig:
     def close(self) -> None:
         for process in self._processes:
             process.kill()
+            print(process.log[-2000:])  # shown where the test failed
         self.reader.close()
 
     def records(self) -> list[Read]:
@@ -172,15 +175,12 @@ class Rig:
     def finish(self, timeout: float = 60.0) -> dict[int, int]:
         """Write a last row, wait until it came by the stream; return the table as it is.
 
-        The first may come by a snapshot, before changes that are older than it; the second cannot. A snapshot that goes
-        on in chunks may still be at work then: it is given `timeout` seconds to bring the rows that are missing.
+        The first may come by a snapshot, before changes that are older than it; the second cannot. Rows that a snapshot
+        has still to read come behind both: it is waited for too.
         """
         self._mark(timeout)
-        expected = self._mark(timeout)
-        deadline = time.monotonic() + timeout
-        while not replayed(self.records()).keys() >= expected.keys() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return expected
+        wait_for(lambda: snapshot_finished(self.folder / "config.json"), timeout)
+        return self._mark(timeout)
 
     def _mark(self, timeout: float) -> dict[int, int]:
         number = self.execute("INSERT INTO finish DEFAULT VALUES RETURNING id")[0][0]
@@ -188,6 +188,12 @@ class Rig:
         topic = f"{self.name}.public.finish"
         wait_for(lambda: any(r.value and r.value["after"]["id"] == number for r in self.reader.read(topic)), timeout)
         return expected
+
+
+def snapshot_finished(config: Path) -> bool:
+    """Whether the stored position says that no row is still to be read."""
+    stored = stored_position(load_config(str(config)))
+    return stored is not None and stored.snapshot_done and not stored.snapshot
 
 
 def replayed(records: list[Read]) -> dict[int, int]:

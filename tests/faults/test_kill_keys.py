@@ -18,9 +18,7 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from pycdc.cli.arguments import load_config
-from pycdc.operations.stored_position import stored_position
-from tests.faults.harness import ROOT, Rig
+from tests.faults.harness import ROOT, Rig, snapshot_finished
 from tests.reading import Read, wait_for
 from tests.services.kafka import KafkaAddress
 
@@ -180,11 +178,6 @@ def replayed(records: list[Read], key: tuple[str, ...]) -> dict[tuple[str, ...],
     return state
 
 
-def finished(config: Path) -> bool:
-    stored = stored_position(load_config(str(config)))
-    return stored is not None and stored.snapshot_done and not stored.snapshot
-
-
 def wait_for_marker(rig: Rig) -> None:
     for _ in range(2):
         number = rig.execute("INSERT INTO finish DEFAULT VALUES RETURNING id")[0][0]
@@ -211,9 +204,9 @@ def test_topics_equal_tables_whenever_the_command_is_killed(
             command = start(config)
             wait_for(lambda: ends.total() >= before + wanted or not command.alive(), 120)  # noqa: B023
             assert command.end(signal.SIGKILL) == -signal.SIGKILL, command.log.read_text()
-        assert not finished(config), "nothing was killed in the middle of a snapshot"
+        assert not snapshot_finished(config), "nothing was killed in the middle of a snapshot"
         command = start(config)
-        wait_for(lambda: finished(config) or not command.alive(), 300)
+        wait_for(lambda: snapshot_finished(config) or not command.alive(), 300)
         assert writer.done > 100
     wait_for_marker(rig)
     expected = {table: contents(rig, table) for table in KEYS}

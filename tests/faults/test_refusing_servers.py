@@ -32,7 +32,7 @@ from tests.services.kafka import KafkaAddress
 from tests.services.postgres import PostgresServer
 from tests.services.registry import RegistryAddress
 
-pytestmark = pytest.mark.pg("newest")
+pytestmark = [pytest.mark.pg("newest"), pytest.mark.exclusive]
 
 
 class Refusal(NamedTuple):

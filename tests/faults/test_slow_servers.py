@@ -14,7 +14,7 @@ import pytest
 from tests.faults.chain import SCHEMAS, TARGET, Chain, Watched
 from tests.proxy import Proxy
 
-pytestmark = pytest.mark.pg("newest")
+pytestmark = [pytest.mark.pg("newest"), pytest.mark.exclusive]
 
 WAYS: dict[str, Callable[[Proxy], None]] = {
     "late": lambda proxy: proxy.delay(0.5),
