@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-SECONDS = 60.0
+SECONDS = 180.0
 
 
 class Program:

@@ -15,7 +15,7 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 import pycdc
-from tests.reading import PASSING, wait_for
+from tests.reading import PASSING, PATIENCE, wait_for
 
 
 class Running:
@@ -39,12 +39,12 @@ class Running:
 
     def __exit__(self, kind: type[BaseException] | None, *args: object) -> None:
         self.pipeline.stop()
-        self._thread.join(60)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive(), "the pipeline did not stop"
         if self._error is not None and not self._expected and kind is None:
             raise self._error
 
-    def until(self, condition: Callable[[], Any], timeout: float = 60.0) -> None:
+    def until(self, condition: Callable[[], Any], timeout: float = PATIENCE) -> None:
         """Wait until `condition` holds; raise what ended the pipeline meanwhile."""
         wait_for(lambda: self._error is not None or condition(), timeout)
         if self._error is not None:
@@ -53,14 +53,14 @@ class Running:
     def until_streaming(self) -> None:
         self.until(lambda: self.pipeline.progress.state == "streaming")
 
-    def failure(self, timeout: float = 60.0) -> pycdc.PycdcError:
+    def failure(self, timeout: float = PATIENCE) -> pycdc.PycdcError:
         """What ends the pipeline, once it did."""
         self._expected = True
         self._thread.join(timeout)
         assert isinstance(self._error, pycdc.PycdcError), self._error
         return self._error
 
-    def end(self, timeout: float = 60.0) -> None:
+    def end(self, timeout: float = PATIENCE) -> None:
         """Wait until the pipeline ends by itself."""
         self._thread.join(timeout)
         assert not self._thread.is_alive(), "the pipeline goes on"
@@ -100,7 +100,7 @@ class TopicReader:
         return [self._record(message) for message in self.messages(topic)]
 
     def messages(self, topic: str) -> list[Message]:
-        found = self._consumer.list_topics(timeout=10).topics.get(topic)
+        found = self._consumer.list_topics(timeout=60).topics.get(topic)
         if found is None:
             return []
         out: list[Message] = []
@@ -109,14 +109,14 @@ class TopicReader:
         return out
 
     def topics(self, prefix: str) -> list[str]:
-        return sorted(name for name in self._consumer.list_topics(timeout=10).topics if name.startswith(prefix))
+        return sorted(name for name in self._consumer.list_topics(timeout=60).topics if name.startswith(prefix))
 
     def _end(self, topic: str, number: int) -> int:
         """The partition's end, from a broker that may still be about to lead it."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                return int(self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1])
+                return int(self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=60)[1])
             except KafkaException as error:
                 if error.args[0].code() not in PASSING or time.monotonic() > deadline:
                     raise

@@ -137,7 +137,7 @@ def record_until(
         wait_for(lambda: end(sink.records) or bool(failures))
     finally:
         loop.stop()
-        thread.join(30)
+        thread.join(120)
     if failures:
         raise failures[0]
     return sink.records

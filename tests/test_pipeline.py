@@ -156,7 +156,7 @@ def test_stop_delivers_and_stores_what_was_read() -> None:
     while loop.progress.events < 10:
         pass
     loop.stop()
-    thread.join(10)
+    thread.join(120)
     assert not thread.is_alive()
     assert offsets.load().position == Position(Lsn(1000))  # type: ignore[union-attr]
     assert len(sink.durable) == 10

@@ -31,7 +31,7 @@ import pycdc
 from pycdc.cli import main as pycdc_command
 from pycdc.config import load_text, validate
 from pycdc.model.change import LogicalMessage, Lsn
-from tests.reading import wait_for
+from tests.reading import PATIENCE, wait_for
 from tests.services.process import free_port
 from tests.vault import SECRETS, Vault, leaks
 
@@ -202,7 +202,7 @@ def brokers_down_or_without_passwords(vault: Vault) -> str:
     # Both mostly wait, so they do it at the same time.
     processes = [vault.start(document) for document in (down, without)]
     vault.ask(without)
-    assert [process.wait(60) for process in processes] == [1, 1], vault.log()
+    assert [process.wait(PATIENCE) for process in processes] == [1, 1], vault.log()
     assert vault.log().count("no broker at") > 1
     return "no broker at"
 
@@ -305,7 +305,7 @@ def terminated_walsender(vault: Vault) -> str:
     vault.insert("second")
     vault.wait_for("second")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE) == 0
     vault.ask(vault.document())
     return "rewinding to the stored position"
 
@@ -435,7 +435,7 @@ def test_a_run_shows_neither_secrets_nor_values(vault: Vault) -> None:
     vault.said += command_lines(process.pid)
     vault.ask(document)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0, vault.log()
+    assert process.wait(PATIENCE) == 0, vault.log()
     said = vault.log() + "".join(vault.said)
     assert "stored the position" in said, "the debug log is on"
     assert leaks(said) == []

@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 from psycopg.conninfo import make_conninfo
 
 from pycdc.cli import main as pycdc_command
-from tests.reading import wait_for
+from tests.reading import PATIENCE, wait_for
 from tests.services.process import free_port
 from tests.test_secrecy import denying_registry, fetched, password_wanted, vault
 from tests.vault import SECRETS, Vault, leaks
@@ -92,7 +92,7 @@ class Back:
         assert process.poll() is None, self.vault.log()
         wait_for(lambda: self.vault.execute("SELECT count(*) FROM pycdc.parked") == [(records,)])
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0, self.vault.log()
+        assert process.wait(PATIENCE) == 0, self.vault.log()
         self.ask(document)
 
 
@@ -269,7 +269,7 @@ def test_a_run_of_the_way_back_shows_neither_secrets_nor_values(back: Back) -> N
         vault.said.append(fetched(f"http://127.0.0.1:{port}{path}", SECRETS["token"]))
     assert "pycdc_applied_rows_total" in vault.said[0]
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0, vault.log()
+    assert process.wait(PATIENCE) == 0, vault.log()
     back.ask(document)
     said = vault.log() + "".join(vault.said)
     assert "stored the position" in said, "the debug log is on"

@@ -24,7 +24,7 @@ from psycopg.conninfo import make_conninfo
 import pycdc
 from pycdc.cli import main as pycdc_command
 from pycdc.observability.server import StatusServer
-from tests.reading import Reader, wait_for
+from tests.reading import PATIENCE, Reader, wait_for
 
 ROOT = Path(__file__).parents[1]
 
@@ -157,7 +157,7 @@ class Vault:
         process = self.start(document)
         if ask:
             self.ask(document)
-        assert process.wait(60) == 1, self.log()
+        assert process.wait(PATIENCE) == 1, self.log()
 
     def ask(self, document: dict[str, Any]) -> None:
         """What the commands say of the pipeline."""
@@ -175,7 +175,7 @@ class Vault:
         process = self.start(document)
         self.wait_for(row)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0, self.log()
+        assert process.wait(PATIENCE) == 0, self.log()
 
     def wait_for(self, row: str) -> None:
         reader = Reader(self.brokers, self.registry)

@@ -173,7 +173,7 @@ def test_a_follower_that_is_being_parked_is_waited_for(shop: Callable[..., Shop]
         command = threading.Thread(target=lambda: outputs.append(back("replay", "--all")))
         command.start()
         wait_for(lambda: back.rig.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") != [(0,)])
-    command.join(30)
+    command.join(120)
     assert "applied 2 events" in outputs[0]
     assert back.rig.sql("SELECT name, quantity FROM items") == [("pot", 7)]
 

@@ -20,7 +20,7 @@ class Waiting:
         self.stops = 0
 
     def run(self) -> None:
-        assert self.stopped.wait(20)
+        assert self.stopped.wait(180)
 
     def stop(self) -> None:
         self.stops += 1

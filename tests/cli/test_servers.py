@@ -281,7 +281,7 @@ def test_run_prints_changes_without_a_file_and_leaves_nothing_behind(shop: str) 
         assert (changed["op"], changed["table"], changed["after"]) == ("u", "public.users", {"id": 7, "name": "Ada"})
         assert slots(shop)[0][0] == "pycdc_try"
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(180) == 0
         err.wait_for("dropped slot pycdc_try")
     assert slots(shop) == []
     assert publications(shop) == []
@@ -315,7 +315,7 @@ def test_a_signal_stops_cleanly_and_says_where(
         err = Lines(process.stderr)
         err.wait_for('"streaming"')
         process.send_signal(number)
-        assert process.wait(30) == 0
+        assert process.wait(180) == 0
         stopped = json.loads(err.wait_for('"event": "stopped"'))
     assert stopped["events"] == 100
     status = json.loads(invoke("status", path, "--json").stdout)
@@ -351,7 +351,7 @@ def test_the_second_signal_exits_at_once(shop: str, config_file: Write, tmp_path
         err.wait_for("stopping: delivering")
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 130
+        assert process.wait(180) == 130
 
 
 @pytest.mark.pg("newest")
@@ -420,7 +420,7 @@ def test_status_follows_a_pipeline(shop: str, config_file: Write, tmp_path: Path
         assert during["slot"]["name"] == "pycdc_shop"
         assert during["lag_bytes"] is not None
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(180) == 0
     shown = invoke("status", path)
     assert shown.exit_code == 0
     assert shown.stdout.startswith("shop: not running\n")

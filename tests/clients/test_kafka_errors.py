@@ -87,7 +87,7 @@ def wrong_ca(tmp_path: Path) -> Iterator[dict[str, Any]]:
     yield {"brokers": f"127.0.0.1:{server.getsockname()[1]}", "options": options}
     server.shutdown(socket.SHUT_RDWR)
     server.close()
-    thread.join(10)
+    thread.join(120)
 
 
 def sink(address: dict[str, Any]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def refusing(state: str) -> Iterator[int]:
         thread.start()
         yield listening.getsockname()[1]
         listening.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+    thread.join(120)
 
 
 @pytest.mark.skipif(psycopg.pq.version() < 180_000, reason="libpq traces what it receives while it connects from 18 on")

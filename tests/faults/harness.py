@@ -17,7 +17,7 @@ import psycopg
 
 from pycdc.cli.arguments import load_config
 from pycdc.operations.stored_position import stored_position
-from tests.reading import Read, Reader, wait_for
+from tests.reading import PATIENCE, Read, Reader, wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,7 +91,7 @@ class Process:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def wait(self, timeout: float = 60.0) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         return self._process.wait(timeout)
 
     def stop(self) -> None:
@@ -167,12 +167,12 @@ class Rig:
     def records(self) -> list[Read]:
         return self.reader.read(self.items)
 
-    def wait_for_more(self, count: int, timeout: float = 60.0) -> None:
+    def wait_for_more(self, count: int, timeout: float = PATIENCE) -> None:
         """Until that many records came beyond those there are now."""
         seen = len(self.records())
         wait_for(lambda: len(self.records()) >= seen + count, timeout)
 
-    def finish(self, timeout: float = 60.0) -> dict[int, int]:
+    def finish(self, timeout: float = PATIENCE) -> dict[int, int]:
         """Write a last row, wait until it came by the stream; return the table as it is.
 
         The first may come by a snapshot, before changes that are older than it; the second cannot. Rows that a snapshot

@@ -116,10 +116,10 @@ def one_handover(dsn: str, number: int) -> int:
         with psycopg.connect(dsn, autocommit=True) as connection:
             seen = connection.execute("SELECT array_agg(id) FROM items").fetchone()
             connection.execute("INSERT INTO finish DEFAULT VALUES")
-        assert collector.finished.wait(30)
+        assert collector.finished.wait(120)
     finally:
         loop.stop()
-        thread.join(30)
+        thread.join(120)
         Admin(dsn).drop_slot(config.slot)
         Admin(dsn).drop_publication(config.publication)
     assert failures == []

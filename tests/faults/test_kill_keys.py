@@ -19,7 +19,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.faults.harness import ROOT, Rig, snapshot_finished
-from tests.reading import Read, wait_for
+from tests.reading import PATIENCE, Read, wait_for
 from tests.services.kafka import KafkaAddress
 
 ROWS = int(os.environ.get("PYCDC_KILL_ROWS", "100000"))
@@ -120,7 +120,7 @@ class Command:
     def end(self, number: int) -> int:
         if self.alive():
             self._process.send_signal(number)
-        return self._process.wait(60)
+        return self._process.wait(PATIENCE)
 
 
 class Ends:
@@ -131,9 +131,9 @@ class Ends:
         self._topics = [f"{name}.public.{table}" for table in KEYS]
 
     def total(self) -> int:
-        there = self._consumer.list_topics(timeout=10).topics
+        there = self._consumer.list_topics(timeout=60).topics
         partitions = [TopicPartition(topic, 0) for topic in self._topics if topic in there]
-        return sum(self._consumer.get_watermark_offsets(partition, timeout=10)[1] for partition in partitions)
+        return sum(self._consumer.get_watermark_offsets(partition, timeout=60)[1] for partition in partitions)
 
     def close(self) -> None:
         self._consumer.close()

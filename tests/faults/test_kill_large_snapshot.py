@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from tests.faults.harness import ROOT, Rig, Writer
-from tests.reading import Reader, wait_for
+from tests.reading import PATIENCE, Reader, wait_for
 
 ROWS = int(os.environ.get("PYCDC_SNAPSHOT_ROWS", "60000"))
 KILLS = int(os.environ.get("PYCDC_SNAPSHOT_KILLS", "2"))
@@ -37,9 +37,9 @@ class Replay(Reader):
 
     def high(self) -> int:
         """How many records the topic has, without reading them."""
-        if self._partition.topic not in self._consumer.list_topics(timeout=10).topics:
+        if self._partition.topic not in self._consumer.list_topics(timeout=60).topics:
             return 0
-        return int(self._consumer.get_watermark_offsets(self._partition, timeout=10)[1])
+        return int(self._consumer.get_watermark_offsets(self._partition, timeout=60)[1])
 
     def run(self) -> None:
         high = self.high()
@@ -76,7 +76,7 @@ class Run:
 
     def end(self, signum: signal.Signals) -> int:
         self._process.send_signal(signum)
-        return self._process.wait(60)
+        return self._process.wait(PATIENCE)
 
     def running(self) -> bool:
         return self._process.poll() is None

@@ -18,7 +18,6 @@ def stopped(rig: Rig) -> Path:
     config = rig.config()
     process = rig.start(config)
     rig.finish()
-    rig.finish()  # the first may have come by the snapshot, this one came by the stream
     process.stop()
     return config
 

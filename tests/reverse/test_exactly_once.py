@@ -170,6 +170,6 @@ def test_a_topic_that_is_not_there_is_told_and_a_pattern_finds_those_that_come(r
         wait_for(lambda: rig.sql("SELECT id FROM items") == [(1,)])
     finally:
         pipeline.stop()
-        thread.join(20)
+        thread.join(120)
     assert pipeline.progress.events == 1
     assert str(pipeline.progress.position) == f"{rig.topic}[0]@1"

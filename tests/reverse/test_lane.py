@@ -101,7 +101,7 @@ def test_topics_of_several_tables_go_by_their_lanes_together(rig: Rig, registry:
     thread.start()
     wait_for(lambda: pipeline.progress.events == 8000 or not thread.is_alive())
     pipeline.stop()
-    thread.join(30)
+    thread.join(120)
     assert pipeline.progress.laned > 1000
     assert pipeline.progress.operations[rig.topic, "d"] > 0
     for table, expected in zip(("items", "parts"), rows, strict=True):

@@ -23,6 +23,7 @@ from pycdc.observability.progress import Progress
 from pycdc.rows.schema import Schema, avro_text
 from pycdc.serialization.avro_format import AvroFormat
 from pycdc.serialization.serializer import Serializer
+from tests.reading import PATIENCE
 
 Row = dict[str, Any]
 MARKS = "shop.message"
@@ -164,7 +165,7 @@ class Stream:
 
     # -- reading
 
-    def read(self, timeout: float = 30.0) -> list[Seen]:
+    def read(self, timeout: float = PATIENCE) -> list[Seen]:
         """All that was written until now and was not read yet. Order is that of each topic."""
         mark = uuid.uuid4().hex
         self.admin.execute("SELECT pg_logical_emit_message(true, 'here', %s)", [mark])

@@ -46,7 +46,7 @@ rootLogger.level = info
 rootLogger.appenderRef.file.ref = file
 """
 START_SECONDS = 90.0
-READ_SECONDS = 30.0
+READ_SECONDS = 120.0
 
 
 class KafkaAddress:

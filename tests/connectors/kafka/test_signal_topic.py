@@ -60,7 +60,7 @@ class Rig:
         self.heard.append(signal)
 
     def wait(self, count: int) -> None:
-        wait_for(lambda: len(self.heard) >= count, 30)
+        wait_for(lambda: len(self.heard) >= count, 120)
 
     @property
     def committed(self) -> int:

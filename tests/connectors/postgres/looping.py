@@ -14,7 +14,7 @@ from pycdc.model.change import Batch
 from pycdc.observability.progress import Progress
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
-from tests.reading import wait_for
+from tests.reading import PATIENCE, wait_for
 from tests.recording import Recorded, RecordingSink
 
 
@@ -78,10 +78,10 @@ class Looping:
 
     def stop(self) -> None:
         self.loop.stop()
-        self._thread.join(30)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive(), "the pipeline did not stop"
 
-    def until(self, condition: Callable[[], Any], timeout: float = 30.0) -> None:
+    def until(self, condition: Callable[[], Any], timeout: float = PATIENCE) -> None:
         """Wait until `condition` holds; raise what ended the pipeline meanwhile."""
         wait_for(lambda: self.error is not None or condition(), timeout)
         if self.error is not None:
@@ -91,7 +91,7 @@ class Looping:
         self.until(lambda: self.progress.state == "streaming")
         return self
 
-    def failure(self, timeout: float = 30.0) -> BaseException:
+    def failure(self, timeout: float = PATIENCE) -> BaseException:
         wait_for(lambda: self.error is not None, timeout)
         assert self.error is not None
         return self.error

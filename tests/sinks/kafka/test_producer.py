@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from pycdc.clients.kafka_settings import DEFAULTS, producer_settings
+from pycdc.clients.kafka_settings import DEFAULTS
 from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.config.kafka import KafkaSinkConfig, TopicsConfig
 from pycdc.errors import (
@@ -522,41 +522,6 @@ def test_a_record_larger_than_the_clients_default_is_delivered_where_the_topic_t
 
 
 # -- topics
-
-
-def deliver_until_it_fails(sink: KafkaSink, serializer: GivenRecords, topic: str) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        serializer.give([(topic, numbered(0, 10))])
-        deliver(sink)
-
-
-def test_a_topic_deleted_while_running_is_an_error_and_stays_deleted(
-    kafka: KafkaAddress, topic_prefix: str, open_sink: Open
-) -> None:
-    serializer = GivenRecords([(topic_prefix, numbered(0, 10))])
-    sink = open_sink(serializer, kafka.bootstrap, timeout=4.0)
-    deliver(sink)
-    kafka.delete_topic(topic_prefix)
-    with pytest.raises(EnvironmentNotReady, match="disappeared") as caught:
-        deliver_until_it_fails(sink, serializer, topic_prefix)
-    assert not caught.value.retry
-    assert topic_prefix not in kafka.topics()
-
-
-def test_a_deleted_topic_is_told_from_slow_brokers_where_deliveries_time_out_before_the_client_knows(
-    kafka: KafkaAddress, topic_prefix: str, open_sink: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def patient(settings: KafkaSinkConfig) -> dict[str, Any]:
-        return {**producer_settings(settings), "topic.metadata.propagation.max.ms": 60_000}
-
-    monkeypatch.setattr("pycdc.sinks.kafka.producer.producer_settings", patient)
-    serializer = GivenRecords([(topic_prefix, numbered(0, 10))])
-    sink = open_sink(serializer, kafka.bootstrap, timeout=1.0)
-    deliver(sink)
-    kafka.delete_topic(topic_prefix)
-    with pytest.raises(EnvironmentNotReady, match="disappeared"):
-        deliver_until_it_fails(sink, serializer, topic_prefix)
 
 
 def test_a_null_key_on_a_compacted_topic_is_explained(kafka: KafkaAddress, topic_prefix: str, open_sink: Open) -> None:

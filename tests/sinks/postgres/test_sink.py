@@ -141,7 +141,7 @@ def test_a_deadlock_is_tried_again(rig: Rig) -> None:
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         wait_for(lambda: rig.sql(waiting) != [(0,)])
         other.execute("SET deadlock_timeout = '10s'; UPDATE items SET name = 'o' WHERE id = 1")
-    writer.join(30)
+    writer.join(120)
     assert rig.sql("SELECT DISTINCT name FROM items") == [("p",)]
     told = process.progress
     assert told.retried == {"DeadlockDetected": 1}

@@ -459,7 +459,7 @@ def test_a_fast_shutdown_is_not_held_up(
         reader = threading.Thread(target=read_on)
         reader.start()
         postgres.stop("fast", timeout=20)
-        reader.join(10)
+        reader.join(120)
         assert ended
 
 

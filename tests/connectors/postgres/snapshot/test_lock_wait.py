@@ -58,7 +58,7 @@ def test_what_takes_its_time_elsewhere_is_given_up_with_whoever_waits() -> None:
             closed.append(True)
 
     def make(given_up: threading.Event) -> Made:
-        assert given_up.wait(30)
+        assert given_up.wait(120)
         return Made()
 
     steps = waiting.elsewhere(make, Progress())

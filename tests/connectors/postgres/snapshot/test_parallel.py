@@ -56,7 +56,7 @@ def test_ranges_are_handed_on_in_order_whatever_is_read_first() -> None:
 
     def read(task: Task) -> Chunk:
         if task.range.first == 0:
-            assert later.wait(30)
+            assert later.wait(120)
         elif task.range.first == 2:
             later.set()
         return chunk(task, task.range.first)
@@ -75,7 +75,7 @@ def test_no_more_are_under_way_than_workers_can_take_twice() -> None:
             yield job
 
     def read(task: Task) -> Chunk:
-        assert free.wait(30)
+        assert free.wait(120)
         return chunk(task)
 
     reader = reader_of(read)
@@ -225,7 +225,7 @@ def test_closing_does_not_wait_for_what_has_not_begun() -> None:
 
     def read(task: Task) -> Chunk:
         started.append(task.range.first)
-        assert free.wait(30)
+        assert free.wait(120)
         return chunk(task)
 
     executor = ThreadPoolExecutor(1)

@@ -507,7 +507,7 @@ def test_a_write_that_commits_while_the_statement_waits_for_it_is_seen(rig: Rig,
         writer.start()
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         wait_for(lambda: rig.sql(waiting) != [(0,)])
-    writer.join(30)
+    writer.join(120)
     assert names(rig) == ["monolith"]
     assert recorded(rig) == [("update_origin_differs", "monolith")]
 

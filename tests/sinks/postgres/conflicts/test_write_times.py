@@ -233,7 +233,7 @@ def test_who_makes_a_row_waits_for_whoever_deletes_it(rig: Rig) -> None:
         threads[1].start()
         wait_for(lambda: rig.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") == [(2,)])
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert rows(rig) == {}
 
 
