@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,6 +81,119 @@ def test_rows_are_where_their_moves_led_with_values_that_were_not_sent(rig: Rig,
     expected = [(key, f"{'m' if name in moved else 'n'}{name}", f"{name}", f"{name}") for key, name in ends.items()]
     assert rows(rig) == sorted(expected)
     assert sorted(rig.sql("SELECT id, doc FROM notes")) == sorted((name, key) for key, name in ends.items())
+
+
+def trickle(sink: Process, rig: Rig, records: list[Any]) -> list[Any]:
+    """Feed batches of one record, with what was not taken before them, as the source does. Returns what waits still."""
+    waiting: list[Any] = []
+    for record in records:
+        waiting.append(record)
+        begin = rig.ends["docs"]
+        sink.feed(*waiting)
+        waiting = waiting[rig.ends["docs"] - begin :]
+    return waiting
+
+
+@pytest.mark.parametrize("kind", MOVES)
+@pytest.mark.parametrize("tx", [9, None])
+def test_rows_are_where_their_moves_led_though_each_record_is_a_batch(rig: Rig, kind: str, tx: int | None) -> None:
+    moves, ends = MOVES[kind]
+    sink = process(rig)
+    begin(sink, rig, 1, 2, 3)
+    assert (
+        trickle(sink, rig, [*itertools.chain(*(move(old, new, f"m{name}", tx=tx) for old, new, name in moves))]) == []
+    )
+    moved = {name for _, _, name in moves}
+    ends = {**{key: key for key in (1, 2, 3) if key not in moved}, **ends}
+    expected = [(key, f"{'m' if name in moved else 'n'}{name}", f"{name}", f"{name}") for key, name in ends.items()]
+    assert rows(rig) == sorted(expected)
+
+
+EXCHANGE = [*move(1, 2, "m1"), *move(2, 1, "m2")]
+BEGUN = 3
+"""Records of an exchange behind which its other half is missing."""
+
+
+def test_half_of_an_exchange_waits_whatever_else_comes_of_its_transaction(rig: Rig) -> None:
+    sink = process(rig)
+    begin(sink, rig, 1, 2, 3)
+    other = {"op": "u", "after": {"id": 3, "name": "m3", "body": "3"}, "source": {"txId": 9}}
+    begun = [*EXCHANGE[:BEGUN], ("docs", {"id": 3}, other)]
+    taken = sink.feed(*begun)
+    assert taken is not None
+    assert len(taken.unapplied) == len(begun)
+    assert [row[1] for row in rows(rig)] == ["n1", "n2", "n3"]
+    assert sink.feed(*begun, *EXCHANGE[BEGUN:]) is None
+    assert rows(rig) == [(1, "m2", "2", "2"), (2, "m1", "1", "1"), (3, "m3", "3", "3")]
+
+
+def test_a_row_whose_key_is_taken_waits_no_longer_than_its_transaction_lasts(rig: Rig) -> None:
+    """Then the row that has the key is somebody else's, who is overwritten as ever."""
+    sink = process(rig)
+    begin(sink, rig, 1, 2)
+    following = {"op": "c", "after": {"id": 5, "name": "n5", "body": "5"}, "source": {"txId": 10}}
+    assert sink.feed(*EXCHANGE[:BEGUN], ("docs", {"id": 5}, following)) is None
+    assert [row[:2] for row in rows(rig)] == [(2, "m1"), (5, "n5")]
+
+
+def test_a_change_of_a_key_that_is_told_twice_waits_for_the_next_transaction(rig: Rig) -> None:
+    """The old key was given to a new row since."""
+    sink = process(rig)
+    begin(sink, rig, 1)
+    made = {"op": "c", "after": {"id": 1, "name": "new", "body": "0"}, "source": {"txId": 10}}
+    records = [*move(1, 2, "m1", "1"), ("docs", {"id": 1}, made)]
+    for _ in range(2):
+        assert trickle(sink, rig, records) == []
+        assert [row[:3] for row in rows(rig)] == [(1, "new", "0"), (2, "m1", "1")]
+
+
+def test_half_of_an_exchange_that_nothing_follows_is_refused_by_name(rig: Rig) -> None:
+    sink = process(rig)
+    begin(sink, rig, 1, 2)
+    refusing = rig.process(
+        {"topic": "docs", "table": "docs", "set": {"name": "name", "body": "body"}}, wait_for_parents=0
+    )
+    with pytest.raises(ApplyError, match=r"docs\[0\] offset 2 cannot be applied: its row gets a key that another row"):
+        refusing.feed(*EXCHANGE[:BEGUN])
+    assert [row[:2] for row in rows(rig)] == [(1, "n1"), (2, "n2")]
+
+
+def test_a_row_that_gets_other_keys_a_thousand_times_in_a_batch_arrives(rig: Rig) -> None:
+    sink = process(rig)
+    begin(sink, rig, 1, 2)
+    records = itertools.chain(*(move(key, key + 1, "m1") for key in range(10, 1200)))
+    assert sink.feed(*move(1, 10, "m1"), *records) is None
+    assert rows(rig) == [(2, "n2", "2", "2"), (1200, "m1", "1", "1")]
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 2, 5, 20), (1000,)])
+@pytest.mark.parametrize("seed", range(12))
+def test_rows_arrive_whatever_keys_they_exchange_and_wherever_batches_end(rig: Rig, seed: int, sizes: Any) -> None:
+    chance = random.Random(seed)
+    sink = process(rig)
+    keys = range(1, 7)
+    begin(sink, rig, *keys)
+    there = {key: str(key) for key in keys}
+    records = []
+    for tx in range(1, 6):
+        for _ in range(chance.randint(1, 2)):
+            moving = chance.sample(sorted(there), chance.randint(1, len(there)))
+            goals = chance.sample([*moving, *(key for key in range(1, 10) if key not in there)], len(moving))
+            goes = {old: new for old, new in zip(moving, goals, strict=True) if old != new}
+            for old, new in goes.items():
+                records += move(old, new, f"m{there[old]}", there[old], tx=tx)
+            there = {goes.get(key, key): name for key, name in there.items()}
+    waiting: list[Any] = []
+    while records:
+        count = chance.choice(sizes)
+        waiting, records = [*waiting, *records[:count]], records[count:]
+        start = rig.ends["docs"]
+        sink.feed(*waiting)
+        waiting = waiting[rig.ends["docs"] - start :]
+    assert waiting == []
+    assert [(key, body, own) for key, _, body, own in rows(rig)] == [
+        (k, name, name) for k, name in sorted(there.items())
+    ]
 
 
 def test_moves_of_several_transactions_come_one_after_another(rig: Rig) -> None:
@@ -243,4 +357,5 @@ def test_a_row_that_is_updated_and_then_gets_another_key_takes_nobodys(database:
     told = [write("upsert", assigned={"name": "a"})], moved(1, 2)[:2], [moved(1, 2)[0], write("upsert", key=2)]
     events = [Routed(event, writes) for event, writes in zip((update, leaving, arriving), told, strict=True)]
     with psycopg.connect(database) as connection:
+        connection.execute("CREATE TABLE items (id int PRIMARY KEY, name text)")
         assert [routed.writes for routed in apart(connection, events)] == list(told)

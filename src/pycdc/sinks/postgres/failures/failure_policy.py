@@ -77,12 +77,16 @@ class ParentWait:
 
 @dataclass(slots=True)
 class Routed:
-    """An event and what it means, or why it means nothing. `emptied` are tables that lose all of their rows."""
+    """An event and what it means, or why it means nothing. `emptied` are tables that lose all of their rows.
+
+    `early`: what follows may solve the problem.
+    """
 
     event: Event
     writes: list[RowWrite]
     problem: str | None = None
     emptied: tuple[TargetTable, ...] = ()
+    early: bool = False
 
 
 class FailurePolicy:
@@ -121,15 +125,18 @@ class FailurePolicy:
         """Those whose rows are to be written."""
         if not self._blocked and not any(routed.problem for routed in events):
             return events
-        return [routed for routed in events if self._admits(routed.event, routed.problem)]
+        return [routed for routed in events if self._admits(routed)]
 
-    def _admits(self, event: Event, problem: str | None) -> bool:
+    def _admits(self, routed: Routed) -> bool:
+        event, problem = routed.event, routed.problem
         if not self.cuts.spares(event) or self._parked_behind(event, self._blocked):
             return False
         if problem is None:
             return True
-        if self._stops:
-            self.cuts.add(event, error=_stopped(event, problem))
+        if routed.early and self._patience.lasts(event, self._read[event.partition]):
+            self.cuts.add(event, pause=_PAUSE, grows=True)
+        elif self._stops:
+            self.cuts.add(event, error=_stopped(event, problem, waited=routed.early))
         else:
             self._park(event, "Unwritable", None, problem, problem, self._blocked)
         return False

@@ -104,7 +104,9 @@ class KeyChanges:
         if not self._ordered(event.partition.topic):
             return [write]
         moved = moving(write, write.key, new)
-        return [moved] if write.shape.operation == "update" else [moved, _remainder(write, write.key, new)]
+        if write.shape.operation == "update" or (event.raw_value is None and event.is_behind_delete()):
+            return [moved]  # behind its delete, whoever has the key now came to it before
+        return [moved, _remainder(write, write.key, new)]
 
     def _reached(self, event: Event, write: RowWrite) -> list[RowWrite]:
         if event.other_key is not None:

@@ -82,14 +82,14 @@ def count_rows(connection: Connection, group: WriteGroup) -> int:
 
 
 def has_row(connection: Connection, space: Space, key: tuple[str, ...]) -> bool:
-    """Return whether the table has a row of this key; also where the database does not take the texts for one."""
+    """Return whether the table has a row of this key; no, where the database does not take the texts for one."""
     shape = shape_of(space[0], "delete", space[1])
     try:
         with connection.transaction():
             found = connection.execute(rows_of_keys(shape), [array_of([text]) for text in key], prepare=True)
             return found.fetchone() != (0,)
     except psycopg.DataError:
-        return True
+        return False
 
 
 @lru_cache(maxsize=1024)
