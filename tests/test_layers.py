@@ -149,6 +149,28 @@ def test_every_home_is_a_part_of_the_architecture(library: str) -> None:
     assert {home.partition(".")[0] for home in HOMES[library]} <= {name for names in LAYERS for name in names}
 
 
+def defined_names(tree: ast.Module) -> Iterator[str]:
+    """Yield the public classes and type aliases that a module defines: of the assigned names, those in CamelCase."""
+    for node in tree.body:
+        names = []
+        if isinstance(node, ast.ClassDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        yield from (name for name in names if name[0].isupper() and not name.isupper())
+
+
+def test_a_public_name_stands_for_one_class() -> None:
+    """A name in two modules means two things to whoever reads an import. What is re-exported is defined once."""
+    homes: dict[str, list[str]] = {}
+    for module, tree in MODULES.items():
+        for name in defined_names(tree):
+            if len(name) > 1:  # one letter is a type variable
+                homes.setdefault(name, []).append(module)
+    twice = {name: found for name, found in homes.items() if len(found) > 1}
+    assert not twice
+
+
 def test_one_module_turns_text_into_code() -> None:
     wrong = [
         f"{module}, line {node.lineno}, calls {node.func.id}"

@@ -19,7 +19,7 @@ from pycdc.clients.kafka_settings import client_settings
 from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.clients.registry_compatibility import CompatibilityOverrides
 from pycdc.clients.schema_registry import SchemaRegistry
-from pycdc.config.kafka import KafkaSinkConfig, KafkaSourceConfig, RegistryConfig
+from pycdc.config.kafka import KafkaSinkConfig, KafkaSourceConfig, RegistryConfig, TopicsConfig
 from pycdc.config.pipeline import PipelineConfig
 from pycdc.config.runtime import FileOffsetsConfig, KafkaOffsetsConfig, PostgresOffsetsConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
@@ -154,10 +154,9 @@ def stored_source(config: PipelineConfig) -> dict[str, Any]:
 def signal_client(config: PipelineConfig) -> dict[str, Any]:
     """librdkafka's settings for the signal topic: the sink's, where it is of the same brokers. Holds secrets."""
     chosen, sink = config.signals, config.sink.kafka
-    own = client_settings(KafkaSinkConfig(brokers=chosen.brokers or "", format="json", options=chosen.options))
     if sink is None or chosen.brokers is not None:
-        return own
-    return {**client_settings(sink), **own, "bootstrap.servers": sink.brokers}
+        return client_settings(chosen.brokers or "", chosen.options)
+    return client_settings(sink.brokers, {**sink.options, **chosen.options})
 
 
 def build_workers(config: PipelineConfig) -> Workers | None:
@@ -217,15 +216,14 @@ def _kafka_offsets(
     brokers = chosen.brokers or (kafka.brokers if kafka is not None else None)
     if brokers is None:
         raise ConfigError("offsets.kafka has no brokers, and the sink is not Kafka", hint="set offsets.kafka.brokers")
-    base = kafka or KafkaSinkConfig(brokers=brokers, format="json")
-    options = {**base.options, **chosen.options}
-    client = client_settings(base.model_copy(update={"brokers": brokers, "options": options}))
+    client = client_settings(brokers, {**(kafka.options if kafka is not None else {}), **chosen.options})
+    topics = kafka.topics if kafka is not None else TopicsConfig()
     topic = chosen.topic or f"pycdc-offsets-{config.name}"
     return KafkaOffsetStore(
         client,
         topic,
         config.name,
-        TopicAdmin(client, base.topics.model_copy(update={"partitions": 1, "settings": SETTINGS}), stopping=stopping),
+        TopicAdmin(client, topics.model_copy(update={"partitions": 1, "settings": SETTINGS}), stopping=stopping),
         stopping=stopping,
     )
 

@@ -190,20 +190,6 @@ class NotColumnar(Exception):
     """Something of a batch does not fit its lane, whatever it is: the batch goes the plain way."""
 
 
-Record = dict[str, Any]
-"""``key`` and ``value`` (bytes or None) in the shape of confluent_kafka's ``Producer.produce_batch``, plus ``headers``
-(list of name and bytes or None) where there are any; with these perhaps ``partition`` and ``timestamp`` (milliseconds
-since the Unix epoch)."""
-
-
-class Serializer(Protocol):
-    """Turns batches into records. Shared by all sinks that take bytes."""
-
-    def serialize(self, batch: Batch) -> list[tuple[str, list[Record]]]:
-        """Groups of (topic, records) in order; a topic may occur several times. Either all records of a group have
-        headers or none has. Raises ConversionError or SchemaIncompatible before anything was sent."""
-
-
 class OffsetStore(CheckpointLoader[Checkpoint], Protocol):
     """Where checkpoints live. `store` is durable on return; a torn write leaves the old checkpoint readable."""
 

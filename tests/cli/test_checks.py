@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.clients.kafka_cluster import Cluster
+from pycdc.clients.kafka_topics import Cluster
 from pycdc.config import validate
 from pycdc.config.kafka import KafkaSinkConfig
 from pycdc.config.pipeline import PipelineConfig

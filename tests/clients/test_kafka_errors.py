@@ -13,13 +13,11 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from pycdc.clients import kafka_consumer_errors as reading
-from pycdc.clients import kafka_producer_errors as writing
-from pycdc.clients.kafka_cluster import ClusterInspection
+from pycdc.clients import kafka_errors as faults
 from pycdc.clients.kafka_inspection import matching_topics
 from pycdc.clients.kafka_settings import client_settings
 from pycdc.clients.kafka_topics import TopicAdmin
-from pycdc.config.kafka import KafkaSinkConfig, KafkaSourceConfig, TopicsConfig
+from pycdc.config.kafka import KafkaSourceConfig, TopicsConfig
 from pycdc.errors import ConnectionLost, EnvironmentNotReady
 from pycdc.offsets.kafka import KafkaOffsetStore
 
@@ -42,9 +40,9 @@ def test_a_handshake_that_fails_each_time_is_final(words: str) -> None:
     error = KafkaError(KafkaError._TRANSPORT, words)
     late = KafkaError(KafkaError._MSG_TIMED_OUT)
     for ours in (
-        reading.unreadable(error, "topic t"),
-        writing.unreachable(error, "b:9093"),
-        writing.undelivered(late, "t", words),
+        faults.unreadable(error, "topic t"),
+        faults.unreachable(error, "b:9093"),
+        faults.undelivered(late, "t", words),
     ):
         assert type(ours) is EnvironmentNotReady
         assert "ssl.ca.location" in ours.hint
@@ -53,9 +51,9 @@ def test_a_handshake_that_fails_each_time_is_final(words: str) -> None:
 @pytest.mark.parametrize("words", PASSING)
 def test_one_that_is_cut_short_may_succeed_later(words: str) -> None:
     error = KafkaError(KafkaError._TRANSPORT, words)
-    assert type(reading.unreadable(error, "topic t")) is ConnectionLost
-    assert type(writing.unreachable(error, "b:9093")) is ConnectionLost
-    assert writing.undelivered(KafkaError(KafkaError._MSG_TIMED_OUT), "t", words).retry
+    assert type(faults.unreadable(error, "topic t")) is ConnectionLost
+    assert type(faults.unreachable(error, "b:9093")) is ConnectionLost
+    assert faults.undelivered(KafkaError(KafkaError._MSG_TIMED_OUT), "t", words).retry
 
 
 @pytest.fixture
@@ -91,13 +89,13 @@ def wrong_ca(tmp_path: Path) -> Iterator[dict[str, Any]]:
 
 
 def sink(address: dict[str, Any]) -> dict[str, Any]:
-    return client_settings(KafkaSinkConfig(format="json", **address))
+    return client_settings(**address)
 
 
 CLIENTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "source": lambda at: matching_topics(KafkaSourceConfig(topics=["t"], **at)),
     "sink": lambda at: TopicAdmin(sink(at), TopicsConfig(), timeout=5).ensure("t"),
-    "doctor": lambda at: ClusterInspection(sink(at), TopicsConfig()).cluster(),
+    "doctor": lambda at: TopicAdmin(sink(at), TopicsConfig()).cluster(),
     "offsets": lambda at: KafkaOffsetStore(sink(at), "t", "shop", TopicAdmin(sink(at), TopicsConfig())).load(),
 }
 

@@ -1,3 +1,5 @@
+"""What a user's options of the clients may change, and what they may not undo."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -5,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pycdc.clients.kafka_settings import client_settings, producer_settings
-from pycdc.config.kafka import KafkaSinkConfig
+from pycdc.clients.kafka_settings import client_settings, consumer_settings, producer_settings
+from pycdc.config.kafka import KafkaSinkConfig, KafkaSourceConfig
 from pycdc.errors import ConfigError
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.sinks.kafka.producer import KafkaSink
@@ -65,7 +67,7 @@ def test_saying_what_holds_anyway_is_no_error(name: str, value: Any) -> None:
 
 def test_secrets_reach_librdkafka_and_security_options_reach_every_client() -> None:
     options: dict[str, Any] = {"sasl.password": SecretStr("hush"), "security.protocol": "SASL_SSL", "linger.ms": 9}
-    found = client_settings(sink_config(**options))
+    found = client_settings("b:9092", options)
     assert found["sasl.password"] == "hush"
     assert found["security.protocol"] == "SASL_SSL"
     assert "linger.ms" not in found
@@ -80,3 +82,24 @@ def test_what_librdkafka_refuses_is_a_configuration_error_without_secrets(option
         KafkaSink(GivenRecords(), sink_config(**options), MemoryOffsetStore())
     assert "sink.kafka.options" in caught.value.hint
     assert "canary" not in str(caught.value)
+
+
+def source(**options: str | int | bool) -> KafkaSourceConfig:
+    return KafkaSourceConfig(brokers="b:1", topics=["t"], options=dict(options))
+
+
+def test_what_a_producer_rolled_back_is_never_read() -> None:
+    assert consumer_settings(source(), "g")["isolation.level"] == "read_committed"
+    for level in ("read_committed", "read_uncommitted"):
+        with pytest.raises(ConfigError, match=r"isolation\.level is not free to choose"):
+            consumer_settings(source(**{"isolation.level": level}), "g")
+
+
+@pytest.mark.parametrize("name", ["group.id", "enable.auto.commit", "auto.offset.reset", "bootstrap.servers"])
+def test_options_that_exactly_once_rests_on_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"source.kafka.options.{name} is not free to choose"):
+        consumer_settings(source(**{name: "x"}), "g")
+
+
+def test_other_options_go_before_the_defaults() -> None:
+    assert consumer_settings(source(**{"fetch.wait.max.ms": 7}), "g")["fetch.wait.max.ms"] == 7

@@ -30,7 +30,7 @@ def test_any_client_can_produce_and_consume_in_a_group() -> None:
 def test_the_sink_and_its_offset_store_run_on_it() -> None:
     with EmbeddedBroker() as broker:
         settings = KafkaSinkConfig(brokers=broker.bootstrap, format="json")
-        client = client_settings(settings)
+        client = client_settings(settings.brokers, settings.options)
         offsets = KafkaOffsetStore(client, "offsets", "shop", TopicAdmin(client, settings.topics))
         sink = KafkaSink(GivenRecords([("shop.public.orders", numbered(0, 100))]), settings, offsets)
         sink.write(Batch())

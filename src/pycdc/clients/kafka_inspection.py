@@ -18,8 +18,9 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from pycdc.clients.kafka_consumer_errors import LastError, refused_option, unreadable
-from pycdc.clients.kafka_consumer_settings import consumer_settings
+from pycdc.clients.kafka_errors import GONE, SOURCE_OPTIONS, LastError, refused_option, unreadable
+from pycdc.clients.kafka_settings import consumer_settings
+from pycdc.clients.kafka_topics import has_controller
 from pycdc.config.kafka import KafkaSourceConfig
 from pycdc.errors import EnvironmentNotReady, PycdcError
 from pycdc.model.event import Partition
@@ -39,14 +40,12 @@ _CONSUMER: Final = (
     "session.",
     "statistics.",
 )
-_GONE: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 _COORDINATOR_COMES: Final = (
     KafkaError.NOT_COORDINATOR,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
 )
 _PAUSE: Final = 0.1
-_ELECTING: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ class TopicInspection:
         try:
             self._admin = AdminClient({**client, "error_cb": self._trouble})
         except KafkaException as error:
-            raise refused_option(error) from None
+            raise refused_option(error, SOURCE_OPTIONS) from None
 
     def topics(self) -> dict[str, list[str]]:
         """The topics that there are for each of the source's `topics`."""
@@ -120,7 +119,7 @@ class TopicInspection:
             try:
                 identity = str(answer.result().topic_id)
             except KafkaException as error:
-                if error.args[0].code() not in _GONE:
+                if error.args[0].code() not in GONE:
                     raise self._unanswered(error, f"topic {topic}") from None
             else:
                 out.update({topic: identity} if identity.strip("A") else {})
@@ -133,13 +132,12 @@ class TopicInspection:
         return dict(self._admin.describe_topics(TopicCollection(sorted(topics)), request_timeout=self._timeout))
 
     def _has_controller(self) -> bool:
-        """librdkafka's mock cluster names one that is none of its brokers, and answers no such question."""
         if self._controller is None:
             try:
                 cluster = self._admin.list_topics(timeout=self._timeout)
             except KafkaException as error:
                 raise self._unanswered(error, f"the cluster at {self._settings.brokers}") from None
-            self._controller = cluster.controller_id in (_ELECTING, *cluster.brokers)
+            self._controller = has_controller(cluster)
         return self._controller
 
     def spans(self, partitions: Iterable[Partition]) -> dict[Partition, Span]:
@@ -178,7 +176,7 @@ class TopicInspection:
         try:
             asking = Consumer({**consumer_settings(self._settings, group), "error_cb": self._trouble})
         except KafkaException as error:
-            raise refused_option(error) from None
+            raise refused_option(error, SOURCE_OPTIONS) from None
         try:
             return committed(asking, self.partitions(), self._timeout)
         except KafkaException as error:
@@ -232,7 +230,7 @@ class TopicInspection:
             try:
                 out[partition] = answer.result().offset
             except KafkaException as error:
-                if error.args[0].code() not in _GONE:
+                if error.args[0].code() not in GONE:
                     raise self._unanswered(error, str(partition)) from None
         return out
 

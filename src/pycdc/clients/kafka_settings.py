@@ -1,18 +1,19 @@
-"""librdkafka's settings: what the user's options may change, and what durability forbids them to."""
+"""librdkafka's settings: what the user's options may change, and what durability and exactly-once forbid them to."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import SecretStr
 
-from pycdc.config.kafka import KafkaSinkConfig
+from pycdc.config.kafka import KafkaSinkConfig, KafkaSourceConfig, OptionValue
 from pycdc.errors import ConfigError
 
 log = logging.getLogger("pycdc.librdkafka")
 
-DEFAULTS: Final[dict[str, Any]] = {
+PRODUCER_DEFAULTS: Final[dict[str, Any]] = {
     # Java's partitioner over the key's bytes; librdkafka's own default is another one, and keys would change places.
     "partitioner": "murmur2_random",
     # Milliseconds. At 160,000 records/s of 300 B a process of pycdc takes 6.2 µs of CPU a record with 0, 5.2 with 2 and
@@ -45,7 +46,7 @@ _REQUIRED: Final[dict[str, tuple[str, ...]]] = {
 }
 """Options whose other values lose or reorder records."""
 
-_OURS: Final = {
+_OF_PRODUCER: Final = {
     "bootstrap.servers": "set `brokers` instead",
     "metadata.broker.list": "set `brokers` instead",
     "message.timeout.ms": "set `delivery_timeout` (seconds) instead",
@@ -58,12 +59,12 @@ LINGER: Final = frozenset({"linger.ms", "queue.buffering.max.ms"})
 """Names of the option that makes records wait for company. Whoever sets it means it: then they always do."""
 
 
-def client_settings(settings: KafkaSinkConfig) -> dict[str, Any]:
-    """What every client of these brokers needs: addresses and the user's security options. Holds secrets."""
+def client_settings(brokers: str, options: Mapping[str, OptionValue]) -> dict[str, Any]:
+    """Return what every client of these brokers needs: addresses and the user's security options. Holds secrets."""
     return {
-        "bootstrap.servers": settings.brokers,
+        "bootstrap.servers": brokers,
         "client.id": "pycdc",
-        **{name: value for name, value in _plain(settings).items() if name.startswith(_SHARED)},
+        **{name: value for name, value in _plain(options).items() if name.startswith(_SHARED)},
         "logger": log,
     }
 
@@ -85,14 +86,14 @@ _SHARED: Final = (
 
 
 def producer_settings(settings: KafkaSinkConfig) -> dict[str, Any]:
-    """The producer's settings: idempotent, all replicas, Java's partitions. Raises ConfigError. Holds secrets."""
+    """Return a producer's settings: idempotent, all replicas, Java's partitions. Holds secrets. Raises ConfigError."""
     timeout = max(1, int(settings.delivery_timeout * 1000))
-    options = _plain(settings)
+    options = _plain(settings.options)
     for name, value in options.items():
         _require_durable(name, value)
     return {
-        **client_settings(settings),
-        **DEFAULTS,
+        **client_settings(settings.brokers, settings.options),
+        **PRODUCER_DEFAULTS,
         **options,
         "acks": "all",
         "enable.idempotence": True,
@@ -104,16 +105,66 @@ def producer_settings(settings: KafkaSinkConfig) -> dict[str, Any]:
     }
 
 
-def _plain(settings: KafkaSinkConfig) -> dict[str, Any]:
+_OF_CONSUMER: Final = {
+    "bootstrap.servers": "set `brokers` instead",
+    "metadata.broker.list": "set `brokers` instead",
+    "group.id": "set `group` instead",
+    "isolation.level": "leave it out: what a producer rolled back is never read",
+    "enable.auto.commit": "leave it out: offsets are stored with the rows",
+    "enable.auto.offset.store": "leave it out: offsets are stored with the rows",
+    "enable.partition.eof": "leave it out: it tells the lag",
+    "statistics.interval.ms": "leave it out: health looks at it",
+    "auto.offset.reset": "set `start`: it holds where nothing was stored, and a stored offset that is gone is an error",
+    "partition.assignment.strategy": "leave it out: partitions move one by one",
+    "group.protocol": "leave it out: partitions move one by one",
+}
+
+CONSUMER_DEFAULTS: Final[dict[str, Any]] = {
+    "socket.keepalive.enable": True,
+    # What waits decoded by nobody: librdkafka's 64 MiB and 100,000 messages a partition are more than a batch needs.
+    "queued.min.messages": 20_000,
+    "queued.max.messages.kbytes": 32_768,
+    # After a full queue, the next fetch waits so long: its second is longer than these take to apply.
+    "fetch.queue.backoff.ms": 5,
+    "fetch.wait.max.ms": 50,
+    "allow.auto.create.topics": False,
+}
+
+STATISTICS_MS: Final = 2000
+"""Milliseconds between two statistics."""
+
+
+def consumer_settings(settings: KafkaSourceConfig, group: str) -> dict[str, Any]:
+    """Return the consumer's settings. Raises ConfigError for an option that is not free to choose. Holds secrets."""
+    for name in settings.options:
+        if name in _OF_CONSUMER:
+            raise ConfigError(f"source.kafka.options.{name} is not free to choose", hint=_OF_CONSUMER[name])
     return {
-        name: value.get_secret_value() if isinstance(value, SecretStr) else value
-        for name, value in settings.options.items()
+        "client.id": "pycdc",
+        **CONSUMER_DEFAULTS,
+        **_plain(settings.options),
+        "bootstrap.servers": settings.brokers,
+        "group.id": group,
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "enable.partition.eof": True,
+        "statistics.interval.ms": STATISTICS_MS,
+        "auto.offset.reset": "error",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "logger": log,
+    }
+
+
+def _plain(options: Mapping[str, OptionValue]) -> dict[str, Any]:
+    return {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in options.items()
     }
 
 
 def _require_durable(name: str, value: object) -> None:
-    if name in _OURS:
-        raise ConfigError(f"sink.kafka.options.{name} is not free to choose", hint=_OURS[name])
+    if name in _OF_PRODUCER:
+        raise ConfigError(f"sink.kafka.options.{name} is not free to choose", hint=_OF_PRODUCER[name])
     allowed = _REQUIRED.get(name)
     if allowed is not None and str(value).lower() not in allowed:
         raise ConfigError(

@@ -1,26 +1,43 @@
-"""Topics: found or made at their first use, never again.
+"""Topics, as an administrator of the brokers: found or made at their first use, never again; and asked for.
 
-A topic that disappears later is an error (see faults.py), because a new one of that name lacks what consumers have not
-read yet.
+A topic that disappears later is an error (see `kafka_errors.undelivered`), because a new one of that name lacks what
+consumers have not read yet.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic, ResourceType, TopicMetadata
 
-from pycdc.clients.kafka_producer_errors import LastError, refused_option, unreachable
+from pycdc.clients.kafka_errors import SINK_OPTIONS, LastError, refused_option, unreachable
 from pycdc.clients.kafka_wait import patiently
 from pycdc.config.kafka import TopicsConfig
-from pycdc.errors import ConfigError, EnvironmentNotReady
+from pycdc.errors import ConfigError, EnvironmentNotReady, PycdcError
 
 _POLL: Final = 0.05
 _ELECTING: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """`topics` are those that this user may see."""
+
+    brokers: int
+    topics: frozenset[str]
+
+
+def has_controller(cluster: ClusterMetadata) -> bool:
+    """Return whether the cluster answers an administrator's questions, which librdkafka's mock cluster does not.
+
+    The mock cluster names a controller that is none of its brokers; a real one says -1 between two elections.
+    """
+    return cluster.controller_id in (_ELECTING, *cluster.brokers)
 
 
 class TopicAdmin:
@@ -43,7 +60,7 @@ class TopicAdmin:
         try:
             self._admin = AdminClient({**self._client, "error_cb": self._trouble})
         except KafkaException as error:
-            raise refused_option(error) from None
+            raise refused_option(error, SINK_OPTIONS) from None
         self._controller: bool | None = None
 
     def close(self) -> None:
@@ -90,6 +107,30 @@ class TopicAdmin:
             return None
         return None if entry is None else entry.value
 
+    def cluster(self) -> Cluster:
+        """Return what the brokers tell of themselves. Raises ConnectionLost or EnvironmentNotReady."""
+        found = self._metadata()
+        return Cluster(len(found.brokers), frozenset(found.topics))
+
+    def refusals(self, topics: Sequence[str]) -> dict[str, PycdcError]:
+        """Return why the brokers would not create these topics; those that they would are not in it."""
+        if not topics or not self._has_controller():
+            return {}
+        asked = [
+            NewTopic(topic, self._topics.partitions, self._topics.replication, config=dict(self._topics.settings))
+            for topic in topics
+        ]
+        answers = self._admin.create_topics(asked, request_timeout=self._timeout, validate_only=True)
+        out: dict[str, PycdcError] = {}
+        for topic, answer in answers.items():
+            try:
+                answer.result(self._timeout)
+            except KafkaException as error:
+                refusal = self._refused(topic, error.args[0])
+                if isinstance(refusal, PycdcError):
+                    out[topic] = refusal
+        return out
+
     def create_command(self, topic: str) -> str:
         """The command that does by hand what `ensure` would do."""
         replication = f" --replication-factor {self._topics.replication}" if self._topics.replication > 0 else ""
@@ -135,8 +176,7 @@ class TopicAdmin:
     def _has_controller(self) -> bool:
         if self._controller is None:
             cluster = self._metadata()
-            # The mock cluster names a controller that is none of its brokers; a real one says -1 between two elections.
-            self._controller = cluster.controller_id in (_ELECTING, *cluster.brokers)
+            self._controller = has_controller(cluster)
         return self._controller
 
     def _metadata(self, topic: str | None = None) -> ClusterMetadata:

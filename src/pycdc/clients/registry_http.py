@@ -10,12 +10,14 @@ import json
 import ssl
 import urllib.request
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 import urllib3
 
-from pycdc.clients.registry_tokens import Bearer
+from pycdc.clients.registry_tokens import Bearer, ClientCredentials, GivenToken
+from pycdc.config.kafka import RegistryConfig
 
 _TYPE: Final = "application/vnd.schemaregistry.v1+json"
 _ACCEPT: Final = f"{_TYPE}, application/vnd.schemaregistry+json, application/json"
@@ -119,6 +121,44 @@ class RegistryClient:
                 if answer.status not in PASSING:
                     raise
         return self._servers[-1].ask(method, path, body)
+
+
+def client_of(settings: RegistryConfig) -> RegistryClient:
+    """Return the client for the settings of a configuration. Raises what `RegistryClient` does."""
+    credentials = None
+    if settings.username is not None:
+        credentials = (settings.username, settings.password.get_secret_value() if settings.password else "")
+    return RegistryClient(
+        settings.url,
+        timeout=settings.timeout,
+        credentials=credentials,
+        ca=settings.ca,
+        certificate=settings.certificate,
+        key=settings.key,
+        key_password=settings.key_password.get_secret_value() if settings.key_password else None,
+        bearer=partial(_bearer, settings) if settings.token or settings.oauth else None,
+        token_url=settings.oauth.token_url if settings.oauth else None,
+    )
+
+
+def _bearer(settings: RegistryConfig, pool: urllib3.PoolManager) -> Bearer:
+    if settings.token is not None:
+        return GivenToken(settings.token.get_secret_value())
+    oauth = settings.oauth
+    assert oauth is not None
+    chosen = {"scope": oauth.scope, "audience": oauth.audience}
+    client = (oauth.client_id, oauth.client_secret.get_secret_value())
+    return ClientCredentials(oauth.token_url, client, {name: text for name, text in chosen.items() if text}, pool)
+
+
+def without_credentials(url: str) -> str:
+    """Return one URL, or several with commas between, without user and password."""
+
+    def clean(one: str) -> str:
+        parts = urlsplit(one.strip())
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+
+    return ",".join(clean(one) for one in url.split(","))
 
 
 class _Server:

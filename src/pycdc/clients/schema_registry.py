@@ -13,11 +13,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, Final, Literal, TypeVar
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
-import urllib3
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -30,8 +28,8 @@ from tenacity import (
 )
 
 from pycdc.clients.registry_compatibility import CompatibilityOverrides
-from pycdc.clients.registry_http import PASSING, RegistryAnswer, RegistryAway, RegistryClient
-from pycdc.clients.registry_tokens import Bearer, ClientCredentials, GivenToken, TokenRefused
+from pycdc.clients.registry_http import PASSING, RegistryAnswer, RegistryAway, client_of, without_credentials
+from pycdc.clients.registry_tokens import TokenRefused
 from pycdc.clients.registry_wait import awaited
 from pycdc.clients.schema_diff import differences
 from pycdc.config.kafka import RegistryConfig
@@ -88,14 +86,20 @@ class SchemaRegistry:
         self._texts: dict[int, str] = {}
         self._lock = threading.Lock()
         try:
-            self._url = _without_credentials(settings.url)
-            self._client = _client(settings)
+            self._url = without_credentials(settings.url)
+            self._client = client_of(settings)
         except (ValueError, TypeError, OSError) as error:
             raise ConfigError(
                 f"the registry's settings cannot be used: {type(error).__name__}",
                 hint="check `registry`: the URL with http:// or https://, the certificate files (`key_password` for an "
                 "encrypted key), and that credentials stand in one place only",
             ) from None
+
+    @classmethod
+    def for_inspection(cls, settings: RegistryConfig, *, timeout: float = 5.0) -> SchemaRegistry:
+        """Return the client that a pipeline has, with less patience (seconds), for who asks and changes nothing."""
+        patience = min(timeout, settings.timeout)
+        return cls(settings.model_copy(update={"timeout": patience, "register_schemas": True}))
 
     def __repr__(self) -> str:
         return f"SchemaRegistry({self._url})"
@@ -125,6 +129,27 @@ class SchemaRegistry:
             if schema_id not in self._texts:
                 _keep(self._texts, schema_id, self._text(schema_id))
             return self._texts[schema_id]
+
+    def subjects(self) -> int:
+        """Return how many subjects there are. Raises PycdcError where it does not answer as a registry does."""
+        try:
+            found = self._call(self._client.subjects)
+        except RegistryAnswer as error:
+            raise self._refused(error, "the list of subjects", None) from None
+        if not isinstance(found, list):
+            raise ProtocolError(
+                f"what answers at {self._url} is no schema registry",
+                hint="check `registry.url`, its path too (Apicurio: /apis/ccompat/v7)",
+            )
+        return len(found)
+
+    def latest(self, subject: str) -> str | None:
+        """Return the text of the newest schema; None where there is none, or it is not told."""
+        try:
+            found = self._call(lambda: self._client.latest(subject))
+        except RegistryAnswer:
+            return None
+        return found if isinstance(found, str) else None
 
     def close(self) -> None:
         self._client.close()
@@ -309,41 +334,6 @@ class SchemaRegistry:
             # The refusal is what counts; without the latest version it is told without the comparison.
             return []
         return differences(json.loads(latest), json.loads(text)) if latest else []
-
-
-def _client(settings: RegistryConfig) -> RegistryClient:
-    credentials = None
-    if settings.username is not None:
-        credentials = (settings.username, settings.password.get_secret_value() if settings.password else "")
-    return RegistryClient(
-        settings.url,
-        timeout=settings.timeout,
-        credentials=credentials,
-        ca=settings.ca,
-        certificate=settings.certificate,
-        key=settings.key,
-        key_password=settings.key_password.get_secret_value() if settings.key_password else None,
-        bearer=partial(_bearer, settings) if settings.token or settings.oauth else None,
-        token_url=settings.oauth.token_url if settings.oauth else None,
-    )
-
-
-def _bearer(settings: RegistryConfig, pool: urllib3.PoolManager) -> Bearer:
-    if settings.token is not None:
-        return GivenToken(settings.token.get_secret_value())
-    oauth = settings.oauth
-    assert oauth is not None
-    chosen = {"scope": oauth.scope, "audience": oauth.audience}
-    client = (oauth.client_id, oauth.client_secret.get_secret_value())
-    return ClientCredentials(oauth.token_url, client, {name: text for name, text in chosen.items() if text}, pool)
-
-
-def _without_credentials(url: str) -> str:
-    def clean(one: str) -> str:
-        parts = urlsplit(one.strip())
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
-
-    return ",".join(clean(one) for one in url.split(","))
 
 
 def _about_defaults(text: str | None) -> str | None:

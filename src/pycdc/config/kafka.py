@@ -95,7 +95,8 @@ _SECRET_OPTION = re.compile(
     r"password|secret|token|jaas|\.pem$|oauthbearer\.config|credentials|user\.info", re.IGNORECASE
 )
 
-ClientOptions = Annotated[dict[str, str | int | float | bool | SecretStr], Field(repr=False)]
+OptionValue = str | int | float | bool | SecretStr
+ClientOptions = Annotated[dict[str, OptionValue], Field(repr=False)]
 
 
 def keep_secret(options: Any) -> Any:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from concurrent.futures import wait
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from pycdc.clients.kafka_errors import refused_tls
+from pycdc.clients.kafka_errors import DENIED, refused_tls
+from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.clients.kafka_wait import StoppableLimit, patiently
 from pycdc.errors import ConnectionLost, DeliveryError, EnvironmentNotReady
 from pycdc.interfaces import Checkpoint
@@ -29,26 +30,6 @@ _STRIDE, _GROWTH = 500, 20
 """Offsets that are read first, and how many times as many next."""
 _AT_ONCE: Final = 10_000
 """Records taken from librdkafka by one call."""
-_DENIED: Final = {
-    KafkaError._AUTHENTICATION,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-}
-
-
-class TopicMaker(Protocol):
-    """Creates topics and reads their settings: what `sinks.kafka.topics.TopicAdmin` does."""
-
-    def ensure(self, topic: str) -> object:
-        """Create `topic` (one partition, `SETTINGS`) unless it exists."""
-
-    def setting(self, topic: str, name: str) -> str | None:
-        """Return the value of a topic's setting, None where the broker does not report it."""
-
-    def require_creatable(self, topic: str) -> None:
-        """Raise what `ensure` would, without making it."""
 
 
 class KafkaOffsetStore:
@@ -63,7 +44,7 @@ class KafkaOffsetStore:
         client: Mapping[str, Any],
         topic: str,
         name: str,
-        topics: TopicMaker,
+        topics: TopicAdmin,
         *,
         timeout: float = 30.0,
         stopping: threading.Event | None = None,
@@ -254,7 +235,7 @@ class KafkaOffsetStore:
         tls = refused_tls(error.str(), f"the offset topic {self._topic}", "the options")
         if tls is not None:
             return tls
-        if error.code() in _DENIED:
+        if error.code() in DENIED:
             return EnvironmentNotReady(
                 f"the brokers refuse reading the offset topic {self._topic}: {error.str()}",
                 hint="check `security.protocol` and `sasl.*` in the options, and give the user the ACLs Read, Write, "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pycdc.interfaces import Checkpoint, OffsetStore, Serializer
+from pycdc.interfaces import Checkpoint, OffsetStore
 from pycdc.model.change import Batch
+from pycdc.serialization.records import BatchSerializer
 
 
 class NullSink:
-    def __init__(self, serializer: Serializer, offsets: OffsetStore) -> None:
+    def __init__(self, serializer: BatchSerializer, offsets: OffsetStore) -> None:
         self._serializer = serializer
         self._offsets = offsets
         self.records = 0

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pycdc.model.change import Batch, Column, Op, PgType, Run, Table, Transaction
-from pycdc.sinks.kafka.producer import Record
+from pycdc.serialization.records import Record
 from tests.services.kafka import KafkaAddress
 
 Groups = list[tuple[str, list[Record]]]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from pycdc.clients.kafka_settings import DEFAULTS
+from pycdc.clients.kafka_settings import PRODUCER_DEFAULTS
 from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.config.kafka import KafkaSinkConfig, TopicsConfig
 from pycdc.errors import (
@@ -550,7 +550,7 @@ class Lingering:
 
 @pytest.fixture
 def long_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(DEFAULTS, "linger.ms", 30_000)
+    monkeypatch.setitem(PRODUCER_DEFAULTS, "linger.ms", 30_000)
 
 
 @pytest.mark.usefixtures("long_linger")

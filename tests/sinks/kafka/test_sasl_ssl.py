@@ -16,8 +16,8 @@ import pytest
 from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
 from pycdc.build import build_offsets
-from pycdc.clients.kafka_cluster import ClusterInspection
 from pycdc.clients.kafka_settings import client_settings
+from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.config import validate
 from pycdc.config.pipeline import PipelineConfig
 from pycdc.errors import PycdcError
@@ -133,7 +133,7 @@ def test_doctor_names_what_is_wrong(
     sink = validate(document).sink.kafka
     assert sink is not None
     with pytest.raises(PycdcError) as caught:
-        ClusterInspection(client_settings(sink), sink.topics).cluster()
+        TopicAdmin(client_settings(sink.brokers, sink.options), sink.topics).cluster()
     assert words in caught.value.fact
     assert caught.value.hint
     assert "hunter2canary" not in str(caught.value)

@@ -78,7 +78,7 @@ def open_sink(door: Proxy) -> Iterator[Open]:
     opened: list[KafkaSink] = []
 
     def open_one(found: KafkaSinkConfig, topic: str, timeout: float = 15.0) -> KafkaSink:
-        admin = TopicAdmin(client_settings(found), found.topics, timeout=timeout)
+        admin = TopicAdmin(client_settings(found.brokers, found.options), found.topics, timeout=timeout)
         opened.append(KafkaSink(GivenRecords([(topic, numbered(0, 100))]), found, MemoryOffsetStore(), topics=admin))
         return opened[-1]
 
@@ -122,7 +122,7 @@ def test_a_wrong_password_is_no_lost_connection_and_is_not_shown(
 
 def test_a_wrong_password_shows_when_the_position_is_loaded_too(door: Proxy, topic_prefix: str) -> None:
     found = settings(door, "writer", "canary-wrong")
-    client = client_settings(found)
+    client = client_settings(found.brokers, found.options)
     store = KafkaOffsetStore(client, topic_prefix, "shop", TopicAdmin(client, found.topics), timeout=3.0)
     with pytest.raises(EnvironmentNotReady, match="Authentication failed"):
         store.load()

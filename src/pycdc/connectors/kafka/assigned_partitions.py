@@ -13,7 +13,7 @@ from itertools import groupby
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from pycdc.clients.kafka_consumer_errors import unreadable
+from pycdc.clients.kafka_errors import unreadable
 from pycdc.connectors.kafka.prefetch import Prefetch
 from pycdc.model.event import Partition
 

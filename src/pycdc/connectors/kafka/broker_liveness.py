@@ -6,7 +6,7 @@ import json
 import time
 from typing import Final
 
-from pycdc.clients.kafka_consumer_errors import LastError
+from pycdc.clients.kafka_errors import LastError
 from pycdc.observability.progress import Progress
 
 _SILENT: Final = 5.0

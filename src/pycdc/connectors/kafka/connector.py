@@ -30,8 +30,8 @@ from typing import Final, Protocol
 
 from confluent_kafka import Consumer, KafkaException, Message
 
-from pycdc.clients.kafka_consumer_errors import LastError, refused_option
-from pycdc.clients.kafka_consumer_settings import consumer_settings
+from pycdc.clients.kafka_errors import SOURCE_OPTIONS, LastError, refused_option
+from pycdc.clients.kafka_settings import consumer_settings
 from pycdc.config.kafka import KafkaSourceConfig
 from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.kafka.assigned_partitions import AssignedPartitions
@@ -196,7 +196,7 @@ def _consumer(source: KafkaSourceConfig, group: str, progress: Progress) -> Cons
     try:
         return Consumer({**settings, "error_cb": trouble, "stats_cb": liveness})
     except KafkaException as error:
-        raise refused_option(error) from None
+        raise refused_option(error, SOURCE_OPTIONS) from None
     except (ValueError, TypeError) as error:
         raise ConfigError(
             f"librdkafka refuses the options ({type(error).__name__})", hint="correct source.kafka.options"

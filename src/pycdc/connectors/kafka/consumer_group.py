@@ -14,7 +14,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from pycdc.clients.kafka_consumer_errors import unreadable
+from pycdc.clients.kafka_errors import unreadable
 from pycdc.clients.kafka_inspection import TopicInspection, committed
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.event import Partition

@@ -7,9 +7,9 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from pycdc.clients.kafka_consumer_errors import LastError, unreadable
-from pycdc.clients.kafka_consumer_settings import consumer_settings
+from pycdc.clients.kafka_errors import LastError, unreadable
 from pycdc.clients.kafka_inspection import Span
+from pycdc.clients.kafka_settings import consumer_settings
 from pycdc.config.kafka import KafkaSourceConfig
 from pycdc.connectors.kafka.prefetch import decoded
 from pycdc.connectors.kafka.record_decoder import Decoder

@@ -12,7 +12,7 @@ from typing import Final
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
-from pycdc.clients.kafka_consumer_errors import unreadable
+from pycdc.clients.kafka_errors import unreadable
 from pycdc.connectors.kafka.assigned_partitions import AssignedPartitions, listed
 from pycdc.connectors.kafka.consumer_group import ConsumerGroup
 from pycdc.connectors.kafka.consumer_lag import ConsumerLag

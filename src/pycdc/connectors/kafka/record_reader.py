@@ -7,7 +7,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
-from pycdc.clients.kafka_consumer_errors import unreadable
+from pycdc.clients.kafka_errors import unreadable
 from pycdc.config.kafka import KafkaSourceConfig
 from pycdc.connectors.kafka.assigned_partitions import AssignedPartitions
 from pycdc.connectors.kafka.consumer_lag import ConsumerLag

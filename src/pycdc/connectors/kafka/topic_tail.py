@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from pycdc.clients.kafka_consumer_errors import LastError, refused_option, unreadable
+from pycdc.clients.kafka_errors import LastError, refused_option, unreadable
 from pycdc.model.event import Partition
 
 _LOOK: Final = 0.5
@@ -45,7 +45,7 @@ class TopicTail:
         try:
             self._consumer = Consumer({**shared, **own, "error_cb": self._trouble})
         except KafkaException as error:
-            raise refused_option(error) from None
+            raise refused_option(error, f"{section}.options") from None
         self._look(at_end=True)
 
     @property

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Final
 
 from pycdc.build import signal_client
-from pycdc.clients.kafka_cluster import ClusterInspection
 from pycdc.clients.kafka_inspection import TopicInspection
 from pycdc.clients.kafka_settings import client_settings, producer_settings
+from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.clients.quoting import OPERATIONS
-from pycdc.clients.registry_probe import RegistryProbe
+from pycdc.clients.schema_registry import SchemaRegistry
 from pycdc.config.kafka import KafkaSourceConfig, RegistryConfig, TopicsConfig
 from pycdc.config.pipeline import PipelineConfig
 from pycdc.config.postgres_sink import PostgresSinkConfig
@@ -50,6 +51,9 @@ from pycdc.operations.reconcile import changes_of
 from pycdc.operations.stored_position import compared, stored_position
 from pycdc.sinks.postgres.preflight import survey_target
 from pycdc.table_validation import TableValidation
+
+_SECONDS: Final = 5.0
+"""For which the brokers are asked."""
 
 
 @dataclass(slots=True)
@@ -93,7 +97,7 @@ def _target(source: KafkaSourceConfig, sink: PostgresSinkConfig, name: str) -> I
         return
     try:
         partitions = Counter(partition.topic for partition in TopicInspection(source).partitions())
-        with closing(RegistryProbe(source.registry)) as probe:
+        with closing(SchemaRegistry.for_inspection(source.registry)) as probe:
             yield from key_findings(partitions, facts.routes, probe.latest)
     except PycdcError:
         return  # brokers or registry do not answer, which was told above
@@ -227,8 +231,8 @@ def _publication(config: PipelineConfig, catalog: Catalog, source: SourceMetadat
     yield from publication_findings(config, present, tables, source.role, rights)
 
 
-def _signal_survey(config: PipelineConfig) -> ClusterInspection:
-    return ClusterInspection(signal_client(config), TopicsConfig())
+def _signal_survey(config: PipelineConfig) -> TopicAdmin:
+    return TopicAdmin(signal_client(config), TopicsConfig(), timeout=_SECONDS)
 
 
 def _kafka(config: PipelineConfig, source: SourceMetadata | None) -> Iterator[Finding]:
@@ -237,7 +241,7 @@ def _kafka(config: PipelineConfig, source: SourceMetadata | None) -> Iterator[Fi
         return
     producer_settings(sink)
     yield from transport.kafka_findings(sink.brokers, sink.options, "sink.kafka")
-    survey = ClusterInspection(client_settings(sink), sink.topics)
+    survey = TopicAdmin(client_settings(sink.brokers, sink.options), sink.topics, timeout=_SECONDS)
     try:
         cluster = survey.cluster()
     except PycdcError as error:
@@ -263,7 +267,7 @@ def _registry(registry: RegistryConfig | None, path: str) -> Iterator[Finding]:
         return
     yield from transport.registry_findings(registry, path)
     try:
-        probe = RegistryProbe(registry)
+        probe = SchemaRegistry.for_inspection(registry)
         try:
             yield ok("the schema registry answers", f"{probe.subjects()} subjects")
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pycdc.clients.kafka_cluster import Cluster
+from pycdc.clients.kafka_topics import Cluster
 from pycdc.config.kafka import KafkaSinkConfig
 from pycdc.errors import PycdcError
 from pycdc.operations.doctor.finding import Finding, failed, from_error, ok

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from pycdc.clients.kafka_cluster import ClusterInspection
+from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.clients.quoting import quoted
 from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
@@ -49,7 +49,7 @@ def table_findings(config: PipelineConfig, catalog: Catalog, survey: SourceInspe
     yield ok(f"signal table {name} can take signals")
 
 
-def topic_findings(config: PipelineConfig, survey: Callable[[], ClusterInspection]) -> Iterator[Finding]:
+def topic_findings(config: PipelineConfig, survey: Callable[[], TopicAdmin]) -> Iterator[Finding]:
     topic = config.signals.topic
     if topic is None:
         return

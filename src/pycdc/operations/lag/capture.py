@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from pycdc.clients.kafka_settings import client_settings
 from pycdc.clients.schema_registry import SchemaRegistry
@@ -247,6 +247,6 @@ def _kafka(config: PipelineConfig, wanted: Callable[[str], bool]) -> Iterator[tu
         schema_text = None
         if sink.registry is not None and sink.format == "avro":
             schema_text = opened.enter_context(closing(SchemaRegistry(sink.registry))).text_for
-        settings: dict[str, Any] = client_settings(sink)
+        settings = client_settings(sink.brokers, sink.options)
         tail = opened.enter_context(closing(TopicTail(settings, wanted, "sink.kafka")))
         yield tail, RecordTimes(schema_text)

@@ -6,7 +6,7 @@ import time
 from contextlib import ExitStack, closing
 from typing import Final
 
-from pycdc.clients.kafka_consumer_settings import consumer_settings
+from pycdc.clients.kafka_settings import consumer_settings
 from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.kafka.topic_tail import TopicTail, written_at
 from pycdc.errors import EnvironmentNotReady

@@ -24,11 +24,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from operator import itemgetter
-from typing import Any, Final, Protocol
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from pycdc.clients.kafka_producer_errors import disappeared, refused_option, too_large_hint, undelivered
+from pycdc.clients.kafka_errors import SINK_OPTIONS, disappeared, refused_option, too_large_hint, undelivered
 from pycdc.clients.kafka_settings import LINGER, client_settings, producer_settings
 from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.config.kafka import KafkaSinkConfig
@@ -36,14 +36,11 @@ from pycdc.errors import ConfigError, DeliveryError, PycdcError, RecordTooLarge
 from pycdc.interfaces import Checkpoint, OffsetStore
 from pycdc.model.change import Batch, Table
 from pycdc.observability.outages import Outages
+from pycdc.serialization.records import BatchSerializer, Record
 from pycdc.sinks.kafka.confirmations import Confirmations
 from pycdc.sinks.kafka.oversized import Oversized
 
 log = logging.getLogger(__name__)
-
-Record = dict[str, Any]
-"""``key`` and ``value`` (bytes or None), and perhaps ``headers`` (list of name and bytes or None), ``partition`` and
-``timestamp`` (milliseconds since the Unix epoch)."""
 
 _value = itemgetter("value")
 _SLICE: Final = 0.05
@@ -62,13 +59,6 @@ _BATCH_SIZE: Final = 1_000_000
 """librdkafka's default for batch.size."""
 
 
-class Serializer(Protocol):
-    """Turns batches into records."""
-
-    def serialize(self, batch: Batch) -> list[tuple[str, list[Record]]]:
-        """Topics and their records, in order; a topic may come several times, its groups in order too."""
-
-
 class KafkaSink:
     """Publish batches; `commit` makes them durable and then stores the position in `offsets`, which stays open.
 
@@ -79,7 +69,7 @@ class KafkaSink:
 
     def __init__(
         self,
-        serializer: Serializer,
+        serializer: BatchSerializer,
         settings: KafkaSinkConfig,
         offsets: OffsetStore,
         *,
@@ -108,7 +98,9 @@ class KafkaSink:
         self._dead: BaseException | None = None
         self._closed = False
         self._producer = self._connect()
-        self._topics = topics or TopicAdmin(client_settings(settings), settings.topics, stopping=stopping)
+        self._topics = topics or TopicAdmin(
+            client_settings(settings.brokers, settings.options), settings.topics, stopping=stopping
+        )
 
     @property
     def queued(self) -> int:
@@ -179,7 +171,7 @@ class KafkaSink:
         try:
             return Producer({**self._settings, **callbacks})
         except KafkaException as error:
-            raise refused_option(error) from None
+            raise refused_option(error, SINK_OPTIONS) from None
         except (ValueError, TypeError) as error:
             raise ConfigError(
                 f"librdkafka refuses the options ({type(error).__name__})", hint="correct sink.kafka.options"
