@@ -22,7 +22,7 @@ from pycdc.connectors.postgres.snapshot.parallel import Workers
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
 from pycdc.process_pool import ProcessPool
-from pycdc.snapshot_worker import Planner, read
+from pycdc.snapshot_worker import TablePlanner, read
 from tests.recording import Recorded, RecordingSink
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -113,7 +113,7 @@ def record_until(
     workers = None
     if config.capture.workers > 1:
         count = config.capture.workers
-        workers = Workers(count, lambda: ProcessPool(count), Planner(config, sink.schemas, keeps=True), read)
+        workers = Workers(count, lambda: ProcessPool(count), TablePlanner(config, sink.schemas, keeps=True), read)
     loop = Loop(
         lambda: PostgresConnector(config, None, workers), lambda: sink, offsets, config.checkpoint, config.retries
     )

@@ -51,8 +51,7 @@ if TYPE_CHECKING:
     from pycdc.api import CapturedChange, CaptureOptions, Pipeline, capture
     from pycdc.config.pipeline import PipelineConfig
     from pycdc.observability.progress import PartitionPlace, Progress, TableSnapshot
-    from pycdc.sinks.postgres.conflicts.conflict import Conflict
-    from pycdc.sinks.postgres.conflicts.conflict import Kind as ConflictKind
+    from pycdc.sinks.postgres.conflicts.conflict import Conflict, ConflictKind
 
 __all__ = [  # noqa: RUF022  (grouped by what they are for)
     # run a pipeline, or iterate
@@ -133,7 +132,7 @@ def __getattr__(name: str) -> object:
     if name in ("Conflict", "ConflictKind"):
         from pycdc.sinks.postgres.conflicts import conflict
 
-        return conflict.Conflict if name == "Conflict" else conflict.Kind
+        return getattr(conflict, name)
     if name in ("CaptureOptions", "CapturedChange", "Pipeline", "capture"):
         from pycdc import api
 

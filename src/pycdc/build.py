@@ -46,7 +46,7 @@ from pycdc.sinks.console import ConsoleSink
 from pycdc.sinks.kafka.oversized import Oversized
 from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
 from pycdc.sinks.null import NullSink
-from pycdc.snapshot_worker import Planner, read, strict
+from pycdc.snapshot_worker import TablePlanner, read, strict
 from pycdc.table_validation import TableValidation
 from pycdc.transforms.capture import CaptureTransforms, TransformingSink
 
@@ -168,7 +168,7 @@ def build_workers(config: PipelineConfig) -> Workers | None:
         executor: Callable[[], Executor] = partial(ProcessPool, source.workers)
     else:
         executor = _import(source.executor, "source.postgres.executor")
-    planner = Planner(config, partial(_schema_id, config), keeps=source.executor is None)
+    planner = TablePlanner(config, partial(_schema_id, config), keeps=source.executor is None)
     return Workers(source.workers, executor, planner, read)
 
 

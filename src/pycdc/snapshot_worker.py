@@ -54,7 +54,7 @@ class WorkerPlan:
     keeps: bool
 
 
-class Planner:
+class TablePlanner:
     """Makes plans, in the pipeline's process: what has to be registered is registered here, once."""
 
     def __init__(self, config: PipelineConfig, schema_id: RegisterId, *, keeps: bool) -> None:

@@ -23,7 +23,7 @@ from pycdc.pipeline import Loop
 from pycdc.process_pool import ProcessPool
 from pycdc.serialization.json_format import JsonFormat
 from pycdc.serialization.serializer import Serializer
-from pycdc.snapshot_worker import Planner, read
+from pycdc.snapshot_worker import TablePlanner, read
 from tests.reading import wait_for
 
 STOP_SECONDS = 10.0
@@ -110,7 +110,7 @@ class Instance:
         self.error: BaseException | None = None
         count = config.capture.workers
         executor: Callable[[], Executor] = partial(ProcessPool if processes else ThreadPoolExecutor, count)
-        planner = Planner(config, lambda topic, part, schema: 1, keeps=processes)
+        planner = TablePlanner(config, lambda topic, part, schema: 1, keeps=processes)
         workers = Workers(count, executor, planner, read) if count > 1 else None
         self._loop = Loop(
             partial(PostgresConnector, config, self.progress, workers),

@@ -9,7 +9,7 @@ import pytest
 
 from pycdc.demo.postgres import EmbeddedPostgres
 from pycdc.demo.shop import TABLES, Shop
-from pycdc.demo.workload import Counts
+from pycdc.demo.workload import ChangeCounts
 from pycdc.demo.workload_thread import WorkloadThread
 from tests.demo.test_postgres import wait_for
 
@@ -39,7 +39,7 @@ def rows(connection: psycopg.Connection) -> dict[str, int]:
     return counted
 
 
-def expected_rows(written: Counts) -> dict[str, int]:
+def expected_rows(written: ChangeCounts) -> dict[str, int]:
     return {table: written[table, "r"] + written[table, "c"] - written[table, "d"] for table in TABLES}
 
 

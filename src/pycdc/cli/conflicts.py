@@ -16,7 +16,7 @@ from pycdc.errors import ApplyError
 from pycdc.model.event import Partition
 from pycdc.observability import logs
 from pycdc.printable import json_printable, printable
-from pycdc.sinks.postgres.conflicts.conflict import Kind
+from pycdc.sinks.postgres.conflicts.conflict import ConflictKind
 from pycdc.sinks.postgres.conflicts.conflict_table import as_json
 from pycdc.sinks.postgres.conflicts.history import RecordPlace, key_bytes, key_text
 from pycdc.sinks.postgres.failures.replay import Replay, Replayed, Waiting
@@ -35,7 +35,7 @@ def conflicts() -> None:
 @config_argument
 @click.option("--open", "unresolved", is_flag=True, help="Only those that are parked and wait.")
 @click.option("--table", help="Only those of a table.")
-@click.option("--kind", type=click.Choice([kind.value for kind in Kind]), help="Only those of a kind.")
+@click.option("--kind", type=click.Choice([kind.value for kind in ConflictKind]), help="Only those of a kind.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most.")
 @click.option("--json", "to_json", is_flag=True, help="Print JSON.")
 def list_(path: str, unresolved: bool, table: str | None, kind: str | None, limit: int, to_json: bool) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pycdc.demo.workload import Counts
+from pycdc.demo.workload import ChangeCounts
 
 NEWEST: Final = 64
 BUCKET: Final = 0.5
@@ -88,7 +88,7 @@ class EventStats:
         self.tombstones = 0
         self._own = own
         self._lock = threading.Lock()
-        self._counts = Counts()
+        self._counts = ChangeCounts()
         self._strangers: Counter[int | None] = Counter()
         self._newest: deque[ConsumedEvent] = deque(maxlen=NEWEST)
         self._buckets: Counter[int] = Counter()
@@ -114,7 +114,7 @@ class EventStats:
             self._all.add(event.lag)
             self._recent.append(event.lag)
 
-    def counts(self) -> Counts:
+    def counts(self) -> ChangeCounts:
         """Events of the shop by table and operation."""
         with self._lock:
             return self._counts.copy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pycdc.demo.event_stats import ConsumedEvent, ConsumedLag
-from pycdc.demo.workload import Counts
+from pycdc.demo.workload import ChangeCounts
 
 OPERATIONS = {"r": "snapshot", "c": "create", "u": "update", "d": "delete"}
 """Debezium's letters in the order in which they are shown."""
@@ -46,8 +46,8 @@ class DemoStatus:
     elapsed: float
     seconds: float
     """0: until it is ended."""
-    written: Counts
-    read: Counts
+    written: ChangeCounts
+    read: ChangeCounts
     others: int
     newest: tuple[ConsumedEvent, ...]
     rates: tuple[float, ...]
@@ -59,8 +59,8 @@ class DemoStatus:
 class DemoSummary:
     """The end. `rate` in events a second while the shop was open; `first_event` in seconds from the start."""
 
-    written: Counts
-    read: Counts
+    written: ChangeCounts
+    read: ChangeCounts
     others: int
     tombstones: int
     rate: float
@@ -83,6 +83,6 @@ class DemoSummary:
         ]
 
 
-def by_operation(counts: Counts) -> dict[str, int]:
+def by_operation(counts: ChangeCounts) -> dict[str, int]:
     """Sum over the tables, by Debezium's letter."""
     return {op: sum(count for (_, each), count in counts.items() if each == op) for op in OPERATIONS}

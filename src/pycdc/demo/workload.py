@@ -15,7 +15,7 @@ from typing import LiteralString, Protocol
 
 import psycopg
 
-Counts = Counter[tuple[str, str]]
+ChangeCounts = Counter[tuple[str, str]]
 """Row changes by table and operation: c, u, d, and r for rows that were there before capturing began."""
 
 
@@ -23,7 +23,7 @@ class Business(Protocol):
     """What a clerk works for."""
 
     @property
-    def written(self) -> Counts: ...
+    def written(self) -> ChangeCounts: ...
 
     @property
     def transactions(self) -> set[int]: ...
@@ -39,13 +39,13 @@ class Workload:
     """The part that all have: one connection in autocommit, the choice of the next deal, and the count."""
 
     def __init__(self, connection: psycopg.Connection, chance: random.Random) -> None:
-        self.written = Counts()
+        self.written = ChangeCounts()
         """Committed row changes. Replaced as a whole, never changed in place."""
         self.transactions: set[int] = set()
         """Ids of these transactions, noted before they commit."""
         self._connection = connection
         self._chance = chance
-        self._pending = Counts()
+        self._pending = ChangeCounts()
         self._lock = threading.Lock()
         self._deals: list[Callable[[], None]] = []
         self._weights: list[int] = []
@@ -65,7 +65,7 @@ class Workload:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._lock:
-            self._pending = Counts()
+            self._pending = ChangeCounts()
             with self._connection.transaction():
                 made = self._connection.execute("SELECT pg_current_xact_id()::text").fetchone()
                 assert made is not None
@@ -75,7 +75,7 @@ class Workload:
 
     def _count_as_existing(self) -> None:
         """Count what was written so far as rows of the snapshot."""
-        self.written = Counts({(table, "r"): count for (table, _), count in self.written.items()})
+        self.written = ChangeCounts({(table, "r"): count for (table, _), count in self.written.items()})
 
     def _insert(self, table: str, statement: LiteralString, row: Sequence[object]) -> int:
         """Insert a row and return the id that the statement returns."""

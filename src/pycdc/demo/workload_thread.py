@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 
 import psycopg
 
-from pycdc.demo.workload import Business, Counts
+from pycdc.demo.workload import Business, ChangeCounts
 from pycdc.errors import ConnectionLost
 
 B = TypeVar("B", bound=Business)
@@ -42,7 +42,7 @@ class WorkloadThread(Generic[B]):
         self._thread: threading.Thread | None = None
 
     @property
-    def written(self) -> Counts:
+    def written(self) -> ChangeCounts:
         return self.business.written
 
     @property

@@ -1,7 +1,7 @@
 """The guard: each second it judges the new system by Envoy's statistics and by gates over HTTP.
 
 A breach sends all reads of the cluster back to the old system. With all gates open, a weight on its way up takes the
-next step once it has baked. Decisions are made without I/O (`breach`, `next_step`); `Guard` asks and acts.
+next step once it has baked. Decisions are made without I/O (`breach`, `next_step`); `BreachGuard` asks and acts.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def next_step(weight: RouteWeight, config: FacadeConfig, requests: int, now: flo
     return min(next(step for step in config.steps if step > weight.percent), weight.target) if baked else weight.percent
 
 
-class Guard:
+class BreachGuard:
     """Judges with every call of `check`, which is to be called each `INTERVAL`."""
 
     def __init__(self, facade: Facade, admin: EnvoyAdmin) -> None:
@@ -141,7 +141,7 @@ class HttpGates:
 
 def guarded(facade: Facade, admin: EnvoyAdmin, stopped: Callable[[float], bool]) -> None:
     """Guard until `stopped`, which waits for so many seconds, returns True."""
-    guard = Guard(facade, admin)
+    guard = BreachGuard(facade, admin)
     while not stopped(INTERVAL):
         try:
             guard.check()

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from pycdc.demo.two_way.tables import PAIRS, Pair
 
-Rows = dict[str, tuple[Any, ...]]
+RowsByKey = dict[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def _outcome(pair: Pair, monolith: psycopg.Connection, service: psycopg.Connecti
     )
 
 
-def between(pair: Pair, ours: Rows, theirs: Rows) -> ComparisonResult:
+def between(pair: Pair, ours: RowsByKey, theirs: RowsByKey) -> ComparisonResult:
     """Compare what the monolith has with what the service has."""
     both = ours.keys() & theirs.keys()
     return ComparisonResult(
@@ -55,7 +55,7 @@ def between(pair: Pair, ours: Rows, theirs: Rows) -> ComparisonResult:
     )
 
 
-def _rows(connection: psycopg.Connection, table: str, columns: list[str]) -> Rows:
+def _rows(connection: psycopg.Connection, table: str, columns: list[str]) -> RowsByKey:
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     found = connection.execute(sql.SQL("SELECT {} FROM {}").format(names, sql.Identifier(table)))
     return {str(row[0]): row[1:] for row in found}

@@ -12,7 +12,7 @@ from psycopg import sql
 from pycdc.clients.postgres import Connection
 from pycdc.operations.verify.canonical import ColumnType, text_of
 from pycdc.operations.verify.prediction import Prediction, RowKey
-from pycdc.operations.verify.relation import Layout, Relation
+from pycdc.operations.verify.relation import ComparedRelation, Layout
 from pycdc.operations.verify.result import Key, Kind
 
 _CHUNK: Final = 500
@@ -122,7 +122,7 @@ def canonical_flight(predictions: Mapping[RowKey, Prediction], layout: Layout, t
 
 
 def compare_flight(
-    flight: Flight, layout: Layout, target: Relation, connection: Connection, source: SourceTexts
+    flight: Flight, layout: Layout, target: ComparedRelation, connection: Connection, source: SourceTexts
 ) -> Iterator[Mismatch]:
     """Yield what is not as predicted. Raises psycopg.Error."""
     keys = flight.keys

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
 
 from pycdc.clients.postgres import Connection
 from pycdc.operations.verify.ranges import Bound, KeyRange
-from pycdc.operations.verify.relation import Layout, Relation, Row, Sum
+from pycdc.operations.verify.relation import ComparedRelation, Layout, RowDigest, Sum
 from pycdc.operations.verify.result import Key, Kind
 
 _FEW: Final = 2000
@@ -26,8 +26,8 @@ class Both:
     flight. `complete`: rows of the target that no source has are too many."""
 
     layout: Layout
-    sources: tuple[Relation, ...]
-    target: Relation
+    sources: tuple[ComparedRelation, ...]
+    target: ComparedRelation
     source_connection: Connection
     target_connection: Connection
     executor: Executor
@@ -49,7 +49,7 @@ class Both:
             raise
         return [sum(column, Sum()) for column in zip(*own, strict=True)], target.result()
 
-    def rows(self, part: KeyRange) -> tuple[list[Row], list[Row]]:
+    def rows(self, part: KeyRange) -> tuple[list[RowDigest], list[RowDigest]]:
         """Return the rows of both sides. Raises psycopg.Error."""
         source = [
             row for one in self.sources for row in one.rows(self.source_connection, self.layout, part, self.without)
@@ -99,7 +99,7 @@ def _inside(both: Both, part: KeyRange, rows: int) -> Iterator[Found]:
             yield from _inside(both, piece, max(left.rows, right.rows))
 
 
-def differing(source: Sequence[Row], target: Sequence[Row], *, complete: bool) -> Iterator[Found]:
+def differing(source: Sequence[RowDigest], target: Sequence[RowDigest], *, complete: bool) -> Iterator[Found]:
     """Yield the keys whose rows differ."""
     here, there = dict(source), dict(target)
     for key, digest in here.items():
@@ -109,6 +109,3 @@ def differing(source: Sequence[Row], target: Sequence[Row], *, complete: bool) -
             yield Kind.CHANGED, key
     if complete:
         yield from ((Kind.EXTRA, key) for key in there if key not in here)
-
-
-Progress = Callable[[int], None]

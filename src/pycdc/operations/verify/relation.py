@@ -35,12 +35,12 @@ class Sum:
         return Sum(self.rows + other.rows, self.first + other.first, self.second + other.second)
 
 
-Row = tuple[Key, tuple[int, int]]
+RowDigest = tuple[Key, tuple[int, int]]
 """A key and the row's digest."""
 
 
 @dataclass(frozen=True, slots=True)
-class Relation:
+class ComparedRelation:
     """`key` and `values` are expressions of the types of the layout's columns, and in their order. `table` is quoted,
     `where` are conditions."""
 
@@ -83,7 +83,9 @@ class Relation:
             out[number] = Sum(rows, int(first), int(second))
         return out
 
-    def rows(self, connection: Connection, layout: Layout, part: KeyRange, without: Sequence[Key] = ()) -> list[Row]:
+    def rows(
+        self, connection: Connection, layout: Layout, part: KeyRange, without: Sequence[Key] = ()
+    ) -> list[RowDigest]:
         """Return keys and digests of the range's rows. Raises psycopg.Error."""
         query = sql.SQL("SELECT {}, {} FROM (SELECT {} AS t, {} FROM {}{} OFFSET 0) AS x ({})").format(
             sql.SQL(", ").join(sql.SQL(f"k{n}") for n in range(len(layout.key))),

@@ -17,7 +17,7 @@ from psycopg import sql
 from pycdc.clients.postgres import Connection
 from pycdc.operations.verify.in_flight import CanonicalTexts, Mismatch, Texts
 from pycdc.operations.verify.ranges import KeyRange
-from pycdc.operations.verify.relation import Layout, Relation
+from pycdc.operations.verify.relation import ComparedRelation, Layout
 from pycdc.operations.verify.result import Key, Kind
 from pycdc.sinks.postgres.writing.writes import RowWrite
 
@@ -43,7 +43,7 @@ class RoutedComparison:
     """`wanted` are keys under which keys in flight may lie in the source: their rows are kept in `kept`."""
 
     layout: Layout
-    target: Relation
+    target: ComparedRelation
     connection: Connection
     texts: CanonicalTexts
     rows: Rows

@@ -27,7 +27,7 @@ from pycdc.operations.verify.prediction import Predictions
 from pycdc.operations.verify.range_comparison import Both, Counts, Found, compare
 from pycdc.operations.verify.ranges import Bound, KeyRange, by_text
 from pycdc.operations.verify.readers import SnapshotSession
-from pycdc.operations.verify.relation import Layout, Relation
+from pycdc.operations.verify.relation import ComparedRelation, Layout
 from pycdc.operations.verify.result import Difference, Key, Kind, Method, TableResult
 from pycdc.operations.verify.routed_comparison import RoutedComparison, Rows
 
@@ -93,20 +93,20 @@ class TableComparison:
             self.digest,
         )
 
-    def _target(self) -> Relation:
+    def _target(self) -> ComparedRelation:
         unit = self.unit
         names = [sql.Identifier(name) for name in unit.columns]
         table = sql.Identifier(unit.target.schema, unit.target.name)
-        return Relation(table, tuple(map(sql.Identifier, unit.key)), tuple(names), unit.live)
+        return ComparedRelation(table, tuple(map(sql.Identifier, unit.key)), tuple(names), unit.live)
 
-    def _source(self, feed: Feed) -> Relation:
+    def _source(self, feed: Feed) -> ComparedRelation:
         columns = feed.columns
         only = sql.SQL("ONLY ") if feed.source.copy.only else sql.SQL("")
         table = only + sql.Identifier(feed.source.copy.schema, feed.source.copy.name)
         key = tuple(columns[name] for name in self.unit.key)
-        return Relation(table, key, tuple(columns[name] for name in self.unit.columns), feed.where)
+        return ComparedRelation(table, key, tuple(columns[name] for name in self.unit.columns), feed.where)
 
-    def _sources(self) -> tuple[Relation, ...]:
+    def _sources(self) -> tuple[ComparedRelation, ...]:
         """None where events emptied the table: what no event made since is gone."""
         if str(self.unit.target) in self.predictions.emptied:
             return ()

@@ -30,7 +30,7 @@ from pycdc.observability.progress import Progress
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
 from pycdc.process_pool import ProcessPool
-from pycdc.snapshot_worker import Planner, read
+from pycdc.snapshot_worker import TablePlanner, read
 from pycdc.transforms.capture import CaptureTransforms, TransformingSink
 from tests.connectors.postgres.reading import execute
 from tests.recording import Recorded, RecordingSink
@@ -88,7 +88,7 @@ def snapshot(
     sink.hook = hook
     workers = None
     if executor is not None:
-        workers = Workers(config.capture.workers, executor, Planner(config, sink.schemas, keeps=keeps), read)
+        workers = Workers(config.capture.workers, executor, TablePlanner(config, sink.schemas, keeps=keeps), read)
     transforms = CaptureTransforms(config, Progress())
     loop_over(config, workers, TransformingSink(sink, transforms), offsets).run()
     execute(config.capture.dsn.get_secret_value(), f"SELECT pg_drop_replication_slot('{config.slot}')")
@@ -259,14 +259,14 @@ def test_a_table_whose_schema_is_refused_is_left_to_the_pipeline_and_its_sink(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute(database, TABLES)
-    plan = Planner.__call__
+    plan = TablePlanner.__call__
 
-    def refusing(self: Planner, table: Table, *args: Any) -> bytes:
+    def refusing(self: TablePlanner, table: Table, *args: Any) -> bytes:
         if table.name == "many":
             raise SchemaIncompatible("refused")
         return plan(self, table, *args)
 
-    monkeypatch.setattr(Planner, "__call__", refusing)
+    monkeypatch.setattr(TablePlanner, "__call__", refusing)
     monkeypatch.setattr(pinned, "_PING", 0.0)
     rows: Counter[str] = Counter()
 
@@ -308,7 +308,7 @@ def test_values_that_became_null_in_workers_are_counted(database: str) -> None:
     )
     offsets = MemoryOffsetStore()
     sink = Sink(config, offsets)
-    workers = Workers(2, processes, Planner(config, sink.schemas, keeps=True), read)
+    workers = Workers(2, processes, TablePlanner(config, sink.schemas, keeps=True), read)
     loop = loop_over(config, workers, sink, offsets)
     loop.run()
     execute(database, f"SELECT pg_drop_replication_slot('{config.slot}')")
@@ -334,7 +334,7 @@ def test_a_stop_does_not_wait_for_workers_that_hang(database: str) -> None:
     offsets = MemoryOffsetStore()
     sink = Sink(config, offsets)
     executor = ThreadPoolExecutor(2)
-    workers = Workers(2, lambda: executor, Planner(config, sink.schemas, keeps=False), hang)
+    workers = Workers(2, lambda: executor, TablePlanner(config, sink.schemas, keeps=False), hang)
     loop = loop_over(config, workers, sink, offsets)
     thread = threading.Thread(target=loop.run)
     thread.start()

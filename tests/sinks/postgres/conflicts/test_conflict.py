@@ -18,13 +18,15 @@ from pycdc.model.event import Event, Partition
 from pycdc.sinks.postgres.conflicts.conflict import (
     Conflict,
     Decision,
-    Kind,
     Undecided,
     decide,
     event_is_last,
     matches_before,
     source_time,
     time_from,
+)
+from pycdc.sinks.postgres.conflicts.conflict import (
+    ConflictKind as Kind,
 )
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

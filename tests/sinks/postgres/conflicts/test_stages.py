@@ -12,7 +12,7 @@ import pytest
 from pycdc.config.postgres_sink import ConflictRule
 from pycdc.model.event import Event, Forms, Partition
 from pycdc.sinks.postgres.conflicts.batch_preparation import prepare_writes
-from pycdc.sinks.postgres.conflicts.conflict import Decision, Kind
+from pycdc.sinks.postgres.conflicts.conflict import ConflictKind, Decision
 from pycdc.sinks.postgres.conflicts.locked_rows import LockedRow
 from pycdc.sinks.postgres.conflicts.plan import Planner
 from pycdc.sinks.postgres.conflicts.policy import KnownColumns, Policy, detection
@@ -77,7 +77,7 @@ def test_a_write_behind_a_newer_version_of_its_row_is_settled_before_anything_is
     prepared = prepare_writes({ITEMS: chosen}, [newer, older])
     assert prepared.writes == [newer]
     assert [(each.conflict.kind, each.decision) for each in prepared.resolved] == [
-        (Kind.UPDATE_STALE, Decision.MONOLITH)
+        (ConflictKind.UPDATE_STALE, Decision.MONOLITH)
     ]
 
 
@@ -192,7 +192,7 @@ ROW = {"id": 1, "name": "theirs", "quantity": 1}
 )
 def test_the_rule_decides_about_a_row_that_somebody_else_wrote(default: str, decision: Decision, rewrite: Any) -> None:
     found = locked(write("upsert", name="a"), ROW)
-    assert settled(default, found) == ((Kind.UPDATE_ORIGIN_DIFFERS, decision), rewrite)
+    assert settled(default, found) == ((ConflictKind.UPDATE_ORIGIN_DIFFERS, decision), rewrite)
 
 
 def test_a_row_that_is_as_expected_once_it_is_locked_is_no_conflict() -> None:
@@ -210,7 +210,7 @@ def test_a_row_that_went_meanwhile_is_made() -> None:
 
 def test_a_delete_of_a_row_that_is_gone_is_reported_as_ignored() -> None:
     removal = write("delete", of=event({"id": 1}))
-    assert settled("service_wins", locked(removal)) == ((Kind.DELETE_MISSING, Decision.IGNORED), None)
+    assert settled("service_wins", locked(removal)) == ((ConflictKind.DELETE_MISSING, Decision.IGNORED), None)
 
 
 def test_a_rule_that_parks_and_an_update_that_must_find_its_row_end_the_stage_before_anything_is_written() -> None:

@@ -14,10 +14,10 @@ from pycdc.observability.logger import get_logger
 
 log = get_logger()
 
-Name = tuple[str, str]
+SchemaAndTable = tuple[str, str]
 
 
-def wanted(tables: Sequence[str], exclude: Sequence[str], names: Sequence[Name]) -> bool:
+def wanted(tables: Sequence[str], exclude: Sequence[str], names: Sequence[SchemaAndTable]) -> bool:
     """Return whether a table is captured, by its own name (the first) and those of the tables it is a partition of.
 
     Some pattern of `tables` names one of them, and none of `exclude` names any.
@@ -41,7 +41,7 @@ class DeliveredTables:
         tables: Sequence[str],
         exclude: Sequence[str],
         on_unknown: Callable[[str], None],
-        signals: Name | None = None,
+        signals: SchemaAndTable | None = None,
     ) -> None:
         self._catalog = catalog
         self._tables = tables

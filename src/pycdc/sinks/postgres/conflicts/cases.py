@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from pycdc.model.event import Partition
-from pycdc.sinks.postgres.conflicts.conflict import Conflict, Kind, source_time, time_from
+from pycdc.sinks.postgres.conflicts.conflict import Conflict, ConflictKind, source_time, time_from
 from pycdc.sinks.postgres.conflicts.locked_rows import LockedRow
 from pycdc.sinks.postgres.conflicts.policy import Policy, Version
 from pycdc.sinks.postgres.writing.conflict_guards import Guard
@@ -58,10 +58,10 @@ def is_late(policy: Policy, write: RowWrite, latest: dict[object, Latest]) -> bo
 
 
 def stale(policy: Policy, write: RowWrite) -> Conflict:
-    return unseen(policy, write, Kind.DELETE_STALE if policy.removes(write) else Kind.UPDATE_STALE)
+    return unseen(policy, write, ConflictKind.DELETE_STALE if policy.removes(write) else ConflictKind.UPDATE_STALE)
 
 
-def unseen(policy: Policy, write: RowWrite, kind: Kind) -> Conflict:
+def unseen(policy: Policy, write: RowWrite, kind: ConflictKind) -> Conflict:
     """Describe a conflict with a row that was not read. What the event sets are texts."""
     return Conflict(
         str(policy.table),
@@ -87,31 +87,33 @@ def old_row(policy: Policy, write: RowWrite) -> str:
     return policy.as_json(policy.before(write.first))
 
 
-def kind_of(policy: Policy, guard: Guard, found: LockedRow) -> Kind | None:
+def kind_of(policy: Policy, guard: Guard, found: LockedRow) -> ConflictKind | None:
     """None where the row, now that it is locked, is as expected."""
     removes = policy.removes(found.write)
     if guard.kind == "absent":
-        return Kind.INSERT_EXISTS
+        return ConflictKind.INSERT_EXISTS
     if guard.kind == "version":
-        return Kind.DELETE_STALE if removes else Kind.UPDATE_STALE
+        return ConflictKind.DELETE_STALE if removes else ConflictKind.UPDATE_STALE
     if guard.kind == "before":
-        return None if found.agrees else Kind.DELETE_VALUES_DIFFER if removes else Kind.UPDATE_VALUES_DIFFER
+        if found.agrees:
+            return None
+        return ConflictKind.DELETE_VALUES_DIFFER if removes else ConflictKind.UPDATE_VALUES_DIFFER
     if guard.kind == "none" or found.ours:
         return None
-    return Kind.DELETE_ORIGIN_DIFFERS if removes else Kind.UPDATE_ORIGIN_DIFFERS
+    return ConflictKind.DELETE_ORIGIN_DIFFERS if removes else ConflictKind.UPDATE_ORIGIN_DIFFERS
 
 
-def kind_of_late(policy: Policy, found: LockedRow) -> Kind:
+def kind_of_late(policy: Policy, found: LockedRow) -> ConflictKind:
     """Return the kind of conflict of an event that is older than what is remembered of its row."""
     removes = policy.removes(found.write)
     if found.current is None:
-        return Kind.DELETE_MISSING if removes else Kind.UPDATE_DELETED
+        return ConflictKind.DELETE_MISSING if removes else ConflictKind.UPDATE_DELETED
     if found.ours:
-        return Kind.DELETE_STALE if removes else Kind.UPDATE_STALE
-    return Kind.DELETE_ORIGIN_DIFFERS if removes else Kind.UPDATE_ORIGIN_DIFFERS
+        return ConflictKind.DELETE_STALE if removes else ConflictKind.UPDATE_STALE
+    return ConflictKind.DELETE_ORIGIN_DIFFERS if removes else ConflictKind.UPDATE_ORIGIN_DIFFERS
 
 
-def conflict_of(policy: Policy, found: LockedRow, kind: Kind, event_time: datetime | None = None) -> Conflict:
+def conflict_of(policy: Policy, found: LockedRow, kind: ConflictKind, event_time: datetime | None = None) -> Conflict:
     """`event_time` where it is not what the rule says."""
     row, shape = found.current, found.write.shape
     texts = dict(zip(shape.key, found.write.key, strict=True))

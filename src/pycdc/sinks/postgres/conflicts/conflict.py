@@ -16,7 +16,7 @@ from pycdc.config.postgres_sink import ConflictRule
 from pycdc.model.event import Event
 
 
-class Kind(StrEnum):
+class ConflictKind(StrEnum):
     """The words are Postgres' own where it has one (pg_stat_subscription_stats, version 18)."""
 
     INSERT_EXISTS = "insert_exists"
@@ -34,8 +34,8 @@ class Kind(StrEnum):
     """Another row has the values, under a unique key that is not the route's."""
 
 
-STALE: Final = (Kind.UPDATE_STALE, Kind.DELETE_STALE)
-UNIQUE: Final = (Kind.INSERT_EXISTS, Kind.UNIQUE_EXISTS)
+STALE: Final = (ConflictKind.UPDATE_STALE, ConflictKind.DELETE_STALE)
+UNIQUE: Final = (ConflictKind.INSERT_EXISTS, ConflictKind.UNIQUE_EXISTS)
 
 
 class Decision(StrEnum):
@@ -59,7 +59,7 @@ class Conflict:
     """
 
     table: str
-    kind: Kind
+    kind: ConflictKind
     key: Mapping[str, Any] = field(repr=False)
     current: Mapping[str, Any] | None = field(repr=False)
     incoming: Mapping[str, Any] | None = field(repr=False)

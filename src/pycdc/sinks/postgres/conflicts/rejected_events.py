@@ -8,7 +8,7 @@ import psycopg
 
 from pycdc.config.postgres_sink import ConflictRule
 from pycdc.sinks.postgres.conflicts.cases import unseen
-from pycdc.sinks.postgres.conflicts.conflict import UNIQUE, Conflict, Kind
+from pycdc.sinks.postgres.conflicts.conflict import UNIQUE, Conflict, ConflictKind
 from pycdc.sinks.postgres.conflicts.policy import Policy
 from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.write_errors import ParkRequested, WriteRejected
@@ -31,7 +31,7 @@ class RejectedEvents:
         write = next((write for write in writes if str(write.shape.table) == table), None)
         if write is None:  # a trigger's table
             return None
-        kind = Kind.INSERT_EXISTS if write.shape.operation == "insert" else Kind.UNIQUE_EXISTS
+        kind = ConflictKind.INSERT_EXISTS if write.shape.operation == "insert" else ConflictKind.UNIQUE_EXISTS
         return unseen(self._policies[write.shape.table], write, kind)
 
     def gives_way(self, conflict: Conflict) -> bool:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from pycdc.sinks.postgres.conflicts.cases import conflict_of, kind_of, kind_of_late, row_of
-from pycdc.sinks.postgres.conflicts.conflict import Decision, Kind, ResolvedConflict, decide, matches_before
+from pycdc.sinks.postgres.conflicts.conflict import ConflictKind, Decision, ResolvedConflict, decide, matches_before
 from pycdc.sinks.postgres.conflicts.locked_rows import LockedRow
 from pycdc.sinks.postgres.conflicts.plan import GroupPlan
 from pycdc.sinks.postgres.conflicts.policy import Policy
@@ -99,14 +99,14 @@ def _settle_missing(policy: Policy, found: LockedRow, inserts: Mapping[object, R
         if write.event.raw_value is None or not policy.means_removal(write.first) or shape.table.ties.child:
             # A tombstone says that there is no such row; its batch would have made it; or it went with its parent.
             return _NOTHING
-        conflict = conflict_of(policy, found, Kind.DELETE_MISSING)
+        conflict = conflict_of(policy, found, ConflictKind.DELETE_MISSING)
         return RowOutcome(ResolvedConflict(conflict, write.event, Decision.IGNORED), None)
     return _settle_missing_update(policy, found, inserts.get(row_of(write)))
 
 
 def _settle_missing_update(policy: Policy, found: LockedRow, insert: RowWrite | None) -> RowOutcome:
     """Decide whether the row is made. `insert` is the write that makes it, None where the route makes none."""
-    event, conflict = found.write.event, conflict_of(policy, found, Kind.UPDATE_MISSING)
+    event, conflict = found.write.event, conflict_of(policy, found, ConflictKind.UPDATE_MISSING)
     if insert is None:
         if found.write.shape.must_exist:
             raise RowMissing(conflict)

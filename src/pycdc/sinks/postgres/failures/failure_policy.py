@@ -24,7 +24,7 @@ from pycdc.model.event import Event, Partition
 from pycdc.observability.logger import get_logger
 from pycdc.sinks.postgres.batch_counters import BatchCounters
 from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets, ParkedKey
-from pycdc.sinks.postgres.conflicts.conflict import Conflict, Decision, Kind, ResolvedConflict
+from pycdc.sinks.postgres.conflicts.conflict import Conflict, ConflictKind, Decision, ResolvedConflict
 from pycdc.sinks.postgres.conflicts.resolver import ConflictResolver
 from pycdc.sinks.postgres.failures.partition_limits import PartitionLimits
 from pycdc.sinks.postgres.target_tables import TargetTable
@@ -178,7 +178,7 @@ class FailurePolicy:
 
     def _waits(self, event: Event, error: Refusal, met: Conflict | None) -> bool:
         """Return whether to wait. A row that is there already, where the route says `insert`, will not go away."""
-        if not early(error) or (met is not None and met.kind is Kind.INSERT_EXISTS):
+        if not early(error) or (met is not None and met.kind is ConflictKind.INSERT_EXISTS):
             return False
         return self._patience.lasts(event, self._read[event.partition])
 

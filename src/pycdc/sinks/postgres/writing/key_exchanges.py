@@ -27,7 +27,7 @@ from pycdc.sinks.postgres.failures.failure_policy import Routed
 from pycdc.sinks.postgres.routing.key_changes import moving
 from pycdc.sinks.postgres.writing.free_keys import free_key
 from pycdc.sinks.postgres.writing.key_equality import is_same_row
-from pycdc.sinks.postgres.writing.known_rows import Key, KnownRows, RowKey, key_of
+from pycdc.sinks.postgres.writing.known_rows import KeyInSpace, KeyTexts, KnownRows, key_of
 from pycdc.sinks.postgres.writing.writes import RowWrite, Space, shape_of
 
 WAITS: Final = (
@@ -66,7 +66,7 @@ class _Batch:
         self._numbers = _transactions(events)
         self._transactions: dict[object, _Transaction] = {}
         self._last: dict[Partition, object] = {}
-        self._told: dict[RowKey, int] = {}
+        self._told: dict[KeyInSpace, int] = {}
         self.waiting: set[int] = set()
         for place, (routed, number) in enumerate(zip(events, self._numbers, strict=True)):
             own = self._transactions.setdefault(number, _Transaction(connection, self._known))
@@ -108,13 +108,13 @@ class _Transaction:
     def __init__(self, connection: Connection, known: KnownRows) -> None:
         self._connection = connection
         self._known = known
-        self._leaving: dict[RowKey, list[int]] = {}
-        self._aside: dict[RowKey, deque[Key]] = {}
+        self._leaving: dict[KeyInSpace, list[int]] = {}
+        self._aside: dict[KeyInSpace, deque[KeyTexts]] = {}
         """Under which keys rows stand whose own others took, those first that were there first."""
-        self._arriving: dict[RowKey, Key] = {}
+        self._arriving: dict[KeyInSpace, KeyTexts] = {}
         """The old keys of rows whose delete told of the new one, and whose create is to come."""
-        self._takers: dict[RowKey, list[tuple[int, RowKey]]] = {}
-        self._gone: dict[RowKey, Key] = {}
+        self._takers: dict[KeyInSpace, list[tuple[int, KeyInSpace]]] = {}
+        self._gone: dict[KeyInSpace, KeyTexts] = {}
         """Under which key a row stood that left, for the tombstone behind its delete."""
 
     def leaves(self, place: int, routed: Routed) -> None:
@@ -143,7 +143,7 @@ class _Transaction:
             return [*out, *self._on(own)]
         return [*out, *own]
 
-    def waiting_for(self, row: RowKey, place: int) -> set[int]:
+    def waiting_for(self, row: KeyInSpace, place: int) -> set[int]:
         """Return the place of an event that waits, and of those that took the key which its row was to leave."""
         found = {place}
         takers = self._takers.get(row, [])
@@ -153,7 +153,7 @@ class _Transaction:
             takers = self._takers.get(row, [])
         return found
 
-    def _is_told(self, event: Event, own: list[RowWrite], new: RowKey) -> bool:
+    def _is_told(self, event: Event, own: list[RowWrite], new: KeyInSpace) -> bool:
         """Return whether a row that gets a key has it already.
 
         It has by the delete before its create, which may have been in the batch before this one, or in another text.
@@ -166,12 +166,12 @@ class _Transaction:
             return True
         return is_same_row(self._connection, first.shape.space, first.key, new[1])
 
-    def _is_left(self, row: RowKey, place: int) -> bool:
+    def _is_left(self, row: KeyInSpace, place: int) -> bool:
         """Return whether the row that came to its key last leaves it behind an event."""
         places = self._leaving.get(row, [])
         return len(places) - bisect_right(places, place) > len(self._aside.get(row, ()))
 
-    def _put_aside(self, row: RowKey, first: RowWrite, place: int) -> RowWrite:
+    def _put_aside(self, row: KeyInSpace, first: RowWrite, place: int) -> RowWrite:
         (table, names), key = row
         other = free_key(table, names, key)
         if other is None:
@@ -198,7 +198,7 @@ class _Transaction:
         return own if aside is None or own[0].shape.moves else [_removal(own[0], aside)]
 
 
-def _removal(write: RowWrite, key: Key) -> RowWrite:
+def _removal(write: RowWrite, key: KeyTexts) -> RowWrite:
     shape = shape_of(write.shape.table, "delete", write.shape.key, order=write.shape.order)
     return write._replace(shape=shape, key=key, set=(), add=())
 
@@ -237,11 +237,11 @@ def _is_tombstone(event: Event) -> bool:
     return event.raw_value is None and event.is_behind_delete()
 
 
-def _old(own: list[RowWrite]) -> RowKey:
+def _old(own: list[RowWrite]) -> KeyInSpace:
     return own[0].shape.space, own[0].key
 
 
-def _new(event: Event, own: list[RowWrite]) -> RowKey | None:
+def _new(event: Event, own: list[RowWrite]) -> KeyInSpace | None:
     """Return the key that a row gets by an event."""
     space = own[0].shape.space
     if own[0].shape.moves:
@@ -249,7 +249,7 @@ def _new(event: Event, own: list[RowWrite]) -> RowKey | None:
     return (space, own[-1].key) if _arrives(event, own[-1], own) else None
 
 
-def _told_of(routed: Routed) -> Iterable[RowKey]:
+def _told_of(routed: Routed) -> Iterable[KeyInSpace]:
     """Return the rows that an event tells of, and that were under their keys before it."""
     if routed.event.other_key is not None or routed.event.deleted:
         return []

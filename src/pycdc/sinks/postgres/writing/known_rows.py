@@ -8,8 +8,8 @@ from pycdc.clients.postgres import Connection
 from pycdc.sinks.postgres.writing.statements import has_row
 from pycdc.sinks.postgres.writing.writes import RowWrite, Space
 
-Key = tuple[str, ...]
-RowKey = tuple[Space, Key]
+KeyTexts = tuple[str, ...]
+KeyInSpace = tuple[Space, KeyTexts]
 
 
 class KnownRows:
@@ -17,9 +17,9 @@ class KnownRows:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._there: dict[RowKey, Callable[[], bool]] = {}
+        self._there: dict[KeyInSpace, Callable[[], bool]] = {}
 
-    def is_there(self, row: RowKey) -> bool:
+    def is_there(self, row: KeyInSpace) -> bool:
         """Return whether there is such a row behind the writes so far; no, where its texts are no key."""
         known = self._there.get(row)
         there = self._has(row) if known is None else known()
@@ -37,12 +37,12 @@ class KnownRows:
             elif write.shape.operation != "update":
                 self._there[row] = _yes
 
-    def _moved(self, old: RowKey, new: RowKey) -> None:
+    def _moved(self, old: KeyInSpace, new: KeyInSpace) -> None:
         taken, moved = self._state(new), self._state(old)
         self._there[new] = lambda: taken() or moved()
         self._there[old] = lambda: taken() and moved()
 
-    def _state(self, row: RowKey) -> Callable[[], bool]:
+    def _state(self, row: KeyInSpace) -> Callable[[], bool]:
         """Return what tells whether a row is there.
 
         Of one that was moved before it is known at once, so that no question leads through a thousand others.
@@ -51,11 +51,11 @@ class KnownRows:
             return lambda: self._has(row)
         return _yes if self.is_there(row) else _no
 
-    def _has(self, row: RowKey) -> bool:
+    def _has(self, row: KeyInSpace) -> bool:
         return has_row(self._connection, *row)
 
 
-def key_of(move: RowWrite) -> Key:
+def key_of(move: RowWrite) -> KeyTexts:
     """Return the key that a row gets."""
     return tuple(value or "" for value in move.set)
 
