@@ -17,12 +17,13 @@ CHAOS_ROUNDS ?= 200
 CHAOS_SEED ?= 20261130
 FUZZ_SECONDS ?= 60
 TRANSACTIONS ?= 20000
+VERIFICATIONS ?= 10000
 
 # Programs that the tests start would be compiled each time.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test test-ten check format unit demo demo-two-way docs site release-check lock image chaos chaos-ddl chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-snapshot chaos-types bench bench-quick clean
+.PHONY: help venv servers test test-ten check format unit demo demo-two-way docs site release-check lock image chaos chaos-ddl chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-snapshot chaos-types chaos-verify bench bench-quick clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -102,6 +103,10 @@ chaos: venv servers chaos-fuzz ## The way back killed, frozen and in a loop for 
 
 chaos-types: venv servers ## 20,000 random transactions over random tables of all types, from one database into another
 	PYCDC_CHAOS_TRANSACTIONS=$(TRANSACTIONS) $(PYTEST) -s tests/chaos/test_types.py $(PYTEST_ARGS)
+
+chaos-verify: venv servers ## 10,000 verifications under writers, with kills and schema changes; planted faults and mutants: VERIFICATIONS=10000
+	PYCDC_CHAOS_VERIFICATIONS=$(VERIFICATIONS) PYCDC_MUTANTS=1 $(PYTEST) tests/chaos/test_verify.py \
+		tests/chaos/test_verify_mutants.py tests/operations/verify $(PYTEST_ARGS)
 
 bench: venv servers ## All benchmarks beside their peers, half an hour: BENCH_ARGS='--only latency --without-peers', '--resume'
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pycdc.errors import PycdcError
 from pycdc.operations.verify.result import Verification
+from tests.chaos.disturbed_pair import DisturbedPair
 from tests.chaos.verified_pair import LAST, Pair, Toggler, Writer, ordered, told
 from tests.reading import wait_for
 
@@ -45,6 +49,33 @@ def test_no_verification_under_writers_raises_a_false_alarm(pair: Pair) -> None:
             assert told(found) == [], found.points
             flown += sum(table.in_flight for table in found.tables)
     assert flown > VERIFICATIONS  # else the writers slept, and nothing was shown
+
+
+@pytest.mark.slow
+def test_kills_rebalances_and_schema_changes_raise_no_false_alarm(
+    postgres: Any, kafka: Any, registry: Any, topic_prefix: str, tmp_path: Path
+) -> None:
+    """A capture that is killed sends again what it sent: the rows that it takes back for a moment are predicted too."""
+    source, target = postgres.create_database(), postgres.create_database()
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    pair = DisturbedPair(
+        tmp_path, seed, source, target, kafka.bootstrap, registry.url, topic_prefix, partitions=seed % 2 + 1
+    )
+    try:
+        with pair, ExitStack() as stack:
+            for number in range(2):
+                stack.enter_context(Writer(pair.source, seed + number, 0.02))
+            verifier = stack.enter_context(pair.verifier())
+            for _ in range(max(5, VERIFICATIONS // 40)):
+                try:
+                    assert told(verifier.run()) == [], pair.done
+                except PycdcError as error:
+                    raise AssertionError(pair.logs()) from error
+        assert pair.done
+    finally:
+        postgres.drop_database(source)
+        postgres.drop_database(target)
 
 
 Fault = tuple[str, str, tuple[str, ...], tuple[str, ...]]

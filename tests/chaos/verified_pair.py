@@ -170,13 +170,21 @@ class Pair:
     def __enter__(self) -> Pair:
         self.sql(self.source, self._source_tables)
         self.sql(self.target, self._target_tables)
-        self.capturing = self._stack.enter_context(Running(self.capture))
-        self.capturing.until(lambda: self.capturing.pipeline.progress.state == "streaming")
-        self.applying = self._stack.enter_context(Running(self.apply))
-        self.applying.until(self._caught_up)
+        try:
+            self.start()
+        except BaseException:
+            self._stack.close()
+            raise
         return self
 
-    def _caught_up(self) -> bool:
+    def start(self) -> None:
+        """Run both pipelines, and wait until what there is was applied."""
+        self.capturing = self._stack.enter_context(Running(self.capture))
+        self.capturing.until_streaming()
+        self.applying = self._stack.enter_context(Running(self.apply))
+        self.applying.until(self.caught_up)
+
+    def caught_up(self) -> bool:
         """Whether a verification comes to an end, which waits until what there is was applied."""
         try:
             with self.verifier(timeout=2.0) as verifier:

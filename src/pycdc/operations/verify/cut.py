@@ -37,7 +37,7 @@ from pycdc.operations.verify.stream_window import StreamWindow, Vector
 
 _LOOK: Final = 0.01
 _LONGEST_LOOK: Final = 0.2
-_NUDGE: Final = 0.5
+_NUDGE: Final = 0.2
 """Seconds without progress after which the capture is given something to read."""
 _MARKERS: Final = 0.2
 """Seconds without progress after which it is asked whether only markers of transactions are left."""

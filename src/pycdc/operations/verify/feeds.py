@@ -52,12 +52,15 @@ def captured_tables(config: PipelineConfig, catalog: Catalog, connection: Connec
             continue
         rule = merged_rule(table, config.rules)
         told = treatments(table, rule, config.values, config.compatibility)
+        columns = columns_of(connection, ref.oid)
+        # The catalog is as it is now: a column that was added since is not one of the snapshot's.
+        fields = {name: table.columns[index].name for index, name, _ in told if table.columns[index].name in columns}
         yield SourceTable(
             routed(rule.topic or DEFAULT_TOPIC, name=config.name, schema=ref.schema, table=ref.name),
             ref.oid,
             copy,
-            columns_of(connection, ref.oid),
-            {name: table.columns[index].name for index, name, _ in told},
+            columns,
+            fields,
             frozenset(name for _, name, hide in told if hide is not None),
             table,
         )

@@ -1,0 +1,124 @@
+"""The steps of a consistent cut, where their order or their source decides."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from confluent_kafka import Producer
+
+from pycdc.errors import EnvironmentNotReady
+from pycdc.operations.verify.result import Verification
+from tests.chaos.verified_pair import Pair, told
+from tests.reading import wait_for
+
+pytestmark = pytest.mark.pg("newest")
+
+TABLES = "CREATE TABLE t (id int PRIMARY KEY, v text);", "CREATE TABLE t (id int PRIMARY KEY, v text);"
+
+
+@pytest.fixture
+def pair(postgres: Any, kafka: Any, registry: Any, topic_prefix: str) -> Iterator[Pair]:
+    source, target = postgres.create_database(), postgres.create_database()
+    for dsn in (source, target):
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {connection.info.dbname} SET synchronous_commit = local".encode())
+    sink = {"routes": [{"topic": f"{topic_prefix}.public.t", "table": "t"}]}
+    tables = (TABLES[0] + "INSERT INTO t VALUES (1, 'one')", TABLES[1])
+    with Pair(source, target, kafka.bootstrap, registry.url, topic_prefix, tables=tables, sink=sink) as pair:
+        yield pair
+    postgres.drop_database(source)
+    postgres.drop_database(target)
+
+
+def test_a_commit_that_is_delivered_before_anybody_sees_it_is_no_difference(pair: Pair, postgres: Any) -> None:
+    """It waits for a standby: it is in the WAL, and in Kafka and the target soon, but no snapshot has it yet. That of a
+    slot is ordered by the WAL."""
+    postgres.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    postgres.psql("SELECT pg_reload_conf()")
+    wait_for(lambda: postgres.psql("SHOW synchronous_standby_names") == [("nobody",)])
+    held = threading.Thread(
+        target=pair.sql, args=(pair.source, "SET synchronous_commit = on; INSERT INTO t VALUES (2, 'two')")
+    )
+    held.start()
+    try:
+        wait_for(lambda: pair.sql(pair.target, "SELECT count(*) FROM t") == [(2,)])
+        assert pair.sql(pair.source, "SELECT count(*) FROM t") == [(1,)]
+        found: list[Verification] = []
+        with pair.verifier() as verifier:
+            verifying = threading.Thread(target=lambda: found.append(verifier.run()))
+            verifying.start()
+            verifying.join(1.0)
+            postgres.psql("ALTER SYSTEM RESET synchronous_standby_names")
+            postgres.psql("SELECT pg_reload_conf()")
+            verifying.join(60)
+    finally:
+        postgres.psql("ALTER SYSTEM RESET synchronous_standby_names")
+        postgres.psql("SELECT pg_reload_conf()")
+        held.join(60)
+    assert told(found[0]) == []
+    assert found[0].tables[0].source_rows == 2
+
+
+def test_what_a_producer_rolled_back_at_the_end_of_a_topic_is_not_waited_for(pair: Pair) -> None:
+    producer = Producer(
+        {"bootstrap.servers": pair.capture["sink"]["kafka"]["brokers"], "transactional.id": pair.capture["name"]}
+    )
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    producer.produce(f"{pair.capture['name']}.public.t", b"never committed", b"key", partition=0)
+    producer.flush(20)
+    producer.abort_transaction(20)
+    with pair.verifier() as verifier:
+        found = verifier.run()
+        assert told(found) == []
+        (point,) = found.points
+        assert point.high != point.vector  # the offsets behind the last record hold markers only
+
+
+def test_an_open_transaction_of_a_producer_is_none_of_the_ends_business(pair: Pair) -> None:
+    producer = Producer(
+        {"bootstrap.servers": pair.capture["sink"]["kafka"]["brokers"], "transactional.id": pair.capture["name"]}
+    )
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    producer.produce(f"{pair.capture['name']}.public.t", b"not committed yet", b"key", partition=0)
+    producer.flush(20)
+    try:
+        with pair.verifier() as verifier:
+            assert told(verifier.run()) == []
+    finally:
+        producer.abort_transaction(20)
+
+
+def test_a_table_that_is_emptied_or_rewritten_is_compared_all_the_same(pair: Pair) -> None:
+    with pair.verifier() as verifier:
+        pair.sql(pair.source, "ALTER TABLE t ALTER COLUMN v TYPE varchar(30)")
+        pair.sql(pair.target, "VACUUM FULL t")
+        pair.sql(pair.source, "INSERT INTO t VALUES (3, 'three')")
+        found = verifier.run()
+        assert told(found) == []
+        assert found.tables[0].target_rows + found.tables[0].in_flight == 2
+
+
+def test_a_capture_that_does_not_run_is_named(pair: Pair) -> None:
+    pair.capturing.pipeline.stop()
+    wait_for(lambda: pair.sql(pair.source, "SELECT active FROM pg_replication_slots") == [(False,)])
+    with pair.verifier(timeout=0.5) as verifier, pytest.raises(EnvironmentNotReady) as caught:
+        verifier.run()
+    assert "did not confirm" in caught.value.fact
+    assert "no capture is connected" in caught.value.fact
+    assert "start the capture" in caught.value.hint
+
+
+def test_a_pipeline_that_does_not_run_is_named(pair: Pair) -> None:
+    pair.applying.pipeline.stop()
+    wait_for(lambda: pair.applying.pipeline.progress.state != "streaming")
+    pair.sql(pair.source, "INSERT INTO t VALUES (7, 'seven')")
+    with pair.verifier(timeout=3.0) as verifier, pytest.raises(EnvironmentNotReady) as caught:
+        verifier.run()
+    assert "makes no progress" in caught.value.fact
+    assert pair.leftovers() == []

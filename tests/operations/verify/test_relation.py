@@ -1,0 +1,137 @@
+"""Sums and ranges as the servers compute them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from pycdc.clients.postgres import Connection
+from pycdc.operations.verify.canonical import columns_of, pin
+from pycdc.operations.verify.digests import DIGESTS
+from pycdc.operations.verify.range_comparison import Both, Counts, compare
+from pycdc.operations.verify.ranges import KeyRange
+from pycdc.operations.verify.relation import Layout, Relation
+from pycdc.operations.verify.result import Kind
+
+pytestmark = pytest.mark.pg("newest")
+
+
+@pytest.fixture
+def connections(database: str) -> Iterator[tuple[Connection, Connection]]:
+    with psycopg.connect(database, autocommit=True) as one, psycopg.connect(database, autocommit=True) as other:
+        pin(one)
+        pin(other)
+        yield one, other
+
+
+def relation(connection: Connection, table: str, *key: str) -> tuple[Layout, Relation]:
+    row = connection.execute("SELECT %s::regclass::oid::int8", (table,)).fetchone()
+    assert row is not None
+    columns = columns_of(connection, row[0])
+    layout = Layout(tuple(columns[name] for name in key), tuple(columns.values()), DIGESTS["hashtext"])
+    names = tuple(sql.Identifier(name) for name in columns)
+    return layout, Relation(sql.Identifier(table), tuple(map(sql.Identifier, key)), names)
+
+
+def test_equal_twins_do_not_cancel_each_other(connections: tuple[Connection, Connection]) -> None:
+    connection = connections[0]
+    connection.execute("CREATE TABLE a (k int, v text); CREATE TABLE b (k int, v text)")
+    connection.execute("INSERT INTO a VALUES (1, 'x'), (1, 'x'), (2, 'z')")
+    connection.execute("INSERT INTO b VALUES (1, 'y'), (1, 'y'), (2, 'z')")
+    sums = [
+        one.sums(connection, layout, KeyRange()) for layout, one in (relation(connection, t, "k") for t in ("a", "b"))
+    ]
+    assert sums[0] != sums[1]
+
+
+def test_values_that_change_places_between_rows_do_not_cancel_each_other(
+    connections: tuple[Connection, Connection],
+) -> None:
+    connection = connections[0]
+    connection.execute("CREATE TABLE a (k int, v text, w text); CREATE TABLE b (k int, v text, w text)")
+    connection.execute("INSERT INTO a VALUES (1, 'x', 'y'), (2, 'p', 'q')")
+    connection.execute("INSERT INTO b VALUES (1, 'p', 'y'), (2, 'x', 'q')")
+    sums = [
+        one.sums(connection, layout, KeyRange()) for layout, one in (relation(connection, t, "k") for t in ("a", "b"))
+    ]
+    assert sums[0] != sums[1]
+
+
+KEYS: dict[str, tuple[str, str]] = {
+    "int": ("int", "n"),
+    "negative bigint": ("bigint", "(n - 10000) * 400000000000001"),
+    "uuid": ("uuid", "md5(n::text)::uuid"),
+    "text": ("text", "chr(65 + n % 60) || n"),
+    "numeric": ("numeric", "n / 7.0"),
+    "timestamptz": ("timestamptz", "'2026-01-01'::timestamptz + n * interval '1 s'"),
+    "bytea": ("bytea", "decode(md5(n::text), 'hex')"),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_every_difference_is_found_whatever_the_key_is(connections: tuple[Connection, Connection], kind: str) -> None:
+    """Also in front of the first key and behind the last, and more than one range is read at once."""
+    type_, value = KEYS[kind]
+    connection = connections[0]
+    for table in ("a", "b"):
+        connection.execute(f"CREATE TABLE {table} (k {type_} PRIMARY KEY, n int, v text)".encode())
+        connection.execute(f"INSERT INTO {table} SELECT {value}, n, 'v' || n FROM generate_series(1, 20000) n".encode())
+    wrong = random.Random(1).sample(range(2, 20000), 12)
+    changed, missing, extra = wrong[:4], [1, *wrong[4:8]], [*wrong[8:], 20000]
+    connection.execute("UPDATE b SET v = 'w' WHERE n = ANY (%s)", (changed,))
+    connection.execute("DELETE FROM b WHERE n = ANY (%s)", (missing,))
+    connection.execute("DELETE FROM a WHERE n = ANY (%s)", (extra,))
+    numbers = {
+        str(key): number
+        for key, number in connection.execute("SELECT k::text, n FROM a UNION SELECT k::text, n FROM b").fetchall()
+    }
+    layout, target = relation(connections[1], "b", "k")
+    _, source = relation(connection, "a", "k")
+    bounds = source.every(connection, layout, KeyRange(), 3000)
+    for inner in ([], bounds):
+        with ThreadPoolExecutor(1) as executor:
+            sides = Both(layout, (source,), target, *connections, executor)
+            found = list(compare(sides, KeyRange(), inner, Counts()))
+        named = {kind: sorted(numbers[text_key(key[0], numbers)] for k, key in found if k is kind) for kind in Kind}
+        assert named[Kind.CHANGED] == sorted(changed)
+        assert named[Kind.MISSING] == sorted(missing)
+        assert named[Kind.EXTRA] == sorted(extra)
+
+
+def text_key(key: str, known: dict[str, Any]) -> str:
+    """A numeric key without the scale that its canonical text does not have."""
+    if key in known:
+        return key
+    return next(one for one in known if one.rstrip("0").rstrip(".") == key)
+
+
+def test_composite_keys_are_cut_by_all_their_columns(connections: tuple[Connection, Connection]) -> None:
+    connection = connections[0]
+    for table in ("a", "b"):
+        connection.execute(f"CREATE TABLE {table} (g text, k int, v text, PRIMARY KEY (g, k))".encode())
+        connection.execute(f"INSERT INTO {table} SELECT 'same', n, 'v' FROM generate_series(1, 9000) n".encode())
+        connection.execute(f"INSERT INTO {table} SELECT 'Ünder', n, 'v' FROM generate_series(1, 9000) n".encode())
+    connection.execute("DELETE FROM b WHERE k IN (1, 4500, 9000)")
+    layout, target = relation(connections[1], "b", "g", "k")
+    _, source = relation(connection, "a", "g", "k")
+    with ThreadPoolExecutor(1) as executor:
+        sides = Both(layout, (source,), target, *connections, executor)
+        found = sorted(compare(sides, KeyRange(), [], Counts()))
+    assert found == sorted((Kind.MISSING, (group, str(k))) for group in ("same", "Ünder") for k in (1, 4500, 9000))
+
+
+def test_more_rows_than_a_batch_are_all_reported(connections: tuple[Connection, Connection]) -> None:
+    connection = connections[0]
+    connection.execute("CREATE TABLE a (k int PRIMARY KEY, v text); CREATE TABLE b (k int PRIMARY KEY, v text)")
+    connection.execute("INSERT INTO a SELECT n, 'v' FROM generate_series(1, 30000) n")
+    layout, target = relation(connections[1], "b", "k")
+    _, source = relation(connection, "a", "k")
+    with ThreadPoolExecutor(1) as executor:
+        sides = Both(layout, (source,), target, *connections, executor)
+        assert sum(1 for _ in compare(sides, KeyRange(), [], Counts())) == 30000
