@@ -14,10 +14,10 @@ from psycopg import sql
 from pycdc.clients.postgres import Connection
 from pycdc.operations.verify.canonical import columns_of, pin
 from pycdc.operations.verify.digests import DIGESTS
-from pycdc.operations.verify.range_comparison import Both, Counts, compare
+from pycdc.operations.verify.range_comparison import BothSides, Counts, compare
 from pycdc.operations.verify.ranges import KeyRange
-from pycdc.operations.verify.relation import Layout, Relation
-from pycdc.operations.verify.result import Kind
+from pycdc.operations.verify.relation import ComparedRelation, Layout
+from pycdc.operations.verify.result import DifferenceKind
 
 pytestmark = pytest.mark.pg("newest")
 
@@ -30,13 +30,13 @@ def connections(database: str) -> Iterator[tuple[Connection, Connection]]:
         yield one, other
 
 
-def relation(connection: Connection, table: str, *key: str) -> tuple[Layout, Relation]:
+def relation(connection: Connection, table: str, *key: str) -> tuple[Layout, ComparedRelation]:
     row = connection.execute("SELECT %s::regclass::oid::int8", (table,)).fetchone()
     assert row is not None
     columns = columns_of(connection, row[0])
     layout = Layout(tuple(columns[name] for name in key), tuple(columns.values()), DIGESTS["hashtext"])
     names = tuple(sql.Identifier(name) for name in columns)
-    return layout, Relation(sql.Identifier(table), tuple(map(sql.Identifier, key)), names)
+    return layout, ComparedRelation(sql.Identifier(table), tuple(map(sql.Identifier, key)), names)
 
 
 def test_equal_twins_do_not_cancel_each_other(connections: tuple[Connection, Connection]) -> None:
@@ -94,14 +94,17 @@ def test_every_difference_is_found_whatever_the_key_is(connections: tuple[Connec
     layout, target = relation(connections[1], "b", "k")
     _, source = relation(connection, "a", "k")
     bounds = source.every(connection, layout, KeyRange(), 3000)
-    for inner in ([], bounds):
+    cuts: list[list[tuple[str, ...]]] = [[], bounds]
+    for inner in cuts:
         with ThreadPoolExecutor(1) as executor:
-            sides = Both(layout, (source,), target, *connections, executor)
+            sides = BothSides(layout, (source,), target, *connections, executor)
             found = list(compare(sides, KeyRange(), inner, Counts()))
-        named = {kind: sorted(numbers[text_key(key[0], numbers)] for k, key in found if k is kind) for kind in Kind}
-        assert named[Kind.CHANGED] == sorted(changed)
-        assert named[Kind.MISSING] == sorted(missing)
-        assert named[Kind.EXTRA] == sorted(extra)
+        named = {
+            kind: sorted(numbers[text_key(key[0], numbers)] for k, key in found if k is kind) for kind in DifferenceKind
+        }
+        assert named[DifferenceKind.CHANGED] == sorted(changed)
+        assert named[DifferenceKind.MISSING] == sorted(missing)
+        assert named[DifferenceKind.EXTRA] == sorted(extra)
 
 
 def text_key(key: str, known: dict[str, Any]) -> str:
@@ -121,9 +124,11 @@ def test_composite_keys_are_cut_by_all_their_columns(connections: tuple[Connecti
     layout, target = relation(connections[1], "b", "g", "k")
     _, source = relation(connection, "a", "g", "k")
     with ThreadPoolExecutor(1) as executor:
-        sides = Both(layout, (source,), target, *connections, executor)
+        sides = BothSides(layout, (source,), target, *connections, executor)
         found = sorted(compare(sides, KeyRange(), [], Counts()))
-    assert found == sorted((Kind.MISSING, (group, str(k))) for group in ("same", "Ünder") for k in (1, 4500, 9000))
+    assert found == sorted(
+        (DifferenceKind.MISSING, (group, str(k))) for group in ("same", "Ünder") for k in (1, 4500, 9000)
+    )
 
 
 def test_more_rows_than_a_batch_are_all_reported(connections: tuple[Connection, Connection]) -> None:
@@ -133,5 +138,5 @@ def test_more_rows_than_a_batch_are_all_reported(connections: tuple[Connection, 
     layout, target = relation(connections[1], "b", "k")
     _, source = relation(connection, "a", "k")
     with ThreadPoolExecutor(1) as executor:
-        sides = Both(layout, (source,), target, *connections, executor)
+        sides = BothSides(layout, (source,), target, *connections, executor)
         assert sum(1 for _ in compare(sides, KeyRange(), [], Counts())) == 30000

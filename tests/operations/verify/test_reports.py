@@ -15,14 +15,16 @@ from pycdc.operations.verify.reports.html_report import html
 from pycdc.operations.verify.reports.json_report import SCHEMA, document, read
 from pycdc.operations.verify.reports.junit_report import junit
 from pycdc.operations.verify.reports.report_folder import write_reports
-from pycdc.operations.verify.result import Difference, Kind, Method, PointInTime, TableResult, Verification
+from pycdc.operations.verify.result import Difference, DifferenceKind, Method, PointInTime, TableResult, Verification
 
 
 def verification() -> Verification:
     differences = [
-        Difference("public.items", Kind.MISSING, {"id": "1"}),
-        Difference("public.items", Kind.CHANGED, {"id": "<b>2"}, ("name",), True, {"name": "secret"}, {"name": None}),
-        Difference("public.items", Kind.EXTRA, {"id": "3"}, explanation="parked record items[0] offset 7"),
+        Difference("public.items", DifferenceKind.MISSING, {"id": "1"}),
+        Difference(
+            "public.items", DifferenceKind.CHANGED, {"id": "<b>2"}, ("name",), True, {"name": "secret"}, {"name": None}
+        ),
+        Difference("public.items", DifferenceKind.EXTRA, {"id": "3"}, explanation="parked record items[0] offset 7"),
     ]
     items = TableResult(
         "public.items",
@@ -36,7 +38,7 @@ def verification() -> Verification:
         ranges=1,
         differing_ranges=1,
         differences=differences,
-        differing=Counter({Kind.MISSING: 1, Kind.CHANGED: 1, Kind.EXTRA: 7}),
+        differing=Counter({DifferenceKind.MISSING: 1, DifferenceKind.CHANGED: 1, DifferenceKind.EXTRA: 7}),
         notes=["a note"],
         seconds=0.25,
     )

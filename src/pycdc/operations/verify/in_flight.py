@@ -13,7 +13,7 @@ from pycdc.clients.postgres import Connection
 from pycdc.operations.verify.canonical import ColumnType, text_of
 from pycdc.operations.verify.prediction import Prediction, RowKey
 from pycdc.operations.verify.relation import ComparedRelation, Layout
-from pycdc.operations.verify.result import Key, Kind
+from pycdc.operations.verify.result import DifferenceKind, Key
 
 _CHUNK: Final = 500
 """Rows that a statement asks for."""
@@ -27,7 +27,7 @@ SourceTexts = Callable[[Sequence[Key]], Mapping[Key, Texts]]
 class Mismatch:
     """A row that is not as predicted. `columns` are those that differ; the texts are of these."""
 
-    kind: Kind
+    kind: DifferenceKind
     key: Key
     columns: tuple[str, ...] = ()
     predicted: Texts = ()
@@ -150,10 +150,10 @@ def _compared(
     key: Key, known: Prediction, layout: Layout, found: Texts | None, source: Mapping[Key, Texts]
 ) -> Mismatch | None:
     if known.present is False:
-        return None if found is None else Mismatch(Kind.EXTRA, key)
+        return None if found is None else Mismatch(DifferenceKind.EXTRA, key)
     row = next((source[one] for one in reversed(known.was) if one in source), None)
     if found is None:
-        return Mismatch(Kind.MISSING, key) if known.present or row is not None else None
+        return Mismatch(DifferenceKind.MISSING, key) if known.present or row is not None else None
     key_names = {column.name for column in layout.key}
     differing: list[tuple[str, str | None, str | None]] = []
     for place, column in enumerate(layout.columns):
@@ -170,7 +170,7 @@ def _compared(
     if not differing:
         return None
     names, wanted_texts, found_texts = zip(*differing, strict=True)
-    return Mismatch(Kind.CHANGED, key, names, wanted_texts, found_texts)
+    return Mismatch(DifferenceKind.CHANGED, key, names, wanted_texts, found_texts)
 
 
 def _whole(key: Texts | None) -> Key | None:

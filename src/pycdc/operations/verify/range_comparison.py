@@ -10,18 +10,18 @@ from typing import Final
 from pycdc.clients.postgres import Connection
 from pycdc.operations.verify.ranges import Bound, KeyRange
 from pycdc.operations.verify.relation import ComparedRelation, Layout, RowDigest, Sum
-from pycdc.operations.verify.result import Key, Kind
+from pycdc.operations.verify.result import DifferenceKind, Key
 
 _FEW: Final = 2000
 """Rows of a range that are read one by one."""
 _PIECES: Final = 64
 """That a range which differs is cut into."""
 
-Found = tuple[Kind, Key]
+Found = tuple[DifferenceKind, Key]
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
+class BothSides:
     """Both sides of a table in their snapshots. `sources` are those that its rows come from; `without` are keys in
     flight. `complete`: rows of the target that no source has are too many."""
 
@@ -76,7 +76,7 @@ class Counts:
     differing_ranges: int = 0
 
 
-def compare(both: Both, part: KeyRange, bounds: Sequence[Bound], counts: Counts) -> Iterator[Found]:
+def compare(both: BothSides, part: KeyRange, bounds: Sequence[Bound], counts: Counts) -> Iterator[Found]:
     """Yield what differs in `part`, which is hashed by one query for all ranges between `bounds`."""
     source, target = both.sums(part, bounds)
     for piece, left, right in zip(part.cut(bounds), source, target, strict=True):
@@ -88,7 +88,7 @@ def compare(both: Both, part: KeyRange, bounds: Sequence[Bound], counts: Counts)
             yield from _inside(both, piece, max(left.rows, right.rows))
 
 
-def _inside(both: Both, part: KeyRange, rows: int) -> Iterator[Found]:
+def _inside(both: BothSides, part: KeyRange, rows: int) -> Iterator[Found]:
     bounds = both.bounds(part, rows) if rows > _FEW else []
     if not bounds:
         yield from differing(*both.rows(part), complete=both.complete)
@@ -104,8 +104,8 @@ def differing(source: Sequence[RowDigest], target: Sequence[RowDigest], *, compl
     here, there = dict(source), dict(target)
     for key, digest in here.items():
         if key not in there:
-            yield Kind.MISSING, key
+            yield DifferenceKind.MISSING, key
         elif there[key] != digest:
-            yield Kind.CHANGED, key
+            yield DifferenceKind.CHANGED, key
     if complete:
-        yield from ((Kind.EXTRA, key) for key in there if key not in here)
+        yield from ((DifferenceKind.EXTRA, key) for key in there if key not in here)

@@ -11,7 +11,7 @@ Key = tuple[str, ...]
 """The texts of a row's key columns in the target, as `canonical` writes them."""
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     """What is wrong with a row of the target."""
 
     MISSING = "missing"
@@ -45,7 +45,7 @@ class Difference:
     """
 
     table: str
-    kind: Kind
+    kind: DifferenceKind
     key: Mapping[str, str]
     columns: tuple[str, ...] = ()
     in_flight: bool = False
@@ -76,7 +76,7 @@ class TableResult:
     ranges: int = 0
     differing_ranges: int = 0
     differences: list[Difference] = field(default_factory=list)
-    differing: Counter[Kind] = field(default_factory=Counter)
+    differing: Counter[DifferenceKind] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 

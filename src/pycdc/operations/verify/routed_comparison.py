@@ -18,7 +18,7 @@ from pycdc.clients.postgres import Connection
 from pycdc.operations.verify.in_flight import CanonicalTexts, Mismatch, Texts
 from pycdc.operations.verify.ranges import KeyRange
 from pycdc.operations.verify.relation import ComparedRelation, Layout
-from pycdc.operations.verify.result import Key, Kind
+from pycdc.operations.verify.result import DifferenceKind, Key
 from pycdc.sinks.postgres.writing.writes import RowWrite
 
 _CHUNK: Final = 500
@@ -63,7 +63,7 @@ class RoutedComparison:
                 self.source_rows += 1
                 found = there.get(one.key)
                 if found is None:
-                    yield Mismatch(Kind.MISSING, one.key)
+                    yield Mismatch(DifferenceKind.MISSING, one.key)
                     continue
                 matched += 1
                 buckets[_bucket(one.key)] += 1
@@ -119,7 +119,7 @@ class RoutedComparison:
         if not differing:
             return None
         names, wanted, there = zip(*differing, strict=True)
-        return Mismatch(Kind.CHANGED, one.key, names, wanted, there)
+        return Mismatch(DifferenceKind.CHANGED, one.key, names, wanted, there)
 
     # Rows that are too many.
 
@@ -136,7 +136,7 @@ class RoutedComparison:
                     break
         for chunk in self._chunks():
             candidates.difference_update(one.key for one in chunk)
-        yield from (Mismatch(Kind.EXTRA, key) for key in sorted(candidates))
+        yield from (Mismatch(DifferenceKind.EXTRA, key) for key in sorted(candidates))
 
     def _target_keys(self) -> Iterator[Key]:
         name = sql.Identifier("pycdc_verify_keys")

@@ -24,11 +24,11 @@ from pycdc.operations.verify.in_flight import (
     compare_flight,
 )
 from pycdc.operations.verify.prediction import Predictions
-from pycdc.operations.verify.range_comparison import Both, Counts, Found, compare
+from pycdc.operations.verify.range_comparison import BothSides, Counts, Found, compare
 from pycdc.operations.verify.ranges import Bound, KeyRange, by_text
 from pycdc.operations.verify.readers import SnapshotSession
 from pycdc.operations.verify.relation import ComparedRelation, Layout
-from pycdc.operations.verify.result import Difference, Key, Kind, Method, TableResult
+from pycdc.operations.verify.result import Difference, DifferenceKind, Key, Method, TableResult
 from pycdc.operations.verify.routed_comparison import RoutedComparison, Rows
 
 _RANGE: Final = 100_000
@@ -82,7 +82,7 @@ class TableComparison:
         finally:
             self.result.seconds += time.monotonic() - began
 
-    # Both sides.
+    # BothSides sides.
 
     @property
     def layout(self) -> Layout:
@@ -167,9 +167,9 @@ class TableComparison:
         return texts
 
     def _add_mismatch(self, one: Mismatch, *, in_flight: bool) -> None:
-        if one.kind is Kind.EXTRA and not self.unit.complete:
+        if one.kind is DifferenceKind.EXTRA and not self.unit.complete:
             return
-        values = self.with_values and one.kind is Kind.CHANGED
+        values = self.with_values and one.kind is DifferenceKind.CHANGED
         self._add(
             Difference(
                 self.result.table,
@@ -217,7 +217,7 @@ class TableComparison:
         readers = self.readers
         oids = [self._target_oid()] if self.unit.feeds else []
         with readers.source.transaction(self._oids()) as source, readers.target.transaction(oids) as target:
-            both = Both(
+            both = BothSides(
                 self.layout,
                 self._sources(),
                 self._target(),
@@ -235,14 +235,14 @@ class TableComparison:
                     found = []
             self._add_found(both, found)
 
-    def _add_found(self, both: Both, found: Sequence[Found]) -> None:
-        changed = [key for kind, key in found if kind is Kind.CHANGED]
+    def _add_found(self, both: BothSides, found: Sequence[Found]) -> None:
+        changed = [key for kind, key in found if kind is DifferenceKind.CHANGED]
         here = self._texts_in(both.source_connection)(changed) if changed else {}
         there = both.target.texts(both.target_connection, both.layout, changed)
         for kind, key in found:
             names: tuple[str, ...] = ()
             values: dict[str, tuple[str | None, str | None]] = {}
-            if kind is Kind.CHANGED and key in here and key in there:
+            if kind is DifferenceKind.CHANGED and key in here and key in there:
                 pairs = zip(self.unit.columns, here[key], there[key], strict=True)
                 values = {name: (left, right) for name, left, right in pairs if left != right}
                 names = tuple(values)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pycdc.errors import ConfigError
-from pycdc.operations.verify.result import Difference, Kind, Method, PointInTime, TableResult, Verification
+from pycdc.operations.verify.result import Difference, DifferenceKind, Method, PointInTime, TableResult, Verification
 from pycdc.version import __version__
 
 VERSION: Final = 1
@@ -120,7 +120,7 @@ def _table_of(found: dict[str, Any]) -> TableResult:
         columns=tuple(found["columns"]),
         seconds=found["seconds"],
         notes=list(found["notes"]),
-        differing=Counter({Kind(kind): count for kind, count in found["differing"].items()}),
+        differing=Counter({DifferenceKind(kind): count for kind, count in found["differing"].items()}),
         differences=[_difference_of(name, one) for one in found["differences"]],
         **{field: found[field] for field in same},
     )
@@ -129,7 +129,7 @@ def _table_of(found: dict[str, Any]) -> TableResult:
 def _difference_of(table: str, found: dict[str, Any]) -> Difference:
     return Difference(
         table,
-        Kind(found["kind"]),
+        DifferenceKind(found["kind"]),
         found["key"],
         tuple(found.get("columns", ())),
         found["in_flight"],
