@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
 from pycdc.checkpoint import Checkpointer
 from pycdc.config.runtime import CheckpointConfig
+from pycdc.errors import DeliveryError
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Batch, Lsn, Position
 from pycdc.testing import MemoryConnector, MemorySink
@@ -81,3 +84,17 @@ def test_changes_behind_the_last_commit_count_for_the_next_checkpoint() -> None:
     assert not subject.due()
     subject.written(batch(20, 0))
     assert subject.due()
+
+
+def test_the_source_forgets_nothing_whose_position_was_not_stored() -> None:
+    class Failing(MemorySink):
+        def commit(self, checkpoint: Checkpoint) -> None:
+            raise DeliveryError("the brokers are away", hint="wait for them")
+
+    subject, _ = checkpointer()
+    source, sink = MemoryConnector([batch(10)]), Failing()
+    subject.written(batch(10))
+    with pytest.raises(DeliveryError):
+        subject.store(source, sink)
+    assert source.acknowledged == []
+    assert subject.pending

@@ -20,8 +20,8 @@ from pycdc.cli.app import told
 from pycdc.cli.arguments import load_config
 from pycdc.cli.pipeline_runner import View, execute
 from pycdc.cli.progress_log import ProgressLog
-from pycdc.config import validate_capture
-from pycdc.config.pipeline import ApplyPipeline, CapturePipeline, PipelineConfig
+from pycdc.config import validate
+from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.publication.published_identity import failing_parts
 from pycdc.connectors.postgres.publication.writability import failing
@@ -113,14 +113,11 @@ def run(
     at_hand = {"--table": tables, "--sink": sink, "--snapshot": snapshot, "--name": name, "--keep": keep}
     if not dry_run:
         _refuse(ctx, {"--from": start, "--limit": limit, "--no-values": no_values, "--json": as_json}, "for --dry-run")
-    passing: CapturePipeline | None = None
-    config: PipelineConfig
     if path is not None:
         _refuse(ctx, at_hand, "for running without CONFIG")
-        config = load_config(path)
+        config, passing = load_config(path), False
     else:
-        config = trial = _without_file(ctx, dsn, tables, sink, snapshot, name)
-        passing = None if keep else trial
+        config, passing = _without_file(ctx, dsn, tables, sink, snapshot, name), not keep
     if dry_run:
         from pycdc.cli.dry_run import dry_run as preview
 
@@ -130,7 +127,7 @@ def run(
     debug = bool(ctx.find_root().params.get("debug"))
     quiet = shown or _console_on_terminal(config)
     logs.configure(log_format, logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
-    with ExitStack() if passing is None else _leaving_nothing_behind(passing):
+    with _leaving_nothing_behind(config) if passing else ExitStack():
         _run(config, live=shown)
 
 
@@ -147,10 +144,10 @@ def _without_file(
     sink: str | None,
     snapshot: str | None,
     name: str | None,
-) -> CapturePipeline:
+) -> PipelineConfig:
     if not dsn or not tables:
         raise click.UsageError("give CONFIG, or --dsn and --table", ctx)
-    return validate_capture(
+    return validate(
         {
             "name": name or "try",
             "source": {"postgres": {"dsn": dsn, "tables": list(tables), "snapshot": snapshot or "initial"}},
@@ -161,7 +158,7 @@ def _without_file(
 
 
 def _console_on_terminal(config: PipelineConfig) -> bool:
-    return isinstance(config, CapturePipeline) and config.sink.console is not None and sys.stdout.isatty()
+    return config.sink.console is not None and sys.stdout.isatty()
 
 
 def _shows_live(config: PipelineConfig, wanted: bool | None) -> bool:
@@ -177,14 +174,14 @@ def _run(config: PipelineConfig, *, live: bool) -> None:
         url = stack.enter_context(StatusServer(config.http, progress, config.name)).url if config.http.enabled else None
         if url is not None:
             log.info("serving metrics and health", url=url)
-        if isinstance(config, CapturePipeline):
+        if config.source.postgres is not None:
             stack.enter_context(SlotMonitor(config, progress))
         execute(pipeline, _view(config, progress, url, live=live))
     _say_where(progress, config)
 
 
 def _view(config: PipelineConfig, progress: Progress, url: str | None, *, live: bool) -> View:
-    slot = config.slot if isinstance(config, CapturePipeline) else None
+    slot = None if config.source.postgres is None else config.slot
     if not live:
         return ProgressLog(progress)
     from pycdc.cli.live import LiveView
@@ -201,15 +198,15 @@ def _say_where(progress: Progress, config: PipelineConfig) -> None:
 
 
 def _keeps_position(config: PipelineConfig) -> bool:
-    return isinstance(config, ApplyPipeline) or any((config.offsets, config.sink.kafka))
+    return any((config.offsets, config.sink.kafka, config.sink.postgres))
 
 
 @contextmanager
-def _leaving_nothing_behind(config: CapturePipeline) -> Iterator[None]:
+def _leaving_nothing_behind(config: PipelineConfig) -> Iterator[None]:
     """Drop slot and publication at the end, unless they were there before: a forgotten slot fills the server's disk."""
     from pycdc.operations.teardown import remove
 
-    with Catalog(config.source.postgres.dsn.get_secret_value()) as catalog:
+    with Catalog(config.capture.dsn.get_secret_value()) as catalog:
         found = catalog.slot(config.slot) is not None or catalog.publication(config.publication) is not None
         _refuse_to_do_harm(config, catalog)
     try:
@@ -220,9 +217,9 @@ def _leaving_nothing_behind(config: CapturePipeline) -> Iterator[None]:
                 log.info(line)
 
 
-def _refuse_to_do_harm(config: CapturePipeline, catalog: Catalog) -> None:
+def _refuse_to_do_harm(config: PipelineConfig, catalog: Catalog) -> None:
     """Refuse a trial that breaks the application: UPDATE and DELETE fail on some tables once they are published."""
-    options = config.source.postgres
+    options = config.capture
     published = catalog.publication(config.publication)
     generated = published is not None and published.generated_columns
     tables = catalog.tables(options.tables, options.exclude_tables)
