@@ -100,8 +100,8 @@ def test_nothing_is_left_for_later_without_saying_so() -> None:
 def test_text_ends_with_a_newline_and_lines_end_where_their_text_does() -> None:
     wrong = []
     for name, text in text_files():
-        if name.startswith("tests/golden/"):
-            continue  # recorded, not written
+        if name.startswith("tests/golden/") or name.endswith(".patch"):
+            continue  # recorded, not written; an empty line of a patch is a space
         if text and not text.endswith("\n"):
             wrong.append(f"{name}: no newline at the end")
         wrong += [f"{name}:{n}" for n, line in enumerate(text.split("\n"), 1) if line != line.rstrip()]
