@@ -23,7 +23,7 @@ VERIFICATIONS ?= 10000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test test-ten check format unit demo demo-two-way docs site release-check lock image chaos chaos-ddl chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-snapshot chaos-types chaos-verify bench bench-quick clean mutants
+.PHONY: help venv servers test test-ten check format unit demo demo-two-way docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-snapshot chaos-types chaos-verify bench bench-quick clean mutants
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -103,6 +103,9 @@ chaos: venv servers chaos-fuzz ## The way back killed, frozen and in a loop for 
 
 mutants: venv servers ## Known bugs, put back one at a time: the tests have to catch each
 	PYCDC_MUTANTS=1 $(PYTEST) tests/chaos/test_mutants.py $(PYTEST_ARGS)
+
+chaos-cutover: venv servers ## Cut-overs that are killed at each of their steps, forth and back
+	PYCDC_CUTOVER_KILLS=all $(PYTEST) -s tests/operations/cutover -k kill $(PYTEST_ARGS)
 
 chaos-types: venv servers ## 20,000 random transactions over random tables of all types, from one database into another
 	PYCDC_CHAOS_TRANSACTIONS=$(TRANSACTIONS) $(PYTEST) -s tests/chaos/test_types.py $(PYTEST_ARGS)

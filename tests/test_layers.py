@@ -35,7 +35,7 @@ BESIDE = {("sinks", "serialization")}
 """A sink may use serialization."""
 
 HOMES = {
-    "psycopg": ("clients", "connectors.postgres", "sinks.postgres", "offsets.postgres", "operations.verify", "demo"),
+    "psycopg": ("clients", "connectors.postgres", "sinks.postgres", "offsets.postgres", "operations", "demo"),
     "confluent_kafka": (
         "clients",
         "connectors.kafka",

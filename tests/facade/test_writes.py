@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import replace
@@ -26,7 +27,7 @@ def test_held_writes_are_told_when_to_come_again_and_reach_nobody(run: Run, old:
     facade = run(retry_after=3)
     browser = facade.browser()
     assert browser.ask("POST", "/api/stock") == (200, "old 1")
-    change_writes(facade, RouteWeight(held=True))
+    change_writes(facade, RouteWeight(held=True, held_until=math.inf))
     status, _ = browser.ask("POST", "/api/stock")
     assert (status, browser.headers["retry-after"]) == (503, "3")
     assert browser.ask("GET", "/api/stock/1") == (200, "old 1")
@@ -89,5 +90,14 @@ def test_a_change_is_decided_by_at_once(run: Run) -> None:
     """`wait_for_routes` returns when Envoy decides by the change, also by one that changes nothing."""
     facade = run()
     for held in (True, True, False):
-        change_writes(facade, replace(RouteWeight(), held=held))
+        change_writes(facade, replace(RouteWeight(), held=held, held_until=math.inf))
         assert facade.browser().ask("POST", "/api/stock")[0] == (503 if held else 200)
+
+
+def test_writes_are_held_no_longer_than_they_may(run: Run) -> None:
+    """Whoever held them may have been killed."""
+    facade = run()
+    change_writes(facade, RouteWeight(held=True, held_until=time.time() + 1))
+    browser = facade.browser()
+    assert browser.ask("POST", "/api/stock")[0] == 503
+    wait_for(lambda: browser.ask("POST", "/api/stock")[0] == 200, 10)

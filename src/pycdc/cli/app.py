@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "sequences": "pycdc.cli.sequences:sequences",
     "guard": "pycdc.cli.guard:guard",
     "facade": "pycdc.cli.facade:facade",
+    "cutover": "pycdc.cli.cutover:cutover",
     "teardown": "pycdc.cli.teardown:teardown",
     "schema": "pycdc.cli.schema:schema",
     "version": "pycdc.cli.version:version",

@@ -28,6 +28,8 @@ migration_argument = click.argument("path", metavar="MIGRATION", type=click.Path
 def load_facade(path: str) -> Facade:
     """Return the façade of a migration's configuration. Raises ConfigError."""
     config = load_migration(path).facade
+    if config is None:
+        raise ConfigError(f"{path} has no façade", hint="add a section `facade`")
     return Facade(config, Path(path).resolve().parent / config.folder)
 
 

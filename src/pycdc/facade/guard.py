@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import urllib3
@@ -64,12 +65,20 @@ class BreachGuard:
         """Take one sample; send reads back, or take a step. Raises ConnectionLost where Envoy does not answer."""
         found = cluster_statistics(self._admin, self._clusters)
         weights = self._facade.weights.read()
+        self._release(weights)
         reads = {name: one for name, one in weights.items() if self._config.routes[name].reads}
         moving = any(one.percent or one.target for one in reads.values())
         closed = self._gates.closed() if moving else ""
         for cluster in self._clusters:
             routes = {name: one for name, one in reads.items() if self._config.routes[name].to == cluster}
             self._judge(cluster, routes, found[cluster], closed)
+
+    def _release(self, weights: Mapping[str, RouteWeight]) -> None:
+        """Hold no writes for a cut-over that was killed: its fence has fallen by now too."""
+        late = [name for name, one in weights.items() if one.held and one.held_until < time.time()]
+        if late:
+            self._change(late, lambda one: replace(one, held=False) if one.held_until < time.time() else one)
+            log.warning("writes of %s are held no more: the pause is over", ", ".join(late))
 
     def _judge(self, cluster: str, routes: Mapping[str, RouteWeight], found: ClusterStatistics, closed: str) -> None:
         window = self._window(cluster, found, any(one.percent for one in routes.values()))

@@ -25,7 +25,8 @@ class RouteWeight:
     """How the requests of a route are shared.
 
     `percent` of the requests go to the new system, `target` is where the steps lead, `since` is the Unix time of the
-    last change and `reason` says what caused it. `held`: writes are answered with 503.
+    last change and `reason` says what caused it. `held`: writes are answered with 503, until the Unix time
+    `held_until` at most.
     """
 
     percent: int = 0
@@ -33,6 +34,7 @@ class RouteWeight:
     since: float = 0.0
     reason: str = ""
     held: bool = False
+    held_until: float = 0.0
 
     def moved(self, percent: int, target: int, reason: str) -> RouteWeight:
         return replace(self, percent=percent, target=target, since=time.time(), reason=reason)

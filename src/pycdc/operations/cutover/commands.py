@@ -1,0 +1,200 @@
+"""What can be done with a group: start, advance, roll back, close. Each goes on where one before it was killed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from pycdc.errors import EnvironmentNotReady
+from pycdc.facade.envoy import Facade
+from pycdc.operations.cutover import fence
+from pycdc.operations.cutover.gates import Gate, ask_gates, closed
+from pycdc.operations.cutover.group_state import (
+    IN_PAUSE,
+    GroupState,
+    HandoverDirection,
+    Stage,
+    create_table,
+    lock_group,
+    read_state,
+    write_state,
+)
+from pycdc.operations.cutover.handover import Handover, StageListener, Verify
+from pycdc.operations.cutover.sides import Group, Way
+from pycdc.operations.verify.options import VerifyOptions
+from pycdc.operations.verify.verification import verify
+
+_LOCK_SECONDS: Final = 10.0
+
+
+def verified(way: Way) -> None:
+    """Verify a way. Raises EnvironmentNotReady where its tables differ."""
+    found = verify(way.apply, VerifyOptions(capture=way.capture))
+    differing = sum(sum(table.differing.values()) for table in found.tables)
+    if not found.equal:
+        raise EnvironmentNotReady(
+            f"{differing} rows that {way.apply.name} writes are not as {way.capture.name} says",
+            hint="pycdc verify shows which, and repairs them",
+        )
+
+
+class Cutover:
+    """The commands of one group. `verify` judges a way, `tell` hears what is reached."""
+
+    def __init__(
+        self, group: Group, facade: Facade | None, verify: Verify = verified, tell: StageListener = lambda text: None
+    ) -> None:
+        self._group = group
+        self._facade = facade
+        self._verify = verify
+        self._tell = tell
+
+    def state(self) -> GroupState:
+        """Return where the group stands. Raises EnvironmentNotReady where it was never started."""
+        found = read_state(self._group.connections, self._group.name)
+        if found is None:
+            raise EnvironmentNotReady(f"group {self._group.name} was not started", hint="pycdc cutover start")
+        return found
+
+    def check(self) -> list[Gate]:
+        """Ask all gates."""
+        state = read_state(self._group.connections, self._group.name)
+        return ask_gates(self._group, state or GroupState(), verified=state is not None)
+
+    def start(self) -> GroupState:
+        """Put the fence around the new side, and store the state. Once more, it changes nothing."""
+        self._lock()
+        for connection in self._group.connections:
+            fence.install(connection)
+            create_table(connection)
+        state = read_state(self._group.connections, self._group.name)
+        if state is None:
+            self._require_open(verified=False)
+            new = self._group.new
+            with fence.locked(new.connection, new.tables, _LOCK_SECONDS):
+                fence.put_up(new.connection, new.fences(owns=False))
+            state = GroupState(version=1)
+        return self._stored(state)
+
+    def advance(self) -> GroupState:
+        """Take the next step. Raises SteppedBack, EnvironmentNotReady where a gate is closed."""
+        self._lock()
+        state = self._stored(self.state())
+        if state.direction == "back" and (state.stage in IN_PAUSE or state.stage == "switched"):
+            raise EnvironmentNotReady("a roll back is under way", hint="pycdc cutover roll-back finishes it")
+        steps: dict[Stage, Callable[[GroupState], GroupState]] = {
+            "following": self._reading,
+            "reading": self._ready,
+            "ready": self._hand_over,
+            "watching": self._watched,
+            "closed": self._closed,
+        }
+        return steps.get(state.stage, self._resumed)(state)
+
+    def roll_back(self) -> GroupState:
+        """Bring reads and writes back to the old system, from wherever the group stands."""
+        self._lock()
+        state = self._stored(self.state())
+        if state.stage == "closed":
+            return self._closed(state)
+        under_way = state.stage in IN_PAUSE
+        if under_way and state.direction == "forward":
+            handover = self._handover(state, "forward")
+            handover.step_back("rolled back")
+            state = handover.state
+        if state.owner == "new" or state.direction == "back":
+            if state.stage == "switched" and state.direction == "forward":
+                state = self._handover(state, "forward").run()
+            if state.stage != "following":
+                if not under_way:
+                    self._require_open(verified=False)
+                state = self._handover(state, "back").run()
+        self._reads_back()
+        return state if state.stage == "following" else self._stored(state.at("following", direction="forward"))
+
+    def close(self, *, now: bool = False) -> GroupState:
+        """Give the way back up. Raises EnvironmentNotReady before the rollback window is over, unless `now`."""
+        self._lock()
+        state = self._stored(self.state())
+        if state.stage == "closed":
+            return state
+        if state.stage != "watching":
+            raise EnvironmentNotReady(f"group {self._group.name} is {state.stage}", hint="advance it to watching first")
+        left = state.switched_at + self._group.config.rollback_window - time.time()
+        if left > 0 and not now:
+            raise EnvironmentNotReady(f"the rollback window lasts {left:.0f} s more", hint="wait, or give --now")
+        return self._stored(state.at("closed"))
+
+    # Steps.
+
+    def _reading(self, state: GroupState) -> GroupState:
+        self._require_open(verified=False)
+        self._tell("verifies")
+        self._verify(self._group.way("forward"))
+        return self._stored(state.at("reading", direction="forward", verified_at=time.time()))
+
+    def _ready(self, state: GroupState) -> GroupState:
+        self._require_open()
+        weights = {} if self._facade is None else self._facade.weights.read()
+        lacking = [name for name in self._group.config.reads if weights[name].percent < 100]
+        if lacking:
+            raise EnvironmentNotReady(
+                f"reads of {', '.join(lacking)} are not all at the new system", hint="pycdc facade set MIGRATION … 100"
+            )
+        return self._stored(state.at("ready"))
+
+    def _hand_over(self, state: GroupState) -> GroupState:
+        self._require_open()
+        if self._group.config.verify == "before":
+            self._tell("verifies")
+            self._verify(self._group.way("forward"))
+        return self._handover(state, "forward").run()
+
+    def _resumed(self, state: GroupState) -> GroupState:
+        return self._handover(state, "forward").run()
+
+    def _watched(self, state: GroupState) -> GroupState:
+        raise EnvironmentNotReady(
+            f"group {self._group.name} has moved", hint="pycdc cutover close gives the way back up, roll-back takes it"
+        )
+
+    def _closed(self, state: GroupState) -> GroupState:
+        raise EnvironmentNotReady(f"group {self._group.name} is closed", hint="start a migration of its own")
+
+    def _handover(self, state: GroupState, direction: HandoverDirection) -> Handover:
+        return Handover(self._group, state, direction, self._facade, self._verify, self._tell)
+
+    def _reads_back(self) -> None:
+        if self._facade is not None and self._group.config.reads:
+            self._facade.weights.change(
+                dict.fromkeys(self._group.config.reads, lambda weight: weight.moved(0, 0, "rolled back"))
+            )
+
+    def _lock(self) -> None:
+        for connection in self._group.connections:
+            lock_group(connection, self._group.name)
+
+    def _stored(self, state: GroupState) -> GroupState:
+        """Write a state to both, also where only one of them has it yet."""
+        for connection in self._group.connections:
+            write_state(connection, self._group.name, state)
+        return state
+
+    def _require_open(self, *, verified: bool = True) -> None:
+        state = read_state(self._group.connections, self._group.name) or GroupState()
+        for gate in closed(ask_gates(self._group, state, verified=verified)):
+            raise EnvironmentNotReady(f"the gate {gate.name} is closed: {gate.reason}", hint="pycdc cutover check")
+
+
+def planned(state: GroupState | None) -> str:
+    """Return what `advance` would do next."""
+    if state is None:
+        return "start: fence the new side, and store the state"
+    return {
+        "following": "verify without a pause, then allow reads to move",
+        "reading": "see that all reads have moved, then allow writes to move",
+        "ready": "hold writes, drain, verify, set sequences, switch, probe the way back",
+        "watching": "nothing: close, or roll back",
+        "closed": "nothing",
+    }.get(state.stage, "go on with the hand-over that is under way, or step back if its pause is over")

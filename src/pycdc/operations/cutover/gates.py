@@ -1,0 +1,178 @@
+"""What must hold before anything of a group moves: each gate is asked by itself, and says why it is closed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from pycdc.clients.postgres_sessions import connected
+from pycdc.errors import EnvironmentNotReady, PycdcError
+from pycdc.operations import apply_status
+from pycdc.operations.cutover.drain import drain
+from pycdc.operations.cutover.group_state import GroupState, HandoverDirection
+from pycdc.operations.cutover.sides import Group, Side, Way
+from pycdc.sinks.postgres.replication_origin import origin_granted
+from pycdc.sinks.postgres.sequences import read_sequences
+
+DIRECTIONS: Final[tuple[HandoverDirection, HandoverDirection]] = ("forward", "back")
+_OLDEST: Final = """SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8
+FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'
+    AND pid <> pg_backend_pid() AND (backend_xid IS NOT NULL OR state LIKE 'idle in transaction%')"""
+_SLOT: Final = "SELECT active, wal_status FROM pg_replication_slots WHERE slot_name = %s"
+_CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_MAY_ASK: Final = "SELECT has_function_privilege('pg_replication_origin_session_is_setup()', 'EXECUTE')"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """`reason` says what was found, open or closed."""
+
+    name: str
+    open: bool
+    reason: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"gate": self.name, "open": self.open, "reason": self.reason}
+
+
+def ask_gates(group: Group, state: GroupState, *, verified: bool = True) -> list[Gate]:
+    """Ask all gates. `verified`: a verification must have been made."""
+    questions: list[tuple[str, Callable[[], str]]] = []
+    for direction in DIRECTIONS:
+        way = group.way(direction)
+        questions += [
+            (f"{way.capture.name} slot", partial(_slot, group.sides(direction)[0], way)),
+            (f"{way.apply.name} parked", partial(_parked, way)),
+            (f"{way.apply.name} origin", partial(_origin, way)),
+            (f"{way.apply.name} lag", partial(_lag, group, way)),
+            (f"{way.apply.name} sequences", partial(_sequences, way)),
+        ]
+    questions += [(f"{side.name} fence", partial(_may_fence, side)) for side in (group.old, group.new)]
+    questions += [("transactions", partial(_transactions, group)), ("clocks", partial(_clocks, group))]
+    if verified:
+        questions.append(("verification", partial(_verification, group, state)))
+    return [_asked(name, question) for name, question in questions]
+
+
+def closed(gates: list[Gate]) -> Iterator[Gate]:
+    return (gate for gate in gates if not gate.open)
+
+
+class _Closed(Exception):
+    """Why a gate is closed."""
+
+
+def _asked(name: str, question: Callable[[], str]) -> Gate:
+    try:
+        return Gate(name, True, question())
+    except _Closed as why:
+        return Gate(name, False, str(why))
+    except PycdcError as error:
+        return Gate(name, False, error.fact)
+    except psycopg.Error as error:
+        return Gate(name, False, f"the database refuses the question ({error.sqlstate})")
+
+
+def _slot(side: Side, way: Way) -> str:
+    row = side.connection.execute(_SLOT, (way.capture.slot,)).fetchone()
+    if row is None or not row[0]:
+        raise _Closed(f"slot {way.capture.slot} is not read: start the capture")
+    if row[1] not in ("reserved", "extended"):
+        raise _Closed(f"slot {way.capture.slot} loses its WAL ({row[1]})")
+    return "read"
+
+
+def _parked(way: Way) -> str:
+    found = apply_status.inspect(way.apply)
+    for problem in found.problems():
+        raise _Closed(problem.fact)
+    if not found.members:
+        raise _Closed(f"{way.apply.name} does not run")
+    books = found.books
+    parked = sum((books.parked or {}).values()) if books is not None else 0
+    if parked:
+        raise _Closed(f"{parked} records are parked: pycdc conflicts list")
+    return "nothing is parked"
+
+
+def _origin(way: Way) -> str:
+    """Without an origin the fence would refuse the apply side too."""
+    sink = way.apply.sink.postgres
+    assert sink is not None
+    with connected(sink.dsn.get_secret_value()) as connection:
+        if not origin_granted(connection):
+            raise _Closed("the role may not set up replication origins, by which the fence lets it through")
+    return "granted"
+
+
+def _lag(group: Group, way: Way) -> str:
+    limit = group.config.gates.max_lag
+    try:
+        seconds = drain(way, limit)
+    except EnvironmentNotReady as error:
+        raise _Closed(error.fact) from None
+    return f"{seconds * 1000:.0f} ms"
+
+
+def _sequences(way: Way) -> str:
+    """They are set while writes are held: it must be possible."""
+    sink = way.apply.sink.postgres
+    assert sink is not None
+    fixed = [one.sequence_name for one in read_sequences(sink) if not (one.readable and one.settable)]
+    if fixed:
+        raise _Closed(f"the role of {way.apply.name} may not read and set {', '.join(fixed)}")
+    return "can be set"
+
+
+def _may_fence(side: Side) -> str:
+    row = side.connection.execute(_MAY_ASK).fetchone()
+    if row is None or not row[0]:
+        raise _Closed(
+            "the role may not ask for a session's origin: GRANT EXECUTE ON FUNCTION "
+            "pg_replication_origin_session_is_setup() TO it"
+        )
+    for table in side.tables:
+        name = sql.Identifier(*table).as_string(side.connection)
+        there = side.connection.execute("SELECT to_regclass(%s) IS NOT NULL", (name,)).fetchone()
+        if there is None or not there[0]:
+            raise _Closed(f"there is no table {'.'.join(table)}")
+        allowed = side.connection.execute("SELECT has_table_privilege(%s, 'TRIGGER')", (name,)).fetchone()
+        if allowed is None or not allowed[0]:
+            raise _Closed(f"the role may not make triggers on {'.'.join(table)}")
+    return "can be put up"
+
+
+def _transactions(group: Group) -> str:
+    row = group.old.connection.execute(_OLDEST).fetchone()
+    oldest = float(row[0]) if row else 0.0
+    if oldest > group.config.gates.max_transaction:
+        raise _Closed(f"a transaction of the old database has lasted {oldest:.0f} s")
+    return f"the oldest has lasted {oldest:.1f} s"
+
+
+def _clocks(group: Group) -> str:
+    times = []
+    for connection in group.connections:
+        began = time.monotonic()
+        row = connection.execute(_CLOCK).fetchone()
+        assert row is not None
+        times.append(float(row[0]) - (began + time.monotonic()) / 2)
+    difference = abs(times[0] - times[1])
+    if difference > group.config.gates.max_clock_difference:
+        raise _Closed(f"the clocks of both databases differ by {difference:.1f} s")
+    return f"differ by {difference * 1000:.0f} ms"
+
+
+def _verification(group: Group, state: GroupState) -> str:
+    if not state.verified_at:
+        raise _Closed("nothing was verified yet")
+    age = time.time() - state.verified_at
+    if age > group.config.gates.max_verification_age:
+        raise _Closed(f"the last verification is {age:.0f} s old")
+    return f"equal {age:.0f} s ago"

@@ -1,0 +1,229 @@
+"""Writes move to another database and back while applications write: nothing is lost, nothing is doubled."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import psycopg
+import pytest
+
+from pycdc.cli.cutover import opened
+from pycdc.errors import EnvironmentNotReady
+from pycdc.model.origin import MESSAGE_PREFIX, mark
+from pycdc.operations.cutover.commands import Cutover
+from pycdc.operations.cutover.drain import drain
+from pycdc.operations.cutover.fence import SQLSTATE
+from pycdc.operations.cutover.handover import SteppedBack
+from tests.operations.cutover.conftest import Worlds
+from tests.operations.cutover.world import Applications, World
+from tests.reading import wait_for
+
+pytestmark = pytest.mark.pg("newest")
+
+STEPS = 3
+"""`advance` from following to watching."""
+
+
+def ready(world: World) -> None:
+    world.commands(Cutover.start)
+    for _ in range(STEPS - 1):
+        world.commands(Cutover.advance)
+    assert world.stage() == "ready"
+
+
+def test_writes_move_forth_and_back_and_forth(world: Worlds) -> None:
+    here = world()
+    assert here.command("start").returncode == 0
+    with Applications(here) as applications:
+        applications.wait_for_writes("old")
+        for stage in ("reading", "ready", "watching"):
+            told = here.command("advance", "--json")
+            assert told.returncode == 0, told.stderr
+            assert json.loads(told.stdout)["stage"] == stage
+        assert 0 < json.loads(told.stdout)["pause"] < 20
+        assert applications.by_side["old"] > 0
+        applications.wait_for_writes("new")
+        told = here.command("roll-back")
+        assert told.returncode == 0, told.stderr
+        assert "following, the old system writes, writes were held for " in told.stdout
+        applications.wait_for_writes("old")
+        for _ in range(STEPS):
+            here.commands(Cutover.advance)
+        applications.wait_for_writes("new")
+    applications.require_all()
+    # Rows that the new system makes by itself have ids of their own: its sequences were set.
+    assert here.rows("new", "SELECT count(*) = count(DISTINCT id) FROM adjustments") == [(True,)]
+
+
+def test_the_side_that_does_not_own_is_told_who_does(world: Worlds) -> None:
+    here = world()
+    here.commands(Cutover.start)
+    for statement in ("UPDATE items SET available = 9", "DELETE FROM adjustments", "TRUNCATE adjustments"):
+        if statement.startswith("DELETE"):
+            here.execute("old", "INSERT INTO moves (sku, pieces) VALUES ('sku-1', 0)")
+            wait_for(lambda: here.rows("new", "SELECT count(*) FROM adjustments") == [(1,)])
+        with pytest.raises(psycopg.Error, match="belongs to the old system") as refused:
+            here.execute("new", statement)
+        assert refused.value.sqlstate == SQLSTATE
+
+
+def test_columns_move_and_the_rest_of_the_row_stays(world: Worlds) -> None:
+    table = {"old": "public.stock", "new": "public.items", "old_columns": ["on_hand"], "new_columns": ["available"]}
+    here = world(tables=[table])
+    ready(here)
+    here.execute("old", "UPDATE stock SET on_hand = 5, price = 2 WHERE sku = 'sku-1'")
+    here.commands(Cutover.advance)
+    here.execute("old", "UPDATE stock SET price = 3 WHERE sku = 'sku-1'")
+    here.execute("new", "UPDATE items SET available = 6 WHERE code = 'sku-1'")
+    with pytest.raises(psycopg.Error, match="column on_hand belongs to the new system"):
+        here.execute("old", "UPDATE stock SET on_hand = 7 WHERE sku = 'sku-1'")
+    for statement in ("UPDATE items SET price = 7", "DELETE FROM items", "INSERT INTO items VALUES ('x', 1)"):
+        with pytest.raises(psycopg.Error, match="all but available belongs to the old system"):
+            here.execute("new", statement)
+
+
+def test_a_pause_that_is_too_long_steps_back_by_itself(world: Worlds) -> None:
+    here = world(max_pause=2, gates={"max_lag": 10, "max_transaction": 60})
+    ready(here)
+    with Applications(here) as applications:
+        applications.wait_for_writes("old")
+        with psycopg.connect(here.dsns["old"]) as idle:
+            idle.execute("UPDATE stock SET price = 5 WHERE sku = 'sku-1'")  # its transaction stays open
+            with pytest.raises(SteppedBack, match="stepped back, writes were held for"):
+                here.commands(Cutover.advance)
+        applications.wait_for_writes("old")
+        assert applications.by_side["new"] == 0
+        state = here.commands(Cutover.state)
+        assert (state.stage, state.owner) == ("ready", "old")
+        assert "open transactions hold public." in state.note or "max_pause" in state.note
+        here.commands(Cutover.advance)
+        applications.wait_for_writes("new")
+    applications.require_all()
+
+
+def test_a_difference_steps_back(world: Worlds) -> None:
+    here = world()
+    ready(here)
+    with psycopg.connect(here.dsns["new"]) as somebody:
+        somebody.execute("SET session_replication_role = replica")  # past the fence
+        # As if the apply side had written it: nothing brings it to the old database.
+        name = here.pipelines["apply"].config.name
+        somebody.execute("SELECT pg_logical_emit_message(true, %s, %s)", (MESSAGE_PREFIX, mark(name, ())))
+        somebody.execute("UPDATE items SET available = 99 WHERE code = 'sku-3'")
+    with pytest.raises(SteppedBack, match=r"1 rows that .* are not as"):
+        here.commands(Cutover.advance)
+    here.execute("old", "UPDATE stock SET on_hand = 1 WHERE sku = 'sku-1'")
+
+
+def test_a_closed_gate_keeps_everything_where_it_is(world: Worlds) -> None:
+    here = world(gates={"max_lag": 1.5, "max_transaction": 60})
+    ready(here)
+    here.pipelines["reverse_apply"].stop()
+    wait_for(lambda: here.pipelines["reverse_apply"].progress.state == "stopped")
+    told = here.command("check", "--json")
+    assert told.returncode == 1
+    closed = [gate for gate in json.loads(told.stdout)["gates"] if not gate["open"]]
+    assert any(gate["gate"].endswith("to_old parked") and "does not run" in gate["reason"] for gate in closed)
+    with pytest.raises(EnvironmentNotReady, match="is closed"):
+        here.commands(Cutover.advance)
+    assert here.stage() == "ready"
+    assert here.command("advance", "--dry-run").stdout.startswith("would: hold writes, drain, verify")
+
+
+def test_the_way_back_is_given_up_only_when_it_may_be(world: Worlds) -> None:
+    here = world()
+    ready(here)
+    here.commands(Cutover.advance)
+    with pytest.raises(EnvironmentNotReady, match="rollback window lasts"):
+        here.commands(Cutover.close)
+    assert here.commands(lambda commands: commands.close(now=True)).stage == "closed"
+    with pytest.raises(EnvironmentNotReady, match="is closed"):
+        here.commands(Cutover.roll_back)
+
+
+KILLER = """
+import os, signal, sys
+from pycdc.cli import cutover
+from pycdc.operations.cutover import handover
+
+path, command, step = sys.argv[1:]
+count = 0
+
+def killed_at(original):
+    def counted(*args, **kwargs):
+        global count
+        count += 1
+        if count == int(step):
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **kwargs)
+        count += 1
+        if count == int(step):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return counted
+
+for module, name in ((handover, "write_state"), (handover.fence, "put_up"), (handover.fence, "take_down")):
+    setattr(module, name, killed_at(getattr(module, name)))
+with cutover.opened(path, "inventory") as (_, commands):
+    getattr(commands, command)()
+print("done at", count, file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_step_of_either_direction_loses_nothing(world: Worlds) -> None:
+    """A hand-over is killed before or after something that it stores or refuses, and given again until it is done.
+
+    Applications write all the while. PYCDC_CUTOVER_KILLS=all kills at each of the steps.
+    """
+    here = world(verify="before")
+    ready(here)
+    steps = range(1, 40) if os.environ.get("PYCDC_CUTOVER_KILLS") == "all" else (3, 9, 12)
+    with Applications(here) as applications:
+        for step in steps:
+            was_killed = killed(here, "advance", step)
+            done(here, "advance", "watching")
+            applications.wait_for_writes("new")
+            was_killed = killed(here, "roll_back", step) or was_killed
+            done(here, "roll_back", "following")
+            applications.wait_for_writes("old")
+            if not was_killed:
+                break  # there are no more steps than that
+            done(here, "advance", "ready")
+    applications.require_all()
+
+
+def killed(world: World, command: str, step: int) -> bool:
+    """Run a command that is killed at a step; return whether it came so far."""
+    program = [sys.executable, "-c", KILLER, str(world.path), command, str(step)]
+    ended = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
+    return ended.returncode == -signal.SIGKILL
+
+
+def done(world: World, command: str, goal: str) -> None:
+    """Give a command again until it has led where it should; it may step back once, if its pause is over."""
+    for _ in range(6):
+        if world.stage() == goal:
+            return
+        try:
+            world.commands(getattr(Cutover, command))
+        except SteppedBack as error:
+            if "max_pause" not in error.fact:
+                raise
+    assert world.stage() == goal
+
+
+def test_a_drain_ends_behind_all_that_was_committed(world: Worlds) -> None:
+    here = world()
+    with psycopg.connect(here.dsns["old"], autocommit=True) as writer:
+        for number in range(1, 30):
+            writer.execute("SET synchronous_commit = off")
+            writer.execute("UPDATE stock SET on_hand = %s WHERE sku = 'sku-1'", [number])
+            with opened(str(here.path), "inventory") as (group, _):
+                drain(group.way("forward"), 20)
+            assert here.rows("new", "SELECT available FROM items WHERE code = 'sku-1'") == [(number,)]
