@@ -170,7 +170,7 @@ def test_every_planted_fault_is_found_and_named_and_nothing_else(pair: Pair) -> 
             found = [one for one in told(verifier.run()) if one not in flickering]
             assert found == sorted([*expected, *planted]), name
             expected += planted
-    assert pair.leftovers() == []
+    wait_for(lambda: pair.leftovers() == [])
 
 
 def flown(found: Verification) -> list[Any]:

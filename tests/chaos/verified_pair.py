@@ -141,7 +141,7 @@ class Pair:
         partitions = options.get("partitions", 1)
         self.capture: dict[str, Any] = {
             "name": name,
-            "source": {"postgres": {"dsn": source, "tables": ["public.*"], **options.get("source", {})}},
+            "source": {"postgres": {"dsn": source, "tables": ["public.*"], **options.get("reading", {})}},
             "sink": {"kafka": {**kafka, "format": form, "topics": {"partitions": partitions}}},
             "checkpoint": {"interval": 0.1},
             "retries": {"max_delay": 0.5},

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final
 
 import click
 
 from pycdc.cli.app import print_error
 from pycdc.cli.arguments import load_config, print_json
-from pycdc.errors import PycdcError
+from pycdc.config.pipeline import PipelineConfig
+from pycdc.errors import ConfigError, PycdcError
 from pycdc.observability import logs
 from pycdc.operations.humanize import duration, number
 from pycdc.operations.verify.capture_search import capture_beside
 from pycdc.operations.verify.options import VerifyOptions
+from pycdc.operations.verify.repair import plan_repair, send_repair
 from pycdc.operations.verify.reports.json_report import document, read
 from pycdc.operations.verify.reports.report_folder import write_reports
 from pycdc.operations.verify.result import Difference, TableResult, Verification
@@ -81,18 +83,31 @@ def verify() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the report's JSON.")
 def run(path: str, capture: str | None, report: Path | None, as_json: bool, **given: Any) -> int:
     """Verify a pipeline."""
-    config = load_config(path)
-    if capture is not None:
-        given["capture"] = load_config(capture)
-    elif given["source_dsn"] is None:
-        given["capture"] = capture_beside(Path(path), config)
-    given["digest"] = cast("Literal['hashtext', 'md5', 'sha256'] | None", given["digest"])
-    found = run_verification(config, VerifyOptions(**given), _tell)
+    found = _verified(path, capture, given)
     if report is not None:
         for written in write_reports(found, report):
             click.echo(f"wrote {written}", err=True)
     print_json(document(found)) if as_json else show_verification(found)
     return 0 if found.equal else 1
+
+
+def _verified(path: str, capture: str | None, given: dict[str, Any]) -> Verification:
+    config, options = _options(path, capture, given)
+    return run_verification(config, options, _tell)
+
+
+def _options(path: str, capture: str | None, given: dict[str, Any]) -> tuple[PipelineConfig, VerifyOptions]:
+    config = load_config(path)
+    if capture is not None:
+        given["capture"] = load_config(capture)
+    elif given.get("source_dsn") is None:
+        given["capture"] = capture_beside(Path(path), config)
+    command = [path]
+    command += [] if capture is None else ["--capture", capture]
+    command += [] if given["slot"] is None else ["--slot", given["slot"]]
+    for table in given["tables"]:
+        command += ["--table", table]
+    return config, VerifyOptions(**given, command=tuple(command))
 
 
 @verify.command()
@@ -102,6 +117,57 @@ def show(path: Path) -> int:
     found = read(path)
     show_verification(found)
     return 0 if found.equal else 1
+
+
+@verify.command()
+@click.argument("path", metavar="REPORT", type=click.Path(path_type=Path))
+@click.option("--source-dsn", envvar="PYCDC_SOURCE_DSN", help="The source, if the report's verification was given one.")
+def rerun(path: Path, source_dsn: str | None) -> int:
+    """Verify what a report verified once more, from the same folder; say what is left of its differences."""
+    reported, found = _again(path, source_dsn)[:2]
+    show_verification(found)
+    before, now = ({(d.table, d.kind, *d.key.values()) for d in one.differences} for one in (reported, found))
+    click.echo(f"{len(before & now)} of {len(before)} differences are still there, {len(now - before)} are new")
+    return 0 if found.equal else 1
+
+
+@verify.command()
+@click.argument("path", metavar="REPORT", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Print what would be asked for.")
+def repair(path: Path, dry_run: bool) -> int:
+    """Have the capture send the rows again that are missing or changed, if they still are.
+
+    They take the way of all events: order, marks and conflict rules hold. Rows that are too many are printed as DELETE
+    statements, and left to you.
+    """
+    reported, found, options = _again(path, None)
+    plan = plan_repair(reported, found)
+    if options.capture is None:
+        raise ConfigError(
+            "another capture than pycdc's cannot be asked for rows here", hint="use its own signals to read them again"
+        )
+    for signal in plan.signals if dry_run else ():
+        click.echo(printable(f"snapshot of {', '.join(signal.tables)} where {signal.where}"))
+    running = dry_run or send_repair(plan, options.capture)
+    for statement in plan.deletes:
+        click.echo(printable(statement))
+    asked = "would be asked for" if dry_run else "were asked for"
+    click.echo(f"{plan.rows} rows {asked}, {len(plan.deletes)} are too many, {plan.left} are left alone")
+    if not running:
+        click.echo("the capture does not run, and obeys when it is started", err=True)
+    return 0
+
+
+def _again(path: Path, source_dsn: str | None) -> tuple[Verification, Verification, VerifyOptions]:
+    """Return the reported verification, a new one, and its options."""
+    reported = read(path)
+    if not reported.command:
+        raise ConfigError("the report does not say what was verified", hint="call `pycdc verify CONFIG`")
+    given = run.make_context("run", list(reported.command)).params
+    config, capture = given.pop("path"), given.pop("capture")
+    given = {name: value for name, value in given.items() if name not in ("report", "as_json")}
+    options = _options(config, capture, {**given, "source_dsn": source_dsn})
+    return reported, run_verification(*options, _tell), options[1]
 
 
 def _tell(text: str) -> None:

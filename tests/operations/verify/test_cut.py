@@ -121,4 +121,4 @@ def test_a_pipeline_that_does_not_run_is_named(pair: Pair) -> None:
     with pair.verifier(timeout=3.0) as verifier, pytest.raises(EnvironmentNotReady) as caught:
         verifier.run()
     assert "makes no progress" in caught.value.fact
-    assert pair.leftovers() == []
+    wait_for(lambda: pair.leftovers() == [])

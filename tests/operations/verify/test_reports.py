@@ -30,6 +30,7 @@ def verification() -> Verification:
         "public.items",
         ("public.items",),
         key=("id",),
+        key_fields=("id",),
         columns=("id", "name"),
         not_compared={"total": "the server generates it"},
         source_rows=10,
@@ -42,9 +43,12 @@ def verification() -> Verification:
         notes=["a note"],
         seconds=0.25,
     )
-    stock = TableResult("public.stock", ("public.stock",), Method.ROUTED, "function f makes the rows", ("id",), ("id",))
+    stock = TableResult(
+        "public.stock", ("public.stock",), Method.ROUTED, "function f makes the rows", ("id",), (), ("id",)
+    )
     return Verification(
         "shop-apply",
+        ("apply.yaml",),
         "2026-11-30T10:00:00+00:00",
         "shop (1/2)",
         "store (1/3)",

@@ -26,7 +26,7 @@ def make(postgres: Any, kafka: Any, registry: Any, topic_prefix: str) -> Iterato
 
         def start(source_sql: str, target_sql: str, *routes: dict[str, Any], **options: Any) -> Pair:
             named = [{**route, "topic": route["topic"].format(name=topic_prefix)} for route in routes]
-            sink = {"routes": named, **options.pop("sink", {})}
+            sink = {**options.pop("sink", {}), "routes": named}
             return stack.enter_context(
                 Pair(
                     source,
@@ -308,3 +308,20 @@ def test_records_of_every_form_are_predicted(make: Make, options: dict[str, Any]
         ("public.t", "changed", ("1",), ("n",)),
         ("public.t", "changed", ("3",), ("name",)),
     ]
+
+
+def test_what_a_parked_record_or_a_conflict_explains_says_so(make: Make) -> None:
+    source = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c');"
+    pair = make(
+        source,
+        "CREATE TABLE t (id int PRIMARY KEY, v text CHECK (v <> 'refused'));",
+        {"topic": "{name}.public.t", "table": "t", "conflict": {"default": "monolith_wins", "detect": "old_values"}},
+        sink={"on_error": "park"},
+    )
+    pair.sql(pair.source, "ALTER TABLE t REPLICA IDENTITY FULL")
+    pair.sql(pair.target, "UPDATE t SET v = 'mine' WHERE id = 2")
+    pair.sql(pair.source, "UPDATE t SET v = 'theirs' WHERE id = 2; UPDATE t SET v = 'refused' WHERE id = 3")
+    found = {one.key["id"]: one for one in verified(pair).differences}
+    assert set(found) == {"2", "3"}
+    assert (found["2"].explanation or "").startswith("conflict ")
+    assert (found["3"].explanation or "").startswith("parked record ")

@@ -89,6 +89,8 @@ class Feed:
     not_compared: Mapping[str, str]
     where: tuple[sql.Composable, ...] = ()
     obstacle: str | None = None
+    filled: frozenset[str] = frozenset()
+    """Columns that are never NULL in the source."""
 
 
 @dataclass(slots=True)
@@ -166,7 +168,12 @@ def feed(
             columns[name] = _constant(value, types[name])
     where, why = _conditions(route, source)
     left_out = {name: reason for name, reason in not_compared.items() if name not in columns}
-    return Feed(route, source, columns, left_out, where, obstacle or why)
+    filled = frozenset(
+        name
+        for name, path in paths.items()
+        if (column := source.fields.get(path.removeprefix("$key."))) is not None and not source.columns[column].nullable
+    )
+    return Feed(route, source, columns, left_out, where, obstacle or why, filled)
 
 
 def _paths(

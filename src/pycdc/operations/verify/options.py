@@ -29,3 +29,5 @@ class VerifyOptions:
     max_differences: int = 1000
     timeout: float = 60.0
     max_snapshot_age: float = 600.0
+    command: tuple[str, ...] = ()
+    """The arguments of the command line, for the report; no secrets."""

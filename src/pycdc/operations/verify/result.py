@@ -59,6 +59,8 @@ class TableResult:
     """One table of the target.
 
     `sources` are the tables that its rows come from. `why_routed` says why the servers could not compute digests.
+    `key_fields` are
+    the columns of the sources that the key is made from, empty where they are not the same in all of them.
     `not_compared` maps each column of the target that was not compared to the reason. `differing` counts all
     differences by kind; `differences` holds the first of them, as many as `max_differences` allows.
     """
@@ -68,6 +70,7 @@ class TableResult:
     method: Method = Method.HASHED
     why_routed: str | None = None
     key: tuple[str, ...] = ()
+    key_fields: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     not_compared: dict[str, str] = field(default_factory=dict)
     source_rows: int = 0
@@ -104,13 +107,15 @@ class PointInTime:
 
 @dataclass(slots=True)
 class Verification:
-    """The outcome of one verification. `started` is ISO 8601 in UTC, `seconds` the time that it took.
+    """The outcome of one verification. `command` are the arguments that `pycdc verify` was called with, without
+    secrets, empty where it was not. `started` is ISO 8601 in UTC, `seconds` the time that it took.
 
     `source` and `target` identify the databases (system identifier and database, without any credential), `digest` is
     the hash that both servers computed. `exact` is False where the databases had no common point.
     """
 
     pipeline: str
+    command: tuple[str, ...]
     started: str
     source: str
     target: str

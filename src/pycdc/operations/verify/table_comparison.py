@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from psycopg import sql
@@ -82,7 +82,7 @@ class TableComparison:
         finally:
             self.result.seconds += time.monotonic() - began
 
-    # BothSides sides.
+    # Both sides.
 
     @property
     def layout(self) -> Layout:
@@ -288,9 +288,8 @@ class TableComparison:
 
 def _nullable(column: ColumnType, unit: Unit) -> ColumnType:
     """Return the column as nullable if it is so on either side: both sides' texts are made alike."""
-    from dataclasses import replace
-
-    return replace(column, nullable=column.nullable or column.name not in unit.key)
+    filled = all(column.name in feed.filled for feed in unit.feeds)
+    return replace(column, nullable=column.nullable or not filled)
 
 
 def result_of(unit: Unit) -> TableResult:
@@ -301,12 +300,17 @@ def result_of(unit: Unit) -> TableResult:
         Method.HASHED if unit.obstacle is None else Method.ROUTED,
         unit.obstacle,
         unit.key,
+        _key_fields(unit),
         unit.columns,
         dict(unit.not_compared),
     )
 
 
-def tables_in(units: Sequence[Unit]) -> Iterator[str]:
-    """Yield the names of the target's tables."""
-    for unit in units:
-        yield str(unit.target)
+def _key_fields(unit: Unit) -> tuple[str, ...]:
+    """Return the source's columns that the key is made from; none where the feeds differ, or fields are no columns."""
+    found = set()
+    for feed in unit.feeds:
+        paths = [feed.route.key.get(name, name).removeprefix("$key.") for name in unit.key]
+        found.add(tuple(feed.source.fields.get(path, "") for path in paths))
+    (first, *others) = found
+    return () if others or "" in first else first

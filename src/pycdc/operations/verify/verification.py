@@ -14,6 +14,7 @@ from typing import Final
 import psycopg
 
 from pycdc.build import build_decoder
+from pycdc.clients.postgres_errors import target_error
 from pycdc.clients.postgres_sessions import database_identity
 from pycdc.config.pipeline import PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
@@ -23,6 +24,7 @@ from pycdc.model.patterns import names_any
 from pycdc.operations.verify.canonical import ColumnType, columns_of
 from pycdc.operations.verify.cut import Cut, Ends, EndSessions, Told, open_cut
 from pycdc.operations.verify.digests import agreed
+from pycdc.operations.verify.explanations import explain
 from pycdc.operations.verify.feeds import Reasons, SourceTable, Unit, captured_tables, tables_of_topics, units
 from pycdc.operations.verify.options import VerifyOptions
 from pycdc.operations.verify.prediction import Predictions, fold
@@ -72,7 +74,7 @@ class Verifier:
         self._loops = LoopFilter(sink.loops, config.name)
         self._opened = ExitStack()
         try:
-            decoder = self._opened.enter_context(build_decoder(source))
+            self._decoder = decoder = self._opened.enter_context(build_decoder(source))
             wanted = [route.topic for route in sink.routes]
             self._window = StreamWindow(
                 source, source.group or config.name, decoder, lambda topic: names_any(wanted, topic)
@@ -160,10 +162,24 @@ class Verifier:
             if rest is not None:
                 after[number] = rest
                 return False
+            self._explain(result, router)
             done.add(number)
             if self._is_old(cut) and number + 1 < len(wanted):
                 return False
         return True
+
+    def _explain(self, result: TableResult, router: RouteTable) -> None:
+        try:
+            explain(
+                [result],
+                self._sessions.target,
+                self._sink.bookkeeping,
+                self._config.name,
+                self._decoder,
+                router.writes,
+            )
+        except psycopg.Error as error:
+            raise target_error(error) from None
 
     def _routed(self, cut: Cut, unit: Unit, router: RouteTable) -> Rows:
         """Return what asks for the rows of a table that no server can compute. Raises ConfigError where the capture is
@@ -230,7 +246,9 @@ class Verifier:
     def _begun(self) -> Verification:
         source, target = _identity(self._sessions.source), _identity(self._sessions.target)
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        return Verification(self._config.name, started, source, target, "", _configuration(self._config))
+        return Verification(
+            self._config.name, self._options.command, started, source, target, "", _configuration(self._config)
+        )
 
 
 def ends_of(config: PipelineConfig, options: VerifyOptions) -> Ends:

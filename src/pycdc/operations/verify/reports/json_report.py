@@ -21,6 +21,7 @@ def document(found: Verification) -> dict[str, Any]:
         "version": VERSION,
         "pycdc": __version__,
         "pipeline": found.pipeline,
+        "command": list(found.command),
         "configuration": found.configuration,
         "equal": found.equal,
         "exact": found.exact,
@@ -53,6 +54,7 @@ def _table(table: TableResult) -> dict[str, Any]:
         "method": table.method.value,
         "why_routed": table.why_routed,
         "key": list(table.key),
+        "key_fields": list(table.key_fields),
         "columns": list(table.columns),
         "not_compared": dict(table.not_compared),
         "source_rows": table.source_rows,
@@ -103,6 +105,7 @@ def read(path: Path) -> Verification:
 def _verification(found: dict[str, Any]) -> Verification:
     names = ("pipeline", "started", "source", "target", "digest", "configuration", "seconds", "exact")
     return Verification(
+        command=tuple(found["command"]),
         **{name: found[name] for name in names},
         points=[PointInTime(**point) for point in found["points"]],
         tables=[_table_of(table) for table in found["tables"]],
@@ -117,6 +120,7 @@ def _table_of(found: dict[str, Any]) -> TableResult:
         sources=tuple(found["sources"]),
         method=Method(found["method"]),
         key=tuple(found["key"]),
+        key_fields=tuple(found["key_fields"]),
         columns=tuple(found["columns"]),
         seconds=found["seconds"],
         notes=list(found["notes"]),
