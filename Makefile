@@ -84,6 +84,7 @@ chaos-handoff: venv servers ## 1,000 hand-overs from snapshot to stream under 32
 
 chaos-snapshot: venv servers ## The snapshot of 10,000,000 rows, killed three times: topic and table are compared
 	PYCDC_SNAPSHOT_ROWS=10000000 PYCDC_SNAPSHOT_KILLS=3 $(PYTEST) -s tests/faults/test_kill_large_snapshot.py $(PYTEST_ARGS)
+	PYCDC_KILL_ROWS=1000000 PYCDC_KILLS=20 $(PYTEST) tests/faults/test_kill_keys.py $(PYTEST_ARGS)
 
 chaos-ddl: venv servers ## 200 rounds of DDL, locks and ended sessions at any moment of a capture: CHAOS_ROUNDS=200 CHAOS_SEED=1
 	PYCDC_CHAOS_ROUNDS=$(CHAOS_ROUNDS) PYCDC_CHAOS_SEED=$(CHAOS_SEED) $(PYTEST) tests/chaos $(PYTEST_ARGS)

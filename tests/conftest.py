@@ -24,8 +24,6 @@ pytest_plugins = ["tests.fix_postgres", "tests.fix_kafka", "tests.fix_browser", 
 settings.register_profile("pycdc", deadline=None)  # how long an example takes is the machine's business
 settings.load_profile("pycdc")
 
-RERUNS = 2
-"""CI gives a test of servers and time limits, on a busy machine, another try, and lists it in the summary."""
 MEMORY = "/dev/shm"
 MEMORY_NEEDED = 8 << 30
 STRICT = os.environ.get("PYCDC_TEST_STRICT") == "1"
@@ -73,8 +71,6 @@ def _mark(item: pytest.Item) -> None:
         if fixtures & names:
             item.add_marker(mark)
             item.add_marker("server")
-    if STRICT and item.get_closest_marker("server"):
-        item.add_marker(pytest.mark.flaky(reruns=RERUNS))
 
 
 @pytest.fixture(autouse=True)

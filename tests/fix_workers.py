@@ -1,8 +1,8 @@
 """How a parallel run shares the tests among its workers, the processes of ``pytest-xdist``.
 
-A portion, which one worker runs from its first test to its last, is a file's tests on one version of Postgres. So what
-a file shares between its tests is made once, and a file with many tests does not wait for its turn in one worker. The
-portions that take longest are handed out first: no worker shall begin one of them when the others have ended.
+A portion, which one worker runs from its first test to its last, is a file's tests on one version of Postgres, so that
+what they share is made once. The portions that take longest are handed out first: no worker shall begin one of them
+when the others have ended.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+APART = ("tests/chaos/", "tests/faults/test_kill", "tests/faults/test_signals", "tests/test_secrecy")
+"""Files whose tests are portions of their own: each takes long, and they share nothing."""
 VERSION = re.compile(r"\[(?:.*-)?(pg[\d.]+)(?:-.*)?\]$")
 SERVER_WEIGHT, SLOW_WEIGHT = 1, 20
 """How much longer tests take, by their marks, than one that needs no server: about seconds."""
@@ -21,6 +23,8 @@ SERVER_WEIGHT, SLOW_WEIGHT = 1, 20
 
 def portion(nodeid: str) -> str:
     """The name of the portion that the test with `nodeid` belongs to."""
+    if nodeid.startswith(APART):
+        return nodeid
     path = nodeid.partition("::")[0]
     version = VERSION.search(nodeid)
     return f"{path}@{version[1]}" if version else path

@@ -32,6 +32,7 @@ def fleet() -> Iterator[Fleet]:
     fleet.close()
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.postgres
 @pytest.mark.parametrize("number", range(FIRST, FIRST + ROUNDS))

@@ -20,7 +20,7 @@ from pycdc.model.change import Batch, Op
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
 
-HANDOVERS = int(os.environ.get("PYCDC_HANDOVERS", "50"))
+HANDOVERS = int(os.environ.get("PYCDC_HANDOVERS", "15"))
 WRITERS = int(os.environ.get("PYCDC_HANDOVER_WRITERS", "4"))
 """`make chaos-handoff` has 1,000 and 32."""
 
@@ -80,6 +80,7 @@ def config_for(dsn: str, number: int) -> PipelineConfig:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.pg("==15")
 def test_handovers_under_writers_have_neither_gap_nor_duplicate(database: str) -> None:
     with psycopg.connect(database, autocommit=True) as connection:

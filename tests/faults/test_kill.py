@@ -22,6 +22,7 @@ def passage(point: str) -> int:
     return 5 if point in CHECKPOINTS else 30
 
 
+@pytest.mark.slow
 @pytest.mark.pg("==15")
 @pytest.mark.parametrize("point", POINTS)
 def test_nothing_is_lost_when_the_process_is_killed(point: str, rig: Rig) -> None:

@@ -98,6 +98,7 @@ def run_until_killed(config: Path, replay: Replay, records: int) -> None:
     print(f"killed at {replay.high()} records, due at {records}; MB at most {peaks}")
 
 
+@pytest.mark.slow
 @pytest.mark.pg("newest")
 @pytest.mark.parametrize(("method", "workers"), METHODS)
 def test_a_snapshot_killed_at_random_moments_goes_on_and_the_topic_equals_the_table(

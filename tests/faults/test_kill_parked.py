@@ -11,6 +11,7 @@ from tests.faults.harness import Rig, Writer, assert_order_and_identity, replaye
 from tests.reading import wait_for
 
 
+@pytest.mark.slow
 @pytest.mark.pg("newest")
 @pytest.mark.parametrize(
     ("point", "passage"),

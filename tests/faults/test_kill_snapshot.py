@@ -13,6 +13,7 @@ from tests.faults.process import SNAPSHOT_POINTS
 ROWS = 4000
 
 
+@pytest.mark.slow
 @pytest.mark.pg("==15")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_snapshot_killed_at_eight_points_is_finished_and_complete(rig: Rig, workers: int) -> None:
@@ -36,6 +37,7 @@ def test_a_snapshot_killed_at_eight_points_is_finished_and_complete(rig: Rig, wo
     assert max(reads.values()) < 8, "nine times would be from zero after each kill"
 
 
+@pytest.mark.slow
 @pytest.mark.pg("newest")
 def test_what_was_delivered_by_workers_is_not_delivered_again(rig: Rig) -> None:
     rig.execute(f"INSERT INTO items SELECT (i * 48271) % 65537 + 1000, 0 FROM generate_series(1, {10 * ROWS}) AS i")

@@ -33,6 +33,7 @@ def incremental(rig: Rig) -> list[Read]:
     return [record for record in rig.records() if record.value and record.value["source"]["snapshot"] == "incremental"]
 
 
+@pytest.mark.slow
 @pytest.mark.pg("newest")
 @pytest.mark.parametrize("point", [None, *SIGNAL_POINTS])
 def test_a_signal_of_the_topic_is_obeyed_wherever_the_process_is_killed(

@@ -80,7 +80,7 @@ def test_nothing_is_lost_or_doubled_when_the_process_is_killed(
     rig.kafka.create_topic(rig.topic, partitions=2)
     rows = produce(rig, rig.topic, ids, 6000, seed=1)
     options = {"max_batch_events": 1000, "options": {"group.instance.id": "one"}}
-    victim = rig.start(document(rig, registry, [rig.topic], **options), point, "3")
+    victim = rig.start(document(rig, registry, [rig.topic], **options), point, "2")
     assert victim.wait() == -signal.SIGKILL, victim.log
     assert 0 < rig.offsets() < 6000
     heir = rig.start(document(rig, registry, [rig.topic], **options))

@@ -18,7 +18,7 @@ from tests.faults.harness import Process
 from tests.reading import wait_for
 from tests.reverse.conftest import Rig
 
-SECONDS = float(os.environ.get("PYCDC_CHAOS_SECONDS", "20"))
+SECONDS = float(os.environ.get("PYCDC_CHAOS_SECONDS", "8"))
 ITEMS = 60
 RATE = 500
 MOST, FEWEST = 4, 2

@@ -38,7 +38,9 @@ def produce(rig: Rig, topic: str, *rows: dict[str, Any], partition: int = 0) -> 
 
 def document(rig: Rig, topics: list[str], *, most: int = 20000, batch: int = 1, **sink: Any) -> dict[str, Any]:
     routes = [{"topic": topic, "table": topic.rpartition(".")[2]} for topic in topics]
-    source = {"topics": topics, "max_batch_events": batch, "max_waiting_events": most}
+    # A static member: who comes after one that was killed has its partitions at once, and not when its session is over.
+    member = {"group.instance.id": "one"}
+    source = {"topics": topics, "max_batch_events": batch, "max_waiting_events": most, "options": member}
     return rig.document(source=source, sink={"routes": routes, **sink})
 
 

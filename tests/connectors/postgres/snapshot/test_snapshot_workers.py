@@ -135,7 +135,7 @@ def standard_processes() -> Executor:
 def local_cluster() -> Executor:
     from distributed import Client, LocalCluster
 
-    cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None)  # type: ignore[no-untyped-call]
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0")  # type: ignore[no-untyped-call]
     executor: Executor = Client(cluster).get_executor()  # type: ignore[no-untyped-call]
     return executor
 
