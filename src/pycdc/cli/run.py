@@ -171,13 +171,23 @@ def _run(config: PipelineConfig, *, live: bool) -> None:
     collector.reduce_gc()
     progress = pipeline.progress
     with ExitStack() as stack:
-        url = stack.enter_context(StatusServer(config.http, progress, config.name)).url if config.http.enabled else None
+        url = _served(config, progress, stack) if config.http.enabled else None
         if url is not None:
             log.info("serving metrics and health", url=url)
         if config.source.postgres is not None:
             stack.enter_context(SlotMonitor(config, progress))
         execute(pipeline, _view(config, progress, url, live=live))
     _say_where(progress, config)
+
+
+def _served(config: PipelineConfig, progress: Progress, stack: ExitStack) -> str:
+    """Serve the status until the stack ends; return where."""
+    gates = None
+    if config.http.migration is not None:
+        from pycdc.operations.cutover.gate_keeper import GateKeeper
+
+        gates = stack.enter_context(GateKeeper(config.http.migration)).answer
+    return stack.enter_context(StatusServer(config.http, progress, config.name, gates)).url
 
 
 def _view(config: PipelineConfig, progress: Progress, url: str | None, *, live: bool) -> View:

@@ -103,6 +103,8 @@ class HttpConfig(Section):
     """Needed when `host` is not a loopback address: clients send `Authorization: Bearer …`. Probes need none."""
     unhealthy_after: Annotated[float, Field(gt=0)] = 60.0
     """Seconds without a message from the server, or with a sink that makes no progress."""
+    migration: str | None = None
+    """Path of a migration, the gates of whose groups are served as `/gates/GROUP`: 200 where all are open, or 503."""
 
     @field_validator("token")
     @classmethod

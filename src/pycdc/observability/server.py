@@ -24,6 +24,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -47,6 +48,7 @@ _MOST_CONNECTIONS = 32
 _PAUSE = 0.1
 """Seconds after a connection that could not be taken: the process is out of descriptors."""
 _PROBES = ("/livez", "/readyz")
+_GATES = "/gates/"
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _JSON = "application/json"
 _PAGE = {
@@ -61,11 +63,16 @@ _POLICY = (
 """What a browser may load for the page: its own script and style, and nothing else that a name might smuggle in."""
 
 
+Gates = Callable[[str], Mapping[str, Any] | None]
+"""Returns a group's gates with `open`; None where there is no such group."""
+
+
 class StatusServer:
     """Listens from construction until `close`, on a thread of its own. Raises EnvironmentNotReady where it cannot."""
 
-    def __init__(self, settings: HttpConfig, progress: Progress, name: str = "") -> None:
+    def __init__(self, settings: HttpConfig, progress: Progress, name: str = "", gates: Gates | None = None) -> None:
         self._settings = settings
+        self._gates = gates
         self._name = name
         self._progress = progress
         self._server = _listen(settings, self)
@@ -103,6 +110,8 @@ class StatusServer:
             return self._probe(path)
         if path == "/status":
             return HTTPStatus.OK, _JSON, _json(({"name": self._name} if self._name else {}) | report(self._progress))
+        if path.startswith(_GATES) and self._gates is not None and (found := self._gates(path.removeprefix(_GATES))):
+            return HTTPStatus.OK if found["open"] else HTTPStatus.SERVICE_UNAVAILABLE, _JSON, _json(found)
         if path in _PAGE:
             name, kind = _PAGE[path]
             return HTTPStatus.OK, kind, _page(name)
@@ -303,5 +312,5 @@ def _page(name: str) -> bytes:
     return (resources.files("pycdc.observability") / "page" / name).read_bytes()
 
 
-def _json(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(dict(value), ensure_ascii=False).encode() + b"\n"

@@ -1,0 +1,35 @@
+"""`/gates/GROUP` of a status server: open, closed with its reason, and never older than it may be."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+
+import psycopg
+import pytest
+
+from pycdc.config.runtime import HttpConfig
+from pycdc.observability.progress import Progress
+from pycdc.observability.server import StatusServer
+from pycdc.operations.cutover.gate_keeper import GateKeeper
+from tests.operations.cutover.conftest import Worlds
+from tests.reading import wait_for
+
+pytestmark = pytest.mark.pg("newest")
+
+
+def test_gates_are_served_with_their_reasons(world: Worlds) -> None:
+    here = world(gates={"max_lag": 10, "max_transaction": 1})
+    with (
+        GateKeeper(str(here.path)) as keeper,
+        StatusServer(HttpConfig(port=0), Progress(), "to-new", keeper.answer) as server,
+    ):
+        assert server.answer("/gates/inventory")[0] == HTTPStatus.SERVICE_UNAVAILABLE  # not asked yet
+        wait_for(lambda: server.answer("/gates/inventory")[0] == HTTPStatus.OK, 30)
+        assert server.answer("/gates/other")[0] == HTTPStatus.NOT_FOUND
+        with psycopg.connect(here.dsns["old"]) as idle:
+            idle.execute("UPDATE stock SET price = 5")
+            wait_for(lambda: server.answer("/gates/inventory")[0] == HTTPStatus.SERVICE_UNAVAILABLE, 30)
+            told = json.loads(server.answer("/gates/inventory")[2])
+            assert [gate["gate"] for gate in told["gates"] if not gate["open"]] == ["transactions"]
+        wait_for(lambda: server.answer("/gates/inventory")[0] == HTTPStatus.OK, 30)
