@@ -10,7 +10,7 @@ from typing import Any
 
 import fastavro
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.interfaces import Checkpoint, OffsetStore
 from pycdc.model.change import Batch
 from pycdc.rows.schema import Schema, avro_text
@@ -76,7 +76,7 @@ def readable(value: Any) -> Any:
 class RecordingSink:
     """Keeps every record, decoded."""
 
-    def __init__(self, config: PipelineConfig, offsets: OffsetStore) -> None:
+    def __init__(self, config: CapturePipeline, offsets: OffsetStore) -> None:
         self.schemas = Schemas()
         self.records: list[Recorded] = []
         self._offsets = offsets

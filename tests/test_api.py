@@ -20,6 +20,7 @@ import pytest
 import pycdc
 from pycdc.config import validate
 from pycdc.offsets.memory import MemoryOffsetStore
+from pycdc.testing import MemoryConnector, MemorySink
 from tests.reading import wait_for
 from tests.running import Running
 
@@ -327,3 +328,128 @@ def test_a_factory_that_makes_no_sink_is_a_configuration_error(
         error = pipeline.failure()
     assert isinstance(error, pycdc.ConfigError)
     assert fact in error.fact
+
+
+# -- objects in the place of servers
+
+
+def in_memory(**options: Any) -> tuple[MemoryConnector, MemorySink, pycdc.Pipeline]:
+    source = MemoryConnector.of_rows("public.items", [{"id": 1, "v": "a"}, {"id": 2, "v": "b"}])
+    sink = MemorySink(**options)
+    return source, sink, pycdc.Pipeline({"name": "shop"}, source=source, sink=sink)
+
+
+def test_a_pipeline_runs_from_a_source_into_a_sink_of_the_programs_own() -> None:
+    source, sink, pipeline = in_memory()
+    pipeline.run()
+    assert [change.after for change in sink.durable] == [{"id": 1, "v": "a"}, {"id": 2, "v": "b"}]
+    assert source.acknowledged[-1] == sink.checkpoints[-1].position == pycdc.Position(pycdc.Lsn(200))
+
+
+def test_a_sink_of_the_programs_own_is_used_again_after_a_fault_and_closed_at_the_end() -> None:
+    class Closing(MemorySink):
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    sink = Closing(faults={"commit": [pycdc.DeliveryError("the disk is full")]})
+    document = {"name": "shop", "retries": {"first_delay": 0.01}, "checkpoint": {"changes": 1}}
+    source = MemoryConnector.of_rows("public.items", [{"id": 1}, {"id": 2}])
+    pycdc.Pipeline(document, source=source, sink=sink).run()
+    assert [(change.after or {})["id"] for change in sink.durable] == [1, 1, 2]
+    assert sink.closed == 1
+
+
+def test_offsets_of_the_programs_own_say_where_it_goes_on() -> None:
+    source, _, _ = in_memory()
+    kept = MemoryOffsetStore()
+    kept.store(pycdc.Checkpoint(pycdc.Position(pycdc.Lsn(100))))
+    sink = MemorySink()
+    pycdc.Pipeline({"name": "shop"}, source=source, sink=sink, offsets=kept).run()
+    assert [(change.after or {})["id"] for change in sink.durable] == [2]
+
+
+@newest
+def test_rules_and_transforms_of_the_configuration_apply_before_a_sink_of_the_programs_own(
+    source: Source, tmp_path: Path
+) -> None:
+    source.execute("INSERT INTO items VALUES (1, 'secret')")
+    captured = {"postgres": {"dsn": source.dsn, "tables": ["items"], "snapshot": "only"}}
+    rules = [{"tables": "public.items", "mask": {"v": 3}}]
+    sink = MemorySink()
+    pycdc.Pipeline({"name": "own", "source": captured, "rules": rules}, sink=sink).run()
+    assert [change.after for change in sink.durable] == [{"id": 1, "v": "***"}]
+
+
+def test_a_pipeline_connects_to_nothing_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **options: Any) -> Any:
+        raise AssertionError("a client was made")
+
+    for client in ("clients.kafka_topics.AdminClient", "offsets.kafka.Producer", "offsets.kafka.Consumer"):
+        monkeypatch.setattr(f"pycdc.{client}", refuse)
+    monkeypatch.setattr("psycopg.Connection.connect", refuse)
+    kafka = {"brokers": "nowhere:9092", "format": "json"}
+    document = {"name": "shop", "source": {"postgres": {"dsn": "host=nowhere"}}, "sink": {"kafka": kafka}}
+    pipeline = pycdc.Pipeline(document)
+    with pytest.raises(AssertionError, match="a client was made"):
+        pipeline.run()
+
+
+def test_as_a_context_manager_a_pipeline_is_stopped_and_waited_for() -> None:
+    source = MemoryConnector.of_rows("public.items", [{"id": 1}], idle=True)
+    sink = MemorySink()
+    with pycdc.Pipeline({"name": "shop"}, source=source, sink=sink) as pipeline:
+        thread = threading.Thread(target=pipeline.run)
+        thread.start()
+        wait_for(lambda: sink.written)
+    assert [(change.after or {})["id"] for change in sink.durable] == [1]
+    assert pipeline.progress.state == "stopped"
+    thread.join()
+
+
+def test_a_pipeline_that_was_stopped_before_it_ran_delivers_nothing() -> None:
+    _, sink, pipeline = in_memory()
+    pipeline.stop()
+    pipeline.run()
+    assert sink.written == []
+
+
+def test_a_pipeline_from_kafka_takes_no_objects() -> None:
+    document = {
+        "name": "back",
+        "source": {"kafka": {"brokers": "b:1", "topics": ["t"]}},
+        "sink": {"postgres": {"dsn": "x", "routes": [{"topic": "t", "table": "t"}]}},
+    }
+    with pytest.raises(pycdc.ConfigError, match="source and sink belong together"):
+        pycdc.Pipeline(document, sink=MemorySink())
+
+
+def test_a_source_of_the_programs_own_has_no_server_to_ask() -> None:
+    _, _, pipeline = in_memory()
+    for ask in (pipeline.status, pipeline.lag, pipeline.doctor, lambda: pipeline.snapshot("items")):
+        with pytest.raises(pycdc.ConfigError, match="there is no server to ask"):
+            ask()
+
+
+# -- what the servers tell
+
+
+@newest
+def test_status_lag_and_doctor_of_a_capture_are_data(source: Source, label: str, tmp_path: Path) -> None:
+    pipeline = pycdc.Pipeline(document(source, label, tmp_path))
+    before = {finding.title: finding for finding in pipeline.doctor()}
+    assert all(finding.status is not pycdc.FindingStatus.FAILED for finding in before.values())
+    assert {finding.group for finding in before.values()} >= {"postgres", "tables", "publication", "position"}
+    asked = pipeline.status()
+    assert isinstance(asked, pycdc.CaptureState)
+    assert asked.slot is None
+    with Running(document(source, label, tmp_path)) as running:
+        running.until_streaming()
+        asked = pipeline.status()
+        assert isinstance(asked, pycdc.CaptureState)
+        assert asked.slot is not None
+        assert asked.slot.active_pid is not None
+        assert asked.problem is None
+        measured = pipeline.lag(0.5)
+    assert (measured.running, measured.unit) == (True, "bytes")

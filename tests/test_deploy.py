@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from psycopg.conninfo import conninfo_to_dict
 
 from pycdc.config import load, load_text
+from pycdc.config.pipeline import require_capture
 from pycdc.config.runtime import HttpConfig
 from pycdc.observability.progress import Progress
 from pycdc.observability.server import StatusServer
@@ -140,9 +141,9 @@ def test_the_pipeline_leads_to_the_services(monkeypatch: pytest.MonkeyPatch) -> 
     service = SERVICES["pycdc"]
     for name, value in service["environment"].items():
         monkeypatch.setenv(name, value)
-    config = load(DEPLOY / "shop.yaml")
+    config = require_capture(load(DEPLOY / "shop.yaml"))
     assert service["command"] == ["run", service["volumes"][0].split(":")[1]]
-    dsn = conninfo_to_dict(config.capture.dsn.get_secret_value())
+    dsn = conninfo_to_dict(config.source.postgres.dsn.get_secret_value())
     assert dsn["host"] in SERVICES
     assert dsn["dbname"] == SERVICES["postgres"]["environment"]["POSTGRES_DB"]
     kafka = config.sink.kafka

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import yaml
 
 import pycdc
 from pycdc.config import load_text
+from pycdc.config.pipeline import require_capture
 from tests.programs import Program
 from tests.test_docs import blocks
 
@@ -124,9 +126,40 @@ def test_the_sink_of_the_library_page_keeps_what_it_was_given(
     assert [line.split(" ", 1)[1] for line in log.read_text().splitlines()] == ["r public.items", "c public.items"]
 
 
+def library_program(words: str) -> str:
+    return next(block.text for block in blocks("python", page="docs/library.md") if words in block.text)
+
+
+def test_the_library_page_runs_a_pipeline_on_a_thread_and_asks_of_it(
+    database: str, shop: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    run(shown("sql", 0), shop)
+    config = yaml.safe_load(shown("yaml", 0)) | {"sink": {"console": {}}}
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(config))
+    threaded = [sys.executable, "-c", library_program("threading.Thread(target=pipeline.run)")]
+    with Program(threaded, tmp_path, {"PYCDC_DSN": database}) as program:
+        program.wait_until(lambda: bool(slots(shop)))
+        asked = [sys.executable, "-c", library_program("pipeline.doctor()")]
+        done = subprocess.run(
+            asked, cwd=tmp_path, env={**os.environ, "PYCDC_DSN": database}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"^\d+ bytes of WAL", done.stdout, re.M)
+        assert re.search(r"^True \d+ bytes$", done.stdout, re.M)
+        assert "failed" not in done.stdout
+        run("INSERT INTO items VALUES (2, 'jug', 9.00)", shop)
+        program.wait_until(lambda: any(line.startswith("stopped 0/") for line in program.lines))
+
+
+def test_the_library_page_runs_a_pipeline_without_servers(tmp_path: Path) -> None:
+    program = library_program("sink = MemorySink(")
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_test_of_the_library_page_passes_without_a_server(tmp_path: Path) -> None:
     sink = next(block.text for block in blocks("python", page="docs/library.md") if "class Audit" in block.text)
-    check = next(block.text for block in blocks("python", page="docs/library.md") if "MemoryConnector" in block.text)
+    check = next(block.text for block in blocks("python", page="docs/library.md") if "import Audit" in block.text)
     (tmp_path / "audit.py").write_text(sink)
     (tmp_path / "check.py").write_text(check)
     done = subprocess.run([sys.executable, "check.py"], cwd=tmp_path, capture_output=True, text=True)
@@ -141,7 +174,7 @@ def test_a_slot_of_debezium_is_taken_over_where_it_was_confirmed(
     config = load_text(
         next(block.text for block in blocks("yaml", page="docs/debezium.md") if "slot: debezium" in block.text)
     )
-    source = config.capture
+    source = require_capture(config).source.postgres
     run("CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders VALUES (1)", shop)
     run("CREATE PUBLICATION dbz_publication FOR ALL TABLES", shop)
     run("SELECT pg_create_logical_replication_slot('debezium', 'pgoutput')", shop)

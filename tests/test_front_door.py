@@ -19,6 +19,8 @@ from pycdc.config.postgres_source import PostgresSourceConfig
 ROOT = Path(__file__).parents[1]
 PROGRAM = ROOT / "tests" / "typing" / "embedding.py"
 
+FRONT = {name: getattr(pycdc, name) for name in pycdc.__all__}
+"""For annotations of what is imported late."""
 NOT_HELD = {
     "_Acknowledgements": "made by `capture` for its own changes",
     "CaptureLag": "read by `Progress.lag_seconds` and `lag_bytes`",
@@ -46,10 +48,10 @@ def named_by(subject: Any) -> Iterator[type]:
         public = {name: member for name, member in vars(subject).items() if name == "__init__" or name[0] != "_"}
         members = [getattr(member, "fget", None) or getattr(member, "__func__", member) for member in public.values()]
         functions = list(filter(inspect.isfunction, members))
-        hints = get_type_hints(subject)
+        hints = get_type_hints(subject, localns=FRONT)
         yield from (one for name in hints if name[0] != "_" for one in classes(hints[name]))
     for function in functions:
-        yield from (one for hint in get_type_hints(function).values() for one in classes(hint))
+        yield from (one for hint in get_type_hints(function, localns=FRONT).values() for one in classes(hint))
 
 
 def test_all_that_a_program_holds_has_a_name_at_the_front_door() -> None:

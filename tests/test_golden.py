@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pycdc.config import validate
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config import validate_capture
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.config.values import TableRule
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.snapshot.parallel import Workers
@@ -85,10 +85,10 @@ def config_for(
     chunk: int = 20_000,
     exclude_tables: Sequence[str] = (),
     **options: Any,
-) -> PipelineConfig:
+) -> CapturePipeline:
     source = {"dsn": dsn, "snapshot": snapshot, "workers": workers, "snapshot_chunk": chunk}
     source["exclude_tables"] = [*exclude_tables]
-    return validate(
+    return validate_capture(
         {
             "name": name,
             "source": {"postgres": source},
@@ -99,7 +99,7 @@ def config_for(
 
 
 def record_until(
-    config: PipelineConfig,
+    config: CapturePipeline,
     dsn: str,
     script: str | None,
     end: Any,
@@ -111,8 +111,8 @@ def record_until(
     offsets = MemoryOffsetStore()
     sink = RecordingSink(config, offsets)
     workers = None
-    if config.capture.workers > 1:
-        count = config.capture.workers
+    if config.source.postgres.workers > 1:
+        count = config.source.postgres.workers
         workers = Workers(count, lambda: ProcessPool(count), TablePlanner(config, sink.schemas, keeps=True), read)
     loop = Loop(
         lambda: PostgresConnector(config, None, workers), lambda: sink, offsets, config.checkpoint, config.retries

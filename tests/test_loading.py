@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pycdc.config import InvalidConfig, load, load_text, validate
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config import InvalidConfig, load, load_text, validate, validate_capture
+from pycdc.config.pipeline import ApplyPipeline, CapturePipeline, require_apply, require_capture
 from pycdc.errors import ConfigError
 
 GOOD = """\
@@ -37,6 +37,12 @@ def config(*lines: str) -> str:
 BACK = "sink.postgres"
 
 
+APPLY = "source: {kafka: {brokers: b, topics: [t]}}"
+ROUTES = "sink: {postgres: {dsn: x, routes: [{topic: t, table: t}]}}"
+
+TRANSFORM = "transforms: [{function: 'a:b', %s: [t]}]"
+
+
 def back(unavailable: str) -> str:
     routes = "routes: [{topic: t, table: t}]"
     sink = f"sink: {{postgres: {{dsn: x, {routes}, unavailable: {unavailable}}}}}"
@@ -49,6 +55,10 @@ def postgres(options: str) -> str:
 
 def kafka(options: str) -> str:
     return KAFKA % options
+
+
+def load_capture(text: str) -> CapturePipeline:
+    return require_capture(load_text(text))
 
 
 BAD = [
@@ -75,6 +85,17 @@ BAD = [
     (config("sink: {console: {}, null: {}}"), "sink", "needs exactly one of", "write one of kafka"),
     (config("sink: {}"), "sink", "needs exactly one of", "write one of kafka"),
     (config("offsets: {file: {path: a}, kafka: {}}"), "offsets", "needs exactly one of", "write one of kafka, file"),
+    # what belongs to the other direction
+    (config("sink: {postgres: {dsn: x}}"), "sink.postgres", "has no meaning where", "from Kafka"),
+    (config(APPLY, "sink: {kafka: {}}"), "sink.kafka", "has no meaning where the source is Kafka", "into postgres"),
+    (config(APPLY, ROUTES, "rules: []"), "rules", "has no meaning where", "with the rows"),
+    (config(APPLY, ROUTES, TRANSFORM % "tables"), "transforms[0].tables", "has no meaning", "by `topics`"),
+    (config(TRANSFORM % "topics"), "transforms[0].topics", "has no meaning", "by `tables`"),
+    (config("source: {postgres: {dsn: x}, kafka: {}}"), "source", "needs exactly one of", "one of postgres, kafka"),
+    (config("source: {}"), "source", "needs exactly one of", "one of postgres, kafka"),
+    (config("source: {kafka: }"), "source.kafka.brokers", "is missing", "under source.kafka"),
+    (config(APPLY, "sink: {}"), "sink.postgres", "is missing", "add `postgres: …` under sink"),
+    (config(APPLY, ROUTES, "nmae: a"), "nmae", "is not an option", "did you mean `name`?"),
     # another type
     (config("source: here"), "source", "must be a section", "write keys under it, indented: `postgres`"),
     (config("name: 123"), "name", "is read as a number, and must be text", "put the value in quotes"),
@@ -261,7 +282,7 @@ def test_a_configuration_does_not_show_its_secrets() -> None:
         "rules": [{"hash": [{"columns": ["a"], "salt": CANARY}]}],
         "http": {"token": CANARY},
     }
-    loaded = validate(sections)
+    loaded = validate_capture(sections)
     custom = validate({**sections, "sink": {"custom": {"factory": "a:b", "options": {"password": CANARY}}}})
     assert CANARY not in f"{loaded!r} {loaded} {custom!r} {custom}"
     assert loaded.sink.kafka is not None
@@ -305,27 +326,29 @@ def test_variables_are_filled_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("PYCDC_NAME", "shop")
     monkeypatch.setenv("PYCDC_EMPTY", "")
     monkeypatch.setenv("PYCDC_PORT", "9999")
-    loaded = load_text(
+    loaded = load_capture(
         "name: ${PYCDC_NAME}-${PYCDC_NOWHERE:-a}${PYCDC_EMPTY:-b}\n"
         f"source: {{postgres: {{dsn: '${{file:{secret}}}', tables: ['$${{x}}.${{PYCDC_EMPTY}}y']}}}}\n"
         "sink: {console: {}}\n"
         "http: {port: '${PYCDC_PORT}'}\n"
     )
     assert loaded.name == "shop-ab"
-    assert loaded.capture.dsn.get_secret_value() == "host=db password=a${b}"
-    assert loaded.capture.tables == ["${x}.y"]
+    assert loaded.source.postgres.dsn.get_secret_value() == "host=db password=a${b}"
+    assert loaded.source.postgres.tables == ["${x}.y"]
     assert loaded.http.port == 9999
 
 
 def test_a_mapping_is_taken_literally() -> None:
-    loaded = validate({"name": "a", "source": {"postgres": {"dsn": "password=${x}"}}, "sink": {"console": None}})
-    assert loaded.capture.dsn.get_secret_value() == "password=${x}"
+    loaded = validate_capture(
+        {"name": "a", "source": {"postgres": {"dsn": "password=${x}"}}, "sink": {"console": None}}
+    )
+    assert loaded.source.postgres.dsn.get_secret_value() == "password=${x}"
 
 
 def test_headings_with_nothing_under_them_are_defaults() -> None:
     text = GOOD.replace("console: {}", "console:") + "http:\nvalues:\ncompatibility:\ncheckpoint:\nretries:\n"
     assert load_text(text) == load_text(GOOD)
-    assert load_text(GOOD.replace("console: {}", "null:")).sink.null is not None
+    assert load_capture(GOOD.replace("console: {}", "null:")).sink.null is not None
 
 
 def test_keys_may_come_from_an_anchor() -> None:
@@ -334,14 +357,34 @@ def test_keys_may_come_from_an_anchor() -> None:
 
 
 def test_a_preset_leaves_what_is_written_beside_it() -> None:
-    loaded = load_text(GOOD + "compatibility: debezium\nvalues: {hstore: map}\n")
+    loaded = load_capture(GOOD + "compatibility: debezium\nvalues: {hstore: map}\n")
     assert (loaded.values.unknown_types, loaded.values.hstore) == ("debezium", "map")
     assert loaded.compatibility.unrepresentable == "null"
 
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-_KEYS = st.sampled_from([*PipelineConfig.model_fields, "postgres", "kafka", "dsn", "tables", "options", "x"])
+_KEYS = st.sampled_from([*CapturePipeline.model_fields, "postgres", "kafka", "dsn", "tables", "options", "x"])
 _VALUES = st.recursive(_SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4))
+
+
+def test_what_stands_in_the_place_of_something_is_the_only_mistake_told() -> None:
+    for wrong in ("source: {postgre: {dsn: x}}", "source: {kafak: {}}"):
+        with pytest.raises(InvalidConfig) as caught:
+            load_text(config(wrong))
+        assert len(caught.value.problems) == 1
+    with pytest.raises(InvalidConfig) as caught:
+        load_text(config(APPLY, "sink: {console: {}}"))
+    assert len(caught.value.problems) == 1
+
+
+def test_the_direction_of_a_pipeline_is_its_type() -> None:
+    assert isinstance(load_text(GOOD), CapturePipeline)
+    applies = load_text(config(APPLY, ROUTES))
+    assert isinstance(applies, ApplyPipeline)
+    with pytest.raises(ConfigError, match="only there for those that read from Postgres"):
+        require_capture(applies)
+    with pytest.raises(ConfigError, match="only there for those that read from Kafka"):
+        require_apply(load_text(GOOD))
 
 
 @settings(max_examples=150, deadline=None)
@@ -357,7 +400,7 @@ def test_any_yaml_is_loaded_or_refused(data: dict[str, Any]) -> None:
 
 def test_a_publication_may_have_any_name_that_postgres_takes() -> None:
     source = {"dsn": "dbname=shop", "publication": 'Shop "all"', "manage_publication": False}
-    config = validate({"name": "shop", "source": {"postgres": source}, "sink": {"null": {}}})
+    config = validate_capture({"name": "shop", "source": {"postgres": source}, "sink": {"null": {}}})
     assert config.publication == 'Shop "all"'
     for name in ("", "x" * 64, "a\x00b"):
         with pytest.raises(InvalidConfig, match="no legal name"):
@@ -368,7 +411,7 @@ def test_the_table_of_the_positions_is_not_captured_by_the_way_whatever_its_name
     def excluded(tables: list[str], **store: str) -> list[str]:
         source = {"postgres": {"dsn": "dbname=shop", "tables": tables}}
         document = {"name": "shop", "source": source, "sink": {"null": {}}, "offsets": {"postgres": store}}
-        return validate(document).capture.exclude_tables
+        return validate_capture(document).source.postgres.exclude_tables
 
     assert excluded(["*"], table="places") == ["public.places"]
     assert excluded(["*"], table="ops.places", dsn="dbname=shop") == ["ops.places"]

@@ -29,7 +29,7 @@ from psycopg.conninfo import make_conninfo
 
 import pycdc
 from pycdc.cli import main as pycdc_command
-from pycdc.config import load_text, validate
+from pycdc.config import load_text, validate_capture
 from pycdc.model.change import LogicalMessage, Lsn
 from tests.reading import PATIENCE, wait_for
 from tests.services.process import free_port
@@ -487,7 +487,7 @@ def test_a_configuration_that_is_refused_is_not_quoted(mistake: str, tmp_path: P
     MISTAKES[mistake](document)
     said = []
     for attempt in (
-        lambda: validate(document),
+        lambda: validate_capture(document),
         lambda: load_text(json.dumps(document)),
         lambda: pycdc.Pipeline(document),
     ):
@@ -547,11 +547,11 @@ def config_with_secrets() -> dict[str, Any]:
 
 
 def test_a_configuration_prints_without_its_secrets() -> None:
-    config = validate(config_with_secrets())
+    config = validate_capture(config_with_secrets())
     said = [repr(config), str(config), repr(config.sink), f"{config.source.postgres!r}", str(config.http)]
     said.append(config.model_dump_json(exclude={"sink": {"kafka": {"registry": {"url"}}}}))
     custom = {"custom": {"factory": "a:b", "options": {"password": SECRETS["sasl"]}}}
-    said.append(repr(validate({**config_with_secrets(), "sink": custom})))
+    said.append(repr(validate_capture({**config_with_secrets(), "sink": custom})))
     assert leaks("\n".join(said)) == []
 
 

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from pycdc.build import stored_source
+from pycdc.config.pipeline import require_capture
 from pycdc.connectors.postgres.signals.messages import Signal, send
 from pycdc.connectors.postgres.signals.signing import key_of
 from tests.reading import Read, Reader
@@ -53,7 +54,7 @@ def test_a_topic_holds_a_table_that_was_made_and_written_to_before_anybody_captu
         shop.execute("CREATE TABLE refunds (id int PRIMARY KEY, v int)")
         old = psycopg.connect(shop.dsn)
         old.execute("INSERT INTO refunds SELECT i, 0 FROM generate_series(1, 100) i")
-        config = pipeline.pipeline.config
+        config = require_capture(pipeline.pipeline.config)
         send(shop.dsn, config.slot, key_of(config, stored_source(config)), [Signal("apply")])
         pipeline.until(lambda: shop.execute("SELECT 1 FROM pg_publication_tables WHERE tablename = 'refunds'"))
         old.execute("UPDATE refunds SET v = 1 WHERE id % 3 = 0; DELETE FROM refunds WHERE id % 10 = 0")

@@ -24,8 +24,8 @@ from hypothesis.strategies import SearchStrategy
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pycdc.config import validate
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config import validate_capture
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.replication.relation_cache import RelationCache
@@ -400,11 +400,11 @@ class Capture:
             self.admin.execute(command.format(name, sql.SQL(setting), odd))
         self.odd_dsn = make_conninfo(self.dsn, user=self.role)
 
-    def config(self, name: str, snapshot: str, **sections: Any) -> PipelineConfig:
+    def config(self, name: str, snapshot: str, **sections: Any) -> CapturePipeline:
         source = {"dsn": self.odd_dsn, "slot": self.role, "snapshot": snapshot, **sections.pop("source", {})}
-        return validate({"name": name, "source": {"postgres": source}, "sink": {"console": {}}, **sections})
+        return validate_capture({"name": name, "source": {"postgres": source}, "sink": {"console": {}}, **sections})
 
-    def serializer(self, config: PipelineConfig) -> Serializer:
+    def serializer(self, config: CapturePipeline) -> Serializer:
         return Serializer(config, "db", AvroFormat(self.schemas), lambda table, column: None)
 
     def close(self) -> None:
@@ -742,7 +742,9 @@ def captured_bytes(dsn: str, way: str, encoding_errors: str) -> dict[str, Any]:
     """The row that is there, by the snapshot, or one that is inserted, by the stream."""
     values = {"encoding_errors": encoding_errors}
     source = {"dsn": dsn, "snapshot": "only" if way == "snapshot" else "never"}
-    config = validate({"name": "raw", "source": {"postgres": source}, "sink": {"console": {}}, "values": values})
+    config = validate_capture(
+        {"name": "raw", "source": {"postgres": source}, "sink": {"console": {}}, "values": values}
+    )
     schemas, progress = Schemas(), Progress()
     connector = PostgresConnector(config, progress)
     serializer = Serializer(config, "db", AvroFormat(schemas), lambda table, column: None)

@@ -17,7 +17,7 @@ from pycdc.cli import main
 from pycdc.cli.app import COMMANDS
 from pycdc.cli.option_texts import explanation
 from pycdc.config.migration import MigrationConfig
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline, CapturePipeline
 from pycdc.config.validation_errors import model, plain
 
 _CONFIGURATION = """\
@@ -90,12 +90,12 @@ are left out where `NO_COLOR` is set or the output is no terminal.
 
 def configuration() -> str:
     """docs/configuration.md"""
-    return _CONFIGURATION + "".join(_section(PipelineConfig, ()))
+    return _CONFIGURATION + "".join(_section((CapturePipeline, ApplyPipeline), ()))
 
 
 def migration() -> str:
     """docs/migration-reference.md"""
-    return _MIGRATION + "".join(_section(MigrationConfig, ()))
+    return _MIGRATION + "".join(_section((MigrationConfig,), ()))
 
 
 def commands() -> str:
@@ -103,19 +103,24 @@ def commands() -> str:
     return _COMMANDS + "".join(part for name in COMMANDS for part in _command(name))
 
 
-def _section(section: type[BaseModel], place: tuple[str, ...]) -> Iterator[str]:
+def _section(variants: tuple[type[BaseModel], ...], place: tuple[str, ...]) -> Iterator[str]:
+    """One section: where the two directions have different ones there, with the options of both."""
     title = f"`{'.'.join(place)}`" if place else "Top level"
-    yield f"\n## {title}\n\n{_prose(section.__doc__)}\n\n"
+    yield f"\n## {title}\n\n{_prose(variants[0].__doc__)}\n\n"
     yield "| option | type | default | |\n|---|---|---|---|\n"
     inner = []
-    for name, info in section.model_fields.items():
-        yield f"| `{name}` | {_type(info)} | {_default(info)} | {_cell(explanation(section, name))} |\n"
-        below = model(_element(info.annotation))
-        if below is not None:
-            suffix = "" if below is model(info.annotation) else _SUFFIXES[typing.get_origin(plain(info.annotation))]
+    for name in dict.fromkeys(name for section in variants for name in section.model_fields):
+        having = [section for section in variants if name in section.model_fields]
+        infos = [section.model_fields[name] for section in having]
+        default = _default(infos[0]) if len(having) == len(variants) or not infos[0].is_required() else ""
+        yield f"| `{name}` | {_type(infos[0])} | {default} | {_cell(explanation(having[0], name))} |\n"
+        below = tuple(dict.fromkeys(found for info in infos if (found := model(_element(info.annotation))) is not None))
+        if below:
+            kind = infos[0].annotation
+            suffix = "" if below[0] is model(kind) else _SUFFIXES[typing.get_origin(plain(kind))]
             inner.append((below, (*place, name + suffix)))
-    for below, where in inner:
-        yield from _section(below, where)
+    for sections, where in inner:
+        yield from _section(sections, where)
 
 
 def _element(annotation: Any) -> Any:

@@ -3,6 +3,7 @@
 What is not named here is private.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pycdc.errors import (
@@ -49,8 +50,15 @@ from pycdc.version import __version__
 
 if TYPE_CHECKING:
     from pycdc.api import CapturedChange, CaptureOptions, Pipeline, capture
-    from pycdc.config.pipeline import PipelineConfig
+    from pycdc.clients.kafka_inspection import GroupMember, OffsetSpan
+    from pycdc.config.pipeline import ApplyPipeline, CapturePipeline, PipelineConfig
+    from pycdc.connectors.postgres.catalog.metadata import ReplicationLag, ServerMetadata, SlotMetadata
     from pycdc.observability.progress import PartitionPlace, Progress, TableSnapshot
+    from pycdc.operations.apply_status import ApplyState, PartitionState
+    from pycdc.operations.doctor.finding import Finding, FindingStatus
+    from pycdc.operations.lag.delays import DelaySummary, LagMeasurement
+    from pycdc.operations.status import CaptureState
+    from pycdc.sinks.postgres.bookkeeping.inspection import PipelineState, StoredOffset
     from pycdc.sinks.postgres.conflicts.conflict import Conflict, ConflictKind
 
 __all__ = [  # noqa: RUF022  (grouped by what they are for)
@@ -59,12 +67,29 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "capture",
     "CaptureOptions",
     "PipelineConfig",
+    "CapturePipeline",
+    "ApplyPipeline",
     # how far it is
     "PartitionOffsets",
     "Partition",
     "PartitionPlace",
     "Progress",
     "TableSnapshot",
+    # what the servers tell of it: status, lag, doctor
+    "ApplyState",
+    "CaptureState",
+    "DelaySummary",
+    "Finding",
+    "FindingStatus",
+    "GroupMember",
+    "LagMeasurement",
+    "OffsetSpan",
+    "PartitionState",
+    "PipelineState",
+    "ReplicationLag",
+    "ServerMetadata",
+    "SlotMetadata",
+    "StoredOffset",
     # what changes are made of
     "Batch",
     "CapturedChange",
@@ -118,25 +143,28 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for)
 ]
 
 
+_WHERE = {
+    "pycdc.api": ("CapturedChange", "CaptureOptions", "Pipeline", "capture"),
+    "pycdc.clients.kafka_inspection": ("GroupMember", "OffsetSpan"),
+    "pycdc.config.pipeline": ("ApplyPipeline", "CapturePipeline", "PipelineConfig"),
+    "pycdc.connectors.postgres.catalog.metadata": ("ReplicationLag", "ServerMetadata", "SlotMetadata"),
+    "pycdc.observability.progress": ("PartitionPlace", "Progress", "TableSnapshot"),
+    "pycdc.operations.apply_status": ("ApplyState", "PartitionState"),
+    "pycdc.operations.doctor.finding": ("Finding", "FindingStatus"),
+    "pycdc.operations.lag.delays": ("DelaySummary", "LagMeasurement"),
+    "pycdc.operations.status": ("CaptureState",),
+    "pycdc.sinks.postgres.bookkeeping.inspection": ("PipelineState", "StoredOffset"),
+    "pycdc.sinks.postgres.conflicts.conflict": ("Conflict", "ConflictKind"),
+}
+"""Names that are loaded when they are first asked for. The engine loads the drivers for Kafka and Postgres, and the
+configuration loads pydantic: half a second that a program should not wait for that only wants the types, the errors or
+the version."""
+
+
 def __getattr__(name: str) -> object:
-    # The engine loads the drivers for Kafka and Postgres, and the configuration loads pydantic: half a second that a
-    # program should not wait for that only wants the types, the errors or the version.
-    if name == "PipelineConfig":
-        from pycdc.config.pipeline import PipelineConfig
-
-        return PipelineConfig
-    if name in ("PartitionPlace", "Progress", "TableSnapshot"):
-        from pycdc.observability import progress
-
-        return getattr(progress, name)
-    if name in ("Conflict", "ConflictKind"):
-        from pycdc.sinks.postgres.conflicts import conflict
-
-        return getattr(conflict, name)
-    if name in ("CaptureOptions", "CapturedChange", "Pipeline", "capture"):
-        from pycdc import api
-
-        return getattr(api, name)
+    for module, names in _WHERE.items():
+        if name in names:
+            return getattr(import_module(module), name)
     raise AttributeError(f"module 'pycdc' has no attribute {name!r}")
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
-from pycdc.build import build_loop, build_source, stored_source
-from pycdc.config import load, validate
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.build import OwnObjects, build_loop, build_source, require_functions, stored_source
+from pycdc.config import load, validate, validate_capture
+from pycdc.config.pipeline import ApplyPipeline, PipelineConfig, require_capture
 from pycdc.connectors.postgres.signals.messages import Signal, ask
-from pycdc.interfaces import Checkpoint, Connector, Exclusive, OffsetStore
+from pycdc.errors import ConfigError
+from pycdc.interfaces import Checkpoint, Connector, Exclusive, OffsetStore, Sink
 from pycdc.model.change import Batch, Change, Lsn, Position, Run
 from pycdc.observability.progress import Progress
 from pycdc.offsets.file import FileOffsetStore
@@ -21,6 +23,12 @@ from pycdc.rows.ruled import RuledRows
 from pycdc.transforms.capture import CaptureTransforms
 from pycdc.transforms.change import Transform
 from pycdc.transforms.functions import path_of
+
+if TYPE_CHECKING:
+    from pycdc.operations.apply_status import ApplyState
+    from pycdc.operations.doctor.finding import Finding
+    from pycdc.operations.lag.delays import LagMeasurement
+    from pycdc.operations.status import CaptureState
 
 _SLICE = 0.5
 """Seconds between looks at a slot that another session reads."""
@@ -51,43 +59,134 @@ class CaptureOptions(TypedDict, total=False):
 
 
 class Pipeline:
-    """One pipeline: `config` is a Config, a mapping of the YAML's shape, or the path of a file.
+    """One pipeline: `config` is a `PipelineConfig`, a mapping of the YAML's shape, or the path of a file.
 
     `run` blocks until `stop` is called from another thread or a signal handler, the source ends, or an error is final
-    (a PycdcError). An async host runs ``await asyncio.to_thread(pipeline.run)``.
+    (a PycdcError). An async host runs ``await asyncio.to_thread(pipeline.run)``. Before `run`, nothing is connected.
+
+    A capture takes objects in the place of what its configuration names:
+
+    source   a `Connector`; the configuration may then leave out `source`
+    sink     a `Sink`, used again after a fault; the configuration may then leave out `sink`. Rules and transforms of
+             the configuration apply before it. Its `close` is called where it exists, when `run` ends
+    offsets  an `OffsetStore`. Default: what the configuration says; beside a `sink` of one's own, memory
+
+    As a context manager it is stopped at the end, and a `run` of another thread is waited for.
     """
 
     config: PipelineConfig
     progress: Progress
     """What the pipeline has done and where it is; written by `run`, may be read from any thread."""
 
-    def __init__(self, config: PipelineConfig | Mapping[str, Any] | str | Path) -> None:
-        self.config = _config(config)
+    def __init__(
+        self,
+        config: PipelineConfig | Mapping[str, Any] | str | Path,
+        *,
+        source: Connector | None = None,
+        sink: Sink | None = None,
+        offsets: OffsetStore | None = None,
+    ) -> None:
+        self._own = OwnObjects(source, sink, offsets)
+        self.config = _config(config, self._own)
+        if any(self._own) and isinstance(self.config, ApplyPipeline):
+            raise ConfigError(
+                f"pipeline {self.config.name} reads from Kafka, where its source and sink belong together",
+                hint="leave out source, sink and offsets; they are for pipelines that capture",
+            )
+        require_functions(self.config)
         self.progress = Progress()
-        self._loop = build_loop(self.config, self.progress)
+        self._stopping = threading.Event()
+        self._running = threading.Lock()
 
     def run(self) -> None:
-        """Block until `stop` is called or the source ends. Raises PycdcError where trying again does not help."""
-        self._loop.run()
+        """Block until `stop` is called or the source ends. Raises PycdcError where trying again does not help.
 
-    def snapshot(self, *tables: str, where: str | None = None) -> str:
-        """Read captured tables again, or the rows of them that fulfil the SQL condition `where`, while the stream goes
-        on; return the request's id. Works from any thread and any process: the wish travels by the database's WAL, and
-        waits there for a pipeline that does not run. Raises PycdcError.
+        After a `stop`, another `run` returns at once.
         """
-        signal = Signal("snapshot", tables, where)
-        ask(self.config, signal, stored_source(self.config))
-        return signal.id
+        with self._running:
+            try:
+                build_loop(self.config, self.progress, self._stopping, self._own).run()
+            finally:
+                close = getattr(self._own.sink, "close", None)
+                if close is not None:
+                    close()
 
     def stop(self) -> None:
         """Deliver what was read, store the position, then let `run` return."""
-        self._loop.stop()
+        self._stopping.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+        with self._running:
+            pass  # whoever runs has ended
+
+    def snapshot(self, *tables: str, where: str | None = None) -> str:
+        """Read captured tables again, or the rows of them that fulfil the SQL condition `where`, while the stream goes
+        on; return the request's id. Works from any thread and any process: the request travels by the database's WAL,
+        and waits there for a pipeline that does not run. Raises PycdcError.
+        """
+        self._require_servers()
+        captures = require_capture(self.config)
+        signal = Signal("snapshot", tables, where)
+        ask(captures, signal, stored_source(captures))
+        return signal.id
+
+    def status(self) -> CaptureState | ApplyState:
+        """Return where the pipeline is, as the servers tell, whoever runs it: see `pycdc status`. Raises PycdcError."""
+        from pycdc.operations import apply_status, status
+
+        self._require_servers()
+        if isinstance(self.config, ApplyPipeline):
+            return apply_status.inspect(self.config)
+        return status.inspect(self.config)
+
+    def lag(self, seconds: float = 10.0, *, probe: bool = False) -> LagMeasurement:
+        """Measure for so many seconds how late the pipeline is, whoever runs it: see `pycdc lag`. Raises PycdcError.
+
+        `probe`: commit logical messages and time their way, which needs no other traffic; of captures only.
+        """
+        from pycdc.operations.lag.capture import measure_capture
+        from pycdc.operations.lag.reverse import measure_reverse
+
+        self._require_servers()
+        if not isinstance(self.config, ApplyPipeline):
+            return measure_capture(self.config, seconds=seconds, probe=probe)
+        if probe:
+            raise ConfigError(
+                f"pipeline {self.config.name} reads from Kafka, and is measured by its own traffic",
+                hint="leave probe out",
+            )
+        return measure_reverse(self.config, seconds=seconds)
+
+    def doctor(self) -> list[Finding]:
+        """Return what `pycdc doctor` finds: all that the pipeline needs of the servers, checked. Changes nothing."""
+        from pycdc.operations.doctor.diagnosis import diagnose
+
+        self._require_servers()
+        return list(diagnose(self.config))
+
+    def _require_servers(self) -> None:
+        if self._own.source is not None:
+            raise ConfigError(
+                f"the source of pipeline {self.config.name} is an object of this program: there is no server to ask",
+                hint="leave out `source`, so that the configuration's is used",
+            )
 
 
-def _config(config: PipelineConfig | Mapping[str, Any] | str | Path) -> PipelineConfig:
+def _config(config: PipelineConfig | Mapping[str, Any] | str | Path, own: OwnObjects) -> PipelineConfig:
     if isinstance(config, PipelineConfig):
         return config
-    return load(config) if isinstance(config, str | Path) else validate(config)
+    if isinstance(config, str | Path):
+        return load(config)
+    absent: dict[str, Any] = {}
+    if own.source is not None:
+        absent["source"] = {"postgres": {"dsn": ""}}
+    if own.sink is not None:
+        absent["sink"] = {"null": {}}
+    return validate({**absent, **config})
 
 
 class CapturedChange(Change):
@@ -192,7 +291,7 @@ def capture(
     Raises PycdcError; a lost connection too (ConnectionLost), after which `capture` can be called again.
     """
     entries, functions = _functions(transforms)
-    config = validate(
+    config = validate_capture(
         {
             "name": name,
             "source": {"postgres": {"dsn": dsn, "tables": list(tables), "snapshot": snapshot, **source}},

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pycdc.clients.kafka_settings import client_settings
 from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.clients.registry_compatibility import CompatibilityOverrides
 from pycdc.clients.schema_registry import SchemaRegistry
 from pycdc.config.kafka import KafkaSinkConfig, KafkaSourceConfig, RegistryConfig, TopicsConfig
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline, CapturePipeline, PipelineConfig, require_apply
 from pycdc.config.runtime import FileOffsetsConfig, KafkaOffsetsConfig, PostgresOffsetsConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
@@ -56,23 +56,55 @@ if TYPE_CHECKING:
     from pycdc.sinks.postgres.failures.replay import Replay
 
 
-def build_loop(config: PipelineConfig, progress: Progress) -> Loop[Any, Any]:
-    """Everything that a pipeline is made of."""
-    return _capture_loop(config, progress) if config.source.kafka is None else _reverse_loop(config, progress)
+class OwnObjects(NamedTuple):
+    """What a program brings in the place of what a capture's configuration names."""
+
+    source: Connector | None = None
+    sink: Sink | None = None
+    offsets: OffsetStore | None = None
 
 
-def _capture_loop(config: PipelineConfig, progress: Progress) -> Loop[Batch, Checkpoint]:
-    stopping = threading.Event()
-    offsets = build_offsets(config, stopping)
+def build_loop(
+    config: PipelineConfig, progress: Progress, stopping: threading.Event, own: OwnObjects | None = None
+) -> Loop[Any, Any]:
+    """Return everything that a pipeline is made of. Its parts end soon once `stopping` is set."""
+    if isinstance(config, ApplyPipeline):
+        return _apply_loop(config, progress, stopping)
+    return _capture_loop(config, progress, stopping, own or OwnObjects())
+
+
+def require_functions(config: PipelineConfig) -> None:
+    """Raise ConfigError where a function that the configuration names cannot be used. Connects to nothing."""
+    if not isinstance(config, ApplyPipeline):
+        if config.transforms:
+            CaptureTransforms(config, Progress())
+        return
+    from pycdc.transforms.reverse import ReverseFunctions
+
+    ReverseFunctions(config)
+
+
+def _capture_loop(
+    config: CapturePipeline, progress: Progress, stopping: threading.Event, own: OwnObjects
+) -> Loop[Batch, Checkpoint]:
+    kept = own.sink
+    offsets = own.offsets or (MemoryOffsetStore() if kept and not config.offsets else build_offsets(config, stopping))
     levels = CompatibilityOverrides()
     transforms = CaptureTransforms(config, progress) if config.transforms else None
 
+    def source() -> Connector:
+        return build_source(config, progress, stopping) if own.source is None else own.source
+
     def sink() -> Sink:
-        made = build_sink(config, offsets, progress, stopping, levels)
+        if kept is None:
+            made = build_sink(config, offsets, progress, stopping, levels)
+        else:
+            made = StoringSink(ColumnRulesSink(kept, config), offsets)
+            made.close = lambda: None
         return made if transforms is None else TransformingSink(made, transforms)
 
     return Loop(
-        lambda: build_source(config, progress, stopping),
+        source,
         sink,
         offsets,
         config.checkpoint,
@@ -82,7 +114,7 @@ def _capture_loop(config: PipelineConfig, progress: Progress) -> Loop[Batch, Che
     )
 
 
-def _reverse_loop(config: PipelineConfig, progress: Progress) -> Loop[EventBatch, Applied]:
+def _apply_loop(config: ApplyPipeline, progress: Progress, stopping: threading.Event) -> Loop[EventBatch, Applied]:
     """From topics into tables. The ledger ties both ends: the source claims partitions, the sink moves offsets."""
     from pycdc.connectors.kafka.connector import KafkaConnector
     from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
@@ -92,10 +124,8 @@ def _reverse_loop(config: PipelineConfig, progress: Progress) -> Loop[EventBatch
     from pycdc.transforms.reverse import ReverseFunctions
 
     source, sink = config.source.kafka, config.sink.postgres
-    assert source is not None
-    assert sink is not None
     ledger, known, lanes = ApplyOffsets.of(sink, config.name), KnownTables(), ColumnarRoutes()
-    functions, stopping = ReverseFunctions(config) or None, threading.Event()
+    functions = ReverseFunctions(config) or None
     ledger.stopping = stopping
     return Loop(
         lambda: KafkaConnector(config, ledger, _registry(source.registry, stopping, progress.outages), progress, lanes),
@@ -114,20 +144,16 @@ def build_replay(config: PipelineConfig) -> Iterator[Replay]:
     from pycdc.sinks.postgres.failures.replay import Replay
     from pycdc.transforms.reverse import ReverseFunctions
 
-    source, sink = config.source.kafka, config.sink.postgres
-    if source is None or sink is None:
-        raise ConfigError(
-            f"pipeline {config.name} does not write into Postgres, so it meets no conflicts",
-            hint="name the configuration of one that does",
-        )
+    applies = require_apply(config)
+    functions = ReverseFunctions(applies) or None
     with (
-        build_decoder(source) as decoder,
-        closing(Replay(sink, config.name, decoder.event, ReverseFunctions(config) or None)) as replay,
+        build_decoder(applies.source.kafka) as decoder,
+        closing(Replay(applies.sink.postgres, config.name, decoder.event, functions)) as replay,
     ):
         yield replay
 
 
-def build_source(config: PipelineConfig, progress: Progress, stopping: threading.Event | None = None) -> Connector:
+def build_source(config: CapturePipeline, progress: Progress, stopping: threading.Event | None = None) -> Connector:
     admission = TableValidation(config)
     connector = PostgresConnector(config, progress, build_workers(config), admission, stopping, admission.forget)
     topic = config.signals.topic
@@ -142,7 +168,7 @@ def build_source(config: PipelineConfig, progress: Progress, stopping: threading
     return ListeningConnector(connector, SignalTopic(client, topic, config.name, group, forward, progress))
 
 
-def stored_source(config: PipelineConfig) -> dict[str, Any]:
+def stored_source(config: CapturePipeline) -> dict[str, Any]:
     """What the last checkpoint tells of its source: the key that signs signals is in it. Raises PycdcError."""
     if config.signals.key is not None:
         return {}
@@ -151,7 +177,7 @@ def stored_source(config: PipelineConfig) -> dict[str, Any]:
     return {} if stored is None else stored.source
 
 
-def signal_client(config: PipelineConfig) -> dict[str, Any]:
+def signal_client(config: CapturePipeline) -> dict[str, Any]:
     """librdkafka's settings for the signal topic: the sink's, where it is of the same brokers. Holds secrets."""
     chosen, sink = config.signals, config.sink.kafka
     if sink is None or chosen.brokers is not None:
@@ -159,9 +185,9 @@ def signal_client(config: PipelineConfig) -> dict[str, Any]:
     return client_settings(sink.brokers, {**sink.options, **chosen.options})
 
 
-def build_workers(config: PipelineConfig) -> Workers | None:
+def build_workers(config: CapturePipeline) -> Workers | None:
     """Who reads the rows that exist, where it is not the pipeline itself."""
-    source = config.capture
+    source = config.source.postgres
     if not source.parallel:
         return None
     if source.executor is None:
@@ -172,7 +198,7 @@ def build_workers(config: PipelineConfig) -> Workers | None:
     return Workers(source.workers, executor, planner, read)
 
 
-def _schema_id(config: PipelineConfig, topic: str, part: AvroPart, schema: Schema) -> int:
+def _schema_id(config: CapturePipeline, topic: str, part: AvroPart, schema: Schema) -> int:
     """For a snapshot's workers, once for each table. Raises SchemaIncompatible, whatever is to follow from that."""
     kafka = config.sink.kafka
     if kafka is None or kafka.registry is None:
@@ -181,7 +207,7 @@ def _schema_id(config: PipelineConfig, topic: str, part: AvroPart, schema: Schem
         return registered(registry.id_for, registry.subject)(topic, part, schema)
 
 
-def build_offsets(config: PipelineConfig, stopping: threading.Event | None = None) -> OffsetStore:
+def build_offsets(config: CapturePipeline, stopping: threading.Event | None = None) -> OffsetStore:
     """The store named under `offsets`; without one the sink decides: Kafka's is a topic, others keep nothing."""
     kafka = config.sink.kafka
     chosen = config.offsets
@@ -202,16 +228,16 @@ def _file_offsets(chosen: FileOffsetsConfig) -> OffsetStore:
 
 
 def _postgres_offsets(
-    config: PipelineConfig, chosen: PostgresOffsetsConfig, stopping: threading.Event | None
+    config: CapturePipeline, chosen: PostgresOffsetsConfig, stopping: threading.Event | None
 ) -> OffsetStore:
     from pycdc.offsets.postgres import PostgresOffsetStore
 
-    dsn = (chosen.dsn or config.capture.dsn).get_secret_value()
+    dsn = (chosen.dsn or config.source.postgres.dsn).get_secret_value()
     return PostgresOffsetStore(dsn, config.name, chosen.table, stopping)
 
 
 def _kafka_offsets(
-    config: PipelineConfig, chosen: KafkaOffsetsConfig, kafka: KafkaSinkConfig | None, stopping: threading.Event | None
+    config: CapturePipeline, chosen: KafkaOffsetsConfig, kafka: KafkaSinkConfig | None, stopping: threading.Event | None
 ) -> OffsetStore:
     brokers = chosen.brokers or (kafka.brokers if kafka is not None else None)
     if brokers is None:
@@ -229,7 +255,7 @@ def _kafka_offsets(
 
 
 def build_sink(
-    config: PipelineConfig,
+    config: CapturePipeline,
     offsets: OffsetStore,
     progress: Progress,
     stopping: threading.Event | None = None,
@@ -282,9 +308,9 @@ class StoringSink:
 
 
 def build_serializer(
-    config: PipelineConfig, form: RecordFormat, progress: Progress, parking: SchemaDeadLetters | None = None
+    config: CapturePipeline, form: RecordFormat, progress: Progress, parking: SchemaDeadLetters | None = None
 ) -> Serializer:
-    catalog = Catalog(config.capture.dsn.get_secret_value())
+    catalog = Catalog(config.source.postgres.dsn.get_secret_value())
     try:
         database = catalog.server().database
     finally:
@@ -293,7 +319,7 @@ def build_serializer(
 
 
 def _form(
-    config: PipelineConfig,
+    config: CapturePipeline,
     kafka: KafkaSinkConfig,
     opened: ExitStack,
     progress: Progress,
@@ -318,12 +344,11 @@ def _registry(
     return None if settings is None else SchemaRegistry(settings, stopping=stopping, outages=outages)
 
 
-def build_preview(config: PipelineConfig) -> AbstractContextManager[Preview]:
+def build_preview(config: ApplyPipeline) -> AbstractContextManager[Preview]:
     """What the sink would do with events."""
     from pycdc.sinks.postgres.dry_run import preview
     from pycdc.transforms.reverse import ReverseFunctions
 
-    assert config.sink.postgres is not None
     return preview(config.sink.postgres, config.name, ReverseFunctions(config) or None)
 
 

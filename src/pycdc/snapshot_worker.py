@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from pycdc.config.kafka import KafkaSinkConfig, RegistryConfig
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.metadata import CopySource
 from pycdc.connectors.postgres.snapshot.block_ranges import BlockRange
 from pycdc.connectors.postgres.snapshot.copy_reader import HeldLocks, SnapshotReader
@@ -44,7 +44,7 @@ class WorkerPlan:
     """All that a worker must know of a table, which is still like `held`. `keeps`: its connection is its own until it
     ends with the snapshot."""
 
-    config: PipelineConfig
+    config: CapturePipeline
     database: str
     table: Table
     source: CopySource
@@ -57,7 +57,7 @@ class WorkerPlan:
 class TablePlanner:
     """Makes plans, in the pipeline's process: what has to be registered is registered here, once."""
 
-    def __init__(self, config: PipelineConfig, schema_id: RegisterId, *, keeps: bool) -> None:
+    def __init__(self, config: CapturePipeline, schema_id: RegisterId, *, keeps: bool) -> None:
         self._config = config
         self._schema_id = schema_id
         self._keeps = keeps
@@ -80,7 +80,7 @@ def _noting(schema_id: RegisterId, ids: Ids) -> RegisterId:
     return ask
 
 
-def _transforms(config: PipelineConfig, progress: Progress) -> Any:
+def _transforms(config: CapturePipeline, progress: Progress) -> Any:
     from pycdc.transforms.capture import CaptureTransforms
 
     return CaptureTransforms(config, progress)
@@ -159,7 +159,7 @@ class _Rows:
     def __init__(self, plan: WorkerPlan) -> None:
         config = plan.config
         self.plan = plan
-        self.dsn = config.capture.dsn.get_secret_value()
+        self.dsn = config.source.postgres.dsn.get_secret_value()
         self._table = replace(plan.table, images=Images(plan.table.columns))
         self._progress = Progress()
         self._transforms = _transforms(config, self._progress) if config.transforms else None
@@ -172,7 +172,7 @@ class _Rows:
 
     def chunk(self, reader: SnapshotReader, part: BlockRange) -> Chunk:
         """All of a part. Raises _TooMuch where it can be cut."""
-        progress, limit = self._progress, self.plan.config.capture.max_batch_bytes
+        progress, limit = self._progress, self.plan.config.source.postgres.max_batch_bytes
         progress.nulled, progress.dead_letters = {}, {}
         reader.hold(self.plan.source, self.plan.held)
         head: bytes | None = None
@@ -204,7 +204,7 @@ class _Rows:
         return self._serializer.serialize(batch)
 
 
-def _form(config: PipelineConfig, ids: Ids) -> RecordFormat:
+def _form(config: CapturePipeline, ids: Ids) -> RecordFormat:
     kafka, null = config.sink.kafka, config.sink.null
     name = kafka.format if kafka is not None else "avro" if null is None else null.format
     return AvroFormat(_Known(ids, kafka)) if name == "avro" else JsonFormat(schemas=name == "json_schema")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Final
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.errors import ConfigError
 from pycdc.model.change import Table
 from pycdc.model.patterns import matches_any
@@ -44,7 +44,7 @@ class TableValidation:
     """Refuses tables whose rows would be mixed up with others', or whose rules cannot be met. Keeps the owner of each
     topic and subject."""
 
-    def __init__(self, config: PipelineConfig) -> None:
+    def __init__(self, config: CapturePipeline) -> None:
         self._config = config
         self._transforms = CaptureTransforms(config, Progress()) if config.transforms else None
         self._owners: dict[str, _Owner] = {}

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pycdc.config import validate
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config import validate_capture
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.snapshot.parallel import Workers
 from pycdc.interfaces import Checkpoint
@@ -60,7 +60,7 @@ class Topic:
 class Sink:
     """Takes `delay` seconds for each batch, so that a snapshot lasts."""
 
-    def __init__(self, config: PipelineConfig, offsets: MemoryOffsetStore, topic: Topic, delay: float) -> None:
+    def __init__(self, config: CapturePipeline, offsets: MemoryOffsetStore, topic: Topic, delay: float) -> None:
         self._offsets = offsets
         self._topic = topic
         self._delay = delay
@@ -76,14 +76,14 @@ class Sink:
         self._offsets.store(checkpoint)
 
 
-def config_for(dsn: str, **source: Any) -> PipelineConfig:
+def config_for(dsn: str, **source: Any) -> CapturePipeline:
     options = {
         "dsn": dsn,
         "publication_check": 0.3,
         "slot_timeout": 30,
         **source,
     }
-    return validate(
+    return validate_capture(
         {
             "name": "chaos",
             "source": {"postgres": options},
@@ -99,7 +99,7 @@ class Instance:
 
     def __init__(
         self,
-        config: PipelineConfig,
+        config: CapturePipeline,
         offsets: MemoryOffsetStore,
         topic: Topic,
         delay: float = 0.0,
@@ -108,7 +108,7 @@ class Instance:
     ) -> None:
         self.progress = Progress()
         self.error: BaseException | None = None
-        count = config.capture.workers
+        count = config.source.postgres.workers
         executor: Callable[[], Executor] = partial(ProcessPool if processes else ThreadPoolExecutor, count)
         planner = TablePlanner(config, lambda topic, part, schema: 1, keeps=processes)
         workers = Workers(count, executor, planner, read) if count > 1 else None

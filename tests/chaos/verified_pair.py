@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from pycdc.config import validate
+from pycdc.config import validate, validate_capture
 from pycdc.errors import EnvironmentNotReady
 from pycdc.operations.verify.options import VerifyOptions
 from pycdc.operations.verify.result import Difference, Verification
@@ -201,7 +201,7 @@ class Pair:
     def verifier(self, **options: Any) -> Verifier:
         return Verifier(
             validate(self.apply),
-            VerifyOptions(capture=validate(self.capture), **{"values": True, "timeout": 30.0, **options}),
+            VerifyOptions(capture=validate_capture(self.capture), **{"values": True, "timeout": 30.0, **options}),
         )
 
     @staticmethod

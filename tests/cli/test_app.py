@@ -134,21 +134,23 @@ def test_a_traceback_shows_no_secret_of_a_bad_configuration(invoke: Invoke) -> N
 
 def test_the_schema_is_json(invoke: Invoke) -> None:
     schema = json.loads(invoke("schema").stdout)
-    assert schema["required"] == ["name", "source", "sink"]
-    assert schema["properties"]["name"]["description"]
+    for root in ("CapturePipeline", "ApplyPipeline"):
+        assert schema["$defs"][root]["required"] == ["name", "source", "sink"]
+        assert schema["$defs"][root]["properties"]["name"]["description"]
 
 
 def test_the_schema_takes_what_the_loader_takes() -> None:
     from pycdc.cli.schema import json_schema
 
     schema = json_schema()
+    capture = schema["$defs"]["CapturePipeline"]["properties"]
     port = schema["$defs"]["HttpConfig"]["properties"]["port"]
     assert {"type": "string", "pattern": r"\$\{.+\}"} in port["anyOf"]
     assert port["default"] == 9464
-    assert {"enum": ["debezium", "debezium-3.6", "debezium-3.7", "honest"], "type": "string"} in schema["properties"][
+    assert {"enum": ["debezium", "debezium-3.6", "debezium-3.7", "honest"], "type": "string"} in capture[
         "compatibility"
     ]["anyOf"]
-    assert {"type": "null"} in schema["properties"]["http"]["anyOf"]
+    assert {"type": "null"} in capture["http"]["anyOf"]
     assert {"type": "string", "format": "uri"} in schema["$defs"]["KafkaSinkConfig"]["properties"]["registry"]["anyOf"]
 
 

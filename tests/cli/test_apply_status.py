@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 import pytest
 
 from pycdc.cli.apply_status import show
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline
 from pycdc.model.event import Partition
 from pycdc.operations.apply_status import ApplyState, PartitionState, as_dict
 from pycdc.operations.doctor.partitions import place_findings
 from pycdc.sinks.postgres.bookkeeping.inspection import PipelineState, StoredOffset
 
-CONFIG = PipelineConfig.model_validate(
+CONFIG = ApplyPipeline.model_validate(
     {
         "name": "back",
         "source": {"kafka": {"brokers": "b", "topics": ["items", "kept"]}},

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pycdc.clients.kafka_topics import Cluster
-from pycdc.config import validate
+from pycdc.config import validate_capture
 from pycdc.config.kafka import KafkaSinkConfig
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.config.postgres_source import PostgresSourceConfig
 from pycdc.connectors.postgres.catalog.metadata import (
     PublicationMetadata,
@@ -27,7 +27,8 @@ from pycdc.connectors.postgres.start_check import StartAt, StartDecision
 from pycdc.errors import EnvironmentNotReady, PositionGap
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Lsn, Position
-from pycdc.operations.doctor.finding import Finding, Status
+from pycdc.operations.doctor.finding import Finding
+from pycdc.operations.doctor.finding import FindingStatus as Status
 from pycdc.operations.doctor.kafka import topic_findings
 from pycdc.operations.doctor.publication import publication_findings
 from pycdc.operations.doctor.routes import key_findings
@@ -87,8 +88,10 @@ PUBLICATION = PublicationMetadata(
 )
 
 
-def config(**postgres: Any) -> PipelineConfig:
-    return validate({"name": "shop", "source": {"postgres": {"dsn": "host=db", **postgres}}, "sink": {"console": {}}})
+def config(**postgres: Any) -> CapturePipeline:
+    return validate_capture(
+        {"name": "shop", "source": {"postgres": {"dsn": "host=db", **postgres}}, "sink": {"console": {}}}
+    )
 
 
 def bad(findings: Any) -> list[Finding]:
@@ -109,7 +112,12 @@ def test_a_server_that_is_ready_has_no_findings_but_good_ones() -> None:
 @pytest.mark.parametrize(
     ("change", "status", "title", "fix"),
     [
-        ({"wal_level": "replica"}, Status.FAILED, "wal_level is replica", "ALTER SYSTEM SET wal_level = 'logical';"),
+        (
+            {"wal_level": "replica"},
+            Status.FAILED,
+            "wal_level is replica",
+            "ALTER SYSTEM SET wal_level = 'logical';",
+        ),
         ({"in_recovery": True, "version": 150008}, Status.FAILED, "the server is a standby", "use the primary"),
         ({"in_recovery": True}, Status.WARNING, "the server is a standby", ""),
         ({"version": 190001}, Status.WARNING, "Postgres 19 is newer", ""),
@@ -170,11 +178,11 @@ def test_a_pattern_that_matches_nothing_is_found_with_what_was_meant() -> None:
 )
 def test_rows_that_a_snapshot_could_not_read_are_found(change: dict[str, bool], title: str, fix: str) -> None:
     rights = {1: replace(RIGHTS, **change)}
-    finding = only(reading_findings("cdc", [USERS], rights, config().capture))
+    finding = only(reading_findings("cdc", [USERS], rights, config().source.postgres))
     assert finding.status is Status.FAILED
     assert title in finding.title
     assert finding.fix == fix
-    assert bad(reading_findings("cdc", [USERS], rights, config(snapshot="never").capture)) == []
+    assert bad(reading_findings("cdc", [USERS], rights, config(snapshot="never").source.postgres)) == []
 
 
 @pytest.mark.parametrize(
@@ -201,7 +209,7 @@ def test_a_table_whose_updates_would_fail_is_found(
 
 
 def published(
-    present: PublicationMetadata | None, settings: PipelineConfig | None = None, **changes: Any
+    present: PublicationMetadata | None, settings: CapturePipeline | None = None, **changes: Any
 ) -> list[Finding]:
     rights = {1: replace(RIGHTS, owned=changes.get("owned", True))}
     role = replace(ROLE, creates=changes.get("creates", True))
@@ -236,10 +244,25 @@ def test_a_publication_that_cannot_be_made_comes_with_the_statement(
     ("change", "status", "title", "fix"),
     [
         ({"tables": (), "covered": frozenset()}, Status.WARNING, "public.users will be added", ""),
-        ({"tables": (), "covered": frozenset(), "owned": False}, Status.FAILED, "may not add them", "ADD TABLE ONLY"),
+        (
+            {"tables": (), "covered": frozenset(), "owned": False},
+            Status.FAILED,
+            "may not add them",
+            "ADD TABLE ONLY",
+        ),
         ({"operations": frozenset({"insert", "delete"})}, Status.FAILED, "leaves out update", "SET (publish = "),
-        ({"tables": (PublishedTable("public", "users", row_filter="id > 5"),)}, Status.WARNING, "filters the rows", ""),
-        ({"tables": (PublishedTable("public", "users", ("id",)),)}, Status.WARNING, "has 1 column of public.users", ""),
+        (
+            {"tables": (PublishedTable("public", "users", row_filter="id > 5"),)},
+            Status.WARNING,
+            "filters the rows",
+            "",
+        ),
+        (
+            {"tables": (PublishedTable("public", "users", ("id",)),)},
+            Status.WARNING,
+            "has 1 column of public.users",
+            "",
+        ),
         (
             {"tables": (PublishedTable("public", "users"), PublishedTable("public", "log"))},
             Status.WARNING,
@@ -319,7 +342,12 @@ def test_topics_that_cannot_be_made_are_found() -> None:
     topics = ["shop.public.a", "shop.public.b", "shop.public.c"]
     refusal = EnvironmentNotReady("the user may not create topics", hint="give it the ACLs")
     found = list(topic_findings(sink, cluster, topics, {"shop.public.b": refusal}, {}))
-    assert [finding.status for finding in found] == [Status.OK, Status.OK, Status.FAILED, Status.OK]
+    assert [finding.status for finding in found] == [
+        Status.OK,
+        Status.OK,
+        Status.FAILED,
+        Status.OK,
+    ]
     assert found[1].title == "1 topic exists"
     assert found[3].title == "1 topic can be created"
     off = KafkaSinkConfig.model_validate({"brokers": "b", "format": "json", "topics": {"create": False}})

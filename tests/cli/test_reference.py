@@ -15,7 +15,7 @@ from pycdc.cli.app import COMMANDS
 from pycdc.cli.option_texts import explanation
 from pycdc.config import load_text
 from pycdc.config.migration import MigrationConfig
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline, CapturePipeline
 from pycdc.config.validation_errors import model, plain
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -36,7 +36,9 @@ def sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
             yield from sections(inner)
 
 
-@pytest.mark.parametrize(("root", "page"), [(PipelineConfig, configuration), (MigrationConfig, migration)])
+@pytest.mark.parametrize(
+    ("root", "page"), [(CapturePipeline, configuration), (ApplyPipeline, configuration), (MigrationConfig, migration)]
+)
 def test_every_option_is_explained(root: type[BaseModel], page: Callable[[], str]) -> None:
     for section in sections(root):
         assert section.__doc__, section

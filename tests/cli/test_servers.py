@@ -21,6 +21,7 @@ import yaml
 
 from pycdc.clients.quoting import quoted
 from pycdc.config import load_text
+from pycdc.config.pipeline import require_capture
 from tests.cli.conftest import Invoke
 from tests.reading import wait_for
 from tests.services.kafka import KafkaAddress
@@ -118,11 +119,11 @@ def test_init_prints_a_configuration_that_loads(shop: str, invoke: Invoke, monke
     result = invoke("init", "--dsn", shop, "--name", "my-shop")
     assert result.exit_code == 0
     monkeypatch.setenv("PYCDC_DSN", shop)
-    loaded = load_text(result.stdout)
+    loaded = require_capture(load_text(result.stdout))
     assert loaded.name == "my-shop"
-    assert loaded.capture.tables == ["public.Odd: Näme", "public.part", "public.users"]
-    assert loaded.capture.via_partition_root
-    assert loaded.capture.dsn.get_secret_value() == shop
+    assert loaded.source.postgres.tables == ["public.Odd: Näme", "public.part", "public.users"]
+    assert loaded.source.postgres.via_partition_root
+    assert loaded.source.postgres.dsn.get_secret_value() == shop
     assert shop not in result.stdout
     assert "# key id, ~100 rows" in result.stdout
 
@@ -144,7 +145,7 @@ def test_init_works_on_an_empty_database(database: str, invoke: Invoke, monkeypa
     result = invoke("init", "--dsn", database)
     assert "has no tables yet" in result.stderr
     monkeypatch.setenv("PYCDC_DSN", database)
-    assert load_text(result.stdout).capture.tables == ["public.*"]
+    assert require_capture(load_text(result.stdout)).source.postgres.tables == ["public.*"]
 
 
 def test_a_server_that_is_away_exits_without_the_password(invoke: Invoke) -> None:

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from pycdc.config.kafka import RegistryConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.offsets.file import FileOffsetStore
-from pycdc.operations.doctor.finding import Status
+from pycdc.operations.doctor.finding import FindingStatus as Status
 from pycdc.operations.doctor.transport import kafka_findings, postgres_findings, registry_findings
 
 

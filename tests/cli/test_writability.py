@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from pycdc.config import load_text
+from pycdc.config.pipeline import require_capture
 from tests.cli.conftest import Invoke
 from tests.connectors.postgres.publication.test_writability import GENERATED, HINDERED
 
@@ -98,7 +99,7 @@ def test_a_table_that_stays_writable_is_proposed(
     assert not fails(database)
     assert [one["status"] for one in findings(database, invoke, tmp_path)] == ["ok"]
     monkeypatch.setenv("PYCDC_DSN", database)
-    assert load_text(invoke("init", "--dsn", database).stdout).capture.tables == ["public.t"]
+    assert require_capture(load_text(invoke("init", "--dsn", database).stdout)).source.postgres.tables == ["public.t"]
 
 
 def test_tables_without_identity_are_fine_where_updates_are_not_delivered(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.metadata import TableRef
 from pycdc.connectors.postgres.publication import alter_publication as publication_change
 from pycdc.errors import ConnectionLost
@@ -164,6 +164,6 @@ def test_a_capture_whose_server_falls_silent_stops_in_time(
         assert time.monotonic() - began < STOP_SECONDS
 
 
-def capture(config: PipelineConfig, database: str) -> Looping:
+def capture(config: CapturePipeline, database: str) -> Looping:
     stopping = threading.Event()
     return Looping(config, PostgresOffsetStore(database, "shop", stopping=stopping), stopping)

@@ -17,6 +17,7 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 
 from pycdc.config import load
+from pycdc.config.pipeline import ApplyPipeline
 from tests.programs import Program
 from tests.reading import Reader, wait_for
 from tests.test_docs import blocks
@@ -301,14 +302,14 @@ def test_pipelines_lead_to_the_services(name: str, monkeypatch: pytest.MonkeyPat
     for variable, value in service["environment"].items():
         monkeypatch.setenv(variable, value)
     config = load(EXAMPLE / f"{name}.yaml")
-    kafka = config.source.kafka or config.sink.kafka
+    kafka = config.source.kafka if isinstance(config, ApplyPipeline) else config.sink.kafka
     assert kafka is not None
     assert kafka.registry is not None
     assert f"//{kafka.brokers}" in SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"].replace("INSIDE:", "")
     assert kafka.registry.url.split("/")[2].split(":")[0] in SERVICES
-    postgres = config.source.postgres or config.sink.postgres
-    assert postgres is not None
-    dsn = conninfo_to_dict(postgres.dsn.get_secret_value())
+    dsn = conninfo_to_dict(
+        (config.sink.postgres if isinstance(config, ApplyPipeline) else config.source.postgres).dsn.get_secret_value()
+    )
     assert dsn["dbname"] == SERVICES[str(dsn["host"])]["environment"]["POSTGRES_DB"]
     assert f"CREATE ROLE {dsn['user']} LOGIN" in (EXAMPLE / f"{dsn['host']}.sql").read_text(encoding="utf-8")
 

@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 
 from pycdc.cli.arguments import load_config
+from pycdc.config.pipeline import require_capture
 from pycdc.operations.stored_position import stored_position
 from tests.reading import PATIENCE, Read, Reader, wait_for
 
@@ -192,7 +193,7 @@ class Rig:
 
 def snapshot_finished(config: Path) -> bool:
     """Whether the stored position says that no row is still to be read."""
-    stored = stored_position(load_config(str(config)))
+    stored = stored_position(require_capture(load_config(str(config))))
     return stored is not None and stored.snapshot_done and not stored.snapshot
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pycdc.config import validate
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config import validate_capture
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.config.runtime import CheckpointConfig
 from pycdc.connectors.postgres.catalog.slots_and_publications import Admin
 from pycdc.connectors.postgres.connector import PostgresConnector
@@ -65,8 +65,8 @@ class Inserter(threading.Thread):
                 self._end.wait(0.003)
 
 
-def config_for(dsn: str, number: int) -> PipelineConfig:
-    return validate(
+def config_for(dsn: str, number: int) -> CapturePipeline:
+    return validate_capture(
         json.loads(
             json.dumps(
                 {

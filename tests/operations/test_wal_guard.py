@@ -17,7 +17,8 @@ import yaml
 from click.testing import CliRunner
 
 from pycdc.cli.app import main
-from pycdc.config import InvalidConfig, validate
+from pycdc.config import InvalidConfig, validate_capture
+from pycdc.config.pipeline import require_capture
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.operations.slot_monitor import SlotMonitor
 from pycdc.operations.wal_guard import WalGuard
@@ -134,7 +135,7 @@ def test_a_slot_over_its_budget_is_dropped_and_the_pipeline_starts_over_complete
 
 @pytest.mark.pg("newest")
 def test_a_slot_that_a_snapshot_needs_is_not_dropped_again(items: str, tmp_path: Path) -> None:
-    made = validate(document(items, tmp_path, drop_slot=True))
+    made = validate_capture(document(items, tmp_path, drop_slot=True))
     execute(items, "SELECT pg_create_logical_replication_slot('pycdc_guarded', 'pgoutput')", MORE_THAN_THAT)
     with Catalog(items) as catalog:
         slot = catalog.slot("pycdc_guarded")
@@ -149,7 +150,7 @@ def test_each_change_of_level_is_sent_once_and_again_where_the_webhook_refused(
     items: str, tmp_path: Path, webhook: str
 ) -> None:
     execute(items, "SELECT pg_create_logical_replication_slot('pycdc_guarded', 'pgoutput')")
-    guard = WalGuard(validate(document(items, tmp_path, webhook=webhook)))
+    guard = WalGuard(validate_capture(document(items, tmp_path, webhook=webhook)))
     Webhook.refusals = 1
     with Catalog(items) as catalog:
 
@@ -223,7 +224,7 @@ def test_the_monitor_of_a_running_pipeline_measures_the_slot(items: str, tmp_pat
     with Running(made) as running:
         progress = running.pipeline.progress
         running.until_streaming()
-        with SlotMonitor(running.pipeline.config, progress, interval=0.05):
+        with SlotMonitor(require_capture(running.pipeline.config), progress, interval=0.05):
             running.until(lambda: progress.slot_state == "reserved")
             running.until(lambda: progress.xmin_ages)
             assert progress.over_wal_budget is False
@@ -246,15 +247,15 @@ def test_dropping_without_a_new_snapshot_is_refused(tmp_path: Path) -> None:
     made = document("dbname=nowhere", tmp_path, drop_slot=True)
     made["source"]["postgres"]["snapshot"] = "initial"
     with pytest.raises(InvalidConfig, match="when_needed"):
-        validate(made)
+        validate_capture(made)
 
 
 @pytest.mark.parametrize(("option", "value"), [("budget", "7kB"), ("webhook", "file:///etc/passwd")])
 def test_a_budget_too_small_and_a_webhook_that_is_none_are_refused(tmp_path: Path, option: str, value: str) -> None:
     with pytest.raises(InvalidConfig, match=option):
-        validate(document("dbname=nowhere", tmp_path, **{option: value}))
+        validate_capture(document("dbname=nowhere", tmp_path, **{option: value}))
 
 
 def test_a_webhooks_url_is_a_secret(tmp_path: Path) -> None:
-    made = validate(document("dbname=nowhere", tmp_path, webhook="https://chat.example/T0KEN"))
+    made = validate_capture(document("dbname=nowhere", tmp_path, webhook="https://chat.example/T0KEN"))
     assert "T0KEN" not in repr(made)

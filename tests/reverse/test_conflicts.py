@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pycdc.build import build_replay
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline
 from pycdc.sinks.postgres.failures.replay import Replayed
 from tests.reading import wait_for
 from tests.reverse.conftest import Rig
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.pg("newest")
 
 
 def replay(document: dict[str, Any]) -> list[Replayed]:
-    with build_replay(PipelineConfig.model_validate(document)) as parked:
+    with build_replay(ApplyPipeline.model_validate(document)) as parked:
         return [parked.replay(waiting) for waiting in parked.waiting()]
 
 
@@ -58,7 +58,7 @@ def test_a_conflict_is_parked_and_resolved_while_the_pipeline_runs(rig: Rig) -> 
     rig.sql("UPDATE items SET name = 'monolith'")
     rig.produce([(1, {"id": 1, "name": "pot"}), (1, {"id": 1, "quantity": 3})])
     rig.wait_for_offsets(3)
-    with build_replay(PipelineConfig.model_validate(document)) as parked:
+    with build_replay(ApplyPipeline.model_validate(document)) as parked:
         (met,) = parked.archive.conflicts(unresolved=True)
         done = parked.resolve(met["id"], "monolith")
     assert done is not None

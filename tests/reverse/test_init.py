@@ -7,6 +7,7 @@ from click.testing import CliRunner, Result
 
 from pycdc.cli import main
 from pycdc.config import load_text
+from pycdc.config.pipeline import require_apply
 from tests.reverse.conftest import Rig
 
 pytestmark = pytest.mark.pg("newest")
@@ -27,8 +28,7 @@ def test_what_is_printed_loads_and_would_apply(rig: Rig, monkeypatch: pytest.Mon
     assert f"topic {rig.name}.empty has no records that tell a row" in result.stderr
     assert "# without a column: reason" in result.stdout
     monkeypatch.setenv("PYCDC_DSN", rig.dsn)
-    config = load_text(result.stdout, "printed")
-    assert config.sink.postgres is not None
+    config = require_apply(load_text(result.stdout, "printed"))
     (route,) = config.sink.postgres.routes
     assert (route.table, route.key) == ("public.stock", {"item_id": "itemId"})
     assert route.set == {"quantity": "quantity", "seen_at": "seenAt"}

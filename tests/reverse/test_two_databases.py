@@ -8,10 +8,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pycdc.config import validate
+from pycdc.config.pipeline import ApplyPipeline
 from pycdc.errors import EnvironmentNotReady
 from pycdc.operations.apply_status import inspect
-from pycdc.operations.doctor.finding import Status
+from pycdc.operations.doctor.finding import FindingStatus as Status
 from pycdc.operations.doctor.partitions import place_findings
 from tests.reverse.conftest import TABLES, Rig
 from tests.running import Running
@@ -62,8 +62,8 @@ def test_doctor_and_status_say_that_the_group_works_for_another_database(rig: Ri
     rig.produce([(1, {"id": 1})])
     with Running(rig.document()) as running:
         running.until(lambda: rig.offsets() == 1)
-    assert inspect(validate(rig.document())).foreign is None
-    found = inspect(validate(rig.document(sink={"dsn": another(postgres)})))
+    assert inspect(ApplyPipeline.model_validate(rig.document())).foreign is None
+    found = inspect(ApplyPipeline.model_validate(rig.document(sink={"dsn": another(postgres)})))
     (problem,) = [one for one in found.problems() if isinstance(one, EnvironmentNotReady)]
     assert "works for another database" in problem.fact
     (finding,) = [one for one in place_findings(found) if one.status is Status.FAILED]

@@ -15,7 +15,7 @@ import fastavro
 import psycopg
 from psycopg.rows import dict_row
 
-from pycdc.config import validate
+from pycdc.config import validate_capture
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Batch
@@ -100,7 +100,9 @@ class Stream:
             "slot": f"slot_{uuid.uuid4().hex}",
             "snapshot": "never",
         }
-        self.config = validate({"name": "shop", "source": {"postgres": source}, "sink": {"console": {}}, **sections})
+        self.config = validate_capture(
+            {"name": "shop", "source": {"postgres": source}, "sink": {"console": {}}, **sections}
+        )
         self.versions = Versions()
         self._stored: Checkpoint | None = None
         self._latest: tuple[PostgresConnector, Batch] | None = None

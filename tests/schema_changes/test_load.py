@@ -97,7 +97,7 @@ def running(writers: list[Writer]) -> Iterator[None]:
 
 def test_rows_are_as_written_under_fifty_changes_a_second(stream: Stream) -> None:
     """C31. The stream is read now and then, from the start again too, while the catalog runs ahead."""
-    dsn = stream.config.capture.dsn.get_secret_value()
+    dsn = stream.config.source.postgres.dsn.get_secret_value()
     stream.execute("CREATE TYPE busy_mood AS ENUM ('calm', 'busy')")
     names = [f"busy{number}" for number in range(TABLES)]
     for name in names:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pycdc.config import validate
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config import validate_capture
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.model.change import Batch, Column, Lsn, Op, PgType, Position, Run, Table, Transaction
 from pycdc.rows.schema import Schema
 from pycdc.rows.tuples import ColumnBytes
@@ -53,8 +53,8 @@ def batch(*runs: Run, position: bool = True) -> Batch:
     return Batch(list(runs), Position(Lsn(COMMIT + 8)) if position else None, size=sum(map(len, runs)))
 
 
-def configured(**options: Any) -> PipelineConfig:
-    return validate(
+def configured(**options: Any) -> CapturePipeline:
+    return validate_capture(
         {"name": "shop", "source": {"postgres": {"dsn": "postgresql://x"}}, "sink": {"console": {}}, **options}
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.model.change import Batch, Op, Run, Table
 from pycdc.rows.encoder import EncodedParts
 from pycdc.rows.tuples import ColumnBytes
@@ -41,11 +41,11 @@ def run_of(
     return Run(op, table, transaction(previous=0), 0, made, "true" if op is Op.READ else None)
 
 
-def serializer(config: PipelineConfig, form: RecordFormat) -> Serializer:
+def serializer(config: CapturePipeline, form: RecordFormat) -> Serializer:
     return Serializer(config, "db", form, lambda table, column: None)
 
 
-def avro(config: PipelineConfig, *runs: Run) -> list[tuple[str, EncodedParts]]:
+def avro(config: CapturePipeline, *runs: Run) -> list[tuple[str, EncodedParts]]:
     """Topic and record of each, with key and value decoded; ``value_schema`` is the schema's text."""
     schemas = Schemas()
     out = []
@@ -57,7 +57,7 @@ def avro(config: PipelineConfig, *runs: Run) -> list[tuple[str, EncodedParts]]:
     return out
 
 
-def as_json(config: PipelineConfig, *runs: Run, schemas: bool = False) -> list[tuple[str, EncodedParts]]:
+def as_json(config: CapturePipeline, *runs: Run, schemas: bool = False) -> list[tuple[str, EncodedParts]]:
     """The same through the JSON form; a null value is None, the text ``null`` is "null"."""
     out = []
     for topic, records in serializer(config, JsonFormat(schemas=schemas)).serialize(Batch(list(runs))):

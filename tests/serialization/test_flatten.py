@@ -9,6 +9,7 @@ import pytest
 
 from pycdc.config import InvalidConfig, load_text
 from pycdc.config.envelope import METADATA, FlattenConfig
+from pycdc.config.pipeline import require_capture
 from pycdc.errors import ConfigError
 from pycdc.model.change import UNCHANGED, Batch, Op, Run, Table
 from pycdc.rows.tuples import ColumnBytes
@@ -209,8 +210,8 @@ def test_a_field_with_the_name_of_a_columns_is_refused() -> None:
 
 def test_the_section_alone_chooses_the_defaults() -> None:
     text = "name: shop\nsource: {postgres: {dsn: x}}\nsink: {console: }\n"
-    assert load_text(text).flatten is None
-    assert load_text(text + "flatten:\n").flatten == FlattenConfig()
+    assert require_capture(load_text(text)).flatten is None
+    assert require_capture(load_text(text + "flatten:\n")).flatten == FlattenConfig()
 
 
 @pytest.mark.parametrize("name", ["", "nothing", "source.", "op:", "op:a:b", "source.nothing", "before.id"])

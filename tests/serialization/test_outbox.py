@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from pycdc.config import InvalidConfig, load_text
+from pycdc.config.pipeline import require_capture
 from pycdc.errors import ConfigError, ConversionError
 from pycdc.model.change import Op, PgType, Run, Table
 from pycdc.rows.tuples import ColumnBytes
@@ -336,7 +337,7 @@ HEAD = "name: shop\nsource: {postgres: {dsn: x}}\n"
 
 
 def test_the_section_alone_chooses_the_defaults() -> None:
-    loaded = load_text(HEAD + "sink: {console: }\noutbox:\n")
+    loaded = require_capture(load_text(HEAD + "sink: {console: }\noutbox:\n"))
     assert loaded.outbox is not None
     assert loaded.outbox.table == "outbox"
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.errors import ConfigError, DeliveryError, TransformError
 from pycdc.model.change import UNCHANGED, Change, Op, PgType, Run, Table
 from pycdc.observability.progress import Progress
@@ -62,7 +62,7 @@ def transforms(*entries: Any, progress: Progress | None = None, **options: Any) 
     return CaptureTransforms(config(*entries, **options), progress or Progress())
 
 
-def config(*entries: Any, **options: Any) -> PipelineConfig:
+def config(*entries: Any, **options: Any) -> CapturePipeline:
     named = [{**e, "function": f"{HERE}:{e['function']}"} if isinstance(e, dict) else f"{HERE}:{e}" for e in entries]
     return configured(transforms=named, **options)
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pycdc.cli.schema import json_schema
-from pycdc.config import validate
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config import validate, validate_capture
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.errors import ConfigError
 from pycdc.observability.progress import Progress
 from pycdc.transforms.capture import CaptureTransforms
@@ -23,13 +23,14 @@ REVERSE: dict[str, Any] = {
 
 
 def test_a_path_alone_is_a_transform_of_all_tables() -> None:
-    [transform] = validate({**CAPTURE, "transforms": ["shop:mask"]}).transforms
+    [transform] = validate_capture({**CAPTURE, "transforms": ["shop:mask"]}).transforms
     assert (transform.function, transform.tables, transform.on_error) == ("shop:mask", ["*"], "stop")
 
 
 def test_the_schema_for_editors_takes_a_path_alone() -> None:
-    items = json_schema()["properties"]["transforms"]["items"]
-    assert items == {"anyOf": [{"$ref": "#/$defs/TransformConfig"}, {"type": "string"}]}
+    for root, entry in (("CapturePipeline", "TableTransformConfig"), ("ApplyPipeline", "TopicTransformConfig")):
+        items = json_schema()["$defs"][root]["properties"]["transforms"]["items"]
+        assert items == {"anyOf": [{"$ref": f"#/$defs/{entry}"}, {"type": "string"}]}
 
 
 @pytest.mark.parametrize(
@@ -37,9 +38,12 @@ def test_the_schema_for_editors_takes_a_path_alone() -> None:
     [
         ({**CAPTURE, "transforms": ["shop.mask"]}, "no path to a function"),
         ({**CAPTURE, "transforms": [{"function": "s:f", "columns": {"a": "text"}, "drop": ["a"]}]}, "adds and drops"),
-        ({**CAPTURE, "transforms": [{"function": "s:f", "topics": ["a"]}]}, "has topics under transforms"),
-        ({**REVERSE, "transforms": [{"function": "s:f", "tables": ["a"]}]}, "has tables under transforms"),
-        ({**REVERSE, "transforms": [{"function": "s:f", "on_error": "stop"}]}, "has on_error under transforms"),
+        ({**CAPTURE, "transforms": [{"function": "s:f", "topics": ["a"]}]}, "topics has no meaning"),
+        ({**REVERSE, "transforms": [{"function": "s:f", "tables": ["a"]}]}, "tables has no meaning"),
+        (
+            {**REVERSE, "transforms": [{"function": "s:f", "on_error": "stop"}]},
+            "on_error has no meaning",
+        ),
         ({**CAPTURE, "transforms": [{"function": "s:f", "on_error": "dead_letter"}]}, "no Kafka to send dead letters"),
     ],
 )
@@ -66,6 +70,6 @@ def test_the_functions_of_a_configuration_are_known_by_their_options() -> None:
 
 def test_a_type_that_is_not_known_is_refused_before_anything_starts() -> None:
     entry = {"function": "tests.transforms.shop_functions:same", "columns": {"line": "intger"}}
-    config: PipelineConfig = validate({**CAPTURE, "transforms": [entry]})
+    config: CapturePipeline = validate_capture({**CAPTURE, "transforms": [entry]})
     with pytest.raises(ConfigError, match=r"transforms\[0\].columns: the type of column 'line' is not known"):
         CaptureTransforms(config, Progress())

@@ -15,6 +15,7 @@ import yaml
 
 import pycdc
 from pycdc.config import validate
+from pycdc.config.pipeline import require_apply
 from pycdc.model.event import Event, Partition
 from pycdc.sinks.postgres.routing.router import RouteTable
 from pycdc.sinks.postgres.target_tables import TargetTable
@@ -119,8 +120,7 @@ CUSTOMERS = table("customers", ("id",), "name", "vip")
 def reverse(name: str) -> RouteTable:
     """The page's configuration of that name, as a router over its tables."""
     text = next(block.text for block in blocks("yaml", page=PAGE) if f"name: {name}" in block.text)
-    config = validate(yaml.safe_load(text))
-    assert config.sink.postgres is not None
+    config = require_apply(validate(yaml.safe_load(text)))
     functions = ReverseFunctions(config)
     return RouteTable(config.sink.postgres, {"public.stock": STOCK, "public.customers": CUSTOMERS}, functions=functions)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.config import validate
+from pycdc.config.pipeline import ApplyPipeline
 from pycdc.errors import DeliveryError, TransformError
 from pycdc.model.event import Event, Partition
 from pycdc.rows.text_values import Unwritable
@@ -19,7 +19,7 @@ CANARY = "canary-4711"
 
 
 def functions(*entries: Any, **route: Any) -> tuple[ReverseFunctions, RouteTable]:
-    config = validate(
+    config = ApplyPipeline.model_validate(
         {
             "name": "back",
             "source": {"kafka": {"brokers": "x", "topics": ["items"], "format": "json"}},
@@ -27,7 +27,6 @@ def functions(*entries: Any, **route: Any) -> tuple[ReverseFunctions, RouteTable
             "transforms": list(entries),
         }
     )
-    assert config.sink.postgres is not None
     made = ReverseFunctions(config)
     return made, RouteTable(config.sink.postgres, {"items": ITEMS}, functions=made)
 

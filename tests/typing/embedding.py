@@ -71,8 +71,36 @@ def pipelines(path: Path, document: Mapping[str, Any], config: pycdc.PipelineCon
         request: str = pipeline.snapshot("public.items", where="id > 7")
         pipeline.run()
         pipeline.stop()
-        assert_type(pipeline.config, pycdc.PipelineConfig)
+        assert_type(pipeline.config, pycdc.CapturePipeline | pycdc.ApplyPipeline)
         print(request, progress_of(pipeline.progress))
+
+
+def asked(pipeline: pycdc.Pipeline) -> None:
+    state = pipeline.status()
+    if isinstance(state, pycdc.CaptureState):
+        slot: pycdc.SlotMetadata | None = state.slot
+        lag: pycdc.ReplicationLag | None = state.lag
+        server: pycdc.ServerMetadata = state.server
+        print(slot, lag, server, state.checkpoint, state.problem)
+    else:
+        assert_type(state, pycdc.ApplyState)
+        members: list[pycdc.GroupMember] = state.members
+        partitions: list[pycdc.PartitionState] = state.places
+        print(members, [one.span for one in partitions], state.failures)
+    measured = pipeline.lag(5.0, probe=True)
+    assert_type(measured, pycdc.LagMeasurement)
+    delays: Mapping[str, pycdc.DelaySummary] = measured.delays
+    findings: list[pycdc.Finding] = pipeline.doctor()
+    print(delays, [finding.fix for finding in findings if finding.status is pycdc.FindingStatus.FAILED])
+
+
+def of_ones_own(store: pycdc.OffsetStore) -> None:
+    source = MemoryConnector.of_rows("public.items", [{"id": 1}])
+    with pycdc.Pipeline({"name": "own"}, source=source, sink=MemorySink(), offsets=store) as pipeline:
+        assert_type(pipeline, pycdc.Pipeline)
+        pipeline.run()
+    pycdc.Pipeline({"name": "own"}, source=MemorySink())  # type: ignore[arg-type]
+    pycdc.Pipeline({"name": "own"}, sink=Positions())  # type: ignore[arg-type]
 
 
 def progress_of(progress: pycdc.Progress) -> str:

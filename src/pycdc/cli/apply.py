@@ -8,6 +8,7 @@ import sys
 import click
 
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
+from pycdc.config.pipeline import ApplyPipeline
 from pycdc.connectors.postgres.publication.published_state import CandidateTable
 from pycdc.errors import ConfigError
 from pycdc.observability import logs
@@ -32,7 +33,7 @@ def apply(ctx: click.Context, path: str, yes: bool, check: bool, as_json: bool) 
     one that does not run reads them when it is started.
     """
     config = load_config(path)
-    if config.source.postgres is None:
+    if isinstance(config, ApplyPipeline):
         raise ConfigError("a pipeline that reads Kafka has no publication", hint="give the configuration of a capture")
     logs.configure(level=logging.ERROR)
     found = find(config)
@@ -65,7 +66,7 @@ def _show(changes: Changes) -> None:
         click.secho(printable(f"! {fact}"), fg="red")
     for table, again in changes.to_read:
         click.secho(printable(f"+ {table}: {_rows(changes, table, again=again)}"), fg="green")
-    if changes.config.capture.snapshot == "never":
+    if changes.config.source.postgres.snapshot == "never":
         for table in found.joining:
             click.secho(printable(f"+ {table}: changes from now on; snapshot is never"), fg="green")
     for ref in found.withdraw:

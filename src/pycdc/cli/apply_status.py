@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 
 import click
 
-from pycdc.config.pipeline import PipelineConfig
-from pycdc.operations.apply_status import ApplyState, PartitionState, sections
+from pycdc.config.pipeline import ApplyPipeline
+from pycdc.operations.apply_status import ApplyState, PartitionState
 from pycdc.operations.humanize import duration, number, plural
 from pycdc.printable import printable
 
 
-def show(config: PipelineConfig, found: ApplyState) -> None:
-    source, _ = sections(config)
+def show(config: ApplyPipeline, found: ApplyState) -> None:
+    source = config.source.kafka
     running = f"running, {len(found.members)} of the group" if found.members else "not running"
     click.echo(
         f"{click.style(config.name, bold=True)}: {click.style(running, fg='green' if found.members else 'yellow')}"

@@ -10,7 +10,7 @@ from pycdc.cli.arguments import config_argument, json_option, load_config, print
 from pycdc.cli.findings import show
 from pycdc.observability import logs
 from pycdc.operations.doctor.diagnosis import diagnose
-from pycdc.operations.doctor.finding import Status
+from pycdc.operations.doctor.finding import FindingStatus
 
 
 @click.command()
@@ -28,16 +28,16 @@ def doctor(ctx: click.Context, path: str, as_json: bool) -> None:
     # What the engine would warn about is found here anyway, and shown with its remedy.
     logs.configure(level=logging.ERROR)
     findings = list(diagnose(config) if as_json else show(diagnose(config)))
-    count = {status: sum(finding.status is status for finding in findings) for status in Status}
+    count = {status: sum(finding.status is status for finding in findings) for status in FindingStatus}
     if as_json:
-        print_json({"ready": not count[Status.FAILED], "findings": [finding.as_json() for finding in findings]})
+        print_json({"ready": not count[FindingStatus.FAILED], "findings": [finding.as_json() for finding in findings]})
     else:
         click.echo(_summary(count))
-    ctx.exit(3 if count[Status.FAILED] else 0)
+    ctx.exit(3 if count[FindingStatus.FAILED] else 0)
 
 
-def _summary(count: dict[Status, int]) -> str:
-    if count[Status.FAILED]:
-        return click.style(f"not ready: {count[Status.FAILED]} of {sum(count.values())} checks failed", fg="red")
-    warnings = count[Status.WARNING]
+def _summary(count: dict[FindingStatus, int]) -> str:
+    if count[FindingStatus.FAILED]:
+        return click.style(f"not ready: {count[FindingStatus.FAILED]} of {sum(count.values())} checks failed", fg="red")
+    warnings = count[FindingStatus.WARNING]
     return click.style("ready" + (f", with {warnings} warning{'s' * (warnings > 1)}" if warnings else ""), fg="green")

@@ -12,12 +12,12 @@ from typing import Any, Final, Literal
 import click
 
 from pycdc.build import build_decoder, build_preview
-from pycdc.clients.kafka_inspection import Span
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.clients.kafka_inspection import OffsetSpan
+from pycdc.config.pipeline import ApplyPipeline, PipelineConfig
 from pycdc.connectors.kafka.offset_range_reader import read_events
 from pycdc.errors import ConfigError
 from pycdc.model.event import Event, Partition
-from pycdc.operations.apply_status import ApplyState, group_of, inspect, sections
+from pycdc.operations.apply_status import ApplyState, inspect
 from pycdc.operations.humanize import plural
 from pycdc.printable import json_printable, printable, sql_printable
 from pycdc.sinks.postgres.dry_run import Planned, PlannedStatement
@@ -30,13 +30,12 @@ _HEADER: Final = "BEGIN;\nSET LOCAL TimeZone = 'UTC';\nSET LOCAL DateStyle = 'IS
 
 def dry_run(config: PipelineConfig, *, start: StartOption, limit: int | None, values: bool, as_json: bool) -> int:
     """Print what would be done; return the exit code: 1 where an event would stop the pipeline."""
-    if config.source.kafka is None:
+    if not isinstance(config, ApplyPipeline):
         raise ConfigError(
             "a dry run is for pipelines that read Kafka, and this one captures",
             hint="to see its changes, `pycdc run --dsn … --table …` prints them and leaves nothing behind; "
             "or set `sink: {console: {}}` under another name",
         )
-    _, sink = sections(config)
     printer = _Json(values) if as_json else _Sql(values)
     counts: Counter[str] = Counter()
     with build_preview(config) as plans, closing(_events(config, start)) as events:
@@ -46,17 +45,17 @@ def dry_run(config: PipelineConfig, *, start: StartOption, limit: int | None, va
             counts.update(waiting=planned.waits)
             printer.show(planned)
     printer.end(counts)
-    return 1 if counts["problems"] and sink.on_error == "stop" else 0
+    return 1 if counts["problems"] and config.sink.postgres.on_error == "stop" else 0
 
 
-def _events(config: PipelineConfig, start: StartOption) -> Generator[Event]:
-    source, _ = sections(config)
+def _events(config: ApplyPipeline, start: StartOption) -> Generator[Event]:
+    source = config.source.kafka
     spans = _spans(inspect(config), start, source.start)
     with build_decoder(source) as decoder:
-        yield from read_events(source, group_of(config), decoder, spans)
+        yield from read_events(source, config.group, decoder, spans)
 
 
-def _spans(found: ApplyState, start: StartOption, first_start: str) -> dict[Partition, Span]:
+def _spans(found: ApplyState, start: StartOption, first_start: str) -> dict[Partition, OffsetSpan]:
     """Return what there is to read. Raises PycdcError where a server does not answer, or a stored offset is gone."""
     for failure in found.failures.values():
         raise failure
@@ -68,7 +67,7 @@ def _spans(found: ApplyState, start: StartOption, first_start: str) -> dict[Part
         if place.span is not None:
             from_first = start == "earliest" or (place.stored is None and first_start == "earliest")
             begin = place.span.first if from_first else place.stored.next if place.stored else place.span.end
-            spans[place.partition] = Span(begin, place.span.end)
+            spans[place.partition] = OffsetSpan(begin, place.span.end)
     return spans
 
 

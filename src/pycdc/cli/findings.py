@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from pycdc.operations.doctor.finding import Finding, Status
+from pycdc.operations.doctor.finding import Finding, FindingStatus
 
-_COLORS = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "red"}
-_SIGNS = {Status.OK: "✓", Status.WARNING: "⚠", Status.FAILED: "✗"}
-_PLAIN_SIGNS = {Status.OK: "ok", Status.WARNING: "warning:", Status.FAILED: "FAILED:"}
+_COLORS = {FindingStatus.OK: "green", FindingStatus.WARNING: "yellow", FindingStatus.FAILED: "red"}
+_SIGNS = {FindingStatus.OK: "✓", FindingStatus.WARNING: "⚠", FindingStatus.FAILED: "✗"}
+_PLAIN_SIGNS = {FindingStatus.OK: "ok", FindingStatus.WARNING: "warning:", FindingStatus.FAILED: "FAILED:"}
 
 
 def show(findings: Iterable[Finding]) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from types import FrameType
 import click
 
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.errors import ConfigError, PycdcError
 from pycdc.observability import logs
@@ -36,7 +36,7 @@ def guard(ctx: click.Context, path: str, once: bool, interval: float, as_json: b
     dropped. Changes nothing else.
     """
     config = load_config(path)
-    if config.source.postgres is None:
+    if not isinstance(config, CapturePipeline):
         raise ConfigError(f"{config.name} reads no slot", hint="give a pipeline with source.postgres")
     logs.configure(level=logging.ERROR if once else logging.INFO)
     if once:
@@ -46,9 +46,9 @@ def guard(ctx: click.Context, path: str, once: bool, interval: float, as_json: b
     _watch(config, interval)
 
 
-def _look(config: PipelineConfig, guard: WalGuard) -> WalState | None:
+def _look(config: CapturePipeline, guard: WalGuard) -> WalState | None:
     """Return None where there is no slot. Raises PycdcError where the server does not answer."""
-    with Catalog(config.capture.dsn.get_secret_value()) as catalog:
+    with Catalog(config.source.postgres.dsn.get_secret_value()) as catalog:
         slot = catalog.slot(config.slot)
         return None if slot is None else guard.look(catalog, slot, time.monotonic())
 
@@ -64,7 +64,7 @@ def _show(state: WalState | None, *, as_json: bool) -> None:
             click.echo(printable(f"oldest xmin: {state.xmin_holder}, {state.xmin_holder.age} transactions ago"))
 
 
-def _watch(config: PipelineConfig, interval: float) -> None:
+def _watch(config: CapturePipeline, interval: float) -> None:
     """Look until a signal comes. A server that does not answer is asked again: there is nothing else to guard it."""
     ended = threading.Event()
 

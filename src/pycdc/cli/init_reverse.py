@@ -9,7 +9,7 @@ import click
 
 from pycdc.build import build_decoder
 from pycdc.cli.yaml_text import scalar
-from pycdc.clients.kafka_inspection import Span, TopicInspection
+from pycdc.clients.kafka_inspection import OffsetSpan, TopicInspection
 from pycdc.config.kafka import KafkaSourceConfig, RegistryConfig
 from pycdc.connectors.kafka.offset_range_reader import read_events
 from pycdc.errors import EnvironmentNotReady
@@ -49,7 +49,7 @@ def _samples(source: KafkaSourceConfig, group: str) -> list[Sample]:
         if not found:
             raise EnvironmentNotReady(f"no topic matches {pattern}", hint="check --topic and --brokers")
     spans = {
-        partition: Span(max(span.first, span.end - _NEWEST), span.end)
+        partition: OffsetSpan(max(span.first, span.end - _NEWEST), span.end)
         for partition, span in survey.spans(survey.partitions()).items()
     }
     events: dict[str, list[Event]] = {partition.topic: [] for partition in spans}

@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
+from pycdc.config.pipeline import ApplyPipeline
 from pycdc.observability import logs
 from pycdc.operations.humanize import number, size
 from pycdc.operations.lag.capture import measure_capture
-from pycdc.operations.lag.delays import DelaySummary, Measured
+from pycdc.operations.lag.delays import DelaySummary, LagMeasurement
 from pycdc.operations.lag.reverse import measure_reverse
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
@@ -63,13 +64,12 @@ def lag(
     config = load_config(path)
     other = None if follow is None else load_config(follow)
     logs.configure(level=logging.ERROR)
-    back = config.source.kafka is not None
-    if back and (probe or follow):
+    if isinstance(config, ApplyPipeline) and (probe or follow):
         raise click.UsageError("a pipeline of the way back is measured by its own traffic, without --probe", ctx)
     click.echo(f"watching {config.name} for {seconds:g} s …", err=True)
     found = (
         measure_reverse(config, seconds=seconds)
-        if back
+        if isinstance(config, ApplyPipeline)
         else measure_capture(config, seconds=seconds, probe=probe, follow=other)
     )
     print_json(found.as_dict()) if as_json else _show(found)
@@ -77,7 +77,7 @@ def lag(
         _judge(ctx, found, fail_above)
 
 
-def _show(found: Measured) -> None:
+def _show(found: LagMeasurement) -> None:
     state = {True: click.style("running", fg="green"), False: click.style("not running", fg="yellow"), None: ""}
     click.echo(f"{click.style(found.name, bold=True)}: {state[found.running]}".rstrip(": "))
     if found.delays:
@@ -102,7 +102,7 @@ def _time(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
-def _judge(ctx: click.Context, found: Measured, limit: float) -> None:
+def _judge(ctx: click.Context, found: LagMeasurement, limit: float) -> None:
     decisive = found.decisive
     if decisive is None:
         click.echo("nothing was measured: no proof that the pipeline keeps up", err=True)

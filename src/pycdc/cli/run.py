@@ -20,8 +20,8 @@ from pycdc.cli.app import told
 from pycdc.cli.arguments import load_config
 from pycdc.cli.pipeline_runner import View, execute
 from pycdc.cli.progress_log import ProgressLog
-from pycdc.config import validate
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config import validate_capture
+from pycdc.config.pipeline import ApplyPipeline, CapturePipeline, PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.publication.published_identity import failing_parts
 from pycdc.connectors.postgres.publication.writability import failing
@@ -113,11 +113,14 @@ def run(
     at_hand = {"--table": tables, "--sink": sink, "--snapshot": snapshot, "--name": name, "--keep": keep}
     if not dry_run:
         _refuse(ctx, {"--from": start, "--limit": limit, "--no-values": no_values, "--json": as_json}, "for --dry-run")
+    passing: CapturePipeline | None = None
+    config: PipelineConfig
     if path is not None:
         _refuse(ctx, at_hand, "for running without CONFIG")
-        config, passing = load_config(path), False
+        config = load_config(path)
     else:
-        config, passing = _without_file(ctx, dsn, tables, sink, snapshot, name), not keep
+        config = trial = _without_file(ctx, dsn, tables, sink, snapshot, name)
+        passing = None if keep else trial
     if dry_run:
         from pycdc.cli.dry_run import dry_run as preview
 
@@ -127,7 +130,7 @@ def run(
     debug = bool(ctx.find_root().params.get("debug"))
     quiet = shown or _console_on_terminal(config)
     logs.configure(log_format, logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
-    with _leaving_nothing_behind(config) if passing else ExitStack():
+    with ExitStack() if passing is None else _leaving_nothing_behind(passing):
         _run(config, live=shown)
 
 
@@ -144,10 +147,10 @@ def _without_file(
     sink: str | None,
     snapshot: str | None,
     name: str | None,
-) -> PipelineConfig:
+) -> CapturePipeline:
     if not dsn or not tables:
         raise click.UsageError("give CONFIG, or --dsn and --table", ctx)
-    return validate(
+    return validate_capture(
         {
             "name": name or "try",
             "source": {"postgres": {"dsn": dsn, "tables": list(tables), "snapshot": snapshot or "initial"}},
@@ -158,7 +161,7 @@ def _without_file(
 
 
 def _console_on_terminal(config: PipelineConfig) -> bool:
-    return config.sink.console is not None and sys.stdout.isatty()
+    return isinstance(config, CapturePipeline) and config.sink.console is not None and sys.stdout.isatty()
 
 
 def _shows_live(config: PipelineConfig, wanted: bool | None) -> bool:
@@ -174,7 +177,7 @@ def _run(config: PipelineConfig, *, live: bool) -> None:
         url = _served(config, progress, stack) if config.http.enabled else None
         if url is not None:
             log.info("serving metrics and health", url=url)
-        if config.source.postgres is not None:
+        if isinstance(config, CapturePipeline):
             stack.enter_context(SlotMonitor(config, progress))
         execute(pipeline, _view(config, progress, url, live=live))
     _say_where(progress, config)
@@ -191,7 +194,7 @@ def _served(config: PipelineConfig, progress: Progress, stack: ExitStack) -> str
 
 
 def _view(config: PipelineConfig, progress: Progress, url: str | None, *, live: bool) -> View:
-    slot = None if config.source.postgres is None else config.slot
+    slot = config.slot if isinstance(config, CapturePipeline) else None
     if not live:
         return ProgressLog(progress)
     from pycdc.cli.live import LiveView
@@ -208,15 +211,15 @@ def _say_where(progress: Progress, config: PipelineConfig) -> None:
 
 
 def _keeps_position(config: PipelineConfig) -> bool:
-    return any((config.offsets, config.sink.kafka, config.sink.postgres))
+    return isinstance(config, ApplyPipeline) or any((config.offsets, config.sink.kafka))
 
 
 @contextmanager
-def _leaving_nothing_behind(config: PipelineConfig) -> Iterator[None]:
+def _leaving_nothing_behind(config: CapturePipeline) -> Iterator[None]:
     """Drop slot and publication at the end, unless they were there before: a forgotten slot fills the server's disk."""
     from pycdc.operations.teardown import remove
 
-    with Catalog(config.capture.dsn.get_secret_value()) as catalog:
+    with Catalog(config.source.postgres.dsn.get_secret_value()) as catalog:
         found = catalog.slot(config.slot) is not None or catalog.publication(config.publication) is not None
         _refuse_to_do_harm(config, catalog)
     try:
@@ -227,9 +230,9 @@ def _leaving_nothing_behind(config: PipelineConfig) -> Iterator[None]:
                 log.info(line)
 
 
-def _refuse_to_do_harm(config: PipelineConfig, catalog: Catalog) -> None:
+def _refuse_to_do_harm(config: CapturePipeline, catalog: Catalog) -> None:
     """Refuse a trial that breaks the application: UPDATE and DELETE fail on some tables once they are published."""
-    options = config.capture
+    options = config.source.postgres
     published = catalog.publication(config.publication)
     generated = published is not None and published.generated_columns
     tables = catalog.tables(options.tables, options.exclude_tables)

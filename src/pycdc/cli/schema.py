@@ -11,7 +11,7 @@ import click
 from pydantic import BaseModel
 
 from pycdc.cli.option_texts import explanation
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline, CapturePipeline
 from pycdc.config.values import PRESETS
 
 _VARIABLE = {"type": "string", "pattern": r"\$\{.+\}"}
@@ -29,24 +29,35 @@ def schema() -> None:
 
 def json_schema() -> dict[str, Any]:
     """Return what the loader accepts: the models, and the shorter forms that it takes too."""
-    made = PipelineConfig.model_json_schema()
-    made = {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "pycdc pipeline"}
-    definitions = made["$defs"]
-    models = {section.__name__: section for section in _sections(PipelineConfig)}
-    for name, section in ((PipelineConfig.__name__, made), *definitions.items()):
+    definitions: dict[str, Any] = {}
+    for root in (CapturePipeline, ApplyPipeline):
+        made = root.model_json_schema()
+        definitions |= {**made.pop("$defs"), root.__name__: made}
+    models = {section.__name__: section for section in _sections(CapturePipeline | ApplyPipeline)}
+    for name, section in definitions.items():
         for option, described in section["properties"].items():
             described["description"] = explanation(models[name], option)
-    made["properties"]["compatibility"] = _or(
-        made["properties"]["compatibility"], {"enum": sorted(PRESETS), "type": "string"}
+    capture, apply = definitions[CapturePipeline.__name__], definitions[ApplyPipeline.__name__]
+    capture["properties"]["compatibility"] = _or(
+        capture["properties"]["compatibility"], {"enum": sorted(PRESETS), "type": "string"}
     )
     registry = definitions["KafkaSinkConfig"]["properties"]["registry"]
     registry["anyOf"].insert(0, {"type": "string", "format": "uri"})
-    transforms = made["properties"]["transforms"]
-    transforms["items"] = {"anyOf": [transforms["items"], {"type": "string"}]}
-    for section in (made, *definitions.values()):
+    for root_schema in (capture, apply):
+        transforms = root_schema["properties"]["transforms"]
+        transforms["items"] = {"anyOf": [transforms["items"], {"type": "string"}]}
+    for section in definitions.values():
         for name, option in section.get("properties", {}).items():
             section["properties"][name] = _with_variables(_emptied(option, definitions))
-    return made
+    from_kafka = {"required": ["source"], "properties": {"source": {"type": "object", "required": ["kafka"]}}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "pycdc pipeline",
+        "if": from_kafka,
+        "then": {"$ref": f"#/$defs/{ApplyPipeline.__name__}"},
+        "else": {"$ref": f"#/$defs/{CapturePipeline.__name__}"},
+        "$defs": definitions,
+    }
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
+from pycdc.config.pipeline import ApplyPipeline
 from pycdc.errors import ConfigError
 from pycdc.observability import logs
-from pycdc.operations.apply_status import sections
 from pycdc.operations.humanize import plural
 from pycdc.printable import printable
 from pycdc.sinks.postgres.sequences import ColumnSequence, advance_sequences, read_sequences
@@ -36,9 +36,9 @@ def sequences(ctx: click.Context, path: str, apply: bool, margin: int, as_json: 
     """
     config = load_config(path)
     logs.configure(level=logging.ERROR)
-    if config.sink.postgres is None:
+    if not isinstance(config, ApplyPipeline):
         raise ConfigError(f"{config.name} writes into no tables", hint="give a pipeline with sink.postgres")
-    _, sink = sections(config)
+    sink = config.sink.postgres
     changed = advance_sequences(sink, margin) if apply else []
     found = read_sequences(sink)
     if as_json:

@@ -9,7 +9,7 @@ import click
 
 from pycdc.build import stored_source
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline, require_capture
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.signals.messages import Signal, SignalAction, ask
 from pycdc.observability import logs
@@ -35,7 +35,7 @@ def snapshot(path: str, tables: tuple[str, ...], where: str | None, action: str 
 
     The pipeline hears of it through the database's WAL. One that does not run obeys when it is started.
     """
-    config = load_config(path)
+    config = require_capture(load_config(path))
     logs.configure(level=logging.ERROR)
     if action == "status":
         _status(config, as_json=as_json)
@@ -65,9 +65,9 @@ def _said(signal: Signal) -> str:
     return f"read {named}" if signal.action == "snapshot" else f"{signal.action} {named}"
 
 
-def _status(config: PipelineConfig, *, as_json: bool) -> None:
+def _status(config: CapturePipeline, *, as_json: bool) -> None:
     checkpoint = stored_position(config)
-    with Catalog(config.capture.dsn.get_secret_value()) as catalog:
+    with Catalog(config.source.postgres.dsn.get_secret_value()) as catalog:
         estimates = {(ref.schema, ref.name): ref.rows_estimate for ref in catalog.tables(["*.*"])}
     found = still_to_read(checkpoint, estimates)
     if as_json:

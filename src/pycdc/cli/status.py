@@ -8,7 +8,7 @@ import click
 
 from pycdc.cli.apply_status import show as show_apply
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline, CapturePipeline
 from pycdc.observability import logs
 from pycdc.operations import apply_status
 from pycdc.operations.humanize import size
@@ -28,7 +28,7 @@ def status(ctx: click.Context, path: str, as_json: bool) -> None:
     """
     config = load_config(path)
     logs.configure(level=logging.ERROR)
-    if config.source.kafka is not None:
+    if isinstance(config, ApplyPipeline):
         ctx.exit(_apply_status(config, as_json=as_json))
     found = inspect(config)
     if as_json:
@@ -37,7 +37,7 @@ def status(ctx: click.Context, path: str, as_json: bool) -> None:
         _show(config, found)
 
 
-def _apply_status(config: PipelineConfig, *, as_json: bool) -> int:
+def _apply_status(config: ApplyPipeline, *, as_json: bool) -> int:
     """Show it; return the exit code: that of a server's failure, if one does not answer."""
     found = apply_status.inspect(config)
     if as_json:
@@ -47,7 +47,7 @@ def _apply_status(config: PipelineConfig, *, as_json: bool) -> int:
     return max((failure.exit_code for failure in found.failures.values()), default=0)
 
 
-def _show(config: PipelineConfig, found: CaptureState) -> None:
+def _show(config: CapturePipeline, found: CaptureState) -> None:
     values = as_dict(config, found)
     slot = found.slot
     running = click.style("running", fg="green") if values["running"] else click.style("not running", fg="yellow")

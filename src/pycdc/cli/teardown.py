@@ -8,7 +8,7 @@ import sys
 import click
 
 from pycdc.cli.arguments import config_argument, load_config
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline
 from pycdc.observability import logs
 from pycdc.operations import apply_teardown
 from pycdc.operations.teardown import remove
@@ -31,7 +31,7 @@ def teardown(path: str, yes: bool, force: bool) -> None:
     """
     config = load_config(path)
     logs.configure(level=logging.ERROR)
-    if config.source.kafka is not None:
+    if isinstance(config, ApplyPipeline):
         _of_reverse(config, yes=yes, force=force)
         return
     if not yes:
@@ -40,7 +40,7 @@ def teardown(path: str, yes: bool, force: bool) -> None:
         click.echo(printable(line))
 
 
-def _of_reverse(config: PipelineConfig, *, yes: bool, force: bool) -> None:
+def _of_reverse(config: ApplyPipeline, *, yes: bool, force: bool) -> None:
     if force:
         raise click.UsageError("--force is about slots, and this pipeline has none", click.get_current_context())
     for line in apply_teardown.plan(config):

@@ -49,7 +49,7 @@ _PAUSE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class OffsetSpan:
     """The offsets that a partition has: `first`, and `end` behind the last that a committed record may have."""
 
     first: int
@@ -57,7 +57,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class GroupMember:
     """A process of the group: `host` as the brokers see it."""
 
     id: str
@@ -140,14 +140,14 @@ class TopicInspection:
             self._controller = has_controller(cluster)
         return self._controller
 
-    def spans(self, partitions: Iterable[Partition]) -> dict[Partition, Span]:
+    def spans(self, partitions: Iterable[Partition]) -> dict[Partition, OffsetSpan]:
         """What `partitions` hold; those that do not exist are left out."""
         asked = list(partitions)
         firsts = self._offsets(asked, OffsetSpec.earliest())
         ends = self._offsets(asked, OffsetSpec.latest())
-        return {one: Span(firsts[one], ends[one]) for one in asked if one in firsts and one in ends}
+        return {one: OffsetSpan(firsts[one], ends[one]) for one in asked if one in firsts and one in ends}
 
-    def members(self, group: str) -> list[Member]:
+    def members(self, group: str) -> list[GroupMember]:
         """The processes of the group; none where there is no such group."""
         try:
             found = self._coordinated(
@@ -161,7 +161,7 @@ class TopicInspection:
         if found.state == ConsumerGroupState.DEAD:
             return []
         return [
-            Member(
+            GroupMember(
                 member.member_id,
                 member.client_id,
                 member.host.lstrip("/"),

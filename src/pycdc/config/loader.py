@@ -1,4 +1,4 @@
-"""From YAML to `PipelineConfig`: `${…}` filled in, and every mistake told at once with its place and its remedy.
+"""From YAML to a `PipelineConfig`: `${…}` filled in, and every mistake told at once with its place and its remedy.
 
 The steps: compose the YAML (places, duplicate keys), fill in variables, validate. A step's mistakes do not keep the
 later ones from being found. Values are never shown, because any of them may be a secret: only keys, places and what
@@ -8,14 +8,14 @@ is allowed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from pycdc.config.migration import MigrationConfig
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline, PipelineConfig, pipeline_model, require_capture
 from pycdc.config.section import Section
 from pycdc.config.validation_errors import explain
 from pycdc.config.variables import expand
@@ -55,26 +55,28 @@ def load(source: str | Path) -> PipelineConfig:
 
 def load_text(text: str, where: str = "the configuration") -> PipelineConfig:
     """The configuration that `text` holds. `where` stands for it in errors. Raises ConfigError."""
-    return _loaded(text, where, PipelineConfig)
+    return _loaded(text, where, pipeline_model)
 
 
 def load_migration(path: str | Path) -> MigrationConfig:
     """Return a migration's configuration. Raises ConfigError."""
-    return _loaded(_read(Path(path)), str(path), MigrationConfig)
+    return _loaded(_read(Path(path)), str(path), lambda data: MigrationConfig)
 
 
 S = TypeVar("S", bound=Section)
 
 
-def _loaded(text: str, where: str, root: type[S]) -> S:
+def _loaded(text: str, where: str, choose: Callable[[Any], type[S]]) -> S:
+    """`choose` returns the root model for the document."""
     document = compose(text, where)
     filled, unknown = expand(document)
     problems = [*document.problems, *unknown]
     blind = {problem.place for problem in unknown}
+    root = choose(filled)
     try:
         config = root.model_validate(filled)
     except ValidationError as error:
-        found = explain(error, document.line, root)
+        found = explain(error, document.line, root=root)
         problems += [one for one in found if not _below(one.place, blind)]
         raise InvalidConfig(where, problems) from None
     if problems:
@@ -84,10 +86,16 @@ def _loaded(text: str, where: str, root: type[S]) -> S:
 
 def validate(data: Mapping[str, Any]) -> PipelineConfig:
     """The configuration in a mapping of the YAML's shape. `${…}` stays as it is. Raises ConfigError."""
+    root = pipeline_model(data)
     try:
-        return PipelineConfig.model_validate(dict(data))
+        return root.model_validate(dict(data))
     except ValidationError as error:
-        raise InvalidConfig("the configuration", explain(error)) from None
+        raise InvalidConfig("the configuration", explain(error, root=root)) from None
+
+
+def validate_capture(data: Mapping[str, Any]) -> CapturePipeline:
+    """Return what `validate` does, for a pipeline that captures. Raises ConfigError."""
+    return require_capture(validate(data))
 
 
 def _below(place: YamlPath, places: set[YamlPath]) -> bool:

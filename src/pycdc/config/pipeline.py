@@ -1,9 +1,13 @@
-"""The YAML as pydantic models. Every option is documented here; docs/configuration.md is generated from this file."""
+"""A pipeline as pydantic models, one root for each direction: `CapturePipeline` and `ApplyPipeline`.
+
+Every option is documented where it is defined; docs/configuration.md is generated from these texts.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -55,27 +59,33 @@ class CustomSinkConfig(Section):
         return value
 
 
-class SourceConfig(Section):
+class CaptureSourceConfig(Section):
     """Exactly one."""
 
-    postgres: PostgresSourceConfig | None = None
+    postgres: PostgresSourceConfig
     """A Postgres database."""
-    kafka: KafkaSourceConfig | None = None
-    """Topics of a Kafka cluster: the way back."""
 
-    @model_validator(mode="after")
-    def _one(self) -> SourceConfig:
-        require_one_of(self, "postgres", "kafka")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _one(cls, data: Any) -> Any:
+        known = data.keys() & {"postgres", "kafka"} if isinstance(data, dict) else {"postgres"}
+        if len(known) != 1 and known == data.keys():
+            raise InvalidValue("needs exactly one of postgres, kafka", "write one of postgres, kafka under it")
+        return data
 
 
-class SinkConfig(Section):
+class ApplySourceConfig(Section):
+    """Exactly one."""
+
+    kafka: KafkaSourceConfig
+    """Topics of a Kafka cluster: the apply direction."""
+
+
+class CaptureSinkConfig(Section):
     """Exactly one."""
 
     kafka: KafkaSinkConfig | None = None
     """Topics of a Kafka cluster."""
-    postgres: PostgresSinkConfig | None = None
-    """Tables of a Postgres database: the way back."""
     console: ConsoleSinkConfig | None = None
     """Standard output."""
     null: NullSinkConfig | None = None
@@ -89,9 +99,16 @@ class SinkConfig(Section):
         return given(data)
 
     @model_validator(mode="after")
-    def _one(self) -> SinkConfig:
-        require_one_of(self, "kafka", "postgres", "console", "null", "custom")
+    def _one(self) -> CaptureSinkConfig:
+        require_one_of(self, "kafka", "console", "null", "custom")
         return self
+
+
+class ApplySinkConfig(Section):
+    """Exactly one."""
+
+    postgres: PostgresSinkConfig
+    """Tables of a Postgres database, where the source is Kafka."""
 
 
 class TransformConfig(Section):
@@ -104,10 +121,20 @@ class TransformConfig(Section):
     function: str
     """`package.module:name`, importable from where pycdc runs. The command `pycdc` also looks in the folder of this
     file."""
+
+    _importable = field_validator("function")(function_path)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, data: Any) -> Any:
+        return {"function": data} if isinstance(data, str) else data
+
+
+class TableTransformConfig(TransformConfig):
+    __doc__ = TransformConfig.__doc__
+
     tables: Annotated[list[str], Field(min_length=1)] = ["*"]
     """Patterns over `schema.table` of the tables it is for, where the source is Postgres."""
-    topics: Annotated[list[str], Field(min_length=1)] = ["*"]
-    """Patterns of the topics it is for, where the source is Kafka."""
     columns: dict[str, str] = {}
     """Columns that it adds, or gives another type: name to SQL type, `integer`, `numeric(10,2)`, `text[]`,
     `bigint not null` … Each row that it returns must have them."""
@@ -118,34 +145,53 @@ class TransformConfig(Section):
     position; or send the record as it was to the topic `{name}.dead-letter` (sink Kafka) and go on. Where the source is
     Kafka, `sink.postgres.on_error` says."""
 
-    _importable = field_validator("function")(function_path)
-
     @model_validator(mode="after")
-    def _added_or_dropped(self) -> TransformConfig:
+    def _added_or_dropped(self) -> TableTransformConfig:
         both = sorted(self.columns.keys() & set(self.drop))
         if both:
             raise InvalidValue(f"adds and drops column {both[0]!r}", "name it under `columns` or under `drop`")
         return self
 
-    @model_validator(mode="before")
-    @classmethod
-    def _path_alone(cls, data: Any) -> Any:
-        return {"function": data} if isinstance(data, str) else data
+
+class TopicTransformConfig(TransformConfig):
+    __doc__ = TransformConfig.__doc__
+
+    topics: Annotated[list[str], Field(min_length=1)] = ["*"]
+    """Patterns of the topics it is for, where the source is Kafka."""
 
 
-_ABOUT_TABLES: Final = {"tables", "columns", "drop", "on_error"}
-
-_ABOUT_CAPTURE = {"compatibility", "values", "rules", "envelope", "flatten", "outbox", "offsets", "signals"}
-
-
-class PipelineConfig(Section):
+class PipelineSection(Section):
     """One pipeline: one source, one sink, one process."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,62}$")]
     """Topic prefix; slot, publication and offsets derive from it."""
-    source: SourceConfig
+    source: Section
     """Where changes come from."""
-    sink: SinkConfig
+    sink: Section
+    """Where they go."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """How often the position is stored."""
+    retries: RetriesConfig = RetriesConfig()
+    """What happens after a fault that may pass."""
+    http: HttpConfig = HttpConfig()
+    """Metrics and health over HTTP."""
+
+    @property
+    def slug(self) -> str:
+        """The name as a slot or a publication may carry it."""
+        return re.sub(r"[^a-z0-9_]", "_", self.name.lower())
+
+
+class CapturePipeline(PipelineSection):
+    """One pipeline: one source, one sink, one process.
+
+    Where the source is Kafka, only `name`, `source`, `sink`, `transforms`, `checkpoint`, `retries` and `http` have a
+    meaning: the rest is about capturing.
+    """
+
+    source: CaptureSourceConfig
+    """Where changes come from."""
+    sink: CaptureSinkConfig
     """Where they go."""
     compatibility: CompatibilityConfig = CompatibilityConfig()
     """`debezium-3.7`, `debezium-3.6`, `debezium` (the newest of these), `honest` (the default) or a section of
@@ -156,7 +202,7 @@ class PipelineConfig(Section):
     """What to do with columns, keys and topics, by table."""
     envelope: EnvelopeConfig = EnvelopeConfig()
     """What is emitted beside the rows."""
-    transforms: list[TransformConfig] = []
+    transforms: list[TableTransformConfig] = []
     """Python functions that see each row or event."""
     flatten: FlattenConfig | None = None
     """Rows without an envelope. Default: with it."""
@@ -167,12 +213,6 @@ class PipelineConfig(Section):
     offsets: OffsetsConfig | None = None
     """Where the position is stored. Default: with a Kafka sink a topic of the same cluster, otherwise nowhere, and each
     start begins with what the slot holds."""
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    """How often the position is stored."""
-    retries: RetriesConfig = RetriesConfig()
-    """What happens after a fault that may pass."""
-    http: HttpConfig = HttpConfig()
-    """Metrics and health over HTTP."""
 
     @model_validator(mode="before")
     @classmethod
@@ -193,25 +233,10 @@ class PipelineConfig(Section):
         return data
 
     @model_validator(mode="after")
-    def _fits_together(self) -> PipelineConfig:
-        if (self.source.kafka is None) != (self.sink.postgres is None):
-            raise InvalidValue(
-                "has a source and a sink that do not go together",
-                "read from Postgres into kafka, console, null or custom; or from Kafka into postgres",
-            )
-        unused = sorted(_ABOUT_CAPTURE & self.model_fields_set) if self.source.kafka is not None else []
-        if unused:
-            raise InvalidValue(
-                f"has {', '.join(unused)}, which has no meaning where the source is Kafka",
-                "remove it: offsets are stored with the rows, and columns are chosen by sink.postgres.routes",
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _spare_offsets(self) -> PipelineConfig:
+    def _spare_offsets(self) -> CapturePipeline:
         """Storing a position is a change of its table: captured, it would make another position, and so on for ever."""
         source, store = self.source.postgres, None if self.offsets is None else self.offsets.postgres
-        if source is None or store is None or store.dsn not in (None, source.dsn):
+        if store is None or store.dsn not in (None, source.dsn):
             return self
         table = qualified(store.table)
         if table not in [*map(qualified, source.tables), *source.exclude_tables] and "*" not in table:
@@ -219,9 +244,9 @@ class PipelineConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _workers_fit(self) -> PipelineConfig:
+    def _workers_fit(self) -> CapturePipeline:
         source = self.source.postgres
-        if source is not None and source.parallel and self.sink.kafka is None and self.sink.null is None:
+        if source.parallel and self.sink.kafka is None and self.sink.null is None:
             raise InvalidValue(
                 "has workers, which hand back records, and a sink that takes rows",
                 "remove source.postgres.workers and executor, or write to kafka",
@@ -229,26 +254,18 @@ class PipelineConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _transforms_fit(self) -> PipelineConfig:
-        reverse = self.source.kafka is not None
-        strange = _ABOUT_TABLES if reverse else {"topics"}
-        for transform in self.transforms:
-            unused = sorted(strange & transform.model_fields_set)
-            if unused:
-                raise InvalidValue(
-                    f"has {', '.join(unused)} under transforms, which has no meaning where the source is "
-                    f"{'Kafka' if reverse else 'Postgres'}",
-                    f"remove it, and choose by `{'topics' if reverse else 'tables'}`",
-                )
-            if transform.on_error == "dead_letter" and self.sink.kafka is None and self.sink.null is None:
-                raise InvalidValue(
-                    "has a transform with on_error: dead_letter, and no Kafka to send dead letters to",
-                    "set `on_error: stop`, or let the function return None for what it cannot do",
-                )
+    def _dead_letters_somewhere(self) -> CapturePipeline:
+        if self.sink.kafka is None and self.sink.null is None:
+            for transform in self.transforms:
+                if transform.on_error == "dead_letter":
+                    raise InvalidValue(
+                        "has a transform with on_error: dead_letter, and no Kafka to send dead letters to",
+                        "set `on_error: stop`, or let the function return None for what it cannot do",
+                    )
         return self
 
     @model_validator(mode="after")
-    def _signals_from_somewhere(self) -> PipelineConfig:
+    def _signals_from_somewhere(self) -> CapturePipeline:
         if self.signals.topic is not None and self.signals.brokers is None and self.sink.kafka is None:
             raise InvalidValue("has a signal topic without brokers, and the sink is not Kafka", "set signals.brokers")
         return self
@@ -263,34 +280,13 @@ class PipelineConfig(Section):
         """The topic of logical messages."""
         return f"{self.name}.message"
 
-    @property
-    def functions(self) -> dict[str, str]:
-        """Users' functions, by the option that names them."""
-        routes = [] if self.sink.postgres is None else self.sink.postgres.routes
-        named = {f"transforms[{i}].function": t.function for i, t in enumerate(self.transforms)}
-        for i, route in enumerate(routes):
-            decides = route.conflict.function if route.conflict else None
-            named[f"sink.postgres.routes[{i}].function"] = route.function or ""
-            named[f"sink.postgres.routes[{i}].conflict.function"] = decides or ""
-        return {where: path for where, path in named.items() if path}
-
-    @property
-    def capture(self) -> PostgresSourceConfig:
-        """The database that is captured. Raises ConfigError where the source is another."""
-        if self.source.postgres is None:
-            raise ConfigError(
-                f"pipeline {self.name} reads from Kafka, and this is only there for those that read from Postgres",
-                hint="use `pycdc doctor` and `pycdc run`; where it is, the table apply_offsets of its database says",
-            )
-        return self.source.postgres
-
     @field_validator("flatten", "outbox", mode="before")
     @classmethod
     def given(cls, data: Any) -> Any:
         return {} if data is None else data
 
     @model_validator(mode="after")
-    def _subjects(self) -> PipelineConfig:
+    def _subjects(self) -> CapturePipeline:
         kafka = self.sink.kafka
         if self.outbox is None or kafka is None or kafka.format != "avro" or kafka.registry is None:
             return self
@@ -302,17 +298,77 @@ class PipelineConfig(Section):
         return self
 
     @property
-    def slug(self) -> str:
-        """The name as a slot or a publication may carry it."""
-        return re.sub(r"[^a-z0-9_]", "_", self.name.lower())
+    def functions(self) -> dict[str, str]:
+        """Users' functions, by the option that names them."""
+        return _transform_functions(self.transforms)
 
     @property
     def slot(self) -> str:
-        return self.capture.slot or f"pycdc_{self.slug}"[:63]
+        return self.source.postgres.slot or f"pycdc_{self.slug}"[:63]
 
     @property
     def publication(self) -> str:
-        return self.capture.publication or f"pycdc_{self.slug}"[:63]
+        return self.source.postgres.publication or f"pycdc_{self.slug}"[:63]
+
+
+class ApplyPipeline(PipelineSection):
+    """One pipeline: one source, one sink, one process."""
+
+    source: ApplySourceConfig
+    """Where changes come from."""
+    sink: ApplySinkConfig
+    """Where they go."""
+    transforms: list[TopicTransformConfig] = []
+    """Python functions that see each row or event."""
+
+    @property
+    def group(self) -> str:
+        """The consumer group."""
+        return self.source.kafka.group or self.name
+
+    @property
+    def functions(self) -> dict[str, str]:
+        """Users' functions, by the option that names them."""
+        named = _transform_functions(self.transforms)
+        for i, route in enumerate(self.sink.postgres.routes):
+            decides = route.conflict.function if route.conflict else None
+            named[f"sink.postgres.routes[{i}].function"] = route.function or ""
+            named[f"sink.postgres.routes[{i}].conflict.function"] = decides or ""
+        return {where: path for where, path in named.items() if path}
+
+
+def _transform_functions(transforms: Sequence[TransformConfig]) -> dict[str, str]:
+    return {f"transforms[{i}].function": transform.function for i, transform in enumerate(transforms)}
+
+
+PipelineConfig = CapturePipeline | ApplyPipeline
+
+
+def pipeline_model(data: Any) -> type[CapturePipeline] | type[ApplyPipeline]:
+    """Return the root model for a configuration, by the source that it gives; the capture's where that is unclear."""
+    source = data.get("source") if isinstance(data, Mapping) else None
+    applies = isinstance(source, Mapping) and "kafka" in source and "postgres" not in source
+    return ApplyPipeline if applies else CapturePipeline
+
+
+def require_capture(config: PipelineConfig) -> CapturePipeline:
+    """Return the pipeline where it captures. Raises ConfigError."""
+    if isinstance(config, CapturePipeline):
+        return config
+    raise ConfigError(
+        f"pipeline {config.name} reads from Kafka, and this is only there for those that read from Postgres",
+        hint="use `pycdc doctor` and `pycdc run`; where it is, the table apply_offsets of its database says",
+    )
+
+
+def require_apply(config: PipelineConfig) -> ApplyPipeline:
+    """Return the pipeline where it applies what it reads from Kafka. Raises ConfigError."""
+    if isinstance(config, ApplyPipeline):
+        return config
+    raise ConfigError(
+        f"pipeline {config.name} captures from Postgres, and this is only there for those that read from Kafka",
+        hint="name the configuration of a pipeline with source.kafka and sink.postgres",
+    )
 
 
 OffsetsConfig.model_rebuild()

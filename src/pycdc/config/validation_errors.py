@@ -5,34 +5,45 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Callable, Iterator
-from typing import Any, Union
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, Union
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline, CapturePipeline
 from pycdc.config.section import InvalidValue
 from pycdc.config.values import PRESETS
 from pycdc.config.yaml_document import ConfigProblem, YamlPath, shown_key
 
 Line = Callable[[YamlPath], int | None]
 
+_DIRECTIONS: Final[tuple[type[BaseModel], ...]] = (CapturePipeline, ApplyPipeline)
 
-def explain(
-    error: ValidationError, line: Line = lambda place: None, root: type[BaseModel] = PipelineConfig
-) -> list[ConfigProblem]:
+
+def explain(error: ValidationError, line: Line = lambda place: None, *, root: type[BaseModel]) -> list[ConfigProblem]:
     """One problem for each place; of a value that may have several types, all are told in one. `root` is what was
     validated."""
+    found = error.errors(include_url=False)
+    chosen = {one["loc"][0] for one in found if one["type"] == "extra_forbidden" and one["loc"][:-1] in _CHOICES}
     out: dict[tuple[YamlPath, bool], ConfigProblem] = {}
-    for one in error.errors(include_url=False):
+    for one in found:
+        if one["type"] == "missing" and one["loc"][:-1] in _CHOICES and one["loc"][0] in chosen:
+            continue  # what is there in its place is the mistake
         place, kind = resolve(one["loc"], root)
         unknown = one["type"] == "extra_forbidden"
-        fact, remedy = _explained(one["type"], one.get("ctx") or {}, one["input"], place, kind, root)
+        if unknown:
+            fact, remedy = _unknown(place, root)
+        else:
+            fact, remedy = _explained(one["type"], one.get("ctx") or {}, one["input"], place, kind)
         out.setdefault((place, unknown), ConfigProblem(place, fact, remedy, line(place)))
     return list(out.values())
 
 
-def resolve(loc: tuple[int | str, ...], root: type[BaseModel] = PipelineConfig) -> tuple[YamlPath, Any]:
+_CHOICES: Final = (("source",), ("sink",))
+"""Sections that hold one of several."""
+
+
+def resolve(loc: tuple[int | str, ...], root: type[BaseModel]) -> tuple[YamlPath, Any]:
     """pydantic's location without its marks for members of unions, and the annotation of what is there."""
     place: list[str | int] = []
     kind: Any = root
@@ -78,13 +89,9 @@ def model(kind: Any) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
-def _explained(
-    error: str, ctx: dict[str, Any], value: Any, place: YamlPath, kind: Any, root: type[BaseModel]
-) -> tuple[str, str]:
+def _explained(error: str, ctx: dict[str, Any], value: Any, place: YamlPath, kind: Any) -> tuple[str, str]:
     if error == "missing":
         return "is missing", f"add `{place[-1]}: {_example(kind)}`" + _under(place[:-1])
-    if error == "extra_forbidden":
-        return "is not an option", _did_you_mean(place, root)
     if error in ("value_error", "assertion_error"):
         raised = ctx.get("error")
         if isinstance(raised, InvalidValue):
@@ -165,17 +172,40 @@ def _not_among(value: Any, kind: Any) -> tuple[str, str]:
     return fact, f"did you mean `{close[0]}`?" if close else f"write {_listed(allowed, 'or')}"
 
 
+def _unknown(place: YamlPath, root: type[BaseModel]) -> tuple[str, str]:
+    """What to say of a key that the section does not have, where that of the other direction may have it."""
+    if not any(resolve(place, each)[1] is not None for each in _siblings(root)):
+        return "is not an option", _did_you_mean(place, root)
+    applies = root is ApplyPipeline
+    fact = f"has no meaning where the source is {'Kafka' if applies else 'Postgres'}"
+    if place[:-1] == ("sink",):
+        return fact, "read from Postgres into kafka, console, null or custom; or from Kafka into postgres"
+    if place[0] == "transforms":
+        return fact, f"remove it, and choose by `{'topics' if applies else 'tables'}`"
+    if applies:
+        return fact, "remove it: offsets are stored with the rows, and columns are chosen by sink.postgres.routes"
+    return fact, "remove it"
+
+
+def _siblings(root: type[BaseModel]) -> Sequence[type[BaseModel]]:
+    """The models that a document of this kind may have: those of both directions, or itself."""
+    return _DIRECTIONS if root in _DIRECTIONS else (root,)
+
+
 def _did_you_mean(place: YamlPath, root: type[BaseModel]) -> str:
-    section = model(resolve(place[:-1], root)[1])
+    roots = _siblings(root)
+    sections = [model(resolve(place[:-1], each)[1]) for each in roots]
     key = str(place[-1])
-    names = list(section.model_fields) if section is not None else []
+    names = list(dict.fromkeys(name for section in sections if section is not None for name in section.model_fields))
     close = difflib.get_close_matches(key.lower().replace("-", "_"), names, 1, 0.6)
     if close:
         return f"did you mean `{close[0]}`?"
-    elsewhere = [found for found in _places(root, ()) if found[-1] == key]
+    order = list(roots[0].model_fields)
+    everywhere = dict.fromkeys(found for each in roots for found in _places(each, ()))
+    elsewhere = sorted((found for found in everywhere if found[-1] == key), key=lambda found: order.index(found[0]))
     if elsewhere:
-        sections = (".".join(one[:-1]) or "the top" for one in elsewhere)
-        return f"move it: `{shown_key(key)}` belongs under {' or '.join(sections)}"
+        above = (".".join(one[:-1]) or "the top" for one in elsewhere)
+        return f"move it: `{shown_key(key)}` belongs under {' or '.join(above)}"
     return f"remove it, or use one of {_listed(names)}"
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import psycopg
 
+from pycdc.config.pipeline import require_capture
 from pycdc.demo.broker import EmbeddedBroker
 from pycdc.demo.consumer import EventConsumer
 from pycdc.demo.demo_loop import Engine
@@ -158,7 +159,7 @@ class Demo:
         now = time.monotonic()
         if now - self._slot_at >= _SLOT_INTERVAL:
             self._slot_at = now
-            name = self._engine.pipeline.config.slot
+            name = require_capture(self._engine.pipeline.config).slot
             try:
                 row = self._connection.execute(_SLOT, (name,)).fetchone()
             except psycopg.OperationalError as exc:

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any, TypeVar
 
-from pycdc.clients.kafka_inspection import Member, Span, TopicInspection
+from pycdc.clients.kafka_inspection import GroupMember, OffsetSpan, TopicInspection
 from pycdc.clients.topic_identity import another_topic
-from pycdc.config.kafka import KafkaSourceConfig
-from pycdc.config.pipeline import PipelineConfig
-from pycdc.config.postgres_sink import PostgresSinkConfig
+from pycdc.config.pipeline import ApplyPipeline
 from pycdc.connectors.kafka.consumer_group import require_own
 from pycdc.errors import EnvironmentNotReady, PositionGap, PycdcError
 from pycdc.model.event import Partition
@@ -26,8 +24,8 @@ class PartitionState:
 
     partition: Partition
     stored: StoredOffset | None
-    span: Span | None
-    owner: Member | None
+    span: OffsetSpan | None
+    owner: GroupMember | None
     topic_id: str | None = None
 
     def behind(self, start: str) -> int | None:
@@ -61,7 +59,7 @@ class ApplyState:
 
     books: PipelineState | None = None
     places: list[PartitionState] = field(default_factory=list)
-    members: list[Member] = field(default_factory=list)
+    members: list[GroupMember] = field(default_factory=list)
     failures: dict[str, PycdcError] = field(default_factory=dict)
     foreign: PycdcError | None = None
 
@@ -70,29 +68,17 @@ class ApplyState:
         yield from filter(None, (self.foreign, *(place.problem() for place in self.places)))
 
 
-def sections(config: PipelineConfig) -> tuple[KafkaSourceConfig, PostgresSinkConfig]:
-    source, sink = config.source.kafka, config.sink.postgres
-    assert source is not None
-    assert sink is not None
-    return source, sink
-
-
-def group_of(config: PipelineConfig) -> str:
-    source, _ = sections(config)
-    return source.group or config.name
-
-
-def inspect(config: PipelineConfig) -> ApplyState:
+def inspect(config: ApplyPipeline) -> ApplyState:
     """Ask database and brokers; one that does not answer is a failure, and the other is told all the same."""
-    source, sink = sections(config)
+    source, sink = config.source.kafka, config.sink.postgres
     found = ApplyState()
     found.books = _asked(found, "database", lambda: read_books(sink, config.name))
     stored = {one.partition: one for one in found.books.offsets} if found.books is not None else {}
     found.places = [PartitionState(partition, one, None, None) for partition, one in stored.items()]
     survey = _asked(found, "kafka", lambda: TopicInspection(source))
     if survey is not None:
-        _asked(found, "kafka", lambda: _ask_whose(found, survey, group_of(config), source.brokers))
-        _asked(found, "kafka", lambda: _ask_brokers(found, survey, group_of(config), stored))
+        _asked(found, "kafka", lambda: _ask_whose(found, survey, config.group, source.brokers))
+        _asked(found, "kafka", lambda: _ask_brokers(found, survey, config.group, stored))
     return found
 
 
@@ -126,13 +112,13 @@ def _ask_brokers(found: ApplyState, survey: TopicInspection, group: str, stored:
     ]
 
 
-def as_dict(config: PipelineConfig, found: ApplyState) -> dict[str, Any]:
-    source, _ = sections(config)
+def as_dict(config: ApplyPipeline, found: ApplyState) -> dict[str, Any]:
+    source = config.source.kafka
     books = found.books
     behind = [place.behind(source.start) for place in found.places]
     return {
         "name": config.name,
-        "group": group_of(config),
+        "group": config.group,
         "running": bool(found.members),
         "members": [
             {"id": one.id, "client": one.client, "host": one.host, "partitions": sorted(map(str, one.partitions))}

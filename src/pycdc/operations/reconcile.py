@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pycdc.build import build_offsets, stored_source
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import SlotMetadata, TableRef
 from pycdc.connectors.postgres.catalog.slots_and_publications import add_tables_sql, create_publication_sql
@@ -39,7 +39,7 @@ from pycdc.operations.lag.topics import topics_of
 class Changes:
     """A plan, and the pipeline that it is for. `known` is its record of the captured tables, None without one."""
 
-    config: PipelineConfig
+    config: CapturePipeline
     observation: PublishedState
     slot: SlotMetadata | None
     checkpoint: Checkpoint | None
@@ -57,7 +57,7 @@ class Changes:
     @property
     def restart_needed(self) -> bool:
         """The pipeline runs with other patterns than these."""
-        return self.running and self.known is not None and self.known.patterns != patterns(self.config.capture)
+        return self.running and self.known is not None and self.known.patterns != patterns(self.config.source.postgres)
 
     @property
     def withdrawn_later(self) -> tuple[TableRef, ...]:
@@ -69,7 +69,7 @@ class Changes:
     @property
     def statements(self) -> list[str]:
         """The SQL that changes the publication."""
-        name, source, found = self.config.publication, self.config.capture, self.plan
+        name, source, found = self.config.publication, self.config.source.postgres, self.plan
         publish = [table.ref for table in found.publish]
         withdraw = [ref for ref in found.withdraw if ref not in self.withdrawn_later]
         if self.observation.publication is None:
@@ -86,7 +86,7 @@ class Changes:
     @property
     def for_the_owner(self) -> list[str]:
         """The statements that this role may not run, or is not to run."""
-        published, source = self.observation.publication, self.config.capture
+        published, source = self.observation.publication, self.config.source.postgres
         theirs = not source.manage_publication or (published is not None and not published.owned)
         left = [found.remedy for found in self.plan.left_out if found.by_owner]
         return left + self.statements if theirs else left
@@ -94,7 +94,7 @@ class Changes:
     @property
     def to_read(self) -> list[tuple[CandidateTable, bool]]:
         """Tables whose rows will come, and whether they come again."""
-        if self.config.capture.snapshot == "never":
+        if self.config.source.postgres.snapshot == "never":
             return []
         again = set(self.plan.drifted) | (set(self._members) if self.plan.narrowed else set())
         new = [table for table in self.plan.joining if table not in again]
@@ -114,7 +114,7 @@ class Changes:
             return None
         if self.known is None:
             granted = [oid for oid, found in self.observation.captured.items() if found.grants]
-            return record(self.observation, granted, self.config.capture)
+            return record(self.observation, granted, self.config.source.postgres)
         if not self.plan.drift and not self.plan.narrowed:
             return None
         out = {table.ref.oid for table in self.plan.drifted}
@@ -122,16 +122,16 @@ class Changes:
         return replace(self.known, grants=kept)
 
 
-def find(config: PipelineConfig) -> Changes:
+def find(config: CapturePipeline) -> Changes:
     """Look at database, slot and stored position. Raises PycdcError."""
-    with Catalog(config.capture.dsn.get_secret_value()) as catalog, closing(build_offsets(config)) as offsets:
+    with Catalog(config.source.postgres.dsn.get_secret_value()) as catalog, closing(build_offsets(config)) as offsets:
         return changes_of(config, catalog, catalog.slot(config.slot), offsets.load())
 
 
 def changes_of(
-    config: PipelineConfig, catalog: Catalog, slot: SlotMetadata | None, checkpoint: Checkpoint | None
+    config: CapturePipeline, catalog: Catalog, slot: SlotMetadata | None, checkpoint: Checkpoint | None
 ) -> Changes:
-    source = config.capture
+    source = config.source.postgres
     observation = observe(catalog, config.publication, source.tables, source.exclude_tables)
     known = None if checkpoint is None else CapturedTables.of_state(checkpoint.membership)
     todo = plan(observation, known, source, config.publication, wanted_operations(config))
@@ -144,7 +144,7 @@ def carry_out(changes: Changes) -> Iterator[str]:
     """Do it; tell what was done. Raises PycdcError, before anything is changed where that is possible."""
     _refuse(changes)
     config = changes.config
-    dsn = config.capture.dsn.get_secret_value()
+    dsn = config.source.postgres.dsn.get_secret_value()
     if not changes.running:
         _record(changes)
     for statement in changes.statements:

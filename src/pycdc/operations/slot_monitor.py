@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.errors import PycdcError
 from pycdc.observability.logger import get_logger
@@ -21,7 +21,7 @@ _SECONDS_UNTIL_FOUND = 0.5
 class SlotMonitor:
     """A thread with a connection of its own, from entering to leaving the context."""
 
-    def __init__(self, config: PipelineConfig, progress: Progress, *, interval: float = _SECONDS) -> None:
+    def __init__(self, config: CapturePipeline, progress: Progress, *, interval: float = _SECONDS) -> None:
         self._config = config
         self._guard = WalGuard(config)
         self._progress = progress
@@ -39,7 +39,7 @@ class SlotMonitor:
         self._thread.join(1.0)
 
     def _watch(self) -> None:
-        with Catalog(self._config.capture.dsn.get_secret_value()) as catalog:
+        with Catalog(self._config.source.postgres.dsn.get_secret_value()) as catalog:
             while not self._stop.is_set():
                 found = self._look(catalog)
                 self._stop.wait(self._interval if found else min(self._interval, _SECONDS_UNTIL_FOUND))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import ReplicationLag, ServerMetadata, SlotMetadata
 from pycdc.errors import PycdcError
@@ -25,9 +25,9 @@ class CaptureState:
     problem: PycdcError | None
 
 
-def inspect(config: PipelineConfig) -> CaptureState:
+def inspect(config: CapturePipeline) -> CaptureState:
     """Ask server and offset store. Raises PycdcError where one does not answer."""
-    with Catalog(config.capture.dsn.get_secret_value()) as catalog:
+    with Catalog(config.source.postgres.dsn.get_secret_value()) as catalog:
         server, slot = catalog.server(), catalog.slot(config.slot)
         lag = catalog.replication_lag(config.slot)
         checkpoint = stored_position(config)
@@ -35,7 +35,7 @@ def inspect(config: PipelineConfig) -> CaptureState:
     return CaptureState(server, slot, lag, checkpoint, outcome if isinstance(outcome, PycdcError) else None)
 
 
-def as_dict(config: PipelineConfig, found: CaptureState) -> dict[str, Any]:
+def as_dict(config: CapturePipeline, found: CaptureState) -> dict[str, Any]:
     slot, lag, checkpoint = found.slot, found.lag, found.checkpoint
     return {
         "name": config.name,
@@ -63,10 +63,10 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _snapshot(config: PipelineConfig, checkpoint: Checkpoint | None) -> str:
+def _snapshot(config: CapturePipeline, checkpoint: Checkpoint | None) -> str:
     if checkpoint is not None and checkpoint.snapshot:
         return _still_to_read(checkpoint)
-    if config.capture.snapshot == "never":
+    if config.source.postgres.snapshot == "never":
         return "none wanted"
     if checkpoint is None:
         return "not done"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycdc.build import build_offsets
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import ServerMetadata, SlotMetadata
 from pycdc.connectors.postgres.start_check import StartDecision, check_start
@@ -13,7 +13,7 @@ from pycdc.model.change import NOWHERE, Position
 from pycdc.model.event import PartitionOffsets
 
 
-def stored_position(config: PipelineConfig) -> Checkpoint | None:
+def stored_position(config: CapturePipeline) -> Checkpoint | None:
     """What the offset store holds. Raises PycdcError."""
     offsets = build_offsets(config)
     try:
@@ -30,7 +30,7 @@ def shown(position: Position | PartitionOffsets | None) -> str | None:
 
 
 def compared(
-    config: PipelineConfig,
+    config: CapturePipeline,
     catalog: Catalog,
     server: ServerMetadata,
     slot: SlotMetadata | None,

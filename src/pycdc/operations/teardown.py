@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from pycdc.build import build_offsets
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.privileges import SourceInspection
 from pycdc.connectors.postgres.catalog.slots_and_publications import Admin, drop_publication_sql
@@ -18,9 +18,9 @@ _END_SECONDS = 15.0
 _PAUSE = 0.1
 
 
-def remove(config: PipelineConfig, *, force: bool = False) -> Iterator[str]:
+def remove(config: CapturePipeline, *, force: bool = False) -> Iterator[str]:
     """Do it; tell what was done. Raises SlotActive where the slot is read and `force` is not given."""
-    dsn = config.capture.dsn.get_secret_value()
+    dsn = config.source.postgres.dsn.get_secret_value()
     with Catalog(dsn) as catalog:
         slot, publication = catalog.slot(config.slot), catalog.publication(config.publication)
         # The slot first: without its publication it could never be read again, and would hold back WAL.
@@ -31,7 +31,7 @@ def remove(config: PipelineConfig, *, force: bool = False) -> Iterator[str]:
             yield f"dropped slot {config.slot}"
     if publication is None:
         yield f"publication {config.publication} did not exist"
-    elif not config.capture.manage_publication:
+    elif not config.source.postgres.manage_publication:
         yield f"kept publication {config.publication}: manage_publication is off"
     elif not publication.owned:
         yield f"kept publication {config.publication}: its owner {publication.owner} can run " + drop_publication_sql(
@@ -72,7 +72,7 @@ def drop_slot_by_force(dsn: str, catalog: Catalog, name: str) -> None:
             time.sleep(_PAUSE)
 
 
-def _forget(config: PipelineConfig) -> str:
+def _forget(config: CapturePipeline) -> str:
     try:
         with closing(build_offsets(config)) as offsets:
             if offsets.load() is None:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import urllib3
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import SlotMetadata, XminHolder
 from pycdc.observability.logger import get_logger
@@ -72,9 +72,9 @@ class WalState:
 class WalGuard:
     """The state of one pipeline's slot from one look to the next."""
 
-    def __init__(self, config: PipelineConfig) -> None:
+    def __init__(self, config: CapturePipeline) -> None:
         self._config = config
-        self._settings = config.capture.wal_guard
+        self._settings = config.source.postgres.wal_guard
         self._forecast = WalForecast()
         self._level: Level = "ok"
         self._announced: Level = "ok"
@@ -100,7 +100,7 @@ class WalGuard:
             xmin_holder=catalog.xmin_holder(),
         )
         if state.level == "over" and settings is not None and settings.drop_slot and self._may_drop():
-            drop_slot_by_force(self._config.capture.dsn.get_secret_value(), catalog, slot.name)
+            drop_slot_by_force(self._config.source.postgres.dsn.get_secret_value(), catalog, slot.name)
             state = replace(state, dropped=True)
         self._announce(state)
         return state

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.config.values import TableRule
 from pycdc.errors import ProtocolError
 from pycdc.model.change import Batch, Op, PgType, Run, Table
@@ -53,7 +53,7 @@ class _Ruled:
 class RuledRows:
     """Batches under a configuration's rules."""
 
-    def __init__(self, config: PipelineConfig) -> None:
+    def __init__(self, config: CapturePipeline) -> None:
         self._config = config
         self._tables: dict[Table, _Ruled | None] = {}
 
@@ -85,7 +85,7 @@ class RuledRows:
         return self._tables[table]
 
 
-def _under(table: Table, rule: TableRule, config: PipelineConfig) -> _Ruled:
+def _under(table: Table, rule: TableRule, config: CapturePipeline) -> _Ruled:
     chosen = treatments(table, rule, config.values, config.compatibility)
     columns = tuple(
         replace(column, name=name, type=_TEXT if treated else column.type, default=None if treated else column.default)

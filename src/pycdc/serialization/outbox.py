@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from pycdc.config.envelope import Adjustment, OutboxConfig
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.errors import ConfigError, ConversionError
 from pycdc.model.change import Column, Lsn, Op, Position, Run, Table
 from pycdc.model.patterns import matches_any
@@ -46,7 +46,7 @@ class Encoders(Protocol):
 class EventRouter:
     """The outbox tables of a pipeline."""
 
-    def __init__(self, settings: OutboxConfig, whole: PipelineConfig, form: RecordFormat, encoder: Encoders) -> None:
+    def __init__(self, settings: OutboxConfig, whole: CapturePipeline, form: RecordFormat, encoder: Encoders) -> None:
         self._settings = settings
         self._prefix = whole.name
         self._adjust = whole.envelope.adjust_names

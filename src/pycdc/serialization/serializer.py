@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.model.change import Batch, Op, Run, Table, Transaction
 from pycdc.rows.encoder import OnNull
 from pycdc.serialization.event_counter import EventCounter
@@ -36,7 +36,7 @@ class Serializer:
 
     def __init__(
         self,
-        config: PipelineConfig,
+        config: CapturePipeline,
         database: str,
         form: RecordFormat,
         on_null: OnNull,

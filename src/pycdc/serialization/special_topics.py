@@ -7,7 +7,7 @@ from binascii import hexlify
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.model.change import LogicalMessage, Notification, Run, Transaction
 from pycdc.rows.encoder import EncodedParts
 from pycdc.rows.schema import Schema
@@ -34,7 +34,7 @@ class SpecialTopics:
 
     def __init__(
         self,
-        config: PipelineConfig,
+        config: CapturePipeline,
         origin: SourceOrigin,
         form: RecordFormat,
         append: Callable[[str, EncodedParts], None],

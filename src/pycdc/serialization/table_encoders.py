@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.model.change import Op, Routing, Run, Table
 from pycdc.rows.encoder import OnNull, RowEncoder
 from pycdc.rows.plan import plan_table
@@ -26,7 +26,7 @@ class TableEncoders:
 
     def __init__(
         self,
-        config: PipelineConfig,
+        config: CapturePipeline,
         form: RecordFormat,
         on_null: OnNull,
         flat: Flattening | None,

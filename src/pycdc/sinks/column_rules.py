@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.interfaces import Checkpoint, Sink
 from pycdc.model.change import Batch
 from pycdc.rows.ruled import RuledRows
@@ -13,7 +13,7 @@ from pycdc.rows.ruled import RuledRows
 class ColumnRulesSink:
     """`sink` sees no column that a rule leaves out, and no value that one hides."""
 
-    def __init__(self, sink: Sink, config: PipelineConfig) -> None:
+    def __init__(self, sink: Sink, config: CapturePipeline) -> None:
         self._sink = sink
         self._rules = RuledRows(config)
         self.idle: Callable[[], object] = getattr(sink, "idle", lambda: None)

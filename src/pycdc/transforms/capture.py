@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from pycdc.config.pipeline import PipelineConfig, TransformConfig
+from pycdc.config.pipeline import CapturePipeline, TableTransformConfig
 from pycdc.errors import ConfigError, TransformError
 from pycdc.interfaces import Checkpoint, Sink
 from pycdc.model.change import Batch, Change, Column, Op, Routing, Run, Table
@@ -41,7 +41,7 @@ _Images = tuple[Image | None, Image | None]
 class _Step:
     """One entry of `transforms`, its function found and its columns understood."""
 
-    settings: TransformConfig
+    settings: TableTransformConfig
     function: Transform
     columns: tuple[Column, ...]
 
@@ -56,7 +56,7 @@ class CaptureTransforms:
     """
 
     def __init__(
-        self, config: PipelineConfig, progress: Progress, functions: Mapping[int, Transform] | None = None
+        self, config: CapturePipeline, progress: Progress, functions: Mapping[int, Transform] | None = None
     ) -> None:
         self._config = config
         self._progress = progress
@@ -107,7 +107,7 @@ class CaptureTransforms:
         return self._chains[key]
 
 
-def _step(settings: TransformConfig, index: int, given: Transform | None) -> _Step:
+def _step(settings: TableTransformConfig, index: int, given: Transform | None) -> _Step:
     where = f"transforms[{index}]"
     if given is None:
         function = find(settings.function, f"{where}.function")
@@ -116,7 +116,7 @@ def _step(settings: TransformConfig, index: int, given: Transform | None) -> _St
     return _Step(settings, function, declared_columns(settings, where))
 
 
-def declared_columns(settings: TransformConfig, where: str) -> tuple[Column, ...]:
+def declared_columns(settings: TableTransformConfig, where: str) -> tuple[Column, ...]:
     """Return the columns that a transform declares. Raises ConfigError for an unknown type."""
     columns = []
     for name, text in settings.columns.items():
@@ -166,7 +166,7 @@ class _Output:
 class _Chain:
     """The functions of one table version, and the table that they make of it."""
 
-    def __init__(self, table: Table, steps: Sequence[_Step], config: PipelineConfig, progress: Progress) -> None:
+    def __init__(self, table: Table, steps: Sequence[_Step], config: CapturePipeline, progress: Progress) -> None:
         self._table = table
         self._name = str(table)
         self._steps = steps

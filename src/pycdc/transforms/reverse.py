@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from pycdc.config.pipeline import PipelineConfig, TransformConfig
+from pycdc.config.pipeline import ApplyPipeline, TopicTransformConfig
 from pycdc.errors import PycdcError, TransformError
 from pycdc.model.change import UNCHANGED, Op, Row
 from pycdc.model.event import Event, Partition
@@ -19,7 +19,7 @@ from pycdc.model.patterns import names_any
 from pycdc.transforms.change import DecodedChange, RecordPosition, RowFunction, Transform, copied
 from pycdc.transforms.functions import Failure, call, find, headers_of, place
 
-_Step = tuple[TransformConfig, Transform]
+_Step = tuple[TopicTransformConfig, Transform]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -29,9 +29,8 @@ class ReverseFunctions:
     Raises ConfigError for a function that is not there, before anything starts.
     """
 
-    def __init__(self, config: PipelineConfig) -> None:
+    def __init__(self, config: ApplyPipeline) -> None:
         sink = config.sink.postgres
-        assert sink is not None
         self.rows: dict[str, Callable[[Event], Row | None]] = {
             route.function: _row(route.function, find(route.function, f"sink.postgres.routes[{index}].function"))
             for index, route in enumerate(sink.routes)

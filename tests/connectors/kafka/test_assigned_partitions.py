@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from pycdc.config import validate
+from pycdc.config.pipeline import ApplyPipeline
 from pycdc.connectors.kafka.assigned_partitions import AssignedPartitions
 from pycdc.connectors.kafka.prefetch import Prefetch
 from pycdc.connectors.kafka.record_reader import RecordReader
@@ -117,14 +117,13 @@ class Ends:
 
 def test_the_end_of_a_partition_counts_from_the_last_record_before_it(partitions: AssignedPartitions) -> None:
     ends, reached = Ends(), KafkaError(KafkaError._PARTITION_EOF)
-    source = validate(
+    source = ApplyPipeline.model_validate(
         {
             "name": "back",
             "source": {"kafka": {"brokers": "b:9092", "topics": ["t"], "format": "json"}},
             "sink": {"postgres": {"dsn": "postgresql://x", "routes": [{"topic": "t", "table": "t"}]}},
         }
     ).source.kafka
-    assert source is not None
     reader = RecordReader(Consumer(), source, partitions, ends, lambda: None)  # type: ignore[arg-type]
     prefetch = Prefetch(partitions.generations)
     messages: list[Any] = [Record(A, 5), Record(A, 6), Record(A, 9, reached), Record(B, 7)]

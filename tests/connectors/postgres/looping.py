@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from pycdc.config import validate
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config import validate_capture
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.interfaces import OffsetStore
 from pycdc.model.change import Batch
@@ -18,8 +18,8 @@ from tests.reading import PATIENCE, wait_for
 from tests.recording import Recorded, RecordingSink
 
 
-def config_for(dsn: str, *, name: str = "loop", checkpoint: float = 0.2, **source: Any) -> PipelineConfig:
-    return validate(
+def config_for(dsn: str, *, name: str = "loop", checkpoint: float = 0.2, **source: Any) -> CapturePipeline:
+    return validate_capture(
         {
             "name": name,
             "source": {"postgres": {"dsn": dsn, **source}},
@@ -32,7 +32,7 @@ def config_for(dsn: str, *, name: str = "loop", checkpoint: float = 0.2, **sourc
 class Sink(RecordingSink):
     """`pause` is called before each batch, and may hold it back."""
 
-    def __init__(self, config: PipelineConfig, offsets: OffsetStore) -> None:
+    def __init__(self, config: CapturePipeline, offsets: OffsetStore) -> None:
         super().__init__(config, offsets)
         self.pause: Callable[[Batch], object] = lambda batch: None
 
@@ -45,7 +45,7 @@ class Looping:
     """Runs from `start` to `stop`. Several with one `offsets` are instances of one pipeline."""
 
     def __init__(
-        self, config: PipelineConfig, offsets: OffsetStore | None = None, stopping: threading.Event | None = None
+        self, config: CapturePipeline, offsets: OffsetStore | None = None, stopping: threading.Event | None = None
     ) -> None:
         self.config = config
         self.offsets = offsets or MemoryOffsetStore()

@@ -8,8 +8,8 @@ from typing import Any
 
 import psycopg
 
-from pycdc.config import validate
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config import validate_capture
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Batch, Change, Op
@@ -22,7 +22,7 @@ class Pipeline:
     """Reads a connector and stores checkpoints now and then. A crash forgets what came since the last one, as a sink
     with transactions does."""
 
-    config: PipelineConfig
+    config: CapturePipeline
     changes: list[Change] = field(default_factory=list)
     stored: Checkpoint | None = None
     durable: int = 0
@@ -60,10 +60,12 @@ class Pipeline:
         return self.stored is not None and self.stored.snapshot_done and not self.stored.snapshot
 
 
-def config_for(dsn: str, **source: Any) -> PipelineConfig:
+def config_for(dsn: str, **source: Any) -> CapturePipeline:
     options = {"dsn": dsn, "snapshot_method": "chunks", "snapshot_chunk": 37, "max_batch_bytes": 8192, **source}
     signals = {"key": SIGNALS_KEY}
-    return validate({"name": "backfill", "source": {"postgres": options}, "sink": {"null": {}}, "signals": signals})
+    return validate_capture(
+        {"name": "backfill", "source": {"postgres": options}, "sink": {"null": {}}, "signals": signals}
+    )
 
 
 def execute(dsn: str, statement: str) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pycdc.operations.lag.delays import Delays, DelaySummary, Marks, Measured
+from pycdc.operations.lag.delays import Delays, DelaySummary, LagMeasurement, Marks
 
 
 def summary_of(*seconds: float) -> DelaySummary | None:
@@ -55,4 +55,4 @@ def test_the_delay_that_counts_is_the_one_that_reaches_furthest() -> None:
         (("stored", "probe", "applied"), "applied"),
         ((), None),
     ):
-        assert Measured("shop", 1.0, "bytes", 0, 0, dict.fromkeys(present, some)).decisive == decisive
+        assert LagMeasurement("shop", 1.0, "bytes", 0, 0, dict.fromkeys(present, some)).decisive == decisive

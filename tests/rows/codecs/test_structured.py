@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pycdc.config import validate
+from pycdc.config import validate_capture
 from pycdc.config.values import DEBEZIUM, CompatibilityConfig, ValuesConfig
 from pycdc.errors import ConfigError
 from pycdc.model.change import PgType
@@ -78,9 +78,9 @@ def test_an_interval_of_more_hours_than_an_integer_has_no_structure() -> None:
 def test_debeziums_line_3_6_has_no_such_mode() -> None:
     source = {"postgres": {"dsn": "postgresql://x"}}
     document = {"name": "shop", "source": source, "sink": {"null": {}}, "values": {"time": "structured"}}
-    assert validate({**document, "compatibility": "debezium-3.7"}).values.time == "structured"
+    assert validate_capture({**document, "compatibility": "debezium-3.7"}).values.time == "structured"
     with pytest.raises(ConfigError, match="structured"):
-        validate({**document, "compatibility": "debezium-3.6"})
+        validate_capture({**document, "compatibility": "debezium-3.6"})
 
 
 TEXTS = {

@@ -18,8 +18,8 @@ from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScram
 from pycdc.build import build_offsets
 from pycdc.clients.kafka_settings import client_settings
 from pycdc.clients.kafka_topics import TopicAdmin
-from pycdc.config import validate
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config import validate_capture
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.errors import PycdcError
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Lsn, Position
@@ -69,9 +69,9 @@ def door(secured: Kafka) -> Iterator[Proxy]:
         yield proxy
 
 
-def offsets_of(door: Proxy, name: str, options: dict[str, Any]) -> PipelineConfig:
+def offsets_of(door: Proxy, name: str, options: dict[str, Any]) -> CapturePipeline:
     """A pipeline without a Kafka sink, whose position is in this Kafka."""
-    return validate(
+    return validate_capture(
         {
             "name": name,
             "source": {"postgres": {"dsn": "host=db"}},
@@ -81,7 +81,7 @@ def offsets_of(door: Proxy, name: str, options: dict[str, Any]) -> PipelineConfi
     )
 
 
-def stores(config: PipelineConfig) -> None:
+def stores(config: CapturePipeline) -> None:
     store = build_offsets(config)
     try:
         assert store.load() is None
@@ -130,7 +130,7 @@ def test_doctor_names_what_is_wrong(
         "source": {"postgres": {"dsn": "host=db"}},
         "sink": {"kafka": {"brokers": door.address, "format": "json", "options": scram(authority, **options)}},
     }
-    sink = validate(document).sink.kafka
+    sink = validate_capture(document).sink.kafka
     assert sink is not None
     with pytest.raises(PycdcError) as caught:
         TopicAdmin(client_settings(sink.brokers, sink.options), sink.topics).cluster()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.config import validate
+from pycdc.config.pipeline import ApplyPipeline
 from pycdc.model.event import Partition
 from pycdc.sinks.postgres.schema_drift import LOOK_AGAIN
 from pycdc.transforms.reverse import ReverseFunctions
@@ -30,7 +30,7 @@ def rig(database: str) -> Iterator[Rig]:
 def process(rig: Rig, *routes: dict[str, Any], transforms: list[Any], **options: Any) -> Process:
     source = {"kafka": {"brokers": "x", "topics": ["*"], "format": "json"}}
     sink = {"postgres": {"dsn": rig.dsn, "routes": routes, **options}}
-    config = validate({"name": "back", "source": source, "sink": sink, "transforms": transforms})
+    config = ApplyPipeline.model_validate({"name": "back", "source": source, "sink": sink, "transforms": transforms})
     return rig.process(*routes, functions=ReverseFunctions(config), **options)
 
 

@@ -11,7 +11,7 @@ import pytest
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.observability.apply_metrics import apply_metrics
-from pycdc.operations.doctor.finding import Status
+from pycdc.operations.doctor.finding import FindingStatus as Status
 from pycdc.operations.doctor.routes import conflict_findings
 from pycdc.sinks.postgres.preflight import survey_target
 from tests.sinks.postgres.rig import Rig

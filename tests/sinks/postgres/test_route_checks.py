@@ -12,7 +12,7 @@ from psycopg import conninfo
 
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import ApplyError, EnvironmentNotReady
-from pycdc.operations.doctor.finding import Status
+from pycdc.operations.doctor.finding import FindingStatus as Status
 from pycdc.operations.doctor.routes import target_findings
 from pycdc.sinks.postgres.preflight import survey_target
 from tests.sinks.postgres.rig import Rig

@@ -33,7 +33,7 @@ from confluent_kafka import Consumer, KafkaException, Message
 from pycdc.clients.kafka_errors import SOURCE_OPTIONS, LastError, refused_option
 from pycdc.clients.kafka_settings import consumer_settings
 from pycdc.config.kafka import KafkaSourceConfig
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline
 from pycdc.connectors.kafka.assigned_partitions import AssignedPartitions
 from pycdc.connectors.kafka.broker_liveness import BrokerLiveness
 from pycdc.connectors.kafka.columnar_decoder import ColumnarDecoder
@@ -73,15 +73,14 @@ class KafkaConnector:
 
     def __init__(
         self,
-        config: PipelineConfig,
+        config: ApplyPipeline,
         claims: Claims,
         registry: SchemaById | None,
         progress: Progress | None = None,
         lanes: ColumnarTargets | None = None,
     ) -> None:
         source = config.source.kafka
-        assert source is not None
-        group = source.group or config.name
+        group = config.group
         self._source = source
         self._claims = claims
         self._registry = registry

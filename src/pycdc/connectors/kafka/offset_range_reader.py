@@ -8,7 +8,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from pycdc.clients.kafka_errors import LastError, unreadable
-from pycdc.clients.kafka_inspection import Span
+from pycdc.clients.kafka_inspection import OffsetSpan
 from pycdc.clients.kafka_settings import consumer_settings
 from pycdc.config.kafka import KafkaSourceConfig
 from pycdc.connectors.kafka.prefetch import decoded
@@ -22,7 +22,7 @@ _PATIENCE: Final = 30.0
 
 
 def read_events(
-    settings: KafkaSourceConfig, group: str, decoder: Decoder, spans: Mapping[Partition, Span]
+    settings: KafkaSourceConfig, group: str, decoder: Decoder, spans: Mapping[Partition, OffsetSpan]
 ) -> Generator[Event]:
     """Yield the events of each partition from `first` up to `end`; those that come later are left unread.
 
@@ -52,7 +52,7 @@ def event_at(
     settings: KafkaSourceConfig, group: str, decoder: Decoder, partition: Partition, offset: int
 ) -> Event | None:
     """Return the event there; None where none is, or no more. Raises PycdcError where the brokers do not answer."""
-    found = read_events(settings, group, decoder, {partition: Span(offset, offset + 1)})
+    found = read_events(settings, group, decoder, {partition: OffsetSpan(offset, offset + 1)})
     try:
         return next(found, None)
     except PycdcError as error:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterator, Set
 from functools import partial
 from typing import Any, TypeVar
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.dropped_tables import DroppedTables
 from pycdc.connectors.postgres.catalog.metadata import PublishedTable, TableRef, arriving
@@ -64,7 +64,7 @@ class PostgresConnector:
 
     def __init__(
         self,
-        config: PipelineConfig,
+        config: CapturePipeline,
         progress: Progress | None = None,
         workers: Workers | None = None,
         admit: Callable[[Table], None] = lambda table: None,
@@ -73,7 +73,7 @@ class PostgresConnector:
     ) -> None:
         self._config = config
         self._workers = workers
-        self._source = config.capture
+        self._source = config.source.postgres
         self._dsn = self._source.dsn.get_secret_value()
         self._progress = progress or Progress()
         self._catalog = Catalog(self._dsn, stopping)

@@ -51,8 +51,6 @@ def drain(way: Way, seconds: float) -> float:
 
 def _drain(way: Way, sessions: EndSessions, seconds: float) -> None:
     source, sink = way.apply.source.kafka, way.apply.sink.postgres
-    assert source is not None
-    assert sink is not None
     ends = replace(ends_of(way.apply, VerifyOptions(capture=way.capture)), timeout=seconds)
     topics = [route.topic for route in sink.routes]
     with build_decoder(source) as decoder:

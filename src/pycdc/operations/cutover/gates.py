@@ -104,7 +104,6 @@ def _parked(way: Way) -> str:
 def _origin(way: Way) -> str:
     """Without an origin the fence would refuse the apply side too."""
     sink = way.apply.sink.postgres
-    assert sink is not None
     with connected(sink.dsn.get_secret_value()) as connection:
         if not origin_granted(connection):
             raise _Closed("the role may not set up replication origins, by which the fence lets it through")
@@ -123,7 +122,6 @@ def _lag(group: Group, way: Way) -> str:
 def _sequences(way: Way) -> str:
     """They are set while writes are held: it must be possible."""
     sink = way.apply.sink.postgres
-    assert sink is not None
     fixed = [one.sequence_name for one in read_sequences(sink) if not (one.readable and one.settable)]
     if fixed:
         raise _Closed(f"the role of {way.apply.name} may not read and set {', '.join(fixed)}")

@@ -125,7 +125,6 @@ class Handover:
 
     def _advance_sequences(self) -> None:
         sink = self._way.apply.sink.postgres
-        assert sink is not None
         advance_sequences(sink, self._group.config.sequence_margin)
 
     def _decide(self) -> None:

@@ -12,7 +12,7 @@ import psycopg
 from pycdc.clients.postgres_sessions import connect_to_source
 from pycdc.config import load
 from pycdc.config.cutover import CutoverGroupConfig
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline, CapturePipeline, PipelineConfig
 from pycdc.errors import ConfigError
 from pycdc.operations.cutover.fence import Fence
 from pycdc.operations.cutover.group_state import HandoverDirection
@@ -24,8 +24,8 @@ SideName = Literal["old", "new"]
 class Way:
     """A capture of one side and the pipeline that writes its events into the other."""
 
-    capture: PipelineConfig
-    apply: PipelineConfig
+    capture: CapturePipeline
+    apply: ApplyPipeline
 
 
 class Side:
@@ -75,11 +75,9 @@ class Group:
         paths = (config.capture, config.apply, config.reverse_capture, config.reverse_apply)
         capture, apply, reverse_capture, reverse_apply = (load(folder / path) for path in paths)
         self._ways: dict[HandoverDirection, Way] = {
-            "forward": Way(capture, apply),
-            "back": Way(reverse_capture, reverse_apply),
+            "forward": _way(capture, apply),
+            "back": _way(reverse_capture, reverse_apply),
         }
-        for way in self._ways.values():
-            _require_kinds(way)
         self.old = Side("old", config.old_dsn.get_secret_value(), config, name)
         try:
             self.new = Side("new", config.new_dsn.get_secret_value(), config, name)
@@ -113,9 +111,11 @@ def _split(table: str) -> tuple[str, str]:
     return schema, name
 
 
-def _require_kinds(way: Way) -> None:
-    if way.capture.source.postgres is None or way.apply.sink.postgres is None or way.apply.source.kafka is None:
+def _way(capture: PipelineConfig, apply: PipelineConfig) -> Way:
+    """Return the two pipelines of a direction. Raises ConfigError where one is of the other kind."""
+    if not (isinstance(capture, CapturePipeline) and isinstance(apply, ApplyPipeline)):
         raise ConfigError(
-            f"{way.capture.name} and {way.apply.name} are not a capture of Postgres and a pipeline into its tables",
+            f"{capture.name} and {apply.name} are not a capture of Postgres and a pipeline into its tables",
             hint="name the capture under capture and reverse_capture, the other under apply and reverse_apply",
         )
+    return Way(capture, apply)

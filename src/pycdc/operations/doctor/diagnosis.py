@@ -15,7 +15,7 @@ from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.clients.quoting import OPERATIONS
 from pycdc.clients.schema_registry import SchemaRegistry
 from pycdc.config.kafka import KafkaSourceConfig, RegistryConfig, TopicsConfig
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline, CapturePipeline, PipelineConfig
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import (
@@ -69,14 +69,12 @@ class SourceMetadata:
 
 def diagnose(config: PipelineConfig) -> Iterator[Finding]:
     """All findings, group after group. Groups whose server does not answer are left out."""
-    return _diagnose_capture(config) if config.source.kafka is None else _diagnose_reverse(config)
+    return _diagnose_apply(config) if isinstance(config, ApplyPipeline) else _diagnose_capture(config)
 
 
-def _diagnose_reverse(config: PipelineConfig) -> Iterator[Finding]:
+def _diagnose_apply(config: ApplyPipeline) -> Iterator[Finding]:
     source, sink = config.source.kafka, config.sink.postgres
-    assert source is not None
-    assert sink is not None
-    yield from _group("configuration", [ok(f"pipeline {config.name}", f"group {source.group or config.name}")])
+    yield from _group("configuration", [ok(f"pipeline {config.name}", f"group {config.group}")])
     yield from _group("transforms", function_findings(config))
     yield from _group("kafka", transport.kafka_findings(source.brokers, source.options, "source.kafka"))
     yield from _group("kafka", source_findings(source, sink))
@@ -103,11 +101,11 @@ def _target(source: KafkaSourceConfig, sink: PostgresSinkConfig, name: str) -> I
         return  # brokers or registry do not answer, which was told above
 
 
-def _diagnose_capture(config: PipelineConfig) -> Iterator[Finding]:
+def _diagnose_capture(config: CapturePipeline) -> Iterator[Finding]:
     yield from _group("configuration", _configuration(config))
     yield from _group("transforms", function_findings(config))
     source = None
-    catalog = Catalog(config.capture.dsn.get_secret_value())
+    catalog = Catalog(config.source.postgres.dsn.get_secret_value())
     try:
         source = _source(config, catalog)
     except PycdcError as error:
@@ -118,7 +116,7 @@ def _diagnose_capture(config: PipelineConfig) -> Iterator[Finding]:
             yield from _group("tables", _tables(config, catalog, source))
             yield from _group("transforms", pattern_findings(config, source.tables))
             yield from _group("publication", _publication(config, catalog, source))
-            survey = SourceInspection(config.capture.dsn.get_secret_value())
+            survey = SourceInspection(config.source.postgres.dsn.get_secret_value())
             yield from _group("signals", signals.table_findings(config, catalog, survey))
         yield from _group("signals", signals.topic_findings(config, lambda: _signal_survey(config)))
         brokers_answer = True
@@ -142,7 +140,7 @@ def _group(name: str, findings: Iterable[Finding]) -> Iterator[Finding]:
         yield replace(from_error(error), group=name)
 
 
-def _configuration(config: PipelineConfig) -> Iterator[Finding]:
+def _configuration(config: CapturePipeline) -> Iterator[Finding]:
     yield ok(f"pipeline {config.name}", f"slot {config.slot}, publication {config.publication}")
     if config.sink.kafka is None and config.offsets is None:
         yield warning(
@@ -153,8 +151,8 @@ def _configuration(config: PipelineConfig) -> Iterator[Finding]:
         )
 
 
-def _source(config: PipelineConfig, catalog: Catalog) -> SourceMetadata:
-    options = config.capture
+def _source(config: CapturePipeline, catalog: Catalog) -> SourceMetadata:
+    options = config.source.postgres
     survey = SourceInspection(options.dsn.get_secret_value())
     server = catalog.server()
     tables = catalog.tables(options.tables, options.exclude_tables)
@@ -162,10 +160,10 @@ def _source(config: PipelineConfig, catalog: Catalog) -> SourceMetadata:
     return SourceMetadata(server, survey.role(), catalog.slot(config.slot), tables, rights)
 
 
-def _postgres(config: PipelineConfig, source: SourceMetadata) -> Iterator[Finding]:
-    survey = SourceInspection(config.capture.dsn.get_secret_value())
+def _postgres(config: CapturePipeline, source: SourceMetadata) -> Iterator[Finding]:
+    survey = SourceInspection(config.source.postgres.dsn.get_secret_value())
     yield from server_findings(source.server)
-    yield from transport.postgres_findings(config.capture.dsn, "source.postgres.dsn")
+    yield from transport.postgres_findings(config.source.postgres.dsn, "source.postgres.dsn")
     if source.role.superuser:
         yield transport.superuser_finding(source.role.name, "source.postgres.dsn", "REPLICATION and what it reads")
     yield replication_finding(source.role, survey.refuses_replication())
@@ -173,8 +171,8 @@ def _postgres(config: PipelineConfig, source: SourceMetadata) -> Iterator[Findin
     yield clock_finding(survey.clock_ahead())
 
 
-def _tables(config: PipelineConfig, catalog: Catalog, source: SourceMetadata) -> Iterator[Finding]:
-    options = config.capture
+def _tables(config: CapturePipeline, catalog: Catalog, source: SourceMetadata) -> Iterator[Finding]:
+    options = config.source.postgres
     by_pattern = [len(catalog.tables([pattern])) for pattern in options.tables]
     all_tables = [] if all(by_pattern) else [str(table) for table in catalog.tables(["*.*"])]
     yield from match_findings(options, source.tables, by_pattern, all_tables)
@@ -194,12 +192,12 @@ def _tables(config: PipelineConfig, catalog: Catalog, source: SourceMetadata) ->
     yield from rule_findings(config, errors, Counter(kind for _, kind in met.unknown_types))
 
 
-def _to_publish(config: PipelineConfig) -> frozenset[str]:
+def _to_publish(config: CapturePipeline) -> frozenset[str]:
     return frozenset(OPERATIONS[letter] for letter in wanted_operations(config))
 
 
 def _plan_errors(
-    config: PipelineConfig,
+    config: CapturePipeline,
     relations: RelationCache,
     facts: list[TableMetadata],
     sent: Mapping[tuple[str, str], PublishedTable],
@@ -221,21 +219,21 @@ def _plan_errors(
     return errors
 
 
-def _publication(config: PipelineConfig, catalog: Catalog, source: SourceMetadata) -> Iterator[Finding]:
+def _publication(config: CapturePipeline, catalog: Catalog, source: SourceMetadata) -> Iterator[Finding]:
     present = catalog.publication(config.publication)
     signalling = signal_table(config, catalog)
     tables, rights = source.tables, source.rights
     if signalling is not None and signalling not in tables:
         tables = [*tables, signalling]
-        rights = rights | SourceInspection(config.capture.dsn.get_secret_value()).tables([signalling.oid])
+        rights = rights | SourceInspection(config.source.postgres.dsn.get_secret_value()).tables([signalling.oid])
     yield from publication_findings(config, present, tables, source.role, rights)
 
 
-def _signal_survey(config: PipelineConfig) -> TopicAdmin:
+def _signal_survey(config: CapturePipeline) -> TopicAdmin:
     return TopicAdmin(signal_client(config), TopicsConfig(), timeout=_SECONDS)
 
 
-def _kafka(config: PipelineConfig, source: SourceMetadata | None) -> Iterator[Finding]:
+def _kafka(config: CapturePipeline, source: SourceMetadata | None) -> Iterator[Finding]:
     sink = config.sink.kafka
     if sink is None:
         return
@@ -254,7 +252,7 @@ def _kafka(config: PipelineConfig, source: SourceMetadata | None) -> Iterator[Fi
     yield from topic_findings(sink, cluster, topics, refusals, commands)
 
 
-def _topics(config: PipelineConfig, tables: list[TableRef]) -> list[str]:
+def _topics(config: CapturePipeline, tables: list[TableRef]) -> list[str]:
     """Those of the tables, and that of the dead letters."""
     registry = None if config.sink.kafka is None else config.sink.kafka.registry
     parks = registry is not None and registry.on_incompatible == "park"
@@ -277,7 +275,7 @@ def _registry(registry: RegistryConfig | None, path: str) -> Iterator[Finding]:
 
 
 def _position(
-    config: PipelineConfig, catalog: Catalog, source: SourceMetadata, *, brokers_answer: bool
+    config: CapturePipeline, catalog: Catalog, source: SourceMetadata, *, brokers_answer: bool
 ) -> Iterator[Finding]:
     yield from slot_findings(source.slot, source.server)
     yield from setting_findings(source.server)

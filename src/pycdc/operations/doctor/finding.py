@@ -10,7 +10,7 @@ from pycdc.errors import PycdcError
 from pycdc.printable import printable
 
 
-class Status(StrEnum):
+class FindingStatus(StrEnum):
     OK = "ok"
     WARNING = "warning"
     FAILED = "failed"
@@ -23,7 +23,7 @@ class Finding:
     All are printable, and one line each; a fix of several is made by `pycdc.printable.lines`.
     """
 
-    status: Status
+    status: FindingStatus
     title: str
     detail: str = ""
     path: str = ""
@@ -39,16 +39,16 @@ class Finding:
 
 
 def ok(title: str, detail: str = "") -> Finding:
-    return Finding(Status.OK, title, detail)
+    return Finding(FindingStatus.OK, title, detail)
 
 
 def warning(title: str, detail: str = "", *, path: str = "", fix: str = "") -> Finding:
-    return Finding(Status.WARNING, title, detail, path, fix)
+    return Finding(FindingStatus.WARNING, title, detail, path, fix)
 
 
 def failed(title: str, detail: str = "", *, path: str = "", fix: str = "") -> Finding:
-    return Finding(Status.FAILED, title, detail, path, fix)
+    return Finding(FindingStatus.FAILED, title, detail, path, fix)
 
 
 def from_error(error: PycdcError, path: str = "") -> Finding:
-    return Finding(Status.FAILED, error.fact, "", path, error.hint)
+    return Finding(FindingStatus.FAILED, error.fact, "", path, error.hint)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pycdc.build import build_offsets
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.errors import PycdcError
 from pycdc.operations.doctor.finding import Finding, from_error, ok
 
 
-def offsets_findings(config: PipelineConfig) -> Iterator[Finding]:
+def offsets_findings(config: CapturePipeline) -> Iterator[Finding]:
     """Nothing is made. For stores that are there already, loading from them has told."""
     store = build_offsets(config)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from pycdc.clients.quoting import quoted
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.metadata import PublicationMetadata, TableRef, missing_tables
 from pycdc.connectors.postgres.catalog.privileges import RoleMetadata, TableRights
 from pycdc.connectors.postgres.catalog.slots_and_publications import add_tables_sql, create_publication_sql
@@ -20,7 +20,7 @@ _ALL = ("insert", "update", "delete", "truncate")
 
 
 def publication_findings(
-    config: PipelineConfig,
+    config: CapturePipeline,
     present: PublicationMetadata | None,
     tables: Sequence[TableRef],
     role: RoleMetadata,
@@ -33,8 +33,8 @@ def publication_findings(
     yield from _contents(config, present, tables, rights)
     yield from _operations(config, present)
     yield from _parts(present)
-    if config.capture.via_partition_root != present.via_partition_root and any(t.kind == "p" for t in tables):
-        wanted = str(config.capture.via_partition_root).lower()
+    if config.source.postgres.via_partition_root != present.via_partition_root and any(t.kind == "p" for t in tables):
+        wanted = str(config.source.postgres.via_partition_root).lower()
         yield failed(
             f"publish_via_partition_root is not {wanted}, as configured",
             "partitions come under other names",
@@ -56,9 +56,9 @@ def drift_findings(found: ReconcilePlan) -> Iterator[Finding]:
 
 
 def _absent(
-    config: PipelineConfig, tables: Sequence[TableRef], role: RoleMetadata, rights: Mapping[int, TableRights]
+    config: CapturePipeline, tables: Sequence[TableRef], role: RoleMetadata, rights: Mapping[int, TableRights]
 ) -> Finding:
-    source, name = config.capture, config.publication
+    source, name = config.source.postgres, config.publication
     statement = create_publication_sql(name, tables, via_partition_root=source.via_partition_root) + ";"
     if not source.manage_publication:
         return failed(f"publication {name} does not exist", path=MANAGED, fix=statement)
@@ -80,13 +80,13 @@ def _absent(
 
 
 def _contents(
-    config: PipelineConfig, present: PublicationMetadata, tables: Sequence[TableRef], rights: Mapping[int, TableRights]
+    config: CapturePipeline, present: PublicationMetadata, tables: Sequence[TableRef], rights: Mapping[int, TableRights]
 ) -> Iterator[Finding]:
     missing = missing_tables(tables, present)
     if missing:
         names = _some([str(table) for table in missing])
         statement = add_tables_sql(present.name, missing) + ";"
-        if not config.capture.manage_publication:
+        if not config.source.postgres.manage_publication:
             yield failed(f"{names} missing in the publication", path=PUBLICATION, fix=statement)
         elif not present.owned or _not_owned(missing, rights):
             yield failed(
@@ -95,7 +95,7 @@ def _contents(
                 fix=lines(statement, "-- run by the owner"),
             )
         else:
-            waits = config.capture.tables_added == "ignore"
+            waits = config.source.postgres.tables_added == "ignore"
             then = "pycdc apply adds them" if waits else "a pipeline that has begun reads their rows too"
             yield warning(f"{names} {'not in' if waits else 'will be added to'} the publication", then)
     else:
@@ -110,7 +110,7 @@ def _contents(
         )
 
 
-def _operations(config: PipelineConfig, present: PublicationMetadata) -> Iterator[Finding]:
+def _operations(config: CapturePipeline, present: PublicationMetadata) -> Iterator[Finding]:
     lacking = [name for name in _ALL if name not in present.operations]
     skipped = {"c": "insert", "u": "update", "d": "delete", "t": "truncate"}
     wanted = [name for name in lacking if name not in {skipped[letter] for letter in config.envelope.skip}]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.clients.quoting import quoted
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.privileges import SourceInspection
 from pycdc.connectors.postgres.signals.signal_table import create_table_sql, misfit, signal_table
@@ -17,7 +17,7 @@ TABLE = "signals.table"
 TOPIC = "signals.topic"
 
 
-def table_findings(config: PipelineConfig, catalog: Catalog, survey: SourceInspection) -> Iterator[Finding]:
+def table_findings(config: CapturePipeline, catalog: Catalog, survey: SourceInspection) -> Iterator[Finding]:
     named = config.signals.schema_and_table
     if named is None:
         return
@@ -49,7 +49,7 @@ def table_findings(config: PipelineConfig, catalog: Catalog, survey: SourceInspe
     yield ok(f"signal table {name} can take signals")
 
 
-def topic_findings(config: PipelineConfig, survey: Callable[[], TopicAdmin]) -> Iterator[Finding]:
+def topic_findings(config: CapturePipeline, survey: Callable[[], TopicAdmin]) -> Iterator[Finding]:
     topic = config.signals.topic
     if topic is None:
         return

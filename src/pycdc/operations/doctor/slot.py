@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.metadata import ServerMetadata, SlotMetadata
 from pycdc.connectors.postgres.start_check import StartAt, StartDecision
 from pycdc.errors import PositionGap, PycdcError
 from pycdc.interfaces import Checkpoint
-from pycdc.operations.doctor.finding import Finding, Status, failed, from_error, ok, warning
+from pycdc.operations.doctor.finding import Finding, FindingStatus, failed, from_error, ok, warning
 from pycdc.operations.humanize import duration, size
 
 SLOT = "source.postgres.slot"
@@ -17,10 +17,10 @@ _MUCH = 1024**3
 
 
 def start_finding(
-    config: PipelineConfig, checkpoint: Checkpoint | None, outcome: StartDecision | PycdcError
+    config: CapturePipeline, checkpoint: Checkpoint | None, outcome: StartDecision | PycdcError
 ) -> Finding:
     """`outcome` is what comparing position, slot and server came to."""
-    snapshot = config.capture.snapshot
+    snapshot = config.source.postgres.snapshot
     if isinstance(outcome, PositionGap) and snapshot == "when_needed":
         return warning(f"{outcome.fact}: a new snapshot will be taken", path="source.postgres.snapshot")
     if isinstance(outcome, PycdcError):
@@ -82,11 +82,11 @@ def _retained(slot: SlotMetadata, server: ServerMetadata) -> Finding:
     limit = server.max_slot_wal_keep_size
     allowed = "max_slot_wal_keep_size is unlimited" if limit is None else f"of {size(limit)} allowed"
     title = f"slot {slot.name} holds back {size(retained)} of WAL"
-    status = Status.OK
+    status = FindingStatus.OK
     if (limit and retained > limit / 2) or (retained > _MUCH and slot.active_pid is None):
-        status = Status.WARNING
-    fix = "start the pipeline, or remove the slot with `pycdc teardown`" if status is Status.WARNING else ""
-    if limit is None and status is Status.OK:
-        status, title = Status.WARNING, f"{title}, and may hold back as much as the disk has"
+        status = FindingStatus.WARNING
+    fix = "start the pipeline, or remove the slot with `pycdc teardown`" if status is FindingStatus.WARNING else ""
+    if limit is None and status is FindingStatus.OK:
+        status, title = FindingStatus.WARNING, f"{title}, and may hold back as much as the disk has"
         fix = "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; -- what the disk can spare: beyond it the slot is lost"
     return Finding(status, title, allowed, SLOT if fix else "", fix)

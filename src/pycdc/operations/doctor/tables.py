@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pycdc.clients.quoting import quoted
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.config.postgres_source import PostgresSourceConfig
 from pycdc.connectors.postgres.catalog.metadata import TableMetadata, TableRef
 from pycdc.connectors.postgres.catalog.privileges import TableRights
@@ -108,7 +108,7 @@ def identity_findings(
 
 
 def rule_findings(
-    config: PipelineConfig, errors: Iterable[PycdcError], unknown_types: Mapping[str, int]
+    config: CapturePipeline, errors: Iterable[PycdcError], unknown_types: Mapping[str, int]
 ) -> Iterator[Finding]:
     """`errors` are what making the tables' plans ended in."""
     told = set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline, PipelineConfig
 from pycdc.connectors.postgres.catalog.metadata import TableRef
 from pycdc.errors import ConfigError
 from pycdc.model.patterns import matches_any
@@ -22,14 +22,14 @@ def function_findings(config: PipelineConfig) -> Iterator[Finding]:
             yield from_error(error, where)
         else:
             yield ok(f"function {path}")
-    for index, transform in enumerate(config.transforms):
+    for index, transform in enumerate(config.transforms if isinstance(config, CapturePipeline) else ()):
         try:
             declared_columns(transform, f"transforms[{index}]")
         except ConfigError as error:
             yield from_error(error, f"transforms[{index}].columns")
 
 
-def pattern_findings(config: PipelineConfig, tables: Iterable[TableRef]) -> Iterator[Finding]:
+def pattern_findings(config: CapturePipeline, tables: Iterable[TableRef]) -> Iterator[Finding]:
     """A pattern that no captured table has is a typing mistake, or a table to come."""
     names = [(table.schema, table.name) for table in tables]
     for index, transform in enumerate(config.transforms):

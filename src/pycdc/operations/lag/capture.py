@@ -12,14 +12,14 @@ from typing import Final, Protocol
 
 from pycdc.clients.kafka_settings import client_settings
 from pycdc.clients.schema_registry import SchemaRegistry
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline, CapturePipeline, PipelineConfig
 from pycdc.connectors.kafka.topic_tail import TopicTail
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.signals.lag_probe import clock_ahead
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.model.event import Partition
 from pycdc.model.patterns import names_any
-from pycdc.operations.lag.delays import Delays, Marks, Measured
+from pycdc.operations.lag.delays import Delays, LagMeasurement, Marks
 from pycdc.operations.lag.probes import Probes
 from pycdc.operations.lag.record_times import RecordTimes
 from pycdc.operations.lag.topics import message_topic, topics_of
@@ -38,12 +38,12 @@ _DECODED: Final = 20
 
 
 def measure_capture(
-    config: PipelineConfig, *, seconds: float, probe: bool = False, follow: PipelineConfig | None = None
-) -> Measured:
+    config: CapturePipeline, *, seconds: float, probe: bool = False, follow: PipelineConfig | None = None
+) -> LagMeasurement:
     """Watch for that long. `follow` is a pipeline of the way back that reads the probes. Raises PycdcError."""
     _require(config, probe=probe, follow=follow)
     with ExitStack() as opened:
-        catalog = opened.enter_context(Catalog(config.capture.dsn.get_secret_value()))
+        catalog = opened.enter_context(Catalog(config.source.postgres.dsn.get_secret_value()))
         slot = _Slot(catalog, config.slot)
         watched: Watched
         if probe:
@@ -60,23 +60,25 @@ def measure_capture(
         measured = time.monotonic() - started
         delays, unanswered = {"stored": slot.delays(), **watched.end()}, watched.unanswered
     found = {name: summary for name, one in delays.items() if (summary := one.summary()) is not None}
-    return Measured(config.name, measured, "bytes", slot.behind, slot.most_behind, found, unanswered, slot.running)
+    return LagMeasurement(
+        config.name, measured, "bytes", slot.behind, slot.most_behind, found, unanswered, slot.running
+    )
 
 
-def _require(config: PipelineConfig, *, probe: bool, follow: PipelineConfig | None) -> None:
+def _require(config: CapturePipeline, *, probe: bool, follow: PipelineConfig | None) -> None:
     if follow is not None and not probe:
         raise ConfigError("following probes needs probes", hint="add --probe")
     if not probe:
         return
     if config.sink.kafka is None:
         raise ConfigError(f"pipeline {config.name} does not write to Kafka", hint="leave --probe out")
-    if not config.capture.messages:
+    if not config.source.postgres.messages:
         raise ConfigError(
             f"pipeline {config.name} leaves logical messages out, and probes are such messages",
             hint="set `source.postgres.messages: true`, or leave --probe out",
         )
     topic = message_topic(config)
-    if follow is not None and (follow.source.kafka is None or not names_any(follow.source.kafka.topics, topic)):
+    if follow is not None and not (isinstance(follow, ApplyPipeline) and names_any(follow.source.kafka.topics, topic)):
         raise ConfigError(
             f"pipeline {follow.name} does not read {topic}, where the probes of {config.name} are",
             hint=f"add {topic} to its source.kafka.topics, and a route that takes it and writes nothing: "
@@ -141,10 +143,12 @@ class _Nothing:
 
 
 @contextmanager
-def _arriving(config: PipelineConfig, catalog: Catalog) -> Iterator[Watched]:
-    topics = set(topics_of(config, catalog.tables(config.capture.tables, config.capture.exclude_tables)))
+def _arriving(config: CapturePipeline, catalog: Catalog) -> Iterator[Watched]:
+    topics = set(
+        topics_of(config, catalog.tables(config.source.postgres.tables, config.source.postgres.exclude_tables))
+    )
     with _kafka(config, topics.__contains__) as (tail, payloads):
-        yield _Arrivals(tail, payloads, clock_ahead(config.capture.dsn.get_secret_value()))
+        yield _Arrivals(tail, payloads, clock_ahead(config.source.postgres.dsn.get_secret_value()))
 
 
 class _Arrivals:
@@ -169,14 +173,14 @@ class _Arrivals:
 
 
 @contextmanager
-def _probing(config: PipelineConfig, follow: PipelineConfig | None) -> Iterator[Watched]:
+def _probing(config: CapturePipeline, follow: PipelineConfig | None) -> Iterator[Watched]:
     topic = message_topic(config)
     with ExitStack() as opened:
         tail, payloads = opened.enter_context(_kafka(config, topic.__eq__))
         applied = None
-        if follow is not None and follow.sink.postgres is not None:
+        if isinstance(follow, ApplyPipeline):
             applied = opened.enter_context(closing(AppliedOffsets(follow.sink.postgres, follow.name)))
-        probes = opened.enter_context(Probes(config.capture.dsn.get_secret_value()))
+        probes = opened.enter_context(Probes(config.source.postgres.dsn.get_secret_value()))
         yield _Probing(tail, payloads, probes, applied)
 
 
@@ -240,7 +244,7 @@ class _Probing:
 
 
 @contextmanager
-def _kafka(config: PipelineConfig, wanted: Callable[[str], bool]) -> Iterator[tuple[TopicTail, RecordTimes]]:
+def _kafka(config: CapturePipeline, wanted: Callable[[str], bool]) -> Iterator[tuple[TopicTail, RecordTimes]]:
     sink = config.sink.kafka
     assert sink is not None
     with ExitStack() as opened:

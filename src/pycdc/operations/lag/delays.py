@@ -73,7 +73,7 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class LagMeasurement:
     """What a measurement found. `behind` and `most_behind` are bytes of WAL, or records of topics.
 
     delays      probe: from a probe's commit to Kafka; applied: to the other database, or for the way back from a

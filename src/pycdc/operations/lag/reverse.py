@@ -7,12 +7,12 @@ from contextlib import ExitStack, closing
 from typing import Final
 
 from pycdc.clients.kafka_settings import consumer_settings
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline
 from pycdc.connectors.kafka.topic_tail import TopicTail, written_at
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.event import Partition
 from pycdc.model.patterns import names_any
-from pycdc.operations.lag.delays import Delays, Marks, Measured
+from pycdc.operations.lag.delays import Delays, LagMeasurement, Marks
 from pycdc.sinks.postgres.bookkeeping.applied_offsets import AppliedOffsets
 
 _WAIT: Final = 0.005
@@ -20,11 +20,9 @@ _ENDS: Final = 0.5
 """Seconds between questions for the topics' ends."""
 
 
-def measure_reverse(config: PipelineConfig, *, seconds: float) -> Measured:
+def measure_reverse(config: ApplyPipeline, *, seconds: float) -> LagMeasurement:
     """Watch for that long. A record counts from its timestamp, by the clock of whoever wrote it. Raises PycdcError."""
     source, sink = config.source.kafka, config.sink.postgres
-    assert source is not None
-    assert sink is not None
     with ExitStack() as opened:
         applied = opened.enter_context(closing(AppliedOffsets(sink, config.name)))
         if not applied.read():
@@ -66,10 +64,10 @@ class _Watch:
         self._behind = sum(max(0, end - offsets.get(partition, 0)) for partition, end in ends.items())
         self._most_behind = max(self._most_behind, self._behind)
 
-    def result(self, name: str, seconds: float) -> Measured:
+    def result(self, name: str, seconds: float) -> LagMeasurement:
         now = time.time()
         waiting = [one for marks in self._marks.values() for one in marks.waiting(now)]
         unanswered = self._delays.add_overdue(waiting)
         summary = self._delays.summary()
         delays = {} if summary is None else {"applied": summary}
-        return Measured(name, seconds, "records", self._behind, self._most_behind, delays, unanswered)
+        return LagMeasurement(name, seconds, "records", self._behind, self._most_behind, delays, unanswered)

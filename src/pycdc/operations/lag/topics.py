@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.config.values import TableRule
 from pycdc.connectors.postgres.catalog.metadata import TableRef, arriving
 from pycdc.model.change import Table
@@ -10,10 +10,10 @@ from pycdc.rows.plan import plan_table
 from pycdc.serialization.names import DEFAULT_TOPIC, routed, topic_name
 
 
-def topics_of(config: PipelineConfig, tables: list[TableRef]) -> list[str]:
+def topics_of(config: CapturePipeline, tables: list[TableRef]) -> list[str]:
     """The topics of these tables, as the serializer names them."""
     named = set()
-    for ref in arriving(tables, via_root=config.capture.via_partition_root):
+    for ref in arriving(tables, via_root=config.source.postgres.via_partition_root):
         table = Table(ref.oid, ref.schema, ref.name, ())
         plan = plan_table(table, _routing(config), config.values, config.compatibility)
         pattern = plan.topic or DEFAULT_TOPIC
@@ -21,10 +21,10 @@ def topics_of(config: PipelineConfig, tables: list[TableRef]) -> list[str]:
     return sorted(named)
 
 
-def message_topic(config: PipelineConfig) -> str:
+def message_topic(config: CapturePipeline) -> str:
     """Where logical messages go."""
     return topic_name(f"{config.name}.message")
 
 
-def _routing(config: PipelineConfig) -> list[TableRule]:
+def _routing(config: CapturePipeline) -> list[TableRule]:
     return [TableRule(tables=rule.tables, topic=rule.topic) for rule in config.rules]

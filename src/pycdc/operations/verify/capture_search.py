@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from pycdc.config import load
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline, CapturePipeline, PipelineConfig
 from pycdc.errors import ConfigError
 from pycdc.model.patterns import names_any
 
@@ -14,7 +14,7 @@ _SUFFIXES: Final = (".yaml", ".yml", ".json")
 _HINT: Final = "name it with --capture; for another capture than pycdc's: --source-dsn and --slot"
 
 
-def capture_beside(path: Path, config: PipelineConfig) -> PipelineConfig:
+def capture_beside(path: Path, config: PipelineConfig) -> CapturePipeline:
     """Return the one configuration in the folder of `path` that captures into topics which the pipeline reads. Raises
     ConfigError where there is none, or several."""
     found = {}
@@ -25,7 +25,7 @@ def capture_beside(path: Path, config: PipelineConfig) -> PipelineConfig:
             candidate = load(other)
         except ConfigError:
             continue
-        if candidate.source.postgres is not None and _feeds(candidate, config):
+        if isinstance(candidate, CapturePipeline) and _feeds(candidate, config):
             found[other.name] = candidate
     if len(found) == 1:
         return next(iter(found.values()))
@@ -36,12 +36,11 @@ def capture_beside(path: Path, config: PipelineConfig) -> PipelineConfig:
     )
 
 
-def _feeds(capture: PipelineConfig, config: PipelineConfig) -> bool:
-    source = config.source.kafka
-    if source is None or capture.sink.kafka is None:
+def _feeds(capture: CapturePipeline, config: PipelineConfig) -> bool:
+    if not isinstance(config, ApplyPipeline) or capture.sink.kafka is None:
         return False
     return any(
         topic.partition(".")[0] == capture.name or names_any([topic], f"{capture.name}.public.table")
-        for topic in source.topics
+        for topic in config.source.kafka.topics
         if topic != "*"
     )

@@ -22,7 +22,7 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from pycdc.clients.kafka_inspection import Span
+from pycdc.clients.kafka_inspection import OffsetSpan
 from pycdc.clients.postgres import Connection
 from pycdc.clients.postgres_errors import source_error, target_error
 from pycdc.clients.postgres_sessions import connect_to_source, connect_to_target
@@ -75,7 +75,7 @@ class Cut:
     low: Vector
     high: Vector
     vector: Vector
-    spans: Mapping[Partition, Span]
+    spans: Mapping[Partition, OffsetSpan]
     point: Lsn
     parked: frozenset[Place]
     exported: ExportedSnapshot

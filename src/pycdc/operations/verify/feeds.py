@@ -9,7 +9,7 @@ from typing import Final
 from psycopg import sql
 
 from pycdc.clients.postgres import Connection
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline, CapturePipeline
 from pycdc.config.postgres_sink import Route
 from pycdc.config.values import ValuesConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
@@ -41,11 +41,11 @@ class SourceTable:
         return f"{self.copy.schema}.{self.copy.name}"
 
 
-def captured_tables(config: PipelineConfig, catalog: Catalog, connection: Connection) -> Iterator[SourceTable]:
+def captured_tables(config: CapturePipeline, catalog: Catalog, connection: Connection) -> Iterator[SourceTable]:
     """Yield the tables that a capture sends, as its publication has them. Raises PycdcError, psycopg.Error."""
-    found = catalog.tables(config.capture.tables, config.capture.exclude_tables)
+    found = catalog.tables(config.source.postgres.tables, config.source.postgres.exclude_tables)
     relations = RelationCache(catalog, lambda oid, schema, name: True, lambda table, kind: None, config.compatibility)
-    for ref in arriving(found, via_root=config.capture.via_partition_root):
+    for ref in arriving(found, via_root=config.source.postgres.via_partition_root):
         copy = catalog.columns_for_copy(ref.oid, config.publication)
         table = None if copy is None else relations.from_catalog(ref.oid, copy.columns)
         if copy is None or table is None:
@@ -115,12 +115,10 @@ class Unit:
 class Reasons:
     """What a pipeline's configuration says of values beside its routes."""
 
-    def __init__(self, apply: PipelineConfig, capture: PipelineConfig | None) -> None:
+    def __init__(self, apply: ApplyPipeline, capture: CapturePipeline | None) -> None:
         self._apply = apply
         self._capture = capture
-        source = apply.source.kafka
-        told = None if source is None else source.values
-        self.values = capture.values if capture is not None else told or ValuesConfig()
+        self.values = capture.values if capture is not None else apply.source.kafka.values or ValuesConfig()
 
     def of_tables(self, route: Route, source: SourceTable) -> str | None:
         """Return why rows have to go through code, None where they need not."""
@@ -278,7 +276,7 @@ def _conditions(route: Route, source: SourceTable) -> tuple[tuple[sql.Composable
 
 
 def units(
-    config: PipelineConfig,
+    config: ApplyPipeline,
     tables: Mapping[str, TargetTable],
     types: Mapping[str, Mapping[str, ColumnType]],
     sources: Sequence[SourceTable],
@@ -288,7 +286,6 @@ def units(
     """Return what there is to compare: each table of the routes that `wanted` patterns name, all of them if it is
     empty. Raises EnvironmentNotReady for a route whose topics belong to no table of the source."""
     sink = config.sink.postgres
-    assert sink is not None
     out: dict[tuple[str, frozenset[str]], Unit] = {}
     for route in sink.routes:
         target = tables[route.table]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class VerifyOptions:
     many seconds a step may make no progress, `max_snapshot_age` how many a snapshot may be kept.
     """
 
-    capture: PipelineConfig | None = None
+    capture: CapturePipeline | None = None
     source_dsn: str | None = None
     slot: str | None = None
     tables: tuple[str, ...] = ()

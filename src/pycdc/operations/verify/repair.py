@@ -12,7 +12,7 @@ from typing import Final
 from psycopg import sql
 
 from pycdc.build import stored_source
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.signals.messages import Signal, ask
 from pycdc.errors import ConfigError
 from pycdc.operations.verify.result import Difference, DifferenceKind, Key, TableResult, Verification
@@ -48,7 +48,7 @@ def plan_repair(reported: Verification, now: Verification) -> RepairPlan:
     return plan
 
 
-def send_repair(plan: RepairPlan, capture: PipelineConfig) -> bool:
+def send_repair(plan: RepairPlan, capture: CapturePipeline) -> bool:
     """Ask the capture for the rows; return whether it runs. Raises PycdcError."""
     stored = stored_source(capture)
     running = [ask(capture, signal, stored) for signal in plan.signals]

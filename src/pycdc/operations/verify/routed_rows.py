@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Final
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline, CapturePipeline
 from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.connectors.postgres.snapshot.block_ranges import Rewritten
 from pycdc.connectors.postgres.snapshot.copy_reader import SnapshotReader
@@ -37,10 +37,13 @@ class RowRouter:
     """Encodes and routes rows of the tables of one capture. `writes` are the route table's own."""
 
     def __init__(
-        self, capture: PipelineConfig, apply: PipelineConfig, database: str, writes: Callable[[Event], list[RowWrite]]
+        self,
+        capture: CapturePipeline,
+        apply: ApplyPipeline,
+        database: str,
+        writes: Callable[[Event], list[RowWrite]],
     ) -> None:
         source, kafka = apply.source.kafka, capture.sink.kafka
-        assert source is not None
         self._capture = capture
         self._writes = writes
         self._texts: list[str] = []
@@ -59,7 +62,7 @@ class RowRouter:
         described = replace(table.table, images=Images(table.table.columns))
         moment = Transaction(None, cut.point, time.time_ns() // 1000)
         raw = self._capture.values.encoding_errors == "replace"
-        dsn = self._capture.capture.dsn.get_secret_value()
+        dsn = self._capture.source.postgres.dsn.get_secret_value()
         done = 0
         with closing(SnapshotReader(dsn, cut.exported.name, raw_text=raw)) as reader:
             try:

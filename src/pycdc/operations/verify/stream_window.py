@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Final
 
-from pycdc.clients.kafka_inspection import Span, TopicInspection
+from pycdc.clients.kafka_inspection import OffsetSpan, TopicInspection
 from pycdc.config.kafka import KafkaSourceConfig
 from pycdc.connectors.kafka.offset_range_reader import read_events
 from pycdc.connectors.kafka.record_decoder import Decoder
@@ -30,15 +30,15 @@ class StreamWindow:
         self._wanted = wanted
         self._survey = TopicInspection(settings, timeout=20.0)
 
-    def ends(self) -> dict[Partition, Span]:
+    def ends(self) -> dict[Partition, OffsetSpan]:
         """Return the first offset and the end of each partition; what a transaction has not committed lies behind the
         end. Raises PycdcError."""
         return self._survey.spans(one for one in self._survey.partitions() if self._wanted(one.topic))
 
-    def events(self, low: Vector, vector: Vector, spans: Mapping[Partition, Span]) -> Generator[Event]:
+    def events(self, low: Vector, vector: Vector, spans: Mapping[Partition, OffsetSpan]) -> Generator[Event]:
         """Yield the events of `[low, vector)`, and a few before. Raises PycdcError."""
         window = {
-            partition: Span(max(_first(spans, partition), low.get(partition, 0) - _BEFORE), end)
+            partition: OffsetSpan(max(_first(spans, partition), low.get(partition, 0) - _BEFORE), end)
             for partition, end in vector.items()
             if end > low.get(partition, 0)
         }
@@ -46,7 +46,7 @@ class StreamWindow:
 
     def is_empty(self, partition: Partition, first: int, end: int) -> bool:
         """Whether no record lies there, but markers of transactions. Raises PycdcError."""
-        events = read_events(self._settings, self._group, self._decoder, {partition: Span(first, end)})
+        events = read_events(self._settings, self._group, self._decoder, {partition: OffsetSpan(first, end)})
         try:
             return next(events, None) is None
         finally:
@@ -57,6 +57,6 @@ class StreamWindow:
         return [one for one, end in high.items() if applied.get(one, 0) < end]
 
 
-def _first(spans: Mapping[Partition, Span], partition: Partition) -> int:
+def _first(spans: Mapping[Partition, OffsetSpan], partition: Partition) -> int:
     span = spans.get(partition)
     return 0 if span is None else span.first

@@ -16,7 +16,7 @@ import psycopg
 from pycdc.build import build_decoder
 from pycdc.clients.postgres_errors import target_error
 from pycdc.clients.postgres_sessions import database_identity
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import ApplyPipeline, PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.errors import ConfigError
 from pycdc.model.event import Event
@@ -59,12 +59,12 @@ class Verifier:
     """
 
     def __init__(self, config: PipelineConfig, options: VerifyOptions, tell: Told = lambda text: None) -> None:
-        source, sink = config.source.kafka, config.sink.postgres
-        if source is None or sink is None:
+        if not isinstance(config, ApplyPipeline):
             raise ConfigError(
                 f"pipeline {config.name} does not write topics into tables, so there is nothing to compare",
                 hint="name the configuration of the pipeline that applies the events",
             )
+        source, sink = config.source.kafka, config.sink.postgres
         self._config = config
         self._options = options
         self._tell = tell
@@ -76,9 +76,7 @@ class Verifier:
         try:
             self._decoder = decoder = self._opened.enter_context(build_decoder(source))
             wanted = [route.topic for route in sink.routes]
-            self._window = StreamWindow(
-                source, source.group or config.name, decoder, lambda topic: names_any(wanted, topic)
-            )
+            self._window = StreamWindow(source, config.group, decoder, lambda topic: names_any(wanted, topic))
             self._executor = self._opened.enter_context(ThreadPoolExecutor(1, "pycdc-verify"))
             self._sessions = self._opened.enter_context(closing(EndSessions(self._ends)))
             self._catalog = self._opened.enter_context(Catalog(self._ends.source_dsn))
@@ -251,11 +249,10 @@ class Verifier:
         )
 
 
-def ends_of(config: PipelineConfig, options: VerifyOptions) -> Ends:
+def ends_of(config: ApplyPipeline, options: VerifyOptions) -> Ends:
     """Return where both ends are reached. Raises ConfigError where the source is not named."""
     sink, capture = config.sink.postgres, options.capture
-    assert sink is not None
-    dsn = options.source_dsn or (None if capture is None else capture.capture.dsn.get_secret_value())
+    dsn = options.source_dsn or (None if capture is None else capture.source.postgres.dsn.get_secret_value())
     slot = options.slot or (None if capture is None else capture.slot)
     if dsn is None or slot is None:
         raise ConfigError(

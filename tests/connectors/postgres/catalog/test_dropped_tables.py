@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.config import validate
+from pycdc.config import validate_capture
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Batch, Table
 from pycdc.rows.encoder import RowEncoder
@@ -50,7 +50,7 @@ def capture(database: str, batch: int = 1000, **more: object) -> Looping:
     execute(database, "CREATE TABLE stays (id int PRIMARY KEY, v int); CREATE PUBLICATION pycdc_loop FOR ALL TABLES")
     source = {"dsn": database, "tables": ["public.*"], "snapshot": "never", "publication_check": 0.1}
     source["max_batch_changes"] = batch
-    return Looping(validate({"name": "loop", "source": {"postgres": source}, "sink": {"null": {}}, **more}))
+    return Looping(validate_capture({"name": "loop", "source": {"postgres": source}, "sink": {"null": {}}, **more}))
 
 
 def come_and_go(database: str, numbers: range) -> None:

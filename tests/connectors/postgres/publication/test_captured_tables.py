@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.config import validate
+from pycdc.config import validate_capture
 from pycdc.errors import EnvironmentNotReady
 from pycdc.offsets.memory import MemoryOffsetStore
 from tests.connectors.postgres.looping import Looping, config_for
@@ -216,7 +216,7 @@ def test_a_snapshot_as_debezium_takes_it_reads_a_partitioned_table_under_the_nam
         "sink": {"null": {}},
         "compatibility": "debezium",
     }
-    with Looping(validate(document)) as running:
+    with Looping(validate_capture(document)) as running:
         running.until_streaming()
         execute(database, "INSERT INTO orders VALUES (2, 2024)")
         running.until(lambda: any(op == "c" for *_, op in rows(running)))

@@ -7,7 +7,7 @@ import re
 import psycopg
 import pytest
 
-from pycdc.config import validate
+from pycdc.config import validate_capture
 from tests.connectors.postgres.looping import Looping, config_for
 from tests.connectors.postgres.reading import execute
 
@@ -179,7 +179,7 @@ def test_operations_that_are_skipped_are_not_published_so_that_tables_without_a_
         "sink": {"null": {}},
         "envelope": {"skip": ["u", "d"]},
     }
-    with Looping(validate(document)) as running:
+    with Looping(validate_capture(document)) as running:
         running.until_streaming()
         update(database)
         execute(database, "DELETE FROM t; INSERT INTO t VALUES (2, 2)")
@@ -188,7 +188,7 @@ def test_operations_that_are_skipped_are_not_published_so_that_tables_without_a_
     assert execute(database, "SELECT pubinsert, pubupdate, pubdelete FROM pg_publication") == [(True, False, False)]
     execute(database, "ALTER TABLE t REPLICA IDENTITY FULL")
     document["envelope"] = {}
-    with Looping(validate(document), offsets) as running:
+    with Looping(validate_capture(document), offsets) as running:
         running.until_streaming()
         update(database)
         running.until(lambda: any(record.value["op"] == "u" for record in running.records if record.value))

@@ -26,7 +26,7 @@ END_READER = f"SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
 
 def reader(dsn: str) -> ReplicationStream:
     """Another session that reads the pipeline's slot."""
-    options = config_for(dsn).capture
+    options = config_for(dsn).source.postgres
     return ReplicationStream(dsn, slot=SLOT, publications=["pycdc_loop"], options=options)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pycdc.config import validate
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config import validate_capture
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.signals.debezium import Unusable
 from pycdc.connectors.postgres.signals.signal_table import create_table_sql
 from pycdc.connectors.postgres.signals.table_regex import matching
@@ -37,9 +37,9 @@ pytestmark = pytest.mark.pg("newest")
 CAPTURED = ["finish", "orders", "bare", "parts"]
 
 
-def config_for(dsn: str, **source: Any) -> PipelineConfig:
+def config_for(dsn: str, **source: Any) -> CapturePipeline:
     options = {"dsn": dsn, "tables": CAPTURED, "snapshot": "never", "snapshot_chunk": 37, **source}
-    return validate(
+    return validate_capture(
         {
             "name": "signalled",
             "source": {"postgres": options},

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pycdc.config import validate
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config import validate_capture
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.snapshot.backlog import ADDED, Backlog, TableTask
 from pycdc.connectors.postgres.snapshot.notifications import Extent, Notifications
@@ -20,10 +20,10 @@ from tests.connectors.postgres.reading import execute
 SIGNAL = "mine at 0/16B3748"
 
 
-def config_for(dsn: str = "postgresql://x", topic: str | None = "notes", **options: Any) -> PipelineConfig:
+def config_for(dsn: str = "postgresql://x", topic: str | None = "notes", **options: Any) -> CapturePipeline:
     source = {"dsn": dsn, "snapshot": "never", "snapshot_chunk": 2, **options.pop("source", {})}
     document = {"name": "shop", "source": {"postgres": source}, "sink": {"null": {}}, **options}
-    return validate({**document, "envelope": {"notification_topic": topic}})
+    return validate_capture({**document, "envelope": {"notification_topic": topic}})
 
 
 def carried(notifications: Notifications) -> list[Notification]:

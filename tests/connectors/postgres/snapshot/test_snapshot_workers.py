@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from pycdc.build import build_workers
-from pycdc.config import validate
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config import validate_capture
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.snapshot import initial as pinned
 from pycdc.connectors.postgres.snapshot.block_ranges import TableBlocks, heap_of
@@ -57,9 +57,9 @@ INSERT INTO parts SELECT i, repeat('z', 200) FROM generate_series(1, 1000) i;
 TIMES = {"ts_ms", "ts_us", "ts_ns", "lsn", "sequence"}
 
 
-def config_for(dsn: str, name: str, **sections: Any) -> PipelineConfig:
+def config_for(dsn: str, name: str, **sections: Any) -> CapturePipeline:
     source = {"dsn": dsn, "snapshot": "only", "max_batch_bytes": 16384, "workers": 2, **sections.pop("source", {})}
-    return validate({"name": name, "source": {"postgres": source}, "sink": {"null": {}}, **sections})
+    return validate_capture({"name": name, "source": {"postgres": source}, "sink": {"null": {}}, **sections})
 
 
 class Sink(RecordingSink):
@@ -76,7 +76,7 @@ class Sink(RecordingSink):
 
 
 def snapshot(
-    config: PipelineConfig,
+    config: CapturePipeline,
     executor: Callable[[], Executor] | None,
     hook: Callable[[Batch], None] | None = None,
     *,
@@ -88,14 +88,18 @@ def snapshot(
     sink.hook = hook
     workers = None
     if executor is not None:
-        workers = Workers(config.capture.workers, executor, TablePlanner(config, sink.schemas, keeps=keeps), read)
+        workers = Workers(
+            config.source.postgres.workers, executor, TablePlanner(config, sink.schemas, keeps=keeps), read
+        )
     transforms = CaptureTransforms(config, Progress())
     loop_over(config, workers, TransformingSink(sink, transforms), offsets).run()
-    execute(config.capture.dsn.get_secret_value(), f"SELECT pg_drop_replication_slot('{config.slot}')")
+    execute(config.source.postgres.dsn.get_secret_value(), f"SELECT pg_drop_replication_slot('{config.slot}')")
     return sink
 
 
-def loop_over(config: PipelineConfig, workers: Workers | None, sink: Any, offsets: MemoryOffsetStore) -> Loop[Any, Any]:
+def loop_over(
+    config: CapturePipeline, workers: Workers | None, sink: Any, offsets: MemoryOffsetStore
+) -> Loop[Any, Any]:
     progress = Progress()
     source = partial(PostgresConnector, config, progress, workers)
     return Loop(source, lambda: sink, offsets, config.checkpoint, config.retries, progress)
@@ -366,7 +370,7 @@ def test_workers_are_what_the_configuration_says() -> None:
 
 def test_workers_need_a_sink_that_takes_records() -> None:
     with pytest.raises(PycdcError, match="has workers"):
-        validate(
+        validate_capture(
             {
                 "name": "shop",
                 "source": {"postgres": {"dsn": "host=nowhere", "workers": 2}},

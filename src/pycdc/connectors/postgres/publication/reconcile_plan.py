@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pycdc.clients.quoting import OPERATIONS, quoted
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.config.postgres_source import PostgresSourceConfig
 from pycdc.connectors.postgres.catalog.metadata import TableRef
 from pycdc.connectors.postgres.publication.alter_publication import publish_sql
@@ -108,7 +108,7 @@ def patterns(source: PostgresSourceConfig) -> tuple[tuple[str, ...], tuple[str, 
     return tuple(source.tables), tuple(source.exclude_tables)
 
 
-def wanted_operations(config: PipelineConfig) -> frozenset[str]:
+def wanted_operations(config: CapturePipeline) -> frozenset[str]:
     """First letters of the operations to publish. TRUNCATE always: it keeps nobody from writing."""
     skipped = {"c": "i"}
     wanted = frozenset("iud") - {skipped.get(letter, letter) for letter in config.envelope.skip}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import TableRef, missing_tables
 from pycdc.connectors.postgres.catalog.slots_and_publications import Admin, add_tables_sql, create_publication_sql
@@ -61,7 +61,7 @@ class PublicationReconciler:
 
     def __init__(
         self,
-        config: PipelineConfig,
+        config: CapturePipeline,
         catalog: Catalog,
         admin: Admin,
         progress: Progress | None = None,
@@ -70,9 +70,9 @@ class PublicationReconciler:
         self._config = config
         self._progress = progress or Progress()
         self._operations = wanted_operations(config)
-        self._source = config.capture
+        self._source = config.source.postgres
         self._name = config.publication
-        self._dsn = config.capture.dsn.get_secret_value()
+        self._dsn = config.source.postgres.dsn.get_secret_value()
         self._catalog = catalog
         self._admin = admin
         self._objection = objection

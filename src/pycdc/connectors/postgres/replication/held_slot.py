@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.replication.stream import ReplicationStream
 from pycdc.connectors.postgres.start_check import can_be_read
@@ -25,7 +25,7 @@ cannot be ended either, and a checkpoint of the server's that wants the slot inv
 class HeldSlot:
     """`stream` is None while the slot is not ours."""
 
-    def __init__(self, config: PipelineConfig, catalog: Catalog) -> None:
+    def __init__(self, config: CapturePipeline, catalog: Catalog) -> None:
         self._config = config
         self._catalog = catalog
         self._waiting_since: float | None = None
@@ -60,16 +60,16 @@ class HeldSlot:
         if self._waiting_since is None:
             self._waiting_since = now
             log.warning("slot is in use, waiting", slot=self._config.slot, fact=error.fact)
-        if now - self._waiting_since >= self._config.capture.slot_timeout:
+        if now - self._waiting_since >= self._config.source.postgres.slot_timeout:
             raise error
 
     def _take(self, start: Lsn, wait: float) -> ReplicationStream:
         config = self._config
         stream = ReplicationStream(
-            config.capture.dsn.get_secret_value(),
+            config.source.postgres.dsn.get_secret_value(),
             slot=config.slot,
             publications=[config.publication],
-            options=config.capture,
+            options=config.source.postgres,
             raw_text=config.values.encoding_errors == "replace",
             stopping=self._catalog.stopping,
         )

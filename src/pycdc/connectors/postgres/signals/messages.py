@@ -18,7 +18,7 @@ import psycopg
 
 from pycdc.clients.postgres_errors import source_error
 from pycdc.clients.postgres_sessions import connect_to_source
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import SlotMetadata
 from pycdc.connectors.postgres.catalog.row_filter import check_condition
@@ -118,13 +118,13 @@ def emit(connection: psycopg.Connection[Any], text: str) -> Lsn:
     return Lsn.parse(row[0])
 
 
-def ask(config: PipelineConfig, signal: Signal, stored: Mapping[str, Any] | None = None) -> bool:
+def ask(config: CapturePipeline, signal: Signal, stored: Mapping[str, Any] | None = None) -> bool:
     """Send `signal` to the pipeline of `config`; tell whether that runs: if not, it obeys when it is started.
 
     `stored` is the source of its last checkpoint, which holds the key where the configuration does not. Raises
     PycdcError where nobody would ever hear it, or would have to refuse.
     """
-    source = config.capture
+    source = config.source.postgres
     dsn = source.dsn.get_secret_value()
     with Catalog(dsn) as catalog:
         slot = catalog.slot(config.slot)
@@ -140,9 +140,9 @@ def ask(config: PipelineConfig, signal: Signal, stored: Mapping[str, Any] | None
     return active is not None
 
 
-def pass_on(config: PipelineConfig, key: SigningKey, signal: DebeziumSignal) -> None:
+def pass_on(config: CapturePipeline, key: SigningKey, signal: DebeziumSignal) -> None:
     """Give a signal of the topic its place in the stream. Raises PycdcError where nobody would ever hear it."""
-    dsn = config.capture.dsn.get_secret_value()
+    dsn = config.source.postgres.dsn.get_secret_value()
     with Catalog(dsn) as catalog:
         _require_hearing(config.slot, catalog.slot(config.slot))
     send(dsn, config.slot, key.value, [signal])

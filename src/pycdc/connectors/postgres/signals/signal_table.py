@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pycdc.clients.quoting import quoted
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import TableMetadata, TableRef
 from pycdc.errors import EnvironmentNotReady
@@ -18,7 +18,7 @@ def create_table_sql(schema: str, name: str) -> str:
     return f"CREATE TABLE {quoted(schema, name)} (id varchar(64) PRIMARY KEY, type varchar(32), data varchar(2048))"
 
 
-def with_signal_table(config: PipelineConfig, catalog: Catalog, tables: Sequence[TableRef]) -> list[TableRef]:
+def with_signal_table(config: CapturePipeline, catalog: Catalog, tables: Sequence[TableRef]) -> list[TableRef]:
     """Return what is published: the captured tables and that of the signals. Raises EnvironmentNotReady without it."""
     named = config.signals.schema_and_table
     if named is None or any((ref.schema, ref.name) == named for ref in tables):
@@ -32,7 +32,7 @@ def with_signal_table(config: PipelineConfig, catalog: Catalog, tables: Sequence
     return [*tables, found]
 
 
-def signal_table(config: PipelineConfig, catalog: Catalog) -> TableRef | None:
+def signal_table(config: CapturePipeline, catalog: Catalog) -> TableRef | None:
     named = config.signals.schema_and_table
     found = [] if named is None else catalog.tables([".".join(named)])
     return next((ref for ref in found if (ref.schema, ref.name) == named), None)

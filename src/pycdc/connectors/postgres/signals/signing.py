@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.errors import EnvironmentNotReady
 
 KEPT: Final = "signals_key"
@@ -36,7 +36,7 @@ class TransactionTime(NamedTuple):
 class SigningKey:
     """The key of a running pipeline; there from `take` on."""
 
-    def __init__(self, config: PipelineConfig) -> None:
+    def __init__(self, config: CapturePipeline) -> None:
         self._config = config
         self._kept: Mapping[str, Any] = {}
 
@@ -54,7 +54,7 @@ class SigningKey:
         return key_of(self._config, self._kept)
 
 
-def key_of(config: PipelineConfig, stored: Mapping[str, Any] | None) -> bytes:
+def key_of(config: CapturePipeline, stored: Mapping[str, Any] | None) -> bytes:
     """Return the key of `config`'s pipeline, whose last checkpoint's source is `stored`. Raises EnvironmentNotReady."""
     if config.signals.key is not None:
         return _stretched(config.signals.key.get_secret_value(), config.slot)

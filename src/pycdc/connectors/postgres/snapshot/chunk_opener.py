@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 from uuid import uuid4
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import CopySource, TableRef
 from pycdc.connectors.postgres.replication.relation_cache import RelationCache
@@ -53,7 +53,7 @@ class ChunkOpener:
 
     def __init__(
         self,
-        config: PipelineConfig,
+        config: CapturePipeline,
         catalog: Catalog,
         relations: RelationCache,
         backlog: Backlog,
@@ -66,7 +66,7 @@ class ChunkOpener:
         self._backlog = backlog
         self._report = report
         self._reader = reader
-        self._rows = config.capture.snapshot_chunk
+        self._rows = config.source.postgres.snapshot_chunk
 
     def open(self, task: TableTask, ref: TableRef, assembler: TransactionAssembler) -> OpenChunk | None:
         """Begin the chunk's transaction and write its watermark; None where that cannot be done now.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Final
 
 from pycdc.clients.postgres_errors import TableLocked
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import TableRef
 from pycdc.connectors.postgres.replication.relation_cache import RelationCache
@@ -53,7 +53,7 @@ class IncrementalSnapshot:
 
     def __init__(
         self,
-        config: PipelineConfig,
+        config: CapturePipeline,
         catalog: Catalog,
         relations: RelationCache,
         backlog: Backlog,
@@ -63,16 +63,16 @@ class IncrementalSnapshot:
         look: Callable[[], list[TableTask]],
         notifications: Notifications,
     ) -> None:
-        dsn = config.capture.dsn.get_secret_value()
+        dsn = config.source.postgres.dsn.get_secret_value()
         replaces = config.values.encoding_errors == "replace"
         self.backlog = backlog
         self._progress = progress
-        self._wal_guard = config.capture.wal_guard
+        self._wal_guard = config.source.postgres.wal_guard
         self._notifications = notifications
         self._signals = SignalHandler(config, catalog, backlog, progress, key, choose, look)
-        self._reader = ChunkReader(dsn, config.slot, replaces, config.capture.max_batch_bytes, catalog.stopping)
+        self._reader = ChunkReader(dsn, config.slot, replaces, config.source.postgres.max_batch_bytes, catalog.stopping)
         self._yielding = Yielding(dsn, config.slot)
-        self._report = SnapshotReport(catalog, progress, backlog, notifications, config.capture.snapshot_chunk)
+        self._report = SnapshotReport(catalog, progress, backlog, notifications, config.source.postgres.snapshot_chunk)
         self._tables = TaskTables(config, catalog, backlog, self._report)
         self._end = TaskEnd(config, backlog, self._report, self._reader, self._yielding)
         self._opener = ChunkOpener(config, catalog, relations, backlog, self._report, self._reader)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pycdc.clients.postgres_errors import TableLocked
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.exported_snapshot import ExportedSnapshot
 from pycdc.connectors.postgres.catalog.keyset import KeyValues
@@ -89,7 +89,7 @@ class InitialSnapshot:
 
     def __init__(
         self,
-        config: PipelineConfig,
+        config: CapturePipeline,
         catalog: Catalog,
         relations: RelationCache,
         progress: Progress,
@@ -112,7 +112,7 @@ class InitialSnapshot:
         self._backlog = Backlog()
         self._batches = 0
         self._reader: SnapshotReader | None = None
-        self._yielding = Yielding(config.capture.dsn.get_secret_value(), config.slot)
+        self._yielding = Yielding(config.source.postgres.dsn.get_secret_value(), config.slot)
         self._next_ping = 0.0
         self.unseen: list[TableTask] = []
         """What the snapshot cannot see, because it was rewritten since: to be read in chunks."""
@@ -167,7 +167,7 @@ class InitialSnapshot:
 
     def _first_blocks(self, leaves: int) -> int:
         """As many as a crash may repeat; for a worker fewer, until it is known how much larger its records are."""
-        blocks = self._config.capture.max_batch_bytes // _BLOCK // max(1, leaves)
+        blocks = self._config.source.postgres.max_batch_bytes // _BLOCK // max(1, leaves)
         return max(1, min(_LARGEST, blocks // 8 if self._crew is not None else blocks))
 
     def _leave(self, task: TableTask, why: Exception) -> None:
@@ -191,7 +191,7 @@ class InitialSnapshot:
         """On this process' session, which does not outlive a failure."""
         if self._reader is None:
             raw_text, mark = self._config.values.encoding_errors == "replace", mark_of(self._config.slot)
-            dsn = self._config.capture.dsn.get_secret_value()
+            dsn = self._config.source.postgres.dsn.get_secret_value()
             self._reader = SnapshotReader(dsn, self._snapshot.name, mark=mark, raw_text=raw_text)
         else:
             self._reader.begin()
@@ -262,7 +262,9 @@ class InitialSnapshot:
             try:
                 with self._transaction() as reader:
                     reader.hold(opened.source, opened.held)
-                    for lines in reader.lines(opened.source, part, max_bytes=self._config.capture.max_batch_bytes):
+                    for lines in reader.lines(
+                        opened.source, part, max_bytes=self._config.source.postgres.max_batch_bytes
+                    ):
                         deadline = None
                         yield lines
                 return
@@ -338,7 +340,7 @@ class InitialSnapshot:
     def _fit(self, opened: _Open, task: Task, chunk: Chunk) -> None:
         """Set the next range to as many blocks as make half of what a worker may return."""
         blocks = max(1, chunk.range.end - chunk.range.first)
-        share = chunk.size / (self._config.capture.max_batch_bytes / 2)
+        share = chunk.size / (self._config.source.postgres.max_batch_bytes / 2)
         wanted = round(blocks / share) if share > 1 / 4 else blocks * 4
         opened.blocks = max(1, min(_LARGEST, wanted))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from uuid import uuid4
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.snapshot.backlog import ADDED, RESYNC, TableTask
 from pycdc.model.change import Batch, Notification
 
@@ -33,7 +33,7 @@ class Extent:
 class Notifications:
     """Those of a pipeline, until a batch carries them."""
 
-    def __init__(self, config: PipelineConfig) -> None:
+    def __init__(self, config: CapturePipeline) -> None:
         self.wanted = config.envelope.notification_topic is not None
         self._name = config.name
         self._newest = config.compatibility.notifications == "debezium_3_7"

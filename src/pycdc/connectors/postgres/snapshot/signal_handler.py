@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pycdc.clients.postgres_errors import TableLocked
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import TableRef
 from pycdc.connectors.postgres.catalog.row_filter import check_condition
@@ -45,7 +45,7 @@ class SignalHandler:
 
     def __init__(
         self,
-        config: PipelineConfig,
+        config: CapturePipeline,
         catalog: Catalog,
         backlog: Backlog,
         progress: Progress,
@@ -54,7 +54,7 @@ class SignalHandler:
         look: Callable[[], list[TableTask]],
     ) -> None:
         self._config = config
-        self._dsn = config.capture.dsn.get_secret_value()
+        self._dsn = config.source.postgres.dsn.get_secret_value()
         self._catalog = catalog
         self._backlog = backlog
         self._progress = progress
@@ -129,7 +129,7 @@ class SignalHandler:
 
     def _wanted(self, signal: DebeziumSignal, request: Request) -> list[TableTask]:
         """Return the tasks that a signal asks for, each under the first filter for its table."""
-        source = self._config.capture
+        source = self._config.source.postgres
         captured = {str(ref): ref for ref in self._catalog.tables(source.tables, source.exclude_tables)}
         named = dict.fromkeys(name for names in matching(self._dsn, [*captured], request.collections) for name in names)
         if not named:
@@ -160,7 +160,7 @@ class SignalHandler:
 
     def _named_in_backlog(self, collections: Sequence[str]) -> set[tuple[str, str]]:
         """Tables that are still to be read; a partition is meant by its root's name too."""
-        source = self._config.capture
+        source = self._config.source.postgres
         captured = [str(ref) for ref in self._catalog.tables(source.tables, source.exclude_tables)]
         names = dict.fromkeys([*captured, *map(str, self._backlog)])
         named = {name for found in matching(self._dsn, [*names], collections) for name in found}

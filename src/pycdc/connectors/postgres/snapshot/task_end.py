@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 from pycdc.clients.postgres_errors import TableLocked
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.snapshot.backlog import Backlog, TableTask
 from pycdc.connectors.postgres.snapshot.chunk_reader import ChunkReader
 from pycdc.connectors.postgres.snapshot.lock_yield import Yielding
@@ -24,7 +24,7 @@ class TaskEnd:
     """Ends tasks, and closes the connections of the snapshot with the last one."""
 
     def __init__(
-        self, config: PipelineConfig, backlog: Backlog, report: SnapshotReport, reader: ChunkReader, yielding: Yielding
+        self, config: CapturePipeline, backlog: Backlog, report: SnapshotReport, reader: ChunkReader, yielding: Yielding
     ) -> None:
         self._limit = config.signals.filter_timeout
         self._backlog = backlog

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import TableRef
 from pycdc.connectors.postgres.publication.published_state import older_writers
@@ -16,7 +16,7 @@ log = get_logger()
 class TaskTables:
     """Looks the tables of a backlog's tasks up in the catalog."""
 
-    def __init__(self, config: PipelineConfig, catalog: Catalog, backlog: Backlog, report: SnapshotReport) -> None:
+    def __init__(self, config: CapturePipeline, catalog: Catalog, backlog: Backlog, report: SnapshotReport) -> None:
         self._config = config
         self._catalog = catalog
         self._backlog = backlog
@@ -52,7 +52,7 @@ class TaskTables:
         return True
 
     def _renamed(self, task: TableTask, oid: int, namesake: TableRef | None) -> TableRef | None:
-        source = self._config.capture
+        source = self._config.source.postgres
         ref = self._catalog.named(oid, source.tables, source.exclude_tables)
         if ref is None:
             return namesake
