@@ -27,7 +27,7 @@ from benchmarks.workload import NARROW, make_slots, prepare, write
 
 SCENARIO = "reverse"
 WARM = 0.4
-_LANE = re.compile(r"by a lane\b.*\blane\W+[Tt]rue")
+_COLUMNAR = re.compile(r"go by columns\b.*\bcolumnar\W+[Tt]rue")
 
 
 def main() -> None:
@@ -121,7 +121,7 @@ def apply(
         end = visible.wait_for(rows, running)
         events = rows - visible.seen_first
         if isinstance(running, Pipeline):
-            ways.add("a lane" if _LANE.search(running.log_text()) else "the plain way")
+            ways.add("columns" if _COLUMNAR.search(running.log_text()) else "event by event")
         return {
             "rows_per_second": round(events / (end - warm)),
             "cpu_us_per_row": round((running.observed.cpu_seconds() - cpu) / events * 1e6, 2),

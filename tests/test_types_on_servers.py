@@ -491,7 +491,7 @@ class Capture:
 
     def described(self, table: str) -> Table:
         ref = self._catalog.tables([table])[0]
-        names = list(self._catalog.table_facts(ref.oid).columns)  # type: ignore[union-attr]
+        names = list(self._catalog.table_metadata(ref.oid).columns)  # type: ignore[union-attr]
         found = RelationCache(self._catalog, lambda oid, schema, name: True, lambda table, kind: None).from_catalog(
             ref.oid, names
         )

@@ -124,13 +124,17 @@ def _apply_loop(config: ApplyPipeline, progress: Progress, stopping: threading.E
     from pycdc.transforms.reverse import ReverseFunctions
 
     source, sink = config.source.kafka, config.sink.postgres
-    ledger, known, lanes = ApplyOffsets.of(sink, config.name), KnownTables(), ColumnarRoutes()
+    apply_offsets, known, columnar_routes = ApplyOffsets.of(sink, config.name), KnownTables(), ColumnarRoutes()
     functions = ReverseFunctions(config) or None
-    ledger.stopping = stopping
+    apply_offsets.stopping = stopping
     return Loop(
-        lambda: KafkaConnector(config, ledger, _registry(source.registry, stopping, progress.outages), progress, lanes),
-        lambda: PostgresApplySink(sink, config.name, ledger, progress, known, functions, lanes, stopping),
-        ledger,
+        lambda: KafkaConnector(
+            config, apply_offsets, _registry(source.registry, stopping, progress.outages), progress, columnar_routes
+        ),
+        lambda: PostgresApplySink(
+            sink, config.name, apply_offsets, progress, known, functions, columnar_routes, stopping
+        ),
+        apply_offsets,
         config.checkpoint,
         config.retries,
         progress,

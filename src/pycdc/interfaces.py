@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pycdc.model.change import NOWHERE, Batch, Lsn, Position
-from pycdc.model.event import FieldPath, LaneRow, Partition
+from pycdc.model.event import ColumnarRow, FieldPath, Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +161,10 @@ class Claims(Protocol):
 
 
 class ColumnarTarget(Protocol):
-    """The short way of a topic's rows of one schema: from columns to what the sink writes, with no `Event` between.
+    """The columnar path of a topic's rows of one schema: from columns to what the sink writes, with no `Event` between.
 
-    Asked by the source's own thread while the sink works. It never decides: what it does not take goes the plain way.
+    It is asked by the source's own thread while the sink works. It decides nothing: what it does not take goes event by
+    event.
     """
 
     @property
@@ -174,20 +175,20 @@ class ColumnarTarget(Protocol):
     def key(self) -> tuple[FieldPath, ...]:
         """Those of the key: numbers and texts."""
 
-    def load(self, rows: list[LaneRow], removals: int, *, own_keys: bool) -> Any:
+    def load(self, rows: list[ColumnarRow], removals: int, *, own_keys: bool) -> Any:
         """Rows in the order of their records, of which so many are removals. `own_keys`: rows of one key have one
         message key, as far as these are a captured table's. Raises NotColumnar."""
 
 
 class ColumnarTargets(Protocol):
-    """The lanes of a sink, which change with its tables."""
+    """The columnar targets of a sink, which change with its tables."""
 
-    def lane(self, topic: str, fields: tuple[FieldPath, ...]) -> ColumnarTarget | None:
-        """For rows that have just these fields; the same object for the same, as long as it holds."""
+    def target(self, topic: str, fields: tuple[FieldPath, ...]) -> ColumnarTarget | None:
+        """Return the target of rows that have just these fields; the same object for the same, as long as it holds."""
 
 
 class NotColumnar(Exception):
-    """Something of a batch does not fit its lane, whatever it is: the batch goes the plain way."""
+    """Something of a batch does not fit the columnar path, whatever it is: the batch goes event by event."""
 
 
 class OffsetStore(CheckpointLoader[Checkpoint], Protocol):

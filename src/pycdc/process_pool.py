@@ -81,26 +81,26 @@ class _WorkerProcess:
 
     @classmethod
     def start(cls) -> _WorkerProcess:
-        theirs_in, ours_out = os.pipe()
-        ours_in, theirs_out = os.pipe()
+        child_in, own_out = os.pipe()
+        own_in, child_out = os.pipe()
         with contextlib.suppress(OSError):
-            fcntl.fcntl(ours_in, _F_SETPIPE_SZ, _PIPE)
+            fcntl.fcntl(own_in, _F_SETPIPE_SZ, _PIPE)
         # -P, and no empty entry: what lies in the folder at hand must not take the place of a module of ours.
-        command = [sys.executable, "-P", "-m", "pycdc.process_pool", str(theirs_in), str(theirs_out)]
+        command = [sys.executable, "-P", "-m", "pycdc.process_pool", str(child_in), str(child_out)]
         path = os.pathsep.join(filter(None, sys.path))
         try:
             # A group of its own: Ctrl-C is the parent's business.
             process = subprocess.Popen(
                 command,
-                pass_fds=(theirs_in, theirs_out),
+                pass_fds=(child_in, child_out),
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": path},
                 process_group=0,
             )
         finally:
-            os.close(theirs_in)
-            os.close(theirs_out)
-        return cls(process, open(ours_out, "wb"), open(ours_in, "rb"))
+            os.close(child_in)
+            os.close(child_out)
+        return cls(process, open(own_out, "wb"), open(own_in, "rb"))
 
     @property
     def pid(self) -> int:

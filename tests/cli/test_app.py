@@ -112,7 +112,7 @@ def test_a_bad_configuration_exits_with_2(invoke: Invoke, command: str) -> None:
     ],
 )
 def test_an_error_is_told_without_a_traceback(
-    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, told: str
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, error_report: str
 ) -> None:
     def fail(path: str) -> None:
         raise error
@@ -120,7 +120,7 @@ def test_an_error_is_told_without_a_traceback(
     monkeypatch.setattr("pycdc.cli.status.load_config", fail)
     result = invoke("status", "shop.yaml")
     assert result.exit_code == code
-    assert result.stderr.startswith(told)
+    assert result.stderr.startswith(error_report)
     assert "Traceback" not in result.output
     assert CANARY not in result.output
     assert "Traceback" in invoke("--debug", "status", "shop.yaml").stderr

@@ -94,12 +94,12 @@ def test_a_check_tells_by_its_exit_code_whether_something_is_to_be_changed(
     execute(shop, "CREATE TABLE bare (id int)")
     found = invoke("apply", path, "--check", "--json")
     assert found.exit_code == 4
-    told = json.loads(found.stdout)
-    assert told["read"] == [
+    error_report = json.loads(found.stdout)
+    assert error_report["read"] == [
         {"table": "public.orders", "rows_estimated": 1, "again": False, "topics": ["shop.public.orders"]}
     ]
-    assert told["sql"] == ['ALTER PUBLICATION "pycdc_shop" ADD TABLE ONLY "public"."orders"']
-    assert [left["table"] for left in told["left_out"]] == ["public.bare"]
+    assert error_report["sql"] == ['ALTER PUBLICATION "pycdc_shop" ADD TABLE ONLY "public"."orders"']
+    assert [left["table"] for left in error_report["left_out"]] == ["public.bare"]
     assert published(shop) == {"users"}
 
 

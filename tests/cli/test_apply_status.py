@@ -34,11 +34,11 @@ def found(**left_out: dict[str, int]) -> ApplyState:
 
 
 def test_events_that_no_route_wrote_are_told_by_topic_and_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    told = found(items={"when": 6000, "ops": 2}, kept={})
-    assert as_dict(CONFIG, told)["left_out"] == {"items": {"ops": 4, "when": 12000}}
-    show(CONFIG, told)
+    error_report = found(items={"when": 6000, "ops": 2}, kept={})
+    assert as_dict(CONFIG, error_report)["left_out"] == {"items": {"ops": 4, "when": 12000}}
+    show(CONFIG, error_report)
     assert "left out         items: 12,004 events (ops 4, when 12,000)\n" in capsys.readouterr().out
-    (finding,) = [one for one in place_findings(told) if "no route wrote" in one.title]
+    (finding,) = [one for one in place_findings(error_report) if "no route wrote" in one.title]
     assert (finding.title, finding.detail) == ("items: events that no route wrote, so far", "ops 4, when 12000")
 
 

@@ -35,7 +35,7 @@ from pycdc.operations.doctor.routes import key_findings
 from pycdc.operations.doctor.server import clock_finding, headroom_findings, replication_finding, server_findings
 from pycdc.operations.doctor.slot import setting_findings, slot_findings, start_finding
 from pycdc.operations.doctor.tables import identity_findings, match_findings, reading_findings
-from pycdc.sinks.postgres.preflight import RouteFacts
+from pycdc.sinks.postgres.preflight import RouteInspection
 
 SERVER = ServerMetadata(
     version=160004,
@@ -364,8 +364,8 @@ def _record(*fields: str) -> str:
 def test_a_route_that_asks_for_more_than_the_message_key_is_warned_of() -> None:
     schemas = {"shop.t-key": _record("id"), "shop.t-value": _record("before", "after", "op"), "events-key": "?"}
     routes = [
-        RouteFacts(0, "public.t", "shop.*", (), (), asked=("id", "code"), key=("id", "code"), reused=True),
-        RouteFacts(1, "public.u", "shop.t", (), (), asked=("id",), key=("id",), reused=True),
+        RouteInspection(0, "public.t", "shop.*", (), (), asked=("id", "code"), key=("id", "code"), reused=True),
+        RouteInspection(1, "public.u", "shop.t", (), (), asked=("id",), key=("id",), reused=True),
     ]
     (finding,) = key_findings({"events": 3, "shop.t": 3}, routes, schemas.get)
     assert (finding.status, finding.path) == (Status.WARNING, "sink.postgres.routes[0]")
@@ -380,7 +380,7 @@ def test_a_route_whose_key_passes_from_row_to_row_is_refused_where_partitions_ar
     partitions: int, reused: bool
 ) -> None:
     schemas = {"t-key": _record("id"), "t-value": _record("before", "after", "op")}
-    route = RouteFacts(0, "public.t", "t", (), (), key=("code",), reused=reused)
+    route = RouteInspection(0, "public.t", "t", (), (), key=("code",), reused=reused)
     found = [*key_findings({"t": partitions}, [route], schemas.get)]
     assert [finding.status for finding in found] == ([Status.FAILED] if partitions > 1 and reused else [])
     assert all("key_reuse: never" in (finding.fix or "") for finding in found)

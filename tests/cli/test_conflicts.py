@@ -14,7 +14,7 @@ import yaml
 
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.operations.doctor.routes import conflict_findings
-from pycdc.sinks.postgres.preflight import survey_target
+from pycdc.sinks.postgres.preflight import inspect_target
 from tests.cli.conftest import Invoke
 from tests.reading import wait_for
 from tests.sinks.postgres.conflicts.test_resolver import LOCAL, TABLES, removal, update
@@ -185,7 +185,7 @@ def diagnosis(dsn: str, *routes: dict[str, Any]) -> list[tuple[str, str, str]]:
     sink = PostgresSinkConfig.model_validate(
         {"dsn": dsn, "routes": [{"topic": "t", "table": "items", **r} for r in routes]}
     )
-    facts = survey_target(sink, "back").conflicts
+    facts = inspect_target(sink, "back").conflicts
     return [(finding.status.value, finding.title, finding.fix) for finding in conflict_findings(facts)]
 
 

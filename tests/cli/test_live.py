@@ -111,8 +111,8 @@ def test_the_way_back_is_logged_by_rows_and_partitions(applying: Progress, caplo
     with caplog.at_level(logging.INFO, logger="pycdc"):
         lines.update()
     (line,) = [record.__dict__ for record in caplog.records]
-    told = {"lag_records": 6, "rows": 1412, "transactions": 12, "parked": 2, "conflicts": 5}
-    assert {name: line[name] for name in told} == told
+    error_report = {"lag_records": 6, "rows": 1412, "transactions": 12, "parked": 2, "conflicts": 5}
+    assert {name: line[name] for name in error_report} == error_report
     assert "retries" not in line
     assert "slot_retained_bytes" not in line
 

@@ -71,9 +71,9 @@ def test_the_status_tells_tables_and_rows_and_never_a_key(path: str, invoke: Inv
     checkpoint = pycdc.Checkpoint(Position(Lsn(1)), snapshot=left)
     FileOffsetStore(tmp_path / "position").store(checkpoint)
     assert invoke("snapshot", path, "--status").stdout == "paused\n  public.users  1,200 of about 1,500 rows\n"
-    told = invoke("snapshot", path, "--status", "--json").stdout
-    assert json.loads(told)["tables"][0]["rows"] == 1200
-    assert "canary" not in told + repr(checkpoint) + invoke("status", path).stdout
+    error_report = invoke("snapshot", path, "--status", "--json").stdout
+    assert json.loads(error_report)["tables"][0]["rows"] == 1200
+    assert "canary" not in error_report + repr(checkpoint) + invoke("status", path).stdout
     assert "paused: 1,200 rows of public.users read" in invoke("status", path).stdout
 
 

@@ -16,7 +16,7 @@ from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.offsets.postgres import PostgresOffsetStore
 from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
-from pycdc.sinks.postgres.preflight import survey_target
+from pycdc.sinks.postgres.preflight import inspect_target
 from tests.offsets.contract import at
 from tests.services.postgres import PostgresServer
 from tests.sinks.postgres.rig import Rig
@@ -97,7 +97,7 @@ def test_a_schema_on_the_path_that_a_stranger_may_write_is_refused(stage: Stage,
     with pytest.raises(EnvironmentNotReady, match=f"schema evil is on the search_path, and {stage.mallory}") as caught:
         write(stage)
     assert "REVOKE CREATE ON SCHEMA" in caught.value.hint
-    assert [one.fact for one in survey_target(stage.settings(), "back").path] == [caught.value.fact]
+    assert [one.fact for one in inspect_target(stage.settings(), "back").path] == [caught.value.fact]
     assert stage.ran == []
 
 

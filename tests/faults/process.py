@@ -73,8 +73,8 @@ REVERSE_POINTS: dict[str, tuple[Any, str, str]] = {
 }
 
 LANE_POINTS: dict[str, tuple[Any, str, str]] = {
-    "after a lane's rows, before the commit": (ColumnarWriter, "_done", AFTER),
-    "after a lane's commit": (ColumnarWriter, "write", AFTER),
+    "after columnar rows, before the commit": (ColumnarWriter, "_done", AFTER),
+    "after a columnar commit": (ColumnarWriter, "write", AFTER),
 }
 
 

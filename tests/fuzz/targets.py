@@ -178,7 +178,7 @@ class _Lane:
 
 
 class _Lanes:
-    def lane(self, topic: str, fields: Any) -> Any:
+    def target(self, topic: str, fields: Any) -> Any:
         return _Lane(fields)
 
 
@@ -188,12 +188,12 @@ for _known in WIRE.values():
 _LANES = ColumnarDecoder(_LANE_DECODER, _Lanes())
 
 
-def _lane(data: bytes) -> None:
-    """What a lane reads, the decoder reads: never more."""
+def _columns(data: bytes) -> None:
+    """What columns read, the decoder reads: never more."""
     value = WIRE[2] + data
     rows, removals = _LANES.part("t", [None], [value])
     event = _LANE_DECODER.event(Partition("t", 0), 0, 0, None, value)
-    assert event.problem is None, "a lane reads what the decoder refuses"
+    assert event.problem is None, "columns read what the decoder refuses"
     assert (event.deleted, len(rows)) == (bool(removals), 1)
 
 
@@ -263,7 +263,7 @@ TARGETS: dict[str, Target] = {
     "routed_avro": Target(lambda data: _routed(WIRE[1] + data), (), [_EMPTY_ROW]),
     "avro_schema": Target(_schema, (BadSchema, Unwritable), [json.dumps(one).encode() for one in SCHEMAS.values()]),
     "key": Target(_key, (), [b'{"id":1}', b"12e3", WIRE[3] + b"\2", b"\0\0\0\0\0\0\0\7", b'"x"']),
-    "lane": Target(_lane, (NotColumnar,), [b"\0\2" + _EMPTY_ROW + b"\2c\0", b"\2" + _EMPTY_ROW + b"\0\2d\0"]),
+    "columns": Target(_columns, (NotColumnar,), [b"\0\2" + _EMPTY_ROW + b"\2c\0", b"\2" + _EMPTY_ROW + b"\0\2d\0"]),
     "payload": Target(_payload, (), [b'{"source":{"ts_us":1}}', b'{"message":{"prefix":"p","content":"AQ=="}}']),
     "headers": Target(lambda data: read_headers([("pycdc.origin", data), ("pycdc.hops", data)]), (), [b"x", b"1"]),
     "mark": Target(read_mark, (), [b'{"pipeline":"x","origin":"y","hops":2,"tables":["a.b"]}']),

@@ -9,7 +9,7 @@ from tests.observability.test_metrics import samples
 
 
 def test_what_became_of_events_is_counted() -> None:
-    progress = Progress(transactions=3, laned=8)
+    progress = Progress(transactions=3, columnar=8)
     progress.applied["public.items", "upsert"] += 7
     progress.retried["DeadlockDetected"] += 2
     progress.parked["Unwritable"] += 1

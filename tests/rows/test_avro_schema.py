@@ -16,7 +16,7 @@ from pycdc.interfaces import NotColumnar
 from pycdc.model.event import Event, Partition
 from pycdc.rows.avro_decoder import compile_reader
 from pycdc.rows.avro_schema import BadSchema, parse_avro, parse_schema
-from tests.connectors.kafka.test_columnar_decoder import Lanes
+from tests.connectors.kafka.test_columnar_decoder import Targets
 
 ran: list[str] = []
 CODE = "__import__('tests.rows.test_avro_schema', fromlist=['ran']).ran.append('code')"
@@ -110,7 +110,7 @@ def decoded(schema: Any, body: bytes = b"\0" * 64) -> Event:
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_any_name_is_only_a_name(name: str) -> None:
-    """In every place where a schema has names, by the reader of a row, of an envelope and of a lane."""
+    """In every place where a schema has names, by the reader of a row, of an envelope and of columns."""
     fixed = {"type": "fixed", "name": f"F{name}", "size": 1, "aliases": [name], "doc": CODE}
     enum = {"type": "enum", "name": f"E{name}", "symbols": [name, "B"], "default": name}
     decimal = {"type": "bytes", "logicalType": "decimal", "scale": 1, "precision": 5, "connect.name": name}
@@ -128,8 +128,8 @@ def test_any_name_is_only_a_name(name: str) -> None:
         assert event.problem is None
         assert event.row is not None
         assert (event.row["id"], event.row[name], event.row["e"]) == (7, "ab", "B")
-        lane, removals = ColumnarDecoder(decoder, Lanes()).part("t", [None], [data])
-        assert (lane[0][0], removals) == (7, 0)
+        row, removals = ColumnarDecoder(decoder, Targets()).part("t", [None], [data])
+        assert (row[0][0], removals) == (7, 0)
     assert ran == []
 
 
@@ -147,7 +147,7 @@ def test_arrays_in_arrays_are_read_however_deep_they_are(kind: str) -> None:
     decoder = Decoder(lambda number: json.dumps(schema))
     data = b"\0\0\0\0\1" + out.getvalue()
     decoder.event(Partition("t", 0), 0, 0, None, data)
-    assert ColumnarDecoder(decoder, Lanes()).part("t", [None], [data]) == ([(1, value)], 0)
+    assert ColumnarDecoder(decoder, Targets()).part("t", [None], [data]) == ([(1, value)], 0)
 
 
 def test_a_union_of_many_branches_is_read_by_its_number() -> None:
@@ -190,7 +190,7 @@ def test_a_schema_that_is_refused_is_refused_once_and_its_records_each() -> None
     assert [event.problem is None for event in events] == [False] * 3
     assert asked == [1]
     with pytest.raises(NotColumnar):
-        ColumnarDecoder(decoder, Lanes()).part("t", [None], [b"\0\0\0\0\1x"])
+        ColumnarDecoder(decoder, Targets()).part("t", [None], [b"\0\0\0\0\1x"])
 
 
 def test_a_record_that_holds_itself_without_end_is_a_record_that_cannot_be_read() -> None:

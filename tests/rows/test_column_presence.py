@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.model.change import UNCHANGED, Column, Op, PgType, Table
 from pycdc.model.event import Event, Partition, Unwritable
-from pycdc.rows.column_presence import ColumnPresence, told
+from pycdc.rows.column_presence import ColumnPresence, holds_field
 from pycdc.serialization.json_format import JsonFormat
 from tests.connectors.postgres import frames
 from tests.serialization.runs import Recorder, column, run
@@ -144,20 +144,26 @@ def delete(before: Any, key: Any, headers: Any = (), **facts: Any) -> Event:
 
 def test_the_header_tells_what_the_old_row_holds() -> None:
     event = delete({"id": 1, "code": "", "a.b": 0}, {"id": 1}, (("__pycdc.before", b"id"),))
-    assert [told(event, name) for name in ("id", "code", "code.x", "a.b", "other")] == [True, False, False, False, True]
+    assert [holds_field(event, name) for name in ("id", "code", "code.x", "a.b", "other")] == [
+        True,
+        False,
+        False,
+        False,
+        True,
+    ]
     assert event.before == {"id": 1}
 
 
 def test_without_the_header_the_message_key_is_told_and_nobody_knows_of_the_rest() -> None:
     event = delete({"id": 1, "code": "x"}, {"id": 1})
-    assert [told(event, name) for name in ("id", "code")] == [True, None]
-    assert told(event, "code", full=True) is True
+    assert [holds_field(event, name) for name in ("id", "code")] == [True, None]
+    assert holds_field(event, "code", full=True) is True
     assert event.before == {"id": 1, "code": "x"}
 
 
 @pytest.mark.parametrize("key", [None, 2, "x"])
 def test_a_key_that_no_field_of_the_row_has_is_not_debezium_s_and_casts_no_doubt(key: Any) -> None:
-    assert told(delete({"id": 1, "code": ""}, key), "code") is True
+    assert holds_field(delete({"id": 1, "code": ""}, key), "code") is True
 
 
 @pytest.mark.parametrize("key", [1, "1", {"ID": 1}, {"key": "1"}])
@@ -165,7 +171,7 @@ def test_a_field_of_the_key_is_known_without_its_name_too_and_the_rest_is_doubtf
     schema_of_both = schema({"name": "code", "type": "string"})
     for code, known in (("", None), ("x", True)):
         event = delete({"id": 1, "code": code}, key, schema=schema_of_both)
-        assert [told(event, name) for name in ("id", "code")] == [True, known]
+        assert [holds_field(event, name) for name in ("id", "code")] == [True, known]
 
 
 def test_beside_a_key_that_cannot_be_read_what_may_be_a_filling_is_doubtful() -> None:
@@ -175,7 +181,7 @@ def test_beside_a_key_that_cannot_be_read_what_may_be_a_filling_is_doubtful() ->
     event = Event(Partition("t", 0), 1, 0, before={"id": 1, "code": "", "n": 0, "m": None}, deleted=True, raw_key=b"?")
     event.read_key_later(unreadable)
     ColumnPresence("placeholder").settle(event)
-    assert [told(event, name) for name in ("id", "code", "n", "m")] == [True, None, None, None]
+    assert [holds_field(event, name) for name in ("id", "code", "n", "m")] == [True, None, None, None]
 
 
 def schema(*fields: dict[str, Any]) -> Any:
@@ -209,7 +215,7 @@ def test_a_value_that_only_the_source_can_have_written_proves_the_old_row_whole(
     field: dict[str, Any], before: dict[str, Any], whole: bool | None
 ) -> None:
     event = delete({"id": 1, "z": 0, **before}, {"id": 1}, schema=schema(field, {"name": "z", "type": "int"}))
-    assert told(event, "z") is whole
+    assert holds_field(event, "z") is whole
 
 
 def test_the_schema_beside_a_json_record_proves_as_much() -> None:
@@ -220,4 +226,4 @@ def test_the_schema_beside_a_json_record_proves_as_much() -> None:
         payload = {"op": "d", "before": before, "after": None}
         document = {"schema": {"type": "struct", "fields": [row]}, "payload": payload}
         event = delete(dict(before), {"id": 1}, raw_value=json.dumps(document).encode())
-        assert told(event, "z") is whole
+        assert holds_field(event, "z") is whole

@@ -1,4 +1,4 @@
-"""Compiled encoders against their plain twin and fastavro, over generated tables and rows; and what surprises them."""
+"""Compiled encoders against their reference implementation and fastavro, over generated tables and rows."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ def test_compiled_deletes_equal_the_twin(case: Case, full: bool) -> None:
 
 def test_a_loop_does_not_leave_to_the_twin_what_is_usual() -> None:
     def surprised(run: Run, frame: bytes) -> Callable[[Any], None]:
-        raise AssertionError("a usual row went to the plain twin")
+        raise AssertionError("a usual row went to the reference implementation")
 
     full = encoder_for(ID, column("note"), key=("id",), identity="f")
     unsent = encoder_for(ID, column("note"), key=("id",))

@@ -70,7 +70,7 @@ class Decoded:
 
 
 class PlainForm(AvroFormat):
-    """The plain twin of the compiled loops."""
+    """The reference implementation of the compiled loops."""
 
     def rows(self, *_: Any) -> bool:
         return False

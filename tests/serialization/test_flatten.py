@@ -45,7 +45,12 @@ class Slow:
     """A form that has no fast way."""
 
     def __init__(self, form: RecordFormat) -> None:
-        self.prepare, self.stamp, self.event, self.datums = form.prepare, form.stamp, form.event, form.datums
+        self.prepare, self.source_block, self.event, self.datums = (
+            form.prepare,
+            form.source_block,
+            form.event,
+            form.datums,
+        )
 
     def rows(self, *_: Any) -> bool:
         return False

@@ -93,7 +93,7 @@ def test_headers_are_in_debezium_s_order() -> None:
 
 def test_changes_that_pycdc_wrote_say_who_carried_them_and_how_often_and_others_say_nothing() -> None:
     carried = transaction()
-    carried.came = ChangeOrigin("a-to-b", 2)
+    carried.change_origin = ChangeOrigin("a-to-b", 2)
     insert, delete = frames.insert(1, [b"1", b"a", b"2"]), frames.delete(1, [b"1", None, None])
     runs = [run(Op.CREATE, USERS, insert, of=carried), run(Op.DELETE, USERS, delete, of=carried), INSERT]
     records = Recorder(compatibility="debezium").records(*runs)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pycdc.model.change import UNCHANGED, Op, Routing, Run, Table, Transaction
 from pycdc.model.origin import ChangeOrigin
-from pycdc.serialization.source_block import SourceBlockEncoder, plain_stamp
+from pycdc.serialization.source_block import SourceBlockEncoder, plain_source_block
 from pycdc.serialization.source_info import SourceOrigin
 from tests.connectors.postgres import frames
 from tests.serialization.runs import COMMIT, FULL, LOG, TIME, USERS, Recorder, by_topic, inserts, run, transaction
@@ -29,7 +29,7 @@ def _standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def frame(table: Table, op: Op, number: int, kind: int) -> bytes:
-    """A change of row `number`: usual, or (by `kind`) one that compiled code leaves to its twin."""
+    """A change of row `number`: usual, or (by `kind`) one that compiled code leaves to its reference implementation."""
     oid, row = table.oid, [b"%d" % number, b"x" * (number % 300), b"7", b"b"][: len(table.columns)]
     if op is Op.CREATE:
         return frames.insert(oid, row)
@@ -53,11 +53,11 @@ def transactions(draw: st.DrawFn) -> list[Run]:
         at += draw(st.integers(1, 1 << 15))
         of = Transaction(draw(XIDS), at, draw(TIMES), previous)
         previous = of.end_lsn = at + 48
-        came = draw(st.sampled_from(["", "", "", "", "origin", "passage"]))
-        if came == "origin":
+        change_origin = draw(st.sampled_from(["", "", "", "", "origin", "passage"]))
+        if change_origin == "origin":
             of.origin, of.origin_lsn = "elsewhere", 5
-        elif came:
-            of.came = ChangeOrigin("back", 1)
+        elif change_origin:
+            of.change_origin = ChangeOrigin("back", 1)
         if draw(st.integers(0, 9)) == 0:
             users = NEXT_USERS
         for _ in range(draw(st.integers(1, 4))):
@@ -102,7 +102,7 @@ def test_stamps_in_a_row_are_the_plain_ones(facts: list[tuple[int | None, int, i
     stamps = SourceBlockEncoder(ORIGIN)
     for xid, time, previous in facts:
         of = Transaction(xid, COMMIT, time, previous)
-        assert stamps.of(of) == plain_stamp(of, ORIGIN)
+        assert stamps.of(of) == plain_source_block(of, ORIGIN)
 
 
 def small(*tables: Table, count: int) -> Iterator[Run]:

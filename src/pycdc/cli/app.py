@@ -75,7 +75,7 @@ class Commands(click.Group):
         except Exception as error:
             if "--debug" in given:
                 traceback.print_exc()
-            code = _tell(error)
+            code = _report(error)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -88,7 +88,7 @@ class ErrorReport(NamedTuple):
     code: int
 
 
-def told(error: Exception) -> ErrorReport:
+def error_report(error: Exception) -> ErrorReport:
     if isinstance(error, PycdcError):
         return ErrorReport(error.code, error.fact, error.hint, error.exit_code)
     if isinstance(error, click.UsageError):
@@ -102,7 +102,7 @@ def told(error: Exception) -> ErrorReport:
     return ErrorReport("unexpected", fact, "pycdc --debug … shows where; report it", 1)
 
 
-def _tell(error: Exception) -> int:
+def _report(error: Exception) -> int:
     """Print an error for people; return the exit code."""
     if isinstance(error, click.Abort):
         click.echo("aborted", err=True)
@@ -110,7 +110,7 @@ def _tell(error: Exception) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.ctx.get_help() if error.ctx is not None else error.format_message())
         return 0
-    found = told(error)
+    found = error_report(error)
     print_error(found.fact, found.hint)
     return found.code
 

@@ -30,6 +30,6 @@ def fields(progress: Progress) -> dict[str, object]:
 
 def behind(progress: Progress) -> int | None:
     """Return how many records are still to be applied in this process's partitions; None where that is not known."""
-    told = [progress.place_behind(place) for place in progress.partitions.copy().values()]
-    known = [behind for behind in told if behind is not None]
-    return sum(known) if known and (sum(known) or len(known) == len(told)) else None
+    counts = [progress.place_behind(place) for place in progress.partitions.copy().values()]
+    known = [behind for behind in counts if behind is not None]
+    return sum(known) if known and (sum(known) or len(known) == len(counts)) else None

@@ -33,18 +33,18 @@ def show(config: ApplyPipeline, found: ApplyState) -> None:
 def _rows(found: ApplyState) -> Iterator[tuple[str, str]]:
     for member in found.members:
         yield "member", f"{member.id} at {member.host}: {', '.join(sorted(map(str, member.partitions))) or 'idle'}"
-    if found.books is None:
+    if found.bookkeeping is None:
         return
-    parked = found.books.parked or {}
+    parked = found.bookkeeping.parked or {}
     if parked:
         reasons = ", ".join(f"{error} {number(count)}" for error, count in parked.items())
         yield "parked", f"{plural(sum(parked.values()), 'record')} ({reasons})"
-        yield "blocked", plural(found.books.blocked_keys, "key")
-    for topic, counts in found.books.left_out.items():
+        yield "blocked", plural(found.bookkeeping.blocked_keys, "key")
+    for topic, counts in found.bookkeeping.left_out.items():
         told = ", ".join(f"{reason} {number(count)}" for reason, count in counts.items())
         yield "left out", f"{topic}: {plural(sum(counts.values()), 'event')} ({told})"
-    if found.books.conflicts is not None:
-        yield "conflicts", number(found.books.conflicts)
+    if found.bookkeeping.conflicts is not None:
+        yield "conflicts", number(found.bookkeeping.conflicts)
 
 
 def _told(place: PartitionState, start: str) -> str:

@@ -96,7 +96,7 @@ def resolve(path: str, number: int, side: str, to_json: bool) -> None:
     """
     with build_replay(load_config(path)) as replay:
         done = replay.resolve(number, side)
-    _tell([] if done is None else [done], to_json=to_json, said=f"resolved {number} with {side}")
+    _show([] if done is None else [done], to_json=to_json, said=f"resolved {number} with {side}")
 
 
 @conflicts.command()
@@ -115,7 +115,7 @@ def replay(path: str, event: str | None, key: str | None, everything: bool, to_j
         raise click.UsageError("name an EVENT, a --key, or --all", click.get_current_context())
     with build_replay(load_config(path)) as parked:
         done = [parked.replay(waiting) for waiting in _chosen(parked, event, key)]
-    _tell(done, to_json=to_json, said="nothing is parked")
+    _show(done, to_json=to_json, said="nothing is parked")
 
 
 def _chosen(parked: Replay, event: str | None, key: str | None) -> list[Waiting]:
@@ -147,7 +147,7 @@ def _place_of(parked: Replay, event: str) -> RecordPlace:
 # Shown.
 
 
-def _tell(done: list[Replayed], *, to_json: bool, said: str) -> None:
+def _show(done: list[Replayed], *, to_json: bool, said: str) -> None:
     """Exit code 1 where something is left."""
     if to_json:
         _print([_as_dict(each) for each in done])

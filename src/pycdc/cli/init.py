@@ -80,11 +80,11 @@ class Inspected:
         return str(self.ref)
 
 
-def _inspected(catalog: Catalog, survey: SourceInspection) -> list[Inspected]:
+def _inspected(catalog: Catalog, inspection: SourceInspection) -> list[Inspected]:
     """All tables but partitions, which come with their root."""
     refs = [ref for ref in catalog.tables(["*.*"]) if not ref.is_partition]
-    rights = survey.tables([ref.oid for ref in refs])
-    facts = catalog.facts_of([ref.oid for ref in refs])
+    rights = inspection.tables([ref.oid for ref in refs])
+    facts = catalog.metadata_of([ref.oid for ref in refs])
     fails = {found.table.oid: found for found in failing(catalog, refs)}
     return [Inspected(ref, facts[ref.oid], rights.get(ref.oid), fails.get(ref.oid)) for ref in refs if ref.oid in facts]
 

@@ -44,13 +44,13 @@ def print_reverse(dsn: str, name: str, brokers: str, registry: str | None, topic
 
 
 def _samples(source: KafkaSourceConfig, group: str) -> list[Sample]:
-    survey = TopicInspection(source)
-    for pattern, found in survey.topics().items():
+    inspection = TopicInspection(source)
+    for pattern, found in inspection.topics().items():
         if not found:
             raise EnvironmentNotReady(f"no topic matches {pattern}", hint="check --topic and --brokers")
     spans = {
         partition: OffsetSpan(max(span.first, span.end - _NEWEST), span.end)
-        for partition, span in survey.spans(survey.partitions()).items()
+        for partition, span in inspection.spans(inspection.partitions()).items()
     }
     events: dict[str, list[Event]] = {partition.topic: [] for partition in spans}
     with build_decoder(source) as decoder:

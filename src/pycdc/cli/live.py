@@ -86,8 +86,8 @@ def _summary(progress: Progress, slot: str | None, rate: float, url: str | None)
         grid.add_row(name, value)
     for table, count in progress.parked_rows.copy().items():
         refused = table in progress.refused
-        told = f"{table}: {number(count)} rows, {'schema refused' if refused else 'taken again'}"
-        grid.add_row("parked", Text(printable(told), style="red" if refused else "dim"))
+        text = f"{table}: {number(count)} rows, {'schema refused' if refused else 'taken again'}"
+        grid.add_row("parked", Text(printable(text), style="red" if refused else "dim"))
     if slot is not None:
         grid.add_row("slot", Text(_slot(progress, slot)))
     if progress.reconnects:

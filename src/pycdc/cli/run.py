@@ -16,7 +16,7 @@ import click
 
 from pycdc.api import Pipeline
 from pycdc.cli import gc_tuning as collector
-from pycdc.cli.app import told
+from pycdc.cli.app import error_report
 from pycdc.cli.arguments import load_config
 from pycdc.cli.pipeline_runner import View, execute
 from pycdc.cli.progress_log import ProgressLog
@@ -56,7 +56,7 @@ def _errors_as_lines(command: Callable[P, None]) -> Callable[P, None]:
         except click.exceptions.Exit:
             raise
         except Exception as error:
-            found = told(error)
+            found = error_report(error)
             traced = found.kind == "unexpected" and bool(click.get_current_context().find_root().params.get("debug"))
             (log.exception if traced else log.error)("failed", error=found.kind, fact=found.fact, hint=found.hint)
             click.get_current_context().exit(found.code)

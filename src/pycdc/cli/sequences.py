@@ -65,7 +65,7 @@ def _as_dict(one: ColumnSequence) -> dict[str, Any]:
 
 def _show(found: Sequence[ColumnSequence], changed: Sequence[ColumnSequence]) -> None:
     for one in found:
-        click.echo(f"{printable(f'{one.sequence_name} fills {one.table_name}.{one.column}')}: {_told(one)}")
+        click.echo(f"{printable(f'{one.sequence_name} fills {one.table_name}.{one.column}')}: {_described(one)}")
     for name in dict.fromkeys(one.sequence_name for one in changed):
         click.echo(printable(f"set {name}"))
     behind = [one for one in found if one.behind]
@@ -77,7 +77,7 @@ def _show(found: Sequence[ColumnSequence], changed: Sequence[ColumnSequence]) ->
         )
 
 
-def _told(one: ColumnSequence) -> str:
+def _described(one: ColumnSequence) -> str:
     if not one.readable:
         return (
             f"cannot be read: GRANT SELECT, UPDATE ON SEQUENCE {printable(one.sequence_name)} and SELECT on the table"

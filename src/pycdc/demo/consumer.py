@@ -68,14 +68,14 @@ def decode(key: bytes | None, value: bytes, schemas: SchemaCache, received: floa
 
 
 class EventConsumer:
-    """A thread that reads `topics` from their beginning, into `tally`. `start`, then `stop`."""
+    """A thread that reads `topics` from their beginning, into `stats`. `start`, then `stop`."""
 
-    def __init__(self, brokers: str, registry: str, topics: Sequence[str], tally: EventStats) -> None:
+    def __init__(self, brokers: str, registry: str, topics: Sequence[str], stats: EventStats) -> None:
         self.error: PycdcError | None = None
         """Why the thread ended by itself."""
         self._schemas = SchemaCache(registry)
         self._topics = topics
-        self._tally = tally
+        self._stats = stats
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._consumer = Consumer(
@@ -129,16 +129,16 @@ class EventConsumer:
             return
         messages = [first, *self._consumer.consume(_BATCH, 0)]
         received = time.time()
-        self._tally.add([event for message in messages if (event := self._event(message, received)) is not None])
+        self._stats.add([event for message in messages if (event := self._event(message, received)) is not None])
 
     def _event(self, message: Message, received: float) -> ConsumedEvent | None:
         """None for a tombstone."""
         error = message.error()
         if error is not None:
             raise KafkaException(error)
-        self._tally.topics[message.topic() or ""] += 1
+        self._stats.topics[message.topic() or ""] += 1
         value = message.value()
         if value is None:
-            self._tally.tombstones += 1
+            self._stats.tombstones += 1
             return None
         return decode(message.key(), value, self._schemas, received)

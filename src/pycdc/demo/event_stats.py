@@ -89,7 +89,7 @@ class EventStats:
         self._own = own
         self._lock = threading.Lock()
         self._counts = ChangeCounts()
-        self._strangers: Counter[int | None] = Counter()
+        self._foreign: Counter[int | None] = Counter()
         self._newest: deque[ConsumedEvent] = deque(maxlen=NEWEST)
         self._buckets: Counter[int] = Counter()
         self._all = Latencies()
@@ -107,7 +107,7 @@ class EventStats:
         if event.op == "r" or event.transaction in self._own:
             self._counts[event.table, event.op] += 1
         else:
-            self._strangers[event.transaction] += 1
+            self._foreign[event.transaction] += 1
         self._newest.append(event)
         self._buckets[int(now / BUCKET)] += 1
         if event.lag is not None:
@@ -119,16 +119,16 @@ class EventStats:
         with self._lock:
             return self._counts.copy()
 
-    def strangers(self) -> dict[int | None, int]:
+    def foreign(self) -> dict[int | None, int]:
         """Events of other sessions, by transaction."""
         with self._lock:
-            return dict(self._strangers)
+            return dict(self._foreign)
 
     @property
     def others(self) -> int:
         """Their number."""
         with self._lock:
-            return self._strangers.total()
+            return self._foreign.total()
 
     def newest(self) -> list[ConsumedEvent]:
         """Return the last events, newest first."""

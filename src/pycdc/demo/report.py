@@ -43,7 +43,7 @@ def summary(end: DemoSummary) -> str:
     lines = [
         f"  written    {end.written.total():>9,}   {_operations(written)}",
         f"  read back  {end.read.total():>9,}   {_operations(read)}",
-        f"  {_verdict(end)}",
+        f"  {_summary(end)}",
         f"  lag        {lag(end.lag)}, from commit to reader",
         f"  rate       {end.rate:,.0f} events/s",
     ]
@@ -56,7 +56,7 @@ def summary(end: DemoSummary) -> str:
     return "\n".join(lines)
 
 
-def _verdict(end: DemoSummary) -> str:
+def _summary(end: DemoSummary) -> str:
     if end.matches:
         return "✓ every change was read back exactly once"
     differences = (f"{table} {OPERATIONS[op]}: {written:,}, {read:,}" for table, op, written, read in end.differences)

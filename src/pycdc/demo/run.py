@@ -72,8 +72,8 @@ class Demo:
         self._clerk = WorkloadThread(postgres.dsn, self._rate, Shop, seed=self._seed)
         stack.callback(self._clerk.stop)
         self._clerk.open()
-        self._tally = EventStats(self._clerk.transactions)
-        self._reader = EventConsumer(broker.bootstrap, registry.url, topics, self._tally)
+        self._stats = EventStats(self._clerk.transactions)
+        self._reader = EventConsumer(broker.bootstrap, registry.url, topics, self._stats)
         stack.callback(self._reader.stop)
         self._reader.start()
         self._engine = Engine(configuration(self.addresses))
@@ -89,11 +89,11 @@ class Demo:
             elapsed=self.elapsed,
             seconds=self._seconds,
             written=self._clerk.written,
-            read=self._tally.counts(),
-            others=self._tally.others,
-            newest=tuple(self._tally.newest()),
-            rates=tuple(self._tally.rates()),
-            lag=self._tally.recent_lag(),
+            read=self._stats.counts(),
+            others=self._stats.others,
+            newest=tuple(self._stats.newest()),
+            rates=tuple(self._stats.rates()),
+            lag=self._stats.recent_lag(),
             slot=self._slot_state(),
         )
 
@@ -123,11 +123,11 @@ class Demo:
     @property
     def arrived(self) -> int:
         """Events that were read back."""
-        return self._tally.counts().total()
+        return self._stats.counts().total()
 
     @property
     def complete(self) -> bool:
-        return self._complete() and self._tally.tombstones >= self._deletes()
+        return self._complete() and self._stats.tombstones >= self._deletes()
 
     def finish(self) -> DemoSummary:
         """Stop the pipeline, then say how it went."""
@@ -135,22 +135,22 @@ class Demo:
         self._reader.stop()
         self._slot_at = 0.0
         opened, closed = self._clerk.started_at, self._clerk.stopped_at
-        read = self._tally.counts()
+        read = self._stats.counts()
         streamed = sum(count for (_, op), count in read.items() if op != "r")
-        first = self._tally.first_at
+        first = self._stats.first_at
         return DemoSummary(
             written=self._clerk.written,
             read=read,
-            others=self._tally.others,
-            tombstones=self._tally.tombstones,
+            others=self._stats.others,
+            tombstones=self._stats.tombstones,
             rate=0.0 if opened is None or closed is None else streamed / max(closed - opened, 1e-3),
-            lag=self._tally.lag(),
+            lag=self._stats.lag(),
             first_event=None if first is None else first - self._began,
             slot=self._slot_state(),
         )
 
     def _complete(self) -> bool:
-        return self._tally.counts() == self._clerk.written
+        return self._stats.counts() == self._clerk.written
 
     def _deletes(self) -> int:
         return sum(count for (_, op), count in self._clerk.written.items() if op == "d")

@@ -155,12 +155,12 @@ class Transaction:
     """A source transaction. Times are microseconds since the Unix epoch.
 
     `commit_lsn` is the LSN of the commit record, `end_lsn` the byte after it (0 until the commit was read),
-    `previous_end` the end LSN of the last transaction delivered before it (0 if none was). `came` is the way of changes
-    that pycdc itself wrote into the database.
+    `previous_end` the end LSN of the last transaction delivered before it (0 if none was). `change_origin` is the
+    origin of changes that pycdc itself wrote into the database.
     """
 
     __slots__ = (
-        "came",
+        "change_origin",
         "changes",
         "commit_lsn",
         "commit_time",
@@ -179,7 +179,7 @@ class Transaction:
         self.previous_end = previous_end
         self.end_lsn = 0
         self.changes = 0
-        self.came: ChangeOrigin | None = None
+        self.change_origin: ChangeOrigin | None = None
         self.origin: str | None = None
         self.origin_lsn: int | None = None
         self.counts: dict[str, int] | None = None

@@ -111,8 +111,8 @@ class Event:
     `source` are those of an envelope, None where there is none; they are read when they are asked for, by `reread`.
     `problem` says why a record could not be decoded; then only its bytes (`raw_key`, `raw_value`) are there.
 
-    `unsent` are fields of which the record says that they were not sent, `untold` those that `before` does not tell,
-    and `doubtful` those of which nobody says whether it does: see `presence`. `schema` is that of a delete's value, if
+    `unsent` are fields that were not sent, by the record itself, `missing_before` those that `before` does not hold,
+    and `doubtful` those of which that is not known: see `column_presence`. `schema` is that of a delete's value, if
     it has one. A change of the key is told in two records: `other_key` is the new key on its delete, the old one on its
     create, and empty where the header cannot be read. `by_function`: a user's function made its rows, so that they say
     nothing of which row it was.
@@ -147,7 +147,7 @@ class Event:
     by_function: bool = False
     settled: bool = False
     unsent: frozenset[str] = frozenset()
-    untold: frozenset[str] = frozenset()
+    missing_before: frozenset[str] = frozenset()
     doubtful: frozenset[str] = frozenset()
     schema: Any = None
     made: dict[str, Any] | None = None
@@ -213,13 +213,10 @@ _PARTITION: Final = attrgetter("partition")
 
 
 class FieldPath(NamedTuple):
-    """A field of a topic's rows, as a lane reads it. Any of them may be None.
+    """A field of a topic's rows, as the columnar path reads it. Any of them may be None.
 
-    number    an int
-    text      the UTF-8 bytes of a text
-    document  the same of a JSON document
-    decimal   an int, in units of 10 to the power of minus `scale`
-    any       what a `Row` holds
+    number an int text the UTF-8 bytes of a text document the same of a JSON document decimal an int, in units of 10 to
+    the power of minus `scale` any what a `Row` holds
     """
 
     name: str
@@ -228,19 +225,19 @@ class FieldPath(NamedTuple):
 
 
 class Removal(NamedTuple):
-    """A delete among the rows of a lane. `tombstone`: a null value, told by the message key alone."""
+    """A delete among columnar rows. `tombstone`: a null value, of which only the message key is known."""
 
     key: tuple[Any, ...]
     tombstone: bool
 
 
-LaneRow = tuple[Any, ...] | Removal
-"""What a record is to a lane: the values of its fields, those of the key first, or that the row goes."""
+ColumnarRow = tuple[Any, ...] | Removal
+"""What a record is to the columnar path: the values of its fields, those of the key first, or that the row goes."""
 
 
 @dataclass(slots=True)
 class Load:
-    """A batch that went by lanes: no `Event` was made of it. `parts` are the sinks' own, one for each topic.
+    """A batch of columns: no `Event` was made of it. `parts` are the sinks' own, one for each topic.
 
     `removed` counts deletes by topic, `newest` are the timestamps of the last records, and `events` decodes all of it
     after all.

@@ -45,13 +45,13 @@ class Mark(NamedTuple):
     """`tables` are those that the pipeline writes, `schema.table`; empty where it does not tell."""
 
     pipeline: str
-    passage: ChangeOrigin
+    change_origin: ChangeOrigin
     tables: frozenset[str] = frozenset()
 
 
-def mark(pipeline: str, tables: Iterable[str] = (), came: ChangeOrigin | None = None) -> str:
-    """Return the content of the message. `came` is the changes' origin; None: their application wrote them."""
-    origin, hops = came or (pipeline, 0)
+def mark(pipeline: str, tables: Iterable[str] = (), change_origin: ChangeOrigin | None = None) -> str:
+    """Return the content of the message. `change_origin` is the changes' origin; None: their application wrote them."""
+    origin, hops = change_origin or (pipeline, 0)
     return json.dumps({"pipeline": pipeline, "origin": origin, "hops": hops + 1, "tables": sorted(tables)})
 
 

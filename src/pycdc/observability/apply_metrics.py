@@ -32,7 +32,7 @@ def _counters(progress: Progress) -> Iterator[Metric]:
     yield _counter("pycdc_transaction_retries", "Transactions tried again.", ("reason",), _single(progress.retried))
     yield _counter("pycdc_parked", "Events parked.", ("reason",), _single(progress.parked))
     yield _counter("pycdc_skipped", "Writes left out on purpose.", ("table", "reason"), progress.skipped)
-    yield CounterMetricFamily("pycdc_laned_events", "Events that went by a lane.", value=progress.laned)
+    yield CounterMetricFamily("pycdc_columnar_events", "Events that were written by columns.", value=progress.columnar)
     yield _counter("pycdc_duplicates", "Events left out, applied before.", ("topic",), _single(progress.duplicates))
     yield _counter("pycdc_conflicts", "Conflicts met.", ("table", "kind", "decision"), progress.conflicts)
 

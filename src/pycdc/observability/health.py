@@ -38,9 +38,9 @@ class Health:
         return not self.reasons
 
     def as_json(self) -> dict[str, Any]:
-        told = {"healthy": self.healthy, "state": self.state, "reasons": list(self.reasons)}
+        document = {"healthy": self.healthy, "state": self.state, "reasons": list(self.reasons)}
         amiss = {"halted": dict(self.halted), "refused_schemas": dict(self.refused)}
-        return told | {name: what for name, what in amiss.items() if what}
+        return document | {name: what for name, what in amiss.items() if what}
 
 
 def judge(progress: Progress, unhealthy_after: float, now: float | None = None) -> Health:

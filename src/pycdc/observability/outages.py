@@ -28,7 +28,7 @@ class Outage:
     reason: str
     hint: str
     since: float
-    told: float
+    reported_at: float
     source: bool = False
 
     def __str__(self) -> str:
@@ -49,8 +49,8 @@ class Outages:
         with self._lock:
             known = self._lasting.get(what)
             outage = replace(known, reason=reason) if known else Outage(what, reason, hint, now - seconds, now, source)
-            due = known is None or now - known.told >= _EVERY
-            self._lasting[what] = replace(outage, told=now) if due else outage
+            due = known is None or now - known.reported_at >= _EVERY
+            self._lasting[what] = replace(outage, reported_at=now) if due else outage
         if due:
             log.warning("no answer, waiting", what=what, reason=reason, hint=hint, seconds=round(now - outage.since, 1))
 

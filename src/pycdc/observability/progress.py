@@ -64,13 +64,13 @@ class PartitionPlace:
     """How far a partition was applied: `next` is the next offset, `end` the offset behind its last record.
 
     `lag_seconds` is the age of the newest applied record while behind, 0 when caught up, None where nobody knows: at
-    the monotonic time `told`, 0 for at any time. See `Progress.place_lag`.
+    the monotonic time `reported_at`, 0 for at any time. See `Progress.place_lag`.
     """
 
     next: int
     end: int
     lag_seconds: float | None = None
-    told: float = field(default=0.0, compare=False)
+    reported_at: float = field(default=0.0, compare=False)
 
     @property
     def behind(self) -> int:
@@ -119,7 +119,7 @@ class Progress:
     partitions      those that this process has, and how far it is in each
     applying        seconds of a transaction, its commit included
     committing      seconds of its commit alone
-    laned           events that went by a lane
+    laned           events that were written by columns
     """
 
     state: str = "starting"
@@ -168,7 +168,7 @@ class Progress:
     partitions: dict[Partition, PartitionPlace] = field(default_factory=dict)
     applying: Durations = field(default_factory=Durations)
     committing: Durations = field(default_factory=Durations)
-    laned: int = 0
+    columnar: int = 0
 
     def wait_for(self, what: str) -> None:
         """Say what is waited for from now on; nothing, with an empty text."""
@@ -192,9 +192,9 @@ class Progress:
 
     def place_lag(self, place: PartitionPlace) -> float | None:
         """Its lag in seconds at present: it grows from when nobody knows any more that it has caught up."""
-        if place.lag_seconds is None or not place.told or (not place.behind and self._holds(place)):
+        if place.lag_seconds is None or not place.reported_at or (not place.behind and self._holds(place)):
             return place.lag_seconds
-        return place.lag_seconds + time.monotonic() - place.told
+        return place.lag_seconds + time.monotonic() - place.reported_at
 
     def place_behind(self, place: PartitionPlace) -> int | None:
         """Return how many records a partition is behind, at least; None where that is not known."""
@@ -202,9 +202,9 @@ class Progress:
 
     def _holds(self, place: PartitionPlace) -> bool:
         """Return whether what was told of it may be told of the present."""
-        if not place.told:
+        if not place.reported_at:
             return True
-        fresh = time.monotonic() - place.told <= _FRESH
+        fresh = time.monotonic() - place.reported_at <= _FRESH
         return fresh and self.state not in _BROKEN and not self.outages.lasting
 
     def interrupted(self) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 
 REPEATED: Final = "repeated"
 """The field that says how many more lines like this one there were since the last one."""
-_TOLD: Final = 5
+_SHOWN: Final = 5
 """Lines alike that are written in a period."""
 _PERIOD: Final = 60.0
 _MOST: Final = 1_000
@@ -27,7 +27,7 @@ _NUMBERS: Final = re.compile(r"\d+")
 @dataclass(slots=True)
 class _Repeated:
     since: float
-    told: int = 0
+    shown: int = 0
     held: int = 0
     last: logging.LogRecord | None = None
 
@@ -53,9 +53,9 @@ class RepeatedLines(logging.Filter):
                 kind = self._kinds[key] = _Repeated(now)
             elif now - kind.since >= _PERIOD:
                 setattr(record, REPEATED, kind.held)
-                self._kinds[key] = kind = _Repeated(now, told=_TOLD - 1)
-            kind.told += 1
-            if kind.told <= _TOLD:
+                self._kinds[key] = kind = _Repeated(now, shown=_SHOWN - 1)
+            kind.shown += 1
+            if kind.shown <= _SHOWN:
                 return True
             kind.held += 1
             kind.last = record
@@ -66,17 +66,17 @@ class RepeatedLines(logging.Filter):
         now = self._now()
         with self._lock:
             ended = [key for key, kind in self._kinds.items() if kind.held and now - kind.since >= _PERIOD]
-            return [self._told(self._kinds.pop(key)) for key in ended]
+            return [self._record(self._kinds.pop(key)) for key in ended]
 
     def rest(self) -> list[logging.LogRecord]:
         """Return all lines that are held back, at the end."""
         with self._lock:
             held = [kind for kind in self._kinds.values() if kind.held]
             self._kinds.clear()
-        return [self._told(kind) for kind in held]
+        return [self._record(kind) for kind in held]
 
     @staticmethod
-    def _told(kind: _Repeated) -> logging.LogRecord:
+    def _record(kind: _Repeated) -> logging.LogRecord:
         assert kind.last is not None
         setattr(kind.last, REPEATED, kind.held)
         return kind.last

@@ -15,7 +15,7 @@ Names = TypeVar("Names", bound=tuple[str, ...])
 
 def report(progress: Progress) -> dict[str, Any]:
     """Counters since the process started. What is not known, or was never met, is left out."""
-    told = {
+    document = {
         "state": progress.state,
         "events": progress.events,
         "batches": progress.batches,
@@ -38,14 +38,14 @@ def report(progress: Progress) -> dict[str, Any]:
         "outages": _outages(progress.outages.lasting),
         **_applied(progress),
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in document.items() if value is not None}
 
 
 def _applied(progress: Progress) -> dict[str, Any]:
     """Of the way back."""
     return {
         "transactions": progress.transactions or None,
-        "laned": progress.laned or None,
+        "columnar": progress.columnar or None,
         "applied": _nested(progress.applied.copy()),
         "retried": dict(progress.retried) or None,
         "parked": dict(progress.parked) or None,

@@ -13,7 +13,7 @@ from pycdc.config.pipeline import ApplyPipeline
 from pycdc.connectors.kafka.consumer_group import require_own
 from pycdc.errors import EnvironmentNotReady, PositionGap, PycdcError
 from pycdc.model.event import Partition
-from pycdc.sinks.postgres.bookkeeping.inspection import PipelineState, StoredOffset, read_books
+from pycdc.sinks.postgres.bookkeeping.inspection import PipelineState, StoredOffset, read_pipeline_state
 
 T = TypeVar("T")
 
@@ -54,10 +54,10 @@ class PartitionState:
 
 @dataclass(slots=True)
 class ApplyState:
-    """What the servers told. `books` is None where the database did not answer, `failures` say why one did not.
+    """What the servers told. `bookkeeping` is None where the database did not answer, `failures` say why one did not.
     `foreign` says that the group works for another database."""
 
-    books: PipelineState | None = None
+    bookkeeping: PipelineState | None = None
     places: list[PartitionState] = field(default_factory=list)
     members: list[GroupMember] = field(default_factory=list)
     failures: dict[str, PycdcError] = field(default_factory=dict)
@@ -72,13 +72,13 @@ def inspect(config: ApplyPipeline) -> ApplyState:
     """Ask database and brokers; one that does not answer is a failure, and the other is told all the same."""
     source, sink = config.source.kafka, config.sink.postgres
     found = ApplyState()
-    found.books = _asked(found, "database", lambda: read_books(sink, config.name))
-    stored = {one.partition: one for one in found.books.offsets} if found.books is not None else {}
+    found.bookkeeping = _asked(found, "database", lambda: read_pipeline_state(sink, config.name))
+    stored = {one.partition: one for one in found.bookkeeping.offsets} if found.bookkeeping is not None else {}
     found.places = [PartitionState(partition, one, None, None) for partition, one in stored.items()]
-    survey = _asked(found, "kafka", lambda: TopicInspection(source))
-    if survey is not None:
-        _asked(found, "kafka", lambda: _ask_whose(found, survey, config.group, source.brokers))
-        _asked(found, "kafka", lambda: _ask_brokers(found, survey, config.group, stored))
+    inspection = _asked(found, "kafka", lambda: TopicInspection(source))
+    if inspection is not None:
+        _asked(found, "kafka", lambda: _ask_whose(found, inspection, config.group, source.brokers))
+        _asked(found, "kafka", lambda: _ask_brokers(found, inspection, config.group, stored))
     return found
 
 
@@ -90,19 +90,21 @@ def _asked(found: ApplyState, server: str, question: Callable[[], T]) -> T | Non
         return None
 
 
-def _ask_whose(found: ApplyState, survey: TopicInspection, group: str, brokers: str) -> None:
-    if found.books is not None and found.books.database is not None:
-        told = survey.committed(group)
+def _ask_whose(found: ApplyState, inspection: TopicInspection, group: str, brokers: str) -> None:
+    if found.bookkeeping is not None and found.bookkeeping.database is not None:
+        offsets = inspection.committed(group)
         try:
-            require_own(brokers, group, told, found.books.database)
+            require_own(brokers, group, offsets, found.bookkeeping.database)
         except EnvironmentNotReady as error:
             found.foreign = error
 
 
-def _ask_brokers(found: ApplyState, survey: TopicInspection, group: str, stored: dict[Partition, StoredOffset]) -> None:
-    spans = survey.spans({*survey.partitions(), *stored})
-    found.members = survey.members(group)
-    ids = survey.ids({partition.topic for partition in spans})
+def _ask_brokers(
+    found: ApplyState, inspection: TopicInspection, group: str, stored: dict[Partition, StoredOffset]
+) -> None:
+    spans = inspection.spans({*inspection.partitions(), *stored})
+    found.members = inspection.members(group)
+    ids = inspection.ids({partition.topic for partition in spans})
     owners = {partition: member for member in found.members for partition in member.partitions}
     found.places = [
         PartitionState(
@@ -114,7 +116,7 @@ def _ask_brokers(found: ApplyState, survey: TopicInspection, group: str, stored:
 
 def as_dict(config: ApplyPipeline, found: ApplyState) -> dict[str, Any]:
     source = config.source.kafka
-    books = found.books
+    bookkeeping = found.bookkeeping
     behind = [place.behind(source.start) for place in found.places]
     return {
         "name": config.name,
@@ -128,10 +130,12 @@ def as_dict(config: ApplyPipeline, found: ApplyState) -> dict[str, Any]:
         "kafka_reachable": "kafka" not in found.failures,
         "partitions": [_place(place, source.start) for place in found.places],
         "lag_records": None if None in behind or "kafka" in found.failures else sum(filter(None, behind)),
-        "parked": None if books is None else {"records": sum((books.parked or {}).values()), "errors": books.parked},
-        "blocked_keys": None if books is None else books.blocked_keys,
-        "conflicts": None if books is None else books.conflicts,
-        "left_out": None if books is None else books.left_out,
+        "parked": None
+        if bookkeeping is None
+        else {"records": sum((bookkeeping.parked or {}).values()), "errors": bookkeeping.parked},
+        "blocked_keys": None if bookkeeping is None else bookkeeping.blocked_keys,
+        "conflicts": None if bookkeeping is None else bookkeeping.conflicts,
+        "left_out": None if bookkeeping is None else bookkeeping.left_out,
         "problems": [{"fact": problem.fact, "hint": problem.hint} for problem in found.problems()],
     }
 

@@ -8,14 +8,14 @@ from pycdc.clients.kafka_inspection import TopicInspection
 from pycdc.config.pipeline import ApplyPipeline
 from pycdc.errors import EnvironmentNotReady
 from pycdc.operations.humanize import plural
-from pycdc.sinks.postgres.bookkeeping.inspection import belongings, remove_books
+from pycdc.sinks.postgres.bookkeeping.inspection import leftovers, remove_pipeline_state
 
 
 def plan(config: ApplyPipeline) -> Iterator[str]:
     """What would be removed. Raises PycdcError where it must not be, or cannot be told."""
     source, sink = config.source.kafka, config.sink.postgres
     _refuse_while_running(config)
-    found = belongings(sink, config.name)
+    found = leftovers(sink, config.name)
     for table, rows in found.rows.items():
         yield f"{plural(rows, 'row')} of {sink.bookkeeping}.{table}{_warning(table, rows)}"
     for origin in found.origins:
@@ -27,7 +27,7 @@ def remove(config: ApplyPipeline) -> Iterator[str]:
     """Do it; tell what was done. The tables and their schema go when no pipeline has rows there any more."""
     source, sink = config.source.kafka, config.sink.postgres
     _refuse_while_running(config)
-    yield from remove_books(sink, config.name)
+    yield from remove_pipeline_state(sink, config.name)
     deleted = TopicInspection(source).delete_group(config.group)
     yield f"deleted consumer group {config.group}" if deleted else f"consumer group {config.group} did not exist"
 

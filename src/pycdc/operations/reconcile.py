@@ -87,9 +87,9 @@ class Changes:
     def for_the_owner(self) -> list[str]:
         """The statements that this role may not run, or is not to run."""
         published, source = self.observation.publication, self.config.source.postgres
-        theirs = not source.manage_publication or (published is not None and not published.owned)
+        by_owner = not source.manage_publication or (published is not None and not published.owned)
         left = [found.remedy for found in self.plan.left_out if found.by_owner]
-        return left + self.statements if theirs else left
+        return left + self.statements if by_owner else left
 
     @property
     def to_read(self) -> list[tuple[CandidateTable, bool]]:

@@ -59,7 +59,7 @@ def sample(topic: str, events: Sequence[Event]) -> Sample:
     fields = dict.fromkeys(path for row in rows for path in _paths(row))
     keys = dict.fromkeys(path for event in events if isinstance(key := _key(event), dict) for path in _paths(key))
     kinds = {tuple(sorted(row)) for row in rows}
-    return Sample(topic, len(rows), tuple(fields), tuple(keys), _told_table(events), len(kinds))
+    return Sample(topic, len(rows), tuple(fields), tuple(keys), _named_table(events), len(kinds))
 
 
 def _key(event: Event) -> Any:
@@ -82,7 +82,7 @@ def _paths(row: Mapping[str, Any]) -> Iterator[str]:
             yield from (f"{name}.{inner}" for inner in value)
 
 
-def _told_table(events: Sequence[Event]) -> str | None:
+def _named_table(events: Sequence[Event]) -> str | None:
     for event in events:
         source = event.source or {}
         if source.get("schema") and source.get("table"):
@@ -91,28 +91,28 @@ def _told_table(events: Sequence[Event]) -> str | None:
 
 
 def _fitted(found: Sample, table: TargetTable) -> Proposal | None:
-    told = (*found.fields, *found.key_fields)
-    key = _matched(table.primary_key, told)
+    fields = (*found.fields, *found.key_fields)
+    key = _matched(table.primary_key, fields)
     guessed = {}
     if len(key) < len(table.primary_key) == 1:
-        guessed = _of_the_table(table, told)
+        guessed = _of_the_table(table, fields)
         key = {**guessed}
     if not table.primary_key or len(key) < len(table.primary_key):
         return None
     rest = [name for name, column in table.columns.items() if name not in key and not column.generated]
     assigned = _matched(rest, [field for field in found.fields if field not in key.values()])
     used = {*key.values(), *assigned.values()}
-    by_words = _by_words([c for c in rest if c not in assigned], [f for f in found.fields if not _is_told(f, used)])
+    by_words = _by_words([c for c in rest if c not in assigned], [f for f in found.fields if not _is_used(f, used)])
     assigned |= by_words
     used.update(by_words.values())
-    unused = tuple(field for field in found.fields if not _is_told(field, used))
+    unused = tuple(field for field in found.fields if not _is_used(field, used))
     whole = [field for field in found.fields if "." not in field]
     if sum(field not in unused for field in whole) < _LEAST * len(whole):
         return None
     return Proposal(found, table, key, assigned, unused, frozenset({*guessed, *by_words}))
 
 
-def _is_told(field: str, used: set[str]) -> bool:
+def _is_used(field: str, used: set[str]) -> bool:
     """Whether a column takes it, what holds it, or something in it."""
     holder = field.rpartition(".")[0]
     return field in used or holder in used or any(one.startswith(f"{field}.") for one in used)

@@ -1,8 +1,8 @@
 """Avro's binary form, written by hand because a generic writer costs five times what the rest of the engine does.
 
-`writer` builds, from a schema, the function that writes a Connect value; it is the plain twin of everything the
-compiled encoders do faster. The tables below let compiled code write the usual integers and lengths without a loop.
-Source: Apache Avro 1.12 specification, "Binary encoding".
+`writer` builds, from a schema, the function that writes a Connect value; it is the reference implementation of
+everything the compiled encoders do faster. The tables below let compiled code write the usual integers and lengths
+without a loop. Source: Apache Avro 1.12 specification, "Binary encoding".
 """
 
 from __future__ import annotations

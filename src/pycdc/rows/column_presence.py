@@ -100,11 +100,11 @@ class ColumnPresence:
         """
         known = names_in(event.headers, KNOWN)
         if known is not None:
-            event.untold = frozenset(before.keys() - known)
+            event.missing_before = frozenset(before.keys() - known)
         elif event.deleted:
             event.doubtful = frozenset(before.keys() - _names_of_key(event, before))
-        event.untold |= {name for name, value in before.items() if self.was_not_sent(value)}
-        event.before = _without(before, event.untold)
+        event.missing_before |= {name for name, value in before.items() if self.was_not_sent(value)}
+        event.before = _without(before, event.missing_before)
 
 
 def _names_of_key(event: Event, before: Row) -> Iterable[str]:
@@ -127,13 +127,13 @@ def _names_of_key(event: Event, before: Row) -> Iterable[str]:
     return named if named or isinstance(key, dict) else before
 
 
-def told(event: Event, path: str, *, full: bool = False) -> bool | None:
+def holds_field(event: Event, path: str, *, full: bool = False) -> bool | None:
     """Return whether a settled event's old row holds the field that a path begins in; None where that is not known.
 
     It is held, too, where it is known that there is no such field. `full`: the configuration says that old rows are
     whole.
     """
-    if head_of(path, event.untold) in event.untold:
+    if head_of(path, event.missing_before) in event.missing_before:
         return False
     field = head_of(path, event.doubtful)
     return True if full or field not in event.doubtful or is_whole(event) else None

@@ -114,7 +114,7 @@ def _refused_number(value: Any, column: TargetColumn) -> Any:
     return value
 
 
-def _untold(option: str) -> Unwritable:
+def _without_option(option: str) -> Unwritable:
     return Unwritable(f"the record does not tell its form (`values.{option}`): {_REMEDY}")
 
 
@@ -161,7 +161,7 @@ def _bytea(value: Any, forms: Forms) -> Any:
     if value[:2] == "\\x":  # in no notation's alphabet
         return bytes.fromhex(value[2:])
     if forms.binary is None or (forms.typed and forms.binary == "bytes"):
-        raise _untold("binary")
+        raise _without_option("binary")
     if forms.binary == "hex":
         return bytes.fromhex(value)
     if forms.binary == "base64-url-safe":
@@ -174,7 +174,7 @@ def _bits(value: Any, column: TargetColumn, forms: Forms) -> Any:
         return value
     if not forms.captured:
         if _BASE64.fullmatch(value):
-            raise _untold("binary")
+            raise _without_option("binary")
         return value
     return bits_text(b64decode(value, validate=True), column.typmod)
 
@@ -189,7 +189,7 @@ def _decimal(value: Any, column: TargetColumn, forms: Forms) -> Any:
         return value
     if forms.decimal is None:
         if _BASE64.fullmatch(value):
-            raise _untold("decimal")
+            raise _without_option("decimal")
         return value
     scale = _money_scale(forms) if column.base == "money" else _scale(column)
     return exact(b64decode(value, validate=True), scale)
@@ -234,7 +234,7 @@ def _date(value: Any, column: TargetColumn, forms: Forms) -> Any:
     if type(value) is not int:
         return _refused_number(value, column)
     if forms.time in (None, "isostring", "structured"):
-        raise _untold("time")
+        raise _without_option("time")
     return date_text(value)
 
 
@@ -258,7 +258,7 @@ def _timestamp(value: Any, column: TargetColumn, forms: Forms) -> Any:
 
 def _micros(value: int, column: TargetColumn, mode: str | None, adaptive: bool) -> int:
     if mode is None or mode in ("isostring", "structured"):
-        raise _untold("time")
+        raise _without_option("time")
     if mode == "nanoseconds":
         return value // 1000
     if adaptive:
@@ -272,7 +272,7 @@ def _interval(value: Any, forms: Forms) -> Any:
     if type(value) is not int:
         return value
     if forms.interval != "numeric":
-        raise _untold("interval")
+        raise _without_option("interval")
     return str(interval_text(value))
 
 

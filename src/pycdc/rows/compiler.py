@@ -1,9 +1,9 @@
 """The source of the functions that encode a plan's rows.
 
 A generated function walks one frame per iteration, column by column, with the offset in `p`, the text's length in `n`,
-its bytes in `v`, and each encoded field in a variable of its own. At a surprise the row goes to the plain twin
-(``slow``, ``slow_read``), outside of the handler, so that no exception about a value becomes the context of the error
-that the twin raises.
+its bytes in `v`, and each encoded field in a variable of its own. At a surprise the row goes to the reference
+implementation (``slow``, ``slow_read``), outside of the handler, so that no exception about a value becomes the context
+of the error that this raises.
 
 Functions over streamed rows take many runs at once, because small transactions make small runs.
 """
@@ -67,7 +67,7 @@ def namespace(plan: TablePlan) -> dict[str, object]:
     """Return the names that a plan's functions use, but for ``slow_read``, which takes a row over."""
     count = len(plan.table.columns).to_bytes(2, "big")
     full = plan.table.identity == "f"
-    # A key that the old row does not hold is an error, which the twin raises.
+    # A key that the old row does not hold is an error, which the reference implementation raises.
     keyed = full or all(field.column.identity for field in plan.key)
     names: dict[str, object] = {
         **_NAMES,
@@ -175,7 +175,7 @@ def insert_source(plan: TablePlan, name: str, *, flat: bool = False) -> str:
     another `append` for what comes behind.
     """
     layout = _layout(plan)
-    rows = _expect("NEW", ROW - 1) + _tuple(plan, layout, told=True)
+    rows = _expect("NEW", ROW - 1) + _tuple(plan, layout, collects_unsent=True)
     append = _record(layout, _key_expression(layout), _listed(layout.row), flat=flat)
     if not any(_may_lack(plan, layout, index) for index in range(len(layout.columns))):
         return _loop(name, rows, [append], flat=flat, more=", lacking")
@@ -234,7 +234,13 @@ def _key_expression(layout: _Layout) -> str:
 
 
 def _tuple(
-    plan: TablePlan, layout: _Layout, *, mark: str = "", old: str = "", whole: bool = True, told: bool = False
+    plan: TablePlan,
+    layout: _Layout,
+    *,
+    mark: str = "",
+    old: str = "",
+    whole: bool = True,
+    collects_unsent: bool = False,
 ) -> list[str]:
     """Write code that reads the tuple at `p` into the layout's variables, `mark` before their names.
 
@@ -243,7 +249,7 @@ def _tuple(
     """
     lines = []
     for index in range(len(layout.columns)):
-        unsent = _unsent(plan, layout, index, mark, old, told=told)
+        unsent = _unsent(plan, layout, index, mark, old, collects_unsent=collects_unsent)
         lines += _tuple_column(plan, layout, index, mark, unsent, whole=whole)
     return lines
 
@@ -283,14 +289,14 @@ def _null(made: tuple[tuple[str, PlannedField], ...], mark: str = "", *, whole: 
     return [f"    {mark}{variable} = null_{variable}" for variable, _ in made]
 
 
-def _unsent(plan: TablePlan, layout: _Layout, index: int, mark: str, old: str, *, told: bool) -> list[str]:
+def _unsent(plan: TablePlan, layout: _Layout, index: int, mark: str, old: str, *, collects_unsent: bool) -> list[str]:
     """Write what becomes of a column that was not sent; a key needs its value."""
     made = layout.columns[index]
     if old:
         return [f"{variable} = {old}{variable}" for variable, _ in made]
-    if any(variable in layout.key for variable, _ in made) or (told and not _may_lack(plan, layout, index)):
+    if any(variable in layout.key for variable, _ in made) or (collects_unsent and not _may_lack(plan, layout, index)):
         return ["raise ValueError"]
-    lines = [f"unsent |= {1 << index}"] if told else []
+    lines = [f"unsent |= {1 << index}"] if collects_unsent else []
     kinds = [(variable, "null" if field.codec.always_null else "unavailable") for variable, field in made]
     return [*lines, *(f"{mark}{variable} = {kind}_{variable}" for variable, kind in kinds)]
 

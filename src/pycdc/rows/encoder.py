@@ -1,8 +1,8 @@
 """Rows to Avro: a plain encoder that is easy to trust, and functions compiled from it that are fast.
 
 `RowEncoder` holds both. Compiled code handles what is usual; at the first surprise in a row (a value that its inline
-expression cannot write, a malformed length) it hands that row to the plain twin, which converts it under the
-pipeline's policy or raises the error that names table and column. A test holds the two together.
+expression cannot write, a malformed length) it hands that row to the reference implementation, which converts it under
+the pipeline's policy or raises the error that names table and column. A test holds the two together.
 
 A record's bytes are: a head (wire prefix and the union branches up to the row), the row, and a suffix that depends
 on the row's LSN. What they mean is serialization's business; `Parts` carries them.
@@ -34,8 +34,8 @@ Slow = Callable[[Run, bytes], Append]
 Lacking = Callable[[int, EncodedParts], Append]
 """Takes a record whose row was not sent whole, and its columns as bits; returns where those behind it go."""
 Stamped = Iterable[tuple[Run, Any]]
-"""Runs, and what the records of each one's transaction share: see `Stamp`."""
-Stamp = tuple[bytes, bytes, bytes, bytes]
+"""Runs, and what the records of each one's transaction share: see `SourceBlock`."""
+SourceBlock = tuple[bytes, bytes, bytes, bytes]
 """Avro bytes from the row to ``source.sequence``; its text up to the row's own LSN; from there to the table's name;
 from that to ``lsn``. Where records have no envelope, `Parts` take its place."""
 
@@ -143,7 +143,7 @@ class RowEncoder:
         name = f"{what}_{identifier(str(self.plan.table))}"
         return shared_function(name, partial(source, self.plan), self._names)
 
-    # The plain twin.
+    # The reference implementation.
 
     def columns(self, frame: bytes, start: int) -> tuple[list[ColumnBytes], int]:
         """Return the column texts of the tuple at `start`, and the offset behind it."""

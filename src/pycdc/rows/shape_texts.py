@@ -1,4 +1,4 @@
-"""Debezium's structs of geometric types back to the texts that Postgres reads. The twin of `pycdc.rows.codecs.shapes`.
+"""Debezium's structs of geometric types back to the texts that Postgres reads: the inverse of `rows.codecs.shapes`.
 
 `extensions` says which of Postgres' types the well-known binary was; without it, it is PostGIS', and stays as it is.
 """

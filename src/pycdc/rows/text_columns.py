@@ -1,4 +1,4 @@
-"""A lane's columns as array literals, a whole column at a time; what they say is what `text_of` says of each value."""
+"""Write columns as array literals, a whole column at a time; each value's text is that of `text_of`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = Callable[[Sequence[Any]], str]
 
 _TEXTS: Final = frozenset((str, type(None)))
 _TYPED: Final = reading(Forms(True))
-"""Lanes are of Avro. Where options have a say, `reading` refuses without them, and the batch goes the plain way."""
+"""Columns are of Avro. Where options matter, `reading` refuses without them, and the batch goes event by event."""
 
 
 def array_for(field: FieldPath, column: TargetColumn, presence: ColumnPresence) -> Array:

@@ -1,4 +1,4 @@
-"""Splitting rows into column texts: TupleData of pgoutput, and lines of COPY text. The plain twins of compiled code.
+"""Split rows into column texts: TupleData of pgoutput, and lines of COPY text. Compiled code has this as its reference.
 
 Source: PostgreSQL manual, "Logical Replication Message Formats" (TupleData) and "COPY", Text Format.
 """

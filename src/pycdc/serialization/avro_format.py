@@ -12,10 +12,10 @@ from typing import Any, Literal
 from pycdc.model.change import Op, Run, Table, Transaction
 from pycdc.rows.avro import long, sized, writer
 from pycdc.rows.change_events import RecordPlan
-from pycdc.rows.encoder import Append, EncodedParts, Lacking, Parts, Slow, Stamp
+from pycdc.rows.encoder import Append, EncodedParts, Lacking, Parts, Slow, SourceBlock
 from pycdc.rows.schema import Schema, avro_text
 from pycdc.serialization.record_format import TableEncoder
-from pycdc.serialization.source_block import NULL, SOME, SourceBlockEncoder, opening, plain_stamp
+from pycdc.serialization.source_block import NULL, SOME, SourceBlockEncoder, opening, plain_source_block
 from pycdc.serialization.source_info import ProcessingTime, SourceOrigin, TransactionMetadata, sequence_head
 
 
@@ -48,7 +48,7 @@ class AvroFormat:
         self._schema_id = schema_id
         self._around: tuple[Run, Op, ProcessingTime, Parts] | None = None
         self._names: dict[tuple[str, str], bytes] = {}
-        self._stamps: SourceBlockEncoder | None = None
+        self._source_blocks: SourceBlockEncoder | None = None
         self._moment: ProcessingTime | None = None
         self._ends: dict[Op, bytes] = {}
 
@@ -64,10 +64,10 @@ class AvroFormat:
             writer(value),
         )
 
-    def stamp(self, transaction: Transaction, origin: SourceOrigin) -> Stamp:
-        if self._stamps is None:
-            self._stamps = SourceBlockEncoder(origin)
-        return self._stamps.of(transaction)
+    def source_block(self, transaction: Transaction, origin: SourceOrigin) -> SourceBlock:
+        if self._source_blocks is None:
+            self._source_blocks = SourceBlockEncoder(origin)
+        return self._source_blocks.of(transaction)
 
     def rows(
         self,
@@ -171,7 +171,7 @@ class AvroFormat:
         if target.flat is not None:
             return target.flat.parts(head, target.form.key_head, run, op, origin, moment, block)
         transaction = run.transaction
-        source, _, times, xid = plain_stamp(transaction, origin)
+        source, _, times, xid = plain_source_block(transaction, origin)
         if run.marker is not None:
             source = opening(origin) + long(transaction.commit_time // 1000) + NULL + sized(run.marker.encode())
             source += sized(origin.database.encode())

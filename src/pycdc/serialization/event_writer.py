@@ -79,5 +79,5 @@ class EventWriter:
 
 def headers_of(run: Run) -> list[Header]:
     """Return the headers of a run: the origin and hops of changes that pycdc applied, and what a transform added."""
-    origin = [] if run.transaction.came is None else run.transaction.came.headers()
+    origin = [] if run.transaction.change_origin is None else run.transaction.change_origin.headers()
     return origin if run.routing is None else [*origin, *run.routing.headers]

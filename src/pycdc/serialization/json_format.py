@@ -31,7 +31,7 @@ class JsonFormat:
     def prepare(self, topic: str, key: Schema | None, value: Schema) -> PreparedJson:
         return PreparedJson(key, value, None if key is None else connect_json(key), connect_json(value))
 
-    def stamp(self, transaction: Transaction, origin: SourceOrigin) -> None:
+    def source_block(self, transaction: Transaction, origin: SourceOrigin) -> None:
         return None
 
     def rows(

@@ -49,7 +49,7 @@ class RecordFormat(Protocol):
     def prepare(self, topic: str, key: Schema | None, value: Schema) -> Any:
         """Return what the format needs per table version, ids for instance. Only this may ask a registry."""
 
-    def stamp(self, transaction: Transaction, origin: SourceOrigin) -> Any:
+    def source_block(self, transaction: Transaction, origin: SourceOrigin) -> Any:
         """Return what all records of a transaction share, for `rows`."""
 
     def rows(

@@ -41,13 +41,13 @@ class RunWriter:
         """Write into `buffers` from now on."""
         self._buffers, self._moment = buffers, moment
 
-    def begin(self, run: Run, table: Table, stamp: Any) -> TopicBuffer:
+    def begin(self, run: Run, table: Table, source_block: Any) -> TopicBuffer:
         """Write what the topic gathered, and begin to gather with this run."""
         target = self._encoders.of(run, self._older.as_written(table))
         buffer = self.buffer(target.topic)
-        buffer.target, buffer.table, buffer.op, buffer.runs = target, table, run.op, [(run, stamp)]
+        buffer.target, buffer.table, buffer.op, buffer.runs = target, table, run.op, [(run, source_block)]
         buffer.headers = target.delete_headers if run.op is Op.DELETE else target.headers
-        if run.routing is not None or run.transaction.came is not None:
+        if run.routing is not None or run.transaction.change_origin is not None:
             buffer.headers = [*(buffer.headers or ()), *headers_of(run)] or None
         buffer.into(headed=buffer.headers is not None)
         return buffer
@@ -125,5 +125,5 @@ class RunWriter:
         assert broken.table is not None
         self._older.loosen(broken.table, target.plan.table, found)
         at = next(place for place, (run, _) in enumerate(runs) if run is broken)
-        for run, stamp in [(rest_of(broken, found.index), runs[at][1]), *runs[at + 1 :]]:
-            self.write(self.begin(run, broken.table, stamp))
+        for run, source_block in [(rest_of(broken, found.index), runs[at][1]), *runs[at + 1 :]]:
+            self.write(self.begin(run, broken.table, source_block))

@@ -100,12 +100,12 @@ class Serializer:
         """Add runs to what their topics gather; what does not go on with that is put where it belongs."""
         gathering: dict[Table | None, TopicBuffer] = {}
         transaction: Transaction | None = None
-        stamp, alike = None, False
+        source_block, alike = None, False
         for run in runs:
             if run.transaction is not transaction:
                 transaction = run.transaction
-                stamp = self._form.stamp(transaction, self._origin)
-                alike = transaction.came is None and transaction.origin is None
+                source_block = self._form.source_block(transaction, self._origin)
+                alike = transaction.change_origin is None and transaction.origin is None
             buffer = gathering.get(run.table)
             if (
                 buffer is not None
@@ -114,7 +114,7 @@ class Serializer:
                 and alike
                 and run.routing is None
             ):
-                buffer.runs.append((run, stamp))
+                buffer.runs.append((run, source_block))
             elif run.op in self._skip:
                 continue
             elif run.table is None:
@@ -122,7 +122,7 @@ class Serializer:
             elif self._outbox is not None and self._outbox.takes(run, run.table):
                 self._outbox.write(run, run.table)
             else:
-                buffer = self._writer.begin(run, run.table, stamp)
+                buffer = self._writer.begin(run, run.table, source_block)
                 if alike and run.routing is None and self._gathers:
                     gathering[run.table] = buffer
                 else:

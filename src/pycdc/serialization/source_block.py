@@ -1,7 +1,7 @@
 """Encode what all records of a transaction share as Avro, once: where rows are few, this is half of the work.
 
 The three times of transactions that follow each other differ in their low bits only, so the bytes of the high ones are
-kept. `plain_stamp` is the reference implementation, without that.
+kept. `plain_source_block` is the reference implementation, without that.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 
 from pycdc.model.change import Transaction
 from pycdc.rows.avro import CONTINUED, long, sized, unsigned
-from pycdc.rows.encoder import Stamp
+from pycdc.rows.encoder import SourceBlock
 from pycdc.serialization.source_info import SourceOrigin, sequence_before
 
 NULL: Final = b"\x00"
@@ -24,7 +24,7 @@ def opening(origin: SourceOrigin) -> bytes:
     return sized(origin.version.encode()) + sized(origin.connector.encode()) + sized(origin.name.encode())
 
 
-def plain_stamp(transaction: Transaction, origin: SourceOrigin) -> Stamp:
+def plain_source_block(transaction: Transaction, origin: SourceOrigin) -> SourceBlock:
     time, xid = transaction.commit_time, transaction.xid
     return (
         opening(origin) + long(time // 1000) + NO_MARKER + sized(origin.database.encode()),
@@ -44,10 +44,10 @@ class SourceBlockEncoder:
         self._ms = self._us = self._ns = -1
         self._ms_bytes = self._us_bytes = self._ns_bytes = b""
 
-    def of(self, transaction: Transaction) -> Stamp:
+    def of(self, transaction: Transaction) -> SourceBlock:
         time, xid = transaction.commit_time, transaction.xid
         if xid is None or time < 1 << 38:  # three days after 1970
-            return plain_stamp(transaction, self._origin)
+            return plain_source_block(transaction, self._origin)
         # Twice the number is its zigzag. A varint's low groups of 7 bits come first: two of ms, four of us and ns.
         ms, us, ns = time // 1000 << 1, time << 1, time * 2000
         if ms >> 14 != self._ms:

@@ -79,16 +79,16 @@ class SpecialTopics:
         topic = f"{self._name}.transaction"
         self._send(topic, envelope.TRANSACTION_KEY, envelope.TRANSACTION_VALUE, {"id": identity}, value)
 
-    def notification(self, told: Notification) -> None:
+    def notification(self, notification: Notification) -> None:
         value = {
-            "id": told.id,
-            "type": told.type,
-            "aggregate_type": told.aggregate,
-            "additional_data": dict(told.data),
-            "timestamp": told.at,
+            "id": notification.id,
+            "type": notification.type,
+            "aggregate_type": notification.aggregate,
+            "additional_data": dict(notification.data),
+            "timestamp": notification.at,
         }
         topic = self._notifications or ""
-        self._send(topic, envelope.NOTIFICATION_KEY, envelope.NOTIFICATION_VALUE, {"id": told.id}, value)
+        self._send(topic, envelope.NOTIFICATION_KEY, envelope.NOTIFICATION_VALUE, {"id": notification.id}, value)
 
     def heartbeat(self, moment: ProcessingTime) -> None:
         topic = f"__debezium-heartbeat.{self._name}"

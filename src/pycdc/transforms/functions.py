@@ -80,8 +80,10 @@ def _takes_one(function: Callable[..., Any]) -> bool:
 def place(error: BaseException) -> str:
     """Return the kind of an exception and where the user's code met it, not its message, which may quote a row."""
     frames = [frame for frame in extract_tb(error.__traceback__) if frame.filename != __file__]
-    theirs = [frame for frame in frames if frame.filename == frames[0].filename] or frames
-    return type(error).__name__ + (f" in {Path(theirs[-1].filename).name}, line {theirs[-1].lineno}" if theirs else "")
+    user_frames = [frame for frame in frames if frame.filename == frames[0].filename] or frames
+    return type(error).__name__ + (
+        f" in {Path(user_frames[-1].filename).name}, line {user_frames[-1].lineno}" if user_frames else ""
+    )
 
 
 _OPS: Final = (Op.CREATE, Op.UPDATE, Op.DELETE, Op.READ)

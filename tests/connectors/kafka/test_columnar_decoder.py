@@ -1,4 +1,4 @@
-"""A lane's rows are those that the decoder sees, or there are none."""
+"""Columnar rows are those that the decoder sees, or there are none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CODE = {"type": "record", "name": "Key", "fields": [{"name": "id", "type": "stri
 
 
 class AllFields:
-    """A lane that takes every field as it comes, and keeps what it is given."""
+    """A target that takes every field as it comes, and keeps what it is given."""
 
     def __init__(self, fields: tuple[FieldPath, ...], key: str = "id") -> None:
         self.key = tuple(field for field in fields if field.name == key)
@@ -34,12 +34,12 @@ class AllFields:
         return rows
 
 
-class Lanes:
+class Targets:
     def __init__(self, key: str = "id") -> None:
         self._known: dict[Any, AllFields] = {}
         self._key = key
 
-    def lane(self, topic: str, fields: tuple[FieldPath, ...]) -> AllFields:
+    def target(self, topic: str, fields: tuple[FieldPath, ...]) -> AllFields:
         return self._known.setdefault(fields, AllFields(fields, self._key))
 
 
@@ -54,7 +54,7 @@ def reader(*texts: Any, key: str = "id") -> tuple[Decoder, ColumnarDecoder]:
     decoder = Decoder(lambda number: json.dumps(texts[number]))
     for number in range(len(texts)):
         decoder.event(Partition("t", 0), 0, 0, None, b"\0" + number.to_bytes(4, "big"))
-    return decoder, ColumnarDecoder(decoder, Lanes(key))
+    return decoder, ColumnarDecoder(decoder, Targets(key))
 
 
 def record(*fields: tuple[str, Any], name: str = "Row") -> dict[str, Any]:
@@ -68,7 +68,7 @@ def envelope(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def value_of(field: FieldPath, value: Any) -> Any:
-    """What a decoder makes of what a lane reads."""
+    """What a decoder makes of what columns are read."""
     if value is None or field.kind in ("number", "any"):
         return value
     return value.decode() if field.kind == "text" else Decimal(value).scaleb(-field.scale)
@@ -87,16 +87,16 @@ def test_rows_are_those_that_the_decoder_sees(data: st.DataObject, kinds: list[A
     old = [{**values[0], "id": value["id"]} for value in values]
     changes = [{"before": before, "after": value, **told} for before, value in zip(old, values, strict=True)]
     given_ = changes if enveloped else values
-    decoder, lanes = reader(KEY, schema)
+    decoder, columns = reader(KEY, schema)
     keys = [wire(0, KEY, {"id": value["id"]}) for value in values]
     records = [wire(1, schema, one) for one in given_]
-    rows, removals = lanes.part("t", list(keys), list(records))
-    lane = lanes._lanes.lane("t", lanes._schemas[records[0][:5]].fields)
+    rows, removals = columns.part("t", list(keys), list(records))
+    target = columns._targets.target("t", columns._schemas[records[0][:5]].fields)
     assert removals == 0
     for key, one, found in zip(keys, records, rows, strict=True):
         event = decoder.event(Partition("t", 0), 0, 0, key, one)
         assert event.row is not None
-        fields = [lane.fields[name] for name in lane.take]  # type: ignore[union-attr]
+        fields = [target.fields[name] for name in target.take]  # type: ignore[union-attr]
         seen = {field.name: value_of(field, value) for field, value in zip(fields, found, strict=True)}
         # NaN is itself by its text only.
         assert repr(sorted(seen.items())) == repr(sorted(event.row.items()))
@@ -111,20 +111,20 @@ def test_a_change_of_the_row_that_is_meant_is_looked_at_by_itself() -> None:
     records: list[bytes | None] = [
         wire(1, schema, {**one, "before": one["before"] and {"f": None, **one["before"]}}) for one in changes
     ]
-    _, lanes = reader(KEY, schema)
+    _, columns = reader(KEY, schema)
     key = wire(0, KEY, {"id": 1})
-    assert lanes.part("t", [key, key], records[:2])[1] == 0
+    assert columns.part("t", [key, key], records[:2])[1] == 0
     with pytest.raises(NotColumnar):
-        lanes.part("t", [key], records[2:])
+        columns.part("t", [key], records[2:])
 
 
 @pytest.mark.parametrize("key", [b'{"other":1}', b"\0\0\0\0\0\2"])
 def test_rows_whose_message_key_is_another_are_looked_at_by_themselves(key: bytes) -> None:
     schema, source = envelope(record(("id", "long"))), {"db": "shop", "lsn": 1}
     made = wire(1, schema, {"before": None, "after": {"id": 1}, "source": source, "op": "u", "tags": []})
-    _, lanes = reader(record(("other", "long"), name="Key"), schema)
+    _, columns = reader(record(("other", "long"), name="Key"), schema)
     with pytest.raises(NotColumnar):
-        lanes.part("t", [key], [made])
+        columns.part("t", [key], [made])
 
 
 @pytest.mark.parametrize("number", [0, 7])
@@ -133,12 +133,12 @@ def test_a_delete_whose_plain_key_is_another_fields_is_looked_at_by_itself(numbe
     schema, source = envelope(record(("id", "long"), ("n", "long"))), {"db": "shop", "lsn": 1}
     gone = wire(0, schema, {"before": {"id": 5, "n": number}, "after": None, "source": source, "op": "d", "tags": []})
     for key, fits in ((b"5", False), (b"%d" % number, True), (None, True)):
-        _, lanes = reader(schema, key="n")
+        _, columns = reader(schema, key="n")
         if fits:
-            assert lanes.part("t", [key], [gone])[1] == 1
+            assert columns.part("t", [key], [gone])[1] == 1
         else:
             with pytest.raises(NotColumnar):
-                lanes.part("t", [key], [gone])
+                columns.part("t", [key], [gone])
 
 
 @given(st.data(), st.lists(schemas, max_size=4))
@@ -147,9 +147,9 @@ def test_a_delete_tells_its_key_whatever_else_it_tells(data: st.DataObject, kind
     before = {"id": 7} | {f"f{number}": data.draw(strategy) for number, (_, strategy) in enumerate(kinds)}
     schema = envelope(row)
     datum = {"before": before, "after": None, "source": {"db": "ü" * 70, "lsn": -1}, "op": "d", "tags": ["x"]}
-    _, lanes = reader(KEY, schema)
+    _, columns = reader(KEY, schema)
     key = wire(0, KEY, {"id": 7})
-    part, removals = lanes.part("t", [key, key], [wire(1, schema, datum), None])
+    part, removals = columns.part("t", [key, key], [wire(1, schema, datum), None])
     assert (part, removals) == ([Removal((7,), False), Removal((7,), True)], 2)
 
 
@@ -169,9 +169,9 @@ OWN = wire(0, KEY, {"id": 300})
 
 
 def test_a_flat_row_that_is_marked_as_deleted_is_a_removal() -> None:
-    _, lanes = reader(KEY, ROW)
+    _, columns = reader(KEY, ROW)
     gone = wire(1, ROW, {"id": 300, "name": None, "__deleted": "true"})
-    assert lanes.part("t", [OWN, OWN], [GOOD, gone]) == ([(300, b"cup"), Removal((300,), False)], 1)
+    assert columns.part("t", [OWN, OWN], [GOOD, gone]) == ([(300, b"cup"), Removal((300,), False)], 1)
 
 
 UNFIT: dict[str, tuple[bytes | None, bytes | None]] = {
@@ -194,38 +194,38 @@ BAD_KEYS = [OWN[:-1], OWN + b"\0", b"\0\0\0\0\x63\2", b"plain", None]
 
 @pytest.mark.parametrize("name", UNFIT)
 def test_what_is_not_plain_is_left_to_the_decoder(name: str) -> None:
-    _, lanes = reader(KEY, ROW, ENVELOPE)
+    _, columns = reader(KEY, ROW, ENVELOPE)
     key, value = UNFIT[name]
     good = CHANGED if value is not None and value[:5] == CHANGED[:5] else GOOD
-    lanes.part("t", [OWN], [good])
+    columns.part("t", [OWN], [good])
     with pytest.raises(NotColumnar):
-        lanes.part("t", [key], [value])
+        columns.part("t", [key], [value])
     if value is not None:
         with pytest.raises(NotColumnar):
-            lanes.part("t", [OWN, key], [good, value])
+            columns.part("t", [OWN, key], [good, value])
 
 
 @pytest.mark.parametrize("key", BAD_KEYS)
 def test_a_key_that_cannot_be_read_is_no_hindrance_and_tells_no_tombstone(key: bytes | None) -> None:
-    _, lanes = reader(KEY, ROW)
-    assert lanes.part("t", [key, OWN], [GOOD, GOOD])[1] == 0
+    _, columns = reader(KEY, ROW)
+    assert columns.part("t", [key, OWN], [GOOD, GOOD])[1] == 0
     with pytest.raises(NotColumnar):
-        lanes.part("t", [OWN, key], [GOOD, None])
+        columns.part("t", [OWN, key], [GOOD, None])
 
 
 def test_a_key_of_another_type_than_the_rows_tells_no_tombstone() -> None:
-    _, lanes = reader(CODE, ROW)
+    _, columns = reader(CODE, ROW)
     key = wire(0, CODE, {"id": "300"})
-    assert lanes.part("t", [key], [GOOD])[1] == 0
+    assert columns.part("t", [key], [GOOD])[1] == 0
     with pytest.raises(NotColumnar):
-        lanes.part("t", [key, key], [GOOD, None])
+        columns.part("t", [key, key], [GOOD, None])
 
 
-def test_a_row_with_fields_like_an_envelopes_has_no_lane() -> None:
+def test_a_row_with_fields_like_an_envelopes_has_no_columnar_path() -> None:
     schema = record(("id", "long"), ("op", "string"), ("after", "string"))
-    _, lanes = reader(KEY, schema)
+    _, columns = reader(KEY, schema)
     with pytest.raises(NotColumnar):
-        lanes.part("t", [OWN], [wire(1, schema, {"id": 1, "op": "c", "after": "x"})])
+        columns.part("t", [OWN], [wire(1, schema, {"id": 1, "op": "c", "after": "x"})])
 
 
 @pytest.mark.parametrize(
@@ -252,11 +252,11 @@ def test_a_field_is_read_raw_only_where_its_type_leaves_no_question(kind: Any, e
 @pytest.mark.parametrize("bad", ["f", "g"])
 def test_a_text_of_a_negative_length_is_left_to_the_decoder_which_names_it(bad: str) -> None:
     schema = record(("id", "long"), ("f", "string"), ("g", "bytes"), ("h", "long"))
-    decoder, lanes = reader(KEY, schema)
+    decoder, columns = reader(KEY, schema)
     head = wire(1, record(("id", "long"), ("f", "string")), {"id": 1, "f": "x"})
     data = (head[:-2] if bad == "f" else head) + b"\x03" + b"abc" * 9
     with pytest.raises(NotColumnar):
-        lanes.part("t", [wire(0, KEY, {"id": 1})], [data])
+        columns.part("t", [wire(0, KEY, {"id": 1})], [data])
     problem = decoder.event(Partition("t", 0), 0, 0, None, data).problem
     assert problem == f"the value of field {bad} has a negative length"
 

@@ -54,11 +54,11 @@ class Rig:
         routes = routes or ({"topic": "items", "table": "items"},)
         settings = PostgresSinkConfig.model_validate({"dsn": self.dsn, "routes": routes, **options})
         progress = Progress()
-        ledger = ApplyOffsets(self.dsn, pipeline, has_inbox=settings.inbox is not None)
-        sink = PostgresSink(settings, pipeline, ledger, progress, known, functions, stopping=stopping)
-        self._made += [sink, ledger]
+        apply_offsets = ApplyOffsets(self.dsn, pipeline, has_inbox=settings.inbox is not None)
+        sink = PostgresSink(settings, pipeline, apply_offsets, progress, known, functions, stopping=stopping)
+        self._made += [sink, apply_offsets]
         topics = sorted({route["topic"] for route in routes if "*" not in route["topic"]})
-        return Process(self, sink, ledger, progress, topics)
+        return Process(self, sink, apply_offsets, progress, topics)
 
     def close(self) -> None:
         for made in self._made:
@@ -68,12 +68,12 @@ class Rig:
 
 class Process:
     def __init__(
-        self, rig: Rig, sink: PostgresSink, ledger: ApplyOffsets, progress: Progress, topics: list[str]
+        self, rig: Rig, sink: PostgresSink, apply_offsets: ApplyOffsets, progress: Progress, topics: list[str]
     ) -> None:
         self._rig = rig
         self._decoder = Decoder(None)
-        self.sink, self.ledger, self.progress = sink, ledger, progress
-        places = ledger.claim([Partition(topic, 0) for topic in topics], lambda partition: 0)
+        self.sink, self.apply_offsets, self.progress = sink, apply_offsets, progress
+        places = apply_offsets.claim([Partition(topic, 0) for topic in topics], lambda partition: 0)
         self.begins = places[Partition(topics[0], 0)]
         rig.ends.update({partition.topic: offset for partition, offset in places.items()})
 

@@ -1,4 +1,4 @@
-"""A lane leaves what the plain way leaves, whatever comes: rows, offsets, verdicts and counts."""
+"""The columnar path leaves what the row path leaves, whatever comes: rows, offsets, errors and counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from pycdc.connectors.kafka import prefetch as fetched
 from pycdc.model.event import Partition
 from tests.services.postgres import PostgresServer
-from tests.sinks.postgres.lane_rig import HELD_BACK, TABLE, Record, Side, deleted, key, row, tombstone, written
+from tests.sinks.postgres.columnar_rig import HELD_BACK, TABLE, Record, Side, deleted, key, row, tombstone, written
 
 pytestmark = pytest.mark.pg("newest")
 
@@ -21,16 +21,16 @@ Sides = Callable[..., tuple[Side, Side]]
 
 @pytest.fixture
 def sides(database: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sides]:
-    """Two processes, the second with a lane, on databases that are alike."""
+    """Two processes, the second by columns, on databases that are alike."""
     monkeypatch.setattr(fetched, "MANY", 1)
     made: list[Side] = []
     other = postgres.create_database()
 
     def start(script: str = "", route: dict[str, Any] | None = None, **options: Any) -> tuple[Side, Side]:
-        for dsn, laned in ((database, False), (other, True)):
+        for dsn, columnar in ((database, False), (other, True)):
             with psycopg.connect(dsn, autocommit=True) as connection:
                 connection.execute(f"{TABLE}; {script}".encode())
-            made.append(Side(dsn, laned=laned, route=route or {}, **options))
+            made.append(Side(dsn, columnar=columnar, route=route or {}, **options))
         return made[0], made[1]
 
     yield start
@@ -40,12 +40,12 @@ def sides(database: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPat
 
 
 def both(pair: tuple[Side, Side], *records: Record) -> int:
-    """Feed a batch to both, compare what became of it, and return how many events the lane took."""
-    plain, laned = pair
-    before = laned.progress.laned
-    assert laned.feed(list(records)) == plain.feed(list(records))
-    assert laned.state() == plain.state()
-    return laned.progress.laned - before
+    """Feed a batch to both, compare what became of it, and return how many events went by columns."""
+    plain, columnar = pair
+    before = columnar.progress.columnar
+    assert columnar.feed(list(records)) == plain.feed(list(records))
+    assert columnar.state() == plain.state()
+    return columnar.progress.columnar - before
 
 
 STRANGE: dict[str, Callable[[Random, str], Record]] = {
@@ -112,7 +112,7 @@ def test_random_batches_leave_the_same_behind(sides: Sides, form: str, on_error:
 
 
 @pytest.mark.parametrize("form", ["envelope", "flat"])
-def test_upserts_deletes_and_their_tombstones_go_by_the_lane(sides: Sides, form: str) -> None:
+def test_upserts_deletes_and_their_tombstones_go_by_columns(sides: Sides, form: str) -> None:
     random, pair = Random(1), sides()
     assert both(pair, *(written(form, row(random, number)) for number in (7, 11, 100, 7, 9))) == 5
     assert both(pair, deleted(form, row(random, 7)), tombstone(7), written(form, row(random, 100))) == 3
@@ -147,7 +147,7 @@ def test_what_does_not_fit_takes_its_batch_the_plain_way(sides: Sides, form: str
     # Keys of rows are read by neither way; and an envelope with its row is read no further.
     fits = ["with headers", "without a key", "key cut", "key unknown", *(["with more"] if form == "envelope" else [])]
     assert taken == (3 if strange in fits else 0)
-    assert both(pair, written(form, row(random, 5))) == (0 if pair[1].ledger.blocked else 1)
+    assert both(pair, written(form, row(random, 5))) == (0 if pair[1].apply_offsets.blocked else 1)
 
 
 def test_followers_of_a_parked_record_are_parked_and_the_lane_is_closed_until_then(sides: Sides) -> None:
@@ -207,13 +207,13 @@ def test_a_table_that_changed_is_read_again_and_has_a_lane_again(sides: Sides) -
 
 
 def test_what_was_read_for_former_routes_goes_the_plain_way(sides: Sides) -> None:
-    _, laned = sides()
-    batch = laned.read([written("envelope", row(Random(3), 1))])
+    _, columnar = sides()
+    batch = columnar.read([written("envelope", row(Random(3), 1))])
     assert batch.load is not None
-    laned.begin()
-    laned.apply(batch)
-    assert laned.progress.laned == 0
-    assert laned.sql("SELECT id FROM things") == [(1,)]
+    columnar.begin()
+    columnar.apply(batch)
+    assert columnar.progress.columnar == 0
+    assert columnar.sql("SELECT id FROM things") == [(1,)]
 
 
 def test_whoever_was_overtaken_writes_nothing(sides: Sides) -> None:
@@ -227,15 +227,15 @@ def test_whoever_was_overtaken_writes_nothing(sides: Sides) -> None:
 def test_each_transaction_carries_the_mark(sides: Sides) -> None:
     marks = "SELECT count(*) FROM pg_logical_slot_peek_binary_changes('lane_mark', NULL, NULL, {}) WHERE {}"
     publication = "CREATE PUBLICATION everything FOR ALL TABLES"
-    _, laned = sides(publication)
-    laned.sql("SELECT pg_create_logical_replication_slot('lane_mark', 'pgoutput')")
-    laned.feed([written("envelope", row(Random(1), 1))])
+    _, columnar = sides(publication)
+    columnar.sql("SELECT pg_create_logical_replication_slot('lane_mark', 'pgoutput')")
+    columnar.feed([written("envelope", row(Random(1), 1))])
     options = "'proto_version', '1', 'publication_names', 'everything', 'messages', 'true'"
-    first = laned.sql(
+    first = columnar.sql(
         marks.format(options, "get_byte(data, 0) = ascii('M') AND strpos(encode(data, 'escape'), 'pycdc') > 0")
     )
-    laned.sql("SELECT pg_drop_replication_slot('lane_mark')")
-    assert (laned.progress.laned, first) == (1, [(1,)])
+    columnar.sql("SELECT pg_drop_replication_slot('lane_mark')")
+    assert (columnar.progress.columnar, first) == (1, [(1,)])
 
 
 @pytest.mark.parametrize("by_message_key", [True, False])
@@ -244,7 +244,7 @@ def test_a_key_that_is_not_the_message_key_goes_by_no_lane_where_partitions_are_
 ) -> None:
     pair = sides("ALTER TABLE things ADD UNIQUE (big)", {} if by_message_key else {"key": {"big": "big"}})
     for side in pair:
-        side.ledger.claim([Partition("t", 1)], lambda partition: 0)
+        side.apply_offsets.claim([Partition("t", 1)], lambda partition: 0)
     records = [written("flat", {**row(Random(1), number), "big": 10 + number}) for number in (1, 2)]
     assert both(pair, *records) == (2 if by_message_key else 0)
     assert pair[1].sql("SELECT count(*) FROM things") == [(2 if by_message_key else 0,)]

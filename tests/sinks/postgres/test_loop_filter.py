@@ -26,7 +26,10 @@ def taken(
 ) -> list[tuple[ChangeOrigin | None, list[int]]]:
     events = [event(offset, passage) for offset, passage in enumerate(passages)]
     return [
-        (portion.came, [one.offset for place, one in enumerate(portion.events) if place not in portion.refused])
+        (
+            portion.change_origin,
+            [one.offset for place, one in enumerate(portion.events) if place not in portion.refused],
+        )
         for portion in LoopFilter(LoopsConfig(**loops), "own").portions(events, most)
     ]
 
@@ -41,13 +44,13 @@ def test_what_came_different_ways_is_applied_in_different_transactions_in_order(
 
 
 def test_too_many_hops_a_refused_origin_and_what_began_here_are_left_out() -> None:
-    came: list[ChangeOrigin | None] = [
+    change_origin: list[ChangeOrigin | None] = [
         ChangeOrigin("x", 2),
         ChangeOrigin("x", 3),
         ChangeOrigin("own", 1),
         ChangeOrigin("from-here-to-b", 1),
     ]
-    assert taken(came, max_hops=3, refuse_origins=["from-here-*"]) == [(came[0], [0])]
+    assert taken(change_origin, max_hops=3, refuse_origins=["from-here-*"]) == [(change_origin[0], [0])]
 
 
 def test_a_portion_has_so_many_events_at_most() -> None:
@@ -57,11 +60,11 @@ def test_a_portion_has_so_many_events_at_most() -> None:
 def test_a_mark_says_who_was_first_and_how_often_it_was_carried() -> None:
     first = read_mark(mark("a-to-b", ["public.t"]).encode())
     assert first is not None
-    assert first.passage == ChangeOrigin("a-to-b", 1)
+    assert first.change_origin == ChangeOrigin("a-to-b", 1)
     assert first.tables == {"public.t"}
-    second = read_mark(mark("b-to-c", [], read_headers(first.passage.headers())).encode())
+    second = read_mark(mark("b-to-c", [], read_headers(first.change_origin.headers())).encode())
     assert second is not None
-    assert second.passage == ChangeOrigin("a-to-b", 2)
+    assert second.change_origin == ChangeOrigin("a-to-b", 2)
 
 
 @pytest.mark.parametrize(
@@ -109,8 +112,8 @@ JSON = st.recursive(
 def test_no_content_does_more_than_mark_and_what_it_marks_can_be_passed_on(content: bytes) -> None:
     found = read_mark(content)
     if found is not None:
-        assert read_headers(found.passage.headers()) == found.passage
-        assert all(isinstance(value, bytes) for _, value in found.passage.headers())
+        assert read_headers(found.change_origin.headers()) == found.change_origin
+        assert all(isinstance(value, bytes) for _, value in found.change_origin.headers())
 
 
 @given(st.text(st.characters(codec=None)))
@@ -126,9 +129,9 @@ def test_a_mark_of_before_counts_as_one_hop() -> None:
 @pytest.mark.parametrize("hops", [b"many", b"", b"-1", b"1_0", b"9" * 5000, b"1e999", "１".encode()])
 @pytest.mark.parametrize("origin", [b"", b"\xff", b"a\nb", b"x" * 1_000_000, "é".encode()])
 def test_headers_that_cannot_be_read_count_as_carried(hops: bytes, origin: bytes) -> None:
-    came = read_headers([("pycdc.origin", origin), ("pycdc.hops", hops)])
-    assert came == ChangeOrigin("unknown", 1)
-    assert read_mark(mark("a-to-b", [], came).encode()) == ("a-to-b", ChangeOrigin("unknown", 2), frozenset())
+    change_origin = read_headers([("pycdc.origin", origin), ("pycdc.hops", hops)])
+    assert change_origin == ChangeOrigin("unknown", 1)
+    assert read_mark(mark("a-to-b", [], change_origin).encode()) == ("a-to-b", ChangeOrigin("unknown", 2), frozenset())
 
 
 def test_headers_of_others_say_nothing_of_the_way() -> None:
@@ -148,9 +151,11 @@ def test_each_transaction_is_marked_with_the_way_of_its_changes(rig: Rig) -> Non
     rig.sql("SELECT pg_create_logical_replication_slot('marks', 'pgoutput')")
     rig.sql("CREATE PUBLICATION p FOR TABLE items")
     process = rig.process(loops={"max_hops": 2})
-    came = tuple(ChangeOrigin("a-to-b", 1).headers())
+    change_origin = tuple(ChangeOrigin("a-to-b", 1).headers())
     process.feed(
-        ("items", 1, {"id": 1}), ("items", 2, {"id": 2}, came), ("items", 3, {"id": 3}, ChangeOrigin("x", 2).headers())
+        ("items", 1, {"id": 1}),
+        ("items", 2, {"id": 2}, change_origin),
+        ("items", 3, {"id": 3}, ChangeOrigin("x", 2).headers()),
     )
     assert rig.sql("SELECT id FROM items ORDER BY 1") == [(1,), (2,)]
     assert process.progress.skipped == {("items", "loop"): 1}

@@ -13,7 +13,7 @@ from pycdc.errors import EnvironmentNotReady
 from pycdc.observability.apply_metrics import apply_metrics
 from pycdc.operations.doctor.finding import FindingStatus as Status
 from pycdc.operations.doctor.routes import conflict_findings
-from pycdc.sinks.postgres.preflight import survey_target
+from pycdc.sinks.postgres.preflight import inspect_target
 from tests.sinks.postgres.rig import Rig
 
 pytestmark = pytest.mark.pg("!=16")
@@ -51,7 +51,7 @@ def gauge(process: Any) -> float:
 
 
 def findings(rig: Rig) -> list[Any]:
-    facts = survey_target(PostgresSinkConfig.model_validate({"dsn": rig.dsn, "routes": [ROUTE]}), "back")
+    facts = inspect_target(PostgresSinkConfig.model_validate({"dsn": rig.dsn, "routes": [ROUTE]}), "back")
     return [found for found in conflict_findings(facts.conflicts) if found.status is Status.WARNING]
 
 

@@ -1,6 +1,6 @@
 """What the capture writes of a value is that value again, or refused with the column's name; the server compares.
 
-Every type in every mode and format, by the way of single rows and by the lane: no value may come out as another one.
+Every type in every mode and format, event by event and by columns: no value may come out as another one.
 """
 
 from __future__ import annotations
@@ -171,8 +171,8 @@ class Column:
 
 class Server:
     def __init__(self, dsn: str, of: list[Of], extensions: tuple[str, ...] = ()) -> None:
-        self.laned: set[str] = set()
-        """Types of which a lane wrote a value."""
+        self.columnar: set[str] = set()
+        """Types of which columns wrote a value."""
         self.connection: psycopg.Connection[Any] = psycopg.connect(dsn, autocommit=True, options=PINNED)
         for extension in extensions:
             self.connection.execute(sql.SQL("CREATE EXTENSION {}").format(sql.Identifier(extension)))
@@ -242,7 +242,7 @@ def record(column: Column, values: ValuesConfig, form: str, text: str, before: b
 
 
 class OneColumn:
-    """A lane of one column; it keeps the array."""
+    """A target of one column; it keeps the array."""
 
     def __init__(self, fields: tuple[FieldPath, ...], target: TargetColumn) -> None:
         self.key, self.take = fields[:1], ("id", "c")
@@ -252,12 +252,12 @@ class OneColumn:
         return self._array([row[1] for row in rows])
 
 
-class Lanes:
+class OneTarget:
     def __init__(self, target: TargetColumn) -> None:
         self._target = target
         self._made: OneColumn | None = None
 
-    def lane(self, topic: str, fields: tuple[FieldPath, ...]) -> OneColumn:
+    def target(self, topic: str, fields: tuple[FieldPath, ...]) -> OneColumn:
         self._made = self._made or OneColumn(fields, self._target)
         return self._made
 
@@ -286,7 +286,7 @@ def check(server: Server, column: Column, values: list[str], mode: dict[str, Any
                 if found is not None:
                     pairs.append((found, text))
                 if form == "avro" and told is None:
-                    pairs += [(one, text) for one in laned(server, decoder, column, data, found)]
+                    pairs += [(one, text) for one in columnar(server, decoder, column, data, found)]
     assert server.differing(column, pairs, lossy(column.of, options)) == []
     return len(pairs)
 
@@ -309,10 +309,10 @@ def _assert_named(refused: Unwritable) -> None:
     assert str(refused).startswith("column c"), refused
 
 
-def laned(server: Server, decoder: Decoder, column: Column, data: bytes, plain: str | None) -> list[str]:
-    """The value of a lane's array; none where there is no lane."""
+def columnar(server: Server, decoder: Decoder, column: Column, data: bytes, plain: str | None) -> list[str]:
+    """The value of a columnar array; none where there is no such path."""
     try:
-        array, _ = ColumnarDecoder(decoder, Lanes(column.target)).part("t", [None, None], [data, data])
+        array, _ = ColumnarDecoder(decoder, OneTarget(column.target)).part("t", [None, None], [data, data])
     except NotColumnar:
         return []
     if column.target.category == "A":
@@ -321,10 +321,10 @@ def laned(server: Server, decoder: Decoder, column: Column, data: bytes, plain: 
     try:
         (first,), (second,) = server.connection.execute(f"SELECT unnest(%s::{kind}[])::text".encode(), (array,))
     except psycopg.DataError:
-        return []  # the batch goes the plain way
+        return []  # the batch goes event by event
     assert first == second
-    assert plain is not None, "a lane writes what the plain way refuses"
-    server.laned.add(column.of.type)
+    assert plain is not None, "columns write what events refuse"
+    server.columnar.add(column.of.type)
     return [first]
 
 
@@ -338,7 +338,7 @@ def test_no_value_arrives_as_another_one(server: Server, mode: dict[str, Any], f
         if form != "json" and mode.get("time") != "nanoseconds" and not late:
             assert count, f"nothing arrived of {column.of.type}"
     if form == "avro":
-        assert {"bigint", "text", "jsonb", "date", "timestamp", "timestamptz", "inet", "mood"} <= server.laned
+        assert {"bigint", "text", "jsonb", "date", "timestamp", "timestamptz", "inet", "mood"} <= server.columnar
 
 
 @settings(

@@ -14,7 +14,7 @@ from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import ApplyError, EnvironmentNotReady
 from pycdc.operations.doctor.finding import FindingStatus as Status
 from pycdc.operations.doctor.routes import target_findings
-from pycdc.sinks.postgres.preflight import survey_target
+from pycdc.sinks.postgres.preflight import inspect_target
 from tests.sinks.postgres.rig import Rig
 
 pytestmark = pytest.mark.pg(">=15")
@@ -32,7 +32,7 @@ def rig(database: str) -> Iterator[Rig]:
 def found(rig: Rig, status: Status, *routes: dict[str, Any], **options: Any) -> str:
     """What doctor says."""
     settings = PostgresSinkConfig.model_validate({"dsn": rig.dsn, "routes": routes, **options})
-    findings = target_findings(survey_target(settings, "back"), "pycdc")
+    findings = target_findings(inspect_target(settings, "back"), "pycdc")
     return "\n".join(f"{one.title} | {one.fix}" for one in findings if one.status is status)
 
 

@@ -106,7 +106,7 @@ def test_a_process_that_was_overtaken_writes_nothing_and_stops(rig: Rig) -> None
 
 def test_what_was_given_up_is_never_committed(rig: Rig) -> None:
     process = rig.process()
-    process.ledger.release([Partition("items", 0)])
+    process.apply_offsets.release([Partition("items", 0)])
     with pytest.raises(SinkFenced):
         process.apply({"id": 1})
     assert rig.sql("SELECT * FROM items") == []

@@ -32,9 +32,9 @@ class BrokerLiveness:
         ]
         if silences:
             self._progress.last_message = max(self._progress.last_message, time.monotonic() - min(silences))
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         """Say that brokers are not heard any more, or that they are again."""
         heard = self._progress.last_message
         silent = time.monotonic() - heard

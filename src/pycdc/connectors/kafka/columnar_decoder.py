@@ -1,8 +1,9 @@
-"""From the bytes of many records to rows of values, by one generated function a schema: the source's end of a lane.
+"""Decode many records into rows of values, by one generated function a schema: the source's end of the columnar path.
 
 It reads Avro by schemas that were met before: Debezium's envelope, or flat rows. Whatever is not plain raises, and the
-batch is decoded record by record by the twin, `Decoder`, which knows what to say. Rows have the fields that the lane
-takes and nothing else; what is told of `before` is passed over. With 8 columns 1.2 µs a record, and 5 by the twin.
+batch is decoded record by record by the reference implementation, `Decoder`, which knows the right error. Rows have the
+fields that the target takes and nothing else; `before` is passed over. With 8 columns 1.2 µs a record, and 5 by
+`Decoder`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 from pycdc.connectors.kafka.record_decoder import HEADER, Decoder, is_envelope
 from pycdc.errors import PycdcError
 from pycdc.interfaces import ColumnarTarget, ColumnarTargets, NotColumnar
-from pycdc.model.event import FieldPath, LaneRow, Removal, added_by_flattening
+from pycdc.model.event import ColumnarRow, FieldPath, Removal, added_by_flattening
 from pycdc.observability.logger import get_logger
 from pycdc.rows._codegen import compile_function
 from pycdc.rows.avro_decoder import AvroCompiler
@@ -22,7 +23,7 @@ from pycdc.rows.avro_logical_types import logical
 log = get_logger()
 
 Bytes = bytes | None
-ReadRows = Callable[[list[Bytes], Callable[[LaneRow | None], None]], int]
+ReadRows = Callable[[list[Bytes], Callable[[ColumnarRow | None], None]], int]
 """Hands on the row of each value, None for a tombstone; returns how many were removals. Raises anything."""
 ReadKeys = Callable[[list[Bytes]], list[tuple[Any, ...] | None]]
 
@@ -33,11 +34,11 @@ _KINDS: Final[dict[str, Literal["number", "text"]]] = {"int": "number", "long": 
 
 
 class ColumnarDecoder:
-    """For the thread that decodes. `lanes` are the sink's."""
+    """For the thread that decodes. `targets` are the sink's."""
 
-    def __init__(self, decoder: Decoder, lanes: ColumnarTargets) -> None:
+    def __init__(self, decoder: Decoder, targets: ColumnarTargets) -> None:
         self._decoder = decoder
-        self._lanes = lanes
+        self._targets = targets
         self._schemas: dict[bytes, _Schema] = {}
         self._rows: dict[tuple[str, bytes], tuple[ColumnarTarget, ReadRows]] = {}
         self._keys: dict[tuple[bytes, tuple[FieldPath, ...]], ReadKeys] = {}
@@ -49,27 +50,27 @@ class ColumnarDecoder:
         except PycdcError:
             raise
         except Exception:
-            # Truncated or foreign bytes fail in whatever way they like; the twin says how.
+            # Truncated or foreign bytes fail in whatever way they like; `Decoder` says how.
             raise NotColumnar from None
 
     def _part(self, topic: str, keys: list[Bytes], values: list[Bytes]) -> tuple[Any, int]:
         prefix = next((value[:HEADER] for value in values if value is not None), None)
         schema = None if prefix is None else self._schemas.get(prefix) or self._schema(prefix)
-        lane = None if schema is None else self._lanes.lane(topic, schema.fields)
-        if prefix is None or schema is None or lane is None:
+        target = None if schema is None else self._targets.target(topic, schema.fields)
+        if prefix is None or schema is None or target is None:
             raise NotColumnar
         rows: list[Any] = []
-        removals = self._reading(topic, prefix, schema, lane)(values, rows.append)
-        if (removals or schema.envelope) and not self._same_rows((keys[0], keys[-1]), lane.key):
+        removals = self._reading(topic, prefix, schema, target)(values, rows.append)
+        if (removals or schema.envelope) and not self._same_rows((keys[0], keys[-1]), target.key):
             raise NotColumnar
         if removals and not self._removed_by_key(keys, rows):
             raise NotColumnar
         if removals and None in rows:
-            told = self._told([key for key, row in zip(keys, rows, strict=True) if row is None], lane.key)
-            tombstones = iter(told)
+            known = self._tombstone_keys([key for key, row in zip(keys, rows, strict=True) if row is None], target.key)
+            tombstones = iter(known)
             rows = [Removal(_required(next(tombstones)), True) if row is None else row for row in rows]
-        own_keys = not schema.of_table or self._are_own(keys, rows, lane.key)
-        return lane.load(rows, removals, own_keys=own_keys), removals
+        own_keys = not schema.of_table or self._are_own(keys, rows, target.key)
+        return target.load(rows, removals, own_keys=own_keys), removals
 
     def _are_own(self, keys: list[Bytes], rows: list[Any], wanted: tuple[FieldPath, ...]) -> bool:
         """Whether message keys tell the row of the table and nothing else."""
@@ -78,19 +79,19 @@ class ColumnarDecoder:
             return False
         names = frozenset(field.name for field in wanted)
         try:
-            told = [self._decoder.fields_of_key(key) for key in (first, last)]
+            known = [self._decoder.fields_of_key(key) for key in (first, last)]
         except Exception:
             return False  # who needs to know reads them, and says what is wrong
-        if told[0] is not None or told[1] is not None:
-            return all(own == names for own in told)
+        if known[0] is not None or known[1] is not None:
+            return all(own == names for own in known)
         width = len(wanted)
         own = (row.key if type(row) is Removal else row[:width] for row in rows)
         return width == 1 and all(key == _bytes(value[0]) for key, value in zip(keys, own, strict=True))
 
-    def _reading(self, topic: str, prefix: bytes, schema: _Schema, lane: ColumnarTarget) -> ReadRows:
+    def _reading(self, topic: str, prefix: bytes, schema: _Schema, target: ColumnarTarget) -> ReadRows:
         known = self._rows.get((topic, prefix))
-        if known is None or known[0] is not lane:
-            known = self._rows[topic, prefix] = lane, _compiled(prefix, schema, lane)
+        if known is None or known[0] is not target:
+            known = self._rows[topic, prefix] = target, _compiled(prefix, schema, target)
         return known[1]
 
     def _schema(self, prefix: bytes) -> _Schema | None:
@@ -114,9 +115,9 @@ class ColumnarDecoder:
         if first is None or self._decoder.fields_of_key(first) is not None:
             return True
         gone = ((key, row.key) for key, row in zip(keys, rows, strict=True) if type(row) is Removal)
-        return all(key is None or (len(told) == 1 and key == _bytes(told[0])) for key, told in gone)
+        return all(key is None or (len(known) == 1 and key == _bytes(known[0])) for key, known in gone)
 
-    def _told(self, keys: list[Bytes], wanted: tuple[FieldPath, ...]) -> Iterable[tuple[Any, ...] | None]:
+    def _tombstone_keys(self, keys: list[Bytes], wanted: tuple[FieldPath, ...]) -> Iterable[tuple[Any, ...] | None]:
         """Yield what the message keys of tombstones hold; of other records nobody needs them."""
         first = keys[0]
         if first is None or not self._decoder.is_avro_key(first):
@@ -126,21 +127,21 @@ class ColumnarDecoder:
         if read is None:
             parsed = self._decoder.known(prefix)
             if parsed is None:
-                raise NotColumnar  # the twin asks the registry
+                raise NotColumnar  # `Decoder` asks the registry
             read = self._keys[prefix, wanted] = _RowCompiler(prefix).keys(parsed, wanted)
         return read(keys)
 
 
-def _compiled(prefix: bytes, schema: _Schema, lane: ColumnarTarget) -> ReadRows:
+def _compiled(prefix: bytes, schema: _Schema, target: ColumnarTarget) -> ReadRows:
     compiler = _RowCompiler(prefix)
     try:
-        return compiler.envelope(schema, lane) if schema.envelope else compiler.flat(schema, lane)
+        return compiler.envelope(schema, target) if schema.envelope else compiler.flat(schema, target)
     except Exception as error:
-        log.debug("a schema has no lane", reason=type(error).__name__)
+        log.debug("a schema has no columnar path", reason=type(error).__name__)
         return _none
 
 
-def _none(values: list[Bytes], add: Callable[[LaneRow | None], None]) -> int:
+def _none(values: list[Bytes], add: Callable[[ColumnarRow | None], None]) -> int:
     raise NotColumnar
 
 
@@ -188,7 +189,7 @@ def _row_of(envelope: Any) -> Any:
 
 
 def field_of(field: Mapping[str, Any]) -> FieldPath:
-    """How a lane reads a field of a record."""
+    """How a field of a record is read."""
     schema = field["type"]
     if isinstance(schema, list):
         others = [branch for branch in schema if branch != "null"]
@@ -226,11 +227,11 @@ class _RowCompiler(AvroCompiler):
         self.names |= {"prefix": prefix, "Removal": Removal, "from_bytes": int.from_bytes}
         self._mode = "any"
 
-    def envelope(self, schema: _Schema, lane: ColumnarTarget) -> ReadRows:
-        self._define("gone", self._gone(schema, lane))
+    def envelope(self, schema: _Schema, target: ColumnarTarget) -> ReadRows:
+        self._define("gone", self._gone(schema, target))
         before, after = (field["type"] for field in schema.parsed["fields"][:2])
-        values, lines = self._fields(schema.row, lane.take)
-        keys, passed = self._keys_alone(schema, lane)
+        values, lines = self._fields(schema.row, target.take)
+        keys, passed = self._keys_alone(schema, target)
         body = [
             "old = None",
             "n = d[p]",
@@ -247,16 +248,16 @@ class _RowCompiler(AvroCompiler):
             "    continue",
             f"if n != {2 * _place(after)}: raise ValueError",
             *lines,
-            f"if old is not None and old != {_tuple(values[field.name] for field in lane.key)}: raise ValueError",
+            f"if old is not None and old != {_tuple(values[field.name] for field in target.key)}: raise ValueError",
             "if p > len(d): raise ValueError",
-            f"add({_tuple(values[name] for name in lane.take)})",
+            f"add({_tuple(values[name] for name in target.take)})",
         ]
         return self._loop(body)
 
-    def flat(self, schema: _Schema, lane: ColumnarTarget) -> ReadRows:
-        values, lines = self._fields(schema.row, lane.take)
+    def flat(self, schema: _Schema, target: ColumnarTarget) -> ReadRows:
+        values, lines = self._fields(schema.row, target.take)
         deleted = values.get(_DELETED)
-        key = _tuple(values[field.name] for field in lane.key)
+        key = _tuple(values[field.name] for field in target.key)
         removal = [
             f"if {deleted} is not None and str({deleted}).lower() == 'true':",
             f"    key = {key}",
@@ -269,7 +270,7 @@ class _RowCompiler(AvroCompiler):
             *lines,
             "if p != len(d): raise ValueError",
             *(removal if deleted else []),
-            f"add({_tuple(values[name] for name in lane.take)})",
+            f"add({_tuple(values[name] for name in target.take)})",
         ]
         return self._loop(body)
 
@@ -278,8 +279,8 @@ class _RowCompiler(AvroCompiler):
         if not isinstance(parsed, dict) or parsed.get("type") != "record":
             raise NotColumnar
         own = {field["name"]: field_of(field) for field in parsed["fields"]}
-        told = all(own.get(field.name) == field for field in wanted)
-        values, lines = self._fields(parsed, tuple(field.name for field in wanted) if told else ())
+        known = all(own.get(field.name) == field for field in wanted)
+        values, lines = self._fields(parsed, tuple(field.name for field in wanted) if known else ())
         body = [
             "if d is None:",
             "    add(None)",
@@ -288,7 +289,7 @@ class _RowCompiler(AvroCompiler):
             "p = 5",
             *lines,
             "if p != len(d): raise ValueError",
-            f"add({_tuple(values[field.name] for field in wanted) if told else None})",
+            f"add({_tuple(values[field.name] for field in wanted) if known else None})",
         ]
         source = ["def keys(keys):", "    out = []", "    add = out.append", "    for d in keys:"]
         source += ["        " + line for line in body]
@@ -324,10 +325,10 @@ class _RowCompiler(AvroCompiler):
             lines += self._read_as(field_of(field).kind if field["name"] in taken else "any", field["type"], name)
         return values, lines
 
-    def _gone(self, schema: _Schema, lane: ColumnarTarget) -> list[str]:
+    def _gone(self, schema: _Schema, target: ColumnarTarget) -> list[str]:
         """From an envelope without a row after the change to its removal."""
         before, _, *others = (field for field in schema.parsed["fields"])
-        key, passed = self._keys_alone(schema, lane)
+        key, passed = self._keys_alone(schema, target)
         lines = [f"if d[p] != {2 * _place(before['type'])}: raise ValueError", "p += 1", *passed, "p += 1"]
         for field in others:
             is_op = field["name"] == "op"
@@ -335,9 +336,9 @@ class _RowCompiler(AvroCompiler):
         lines += [f"key = {key}", "if op != 'd' or p != len(d) or None in key: raise ValueError"]
         return [*lines, "return Removal(key, False)"]
 
-    def _keys_alone(self, schema: _Schema, lane: ColumnarTarget) -> tuple[str, list[str]]:
+    def _keys_alone(self, schema: _Schema, sink_target: ColumnarTarget) -> tuple[str, list[str]]:
         """Return the tuple of the key's variables, and the lines that pass over a row but for them."""
-        names = {field.name for field in lane.key}
+        names = {field.name for field in sink_target.key}
         keys: dict[str, str] = {}
         lines: list[str] = []
         for field in schema.row["fields"]:
@@ -345,7 +346,7 @@ class _RowCompiler(AvroCompiler):
             target = self._new("k") if wanted else "x"
             keys |= {field["name"]: target} if wanted else {}
             lines += self._read_as(field_of(field).kind if wanted else "passed", field["type"], target)
-        return _tuple(keys[field.name] for field in lane.key), lines
+        return _tuple(keys[field.name] for field in sink_target.key), lines
 
     def _passed_over(self, schema: Any) -> list[str]:
         if isinstance(schema, dict) and schema["type"] == "record":

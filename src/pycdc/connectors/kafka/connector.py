@@ -68,7 +68,7 @@ class SchemaById(Protocol):
 class KafkaConnector:
     """A `Source` of `EventBatch`. `registry` is closed with it; None: no record is read as Avro.
 
-    `lanes` are the sink's, where it has any.
+    `columnar_targets` are the sink's, where it has any.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class KafkaConnector:
         claims: Claims,
         registry: SchemaById | None,
         progress: Progress | None = None,
-        lanes: ColumnarTargets | None = None,
+        columnar_targets: ColumnarTargets | None = None,
     ) -> None:
         source = config.source.kafka
         group = config.group
@@ -90,11 +90,11 @@ class KafkaConnector:
         # One of its own: it is asked by another thread than the one that decodes.
         record_at = partial(event_at, source, group, Decoder(*forms))
         self._decoder = Decoder(*forms, record_at)
-        self._lanes = None if lanes is None else ColumnarDecoder(self._decoder, lanes)
+        self._columnar_decoder = None if columnar_targets is None else ColumnarDecoder(self._decoder, columnar_targets)
         self._consumer = consumer = _consumer(source, group, progress)
         self._partitions = partitions = AssignedPartitions(consumer)
         self._lag = lag = ConsumerLag(consumer, progress)
-        self._group = ConsumerGroup(consumer, topics.survey, group, source.brokers)
+        self._group = ConsumerGroup(consumer, topics.inspection, group, source.brokers)
         self._partition_claims = PartitionClaims(claims, topics, partitions, lag, self._group)
         self._reader = RecordReader(consumer, source, partitions, lag, self._partition_claims.raise_failure)
         kept = _WAITING * source.max_batch_bytes
@@ -174,7 +174,7 @@ class KafkaConnector:
 
     def _prefetch(self, messages: list[Message]) -> Prefetch:
         """Take note of what was read."""
-        prefetch = Prefetch(self._partitions.generations, self._lanes)
+        prefetch = Prefetch(self._partitions.generations, self._columnar_decoder)
         for records in self._reader.records(messages):
             self._partitions.add_to(prefetch, records)
         return prefetch

@@ -38,41 +38,41 @@ class ConsumerGroup:
     `name` is the group's; `begin` sets the database. For the consumer's thread.
     """
 
-    def __init__(self, consumer: Consumer, survey: TopicInspection, name: str, brokers: str) -> None:
+    def __init__(self, consumer: Consumer, inspection: TopicInspection, name: str, brokers: str) -> None:
         self._consumer = consumer
-        self._survey = survey
+        self._inspection = inspection
         self._name = name
         self._brokers = brokers
         self._database: str | None = None
         self._partitions: list[Partition] = []
-        self._untold: dict[Partition, int] = {}
+        self._uncommitted: dict[Partition, int] = {}
         self._look_at = inf
 
     def begin(self, database: str | None) -> None:
         """Set the database, before the group is joined. Raises EnvironmentNotReady where it is another one's group."""
         self._database = database
         if database is not None:
-            self._partitions = self._survey.partitions()
+            self._partitions = self._inspection.partitions()
             try:
                 self._require_own(_ANSWER)
             except KafkaException as error:
                 raise unreadable(error.args[0], f"the consumer group {self._name}") from None
 
     def claimed(self, offsets: Mapping[Partition, int]) -> None:
-        self._untold.update(offsets)
+        self._uncommitted.update(offsets)
 
     def released(self, partitions: Iterable[Partition]) -> None:
         for partition in partitions:
-            self._untold.pop(partition, None)
+            self._uncommitted.pop(partition, None)
 
     def check(self) -> None:
         """Commit whose the partitions are that were taken, and a little later look at what others committed.
 
         Two that begin at the same time find nothing before.
         """
-        if self._untold:
-            self.applied(self._untold)
-            self._untold = {}
+        if self._uncommitted:
+            self.applied(self._uncommitted)
+            self._uncommitted = {}
             self._look_at = time.monotonic() + _LOOK
         if time.monotonic() >= self._look_at:
             try:
@@ -84,21 +84,21 @@ class ConsumerGroup:
 
     def applied(self, offsets: Mapping[Partition, int]) -> None:
         """Commit offsets. The sink's database knows them already, so nobody waits for an answer."""
-        told = "" if self._database is None else _OF_DATABASE + self._database
-        places = [TopicPartition(p.topic, p.number, offset, told) for p, offset in offsets.items()]
+        metadata = "" if self._database is None else _OF_DATABASE + self._database
+        places = [TopicPartition(p.topic, p.number, offset, metadata) for p, offset in offsets.items()]
         try:
             self._consumer.commit(offsets=places, asynchronous=True)
         except KafkaException as error:
             log.debug("the group's offsets were not committed", reason=error.args[0].str())
 
     def _require_own(self, seconds: float) -> None:
-        told = committed(self._consumer, self._partitions, seconds)
-        require_own(self._brokers, self._name, told, self._database)
+        metadata = committed(self._consumer, self._partitions, seconds)
+        require_own(self._brokers, self._name, metadata, self._database)
 
 
-def require_own(brokers: str, group: str, told: Iterable[TopicPartition], database: str | None) -> None:
+def require_own(brokers: str, group: str, metadata: Iterable[TopicPartition], database: str | None) -> None:
     """Raise EnvironmentNotReady where a process committed offsets for another database."""
-    for place in told:
+    for place in metadata:
         owner = place.metadata or ""
         if owner.startswith(_OF_DATABASE) and owner != f"{_OF_DATABASE}{database}":
             raise EnvironmentNotReady(

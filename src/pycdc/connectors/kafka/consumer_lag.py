@@ -56,7 +56,7 @@ class ConsumerLag:
     def read(self, newest: Mapping[Partition, int]) -> None:
         """`newest` are the timestamps of the last records: from here on they are behind."""
         self._newest.update(newest)
-        self._tell(newest.keys() & self._applied.keys())
+        self._report(newest.keys() & self._applied.keys())
 
     def end(self, partition: Partition, read: int, end: int) -> None:
         """Take note that the end of a partition was reached at `end`; `read` is the offset behind its last record."""
@@ -64,16 +64,16 @@ class ConsumerLag:
 
     def applied(self, offsets: Mapping[Partition, int]) -> None:
         self._applied.update(offsets)
-        self._tell(offsets)
+        self._report(offsets)
         self.idle()
 
     def idle(self) -> None:
         """Partitions of which nothing is applied get older, if they are behind."""
         if time.monotonic() - self._looked_at >= _EVERY:
             self._looked_at = time.monotonic()
-            self._tell(self._applied)
+            self._report(self._applied)
 
-    def _tell(self, partitions: Iterable[Partition]) -> None:
+    def _report(self, partitions: Iterable[Partition]) -> None:
         places = self._progress.partitions
         places.update((partition, place) for partition in partitions if (place := self._place(partition)) is not None)
         known = [place.lag_seconds for place in places.values() if place.lag_seconds is not None]

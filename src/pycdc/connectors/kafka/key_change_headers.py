@@ -35,13 +35,13 @@ def other_key(headers: tuple[tuple[str, bytes | None], ...], schema: Any) -> Row
     `schema` is that of the record's own key, None for JSON without one.
     """
     try:
-        told = _told(headers)
-        if not isinstance(told, dict) or schema is None:
-            return told if isinstance(told, dict) else None
+        key = _header_value(headers)
+        if not isinstance(key, dict) or schema is None:
+            return key if isinstance(key, dict) else None
         kinds, named = {}, dict[str, Any]()
         for field in schema["fields"]:
             kinds[field["name"]] = _kind(field["type"], named)
-        return {name: _value(kinds[name], value) for name, value in told.items()}
+        return {name: _value(kinds[name], value) for name, value in key.items()}
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         return None
 
@@ -52,15 +52,15 @@ def with_schema_of(key: bytes, headers: tuple[tuple[str, bytes | None], ...]) ->
         own = json.loads(key)
         if not isinstance(own, dict) or own.keys() != {"schema", "payload"}:
             return None
-        return json.dumps({"schema": own["schema"], "payload": _told(headers)}, default=float).encode()
+        return json.dumps({"schema": own["schema"], "payload": _header_value(headers)}, default=float).encode()
     except (ValueError, TypeError, RecursionError):
         return None
 
 
-def _told(headers: tuple[tuple[str, bytes | None], ...]) -> Any:
+def _header_value(headers: tuple[tuple[str, bytes | None], ...]) -> Any:
     found = value_of_other(headers)
-    told = None if found is None else _JSON.decode(found.decode())
-    return told["payload"] if isinstance(told, dict) and told.keys() == {"schema", "payload"} else told
+    key = None if found is None else _JSON.decode(found.decode())
+    return key["payload"] if isinstance(key, dict) and key.keys() == {"schema", "payload"} else key
 
 
 def _kind(kind: Any, named: dict[str, Any]) -> Any:

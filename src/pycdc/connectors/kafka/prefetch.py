@@ -26,7 +26,7 @@ from pycdc.observability.logger import get_logger
 log = get_logger()
 
 MANY: Final = 200
-"""Records from which on a batch is decoded ahead, and by lanes where it fits them."""
+"""Records from which on a batch is decoded ahead, and by columns where that can be done."""
 _APART: Final = HEADERS | {UNSENT, NEW_KEY, OLD_KEY}
 """Headers of records that are looked at one by one: a mark holds for a transaction, others say more than rows."""
 
@@ -47,14 +47,14 @@ class RecordOffsets(NamedTuple):
 
 
 class Prefetch:
-    """`turns` count how often each partition began anew: one that did so meanwhile is left out of the batch."""
+    """`generations` count how often each partition began anew: one that did so meanwhile is left out of the batch."""
 
-    def __init__(self, turns: Mapping[Partition, int], lanes: ColumnarDecoder | None = None) -> None:
+    def __init__(self, generations: Mapping[Partition, int], columnar_decoder: ColumnarDecoder | None = None) -> None:
         self._places = RecordOffsets([], [], [])
         self._starts: dict[Partition, int] = {}
-        self._now = turns
-        self._turns: dict[Partition, int] = {}
-        self._lanes = lanes
+        self._now = generations
+        self._generations: dict[Partition, int] = {}
+        self._columnar_decoder = columnar_decoder
         self._ahead: Future[Load | list[Event]] | None = None
 
     def add(self, partition: Partition, start: int, messages: list[Message]) -> int:
@@ -65,7 +65,7 @@ class Prefetch:
         if not offsets:
             return start
         self._starts.setdefault(partition, start)
-        self._turns.setdefault(partition, self._now[partition])
+        self._generations.setdefault(partition, self._now[partition])
         self._places.messages.extend(messages)
         self._places.partitions.extend([partition] * len(messages))
         self._places.offsets.extend(offsets)
@@ -73,12 +73,14 @@ class Prefetch:
 
     def decode_ahead(self, decoder: Decoder, executor: Executor) -> None:
         if len(self._places.messages) >= MANY:
-            self._ahead = executor.submit(_ahead, decoder, self._lanes, self._places)
+            self._ahead = executor.submit(_ahead, decoder, self._columnar_decoder, self._places)
 
-    def batch(self, decoder: Decoder, turns: Mapping[Partition, int]) -> EventBatch | None:
+    def batch(self, decoder: Decoder, generations: Mapping[Partition, int]) -> EventBatch | None:
         """None where nothing is left. Raises PycdcError where the registry cannot be asked."""
         made = _decoded(decoder, self._places) if self._ahead is None else self._ahead.result()
-        stale = {partition for partition, turn in self._turns.items() if turns.get(partition) != turn}
+        stale = {
+            partition for partition, generation in self._generations.items() if generations.get(partition) != generation
+        }
         if isinstance(made, Load) and not stale:
             offsets = self._places.offsets
             return self._of({partition: offsets[last] + 1 for partition, last in self._places.lasts().items()}, made)
@@ -107,20 +109,20 @@ def _ascending(messages: list[Message], offsets: list[int], start: int) -> tuple
     return taken
 
 
-def _ahead(decoder: Decoder, lanes: ColumnarDecoder | None, places: RecordOffsets) -> Load | list[Event]:
+def _ahead(decoder: Decoder, columnar_decoder: ColumnarDecoder | None, places: RecordOffsets) -> Load | list[Event]:
     try:
-        if lanes is not None:
-            return _loaded(decoder, lanes, places)
+        if columnar_decoder is not None:
+            return _loaded(decoder, columnar_decoder, places)
     except NotColumnar:
-        pass  # the plain way takes everything
+        pass  # event by event everything can be read
     except PycdcError:
         raise
     except Exception as error:
-        log.debug("a batch is decoded the plain way", reason=type(error).__name__)
+        log.debug("a batch is decoded event by event", reason=type(error).__name__)
     return _decoded(decoder, places)
 
 
-def _loaded(decoder: Decoder, lanes: ColumnarDecoder, places: RecordOffsets) -> Load:
+def _loaded(decoder: Decoder, columnar_decoder: ColumnarDecoder, places: RecordOffsets) -> Load:
     """Decode records as columns. Raises NotColumnar."""
     messages = places.messages
     headers: Any = [message.headers() for message in messages]
@@ -133,7 +135,7 @@ def _loaded(decoder: Decoder, lanes: ColumnarDecoder, places: RecordOffsets) -> 
         if len(lasts) > 1:
             spots = zip(messages, places.partitions, strict=True)
             own = [message for message, partition in spots if partition.topic == topic]
-        part, removals = lanes.part(topic, [one.key() for one in own], [one.value() for one in own])
+        part, removals = columnar_decoder.part(topic, [one.key() for one in own], [one.value() for one in own])
         parts.append(part)
         counts[topic] = len(own)
         if removals:

@@ -66,14 +66,14 @@ class Decoder:
         self._form = form
         self._key_form = key_form
         self._json_reader = JsonDecoder()
-        told = (
+        options = (
             ()
             if values is None
             else (values.decimal, values.time, values.interval, values.binary, values.money_fraction_digits)
         )
-        self._typed = Forms(True, True, *told)
-        self._captured = Forms(False, True, *told)
-        self._plain = Forms(False, values is not None, *told)
+        self._typed = Forms(True, True, *options)
+        self._captured = Forms(False, True, *options)
+        self._plain = Forms(False, values is not None, *options)
         self._record_at = record_at
         self._removed: dict[Partition, tuple[int, bytes | None]] = {}
         """Behind the last delete of each partition: the offset, and the delete's key."""
@@ -149,9 +149,9 @@ class Decoder:
 
     def _other_key(self, headers: tuple[tuple[str, bytes | None], ...], key: bytes) -> Row | None:
         """None where it cannot be read."""
-        told = value_of_other(headers)
-        if told is not None and told[:1] == b"\0" and self.is_avro_key(told):
-            return self._key_in_avro(told)
+        found = value_of_other(headers)
+        if found is not None and found[:1] == b"\0" and self.is_avro_key(found):
+            return self._key_in_avro(found)
         schema = self._schema_of_key(key)
         beside = with_schema_of(key, headers) if schema is None else None
         if beside is None:
@@ -162,9 +162,9 @@ class Decoder:
             return None
         return value if isinstance(value, dict) else None
 
-    def _key_in_avro(self, told: bytes) -> Row | None:
+    def _key_in_avro(self, found: bytes) -> Row | None:
         try:
-            value, _ = self._read_key(told)
+            value, _ = self._read_key(found)
         except (Malformed, Unwritable):
             return None
         return value if isinstance(value, dict) else None

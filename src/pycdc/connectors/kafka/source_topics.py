@@ -33,7 +33,7 @@ class SourceTopics:
 
     def __init__(self, source: KafkaSourceConfig) -> None:
         self._source = source
-        self.survey = TopicInspection(source, _ANSWER)
+        self.inspection = TopicInspection(source, _ANSWER)
         self._ids: dict[str, str] = {}
         self._asked: dict[str, Any] = {}
         self._look_at = 0.0
@@ -41,7 +41,7 @@ class SourceTopics:
     def require(self) -> None:
         """Raise EnvironmentNotReady for a topic that is named and missing: a typing mistake would wait in silence."""
         named = [topic for topic in self._source.topics if "*" not in topic]
-        missing = sorted(set(named) - set(self.survey.named(named)))
+        missing = sorted(set(named) - set(self.inspection.named(named)))
         if missing:
             raise EnvironmentNotReady(
                 f"topic {missing[0]} does not exist",
@@ -54,21 +54,21 @@ class SourceTopics:
         if self._source.start == "earliest":
             return  # which is where those begin too that are found later
         known = claims.topics()
-        there = self.survey.partitions()
+        there = self.inspection.partitions()
         new = [one for one in there if not known or (one.topic not in known and one.topic in self._source.topics)]
         if new:
-            claims.begin({one: span.end for one, span in self.survey.spans(new).items()}, self.ids(new))
+            claims.begin({one: span.end for one, span in self.inspection.spans(new).items()}, self.ids(new))
 
     def firsts(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Return where partitions begin whose offset was never stored."""
-        spans = self.survey.spans(partitions)
+        spans = self.inspection.spans(partitions)
         for partition in sorted(set(partitions) - spans.keys()):
             raise EnvironmentNotReady(f"{partition} does not exist", hint="check source.kafka.topics")
         return {one: span.first for one, span in spans.items()}
 
     def ids(self, partitions: Iterable[Partition]) -> dict[str, str]:
         """Return the ids of the partitions' topics, as they are now."""
-        return self.survey.ids({partition.topic for partition in partitions})
+        return self.inspection.ids({partition.topic for partition in partitions})
 
     def claimed(self, ids: Mapping[str, str]) -> None:
         """Remember these ids: `check` compares the topics with them."""
@@ -82,7 +82,7 @@ class SourceTopics:
                 self._compare(asked)
         elif time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK
-            self._asked = self.survey.ask_ids(self._ids.keys())
+            self._asked = self.inspection.ask_ids(self._ids.keys())
 
     def _compare(self, asked: Mapping[str, Any]) -> None:
         for topic, answer in asked.items():

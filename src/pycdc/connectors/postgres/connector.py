@@ -9,7 +9,7 @@ consistent point, so that a row is either in the snapshot or in the stream, neve
 A snapshot announces itself first: a checkpoint with `snapshot_done` false is stored before the slot is made. A crash
 before the snapshot's end leaves a slot that was never streamed from; the next start keeps it, because it holds the
 deletes of rows that were already delivered, streams from the slot's beginning, and reads the rows that are still
-missing among the changes (`backfill`).
+missing among the changes (`incremental`).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class PostgresConnector:
         self._progress = progress or Progress()
         self._catalog = Catalog(self._dsn, stopping)
         self._admin = Admin(self._dsn, stopping)
-        self._belonging = DeliveredTables(
+        self._delivered = DeliveredTables(
             self._catalog,
             self._source.tables,
             self._source.exclude_tables,
@@ -86,7 +86,7 @@ class PostgresConnector:
             config.signals.schema_and_table,
         )
         self._relations = RelationCache(
-            self._catalog, self._belonging.wants, self._progress.unknown_type, config.compatibility, admit
+            self._catalog, self._delivered.wants, self._progress.unknown_type, config.compatibility, admit
         )
         self._dropped = DroppedTables(self._catalog, self._relations, forget)
         self._identity: dict[str, Any] = {}
@@ -94,7 +94,7 @@ class PostgresConnector:
         self._held = HeldSlot(config, self._catalog)
         self._notifications = Notifications(config)
         self._backlog = Backlog()
-        self._backfill: IncrementalSnapshot | None = None
+        self._incremental: IncrementalSnapshot | None = None
         self._pinned: InitialSnapshot | None = None
         self._watch = PublicationReconciler(config, self._catalog, self._admin, self._progress, self._objection)
         self._recorded: dict[str, Any] = {}
@@ -121,8 +121,8 @@ class PostgresConnector:
         admit = partial(self._admit, tables, starting=decision.start is not StartAt.RESUME)
         yield from waiting.for_locks(admit, self._progress, "describe the tables")
         joined = yield from self._take_in(start, decision)
-        self._belonging.know(self._watch.members)
-        self._belonging.partitioned = self._watch.partitions_only
+        self._delivered.know(self._watch.members)
+        self._delivered.partitioned = self._watch.partitions_only
         begin, last_commit = decision.lsn, NOWHERE if start is None else start.last_commit
         self._backlog = self._left_to_read(start, decision, tables)
         self._backlog.expect(joined, anew=(RESYNC,))
@@ -166,8 +166,8 @@ class PostgresConnector:
 
     def close(self) -> None:
         self._held.release()
-        if self._backfill is not None:
-            self._backfill.close()
+        if self._incremental is not None:
+            self._incremental.close()
         if self._pinned is not None:
             self._pinned.close()
         self._catalog.close()
@@ -192,9 +192,11 @@ class PostgresConnector:
             via_root = self._source.via_partition_root if published is None else published.via_partition_root
             chosen = arriving(tables, via_root=via_root)
             listed = {} if published is None else {(one.schema, one.name): one for one in published.tables}
-            for facts in self._catalog.facts_of([table.oid for table in chosen]).values():
-                sent = listed.get((facts.schema, facts.name), PublishedTable(facts.schema, facts.name))
-                self._relations.of_facts(facts, [name for name, one in facts.columns.items() if sent.sends(one)])
+            for metadata in self._catalog.metadata_of([table.oid for table in chosen]).values():
+                sent = listed.get((metadata.schema, metadata.name), PublishedTable(metadata.schema, metadata.name))
+                self._relations.of_metadata(
+                    metadata, [name for name, one in metadata.columns.items() if sent.sends(one)]
+                )
 
     def _objection(self, table: TableRef) -> PycdcError | None:
         """Why a table cannot join."""
@@ -273,14 +275,14 @@ class PostgresConnector:
     def _made(self, make: Callable[..., T]) -> Generator[None, None, T]:
         """Make a slot, which waits for transactions that are open."""
 
-        def tell(blockers: list[Blocker]) -> None:
+        def announce(blockers: list[Blocker]) -> None:
             if not self._progress.waits_for:
                 log.warning("creating the slot waits for open transactions", blockers=", ".join(map(str, blockers)))
             self._progress.wait_for(f"transactions to end: {', '.join(map(str, blockers))}")
 
         def made(given_up: threading.Event) -> T:
             failover = self._source.failover
-            return make(self._config.slot, failover=failover, on_wait=tell, given_up=given_up)
+            return make(self._config.slot, failover=failover, on_wait=announce, given_up=given_up)
 
         return (yield from waiting.elsewhere(made, self._progress))
 
@@ -330,7 +332,7 @@ class PostgresConnector:
         position = begin
         heartbeat = waiting.Timer(self._config.envelope.heartbeat_interval / 4)
         watch, look = waiting.Timer(source.publication_check), waiting.Timer(_LOOK)
-        backfill = self._backfill = IncrementalSnapshot(
+        incremental = self._incremental = IncrementalSnapshot(
             self._config,
             self._catalog,
             self._relations,
@@ -344,7 +346,7 @@ class PostgresConnector:
         wal_end = WalEnd(self._catalog, self._dsn, source.silence_timeout / 2, self._progress)
         self._progress.state = "streaming"
         while True:
-            yield from backfill.step(assembler)
+            yield from incremental.step(assembler)
             batch = self._read(stream, assembler, position)
             if batch.position is not None:
                 position = batch.position.lsn
@@ -352,13 +354,13 @@ class PostgresConnector:
             elif assembler.idle and heartbeat.due():
                 batch.position = Position(position)
             if watch.due():
-                backfill.take(self._look(assembler, position))
+                incremental.take(self._look(assembler, position))
             if look.due():
                 wal_end.look(unseen)
             batch.snapshot, batch.membership, batch.unseen = self._backlog.state, self._watch.state, unseen.state
-            if backfill.waiting or assembler.notes:
+            if incremental.waiting or assembler.notes:
                 notes, assembler.notes = assembler.notes, []
-                yield from backfill.place(batch, notes)
+                yield from incremental.place(batch, notes)
             else:
                 yield batch if batch.runs or batch.position is not None else None
             if self._source.snapshot == "only" and not len(self._backlog) and batch.position is not None:
@@ -367,10 +369,10 @@ class PostgresConnector:
     def _look(self, assembler: TransactionAssembler, position: Lsn, *, follow: bool = False) -> list[TableTask]:
         """Compare tables, publication and configuration at `position`; return tasks for the tables that join."""
         tasks = self._watch.look(follow=follow)
-        self._belonging.partitioned = self._watch.partitions_only
-        self._belonging.know(self._watch.members)
+        self._delivered.partitioned = self._watch.partitions_only
+        self._delivered.know(self._watch.members)
         if assembler.idle and (gone := self._watch.passed(position)):
-            self._belonging.dismiss(gone)
+            self._delivered.dismiss(gone)
             assembler.dismiss(gone)
         self._dropped.look()
         return tasks
@@ -384,7 +386,7 @@ class PostgresConnector:
             assembler.feed(frames, batch)
             assembler.report(self._progress)
             batch.whole = assembler.idle
-            batch.prompt = len(frames) < _FEW and not stream.hurrying
+            batch.prompt = len(frames) < _FEW and not stream.high_throughput
         elif assembler.idle and stream.idle_position is not None and stream.idle_position > position:
             batch.position = Position(stream.idle_position)
         self._measure(batch, position)

@@ -43,15 +43,15 @@ def _outcome(pair: Pair, monolith: psycopg.Connection, service: psycopg.Connecti
     )
 
 
-def between(pair: Pair, ours: RowsByKey, theirs: RowsByKey) -> ComparisonResult:
+def between(pair: Pair, monolith_rows: RowsByKey, service_rows: RowsByKey) -> ComparisonResult:
     """Compare what the monolith has with what the service has."""
-    both = ours.keys() & theirs.keys()
+    both = monolith_rows.keys() & service_rows.keys()
     return ComparisonResult(
         pair,
-        len(ours),
-        tuple(sorted(ours.keys() - theirs.keys())),
-        tuple(sorted(theirs.keys() - ours.keys())),
-        tuple(sorted(key for key in both if ours[key] != theirs[key])),
+        len(monolith_rows),
+        tuple(sorted(monolith_rows.keys() - service_rows.keys())),
+        tuple(sorted(service_rows.keys() - monolith_rows.keys())),
+        tuple(sorted(key for key in both if monolith_rows[key] != service_rows[key])),
     )
 
 

@@ -20,12 +20,12 @@ from pycdc.errors import ConnectionLost
 
 @dataclass(frozen=True, slots=True)
 class DemoDatabase:
-    """`capture` reads it, `apply` writes what the other side wrote; `reader` and `tally` see what was captured."""
+    """`capture` reads it, `apply` writes what the other side wrote; `reader` and `stats` see what was captured."""
 
     name: str
     clerk: WorkloadThread[Monolith] | WorkloadThread[Service]
     questions: psycopg.Connection
-    tally: EventStats
+    stats: EventStats
     reader: EventConsumer
     capture: Engine
     apply: Engine
@@ -66,13 +66,13 @@ def set_up(
     """Create the tables, watch the topics, which makes them, and build the pipelines of these configurations."""
     stack.callback(clerk.stop)
     clerk.open()
-    tally = EventStats(clerk.transactions)
+    stats = EventStats(clerk.transactions)
     topics = [f"{capture['name']}.{table}" for table in capture["source"]["postgres"]["tables"]]
-    reader = EventConsumer(**kafka, topics=topics, tally=tally)
+    reader = EventConsumer(**kafka, topics=topics, stats=stats)
     stack.callback(reader.stop)
     reader.start()
     return DemoDatabase(
-        capture["name"], clerk, _questions(stack, dsn), tally, reader, Engine(capture), Engine(apply), tables
+        capture["name"], clerk, _questions(stack, dsn), stats, reader, Engine(capture), Engine(apply), tables
     )
 
 

@@ -85,21 +85,21 @@ class Direction:
 
     @property
     def arrived(self) -> int:
-        return self._near.tally.counts().total() + self._applied
+        return self._near.stats.counts().total() + self._applied
 
     @property
     def complete(self) -> bool:
         """Everything written was captured, everything captured was applied."""
-        captured = self._near.tally.counts()
+        captured = self._near.stats.counts()
         if captured != self._near.clerk.written:
             return False
         self._look()
-        return self._applied >= captured.total() + self._near.tally.others
+        return self._applied >= captured.total() + self._near.stats.others
 
     @property
     def exact(self) -> bool:
         """Every write was captured once, and nothing came back."""
-        return self._near.tally.counts() == self._near.clerk.written and not self._echoes()
+        return self._near.stats.counts() == self._near.clerk.written and not self._echoes()
 
     def status(self) -> DirectionStatus:
         written = self._near.clerk.written.total()
@@ -110,10 +110,10 @@ class Direction:
             start=self._near.name,
             end=self._far.name,
             written=written,
-            captured=self._near.tally.counts().total(),
+            captured=self._near.stats.counts().total(),
             applied=self._applied,
             echoes=self._echoes(),
-            others=self._near.tally.others - self._echoes(),
+            others=self._near.stats.others - self._echoes(),
             writing=self._writing.at(written, now),
             applying=self._applying.at(self._applied, now),
             lag=self._recent_lag(),
@@ -143,8 +143,8 @@ class Direction:
 
     def _echoes(self) -> int:
         """Count captured changes that a pipeline had written."""
-        strangers = self._near.tally.strangers()
-        if unknown := [transaction for transaction in strangers if transaction not in self._by_pipeline]:
+        foreign = self._near.stats.foreign()
+        if unknown := [transaction for transaction in foreign if transaction not in self._by_pipeline]:
             found = {transaction for (transaction,) in self._near.ask(_WRITTEN_BY_PIPELINE, (unknown,))}
             self._by_pipeline.update({transaction: transaction in found for transaction in unknown})
-        return sum(count for transaction, count in strangers.items() if self._by_pipeline[transaction])
+        return sum(count for transaction, count in foreign.items() if self._by_pipeline[transaction])

@@ -89,8 +89,8 @@ def _outcome(outcome: ComparisonResult) -> str:
     if outcome.equal:
         return f"{names:<22} {outcome.rows:,} rows, equal"
     found = (("missing", outcome.missing), ("surplus", outcome.surplus), ("different", outcome.different))
-    told = "; ".join(f"{what}: {_keys(keys)}" for what, keys in found if keys)
-    return f"{names:<22} {outcome.rows:,} rows, {told}"
+    differences = "; ".join(f"{what}: {_keys(keys)}" for what, keys in found if keys)
+    return f"{names:<22} {outcome.rows:,} rows, {differences}"
 
 
 def _keys(keys: tuple[str, ...]) -> str:

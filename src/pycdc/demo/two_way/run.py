@@ -102,7 +102,7 @@ class TwoWay:
 
     def status(self) -> TwoWayStatus:
         there, back = self._directions
-        events = [event for side in self._sides for event in side.tally.newest()]
+        events = [event for side in self._sides for event in side.stats.newest()]
         events.sort(key=lambda event: event.received, reverse=True)
         return TwoWayStatus(
             addresses=self.addresses,

@@ -49,7 +49,7 @@ from pycdc.operations.doctor.transforms import function_findings, pattern_findin
 from pycdc.operations.lag.topics import topics_of
 from pycdc.operations.reconcile import changes_of
 from pycdc.operations.stored_position import compared, stored_position
-from pycdc.sinks.postgres.preflight import survey_target
+from pycdc.sinks.postgres.preflight import inspect_target
 from pycdc.table_validation import TableValidation
 
 _SECONDS: Final = 5.0
@@ -86,7 +86,7 @@ def _diagnose_apply(config: ApplyPipeline) -> Iterator[Finding]:
 
 def _target(source: KafkaSourceConfig, sink: PostgresSinkConfig, name: str) -> Iterator[Finding]:
     try:
-        facts = survey_target(sink, name)
+        facts = inspect_target(sink, name)
     except PycdcError as error:
         yield from_error(error, "sink.postgres.dsn")
         return
@@ -116,9 +116,9 @@ def _diagnose_capture(config: CapturePipeline) -> Iterator[Finding]:
             yield from _group("tables", _tables(config, catalog, source))
             yield from _group("transforms", pattern_findings(config, source.tables))
             yield from _group("publication", _publication(config, catalog, source))
-            survey = SourceInspection(config.source.postgres.dsn.get_secret_value())
-            yield from _group("signals", signals.table_findings(config, catalog, survey))
-        yield from _group("signals", signals.topic_findings(config, lambda: _signal_survey(config)))
+            inspection = SourceInspection(config.source.postgres.dsn.get_secret_value())
+            yield from _group("signals", signals.table_findings(config, catalog, inspection))
+        yield from _group("signals", signals.topic_findings(config, lambda: _signal_inspection(config)))
         brokers_answer = True
         for finding in _group("kafka", _kafka(config, source)):
             brokers_answer = brokers_answer and finding.path != "sink.kafka.brokers"
@@ -153,22 +153,22 @@ def _configuration(config: CapturePipeline) -> Iterator[Finding]:
 
 def _source(config: CapturePipeline, catalog: Catalog) -> SourceMetadata:
     options = config.source.postgres
-    survey = SourceInspection(options.dsn.get_secret_value())
+    inspection = SourceInspection(options.dsn.get_secret_value())
     server = catalog.server()
     tables = catalog.tables(options.tables, options.exclude_tables)
-    rights = survey.tables([table.oid for table in tables])
-    return SourceMetadata(server, survey.role(), catalog.slot(config.slot), tables, rights)
+    rights = inspection.tables([table.oid for table in tables])
+    return SourceMetadata(server, inspection.role(), catalog.slot(config.slot), tables, rights)
 
 
 def _postgres(config: CapturePipeline, source: SourceMetadata) -> Iterator[Finding]:
-    survey = SourceInspection(config.source.postgres.dsn.get_secret_value())
+    inspection = SourceInspection(config.source.postgres.dsn.get_secret_value())
     yield from server_findings(source.server)
     yield from transport.postgres_findings(config.source.postgres.dsn, "source.postgres.dsn")
     if source.role.superuser:
         yield transport.superuser_finding(source.role.name, "source.postgres.dsn", "REPLICATION and what it reads")
-    yield replication_finding(source.role, survey.refuses_replication())
+    yield replication_finding(source.role, inspection.refuses_replication())
     yield from headroom_findings(source.server, source.role, source.slot)
-    yield clock_finding(survey.clock_ahead())
+    yield clock_finding(inspection.clock_ahead())
 
 
 def _tables(config: CapturePipeline, catalog: Catalog, source: SourceMetadata) -> Iterator[Finding]:
@@ -177,7 +177,7 @@ def _tables(config: CapturePipeline, catalog: Catalog, source: SourceMetadata) -
     all_tables = [] if all(by_pattern) else [str(table) for table in catalog.tables(["*.*"])]
     yield from match_findings(options, source.tables, by_pattern, all_tables)
     yield from reading_findings(source.role.name, source.tables, source.rights, options)
-    facts = list(catalog.facts_of([table.oid for table in source.tables]).values())
+    facts = list(catalog.metadata_of([table.oid for table in source.tables]).values())
     published = catalog.publication(config.publication)
     generated = published is not None and published.generated_columns
     fails = failing(catalog, source.tables, publishes_generated=generated)
@@ -213,7 +213,7 @@ def _plan_errors(
         published = sent.get((found.schema, found.name), PublishedTable(found.schema, found.name))
         columns = [name for name, column in found.columns.items() if published.sends(column)]
         try:
-            admit(relations.of_facts(found, columns))
+            admit(relations.of_metadata(found, columns))
         except PycdcError as error:
             errors.append(error)
     return errors
@@ -229,7 +229,7 @@ def _publication(config: CapturePipeline, catalog: Catalog, source: SourceMetada
     yield from publication_findings(config, present, tables, source.role, rights)
 
 
-def _signal_survey(config: CapturePipeline) -> TopicAdmin:
+def _signal_inspection(config: CapturePipeline) -> TopicAdmin:
     return TopicAdmin(signal_client(config), TopicsConfig(), timeout=_SECONDS)
 
 
@@ -239,16 +239,16 @@ def _kafka(config: CapturePipeline, source: SourceMetadata | None) -> Iterator[F
         return
     producer_settings(sink)
     yield from transport.kafka_findings(sink.brokers, sink.options, "sink.kafka")
-    survey = TopicAdmin(client_settings(sink.brokers, sink.options), sink.topics, timeout=_SECONDS)
+    inspection = TopicAdmin(client_settings(sink.brokers, sink.options), sink.topics, timeout=_SECONDS)
     try:
-        cluster = survey.cluster()
+        cluster = inspection.cluster()
     except PycdcError as error:
         yield from_error(error, "sink.kafka.brokers")
         return
     topics = _topics(config, source.tables if source is not None else [])
     missing = [topic for topic in topics if topic not in cluster.topics]
-    refusals = survey.refusals(missing) if sink.topics.create else {}
-    commands = {topic: survey.create_command(topic) for topic in missing}
+    refusals = inspection.refusals(missing) if sink.topics.create else {}
+    commands = {topic: inspection.create_command(topic) for topic in missing}
     yield from topic_findings(sink, cluster, topics, refusals, commands)
 
 

@@ -18,7 +18,7 @@ def place_findings(found: ApplyState) -> Iterator[Finding]:
     if not problems and not found.failures:
         stored = sum(place.stored is not None for place in found.places)
         yield ok("stored offsets are in their topics", f"{stored} of {len(found.places)} partitions")
-    if found.books is not None:
-        for topic, counts in found.books.left_out.items():
-            told = ", ".join(f"{reason} {count}" for reason, count in counts.items())
-            yield ok(f"{topic}: events that no route wrote, so far", told)
+    if found.bookkeeping is not None:
+        for topic, counts in found.bookkeeping.left_out.items():
+            counts_text = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+            yield ok(f"{topic}: events that no route wrote, so far", counts_text)

@@ -12,9 +12,9 @@ from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.model.patterns import names_any
 from pycdc.operations.doctor.finding import Finding, failed, ok, warning
 from pycdc.operations.doctor.transport import superuser_finding
-from pycdc.sinks.postgres.conflicts.preflight import ConflictFacts
-from pycdc.sinks.postgres.preflight import RouteFacts, TargetFacts
-from pycdc.sinks.postgres.routing.key_reuse import REMEDY, tells_row
+from pycdc.sinks.postgres.conflicts.preflight import ConflictInspection
+from pycdc.sinks.postgres.preflight import RouteInspection, TargetInspection
+from pycdc.sinks.postgres.routing.key_reuse import REMEDY, identifies_row
 
 
 def source_findings(source: KafkaSourceConfig, sink: PostgresSinkConfig) -> Iterator[Finding]:
@@ -33,7 +33,7 @@ def source_findings(source: KafkaSourceConfig, sink: PostgresSinkConfig) -> Iter
 
 
 def key_findings(
-    partitions: Mapping[str, int], routes: Sequence[RouteFacts], latest: Callable[[str], str | None]
+    partitions: Mapping[str, int], routes: Sequence[RouteInspection], latest: Callable[[str], str | None]
 ) -> Iterator[Finding]:
     """Routes whose key the message keys of Debezium's topics do not tell. `partitions` are each topic's, `latest` is a
     subject's newest schema."""
@@ -53,7 +53,7 @@ def key_findings(
                     fix="set REPLICA IDENTITY FULL for the source's table, and `replica_identity: full` in the route; "
                     "or ask for fields of the message key",
                 )
-            if count > 1 and route.reused and not tells_row(key, route.key):
+            if count > 1 and route.reused and not identifies_row(key, route.key):
                 yield failed(
                     f"{topic} has {count} partitions, and its message key is not the key of the route into "
                     f"{route.table}: where a value of that key passes from one row of the source to another, their "
@@ -71,7 +71,7 @@ def _fields(text: str | None) -> set[str] | None:
         return None
 
 
-def target_findings(facts: TargetFacts, bookkeeping: str) -> Iterator[Finding]:
+def target_findings(facts: TargetInspection, bookkeeping: str) -> Iterator[Finding]:
     yield ok(f"Postgres {facts.version // 10_000}", f"role {facts.role}")
     for route in facts.routes:
         yield from _route(route, facts.role)
@@ -98,7 +98,7 @@ def target_findings(facts: TargetFacts, bookkeeping: str) -> Iterator[Finding]:
     yield from conflict_findings(facts.conflicts)
 
 
-def conflict_findings(facts: ConflictFacts) -> Iterator[Finding]:
+def conflict_findings(facts: ConflictInspection) -> Iterator[Finding]:
     for index, fact, remedy in facts.wrong:
         yield failed(fact, path=f"sink.postgres.routes[{index}].conflict", fix=remedy)
     if facts.crowded is not None:
@@ -112,7 +112,7 @@ def conflict_findings(facts: ConflictFacts) -> Iterator[Finding]:
         yield ok("conflicts are seen by the last writer of a row", f"{', '.join(facts.by_origin)}")
 
 
-def _route(route: RouteFacts, role: str) -> Iterator[Finding]:
+def _route(route: RouteInspection, role: str) -> Iterator[Finding]:
     path = f"sink.postgres.routes[{route.index}]"
     for fact, remedy in route.wrong:
         yield failed(fact, path=path, fix=remedy)

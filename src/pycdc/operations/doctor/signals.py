@@ -17,13 +17,13 @@ TABLE = "signals.table"
 TOPIC = "signals.topic"
 
 
-def table_findings(config: CapturePipeline, catalog: Catalog, survey: SourceInspection) -> Iterator[Finding]:
+def table_findings(config: CapturePipeline, catalog: Catalog, inspection: SourceInspection) -> Iterator[Finding]:
     named = config.signals.schema_and_table
     if named is None:
         return
     name = ".".join(named)
     found = signal_table(config, catalog)
-    facts = None if found is None else catalog.table_facts(found.oid)
+    facts = None if found is None else catalog.table_metadata(found.oid)
     if found is None or facts is None:
         yield failed(f"signal table {name} does not exist", path=TABLE, fix=create_table_sql(*named) + ";")
         return
@@ -31,15 +31,15 @@ def table_findings(config: CapturePipeline, catalog: Catalog, survey: SourceInsp
     if reason:
         yield failed(f"{name} cannot take signals", reason, path=TABLE, fix=create_table_sql(*named) + ";")
         return
-    rights = survey.tables([found.oid]).get(found.oid)
+    rights = inspection.tables([found.oid]).get(found.oid)
     if rights is not None and not (rights.selectable and rights.reachable):
         yield warning(
             f"this role may not read {name}",
             "signals come by the stream all the same",
             path=TABLE,
-            fix=f"GRANT SELECT ON {quoted(*named)} TO {quoted(survey.role().name)};",
+            fix=f"GRANT SELECT ON {quoted(*named)} TO {quoted(inspection.role().name)};",
         )
-    if survey.open_to_all(found.oid):
+    if inspection.open_to_all(found.oid):
         yield warning(
             f"every role may insert into {name}",
             "a signal's filter is SQL that the pipeline's role runs, in a read-only transaction",
@@ -49,12 +49,12 @@ def table_findings(config: CapturePipeline, catalog: Catalog, survey: SourceInsp
     yield ok(f"signal table {name} can take signals")
 
 
-def topic_findings(config: CapturePipeline, survey: Callable[[], TopicAdmin]) -> Iterator[Finding]:
+def topic_findings(config: CapturePipeline, inspection: Callable[[], TopicAdmin]) -> Iterator[Finding]:
     topic = config.signals.topic
     if topic is None:
         return
     try:
-        asked = survey()
+        asked = inspection()
         there = topic in asked.cluster().topics
     except PycdcError as error:
         yield warning("the signal topic was not looked at", error.fact, path=TOPIC, fix=error.hint)

@@ -111,10 +111,10 @@ def rule_findings(
     config: CapturePipeline, errors: Iterable[PycdcError], unknown_types: Mapping[str, int]
 ) -> Iterator[Finding]:
     """`errors` are what making the tables' plans ended in."""
-    told = set()
+    reported = set()
     for error in errors:
-        if error.fact not in told:
-            told.add(error.fact)
+        if error.fact not in reported:
+            reported.add(error.fact)
             yield from_error(error, "rules")
     for name, count in sorted(unknown_types.items()):
         yield warning(
@@ -122,5 +122,5 @@ def rule_findings(
             f"written as values.unknown_types says: {config.values.unknown_types}",
             path="values.unknown_types",
         )
-    if config.rules and not told:
+    if config.rules and not reported:
         yield ok(f"the {plural(len(config.rules), 'rule')} fit the tables")

@@ -97,7 +97,7 @@ class Predictions:
         known = rows.get(write.key)
         if known is None:
             known = Prediction(True, was=(write.key,))
-        elif (known.present is False and not known.marked) or write.shape.anew:
+        elif (known.present is False and not known.marked) or write.shape.replaces:
             known = Prediction(True, whole=True)
         known.present, known.marked = True, False
         rows[write.key] = known

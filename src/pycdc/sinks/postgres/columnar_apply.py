@@ -1,10 +1,10 @@
-"""The short way of rows into a table: columns become a statement's arrays, and a batch one transaction, without events.
+"""Write large batches by columns: these become a statement's arrays, and a batch one transaction, without events.
 
-A topic has a lane where one route takes all of its events, no function has a say, the key is made of numbers and texts,
-and its conflicts are seen by the statement that writes the rows. A lane never decides anything. It writes a batch as a
-whole, by the statements of the plain way, or leaves no trace of it: a row that is refused or missing, a conflict, a
-mark, a row that is made anew after its delete, a key that is parked. All of these go the plain way, which is the twin
-and the truth.
+A topic has one where one route takes all of its events, no function is asked, the key is made of numbers and texts, and
+its conflicts are seen by the statement that writes the rows. The columnar path decides nothing. It writes a batch as a
+whole, by the statements of the row path, or leaves no trace of it: a row that is refused or missing, a conflict, a
+mark, a row that is made again after its delete, a key that is parked. All of these go event by event, which is the
+reference implementation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import psycopg
 from pycdc.clients.postgres import Connection
 from pycdc.clients.postgres_errors import described
 from pycdc.interfaces import NotColumnar
-from pycdc.model.event import EventBatch, FieldPath, LaneRow, Load, Partition, Removal
+from pycdc.model.event import ColumnarRow, EventBatch, FieldPath, Load, Partition, Removal
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.rows.target_column import TargetColumn
@@ -72,7 +72,10 @@ class ColumnarPart:
 
 
 class ColumnarRoute:
-    """A `Lane`: one route, rows of one list of fields. `removal` is the shape of its deletes, None: it takes none."""
+    """A `ColumnarTarget`: one route, rows of one list of fields.
+
+    `removal` is the shape of its deletes, None: it takes none.
+    """
 
     def __init__(self, routes: _Routes, plain: PlainRoute, fields: Mapping[str, FieldPath]) -> None:
         """Compile the route for rows with these fields. Raises NotColumnar."""
@@ -106,7 +109,7 @@ class ColumnarRoute:
         ]
         self._constants = tuple(plain.constants.values())
 
-    def load(self, rows: list[LaneRow], removals: int, *, own_keys: bool) -> ColumnarPart:
+    def load(self, rows: list[ColumnarRow], removals: int, *, own_keys: bool) -> ColumnarPart:
         """See `ColumnarTarget.load`."""
         written, removed = self._split(rows) if removals else (rows, {})
         statements = []
@@ -116,12 +119,12 @@ class ColumnarRoute:
             statements.append(self._deleting(removed))
         return ColumnarPart(self, tuple(statements), own_keys)
 
-    def _split(self, rows: list[LaneRow]) -> tuple[list[LaneRow], dict[tuple[Any, ...], bool]]:
+    def _split(self, rows: list[ColumnarRow]) -> tuple[list[ColumnarRow], dict[tuple[Any, ...], bool]]:
         """Return the last row of each key, and the keys that are deleted in the end; True where no row is needed.
 
         That is so behind a tombstone, and where the batch itself would have made the row.
         """
-        width, written = len(self.key), dict[tuple[Any, ...], LaneRow]()
+        width, written = len(self.key), dict[tuple[Any, ...], ColumnarRow]()
         made, removed = set[tuple[Any, ...]](), dict[tuple[Any, ...], bool]()
         for row in rows:
             if type(row) is Removal:
@@ -137,7 +140,7 @@ class ColumnarRoute:
             raise NotColumnar
         return list(written.values()), removed
 
-    def _writing(self, rows: list[LaneRow]) -> ColumnarStatement:
+    def _writing(self, rows: list[ColumnarRow]) -> ColumnarStatement:
         columns = list(zip(*rows, strict=True))
         keys = self._keys(columns)
         last = dict(zip(keys, rows, strict=True)) if len(set(keys)) < len(rows) else {}
@@ -236,7 +239,7 @@ class _Routes(NamedTuple):
 
 
 class ColumnarRoutes:
-    """The `Lanes` of a pipeline. It outlives sinks: each hangs up its own routes, as they fit the tables then."""
+    """The `ColumnarTargets` of a pipeline. It outlives sinks: each sets its own routes, as they fit the tables then."""
 
     def __init__(self) -> None:
         self._routes: _Routes | None = None
@@ -246,14 +249,14 @@ class ColumnarRoutes:
         if self._routes is None or self._routes.router is not targets.router:
             self._routes = _Routes(targets.router, targets.conflicts, {})
 
-    def lane(self, topic: str, fields: tuple[FieldPath, ...]) -> ColumnarRoute | None:
-        """See `Lanes.lane`. For the source's thread."""
+    def target(self, topic: str, fields: tuple[FieldPath, ...]) -> ColumnarRoute | None:
+        """See `ColumnarTargets.target`. For the source's thread."""
         routes, asked = self._routes, (topic, fields)
         if routes is None:
             return None
         if asked not in routes.plans:
             routes.plans[asked] = _plan(routes, topic, fields)
-            log.info("large batches of a topic go by a lane", topic=topic, lane=routes.plans[asked] is not None)
+            log.info("large batches of a topic go by columns", topic=topic, columnar=routes.plans[asked] is not None)
         return routes.plans[asked]
 
 
@@ -268,25 +271,27 @@ def _plan(routes: _Routes, topic: str, fields: tuple[FieldPath, ...]) -> Columna
 class ColumnarWriter:
     """Of one sink. After an exception it is dead."""
 
-    def __init__(self, connection: Connection, ledger: ApplyOffsets, progress: Progress, *, has_origin: bool) -> None:
+    def __init__(
+        self, connection: Connection, apply_offsets: ApplyOffsets, progress: Progress, *, has_origin: bool
+    ) -> None:
         self._connection = connection
-        self._ledger = ledger
+        self._apply_offsets = apply_offsets
         self._progress = progress
         self._has_origin = has_origin
 
     def write(self, batch: EventBatch, targets: TargetTables) -> bool:
-        """One transaction with all of the batch; False where nothing was done, and the plain way has to."""
+        """One transaction with all of the batch; False where nothing was done, and it goes event by event."""
         assert batch.load is not None
         assert batch.position is not None
         statements = _statements(batch.load, targets)
-        if statements is None or targets.halts or self._ledger.blocked:
+        if statements is None or targets.halts or self._apply_offsets.blocked:
             return False
-        offsets = self._ledger.moving(batch.position.next)
+        offsets = self._apply_offsets.moving(batch.position.next)
         if not offsets:
             return True
-        began, tally = time.monotonic(), BatchCounters()
+        began, counters = time.monotonic(), BatchCounters()
         try:
-            if not self._done(statements, targets, offsets, tally):
+            if not self._done(statements, targets, offsets, counters):
                 self._connection.rollback()
                 return False
             applied = time.monotonic()
@@ -295,12 +300,12 @@ class ColumnarWriter:
             if self._connection.closed:
                 raise  # nobody knows what became of it
             self._connection.rollback()
-            log.debug("a batch goes the plain way", reason=described(error))
+            log.debug("a batch goes event by event", reason=described(error))
             return False
         committed = time.monotonic()
-        tally.add_to(self._progress, committed - began, committed - applied)
-        self._progress.laned += batch.load.count
-        self._ledger.advanced(offsets)
+        counters.add_to(self._progress, committed - began, committed - applied)
+        self._progress.columnar += batch.load.count
+        self._apply_offsets.advanced(offsets)
         return True
 
     def _done(
@@ -308,21 +313,21 @@ class ColumnarWriter:
         statements: list[ColumnarStatement],
         targets: TargetTables,
         offsets: Mapping[Partition, int],
-        tally: BatchCounters,
+        counters: BatchCounters,
     ) -> bool:
         """Send steps 1, 2 and 4 of the sink at once; return whether every row was written that must be."""
         connection = self._connection
         with connection.pipeline():
-            self._ledger.sign(connection, origin=self._has_origin)
+            self._apply_offsets.sign(connection, origin=self._has_origin)
             targets.order.defer(connection)
-            check = self._ledger.advancing(connection, offsets)
+            check = self._apply_offsets.advancing(connection, offsets)
             cursors = [connection.execute(each.how.query, each.parameters, prepare=True) for each in statements]
         check()
         for statement, cursor in zip(statements, cursors, strict=True):
             undone = self._undone(statement, cursor)
             if undone is None:
                 return False
-            tally.applied[str(statement.shape.table), statement.shape.operation] += statement.rows - undone
+            counters.applied[str(statement.shape.table), statement.shape.operation] += statement.rows - undone
         return True
 
     def _undone(self, statement: ColumnarStatement, cursor: psycopg.Cursor[Any]) -> int | None:

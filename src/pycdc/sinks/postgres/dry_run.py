@@ -82,8 +82,8 @@ def preview(settings: PostgresSinkConfig, pipeline: str, functions: Functions | 
     yield Preview(settings, router, blocked)
 
 
-def _blocked(connection: Connection, ledger: ApplyOffsets) -> set[ParkedKey]:
-    return set(ledger.parked(connection)) if ledger.tables_exist(connection) else set()
+def _blocked(connection: Connection, apply_offsets: ApplyOffsets) -> set[ParkedKey]:
+    return set(apply_offsets.parked(connection)) if apply_offsets.tables_exist(connection) else set()
 
 
 def _statement(group: WriteGroup) -> PlannedStatement:

@@ -19,9 +19,12 @@ log = get_logger()
 
 @dataclass(slots=True)
 class ApplyChunk:
-    """Events that one transaction applies, in order. `came` is their way so far; `refused` are places of `events`."""
+    """Events that one transaction applies, in order.
 
-    came: ChangeOrigin | None
+    `change_origin` is where their changes come from; `refused` are places of `events`.
+    """
+
+    change_origin: ChangeOrigin | None
     events: list[Event] = field(default_factory=list)
     refused: set[int] = field(default_factory=set)
 
@@ -30,8 +33,8 @@ class ApplyChunk:
         first = {place for place in self.refused if place < middle}
         second = {place - middle for place in self.refused if place >= middle}
         return (
-            ApplyChunk(self.came, self.events[:middle], first),
-            ApplyChunk(self.came, self.events[middle:], second),
+            ApplyChunk(self.change_origin, self.events[:middle], first),
+            ApplyChunk(self.change_origin, self.events[middle:], second),
         )
 
 
@@ -41,7 +44,7 @@ class LoopFilter:
     def __init__(self, loops: LoopsConfig, pipeline: str) -> None:
         self._loops = loops
         self._pipeline = pipeline
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def portions(self, events: list[Event], most: int) -> Iterator[ApplyChunk]:
         """`most` events each."""
@@ -49,30 +52,32 @@ class LoopFilter:
             if events:
                 yield ApplyChunk(None, events)
             return
-        portion = ApplyChunk(None)
+        chunk = ApplyChunk(None)
         for event in events:
-            came = read_headers(event.headers) if event.headers else None
-            refused = came is not None and self._refuses(came)
-            starts = not refused and came != portion.came and len(portion.refused) < len(portion.events)
-            if starts or len(portion.events) >= most:
-                yield portion
-                portion = ApplyChunk(came)
+            change_origin = read_headers(event.headers) if event.headers else None
+            refused = change_origin is not None and self._refuses(change_origin)
+            starts = not refused and change_origin != chunk.change_origin and len(chunk.refused) < len(chunk.events)
+            if starts or len(chunk.events) >= most:
+                yield chunk
+                chunk = ApplyChunk(change_origin)
             if refused:
-                portion.refused.add(len(portion.events))
+                chunk.refused.add(len(chunk.events))
             else:
-                portion.came = came
-            portion.events.append(event)
-        if portion.events:
-            yield portion
+                chunk.change_origin = change_origin
+            chunk.events.append(event)
+        if chunk.events:
+            yield chunk
 
-    def _refuses(self, came: ChangeOrigin) -> bool:
+    def _refuses(self, change_origin: ChangeOrigin) -> bool:
         loops = self._loops
-        own = came.origin == self._pipeline or names_any(loops.refuse_origins, came.origin)
-        if not own and came.hops < loops.max_hops:
+        own = change_origin.origin == self._pipeline or names_any(loops.refuse_origins, change_origin.origin)
+        if not own and change_origin.hops < loops.max_hops:
             return False
-        if came.origin not in self._told:
-            self._told.add(came.origin)
-            log.warning("leaves out changes that came here by pycdc", origin=came.origin, hops=came.hops)
+        if change_origin.origin not in self._warned:
+            self._warned.add(change_origin.origin)
+            log.warning(
+                "leaves out changes that came here by pycdc", origin=change_origin.origin, hops=change_origin.hops
+            )
         return True
 
 

@@ -11,7 +11,7 @@ from pycdc.clients.search_path import PathProblem
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.model.patterns import is_user_table
 from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
-from pycdc.sinks.postgres.conflicts.preflight import ConflictFacts, survey_conflicts
+from pycdc.sinks.postgres.conflicts.preflight import ConflictInspection, inspect_conflicts
 from pycdc.sinks.postgres.route_checks import cautions, mismatches, untenable, waiting
 from pycdc.sinks.postgres.routing.key_changes import asked_of_old_rows
 from pycdc.sinks.postgres.sequences import read_sequences
@@ -28,7 +28,7 @@ _MAY_CREATE: Final = "SELECT has_database_privilege(current_database(), 'CREATE'
 
 
 @dataclass(frozen=True, slots=True)
-class RouteFacts:
+class RouteInspection:
     """What a route needs and lacks.
 
     `wrong` are facts and remedies; `lacking` the rights on the table that the role does not have. `asked` are the
@@ -48,7 +48,7 @@ class RouteFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class TargetFacts:
+class TargetInspection:
     """`bookkeeping_sql` is what an owner has to run, None where the tables are there or can be made.
 
     `lagging` are sequences that would make values which are there, with their columns; `path` is what is wrong with the
@@ -58,9 +58,9 @@ class TargetFacts:
 
     role: str
     version: int
-    routes: tuple[RouteFacts, ...]
+    routes: tuple[RouteInspection, ...]
     bookkeeping_sql: str | None
-    conflicts: ConflictFacts
+    conflicts: ConflictInspection
     lagging: tuple[tuple[str, str], ...] = ()
     path: tuple[PathProblem, ...] = ()
     superuser: bool = False
@@ -76,21 +76,21 @@ def all_tables(dsn: str) -> list[TargetTable]:
         return [table for table in found if table is not None]
 
 
-def survey_target(settings: PostgresSinkConfig, pipeline: str) -> TargetFacts:
+def inspect_target(settings: PostgresSinkConfig, pipeline: str) -> TargetInspection:
     """Inspect the target of a pipeline. Raises PycdcError where the database cannot be asked."""
     dsn = settings.dsn.get_secret_value()
     with connected(dsn) as connection:
-        ledger = ApplyOffsets.of(settings, pipeline)
+        apply_offsets = ApplyOffsets.of(settings, pipeline)
         row = connection.execute(_MAY_CREATE).fetchone()
-        ready = ledger.tables_exist(connection) or bool(row and row[0])
+        ready = apply_offsets.tables_exist(connection) or bool(row and row[0])
         tables = _tables(connection, settings)
         there = settings.model_copy(update={"routes": [route for route in settings.routes if route.table in tables]})
-        return TargetFacts(
+        return TargetInspection(
             connection.info.user,
             connection.info.server_version,
             tuple(_route(connection, settings, index) for index in range(len(settings.routes))),
-            None if ready else ledger.create_sql(connection),
-            survey_conflicts(connection, settings, pipeline, tables),
+            None if ready else apply_offsets.create_sql(connection),
+            inspect_conflicts(connection, settings, pipeline, tables),
             tuple(
                 (one.sequence_name, f"{one.table_name}.{one.column}") for one in read_sequences(settings) if one.behind
             ),
@@ -111,7 +111,7 @@ def _tables(connection: Connection, settings: PostgresSinkConfig) -> dict[str, T
     return {name: table for name, table in found.items() if table is not None}
 
 
-def _route(connection: Connection, settings: PostgresSinkConfig, index: int) -> RouteFacts:
+def _route(connection: Connection, settings: PostgresSinkConfig, index: int) -> RouteInspection:
     route = settings.routes[index]
     table = read_table(connection, route.table)
     lacking: tuple[str, ...] = ()
@@ -123,4 +123,4 @@ def _route(connection: Connection, settings: PostgresSinkConfig, index: int) -> 
     key = () if table is None else tuple(route.key.get(column, column) for column in key_columns(route, table))
     wrong = tuple(mismatches(route, table))
     name, reused = str(table or route.table), route.key_reuse == "possible"
-    return RouteFacts(index, name, route.topic, wrong, lacking, found, asked, key, reused)
+    return RouteInspection(index, name, route.topic, wrong, lacking, found, asked, key, reused)

@@ -13,7 +13,7 @@ from pycdc.sinks.postgres.target_tables import TargetTable, key_columns, tables_
 from pycdc.sinks.postgres.writing.foreign_key_order import tied
 from pycdc.sinks.postgres.writing.table_dependencies import ACTIONS, ForeignKey
 
-Facts = Iterator[tuple[str, str]]
+Problems = Iterator[tuple[str, str]]
 
 _BEYOND = """WITH RECURSIVE gone (first, name, oid) AS (
     SELECT c.conname, n.nspname || '.' || t.relname, t.oid
@@ -28,7 +28,7 @@ _BEYOND = """WITH RECURSIVE gone (first, name, oid) AS (
 SELECT first, name FROM gone WHERE name = ANY (%(routed)s) ORDER BY 1, 2"""
 
 
-def mismatches(route: Route, table: TargetTable | None) -> Facts:
+def mismatches(route: Route, table: TargetTable | None) -> Problems:
     """Why a route cannot write into its table."""
     if table is None:
         yield f"table {route.table} does not exist", "create it, or correct the route's table"
@@ -67,10 +67,10 @@ def _nearly(table: TargetTable, key: tuple[str, ...]) -> str:
     return f" ({', '.join(near)})" if near else ""
 
 
-def _marks(route: Route, table: TargetTable) -> Facts:
-    told = {*(route.set or {}), *route.constants, *key_columns(route, table)}
+def _marks(route: Route, table: TargetTable) -> Problems:
+    assigned = {*(route.set or {}), *route.constants, *key_columns(route, table)}
     for column in route.soft_delete:
-        if column in table.columns and table.columns[column].required and column not in told:
+        if column in table.columns and table.columns[column].required and column not in assigned:
             yield (
                 f"column {column} of table {table} marks deleted rows, must not be null and has no default, so that "
                 "nothing says what a row has that is there again",
@@ -78,7 +78,7 @@ def _marks(route: Route, table: TargetTable) -> Facts:
             )
 
 
-def _secured(table: TargetTable) -> Facts:
+def _secured(table: TargetTable) -> Problems:
     if table.secured:
         yield (
             f"row security of table {table} applies to the role, which would miss rows without a word",
@@ -91,7 +91,7 @@ def _secured(table: TargetTable) -> Facts:
         )
 
 
-def cautions(route: Route, table: TargetTable) -> Facts:
+def cautions(route: Route, table: TargetTable) -> Problems:
     """Return what may go wrong with some rows."""
     refusing = ", ".join(trigger.name for trigger in table.triggers if trigger.can_refuse)
     if refusing:
@@ -106,8 +106,8 @@ def cautions(route: Route, table: TargetTable) -> Facts:
             f"column {column} of table {table} may be NULL, and what is added to NULL is NULL: the amount is lost",
             f"ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT 0, ALTER COLUMN {column} SET NOT NULL",
         )
-    told = {*key_columns(route, table), *(route.set or {}), *route.constants}
-    lacking = sorted(table.required - told) if route.set is not None else []
+    assigned = {*key_columns(route, table), *(route.set or {}), *route.constants}
+    lacking = sorted(table.required - assigned) if route.set is not None else []
     if lacking and route.operation in ("insert", "upsert"):
         columns = ", ".join(lacking)
         yield (
@@ -134,7 +134,7 @@ def read_tables(connection: Connection, routes: list[Route]) -> dict[str, Target
     return {name: table for name, table in tables.items() if table is not None}
 
 
-def require(found: Facts) -> None:
+def require(found: Problems) -> None:
     """Raise EnvironmentNotReady with all of `found`, if there is anything."""
     wrong = list(found)
     if wrong:
@@ -144,7 +144,7 @@ def require(found: Facts) -> None:
 # What foreign keys do.
 
 
-def untenable(connection: Connection, settings: PostgresSinkConfig, tables: Mapping[str, TargetTable]) -> Facts:
+def untenable(connection: Connection, settings: PostgresSinkConfig, tables: Mapping[str, TargetTable]) -> Problems:
     """Foreign keys that would change rows in an order that nobody knows. `tables` by the routes' names for them."""
     if settings.referential_actions == "act":
         return
@@ -173,8 +173,8 @@ def _moves(key: ForeignKey, routes: list[tuple[Route, TargetTable]]) -> bool:
     above = [(route, table) for route, table in routes if str(table) == key.parent]
     below = {route.topic for route, table in routes if str(table) == key.child}
     changed = (set(key.referenced) - {*key_columns(*one)} for one in above)
-    told = ({*table.columns} if route.set is None else {*route.set} for route, table in above)
-    changes = any(one & other for one, other in zip(changed, told, strict=True))
+    assigned = ({*table.columns} if route.set is None else {*route.set} for route, table in above)
+    changes = any(one & other for one, other in zip(changed, assigned, strict=True))
     return changes and {route.topic for route, _ in above} != below
 
 
@@ -186,7 +186,7 @@ def _other_key(key: ForeignKey) -> str:
     )
 
 
-def waiting(connection: Connection, settings: PostgresSinkConfig, tables: Mapping[str, TargetTable]) -> Facts:
+def waiting(connection: Connection, settings: PostgresSinkConfig, tables: Mapping[str, TargetTable]) -> Problems:
     """Return what foreign keys that stay mean for deletes, and triggers for the order of events."""
     order, of_routes = tied(connection, settings, tables)
     named = {str(table): table for table in of_routes.values()}

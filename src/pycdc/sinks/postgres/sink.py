@@ -70,31 +70,31 @@ _PULSE: Final = 10.0
 
 
 class PostgresSink:
-    """A `Target` for `EventBatch`. After an exception it is dead. `ledger` outlives it, and holds what is claimed.
+    """A `Target` for `EventBatch`. After an exception it is dead. `apply_offsets` holds the claims, and outlives it.
 
-    So does `known`, what was known of the tables: one that changed since halts, and is no error of the start. `lanes`
-    are those that the source is given. `stopping`: no statement lasts long once it is set.
+    So does `known`, what was known of the tables: one that changed since halts, and is no error of the start. The
+    source is given `columnar_routes`. `stopping`: no statement lasts long once it is set.
     """
 
     def __init__(
         self,
         settings: PostgresSinkConfig,
         pipeline: str,
-        ledger: ApplyOffsets,
+        apply_offsets: ApplyOffsets,
         progress: Progress | None = None,
         known: KnownTables | None = None,
         functions: Functions | None = None,
-        lanes: ColumnarRoutes | None = None,
+        columnar_routes: ColumnarRoutes | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
         self._settings = settings
-        self._ledger = ledger
+        self._apply_offsets = apply_offsets
         self._progress = progress or Progress()
-        self._tally = BatchCounters()
+        self._counters = BatchCounters()
         self._dead = False
         self._batches: list[EventBatch] = []
-        self._patience = ParentWait(settings.wait_for_parents)
-        self._passages = LoopFilter(settings.loops, pipeline)
+        self._parent_wait = ParentWait(settings.wait_for_parents)
+        self._loop_filter = LoopFilter(settings.loops, pipeline)
         presence = ColumnPresence(settings.unavailable)
         self._inbox = Inbox(settings.inbox, pipeline, settings.bookkeeping, presence) if settings.inbox else None
         self._adding = adding(settings)
@@ -108,11 +108,11 @@ class PostgresSink:
             settings, settings.max_transaction_seconds, stopping=stopping, outages=self._progress.outages
         )
         try:
-            ledger.fit(settings)
-            ledger.ensure_tables(self._connection)
+            apply_offsets.fit(settings)
+            apply_offsets.ensure_tables(self._connection)
             origin = set_up_origin(self._connection, pipeline)
             self._has_origin = self._progress.has_origin = origin is not None
-            self._ordered = TopicOrder(ledger, self._connection)
+            self._ordered = TopicOrder(apply_offsets, self._connection)
             self._targets = TargetTables(
                 self._connection, settings, pipeline, origin, self._progress, self._known, functions, self._ordered
             )
@@ -122,9 +122,11 @@ class PostgresSink:
         except BaseException:
             self._connection.close()
             raise
-        self._lanes = lanes or ColumnarRoutes()
-        self._lane_writer = ColumnarWriter(self._connection, ledger, self._progress, has_origin=self._has_origin)
-        self._lanes.fit(self._targets)
+        self._columnar_routes = columnar_routes or ColumnarRoutes()
+        self._columnar_writer = ColumnarWriter(
+            self._connection, apply_offsets, self._progress, has_origin=self._has_origin
+        )
+        self._columnar_routes.fit(self._targets)
         log.debug("marks its transactions", origin=origin)
 
     def write(self, batch: EventBatch) -> None:
@@ -136,20 +138,20 @@ class PostgresSink:
         with self._fatal():
             batches, self._batches = self._batches, []
             for batch in batches[:1]:
-                self._ledger.require(batch.starts)
+                self._apply_offsets.require(batch.starts)
             self._targets.look_again(self._connection)
             self._ordered.look_again()
-            cuts = PartitionLimits() if self._went_by_lanes(batches) else self._apply_all(events_of(batches))
+            limits = PartitionLimits() if self._wrote_columns(batches) else self._apply_all(events_of(batches))
             self._heard_at = time.monotonic()
             self._targets.conflicts.sweep(self._connection)
-            if cuts.error is not None:
-                raise cuts.error
-            if not cuts:
+            if limits.error is not None:
+                raise limits.error
+            if not limits:
                 return None
-            unapplied = cuts.unapplied(event for batch in batches for event in batch.events)
+            unapplied = limits.unapplied(event for batch in batches for event in batch.events)
             for batch in batches:
-                batch.events = [event for event in batch.events if cuts.spares(event)]
-            return Applied(PartitionOffsets(cuts.limit(checkpoint.position.next)), cuts.pauses, unapplied)
+                batch.events = [event for event in batch.events if limits.includes(event)]
+            return Applied(PartitionOffsets(limits.limit(checkpoint.position.next)), limits.pauses, unapplied)
 
     def idle(self) -> None:
         """Nothing came for a moment: notice a database that is gone, or takes no writes any more."""
@@ -189,48 +191,48 @@ class PostgresSink:
 
     # From batches to transactions.
 
-    def _went_by_lanes(self, batches: list[EventBatch]) -> bool:
+    def _wrote_columns(self, batches: list[EventBatch]) -> bool:
         """Return whether all of it is applied; else none of it is."""
         if len(batches) != 1 or batches[0].load is None or self._inbox is not None or len(batches[0]) > self._most:
             return False
-        self._lanes.fit(self._targets)
-        return self._lane_writer.write(batches[0], self._targets)
+        self._columnar_routes.fit(self._targets)
+        return self._columnar_writer.write(batches[0], self._targets)
 
     def _apply_all(self, events: list[Event]) -> PartitionLimits:
         """In one transaction, if it is not too long and all came the same way."""
-        cuts, began = PartitionLimits(), time.monotonic()
+        limits, began = PartitionLimits(), time.monotonic()
         runs = set_apart(events)
-        waiting = deque(portion for run in runs for portion in self._passages.portions(run, self._most))
-        while waiting and cuts.error is None and time.monotonic() - began < _TURN:
-            portion = waiting.popleft()
+        waiting = deque(chunk for run in runs for chunk in self._loop_filter.portions(run, self._most))
+        while waiting and limits.error is None and time.monotonic() - began < _TURN:
+            chunk = waiting.popleft()
             try:
-                self._apply(portion, cuts)
-                self._known.most = max(self._most, 2 * len(portion.events))
+                self._apply(chunk, limits)
+                self._known.most = max(self._most, 2 * len(chunk.events))
             except Unanswered:
-                self._known.most = max(1, len(portion.events) // 2)  # where it was the commit that took so long
+                self._known.most = max(1, len(chunk.events) // 2)  # where it was the commit that took so long
                 raise
             except TookTooLong:
                 self._connection.rollback()
-                self._known.most = max(1, len(portion.events) // 2)
-                if len(portion.events) == 1:
-                    place = (portion.events[0].partition, portion.events[0].offset)
+                self._known.most = max(1, len(chunk.events) // 2)
+                if len(chunk.events) == 1:
+                    place = (chunk.events[0].partition, chunk.events[0].offset)
                     self._known.slow = {place: self._known.slow.get(place, 0) + 1}
-                    raise too_slow(portion.events[0], self._settings.max_transaction_seconds) from None
-                waiting.extendleft(reversed(portion.halves()))
-        for portion in waiting:
-            for event in portion.events:
-                cuts.add(event)
-        return cuts
+                    raise too_slow(chunk.events[0], self._settings.max_transaction_seconds) from None
+                waiting.extendleft(reversed(chunk.halves()))
+        for chunk in waiting:
+            for event in chunk.events:
+                limits.add(event)
+        return limits
 
-    def _apply(self, portion: ApplyChunk, cuts: PartitionLimits) -> None:
+    def _apply(self, chunk: ApplyChunk, limits: PartitionLimits) -> None:
         attempts = Attempts(self._settings.max_attempts, self._progress)
         changed = set[str]()
         while True:
             try:
-                events = self._routed(portion, cuts)
+                events = self._routed(chunk, limits)
                 if any(routed.problem for routed in events) and self._fits_now(attempts):
                     continue
-                if self._transaction(portion, events, cuts, attempts):
+                if self._transaction(chunk, events, limits, attempts):
                     return
             except Drifted as drifted:
                 self._connection.rollback()
@@ -261,50 +263,57 @@ class PostgresSink:
         return self._targets.changed(self._connection)
 
     def _transaction(
-        self, portion: ApplyChunk, events: list[Routed], cuts: PartitionLimits, attempts: Attempts
+        self, chunk: ApplyChunk, events: list[Routed], limits: PartitionLimits, attempts: Attempts
     ) -> bool:
         """Apply events in one transaction; return False where an event was met that ends its partition.
 
         Then nothing was done, and the transaction is tried again.
         """
-        connection, ledger = self._connection, self._ledger
-        ends = offsets_behind(portion.events)
-        offsets = ledger.moving(cuts.limit(ends))
+        connection, apply_offsets = self._connection, self._apply_offsets
+        ends = offsets_behind(chunk.events)
+        offsets = apply_offsets.moving(limits.limit(ends))
         if not offsets:
             return True
-        self._tally, began, known = BatchCounters(), time.monotonic(), cuts.changes
+        self._counters, began, known = BatchCounters(), time.monotonic(), limits.changes
         self._deadline = began + self._settings.max_transaction_seconds
-        ledger.sign(connection, portion.came, origin=self._has_origin)  # step 1
+        apply_offsets.sign(connection, chunk.change_origin, origin=self._has_origin)  # step 1
         self._targets.order.defer(connection)
-        ledger.advance(connection, offsets)  # step 2
-        verdicts = FailurePolicy(
-            self._settings, ledger, connection, self._tally, cuts, self._patience, ends, self._targets.conflicts
+        apply_offsets.advance(connection, offsets)  # step 2
+        failure_policy = FailurePolicy(
+            self._settings,
+            apply_offsets,
+            connection,
+            self._counters,
+            limits,
+            self._parent_wait,
+            ends,
+            self._targets.conflicts,
         )
-        events = verdicts.admitted(self._new(events))  # step 3
-        carried = (portion.events[place] for place in portion.refused)
-        nowhere = [(event.partition, "loop") for event in carried if cuts.spares(event)]
+        events = failure_policy.accepted(self._new(events))  # step 3
+        carried = (chunk.events[place] for place in chunk.refused)
+        nowhere = [(event.partition, "loop") for event in carried if limits.includes(event)]
         idle = (routed.event for routed in events if not (routed.writes or routed.emptied))
         nowhere += [(event.partition, self._targets.router.left_out(event)) for event in idle]
-        self._left_out.count(connection, nowhere, self._tally)
+        self._left_out.count(connection, nowhere, self._counters)
         if attempts.bisect:
-            Bisection(connection, self._run, verdicts, lasting=attempts.used_up).apply(events)  # step 4
-        elif cuts.changes == known:
+            Bisection(connection, self._run, failure_policy, lasting=attempts.used_up).apply(events)  # step 4
+        elif limits.changes == known:
             self._run(events)
-        if cuts.changes != known:
+        if limits.changes != known:
             connection.rollback()
             return False
         applied = time.monotonic()
         connection.commit()  # step 5
         committed = time.monotonic()
-        self._tally.add_to(self._progress, committed - began, committed - applied)
-        ledger.advanced(offsets)
-        ledger.blocked = verdicts.blocked
+        self._counters.add_to(self._progress, committed - began, committed - applied)
+        apply_offsets.advanced(offsets)
+        apply_offsets.blocked = failure_policy.blocked
         return True
 
-    def _routed(self, portion: ApplyChunk, cuts: PartitionLimits) -> list[Routed]:
+    def _routed(self, chunk: ApplyChunk, limits: PartitionLimits) -> list[Routed]:
         """Return the events that are taken, those of parents' topics before others."""
         router, out = self._targets.router, []
-        for event in self._taken(portion, cuts):
+        for event in self._taken(chunk, limits):
             empties, emptied = event.truncates, list[TargetTable]()
             problem = (None if empties else event.problem) or self._poison(event)
             writes: list[RowWrite] = []
@@ -322,8 +331,8 @@ class PostgresSink:
             if self._targets.halts and self._targets.halts_at(
                 event.partition.topic, [write.shape.table for write in writes]
             ):
-                cuts.add(event, pause=LOOK_AGAIN)
-            if cuts.spares(event):
+                limits.add(event, pause=LOOK_AGAIN)
+            if limits.includes(event):
                 out.append(Routed(event, writes, problem, tuple(emptied)))
         ranks = {topic: router.rank(topic) for topic in {routed.event.partition.topic for routed in out}}
         if len(ranks) > 1:
@@ -347,14 +356,14 @@ class PostgresSink:
             return None
         return f"alone, it took longer than {self._settings.max_transaction_seconds:g} s, {times} times"
 
-    def _taken(self, portion: ApplyChunk, cuts: PartitionLimits) -> list[Event]:
-        for event in portion.events if self._targets.halts else ():
+    def _taken(self, chunk: ApplyChunk, limits: PartitionLimits) -> list[Event]:
+        for event in chunk.events if self._targets.halts else ():
             if self._targets.halted(event.partition.topic) is not None:
-                cuts.add(event, pause=LOOK_AGAIN)
-        if not cuts and not portion.refused:
-            return portion.events
+                limits.add(event, pause=LOOK_AGAIN)
+        if not limits and not chunk.refused:
+            return chunk.events
         return [
-            event for place, event in enumerate(portion.events) if place not in portion.refused and cuts.spares(event)
+            event for place, event in enumerate(chunk.events) if place not in chunk.refused and limits.includes(event)
         ]
 
     def _new(self, events: list[Routed]) -> list[Routed]:
@@ -366,7 +375,7 @@ class PostgresSink:
             repeated |= self._repeated(events)
         if not repeated:
             return events
-        self._tally.duplicates.update(events[place].event.partition.topic for place in repeated)
+        self._counters.duplicates.update(events[place].event.partition.topic for place in repeated)
         return [routed for place, routed in enumerate(events) if place not in repeated]
 
     def _repeated(self, events: list[Routed]) -> set[int]:
@@ -397,4 +406,4 @@ class PostgresSink:
             except psycopg.Error as error:
                 raise drift(error, group.shape) or error from None
         # Not before the end: a savepoint takes back what was done of it.
-        self._tally.add(done)
+        self._counters.add(done)

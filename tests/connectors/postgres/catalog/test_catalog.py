@@ -35,8 +35,8 @@ def oid_of(source: psycopg.Connection[Any], name: str, kind: str = "regclass") -
     return int(row[0])
 
 
-def facts_of(catalog: Catalog, source: psycopg.Connection[Any], name: str) -> TableMetadata:
-    facts = catalog.table_facts(oid_of(source, name))
+def metadata_of(catalog: Catalog, source: psycopg.Connection[Any], name: str) -> TableMetadata:
+    facts = catalog.table_metadata(oid_of(source, name))
     assert facts is not None
     return facts
 
@@ -147,7 +147,7 @@ def test_any_name_is_found_and_described(catalog: Catalog, source: psycopg.Conne
         source.execute(sql.SQL("CREATE SCHEMA {0} CREATE TABLE {0} ({0} int PRIMARY KEY)").format(quoted))
         (table,) = catalog.tables([f"{name}.{name}"])
         assert (table.schema, table.name) == (name, name)
-        facts = catalog.table_facts(table.oid)
+        facts = catalog.table_metadata(table.oid)
         assert facts is not None
         assert facts.key == (name,)
 
@@ -159,7 +159,7 @@ def test_many_tables_are_described_in_as_many_questions_as_one(
         source.execute(f"CREATE TABLE t{number} (id int PRIMARY KEY, c{number} text)".encode())
     source.execute("CREATE TABLE without ()")
     oids = [oid_of(source, name) for name in ("t3", "without", "t0", "t1", "t2", "t4")]
-    single = {oid: catalog.table_facts(oid) for oid in oids}
+    single = {oid: catalog.table_metadata(oid) for oid in oids}
     asked = []
     query = catalog._query
 
@@ -168,7 +168,7 @@ def test_many_tables_are_described_in_as_many_questions_as_one(
         return query(text, parameters)
 
     monkeypatch.setattr(catalog, "_query", counted)
-    found = catalog.facts_of([*oids, 1])
+    found = catalog.metadata_of([*oids, 1])
     assert found == single
     assert list(found) == oids
     assert len(asked) == 3
@@ -198,7 +198,7 @@ def test_columns_are_described(catalog: Catalog, source: psycopg.Connection[Any]
              at timestamptz DEFAULT now())"""
     )
     source.execute("ALTER TABLE t DROP COLUMN gone")
-    columns = facts_of(catalog, source, "t").columns
+    columns = metadata_of(catalog, source, "t").columns
     assert list(columns) == ["id", "name", "price", "tags", "twice", "at"]
     assert columns["id"].type == PgType(20, "int8")
     assert columns["id"].nullable is False
@@ -248,7 +248,7 @@ def test_the_key_and_the_identity_are_found(
     catalog: Catalog, source: psycopg.Connection[Any], ddl: str, key: tuple[str, ...], identity: set[str]
 ) -> None:
     source.execute(ddl)
-    facts = facts_of(catalog, source, "t")
+    facts = metadata_of(catalog, source, "t")
     assert facts.key == key
     assert {name for name, column in facts.columns.items() if column.identity} == identity
 
@@ -271,7 +271,7 @@ def test_a_dropped_table_is_none(catalog: Catalog, source: psycopg.Connection[An
     source.execute("CREATE TABLE t (id int)")
     oid = oid_of(source, "t")
     source.execute("DROP TABLE t")
-    assert catalog.table_facts(oid) is None
+    assert catalog.table_metadata(oid) is None
     assert catalog.columns_for_copy(oid) is None
 
 

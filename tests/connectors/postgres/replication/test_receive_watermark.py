@@ -39,20 +39,20 @@ def lowat(connected: socket.socket) -> int:
 def test_few_bytes_wake_at_once(wakeups: ReceiveWatermark, connected: socket.socket) -> None:
     at_rate(wakeups, 0.2)
     assert (wakeups.lowat, lowat(connected)) == (1, 1)
-    assert not wakeups.hurrying
+    assert not wakeups.high_throughput
 
 
 def test_many_bytes_are_gathered_and_the_kernel_knows(wakeups: ReceiveWatermark, connected: socket.socket) -> None:
     at_rate(wakeups, 20)
     assert wakeups.lowat == lowat(connected)
     assert wakeups.lowat == pytest.approx(40_000, rel=0.01)
-    assert wakeups.hurrying
+    assert wakeups.high_throughput
 
 
 def test_what_is_gathered_without_hurry_is_still_prompt(wakeups: ReceiveWatermark) -> None:
     at_rate(wakeups, 4)
     assert wakeups.lowat > 1
-    assert not wakeups.hurrying
+    assert not wakeups.high_throughput
 
 
 def test_no_more_than_the_ceiling_is_gathered(wakeups: ReceiveWatermark) -> None:
@@ -64,7 +64,7 @@ def test_rest_ends_the_gathering(wakeups: ReceiveWatermark, connected: socket.so
     at_rate(wakeups, 20)
     wakeups.rest()
     assert lowat(connected) == 1
-    assert not wakeups.hurrying
+    assert not wakeups.high_throughput
 
 
 def test_a_socket_that_poll_does_not_gather_for_has_none() -> None:

@@ -199,17 +199,17 @@ def test_a_transaction_that_is_not_dropped_keeps_the_way_that_it_came(tag: bytes
     assembler = TransactionAssembler(table_of, Lsn(0), foreign=lambda name: name == "another")
     batch = feed(assembler, frames.begin(100), tag, TABLE, frames.insert(1, [b"1"]), frames.commit(100, 110))
     assert rows(batch) == [("c", "public.t", 1, 0)]
-    assert batch.runs[0].transaction.came == ChangeOrigin("back", 1)
+    assert batch.runs[0].transaction.change_origin == ChangeOrigin("back", 1)
     own = feed(assembler, frames.begin(200), frames.insert(1, [b"2"]), frames.commit(200, 210))
-    assert own.runs[0].transaction.came is None
+    assert own.runs[0].transaction.change_origin is None
 
 
 def test_the_message_tells_more_of_the_way_than_the_origin_does() -> None:
-    carried = frames.message(MESSAGE_PREFIX, mark("back", came=ChangeOrigin("first", 1)).encode())
+    carried = frames.message(MESSAGE_PREFIX, mark("back", change_origin=ChangeOrigin("first", 1)).encode())
     batch = feed(
         TransactionAssembler(table_of, Lsn(0)), frames.begin(100), ORIGIN, carried, TABLE, frames.insert(1, [b"1"])
     )
-    assert batch.runs[0].transaction.came == ChangeOrigin("first", 2)
+    assert batch.runs[0].transaction.change_origin == ChangeOrigin("first", 2)
 
 
 @pytest.mark.parametrize("tags", [[MARK_OF_T], [ORIGIN, MARK_OF_T]], ids=["message", "both"])
@@ -221,7 +221,7 @@ def test_by_table_only_rows_of_the_pipeline_s_tables_are_dropped(tags: list[byte
         (Op.CREATE, "public.other", 0),
         (Op.TRUNCATE, "public.other", 1),
     ]
-    assert batch.runs[0].transaction.came == ChangeOrigin("back", 1)
+    assert batch.runs[0].transaction.change_origin == ChangeOrigin("back", 1)
     own = feed(assembler, frames.begin(200), frames.insert(1, [b"4"]), frames.commit(200, 210))
     assert rows(own) == [("c", "public.t", 4, 0)]
 

@@ -10,7 +10,7 @@ import pytest
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.errors import ApplyError
 from pycdc.model.event import Partition
-from pycdc.sinks.postgres.bookkeeping.inspection import read_books
+from pycdc.sinks.postgres.bookkeeping.inspection import read_pipeline_state
 from tests.sinks.postgres.rig import TABLES, Rig
 
 pytestmark = pytest.mark.pg("newest")
@@ -54,10 +54,10 @@ def test_what_was_left_out_is_known_from_outside_and_after_the_process(rig: Rig)
         process.feed(("items", 1, {"id": 1, "kind": "a"}), ("items", 2, {"id": 2, "kind": "c"}), ("kept", 1, None))
         process.feed(("items", 3, {"id": 3}))
     settings = PostgresSinkConfig.model_validate({"dsn": rig.dsn, "routes": KINDS})
-    assert read_books(settings, "back").left_out == {"items": {"when": 4}, "kept": {"on_delete": 2}}
-    assert read_books(settings, "other").left_out == {}
+    assert read_pipeline_state(settings, "back").left_out == {"items": {"when": 4}, "kept": {"on_delete": 2}}
+    assert read_pipeline_state(settings, "other").left_out == {}
     rig.sql("ALTER TABLE pycdc.apply_offsets DROP left_out")
-    assert read_books(settings, "back").left_out == {}, "tables of an older version"
+    assert read_pipeline_state(settings, "back").left_out == {}, "tables of an older version"
 
 
 def test_a_delete_behind_when_is_decided_by_what_it_tells(rig: Rig) -> None:
@@ -200,7 +200,7 @@ def test_by_default_a_truncate_is_refused_by_name(rig: Rig) -> None:
 
 def test_a_truncate_has_no_order_among_several_partitions(rig: Rig) -> None:
     process = rig.process({"topic": "items", "table": "items", "on_truncate": "truncate"}, on_error="park")
-    process.ledger.claim([Partition("items", 1)], lambda partition: 0)
+    process.apply_offsets.claim([Partition("items", 1)], lambda partition: 0)
     process.feed(("items", 1, {"id": 1}), ("items", None, EMPTIED))
     assert ids(rig) == [1]
     assert "several partitions" in rig.sql("SELECT detail FROM pycdc.parked")[0][0]

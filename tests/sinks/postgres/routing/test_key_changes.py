@@ -97,7 +97,7 @@ def test_a_row_is_moved_with_those_that_name_it(rig: Rig) -> None:
 def test_keys_in_partitions_without_an_order_leave_nothing_behind(rig: Rig) -> None:
     """The new key's partition is read first, to its end; then the old key's, from its first record."""
     sink = process(rig)
-    sink.ledger.claim([Partition("docs", 1)], lambda partition: 0)
+    sink.apply_offsets.claim([Partition("docs", 1)], lambda partition: 0)
     _, _, reached = moved(1, 2, 5, "whole")
     gone = ("docs", {"id": 2}, {"op": "d", "before": {"id": 2}, "after": None}, (("__pycdc.before", b"id"),))
     sink.feed(reached, gone)
@@ -110,7 +110,7 @@ def test_keys_in_partitions_without_an_order_leave_nothing_behind(rig: Rig) -> N
 def test_a_row_keeps_no_value_that_its_old_key_had_before_another_partition_was_read(rig: Rig) -> None:
     rig.sql("INSERT INTO docs VALUES (1, 1, 'old')")
     sink = process(rig, on_error="park")
-    sink.ledger.claim([Partition("docs", 1)], lambda partition: 0)
+    sink.apply_offsets.claim([Partition("docs", 1)], lambda partition: 0)
     left, tombstone, reached = moved(1, 2, 5)
     sink.feed(reached)
     sink.feed(

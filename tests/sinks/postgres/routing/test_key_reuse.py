@@ -25,7 +25,7 @@ def rig(database: str) -> Iterator[Rig]:
 def process(rig: Rig, *, partitions: int = 2, on_error: str = "park", **route: Any) -> Process:
     own = {"topic": "docs", "table": "codes", "key": {"code": "code"}, **route}
     sink = rig.process(own, on_error=on_error)
-    sink.ledger.claim([Partition("docs", number) for number in range(1, partitions)], lambda partition: 0)
+    sink.apply_offsets.claim([Partition("docs", number) for number in range(1, partitions)], lambda partition: 0)
     return sink
 
 
@@ -73,7 +73,7 @@ def test_one_partition_has_an_order(rig: Rig) -> None:
 def test_a_topic_that_gets_partitions_is_refused_from_then_on(rig: Rig) -> None:
     sink = process(rig, partitions=1)
     sink.feed(made(1, "a"))
-    sink.ledger.claim([Partition("docs", 1)], lambda partition: 0)
+    sink.apply_offsets.claim([Partition("docs", 1)], lambda partition: 0)
     with pytest.raises(ConfigError, match="several partitions"):
         sink.feed(made(2, "a"))
     assert codes(rig) == [("a", 1)]

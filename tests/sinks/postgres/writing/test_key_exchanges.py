@@ -216,7 +216,7 @@ def test_where_nothing_is_moved_whole_rows_arrive_and_others_are_refused(rig: Ri
     moves, ends = MOVES[kind]
     sink = process(rig)
     begin(sink, rig, 1, 2, 3)
-    sink.ledger.claim([Partition("docs", 1)], lambda partition: 0)
+    sink.apply_offsets.claim([Partition("docs", 1)], lambda partition: 0)
     with pytest.raises(ApplyError, match="not there"):
         sink.feed(*itertools.chain(*(move(old, new, f"m{name}") for old, new, name in moves)))
     sink = process(rig)

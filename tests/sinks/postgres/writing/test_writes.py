@@ -98,7 +98,7 @@ def test_a_parent_goes_behind_all_that_is_done_to_other_rows() -> None:
 def test_a_parent_that_is_deleted_and_made_anew_is_one_write_that_leaves_nothing_of_what_was() -> None:
     parents = replace(ITEMS, ties=TableDependencies(parent=True))
     (group,) = groups_of([write("delete", 1, table=parents), write("upsert", 1, {"name": "b"}, table=parents)])
-    assert (group.shape.operation, group.shape.anew) == ("upsert", True)
+    assert (group.shape.operation, group.shape.replaces) == ("upsert", True)
     assert group.shape.reset == ("quantity", "doc", "tags", "deleted")
     text = statement(group.shape).decode()
     assert '"name" = excluded."name", "quantity" = excluded."quantity"' in text

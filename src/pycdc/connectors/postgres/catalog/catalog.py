@@ -36,7 +36,7 @@ from pycdc.connectors.postgres.catalog.metadata import (
     TableRef,
     XminHolder,
 )
-from pycdc.connectors.postgres.catalog.table_metadata import facts_of
+from pycdc.connectors.postgres.catalog.table_metadata import metadata_of
 from pycdc.connectors.postgres.catalog.type_metadata import TypeCatalog, with_typmod
 from pycdc.connectors.postgres.publication.published_part import published_part
 from pycdc.connectors.postgres.snapshot.pg_snapshot import PgSnapshot
@@ -282,16 +282,16 @@ class Catalog:
         """Return schema and name of a table and of all those that it is a partition of; none where it is gone."""
         return [(row["schema"], row["name"]) for row in self._rows(_ANCESTORS, oid=oid)]
 
-    def strays(self, oids: Iterable[int]) -> list[str]:
+    def uncaptured_partitions(self, oids: Iterable[int]) -> list[str]:
         """Partitions of these tables that are not among them."""
         return [row["name"] for row in self._rows(_STRAYS, oids=list(oids))]
 
-    def table_facts(self, oid: int) -> TableMetadata | None:
-        return self.facts_of([oid]).get(oid)
+    def table_metadata(self, oid: int) -> TableMetadata | None:
+        return self.metadata_of([oid]).get(oid)
 
-    def facts_of(self, oids: Sequence[int]) -> dict[int, TableMetadata]:
+    def metadata_of(self, oids: Sequence[int]) -> dict[int, TableMetadata]:
         """Facts by OID, in as many questions for a thousand tables as for one; tables that are gone are missing."""
-        return facts_of(self._rows, self._types, oids)
+        return metadata_of(self._rows, self._types, oids)
 
     def columns_for_copy(
         self, oid: int, publication: str | None = None, *, generated: bool = False
@@ -301,19 +301,19 @@ class Catalog:
         Without `publication` it is all columns and rows. `generated`: generated columns too, which the stream leaves
         out.
         """
-        facts = self.table_facts(oid)
-        if facts is None:
+        metadata = self.table_metadata(oid)
+        if metadata is None:
             return None
-        published = PublishedTable(facts.schema, facts.name)
+        published = PublishedTable(metadata.schema, metadata.name)
         if publication is not None:
-            published = published_part(self._row, self.version, publication, facts)
+            published = published_part(self._row, self.version, publication, metadata)
         names = tuple(
             name
-            for name, column in facts.columns.items()
+            for name, column in metadata.columns.items()
             if published.sends(column) or (generated and column.generated and published.columns is None)
         )
-        key = keyset(self._rows, oid, facts.key, names)
-        return CopySource(facts.schema, facts.name, names, published.row_filter, facts.kind != "p", key)
+        key = keyset(self._rows, oid, metadata.key, names)
+        return CopySource(metadata.schema, metadata.name, names, published.row_filter, metadata.kind != "p", key)
 
     # -- publications
 

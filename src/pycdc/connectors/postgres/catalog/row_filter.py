@@ -66,5 +66,5 @@ def require_condition(connection: Connection, schema: str, name: str, where: str
 
 
 def _refused(schema: str, name: str, state: str, why: str) -> ConfigError:
-    told = f" (SQLSTATE {state})" if state else ""
-    return ConfigError(f"the condition does not fit {schema}.{name}{told}: {why}", hint=_HINT)
+    state_text = f" (SQLSTATE {state})" if state else ""
+    return ConfigError(f"the condition does not fit {schema}.{name}{state_text}: {why}", hint=_HINT)

@@ -63,7 +63,7 @@ class Blocker:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _SlotRequest:
     """A slot that is to be made, and how long that may take."""
 
     name: str
@@ -193,9 +193,9 @@ class Admin:
 
         See `create_slot_with_snapshot`.
         """
-        wish = _Wish(name, failover, timeout, on_wait or _announce_once(name), given_up or threading.Event())
-        with self._replication(wish) as connection:
-            return self._create(connection, wish, export=False)[0]
+        request = _SlotRequest(name, failover, timeout, on_wait or _announce_once(name), given_up or threading.Event())
+        with self._replication(request) as connection:
+            return self._create(connection, request, export=False)[0]
 
     def create_slot_with_snapshot(
         self,
@@ -212,9 +212,9 @@ class Admin:
         (without it they are logged once), and after `timeout`, or when `given_up` is set, it gives up and leaves no
         slot behind.
         """
-        wish = _Wish(name, failover, timeout, on_wait or _announce_once(name), given_up or threading.Event())
-        with self._replication(wish) as connection:
-            slot, exported = self._create(connection, wish, export=True)
+        request = _SlotRequest(name, failover, timeout, on_wait or _announce_once(name), given_up or threading.Event())
+        with self._replication(request) as connection:
+            slot, exported = self._create(connection, request, export=True)
             try:
                 holder = connect_to_source(self._dsn, stopping=self._stopping)
                 try:
@@ -235,9 +235,9 @@ class Admin:
 
         Raises EnvironmentNotReady that names the transactions it waits for, PycdcError.
         """
-        wish = _Wish(name, False, timeout, on_wait, threading.Event(), temporary=True)
-        with self._replication(wish) as connection:
-            slot, exported = self._create(connection, wish, export=True)
+        request = _SlotRequest(name, False, timeout, on_wait, threading.Event(), temporary=True)
+        with self._replication(request) as connection:
+            slot, exported = self._create(connection, request, export=True)
             holder = connect_to_source(self._dsn, stopping=self._stopping)
             try:
                 return ExportedSnapshot(slot, take_over(holder, exported), holder)
@@ -257,26 +257,26 @@ class Admin:
             holder.close()
             raise source_error(error) from None
 
-    def _create(self, connection: Connection, wish: _Wish, *, export: bool) -> tuple[CreatedSlot, str]:
-        version, name = connection.info.server_version, wish.name
-        if wish.failover and version < _FAILOVER_SINCE:
+    def _create(self, connection: Connection, request: _SlotRequest, *, export: bool) -> tuple[CreatedSlot, str]:
+        version, name = connection.info.server_version, request.name
+        if request.failover and version < _FAILOVER_SINCE:
             raise EnvironmentNotReady(
                 f"failover slots need Postgres 17, and the server is {version // 10_000}", hint="remove `failover`"
             )
         command = walsender.create_slot(
-            name, version=version, export=export, failover=wish.failover, temporary=wish.temporary
+            name, version=version, export=export, failover=request.failover, temporary=request.temporary
         )
         with ThreadPoolExecutor(1, thread_name_prefix="pycdc-create-slot") as executor:
             running = executor.submit(lambda: connection.execute(command.encode()).fetchone())
             try:
-                row = self._await(running, connection, wish)
+                row = self._await(running, connection, request)
             finally:
                 if not running.done():
                     connection.cancel_safe(timeout=_CANCEL_SECONDS)
         return CreatedSlot(name, Lsn.parse(row[1])), row[2] or ""
 
-    def _await(self, running: Future[Any], connection: Connection, wish: _Wish) -> Any:
-        deadline, look = time.monotonic() + wish.timeout, time.monotonic() + _PATIENCE
+    def _await(self, running: Future[Any], connection: Connection, request: _SlotRequest) -> Any:
+        deadline, look = time.monotonic() + request.timeout, time.monotonic() + _PATIENCE
         blockers: list[Blocker] = []
         while True:
             try:
@@ -285,29 +285,32 @@ class Admin:
                 now = time.monotonic()
             except psycopg.errors.DuplicateObject:
                 raise SlotActive(
-                    f"another session made slot {wish.name} just now",
-                    hint=f"run one instance of a pipeline; to begin anew: {drop_slot_sql(wish.name)}",
+                    f"another session made slot {request.name} just now",
+                    hint=f"run one instance of a pipeline; to begin anew: {drop_slot_sql(request.name)}",
                 ) from None
             if now >= min(look, deadline):
                 blockers, look = self._blockers(connection.info.backend_pid), now + _PATIENCE
-                wish.on_wait(blockers)
-            if now >= deadline or wish.given_up.is_set():
-                return self._cancelled(running, connection, wish, blockers)
+                request.on_wait(blockers)
+            if now >= deadline or request.given_up.is_set():
+                return self._cancelled(running, connection, request, blockers)
 
-    def _cancelled(self, running: Future[Any], connection: Connection, wish: _Wish, blockers: list[Blocker]) -> Any:
+    def _cancelled(
+        self, running: Future[Any], connection: Connection, request: _SlotRequest, blockers: list[Blocker]
+    ) -> Any:
         """Return what was made in the last moment, if it was. Raises EnvironmentNotReady, ConnectionLost."""
         connection.cancel_safe(timeout=_CANCEL_SECONDS)
         if running.exception() is None:
             return running.result()
-        if wish.given_up.is_set():
-            raise ConnectionLost(f"closed while slot {wish.name} was made")
+        if request.given_up.is_set():
+            raise ConnectionLost(f"closed while slot {request.name} was made")
         if not blockers and in_recovery(self._dsn):
             raise EnvironmentNotReady(
-                f"slot {wish.name} could not be created within {wish.timeout:g} s: the primary of this standby is idle",
+                f"slot {request.name} could not be created within {request.timeout:g} s: "
+                "the primary of this standby is idle",
                 hint="run on the primary: SELECT pg_log_standby_snapshot()",
             )
         raise EnvironmentNotReady(
-            f"slot {wish.name} could not be created within {wish.timeout:g} s: it waits for {_named(blockers)}",
+            f"slot {request.name} could not be created within {request.timeout:g} s: it waits for {_named(blockers)}",
             hint="end these transactions, or start again when they are done: "
             + "; ".join(f"SELECT pg_terminate_backend({blocker.pid})" for blocker in blockers if blocker.pid),
         )
@@ -331,12 +334,12 @@ class Admin:
             connection.close()
 
     @contextmanager
-    def _replication(self, wish: _Wish) -> Iterator[Connection]:
-        connection = connect_to_source(self._dsn, replication=True, seconds=0.0, stopping=wish.given_up)
+    def _replication(self, request: _SlotRequest) -> Iterator[Connection]:
+        connection = connect_to_source(self._dsn, replication=True, seconds=0.0, stopping=request.given_up)
         try:
             yield connection
         except psycopg.Error as error:
-            raise _with_remedy(error, create_slot_sql(wish.name, failover=wish.failover)) from None
+            raise _with_remedy(error, create_slot_sql(request.name, failover=request.failover)) from None
         finally:
             connection.close()
 

@@ -45,12 +45,12 @@ SELECT i.indrelid::int8 AS oid, i.indisprimary AS primary, i.indisreplident AS r
 """
 
 
-def facts_of(query: Callable[..., list[_Row]], types: TypeCatalog, oids: Sequence[int]) -> dict[int, TableMetadata]:
+def metadata_of(query: Callable[..., list[_Row]], types: TypeCatalog, oids: Sequence[int]) -> dict[int, TableMetadata]:
     """Facts by OID, in the order of `oids`; tables that are gone are missing. `query` as in TypeCatalog."""
     tables, columns, indexes = (_by_oid(query(text, oids=list(oids))) for text in (_TABLE, _COLUMNS, _KEYS))
     known = types.types({row["type"] for rows in columns.values() for row in rows})
     return {
-        oid: _table_facts(oid, tables[oid][0], columns.get(oid, []), indexes.get(oid, []), known)
+        oid: _table_metadata(oid, tables[oid][0], columns.get(oid, []), indexes.get(oid, []), known)
         for oid in oids
         if oid in tables
     }
@@ -64,7 +64,7 @@ def _by_oid(rows: Sequence[_Row]) -> dict[int, list[_Row]]:
     return found
 
 
-def _table_facts(
+def _table_metadata(
     oid: int, table: _Row, columns: Sequence[_Row], indexes: Sequence[_Row], types: Mapping[int, PgType]
 ) -> TableMetadata:
     names = {row["number"]: row["name"] for row in columns}

@@ -16,11 +16,11 @@ from pycdc.errors import EnvironmentNotReady
 
 
 def require_one_name(
-    observation: PublishedState, strays: Sequence[str], source: PostgresSourceConfig, name: str
+    observation: PublishedState, uncaptured_partitions: Sequence[str], source: PostgresSourceConfig, name: str
 ) -> EnvironmentNotReady | None:
     """Return what is wrong, None where all is well.
 
-    `strays` are partitions of captured tables that are not captured.
+    `uncaptured_partitions` are partitions of captured tables that are not captured.
     """
     published = observation.publication
     partitions = [
@@ -39,9 +39,9 @@ def require_one_name(
         )
     if not via_root:
         return None
-    if strays and source.exclude_tables:
+    if uncaptured_partitions and source.exclude_tables:
         return EnvironmentNotReady(
-            f"{_some(strays)} is excluded, and comes under the name of its root, which is captured",
+            f"{_some(uncaptured_partitions)} is excluded, and comes under the name of its root, which is captured",
             hint="set source.postgres.via_partition_root: false, detach it, or take it out of exclude_tables",
         )
     return _foreign_roots(observation, name)

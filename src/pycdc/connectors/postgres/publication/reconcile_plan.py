@@ -198,10 +198,10 @@ def plan(
     members = _members(captured, known, published) - drifted
     burden = members & _removable(observation, known, source) & fails.keys()
     members -= burden | {oid for oid in members if captured[oid].ref.root in burden}
-    strangers = [found for oid, found in captured.items() if oid not in members]
-    left_out = [*_unlogged(observation), *_hindered(strangers, captured, published, source, name, fails, burden)]
+    uncaptured = [found for oid, found in captured.items() if oid not in members]
+    left_out = [*_unlogged(observation), *_hindered(uncaptured, captured, published, source, name, fails, burden)]
     out = {found.table.ref.oid for found in left_out}
-    joining = [found for found in strangers if found.ref.oid not in out and _root_comes(found, captured, out)]
+    joining = [found for found in uncaptured if found.ref.oid not in out and _root_comes(found, captured, out)]
     return ReconcilePlan(
         tuple(found for found in joining if not found.grants and found.ref.root not in captured),
         tuple(joining),
@@ -218,10 +218,10 @@ def _members(
 ) -> set[int]:
     if known is None:
         return {oid for oid, found in captured.items() if found.grants}
-    return {oid for oid in known.grants if oid in captured and not _starts_anew(captured[oid], known, captured)}
+    return {oid for oid in known.grants if oid in captured and not _starts_again(captured[oid], known, captured)}
 
 
-def _starts_anew(found: CandidateTable, known: CapturedTables, captured: Mapping[int, CandidateTable]) -> bool:
+def _starts_again(found: CandidateTable, known: CapturedTables, captured: Mapping[int, CandidateTable]) -> bool:
     """Return whether a table is no longer published by what published it, though that is still there.
 
     It is a partition that was detached, a table that left a published schema, or one that became a partition whose rows
@@ -289,7 +289,7 @@ def _unlogged(observation: PublishedState) -> list[ExcludedTables]:
 
 
 def _hindered(
-    strangers: Iterable[CandidateTable],
+    uncaptured: Iterable[CandidateTable],
     captured: Mapping[int, CandidateTable],
     published: Published | None,
     source: PostgresSourceConfig,
@@ -298,7 +298,7 @@ def _hindered(
     burden: Set[int],
 ) -> list[ExcludedTables]:
     out = []
-    for found in strangers:
+    for found in uncaptured:
         below = found.ref.root in captured
         if not below and not found.grants and (reason := _belongs_to_others(found, published, source, name)):
             statement = f"ALTER PUBLICATION {quoted(name)} ADD TABLE {_only(found)}"

@@ -78,7 +78,7 @@ class PublicationReconciler:
         self._objection = objection
         self._known: CapturedTables | None = None
         self._names: dict[int, str] = {}
-        self._told: set[tuple[int, str]] = set()
+        self._warned: set[tuple[int, str]] = set()
         self.state: dict[str, object] = {}
         self.partitions_only = False
 
@@ -88,7 +88,7 @@ class PublicationReconciler:
         self._publish(self._catalog.tables(self._source.tables, self._source.exclude_tables))
         observation = self._observe()
         self._remember(record(observation, observation.captured, self._source))
-        self._tell_of_failing(observation, self._plan(observation).failing)
+        self._warn_of_failing(observation, self._plan(observation).failing)
         return []
 
     def resume(self, known: dict[str, object]) -> list[TableTask]:
@@ -129,8 +129,8 @@ class PublicationReconciler:
 
     def _require_one_name(self) -> None:
         observation = self._observe()
-        strays = self._catalog.strays(found.ref.oid for found in observation.candidates)
-        refused = require_one_name(observation, strays, self._source, self._name)
+        uncaptured_partitions = self._catalog.uncaptured_partitions(found.ref.oid for found in observation.candidates)
+        refused = require_one_name(observation, uncaptured_partitions, self._source, self._name)
         if refused is not None:
             raise refused
 
@@ -190,12 +190,12 @@ class PublicationReconciler:
                 remedies=[one.writes.remedy for one in found],
             )
 
-    def _tell_of_failing(self, observed: PublishedState, failing: Sequence[ExcludedTables]) -> None:
+    def _warn_of_failing(self, observed: PublishedState, failing: Sequence[ExcludedTables]) -> None:
         failing = [*failing, *self._failing_parts(observed)]
         self._progress.unwritable = {str(found.table): found.reason for found in failing}
         for found in failing:
-            if (found.table.ref.oid, found.reason) not in self._told:
-                self._told.add((found.table.ref.oid, found.reason))
+            if (found.table.ref.oid, found.reason) not in self._warned:
+                self._warned.add((found.table.ref.oid, found.reason))
                 log.error(
                     "the application cannot UPDATE or DELETE in a captured table",
                     table=str(found.table),
@@ -221,8 +221,8 @@ class PublicationReconciler:
         self._refuse(todo, starting=starting)
         for found in todo.drift:
             log.warning("publishing and reading tables again; rows deleted meanwhile stay", reason=found.fact)
-        self._tell(todo.left_out)
-        self._tell_of_failing(before, todo.failing)
+        self._warn_of_excluded(todo.left_out)
+        self._warn_of_failing(before, todo.failing)
         drifted = {table.ref.oid for table in todo.drifted}
         wanted = [found for found in todo.joining if self._follows(found, drifted, follow=follow)]
         after = self._alter(todo, wanted, before)
@@ -230,7 +230,7 @@ class PublicationReconciler:
         joined = [captured[found.ref.oid] for found in wanted if found.ref.oid in captured]
         joined = [found for found in joined if found.grants]
         stay = _staying(before, after, todo, known)
-        self._tell_of_changes(after, joined, stay)
+        self._log_changes(after, joined, stay)
         tasks = self._tasks(joined, after, drifted)
         kept = record(before, stay, self._source)
         if known is not None:
@@ -269,13 +269,13 @@ class PublicationReconciler:
             if starting and table.logged and not table.grants and named_in_full(table.ref, self._source):
                 raise _unpublished(self._name, [table.ref], found.remedy)
 
-    def _tell(self, left_out: Iterable[ExcludedTables]) -> None:
+    def _warn_of_excluded(self, left_out: Iterable[ExcludedTables]) -> None:
         for found in left_out:
             self._once(found.table, found.reason, found.remedy)
 
     def _once(self, table: CandidateTable, reason: str, remedy: str = "") -> None:
-        if (table.ref.oid, reason) not in self._told:
-            self._told.add((table.ref.oid, reason))
+        if (table.ref.oid, reason) not in self._warned:
+            self._warned.add((table.ref.oid, reason))
             log.warning("a table that matches is not captured", table=str(table), reason=reason, remedy=remedy)
 
     def _alter(self, todo: ReconcilePlan, wanted: list[CandidateTable], before: PublishedState) -> PublishedState:
@@ -295,7 +295,7 @@ class PublicationReconciler:
         if known != self._known:
             self._known, self.state = known, known.state
 
-    def _tell_of_changes(self, now: PublishedState, joined: Sequence[CandidateTable], stay: set[int]) -> None:
+    def _log_changes(self, now: PublishedState, joined: Sequence[CandidateTable], stay: set[int]) -> None:
         gone = [] if self._known is None else sorted(self._known.grants.keys() - now.captured.keys())
         if gone:
             names = [self._names.get(oid, f"oid {oid}") for oid in gone]

@@ -17,7 +17,7 @@ GATHER_POLL_MS: Final = 3
 _GATHER: Final = 0.002
 _FLOOR: Final = 4 * 1024
 _CEILING: Final = 64 * 1024
-_HURRY: Final = 16 * 1024
+_HIGH_THROUGHPUT: Final = 16 * 1024
 
 
 class ReceiveWatermark:
@@ -50,9 +50,9 @@ class ReceiveWatermark:
         self._set(1 if expected < _FLOOR else min(expected, _CEILING))
 
     @property
-    def hurrying(self) -> bool:
+    def high_throughput(self) -> bool:
         """Whether so much comes in that batches matter more than each change's delay: above 8 MB/s."""
-        return self.lowat >= _HURRY
+        return self.lowat >= _HIGH_THROUGHPUT
 
     def rest(self) -> None:
         self._set(1)

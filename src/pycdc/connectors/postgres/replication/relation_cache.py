@@ -60,12 +60,12 @@ class RelationCache:
         if not self._wanted(relation.oid, relation.namespace, relation.name):
             self._tables.pop(relation.oid, None)
             return None
-        facts = self._catalog.table_facts(relation.oid)
+        metadata = self._catalog.table_metadata(relation.oid)
         types = self._types([column.type_oid for column in relation.columns])
         columns = tuple(
-            _column(column, types.get(column.type_oid), facts, relation.identity) for column in relation.columns
+            _column(column, types.get(column.type_oid), metadata, relation.identity) for column in relation.columns
         )
-        return self._newest(relation.oid, relation.namespace, relation.name, columns, relation.identity, facts)
+        return self._newest(relation.oid, relation.namespace, relation.name, columns, relation.identity, metadata)
 
     def _types(self, oids: Sequence[int]) -> dict[int, PgType]:
         """Types by OID; enums are read anew, because ALTER TYPE … ADD VALUE is not announced."""
@@ -91,13 +91,15 @@ class RelationCache:
 
     def from_catalog(self, oid: int, columns: Sequence[str]) -> Table | None:
         """Return the table as the catalog has it now, with these columns, to read a snapshot. None if it is gone."""
-        facts = self._catalog.table_facts(oid)
-        return None if facts is None else self.of_facts(facts, columns)
+        metadata = self._catalog.table_metadata(oid)
+        return None if metadata is None else self.of_metadata(metadata, columns)
 
-    def of_facts(self, facts: TableMetadata, columns: Sequence[str]) -> Table:
+    def of_metadata(self, metadata: TableMetadata, columns: Sequence[str]) -> Table:
         """Return the table's version from metadata that is known already."""
-        chosen = tuple(facts.columns[name] for name in columns if name in facts.columns)
-        return self._newest(facts.oid, facts.schema, facts.name, chosen, facts.identity, facts, current=True)
+        chosen = tuple(metadata.columns[name] for name in columns if name in metadata.columns)
+        return self._newest(
+            metadata.oid, metadata.schema, metadata.name, chosen, metadata.identity, metadata, current=True
+        )
 
     def _newest(
         self,
@@ -106,11 +108,11 @@ class RelationCache:
         name: str,
         columns: tuple[Column, ...],
         identity: str,
-        facts: TableMetadata | None,
+        metadata: TableMetadata | None,
         *,
         current: bool = False,
     ) -> Table:
-        key = _key(columns, identity, facts, current=current)
+        key = _key(columns, identity, metadata, current=current)
         table = Table(oid, schema, name, columns, key, identity, Images(columns), self._relabelled)
         known = self._tables.get(oid)
         if known is not None and _same(known, table):
@@ -147,8 +149,8 @@ def _relabelled(column: Column, kind: PgType | None) -> Column:
     return replace(column, type=replace(column.type, labels=kind.labels, element=kind.element))
 
 
-def _column(column: RelationColumn, kind: PgType | None, facts: TableMetadata | None, identity: str) -> Column:
-    known = None if facts is None else facts.columns.get(column.name)
+def _column(column: RelationColumn, kind: PgType | None, metadata: TableMetadata | None, identity: str) -> Column:
+    known = None if metadata is None else metadata.columns.get(column.name)
     fitting = known is not None and kind is not None and known.type.oid == kind.oid
     # A default or nullability of a column that was retyped meanwhile still holds for its name.
     nullable = known.nullable if known is not None else not (column.key and identity in "di")
@@ -163,29 +165,31 @@ def _column(column: RelationColumn, kind: PgType | None, facts: TableMetadata | 
     )
 
 
-def _unsent(names: set[str], flagged: Sequence[str], identity: str, facts: TableMetadata, *, current: bool) -> bool:
+def _unsent(names: set[str], flagged: Sequence[str], identity: str, metadata: TableMetadata, *, current: bool) -> bool:
     """Return whether the primary key has columns that replication does not send.
 
     The key must be `current`, or generated columns that the row's version lacks, and still its key.
     """
-    missing = [facts.columns[name] for name in facts.key if name not in names and name in facts.columns]
-    if not facts.has_primary_key or not missing:
+    missing = [metadata.columns[name] for name in metadata.key if name not in names and name in metadata.columns]
+    if not metadata.has_primary_key or not missing:
         return False
-    of_the_row = identity == "f" or set(flagged) < set(facts.key)
+    of_the_row = identity == "f" or set(flagged) < set(metadata.key)
     return current or (of_the_row and any(column.generated for column in missing))
 
 
-def _key(columns: tuple[Column, ...], identity: str, facts: TableMetadata | None, *, current: bool) -> tuple[str, ...]:
+def _key(
+    columns: tuple[Column, ...], identity: str, metadata: TableMetadata | None, *, current: bool
+) -> tuple[str, ...]:
     """Return the key's columns in the constraint's order, as far as the catalog still agrees with the message."""
     names = {column.name for column in columns}
     flagged = tuple(column.name for column in columns if column.identity)
-    if facts is not None and _unsent(names, flagged, identity, facts, current=current):
+    if metadata is not None and _unsent(names, flagged, identity, metadata, current=current):
         # Naming it makes the plan ask for another key (rules[].key): what is left of this one tells rows apart no more.
-        return facts.key
-    if facts is None or not facts.key or not names.issuperset(facts.key):
+        return metadata.key
+    if metadata is None or not metadata.key or not names.issuperset(metadata.key):
         return flagged if identity in "di" else ()
     # Under DEFAULT the flags are the primary key's as of the row; the catalog only adds its order, or a unique index
     # where there is no primary key, then as now.
-    if identity != "d" or set(facts.key) == set(flagged) or not (flagged or facts.has_primary_key):
-        return facts.key
+    if identity != "d" or set(metadata.key) == set(flagged) or not (flagged or metadata.has_primary_key):
+        return metadata.key
     return flagged if identity in "di" else ()

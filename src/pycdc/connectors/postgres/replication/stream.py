@@ -112,13 +112,13 @@ class ReplicationStream:
         self._closing = threading.Event()
         self._keeper: threading.Thread | None = None
         self._failure: PycdcError | None = None
-        self._told = False
+        self._reported = False
         self._flushed = 0
         self._status_at = 0.0
         self._status_due = 0.0
         self._asked_at = 0.0
         self._interval = options.status_interval
-        self._wakeups: ReceiveWatermark | None = None
+        self._receive_watermark: ReceiveWatermark | None = None
         self._idle: Lsn | None = None
         self._idle_after = -1
         self._skipped = ""
@@ -159,7 +159,7 @@ class ReplicationStream:
         self._poll = select.poll()
         self._poll.register(self._pg.socket, select.POLLIN | _ENDED)
         self._encrypted = bool(self._pg.ssl_in_use or self._pg.used_gssapi)
-        self._wakeups = ReceiveWatermark.of(self._pg.socket)
+        self._receive_watermark = ReceiveWatermark.of(self._pg.socket)
         self.last_message_at = time.monotonic()
         self._send_status(self.last_message_at)
         self._keeper = threading.Thread(target=self._keep, name="pycdc-status", daemon=True)
@@ -227,16 +227,16 @@ class ReplicationStream:
                 # The slot keeps what was confirmed before; nothing is lost by an end that the server did not hear.
                 log.debug("stream did not end cleanly", slot=self._slot, error=type(error).__name__)
             finally:
-                if self._wakeups is not None:
-                    self._wakeups.close()
+                if self._receive_watermark is not None:
+                    self._receive_watermark.close()
                 connection.close()
                 self._failure = self._failure or ConnectionLost("the stream was closed")
 
     def _end(self, deadline: float) -> None:
         # Waiting for the server's end of copy means that the slot is free when this returns.
         pg = self._pg
-        if self._wakeups is not None:
-            self._wakeups.rest()
+        if self._receive_watermark is not None:
+            self._receive_watermark.rest()
         self._send_status(time.monotonic())
         pg.put_copy_end()
         pg.flush()
@@ -268,11 +268,11 @@ class ReplicationStream:
         """
         if self._failure is None and any(events & _ENDED for _, events in self._poll.poll(0)):
             self._failure = ConnectionLost("the server ended the replication stream before it was read")
-        if self._failure is not None and not self._told:
-            raise self._told_failure(self._failure)
+        if self._failure is not None and not self._reported:
+            raise self._failure_reported(self._failure)
 
-    def _told_failure(self, failure: PycdcError) -> PycdcError:
-        self._told = True
+    def _failure_reported(self, failure: PycdcError) -> PycdcError:
+        self._reported = True
         return failure
 
     # -- reading
@@ -286,7 +286,7 @@ class ReplicationStream:
         """
         with self._lock:
             if self._failure is not None:
-                raise self._told_failure(self._failure)
+                raise self._failure_reported(self._failure)
             frames: list[bytes] = []
             self._idle_after = -1
             try:
@@ -301,7 +301,7 @@ class ReplicationStream:
                 raise
             if self._skipped:
                 self._failure = PositionGap(f"the server skips changes: {self._skipped}", hint=_TOO_LATE_HINT)
-                raise self._told_failure(self._failure)
+                raise self._failure_reported(self._failure)
             if frames:
                 # Bytes compare as their big-endian LSNs do. The last frame need not have the highest: transactions
                 # come in the order of their commits, and rows of the later may lie before the commit of the earlier.
@@ -309,7 +309,7 @@ class ReplicationStream:
                 if self._idle_after != len(frames):
                     self._idle = None
             elif self._failure is not None:
-                raise self._told_failure(self._failure)
+                raise self._failure_reported(self._failure)
             return frames
 
     def _fill(self, frames: list[bytes], max_messages: int, max_bytes: int, timeout: float) -> None:
@@ -349,8 +349,8 @@ class ReplicationStream:
         now = time.monotonic()
         if size:
             self.last_message_at = now
-        if self._wakeups is not None:
-            self._wakeups.arrived(size, now)
+        if self._receive_watermark is not None:
+            self._receive_watermark.arrived(size, now)
         if now >= self._status_due:
             self._send_status(now)
 
@@ -382,9 +382,9 @@ class ReplicationStream:
             now = time.monotonic()
             if now >= self._status_due:
                 self._send_status(now)
-            if self._wakeups is not None and self._wakeups.lowat > 1:
+            if self._receive_watermark is not None and self._receive_watermark.lowat > 1:
                 if not poll(GATHER_POLL_MS):
-                    self._wakeups.rest()
+                    self._receive_watermark.rest()
                 return True
             left = min(deadline, self._status_due) - now
             milliseconds = ceil(left * 1000) if left > 0 else 0
@@ -399,9 +399,9 @@ class ReplicationStream:
                 return True  # the TLS library may hold bytes that poll() cannot see
 
     @property
-    def hurrying(self) -> bool:
+    def high_throughput(self) -> bool:
         """Whether changes come in faster than each could be dealt with alone."""
-        return self._wakeups is not None and self._wakeups.hurrying
+        return self._receive_watermark is not None and self._receive_watermark.high_throughput
 
     # -- positions and status
 

@@ -263,7 +263,7 @@ class TransactionAssembler:
         transaction = self._transaction
         if mark is None or transaction is None or transaction.changes or self._delivered:
             return
-        transaction.came = mark.passage
+        transaction.change_origin = mark.change_origin
         if self._foreign(mark.pipeline):
             self._hidden_from = mark.pipeline
             self._skipping = not (self._by_table and mark.tables)

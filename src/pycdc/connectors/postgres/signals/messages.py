@@ -135,7 +135,7 @@ def ask(config: CapturePipeline, signal: Signal, stored: Mapping[str, Any] | Non
                 raise ConfigError(f"{pattern} is not a captured table", hint="name one of source.postgres.tables")
             if signal.where is not None:
                 check_condition(dsn, named[0].schema, named[0].name, signal.where, config.signals.filter_role)
-    active = _require_hearing(config.slot, slot).active_pid
+    active = _require_decodable_slot(config.slot, slot).active_pid
     send(dsn, config.slot, key_of(config, stored), [signal])
     return active is not None
 
@@ -144,11 +144,11 @@ def pass_on(config: CapturePipeline, key: SigningKey, signal: DebeziumSignal) ->
     """Give a signal of the topic its place in the stream. Raises PycdcError where nobody would ever hear it."""
     dsn = config.source.postgres.dsn.get_secret_value()
     with Catalog(dsn) as catalog:
-        _require_hearing(config.slot, catalog.slot(config.slot))
+        _require_decodable_slot(config.slot, catalog.slot(config.slot))
     send(dsn, config.slot, key.value, [signal])
 
 
-def _require_hearing(name: str, slot: SlotMetadata | None) -> SlotMetadata:
+def _require_decodable_slot(name: str, slot: SlotMetadata | None) -> SlotMetadata:
     """Require a slot that decodes the message: what commits before its consistent point is never decoded."""
     if slot is None:
         raise EnvironmentNotReady(f"slot {name} does not exist", hint="start the pipeline: `pycdc run`")

@@ -51,7 +51,7 @@ class TableTask:
         return f"{self.schema}.{self.name}"
 
     @property
-    def by_strangers(self) -> bool:
+    def from_signal(self) -> bool:
         """Whether `where` was written by whoever sent a signal."""
         return self.where is not None and self.request not in (INITIAL, ADDED, RESYNC)
 

@@ -130,10 +130,10 @@ def heap_of(connection: Connection, oid: int, *, parted: bool) -> TableBlocks:
     """
     parameters = {"oid": oid, "parted": parted}
     rows: list[tuple[Any, ...]] = connection.execute(_FAMILY, parameters).fetchall()
-    told = ",".join(f"{leaf}:{filenode}" for leaf, filenode, *_ in rows)
+    files = ",".join(f"{leaf}:{filenode}" for leaf, filenode, *_ in rows)
     return TableBlocks(
         max((blocks or 0 for _, _, blocks, *_ in rows), default=0),
-        sha256(told.encode()).hexdigest()[:16],
+        sha256(files.encode()).hexdigest()[:16],
         all(ordinary for *_, ordinary, _ in rows),
         len(rows),
         all(seen for *_, seen in rows),

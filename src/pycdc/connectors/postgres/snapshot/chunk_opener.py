@@ -99,7 +99,7 @@ class ChunkOpener:
     def fill(self, chunk: OpenChunk, ref: TableRef) -> Iterator[None]:
         """Read the chunk's rows, where the table has a key; yields while it waits. Raises PycdcError."""
         task, source = chunk.task, chunk.source
-        if task.where is not None and task.by_strangers:
+        if task.where is not None and task.from_signal:
             signals = self._config.signals
             self._reader.confine(ref, task.where, signals.filter_role, signals.filter_timeout)
         self._report.begun(task, partial(self._reader.extent, source, ref, task.where))

@@ -105,7 +105,7 @@ class InitialSnapshot:
         self._notifications = notifications
         self._tables: list[TableRef] = []
         self._workers = workers
-        self._crew = None if workers is None else ParallelReader(workers)
+        self._parallel_reader = None if workers is None else ParallelReader(workers)
         self._database = "" if workers is None else catalog.server().database
         self._moment = Transaction(None, snapshot.slot.consistent_point, time.time_ns() // 1000)
         self._markers = SnapshotMarkers(self._moment)
@@ -127,7 +127,11 @@ class InitialSnapshot:
         self._yielding.begin()
         opened = map(self._opened, tables, tasks, self._progress.snapshot)
         try:
-            yield from self._one_by_one(opened) if self._crew is None else self._by_workers(opened, self._crew)
+            yield from (
+                self._one_by_one(opened)
+                if self._parallel_reader is None
+                else self._by_workers(opened, self._parallel_reader)
+            )
         finally:
             self.close()
         if not self.unseen:
@@ -138,8 +142,8 @@ class InitialSnapshot:
 
     def close(self) -> None:
         """End the workers and the session. Idempotent."""
-        if self._crew is not None:
-            self._crew.close()
+        if self._parallel_reader is not None:
+            self._parallel_reader.close()
         self._yielding.close()
         self._drop_reader()
 
@@ -168,7 +172,7 @@ class InitialSnapshot:
     def _first_blocks(self, leaves: int) -> int:
         """As many as a crash may repeat; for a worker fewer, until it is known how much larger its records are."""
         blocks = self._config.source.postgres.max_batch_bytes // _BLOCK // max(1, leaves)
-        return max(1, min(_LARGEST, blocks // 8 if self._crew is not None else blocks))
+        return max(1, min(_LARGEST, blocks // 8 if self._parallel_reader is not None else blocks))
 
     def _leave(self, task: TableTask, why: Exception) -> None:
         """Read what is left of a table in chunks, when all others are read."""
@@ -278,19 +282,19 @@ class InitialSnapshot:
 
     # -- by workers
 
-    def _by_workers(self, tables: Iterator[_Open | None], crew: ParallelReader) -> Iterator[Batch | None]:
-        for result in crew.results(self._jobs(tables)):
+    def _by_workers(self, tables: Iterator[_Open | None], reader: ParallelReader) -> Iterator[Batch | None]:
+        for job_result in reader.results(self._jobs(tables)):
             self._ping()
-            if result is None:
+            if job_result is None:
                 yield None
                 continue
-            opened, task, came = result
-            if task is not None and isinstance(came, Chunk):
-                yield from self._chunk(opened, task, came)
-            elif task is not None and isinstance(came, Exception):
+            opened, task, result = job_result
+            if task is not None and isinstance(result, Chunk):
+                yield from self._chunk(opened, task, result)
+            elif task is not None and isinstance(result, Exception):
                 opened.left = True
                 self._delivered(opened, task.range, opened.progress.done)
-                self._leave(opened.task, came)
+                self._leave(opened.task, result)
             else:
                 if not opened.plan:
                     yield from self._alone(opened)

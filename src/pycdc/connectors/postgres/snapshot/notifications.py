@@ -54,80 +54,80 @@ class Notifications:
 
     def skipped(self) -> None:
         """There is no first snapshot, or it is over."""
-        self._tell(_INITIAL, "SKIPPED")
+        self._notify(_INITIAL, "SKIPPED")
 
     def began(self, tables: Sequence[object]) -> None:
         """Report that the first snapshot begins."""
-        self._tell(_INITIAL, "STARTED")
+        self._notify(_INITIAL, "STARTED")
         if self._newest:
-            self._tell(_INITIAL, "DATA_COLLECTIONS_RESOLVED", tables=tables)
+            self._notify(_INITIAL, "DATA_COLLECTIONS_RESOLVED", tables=tables)
 
     def scanning(self, table: object, tables: Sequence[object]) -> None:
         """Of its `tables`, the rows of one are read from here on."""
-        self._tell(_INITIAL, "IN_PROGRESS", tables=tables, current_collection_in_progress=table)
+        self._notify(_INITIAL, "IN_PROGRESS", tables=tables, current_collection_in_progress=table)
 
     def scanned(self, table: object, tables: Sequence[object], rows: int, status: Scan) -> None:
-        said: dict[str, object] = {"scanned_collection": table, "total_rows_scanned": rows, "status": status}
-        self._tell(_INITIAL, "TABLE_SCAN_COMPLETED", None, tables, **said)
+        details: dict[str, object] = {"scanned_collection": table, "total_rows_scanned": rows, "status": status}
+        self._notify(_INITIAL, "TABLE_SCAN_COMPLETED", None, tables, **details)
 
     def ended(self) -> None:
         """Report that the first snapshot is complete."""
-        self._tell(_INITIAL, "COMPLETED")
+        self._notify(_INITIAL, "COMPLETED")
 
     def started(self, tasks: Sequence[TableTask]) -> None:
         """Report that what a signal asked for is to be read."""
         for task in tasks[:1]:
-            self._tell(_INCREMENTAL, "STARTED", task, tasks)
+            self._notify(_INCREMENTAL, "STARTED", task, tasks)
             if self._newest:
-                self._tell(_INCREMENTAL, "DATA_COLLECTIONS_RESOLVED", task, tasks)
+                self._notify(_INCREMENTAL, "DATA_COLLECTIONS_RESOLVED", task, tasks)
 
     def changed(self, status: Literal["PAUSED", "RESUMED", "ABORTED"], tasks: Sequence[TableTask]) -> None:
         """Of what is still to be read; of each signal one."""
         for request in dict.fromkeys(task.request for task in tasks):
-            fellows = [task for task in tasks if task.request == request]
-            self._tell(_INCREMENTAL if fellows[0].ad_hoc else _INITIAL, status, fellows[0], fellows)
+            same_request = [task for task in tasks if task.request == request]
+            self._notify(_INCREMENTAL if same_request[0].ad_hoc else _INITIAL, status, same_request[0], same_request)
 
-    def chunk(self, task: TableTask, fellows: Sequence[TableTask], extent: Extent, rows: int) -> None:
+    def chunk(self, task: TableTask, same_request: Sequence[TableTask], extent: Extent, rows: int) -> None:
         """Report that a chunk was read; one has at most `rows` rows."""
-        said: dict[str, object] = {"current_collection_in_progress": task}
-        said["last_processed_key"] = ",".join(text.decode("utf-8", "replace") for text in task.after or ())
+        details: dict[str, object] = {"current_collection_in_progress": task}
+        details["last_processed_key"] = ",".join(text.decode("utf-8", "replace") for text in task.after or ())
         if extent.last is not None:
-            said["maximum_key"] = extent.last
+            details["maximum_key"] = extent.last
         if self._newest:
-            said["chunk_index"] = -(-task.rows // rows)
+            details["chunk_index"] = -(-task.rows // rows)
         if self._newest and extent.rows is not None:
-            said |= {"total_rows": extent.rows, "total_chunks": -(-extent.rows // rows)}
-        self._tell(_INCREMENTAL, "IN_PROGRESS", task, fellows, **said)
+            details |= {"total_rows": extent.rows, "total_chunks": -(-extent.rows // rows)}
+        self._notify(_INCREMENTAL, "IN_PROGRESS", task, same_request, **details)
 
     def table_read(
-        self, task: TableTask, fellows: Sequence[TableTask], extent: Extent, rows: int, status: Scan
+        self, task: TableTask, same_request: Sequence[TableTask], extent: Extent, rows: int, status: Scan
     ) -> None:
         if not task.ad_hoc:
-            self.scanned(task, fellows, rows, status)
+            self.scanned(task, same_request, rows, status)
             return
-        said: dict[str, object] = {"scanned_collection": task, "total_rows_scanned": rows, "status": status}
+        details: dict[str, object] = {"scanned_collection": task, "total_rows_scanned": rows, "status": status}
         if self._newest and extent.rows is not None:
-            said["total_rows"] = extent.rows
-        self._tell(_INCREMENTAL, "TABLE_SCAN_COMPLETED", task, fellows, **said)
+            details["total_rows"] = extent.rows
+        self._notify(_INCREMENTAL, "TABLE_SCAN_COMPLETED", task, same_request, **details)
 
     def completed(self, task: TableTask) -> None:
         """Report that this was the last table of its signal, or of the first snapshot."""
         if task.ad_hoc:
-            self._tell(_INCREMENTAL, "COMPLETED", task)
+            self._notify(_INCREMENTAL, "COMPLETED", task)
         else:
             self.ended()
 
-    def _tell(
+    def _notify(
         self,
         about: str,
         kind: str,
         task: TableTask | None = None,
         tables: Sequence[object] = (),
-        **said: object,
+        **details: object,
     ) -> None:
         if not self.wanted:
             return
-        data = {"connector_name": self._name, **{name: str(value) for name, value in said.items()}}
+        data = {"connector_name": self._name, **{name: str(value) for name, value in details.items()}}
         if tables:
             data["data_collections"] = ",".join(map(str, tables))
         self._pending.append(Notification(_identity(task), about, kind, data, time.time_ns() // 1_000_000))

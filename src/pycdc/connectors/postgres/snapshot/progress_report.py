@@ -45,7 +45,7 @@ class SnapshotReport:
         if self._notifications.wanted and task not in self._extents:
             self._extents[task] = extent() if task.ad_hoc else Extent()
             if not task.ad_hoc:
-                self._notifications.scanning(task, self._fellows(task))
+                self._notifications.scanning(task, self._same_request(task))
 
     def count(self, task: TableTask, rows: int) -> None:
         if task in self._shown:
@@ -55,15 +55,15 @@ class SnapshotReport:
         """Report that a chunk of a task was read, and is counted."""
         if task.ad_hoc and self._notifications.wanted:
             extent = self._extents.get(task, Extent())
-            self._notifications.chunk(task, self._fellows(task), extent, self._rows)
+            self._notifications.chunk(task, self._same_request(task), extent, self._rows)
 
     def finished(self, task: TableTask, status: Scan | None) -> None:
         """Report that nothing more of a task is read; it is in the backlog still. `status` None: all rows were read."""
         shown, extent = self._shown.pop(task, None), self._extents.pop(task, Extent())
         rows = task.rows if shown is None else shown.done
-        fellows = self._fellows(task)
-        self._notifications.table_read(task, fellows, extent, rows, status or ("SUCCEEDED" if rows else "EMPTY"))
-        if len(fellows) == 1:
+        same_request = self._same_request(task)
+        self._notifications.table_read(task, same_request, extent, rows, status or ("SUCCEEDED" if rows else "EMPTY"))
+        if len(same_request) == 1:
             self._notifications.completed(task)
         if shown is not None:
             shown.finished = True
@@ -74,6 +74,6 @@ class SnapshotReport:
         self._extents.pop(task, None)
         log.info("cancelled the snapshot of a table", table=str(task), rows=task.rows)
 
-    def _fellows(self, task: TableTask) -> list[TableTask]:
+    def _same_request(self, task: TableTask) -> list[TableTask]:
         """Return what the same signal asked for, or the first snapshot, and is not read yet."""
         return [other for other in self._backlog if other.request == task.request]

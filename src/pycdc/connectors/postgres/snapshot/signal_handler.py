@@ -62,25 +62,25 @@ class SignalHandler:
         self._choose = choose
         self._look = look
 
-    def inserted(self, note: ControlMessage) -> SignalResult:
+    def inserted(self, message: ControlMessage) -> SignalResult:
         """Handle a row of the signal table."""
         try:
-            signal = debezium_signals.of_row(note.content, str(note.lsn))
+            signal = debezium_signals.of_row(message.content, str(message.lsn))
         except Unusable as error:
-            self._refuse("table", error, id=str(note.lsn))
+            self._refuse("table", error, id=str(message.lsn))
             return SignalResult()
-        return self._debezium(signal, note)
+        return self._debezium(signal, message)
 
-    def sent(self, document: dict[str, object], note: ControlMessage) -> SignalResult:
+    def sent(self, document: dict[str, object], message: ControlMessage) -> SignalResult:
         """Handle a logical message, if it is for this pipeline."""
         try:
-            signal = signals.verified(document, self._config.slot, self._key.value, note.moment)
+            signal = signals.verified(document, self._config.slot, self._key.value, message.moment)
         except Unusable as error:
-            self._refuse("command", error, id=str(note.lsn))
+            self._refuse("command", error, id=str(message.lsn))
             return SignalResult()
         if signal is None:
             return SignalResult()
-        return self._ours(signal) if isinstance(signal, Signal) else self._debezium(signal, note)
+        return self._ours(signal) if isinstance(signal, Signal) else self._debezium(signal, message)
 
     # -- those of `pycdc snapshot`
 
@@ -100,11 +100,11 @@ class SignalHandler:
 
     # -- Debezium's
 
-    def _debezium(self, signal: DebeziumSignal, note: ControlMessage) -> SignalResult:
+    def _debezium(self, signal: DebeziumSignal, message: ControlMessage) -> SignalResult:
         try:
             request = debezium_signals.requested(signal)
             log.info("a signal came", action=signal.type, id=signal.id, channel=signal.channel)
-            outcome = self._obey(signal, request, note)
+            outcome = self._handle(signal, request, message)
         except Unusable as error:
             self._refuse(signal.channel, error, id=signal.id, type=signal.type[:64])
             return SignalResult()
@@ -115,7 +115,7 @@ class SignalHandler:
         self._progress.signal(channel, "refused")
         log.warning("cannot obey a signal", channel=channel, **words, fact=error.fact, hint=error.remedy)
 
-    def _obey(self, signal: DebeziumSignal, request: Request, note: ControlMessage) -> SignalResult:
+    def _handle(self, signal: DebeziumSignal, request: Request, message: ControlMessage) -> SignalResult:
         for name in request.ignored:
             log.warning("a signal asks for what pycdc does not do; the tables are read all the same", without=name)
         if request.action == "snapshot":
@@ -123,7 +123,7 @@ class SignalHandler:
         if request.action == "cancel":
             return self._cancel(self._named_in_backlog(request.collections) if request.collections else None)
         if request.action == "log":
-            log.info("a signal says", said=request.message.replace("{}", str(note.lsn)), id=signal.id)
+            log.info("a signal says", said=request.message.replace("{}", str(message.lsn)), id=signal.id)
             return SignalResult()
         return self._pause(request.action == "pause")
 

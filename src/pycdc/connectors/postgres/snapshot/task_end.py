@@ -45,7 +45,7 @@ class TaskEnd:
         A condition that divides by zero, for instance, must not stop the stream. `began` is when its chunk began, by
         the monotonic clock.
         """
-        if isinstance(error, TableLocked) and task.by_strangers and time.monotonic() - began >= self._limit * 0.9:
+        if isinstance(error, TableLocked) and task.from_signal and time.monotonic() - began >= self._limit * 0.9:
             error = ConfigError(f"reading under its condition took longer than {self._limit:g} s", hint=_TOO_SLOW)
         if error.retry or not task.ad_hoc:
             raise error

@@ -163,8 +163,8 @@ class ApplyOffsets:
                 Partition(topic, number): ClaimedPartition(expected, epoch) for topic, number, expected, epoch in rows
             }
             if "positions" in self._needed:
-                anew = [one for one in partitions if one not in known]
-                places = ([one.topic for one in anew], [one.number for one in anew])
+                replaces = [one for one in partitions if one not in known]
+                places = ([one.topic for one in replaces], [one.number for one in replaces])
                 connection.execute(self._sql(repeats.FORGET), (*places, self._pipeline))
             self.blocked = self.parked(connection)
             connection.commit()
@@ -201,13 +201,13 @@ class ApplyOffsets:
 
     # For the sink, on its own connection, within its transaction.
 
-    def sign(self, connection: Connection, came: ChangeOrigin | None = None, *, origin: bool = False) -> None:
+    def sign(self, connection: Connection, change_origin: ChangeOrigin | None = None, *, origin: bool = False) -> None:
         """Write the mark by which a capture of this database recognizes the transaction: its first statement.
 
         `origin`: the session has a replication origin. Then all its transactions would carry the time of the first.
         """
         text = _MARK_WITH_ORIGIN if origin else _MARK
-        connection.execute(text, (MESSAGE_PREFIX, mark(self._pipeline, self.tables, came)))
+        connection.execute(text, (MESSAGE_PREFIX, mark(self._pipeline, self.tables, change_origin)))
 
     def moving(self, offsets: Mapping[Partition, int]) -> dict[Partition, int]:
         """Those of `offsets` that are not where the table has them anyway."""

@@ -16,7 +16,7 @@ from psycopg import sql
 from pycdc.clients.postgres import Connection
 from pycdc.config.postgres_sink import InboxConfig
 from pycdc.model.event import Event, Unwritable
-from pycdc.rows.column_presence import ColumnPresence, told
+from pycdc.rows.column_presence import ColumnPresence, holds_field
 from pycdc.sinks.postgres.routing.field_paths import identity_of, look_up
 
 CREATE: Final[tuple[LiteralString, ...]] = (
@@ -50,7 +50,7 @@ class Inbox:
         """Return the event's id. Raises Unwritable where it is in a key that cannot be read."""
         if event.deleted:
             self._presence.settle(event)
-            if told(event, self._path) is None:
+            if holds_field(event, self._path) is None:
                 return None
         return identity_of(self._look(event, event.before if event.deleted else event.row))
 

@@ -85,17 +85,17 @@ class Leftovers:
     origins: tuple[str, ...]
 
 
-def read_books(settings: PostgresSinkConfig, pipeline: str) -> PipelineState:
+def read_pipeline_state(settings: PostgresSinkConfig, pipeline: str) -> PipelineState:
     """Read a pipeline's state; tables that were never made count as empty. Raises PycdcError without a database."""
     with connected(settings.dsn.get_secret_value()) as connection:
-        books = _Books(connection, settings.bookkeeping, pipeline)
+        bookkeeping = _StateTables(connection, settings.bookkeeping, pipeline)
         offsets = [
             StoredOffset(Partition(topic, number), *rest)
-            for topic, number, *rest in books.ask("apply_offsets", _OFFSETS)
+            for topic, number, *rest in bookkeeping.ask("apply_offsets", _OFFSETS)
         ]
-        parked = {str(error): int(count) for error, count in books.ask("parked", _PARKED)}
-        blocked = books.ask("parked", _BLOCKED)
-        conflicts = books.ask("conflicts", _COUNT)
+        parked = {str(error): int(count) for error, count in bookkeeping.ask("parked", _PARKED)}
+        blocked = bookkeeping.ask("parked", _BLOCKED)
+        conflicts = bookkeeping.ask("conflicts", _COUNT)
         return PipelineState(
             tuple(offsets),
             parked,
@@ -105,16 +105,16 @@ def read_books(settings: PostgresSinkConfig, pipeline: str) -> PipelineState:
         )
 
 
-def belongings(settings: PostgresSinkConfig, pipeline: str) -> Leftovers:
+def leftovers(settings: PostgresSinkConfig, pipeline: str) -> Leftovers:
     """Return what is left of a pipeline in the target. Raises PycdcError."""
     with connected(settings.dsn.get_secret_value()) as connection:
-        books = _Books(connection, settings.bookkeeping, pipeline)
-        rows = {table: int(books.ask(table, _COUNT)[0][0]) for table in books.there}
+        bookkeeping = _StateTables(connection, settings.bookkeeping, pipeline)
+        rows = {table: int(bookkeeping.ask(table, _COUNT)[0][0]) for table in bookkeeping.there}
         return Leftovers(rows, tuple(_origins(connection, pipeline)))
 
 
-def remove_books(settings: PostgresSinkConfig, pipeline: str) -> Iterator[str]:
-    """Remove what `belongings` tells, and tell what was done.
+def remove_pipeline_state(settings: PostgresSinkConfig, pipeline: str) -> Iterator[str]:
+    """Remove what `leftovers` tells, and tell what was done.
 
     Raises EnvironmentNotReady where a process of the pipeline is still connected; nothing was removed then.
     """
@@ -122,18 +122,18 @@ def remove_books(settings: PostgresSinkConfig, pipeline: str) -> Iterator[str]:
     with connected(dsn) as connection:
         for origin in _origins(connection, pipeline):
             yield _drop_origin(connection, origin)
-        books = _Books(connection, settings.bookkeeping, pipeline)
+        bookkeeping = _StateTables(connection, settings.bookkeeping, pipeline)
         ApplyOffsets(dsn, pipeline, settings.bookkeeping).sign(connection)
-        for table in books.there:
-            count = books.delete(table)
+        for table in bookkeeping.there:
+            count = bookkeeping.delete(table)
             rows = "1 row" if count == 1 else f"{count} rows"
             yield f"removed {rows} of {pipeline} from {settings.bookkeeping}.{table}"
         connection.commit()
-        if books.there and not books.used():
-            yield from books.drop()
+        if bookkeeping.there and not bookkeeping.used():
+            yield from bookkeeping.drop()
 
 
-class _Books:
+class _StateTables:
     def __init__(self, connection: Connection, schema: str, pipeline: str) -> None:
         self._connection = connection
         self._schema = schema

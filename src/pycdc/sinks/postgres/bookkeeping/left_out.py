@@ -26,12 +26,12 @@ class LeftOut:
         self._pipeline = pipeline
         self._count = sql.SQL(_COUNT).format(offsets=sql.Identifier(schema, "apply_offsets"))
 
-    def count(self, connection: Connection, events: Iterable[tuple[Partition, str]], tally: BatchCounters) -> None:
+    def count(self, connection: Connection, events: Iterable[tuple[Partition, str]], counters: BatchCounters) -> None:
         """Events by their partitions and the reasons."""
         of_partition: dict[Partition, Counter[str]] = {}
         for partition, reason in events:
             of_partition.setdefault(partition, Counter())[reason] += 1
-            tally.skipped[partition.topic, reason] += 1
+            counters.skipped[partition.topic, reason] += 1
         if of_partition:
             topics, numbers = [one.topic for one in of_partition], [one.number for one in of_partition]
             counts = [json.dumps(reasons) for reasons in of_partition.values()]

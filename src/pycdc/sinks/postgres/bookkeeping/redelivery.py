@@ -68,14 +68,14 @@ class ChangePosition(NamedTuple):
 
         Nor has a row of a snapshot one: it is a state and no change, and adds nothing.
         """
-        told = event.source
-        if not isinstance(told, dict) or event.op == "r":
+        source_block = event.source
+        if not isinstance(source_block, dict) or event.op == "r":
             return None
         try:
-            previous, lsn = json.loads(told["sequence"])
-            source = json.dumps([str(told.get(name)) for name in ("name", "db")])
+            previous, lsn = json.loads(source_block["sequence"])
+            source = json.dumps([str(source_block.get(name)) for name in ("name", "db")])
             key = blake2b(event.raw_key or event.raw_value or b"", digest_size=12).digest()
-            return cls(source, int(previous or 0), int(lsn), int(told["ts_ms"]), key)
+            return cls(source, int(previous or 0), int(lsn), int(source_block["ts_ms"]), key)
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -106,7 +106,7 @@ class Redelivery:
     def __init__(self, pipeline: str, schema: str) -> None:
         self._pipeline = pipeline
         self._names: Mapping[str, sql.Identifier] = {"positions": sql.Identifier(schema, "positions")}
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def repeated(self, connection: Connection, events: list[Event]) -> tuple[set[int], dict[int, str]]:
         """Return which of `events` were applied before, by their places, and why that is unknown of others.
@@ -124,21 +124,21 @@ class Redelivery:
                 if event.raw_value is None and event.partition in known:
                     repeated.add(index)
                 elif event.raw_value is not None and event.op != "r":
-                    self._tell(event)
+                    self._warn(event)
                 continue
             place = event.partition, position.source
             known.add(event.partition)
             before = last.get(place)
-            verdict = "new" if before is None else _verdict(before, position)
-            if verdict == "new":
+            judgement = "new" if before is None else _judge(before, position)
+            if judgement == "new":
                 same = before is not None and (before.previous, before.lsn) == (position.previous, position.lsn)
                 keys = before.keys if same and before is not None else frozenset()
                 last[place] = _Last(position.previous, position.lsn, position.committed_ms, keys | {position.key})
                 moved.add(place)
-            elif verdict == "repeated":
+            elif judgement == "repeated":
                 repeated.add(index)
             else:
-                strange[index] = verdict
+                strange[index] = judgement
         self._write(connection, moved, last)
         return repeated, strange
 
@@ -157,10 +157,10 @@ class Redelivery:
         if rows:
             connection.cursor().executemany(sql.SQL(_WRITE).format(**self._names), rows)
 
-    def _tell(self, event: Event) -> None:
+    def _warn(self, event: Event) -> None:
         topic = event.partition.topic
-        if topic not in self._told:
-            self._told.add(topic)
+        if topic not in self._warned:
+            self._warned.add(topic)
             log.warning(
                 "events that add up do not tell their position: what their producer repeats is added again",
                 topic=topic,
@@ -168,7 +168,7 @@ class Redelivery:
             )
 
 
-def _verdict(last: _Last, position: ChangePosition) -> str:
+def _judge(last: _Last, position: ChangePosition) -> str:
     """Return ``new``, ``repeated``, or why that is not known."""
     here, there = (position.previous, position.lsn), (last.previous, last.lsn)
     if here > there or (not position.previous and position.lsn > max(there)):

@@ -78,9 +78,9 @@ def unseen(policy: Policy, write: RowWrite, kind: ConflictKind) -> Conflict:
 
 def _image(policy: Policy, write: RowWrite) -> dict[str, Any]:
     """Return what the event sets, its documents as documents."""
-    told = dict(zip(write.shape.set, write.set, strict=True))
-    documents = {name: text for name, text in told.items() if policy.table.columns[name].base in ("json", "jsonb")}
-    return {**told, **json.loads(policy.as_json(documents), parse_float=Decimal)}
+    values = dict(zip(write.shape.set, write.set, strict=True))
+    documents = {name: text for name, text in values.items() if policy.table.columns[name].base in ("json", "jsonb")}
+    return {**values, **json.loads(policy.as_json(documents), parse_float=Decimal)}
 
 
 def old_row(policy: Policy, write: RowWrite) -> str:
@@ -130,6 +130,6 @@ def conflict_of(policy: Policy, found: LockedRow, kind: ConflictKind, event_time
         event_time or policy.time(found.write.event),
         time,
         found.origin,
-        found.knew,
+        found.matches_before,
         remembered=found.written_at is not None,
     )

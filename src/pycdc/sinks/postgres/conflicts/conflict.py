@@ -119,8 +119,8 @@ def event_is_last(conflict: Conflict, rule: ConflictRule) -> bool:
     """
     if conflict.current_time is None or (conflict.current is None and not conflict.remembered):
         return True
-    tells = conflict.before is not None and not conflict.before.keys() <= conflict.key.keys()
-    if conflict.incoming is None and tells and not conflict.remembered:
+    has_old_row = conflict.before is not None and not conflict.before.keys() <= conflict.key.keys()
+    if conflict.incoming is None and has_old_row and not conflict.remembered:
         return conflict.agrees
     if rule.row_time is not None:
         ahead = conflict.event_time - conflict.current_time
@@ -166,8 +166,8 @@ def _asked(conflict: Conflict, name: str, function: Function) -> ConflictAnswer:
 
 def source_time(event: Event) -> datetime:
     """When the source committed, as an envelope tells it; else the record's time."""
-    stamp: Any = (event.source or {}).get("ts_ms")
-    return time_from(stamp if isinstance(stamp, int) and stamp > 0 else event.timestamp) or _EPOCH
+    milliseconds: Any = (event.source or {}).get("ts_ms")
+    return time_from(milliseconds if isinstance(milliseconds, int) and milliseconds > 0 else event.timestamp) or _EPOCH
 
 
 def time_from(value: Any) -> datetime | None:

@@ -75,12 +75,12 @@ class ConflictTable:
             columns = [list(column) for column in zip(*map(self._row, found), strict=True)]
             connection.execute(self._sql(_RECORD), (self._pipeline, *columns))
 
-    def _row(self, settled: ResolvedConflict) -> tuple[Any, ...]:
-        met, event, decision = settled.conflict, settled.event, settled.decision
-        images = (met.current, met.incoming, met.before) if self._settings.values else (None, None, None)
+    def _row(self, resolved: ResolvedConflict) -> tuple[Any, ...]:
+        conflict, event, decision = resolved.conflict, resolved.event, resolved.decision
+        images = (conflict.current, conflict.incoming, conflict.before) if self._settings.values else (None, None, None)
         place = (event.partition.topic, event.partition.number, event.offset)
-        what = (met.table, as_json(met.key), met.kind.value, decision.value)
-        return (*place, *what, *map(as_json, images), met.origin, met.current_time, met.event_time)
+        what = (conflict.table, as_json(conflict.key), conflict.kind.value, decision.value)
+        return (*place, *what, *map(as_json, images), conflict.origin, conflict.current_time, conflict.event_time)
 
     def _sql(self, text: LiteralString) -> sql.Composed:
         return sql.SQL(text).format(**self._names)

@@ -37,7 +37,7 @@ class LockedRow:
     committed_at: datetime | None
     ours: bool
     agrees: bool
-    knew: bool
+    matches_before: bool
     written_at: datetime | None = None
 
 

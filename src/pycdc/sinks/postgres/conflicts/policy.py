@@ -14,11 +14,11 @@ from pycdc.config.postgres_sink import ConflictRule, PostgresSinkConfig, Route
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.model.event import Event
 from pycdc.model.patterns import names_any
-from pycdc.rows.column_presence import told
+from pycdc.rows.column_presence import holds_field
 from pycdc.rows.column_readings import reading
 from pycdc.rows.text_values import Unwritable
 from pycdc.sinks.postgres.conflicts.conflict import Function, source_time, time_from, whole
-from pycdc.sinks.postgres.routing.field_paths import ABSENT, Look, look_up, says
+from pycdc.sinks.postgres.routing.field_paths import ABSENT, Look, has_value, look_up
 from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.conflict_guards import Guard
 from pycdc.sinks.postgres.writing.writes import RowWrite, Shape
@@ -41,7 +41,7 @@ class KnownColumns:
     def takes(self, event: Event) -> bool:
         row = event.before if event.deleted else event.row
         here = names_any([self.topic], event.partition.topic)
-        return here and all(says(look(event, row), value) for look, value in self.when)
+        return here and all(has_value(look(event, row), value) for look, value in self.when)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +54,7 @@ class Policy:
     detection: str
     by_origin: bool
     function: Function | None
-    told: tuple[KnownColumns, ...]
+    known: tuple[KnownColumns, ...]
 
     @property
     def owned(self) -> frozenset[str]:
@@ -110,16 +110,16 @@ class Policy:
 
     def of(self, event: Event) -> KnownColumns:
         """Return the columns of the route that takes the event; the first one's, if several take it into this table."""
-        if len(self.told) == 1:
-            return self.told[0]
-        return next((told for told in self.told if told.takes(event)), self.told[0])
+        if len(self.known) == 1:
+            return self.known[0]
+        return next((columns for columns in self.known if columns.takes(event)), self.known[0])
 
     def before(self, event: Event) -> dict[str, str | None]:
         """Return the old row by column, as far as the event holds it. Raises Unwritable."""
         out: dict[str, str | None] = {}
         for column, (path, look) in self.of(event).columns.items():
             value = look(event, event.before)
-            if value is not ABSENT and told(event, path) is not False:
+            if value is not ABSENT and holds_field(event, path) is not False:
                 out[column] = reading(event.forms).text(value, self.table.columns[column])
         return out
 
@@ -138,7 +138,7 @@ class Policy:
         if path is None:
             return source_time(event)
         value = look_up(path)(event, event.before if event.deleted else event.row)
-        if event.deleted and not path.startswith("$") and told(event, path) is None:
+        if event.deleted and not path.startswith("$") and holds_field(event, path) is None:
             value = ABSENT
         time = None if value is ABSENT else time_from(value)
         if time is None and event.deleted and value is ABSENT:
@@ -211,9 +211,11 @@ def policies(
 
 def _policy(settings: PostgresSinkConfig, table: TargetTable, orders: list[int], *, by_origin: bool) -> Policy:
     routes = [settings.routes[order] for order in orders]
-    facts = list(mismatches(routes, orders, table, by_origin=by_origin))
-    if facts:
-        raise EnvironmentNotReady("; ".join(fact for fact, _ in facts), hint="; ".join(remedy for _, remedy in facts))
+    problems = list(mismatches(routes, orders, table, by_origin=by_origin))
+    if problems:
+        raise EnvironmentNotReady(
+            "; ".join(fact for fact, _ in problems), hint="; ".join(remedy for _, remedy in problems)
+        )
     chosen = routes[0].conflict
     rule = chosen or ConflictRule()
     return Policy(
@@ -223,7 +225,7 @@ def _policy(settings: PostgresSinkConfig, table: TargetTable, orders: list[int],
         detection(rule, by_origin=by_origin),
         by_origin,
         imported(rule.function),
-        tuple(_told(route, table) for route in routes),
+        tuple(_known_columns(route, table) for route in routes),
     )
 
 
@@ -285,7 +287,7 @@ def imported(path: str | None) -> Function | None:
     return found
 
 
-def _told(route: Route, table: TargetTable) -> KnownColumns:
+def _known_columns(route: Route, table: TargetTable) -> KnownColumns:
     names = {column: column for column in table.columns} if route.set is None else route.set
     if route.function is not None:
         names = {}  # what a function makes of fields is not known of those of the old row

@@ -20,7 +20,7 @@ _ORIGIN_FUNCTIONS = ("create(text)", "oid(text)", "session_setup(text)", "xact_r
 
 
 @dataclass(frozen=True, slots=True)
-class ConflictFacts:
+class ConflictInspection:
     """`wrong`: routes by number, facts and remedies. `by_origin`: tables whose conflicts are seen by the last writer.
 
     `lacking` is what that needs and is not there, with what mends it; None where all is there. `crowded`: there may be
@@ -33,9 +33,9 @@ class ConflictFacts:
     crowded: tuple[str, str] | None = None
 
 
-def survey_conflicts(
+def inspect_conflicts(
     connection: Connection, settings: PostgresSinkConfig, pipeline: str, tables: Mapping[str, TargetTable]
-) -> ConflictFacts:
+) -> ConflictInspection:
     """`tables` by their names in the routes; those that do not exist are left out."""
     lacking = _lacking(connection)
     wrong, by_origin = [], []
@@ -46,7 +46,7 @@ def survey_conflicts(
         routes = [settings.routes[order] for order in orders]
         found = [*mismatches(routes, orders, table, by_origin=lacking is None), *_not_imported(rule)]
         wrong += [(orders[0], fact, remedy) for fact, remedy in found]
-    return ConflictFacts(tuple(wrong), tuple(by_origin), lacking, _crowded(connection, pipeline))
+    return ConflictInspection(tuple(wrong), tuple(by_origin), lacking, _crowded(connection, pipeline))
 
 
 def _by_table(

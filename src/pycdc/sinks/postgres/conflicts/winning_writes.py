@@ -20,49 +20,53 @@ def as_update(write: RowWrite, without: Collection[str] = ()) -> RowWrite | None
     """Return the write as an update, a delete as it is; None where nothing is left to be written."""
     if write.shape.operation == "delete":
         return write
-    told = zip(write.shape.set, write.set, strict=True)
-    return _update(write, {column: text for column, text in told if column not in without})
+    incoming_values = zip(write.shape.set, write.set, strict=True)
+    return _update(write, {column: text for column, text in incoming_values if column not in without})
 
 
 def _update(write: RowWrite, values: Mapping[str, str | None]) -> RowWrite | None:
     shape = write.shape
     if not values and not shape.add and not shape.reset:
         return None
-    told = shape_of(shape.table, "update", shape.key, tuple(values), shape.add, order=shape.order, reset=shape.reset)
-    return write._replace(shape=told, set=tuple(values.values()))
+    incoming_values = shape_of(
+        shape.table, "update", shape.key, tuple(values), shape.add, order=shape.order, reset=shape.reset
+    )
+    return write._replace(shape=incoming_values, set=tuple(values.values()))
 
 
-def chosen(policy: Policy, met: Conflict, write: RowWrite, answer: ConflictAnswer) -> tuple[Decision, RowWrite | None]:
+def chosen(
+    policy: Policy, conflict: Conflict, write: RowWrite, answer: ConflictAnswer
+) -> tuple[Decision, RowWrite | None]:
     """Return the decision, with the columns that are decided on their own, and the write that follows it.
 
     Raises Undecided, Unwritable.
     """
     if answer is Decision.PARKED:
         return Decision.PARKED, None
-    if met.kind in STALE and policy.rule.default == "version":
+    if conflict.kind in STALE and policy.rule.default == "version":
         return Decision.MONOLITH, None
     if write.shape.operation == "delete" and isinstance(answer, Decision):
         return answer, write if answer is Decision.SERVICE else None
-    told = dict(zip(write.shape.set, write.set, strict=True))
-    theirs = {column for column in told if column not in policy.spared}
+    incoming_values = dict(zip(write.shape.set, write.set, strict=True))
+    incoming = {column for column in incoming_values if column not in policy.spared}
     if isinstance(answer, Decision):
-        kept = theirs if answer is Decision.SERVICE else set()
-        kept |= {column for column in theirs if policy.rule.columns.get(column) == "service_wins"}
-        values = {column: text for column, text in told.items() if column in kept}
+        kept = incoming if answer is Decision.SERVICE else set()
+        kept |= {column for column in incoming if policy.rule.columns.get(column) == "service_wins"}
+        values = {column: text for column, text in incoming_values.items() if column in kept}
     else:
         kept, values = set(), _values(policy, write, answer)
     written = _update(write, values)
     if written is None:
         return Decision.MONOLITH, None
-    return Decision.SERVICE if kept == theirs else Decision.COLUMNS, written
+    return Decision.SERVICE if kept == incoming else Decision.COLUMNS, written
 
 
 def with_values(policy: Policy, write: RowWrite, answer: Mapping[str, Any]) -> RowWrite:
     """Return the write of a new row, with a function's values in place of the event's. Raises Undecided."""
-    told = {**dict(zip(write.shape.set, write.set, strict=True)), **_values(policy, write, answer)}
+    incoming_values = {**dict(zip(write.shape.set, write.set, strict=True)), **_values(policy, write, answer)}
     shape = write.shape
-    made = shape_of(shape.table, "insert", shape.key, tuple(told), order=shape.order)
-    return write._replace(shape=made, set=tuple(told.values()))
+    made = shape_of(shape.table, "insert", shape.key, tuple(incoming_values), order=shape.order)
+    return write._replace(shape=made, set=tuple(incoming_values.values()))
 
 
 def _values(policy: Policy, write: RowWrite, answer: Mapping[str, Any]) -> dict[str, str | None]:

@@ -38,8 +38,8 @@ def as_change(policy: Policy, write: RowWrite) -> RowWrite:
     values = dict(zip(shape.set, write.set, strict=True))
     amounts = tuple(_change(column, before.get(column), values.pop(column)) for column in added)
     must_exist = shape.must_exist and shape.operation == "update"
-    told = shape_of(shape.table, "update", shape.key, tuple(values), added, must_exist, shape.order, shape.reset)
-    return write._replace(shape=told, set=tuple(values.values()), add=amounts)
+    changed = shape_of(shape.table, "update", shape.key, tuple(values), added, must_exist, shape.order, shape.reset)
+    return write._replace(shape=changed, set=tuple(values.values()), add=amounts)
 
 
 def _change(column: str, before: str | None, after: str | None) -> Number:

@@ -154,10 +154,10 @@ def _statement(schema: str, pipeline: str, skew: float, shape: Shape, text: Lite
         "free": sql.SQL("false" if removes else "true"),
     }
     if text is _LATER:
-        told = {"written": "u.t::timestamptz", "topic": "u.topic", "partition": "u.p::integer"}
+        incoming = {"written": "u.t::timestamptz", "topic": "u.topic", "partition": "u.p::integer"}
     else:
-        told = {"written": "excluded.written_at", "topic": "excluded.topic", "partition": "excluded.partition"}
-    passes = sql.SQL(_PASSES).format(**names, **{name: sql.SQL(place) for name, place in told.items()})
+        incoming = {"written": "excluded.written_at", "topic": "excluded.topic", "partition": "excluded.partition"}
+    passes = sql.SQL(_PASSES).format(**names, **{name: sql.SQL(place) for name, place in incoming.items()})
     names |= {"rows": unnested(columns, _BESIDE, counted=text is _LATER), "passes": passes}
     if text is _CLAIM_IF:
         names["claim"] = sql.SQL(_CLAIM).format(**names)

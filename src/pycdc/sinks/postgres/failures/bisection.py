@@ -37,14 +37,14 @@ class Bisection:
         self,
         connection: Connection,
         run: Callable[[list[Routed], Manner], None],
-        verdicts: FailurePolicy,
+        failure_policy: FailurePolicy,
         *,
         lasting: bool = False,
     ) -> None:
         self._connection = connection
         self._lasting = lasting
         self._run = run
-        self._verdicts = verdicts
+        self._failure_policy = failure_policy
         self._waiting: list[list[Routed]] = []
         self._stuck: set[Partition] = set()
         self._helps = False
@@ -92,7 +92,7 @@ class Bisection:
                 self._helps = True
                 return
             self._waiting.append(sets[0])
-            held = [routed.event for routed in sets[0] if self._verdicts.holds(routed.event)]
+            held = [routed.event for routed in sets[0] if self._failure_policy.ends_partition(routed.event)]
             self._stuck.update(event.partition for event in held)
         else:
             self._helps = True
@@ -113,7 +113,7 @@ class Bisection:
 
     def _attempt(self, events: list[Routed], manner: Manner = "together") -> Refusal | None:
         """Apply the events; return what was wrong with one of them."""
-        events = [routed for routed in events if self._verdicts.cuts.spares(routed.event)]
+        events = [routed for routed in events if self._failure_policy.limits.includes(routed.event)]
         try:
             with self._connection.transaction():
                 self._connection.execute(b"SET CONSTRAINTS ALL DEFERRED")
@@ -143,12 +143,12 @@ class Bisection:
 
     def _goes(self, routed: Routed) -> bool:
         event = routed.event
-        if not self._verdicts.cuts.spares(event):
+        if not self._failure_policy.limits.includes(event):
             return False
         if event.partition in self._behind or event.identity in self._behind:
             self._later.append(routed)
             return False
-        return not self._verdicts.follows(event)
+        return not self._failure_policy.follows(event)
 
     def _refused(self, routed: Routed, error: Refusal) -> None:
         event = routed.event
@@ -159,13 +159,13 @@ class Bisection:
                 self._behind.add(event.identity)
             return
         if not early(error):
-            rest = self._verdicts.give_up(routed, error)
+            rest = self._failure_policy.give_up(routed, error)
             if rest is not None:
                 self._halves([rest])
             return
         self._later.append(routed)
         self._orphans.append((routed, error))
-        behind = event.partition if self._verdicts.holds(event) else event.identity
+        behind = event.partition if self._failure_policy.ends_partition(event) else event.identity
         if behind is not None:
             self._behind.add(behind)
 
@@ -175,7 +175,7 @@ class Bisection:
             if drifted.table not in self._written:
                 raise drifted  # no row passes its trigger: that is the table's fault
         refused = [*self._orphans, *((routed, drifted.error) for routed, drifted in self._drifted)]
-        rests = {id(routed): self._verdicts.give_up(routed, error) for routed, error in refused}
+        rests = {id(routed): self._failure_policy.give_up(routed, error) for routed, error in refused}
         found = (rests.get(id(routed), routed) for routed in self._later)
         self._later = [routed for routed in found if routed is not None]
 

@@ -90,7 +90,7 @@ class Routed:
 
 
 class FailurePolicy:
-    """Those of one attempt at a transaction. `cuts` are the batch's, and outlive it.
+    """Those of one attempt at a transaction. `limits` are the batch's, and outlive it.
 
     `read` are the offsets behind what was read of each partition.
     """
@@ -98,22 +98,22 @@ class FailurePolicy:
     def __init__(
         self,
         settings: PostgresSinkConfig,
-        ledger: ApplyOffsets,
+        apply_offsets: ApplyOffsets,
         connection: Connection,
-        tally: BatchCounters,
-        cuts: PartitionLimits,
-        patience: ParentWait,
+        counters: BatchCounters,
+        limits: PartitionLimits,
+        parent_wait: ParentWait,
         read: Mapping[Partition, int],
         conflicts: ConflictResolver,
     ) -> None:
         self._stops = settings.on_error == "stop"
-        self._ledger = ledger
+        self._apply_offsets = apply_offsets
         self._connection = connection
-        self._tally = tally
-        self._patience = patience
-        self._blocked = set(ledger.parked(connection) if ledger.blocked else ())
+        self._counters = counters
+        self._parent_wait = parent_wait
+        self._blocked = set(apply_offsets.parked(connection) if apply_offsets.blocked else ())
         self._refused: set[ParkedKey] = set()
-        self.cuts = cuts
+        self.limits = limits
         self._read = read
         self._conflicts = conflicts
 
@@ -121,22 +121,22 @@ class FailurePolicy:
     def blocked(self) -> frozenset[ParkedKey]:
         return frozenset(self._blocked | self._refused)
 
-    def admitted(self, events: list[Routed]) -> list[Routed]:
+    def accepted(self, events: list[Routed]) -> list[Routed]:
         """Those whose rows are to be written."""
         if not self._blocked and not any(routed.problem for routed in events):
             return events
-        return [routed for routed in events if self._admits(routed)]
+        return [routed for routed in events if self._accepts(routed)]
 
-    def _admits(self, routed: Routed) -> bool:
+    def _accepts(self, routed: Routed) -> bool:
         event, problem = routed.event, routed.problem
-        if not self.cuts.spares(event) or self._parked_behind(event, self._blocked):
+        if not self.limits.includes(event) or self._parked_behind(event, self._blocked):
             return False
         if problem is None:
             return True
-        if routed.early and self._patience.lasts(event, self._read[event.partition]):
-            self.cuts.add(event, pause=_PAUSE, grows=True)
+        if routed.early and self._parent_wait.lasts(event, self._read[event.partition]):
+            self.limits.add(event, pause=_PAUSE, grows=True)
         elif self._stops:
-            self.cuts.add(event, error=_stopped(event, problem, waited=routed.early))
+            self.limits.add(event, error=_stopped(event, problem, waited=routed.early))
         else:
             self._park(event, "Unwritable", None, problem, problem, self._blocked)
         return False
@@ -148,22 +148,24 @@ class FailurePolicy:
         """
         return self._parked_behind(event, self._refused)
 
-    def holds(self, event: Event) -> bool:
+    def ends_partition(self, event: Event) -> bool:
         """Return whether giving up an event that came too early cuts its partition."""
-        return self._stops or not self._patience.is_over(event)
+        return self._stops or not self._parent_wait.is_over(event)
 
     def give_up(self, routed: Routed, error: Refusal) -> Routed | None:
         """Give an event up; return what of it is written all the same, where it gives way in one of its tables only."""
         event = routed.event
-        met = self._conflicts.rejected.conflict(routed.writes, error)
-        if self._waits(event, error, met):
-            self.cuts.add(event, pause=_PAUSE, grows=True)
+        conflict = self._conflicts.rejected.conflict(routed.writes, error)
+        if self._waits(event, error, conflict):
+            self.limits.add(event, pause=_PAUSE, grows=True)
             return None
-        if met is not None and self._conflicts.rejected.gives_way(met):
-            self._conflicts.record(self._connection, [ResolvedConflict(met, event, Decision.MONOLITH)], self._tally)
-            return Routed(event, [write for write in routed.writes if str(write.shape.table) != met.table])
-        if self._stops and not (met is not None and self._conflicts.rejected.parks(met, error)):
-            self.cuts.add(event, error=_stopped(event, _shown(error), waited=early(error)))
+        if conflict is not None and self._conflicts.rejected.gives_way(conflict):
+            self._conflicts.record(
+                self._connection, [ResolvedConflict(conflict, event, Decision.MONOLITH)], self._counters
+            )
+            return Routed(event, [write for write in routed.writes if str(write.shape.table) != conflict.table])
+        if self._stops and not (conflict is not None and self._conflicts.rejected.parks(conflict, error)):
+            self.limits.add(event, error=_stopped(event, _shown(error), waited=early(error)))
             return None
         if isinstance(error, WriteRejected):
             self._park(event, error.reason, None, error.detail, error.detail, self._refused)
@@ -172,21 +174,23 @@ class FailurePolicy:
             self._park(event, type(error).__name__, error.sqlstate, words, described(error), self._refused)
         else:
             self._park(event, type(error).__name__, None, described(error), described(error), self._refused)
-        if met is not None:
-            self._conflicts.record(self._connection, [ResolvedConflict(met, event, Decision.PARKED)], self._tally)
+        if conflict is not None:
+            self._conflicts.record(
+                self._connection, [ResolvedConflict(conflict, event, Decision.PARKED)], self._counters
+            )
         return None
 
-    def _waits(self, event: Event, error: Refusal, met: Conflict | None) -> bool:
+    def _waits(self, event: Event, error: Refusal, conflict: Conflict | None) -> bool:
         """Return whether to wait. A row that is there already, where the route says `insert`, will not go away."""
-        if not early(error) or (met is not None and met.kind is ConflictKind.INSERT_EXISTS):
+        if not early(error) or (conflict is not None and conflict.kind is ConflictKind.INSERT_EXISTS):
             return False
-        return self._patience.lasts(event, self._read[event.partition])
+        return self._parent_wait.lasts(event, self._read[event.partition])
 
     def _park(
         self, event: Event, error: str, sqlstate: str | None, detail: str, shown: str, known: set[ParkedKey]
     ) -> None:
-        self._ledger.park(self._connection, event, error, sqlstate, detail)
-        self._tally.parked[error] += 1
+        self._apply_offsets.park(self._connection, event, error, sqlstate, detail)
+        self._counters.parked[error] += 1
         log.warning("parked an event", record=str(event), reason=shown)
         if event.identity is not None:
             known.add(event.identity)
@@ -194,8 +198,8 @@ class FailurePolicy:
     def _parked_behind(self, event: Event, before: set[ParkedKey]) -> bool:
         if not before or event.identity not in before:
             return False
-        self._ledger.park(self._connection, event, "Follower", None, "an earlier event of its key is parked")
-        self._tally.parked["Follower"] += 1
+        self._apply_offsets.park(self._connection, event, "Follower", None, "an earlier event of its key is parked")
+        self._counters.parked["Follower"] += 1
         return True
 
 

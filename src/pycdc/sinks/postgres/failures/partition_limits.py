@@ -38,17 +38,17 @@ class PartitionLimits:
 
     def add(self, event: Event, *, pause: float = 0.0, error: ApplyError | None = None, grows: bool = False) -> None:
         """Nothing of the event's partition is taken from `event` on."""
-        if self.spares(event):
+        if self.includes(event):
             self._at[event.partition] = PartitionLimit(event.offset, pause, error, grows)
             self.changes += 1
 
-    def spares(self, event: Event) -> bool:
-        cut = self._at.get(event.partition)
-        return cut is None or event.offset < cut.offset
+    def includes(self, event: Event) -> bool:
+        limit = self._at.get(event.partition)
+        return limit is None or event.offset < limit.offset
 
     def unapplied(self, events: Iterable[Event]) -> list[Event]:
         """Those that come again together with what follows."""
-        return [event for event in events if not self.spares(event) and self._at[event.partition].grows]
+        return [event for event in events if not self.includes(event) and self._at[event.partition].grows]
 
     def limit(self, offsets: Mapping[Partition, int]) -> dict[Partition, int]:
         return {
@@ -57,11 +57,11 @@ class PartitionLimits:
 
     @property
     def error(self) -> ApplyError | None:
-        return next((cut.error for cut in self._at.values() if cut.error is not None), None)
+        return next((limit.error for limit in self._at.values() if limit.error is not None), None)
 
     @property
     def pauses(self) -> dict[Partition, float]:
-        return {partition: cut.pause for partition, cut in self._at.items()}
+        return {partition: limit.pause for partition, limit in self._at.items()}
 
 
 def offsets_behind(events: Iterable[Event]) -> dict[Partition, int]:

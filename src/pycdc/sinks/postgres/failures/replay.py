@@ -96,7 +96,7 @@ class Replay:
             "offsets": sql.Identifier(settings.bookkeeping, "apply_offsets"),
             "parked": sql.Identifier(settings.bookkeeping, "parked"),
         }
-        self._ledger = ApplyOffsets.of(settings, pipeline)
+        self._apply_offsets = ApplyOffsets.of(settings, pipeline)
         self._connection = connect_to_write(settings)
         self._rules: _Rules | None = None
         with self._open():
@@ -124,11 +124,11 @@ class Replay:
         """Return what is needed to apply records, but not to look at them."""
         if self._rules is None:
             with self._open():
-                self._ledger.ensure_tables(self._connection)  # a rule of today may need one more
+                self._apply_offsets.ensure_tables(self._connection)  # a rule of today may need one more
                 _, tables = tied(self._connection, self._settings, read_tables(self._connection, self._settings.routes))
                 origin = set_up_origin(self._connection, self._pipeline)
                 made = set_up_conflicts(self._connection, self._settings, self._pipeline, tables, origin)
-                order = TopicOrder(self._ledger, self._connection)
+                order = TopicOrder(self._apply_offsets, self._connection)
                 router = RouteTable(self._settings, tables, self._functions, order)
                 self._rules = _Rules(router, tables, origin, made)
         return self._rules
@@ -177,7 +177,7 @@ class Replay:
         place = RecordPlace(Partition(found["topic"], found["partition"]), found["offset"])
         head = next((each for each in self.waiting() if (each.partition, each.first) == place), None)
         if head is not None:
-            done = self._all_of(head, _Verdict(found["table"], side))
+            done = self._all_of(head, _Resolution(found["table"], side))
             if side == "monolith" and done.applied:
                 self._write_as_application(found, touch)
             return done
@@ -185,7 +185,7 @@ class Replay:
         if side == "monolith":
             self._write_as_application(found, keep_image)
         with self._guarded():
-            self._ledger.sign(self._connection, origin=rules.origin is not None)
+            self._apply_offsets.sign(self._connection, origin=rules.origin is not None)
             if side == "service":
                 write_image(self._connection, self._table_of(found), found, side)
             self.archive.resolved(side, number=number)
@@ -210,11 +210,11 @@ class Replay:
             connection.close()
         with self._guarded():
             # The pipeline's own again, so that what follows does not conflict with it.
-            self._ledger.sign(self._connection, origin=self._ready().origin is not None)
+            self._apply_offsets.sign(self._connection, origin=self._ready().origin is not None)
             touch(self._connection, table, found)
 
-    def _all_of(self, waiting: Waiting, verdict: _Verdict | None) -> Replayed:
-        """`verdict` is about the first."""
+    def _all_of(self, waiting: Waiting, resolution: _Resolution | None) -> Replayed:
+        """`resolution` is about the first."""
         rules, done = self._ready(), 0
         place = (self._pipeline, *waiting.partition)
         of_key = (*place, waiting.key, waiting.key, waiting.first)
@@ -226,16 +226,16 @@ class Replay:
                     return Replayed(waiting, done, 0)
                 event = self._event(waiting.partition, row)
                 # A mark holds for a transaction, and each event came its own way.
-                came = read_headers(event.headers)
-                self._ledger.sign(self._connection, came, origin=rules.origin is not None)
-                reason = self._apply(rules, event, verdict)
+                change_origin = read_headers(event.headers)
+                self._apply_offsets.sign(self._connection, change_origin, origin=rules.origin is not None)
+                reason = self._apply(rules, event, resolution)
                 if reason is not None:
                     left = self._connection.execute(self._sql(_COUNT), of_key).fetchone()
                     return Replayed(waiting, done, left[0] if left else 0, reason)
                 self._connection.execute(self._sql(_DELETE), (*place, event.offset))
-                said = verdict.side if verdict is not None else "replayed"
+                said = resolution.side if resolution is not None else "replayed"
                 self.archive.resolved(said, place=RecordPlace(waiting.partition, event.offset))
-            done, verdict = done + 1, None
+            done, resolution = done + 1, None
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -250,17 +250,17 @@ class Replay:
             self._connection.rollback()
             raise
 
-    def _apply(self, rules: _Rules, event: Event, verdict: _Verdict | None) -> str | None:
+    def _apply(self, rules: _Rules, event: Event, resolution: _Resolution | None) -> str | None:
         """Why it cannot be applied, None if it was."""
         conflicts = rules.conflicts
         try:
             emptied = rules.router.truncated(event) if event.truncates else []
             writes = [] if event.problem else rules.router.writes(event)
             given_up: list[RowWrite] = []
-            if verdict is not None and verdict.side == "monolith":
-                given_up = [write for write in writes if str(write.shape.table) == verdict.table]
-                writes = [write for write in writes if str(write.shape.table) != verdict.table]
-            elif verdict is not None:
+            if resolution is not None and resolution.side == "monolith":
+                given_up = [write for write in writes if str(write.shape.table) == resolution.table]
+                writes = [write for write in writes if str(write.shape.table) != resolution.table]
+            elif resolution is not None:
                 conflicts = self._overruling(rules)
             with self._connection.transaction():
                 self._connection.execute(b"SET CONSTRAINTS ALL DEFERRED")
@@ -306,7 +306,7 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
+class _Resolution:
     """About the first of the records that wait."""
 
     table: str

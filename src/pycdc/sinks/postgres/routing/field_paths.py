@@ -119,7 +119,7 @@ def _header(event: Event, name: str) -> Any:
         return found[-1]
 
 
-def says(found: Any, wanted: str | int | bool) -> bool:
+def has_value(found: Any, wanted: str | int | bool) -> bool:
     """Return whether a field has the value that `when` names. A text says it too, as headers do: `true` is in any case.
 
     What is not there has no value, and null has none.

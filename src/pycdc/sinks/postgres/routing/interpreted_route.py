@@ -1,4 +1,4 @@
-"""What a route makes of an event, in plain words: the twin of `route_compiler`."""
+"""What a route makes of an event, in plain words: the reference implementation of `compiled_route`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pycdc.config.postgres_sink import Route
 from pycdc.model.event import Event
 from pycdc.model.patterns import names_any
 from pycdc.observability.logger import get_logger
-from pycdc.rows.column_presence import ColumnPresence, head_of, told
+from pycdc.rows.column_presence import ColumnPresence, head_of, holds_field
 from pycdc.rows.column_readings import reading
 from pycdc.rows.text_values import Unwritable, text_of, whole_or_not
-from pycdc.sinks.postgres.routing.field_paths import ABSENT, Look, forms_of, look_for, look_up, says, time_of
+from pycdc.sinks.postgres.routing.field_paths import ABSENT, Look, forms_of, has_value, look_for, look_up, time_of
 from pycdc.sinks.postgres.target_tables import TargetTable, key_columns
 from pycdc.sinks.postgres.writing.writes import Number, Operation, RowWrite, shape_of
 
@@ -41,7 +41,7 @@ class PlainRoute:
         self.constants = {c: text for c, text in self._texts(route.constants, None).items() if c not in self.key}
         self.presence = presence
         self._full = route.replica_identity == "full"
-        self._told_unsure = False
+        self._warned_unsure = False
         self.ops = None if route.ops is None else frozenset(route.ops)
         self._when = [(path, look_up(path), value) for path, value in route.when.items()]
         columns = table.columns
@@ -59,8 +59,8 @@ class PlainRoute:
             return False
         if event.deleted and event.before is not None:
             for path, _, _ in self._when:
-                self._require_told(event, path, "`when`")
-        return all(says(self._asked(event, path, look), value) for path, look, value in self._when)
+                self._require_known(event, path, "`when`")
+        return all(has_value(self._asked(event, path, look), value) for path, look, value in self._when)
 
     def _asked(self, event: Event, path: str, look: Look) -> Any:
         """Return a field that `when` names. Raises Unwritable where it is not known.
@@ -71,7 +71,7 @@ class PlainRoute:
         if found is ABSENT and event.deleted and isinstance(event.key, dict):
             found = look(event, event.key)
         if event.unsent and not event.deleted and head_of(path, event.unsent) in event.unsent:
-            found = look(event, event.before) if event.before is not None and told(event, path) else ABSENT
+            found = look(event, event.before) if event.before is not None and holds_field(event, path) else ABSENT
             if found is ABSENT:
                 raise Unwritable(
                     f"field {path}, which `when` of a route into table {self.table} needs, was not sent, and no old "
@@ -86,20 +86,20 @@ class PlainRoute:
             return False
         fields = [(path, look, value) for path, look, value in self._when if not path.startswith("$")]
         if not fields or any(
-            not says(look(event, row), value) for path, look, value in self._when if path.startswith("$")
+            not has_value(look(event, row), value) for path, look, value in self._when if path.startswith("$")
         ):
             return False
         if event.other_key is not None and event.op == "c":
             return True  # the delete that goes before may have moved a row to the new key
-        if event.before is None or not all(told(event, path) for path, _, _ in fields):
-            self._tell_unsure(event)
+        if event.before is None or not all(holds_field(event, path) for path, _, _ in fields):
+            self._warn_unsure(event)
             return False
         taken = self.ops is None or self._operation_taken(event)
-        return taken and all(says(look(event, event.before), value) for _, look, value in fields)
+        return taken and all(has_value(look(event, event.before), value) for _, look, value in fields)
 
-    def _tell_unsure(self, event: Event) -> None:
-        if not self._told_unsure and event.op == "u":
-            self._told_unsure = True
+    def _warn_unsure(self, event: Event) -> None:
+        if not self._warned_unsure and event.op == "u":
+            self._warned_unsure = True
             log.warning(
                 "an update that `when` does not take does not tell its old row: if the route took that, the row stays",
                 topic=event.partition.topic,
@@ -111,9 +111,9 @@ class PlainRoute:
         op = event.op or (event.added or {}).get("__op") or ("d" if event.deleted else None)
         return op is None or op in (self.ops or ())
 
-    def _require_told(self, event: Event, path: str, needs: str) -> None:
+    def _require_known(self, event: Event, path: str, needs: str) -> None:
         """Raise Unwritable where the old row of a delete may have a zero or a default in the place of a value."""
-        if event.deleted and not path.startswith("$") and told(event, path, full=self._full) is not True:
+        if event.deleted and not path.startswith("$") and holds_field(event, path, full=self._full) is not True:
             raise Unwritable(
                 f"the old row does not tell field {path}, which {needs} of a route into table {self.table} needs: set "
                 "REPLICA IDENTITY FULL for the source's table (and `replica_identity: full` in the route, if records "
@@ -158,9 +158,9 @@ class PlainRoute:
         shape = shape_of(self.table, operation, tuple(key), tuple(values), tuple(add), must_exist, self.order, reset)
         return RowWrite(shape, tuple(key.values()), tuple(values.values()), tuple(add.values()), event, event)
 
-    def cleared(self, told: Container[str]) -> tuple[str, ...]:
+    def cleared(self, holds_field: Container[str]) -> tuple[str, ...]:
         """Return the marks that a row loses by being written: it is not deleted. Those the event sets are left out."""
-        return tuple(column for column in self._marks if column not in self.key and column not in told)
+        return tuple(column for column in self._marks if column not in self.key and column not in holds_field)
 
     def _removal(self, event: Event, *, soft: bool) -> RowWrite:
         """Return the removal of a row. A row that is gone already is as it should be."""
@@ -182,10 +182,10 @@ class PlainRoute:
                     value = ABSENT if event.repeats else event.key
                 forms = event.key_forms
             elif event.deleted and event.before is not None:
-                self._require_told(event, self.key[column], f"key column {column}")
+                self._require_known(event, self.key[column], f"key column {column}")
             text = None if value is ABSENT else reading(forms).text(value, self.table.columns[column])
             if text is None:
-                self._require_told(event, self.key[column], f"key column {column}")
+                self._require_known(event, self.key[column], f"key column {column}")
                 raise Unwritable(f"the event does not tell the key column {column} of table {self.table}")
             out[column] = text
         return out

@@ -21,11 +21,11 @@ from pycdc.model.absence_headers import NEW_KEY, OLD_KEY
 from pycdc.model.change import Row
 from pycdc.model.event import Event, Forms, Unwritable
 from pycdc.observability.logger import get_logger
-from pycdc.rows.column_presence import told
+from pycdc.rows.column_presence import holds_field
 from pycdc.rows.column_readings import reading
 from pycdc.sinks.postgres.routing.field_paths import ABSENT, look_up
 from pycdc.sinks.postgres.routing.interpreted_route import PlainRoute
-from pycdc.sinks.postgres.routing.key_reuse import tells_row
+from pycdc.sinks.postgres.routing.key_reuse import identifies_row
 from pycdc.sinks.postgres.target_tables import TargetTable, key_columns
 from pycdc.sinks.postgres.writing.writes import RowWrite, shape_of
 
@@ -56,7 +56,7 @@ class KeyChanges:
         fixed = any(plain.table.columns[column].identity == "a" for column in plain.key)
         self._moves = route.operation in _WRITING and route.deletion != "ignore" and not fixed
         self._fields = tuple(path for path in plain.key.values() if not path.startswith("$"))
-        self.told: set[bytes] = set()
+        self.known_keys: set[bytes] = set()
         """How message keys in Avro begin that tell which row of the table it is, and nothing else."""
         self._warned = False
         self._marks = tuple(f'"{field}"'.encode() for field in self._fields)
@@ -75,16 +75,16 @@ class KeyChanges:
         raw = event.raw_key or b""
         if raw[:1] != b"\0":
             return not all(mark in raw for mark in self._marks) and not self._tells(event)
-        if raw[:5] in self.told:
+        if raw[:5] in self.known_keys:
             return False
         if not self._tells(event):
             return True
         key = _fields_of_key(event)
-        if key is None or not tells_row(key, self._plain.key.values()):
+        if key is None or not identifies_row(key, self._plain.key.values()):
             return False
-        if len(self.told) >= _MOST:
-            self.told.clear()
-        self.told.add(raw[:5])
+        if len(self.known_keys) >= _MOST:
+            self.known_keys.clear()
+        self.known_keys.add(raw[:5])
         return False
 
     def writes(self, event: Event, write: RowWrite | None) -> list[RowWrite]:
@@ -160,7 +160,7 @@ class KeyChanges:
         return self._texts(event, event.other_key, event.key_forms)
 
     def _before(self, event: Event) -> KeyPaths | None:
-        if event.before is None or not all(told(event, field) for field in self._fields):
+        if event.before is None or not all(holds_field(event, field) for field in self._fields):
             return None
         return self._texts(event, event.before, event.forms)
 

@@ -22,7 +22,7 @@ REMEDY: Final = (
 )
 
 
-def tells_row(message_key: Iterable[str], paths: Collection[str]) -> bool:
+def identifies_row(message_key: Iterable[str], paths: Collection[str]) -> bool:
     """Return whether all fields of the message key are among the paths of a route's key.
 
     Then each row of the table has one message key for good.
@@ -75,7 +75,7 @@ class KeyReuse:
             key = event.key
         except Unwritable:
             return "$key" in self._paths
-        if isinstance(key, dict) and tells_row(key, self._paths):
+        if isinstance(key, dict) and identifies_row(key, self._paths):
             return True
         # Fields may have been renamed, and a key that is no record has no names: those that have its values are it.
         row = event.before if event.row is None else event.row

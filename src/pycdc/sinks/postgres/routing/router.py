@@ -18,7 +18,7 @@ from pycdc.sinks.postgres.routing.interpreted_route import PlainRoute
 from pycdc.sinks.postgres.routing.key_changes import KeyChanges, of_moved
 from pycdc.sinks.postgres.routing.key_reuse import KeyReuse
 from pycdc.sinks.postgres.target_tables import TargetTable, key_columns
-from pycdc.sinks.postgres.writing.key_forms import is_told_by_text
+from pycdc.sinks.postgres.writing.key_forms import is_equal_by_text
 from pycdc.sinks.postgres.writing.writes import RowWrite
 
 _KINDS: Final = 256
@@ -147,7 +147,7 @@ def marks(routes: Iterable[Route], own: Route, tables: Mapping[str, TargetTable]
 
 
 class _CompiledRoute:
-    """Chooses the function for a row's fields. Rows that were not sent whole are left to the twin."""
+    """Chooses the function for a row's fields. Rows that were not sent whole are left to `PlainRoute`."""
 
     def __init__(
         self,
@@ -162,9 +162,9 @@ class _CompiledRoute:
         self.always = not route.when and route.ops is None
         self._key_changes = KeyChanges(self.plain, ordered)
         self._key_reuse = KeyReuse(self.plain, ordered)
-        self._loose = next((c for c in self.plain.key if not is_told_by_text(table.columns[c])), None)
+        self._loose = next((c for c in self.plain.key if not is_equal_by_text(table.columns[c])), None)
         self._ordered = ordered
-        self._told = self._key_changes.told
+        self._known_keys = self._key_changes.known_keys
         self._functions: dict[tuple[str, ...], WriteOf] = {}
         self._forms: Forms | None = None
         """Of the rows that the functions are for: those of a topic are seldom of several."""
@@ -178,7 +178,7 @@ class _CompiledRoute:
                 "the topic one partition, or the column a type whose values have one text"
             )
         usual = row is not None and not event.unsent and event.before is None and event.other_key is None
-        if usual and key is not None and key[:5] in self._told and event.forms is self._forms:
+        if usual and key is not None and key[:5] in self._known_keys and event.forms is self._forms:
             # Nothing is known of the row before, and the message key is one of those met before.
             function = self._functions.get(tuple(row))  # type: ignore[arg-type]
             if function is not None:

@@ -9,8 +9,8 @@ from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
 class TopicOrder:
     """Called with a topic: whether one partition holds all its records. What is applied of another has an offset."""
 
-    def __init__(self, ledger: ApplyOffsets, connection: Connection) -> None:
-        self._ledger = ledger
+    def __init__(self, apply_offsets: ApplyOffsets, connection: Connection) -> None:
+        self._apply_offsets = apply_offsets
         self._connection = connection
         self._ordered: dict[str, bool] = {}
 
@@ -20,5 +20,5 @@ class TopicOrder:
 
     def __call__(self, topic: str) -> bool:
         if topic not in self._ordered:
-            self._ordered[topic] = self._ledger.partitions_of(self._connection, topic) <= 1
+            self._ordered[topic] = self._apply_offsets.partitions_of(self._connection, topic) <= 1
         return self._ordered[topic]

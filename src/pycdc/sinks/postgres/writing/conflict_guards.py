@@ -62,12 +62,12 @@ def as_before(table: TargetTable) -> sql.Composed:
     own = {name: _SAME_JSON for name, column in table.columns.items() if column.base in _JSON}
     own |= {name: _SAME_NUMBER for name, column in table.columns.items() if column.base == "numeric"}
     without = sql.SQL("").join(sql.SQL(" - {}::text").format(ParameterSafeLiteral(name)) for name in own)
-    met = [sql.SQL(_SAME_IMAGE).format(table.alias, without)]
-    met += [
+    conditions = [sql.SQL(_SAME_IMAGE).format(table.alias, without)]
+    conditions += [
         sql.SQL(text).format(table.alias, ParameterSafeIdentifier(name), ParameterSafeLiteral(name))
         for name, text in own.items()
     ]
-    return sql.SQL("({})").format(sql.SQL(" AND ").join(met))
+    return sql.SQL("({})").format(sql.SQL(" AND ").join(conditions))
 
 
 def condition(

@@ -42,7 +42,7 @@ def rewritten(column: TargetColumn) -> bool:
     return form_of(column) is None or column.base == "numeric"
 
 
-def is_told_by_text(column: TargetColumn) -> bool:
+def is_equal_by_text(column: TargetColumn) -> bool:
     """Return whether a database writes a value in one way only, so that all records of its row are in one partition."""
     free = column.base == "numeric" and column.typmod < 0
     return column.deterministic and not free and column.base not in _SEVERAL_TEXTS

@@ -63,20 +63,26 @@ def _place(event: Event) -> tuple[Any, SourcePlace | None]:
     Of Postgres that is the end of the transaction before, and the change's LSN: conflicting changes wait for each other
     in the source, so their LSNs are in its order. Those of a changed key are one: the delete comes first.
     """
-    told = event.source or _flattened(event)
-    lsn, file, place = told.get("lsn"), told.get("file"), told.get("pos")
+    source_block = event.source or _flattened(event)
+    lsn, file, place = source_block.get("lsn"), source_block.get("file"), source_block.get("pos")
     if isinstance(lsn, int):
-        return (told.get("name"), told.get("db")), (_end_before(told.get("sequence")), lsn, not event.deleted)
+        return (source_block.get("name"), source_block.get("db")), (
+            _end_before(source_block.get("sequence")),
+            lsn,
+            not event.deleted,
+        )
     if isinstance(file, str) and isinstance(place, int):  # MySQL's binlog
-        return told.get("name"), (len(file), file, place, told.get("row") or 0)
+        return source_block.get("name"), (len(file), file, place, source_block.get("row") or 0)
     return None, None
 
 
 def _flattened(event: Event) -> dict[str, Any]:
     """Return what a flattened record holds of its source: fields that were asked for (`add_fields`)."""
     added = event.added or {}
-    told = {name.removeprefix("__source_"): value for name, value in added.items() if name.startswith("__source_")}
-    return {"lsn": added.get("__lsn"), **told}
+    source_block = {
+        name.removeprefix("__source_"): value for name, value in added.items() if name.startswith("__source_")
+    }
+    return {"lsn": added.get("__lsn"), **source_block}
 
 
 def _end_before(sequence: Any) -> int:

@@ -119,30 +119,36 @@ def _insert(shape: Shape, guard: Guard) -> sql.Composed:
 
 def _otherwise(shape: Shape, guard: Guard) -> sql.Composable:
     """Return what happens to a row that is there."""
-    told = _overwritten(shape, guard)
-    if not told or guard.kind == "absent":
+    columns_written = _overwritten(shape, guard)
+    if not columns_written or guard.kind == "absent":
         return sql.SQL("DO NOTHING")
     alias, incoming = shape.table.alias, sql.SQL("excluded.{}")
-    pairs = [sql.SQL("{0} = excluded.{0}").format(ParameterSafeIdentifier(name)) for name in told]
-    met = [_unchanged(alias, name, incoming.format(ParameterSafeIdentifier(name))) for name in shape.fixed]
+    pairs = [sql.SQL("{0} = excluded.{0}").format(ParameterSafeIdentifier(name)) for name in columns_written]
+    conditions = [_unchanged(alias, name, incoming.format(ParameterSafeIdentifier(name))) for name in shape.fixed]
     if guard.kind != "none":
         column = shape.table.columns.get(guard.column)
-        met.append(
+        conditions.append(
             condition(guard, shape.table, column, incoming.format(ParameterSafeIdentifier(guard.column)), removes=False)
         )
     out = sql.SQL("DO UPDATE SET {}").format(sql.SQL(", ").join(pairs))
-    return sql.SQL("{} WHERE {}").format(out, sql.SQL(" AND ").join(met)) if met else out
+    return sql.SQL("{} WHERE {}").format(out, sql.SQL(" AND ").join(conditions)) if conditions else out
 
 
 def _overwritten(shape: Shape, guard: Guard) -> list[str]:
     """Return the columns that an upsert writes into a row that is there."""
     fixed = shape.fixed
-    told = [
-        name for name in (*shape.set, *shape.reset) if name not in fixed and (shape.anew or name not in guard.spared)
+    columns_written = [
+        name
+        for name in (*shape.set, *shape.reset)
+        if name not in fixed and (shape.replaces or name not in guard.spared)
     ]
-    whole = fixed and not told
-    keys = [name for name in shape.key if whole or rewritten(shape.table.columns[name])] if told or whole else []
-    return [*keys, *told]
+    whole = fixed and not columns_written
+    keys = (
+        [name for name in shape.key if whole or rewritten(shape.table.columns[name])]
+        if columns_written or whole
+        else []
+    )
+    return [*keys, *columns_written]
 
 
 def _unchanged(alias: sql.SQL, name: str, incoming: sql.Composable) -> sql.Composable:
@@ -210,8 +216,8 @@ def _guarded(out: sql.Composed, shape: Shape, guard: Guard) -> sql.Composed:
         column = shape.table.columns.get(guard.column)
         kind = ParameterSafeIdentifier(*column.type) if column is not None else sql.SQL("")
         incoming = sql.SQL("u.g::{}").format(kind)
-        met = condition(guard, shape.table, column, incoming, removes=shape.operation == "delete")
-        out = sql.SQL("{} AND {}").format(out, met)
+        conditions = condition(guard, shape.table, column, incoming, removes=shape.operation == "delete")
+        out = sql.SQL("{} AND {}").format(out, conditions)
     return sql.SQL("{} RETURNING u.n").format(out) if guard.reports else out
 
 

@@ -66,7 +66,7 @@ def ties_of(
     the database, because the events do not tell what they did in the source.
     """
     components = _components(keys)
-    waits = [key for key in keys if key.on_delete in ACTIONS and not acting and _told_apart(key, routes, ranks)]
+    waits = [key for key in keys if key.on_delete in ACTIONS and not acting and _written_by_others(key, routes, ranks)]
     acts = {key.parent for key in keys if key.on_delete in ACTIONS and key not in waits}
     in_order = {components.get(table, table) for table in {*acts, *unforeseen}}
     return {
@@ -81,7 +81,7 @@ def ties_of(
     }
 
 
-def _told_apart(key: ForeignKey, routes: Mapping[str, Sequence[Route]], ranks: Mapping[str, int]) -> bool:
+def _written_by_others(key: ForeignKey, routes: Mapping[str, Sequence[Route]], ranks: Mapping[str, int]) -> bool:
     """Return whether other topics than the parent's have the child's rows: then it is not known which is ahead."""
     if key.child != key.parent and ranks[key.child] < ranks[key.parent]:
         return False  # a circle: each would wait for the other

@@ -112,9 +112,9 @@ def _texts(key: tuple[str | None, ...]) -> tuple[str, ...]:
 def _learn(known: dict[RowOfTable, RowWrite], row: RowOfTable, write: RowWrite) -> None:
     """Learn what is known whole of the row behind the write."""
     before = known.pop(row, None)
-    told = write if _is_whole(write.shape) or before is None else merge(before, write)
-    if told is not None and _is_whole(told.shape):
-        known[row] = told
+    assigned = write if _is_whole(write.shape) or before is None else merge(before, write)
+    if assigned is not None and _is_whole(assigned.shape):
+        known[row] = assigned
 
 
 def _ends(
@@ -145,7 +145,7 @@ def _ends(
 def _is_whole(shape: Shape) -> bool:
     if shape.operation not in ("insert", "upsert") or shape.add:
         return False
-    columns = (column for name, column in shape.table.columns.items() if name not in shape.told)
+    columns = (column for name, column in shape.table.columns.items() if name not in shape.determined)
     return all(column.generated or column.name in shape.key for column in columns)
 
 
@@ -156,12 +156,12 @@ def _vacating(groups: Sequence[WriteGroup], free: Callable[[TargetTable], bool])
         indexes = [
             [name for name in index if name not in shape.key] for index in table.uniques - {frozenset(shape.key)}
         ]
-        known = [names for names in indexes if shape.operation == "delete" or shape.told >= set(names)]
+        known = [names for names in indexes if shape.operation == "delete" or shape.determined >= set(names)]
         empty = [[name for name in names if not table.columns[name].required] for names in known]
-        told = {min(names) for names in empty if names}
-        if told and free(table) and not table.ties.in_order and not shape.moves:
-            emptied = shape_of(table, "update", shape.key, tuple(sorted(told)), order=shape.order)
-            nothing = (None,) * len(told)
+        assigned = {min(names) for names in empty if names}
+        if assigned and free(table) and not table.ties.in_order and not shape.moves:
+            emptied = shape_of(table, "update", shape.key, tuple(sorted(assigned)), order=shape.order)
+            nothing = (None,) * len(assigned)
             writes = [write._replace(shape=emptied, set=nothing, add=()) for write in group.writes]
             yield WriteGroup(emptied, writes, between=True)
 

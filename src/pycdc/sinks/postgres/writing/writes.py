@@ -36,8 +36,8 @@ class Shape:
     """What writes of one statement share: columns that say which row, that are set, and that are added to.
 
     There is one object a shape, made by `shape_of`. `must_exist`: a row that is not there is an error. `order` is the
-    route's place in the configuration. `reset` are columns that a row which is there gets the default of. `anew`: it is
-    as if the row had been deleted before, and `reset` all that is not told.
+    route's place in the configuration. `reset` are columns that a row which is there gets the default of.
+    `replaces`: as if the row had been deleted before; then `reset` has all columns that are not set.
     """
 
     table: TargetTable
@@ -48,7 +48,7 @@ class Shape:
     must_exist: bool = False
     order: int = 0
     reset: tuple[str, ...] = ()
-    anew: bool = False
+    replaces: bool = False
     space: Space = field(init=False)
     moves: bool = field(init=False)
     """It is about two rows: what it sets is the key. An update gives the row a new key, unless there is another row of
@@ -64,7 +64,7 @@ class Shape:
         return tuple(name for name in self.set if self.table.columns[name].identity == "a")
 
     @property
-    def told(self) -> frozenset[str]:
+    def determined(self) -> frozenset[str]:
         """Columns whose value follows from the write alone."""
         return frozenset((*self.set, *self.reset))
 
@@ -83,7 +83,7 @@ def shape_of(
     must_exist: bool = False,
     order: int = 0,
     reset: tuple[str, ...] = (),
-    anew: bool = False,
+    replaces: bool = False,
 ) -> Shape:
     """Return the one shape of these values.
 
@@ -91,10 +91,10 @@ def shape_of(
     """
     if operation == "upsert" and not table.required <= {*key, *assigned}:
         operation, must_exist = "update", True
-    if anew:
+    if replaces:
         others = (column for name, column in table.columns.items() if name not in (*key, *assigned))
         reset = tuple(column.name for column in others if not column.generated and column.identity != "a")
-    return Shape(table, operation, key, assigned, add, must_exist, order, reset, anew)
+    return Shape(table, operation, key, assigned, add, must_exist, order, reset, replaces)
 
 
 class RowWrite(NamedTuple):
@@ -213,7 +213,7 @@ def merge(first: RowWrite, second: RowWrite) -> RowWrite | None:
     if after.operation == "delete":
         return second._replace(first=first.first)
     if before.operation == "delete":
-        return _made_anew(first, second)
+        return _recreated(first, second)
     if after.operation == "insert":
         return None
     if not before.add and not after.add:
@@ -223,12 +223,12 @@ def merge(first: RowWrite, second: RowWrite) -> RowWrite | None:
     return None
 
 
-def _made_anew(removal: RowWrite, write: RowWrite) -> RowWrite | None:
+def _recreated(removal: RowWrite, write: RowWrite) -> RowWrite | None:
     shape = write.shape
     if not shape.table.ties.parent or shape.operation not in ("insert", "upsert"):
         return None
-    told = shape_of(shape.table, "upsert", shape.key, shape.set, order=shape.order, anew=True)
-    return write._replace(shape=told, first=removal.first)
+    merged_shape = shape_of(shape.table, "upsert", shape.key, shape.set, order=shape.order, replaces=True)
+    return write._replace(shape=merged_shape, first=removal.first)
 
 
 def _assigned(first: RowWrite, second: RowWrite) -> RowWrite | None:
@@ -261,7 +261,7 @@ def _made(first: RowWrite, second: RowWrite, added: dict[str, Number]) -> RowWri
     if before.reset or reset:
         merged = {column: text for column, text in merged.items() if column not in reset}
         reset = tuple(dict.fromkeys(column for column in (*before.reset, *reset) if column not in merged))
-    told = shape_of(
+    merged_shape = shape_of(
         before.table,
         before.operation,
         before.key,
@@ -270,6 +270,6 @@ def _made(first: RowWrite, second: RowWrite, added: dict[str, Number]) -> RowWri
         before.must_exist,
         before.order,
         reset,
-        before.anew,
+        before.replaces,
     )
-    return RowWrite(told, second.key, tuple(merged.values()), tuple(added.values()), second.event, first.first)
+    return RowWrite(merged_shape, second.key, tuple(merged.values()), tuple(added.values()), second.event, first.first)

@@ -1,4 +1,4 @@
-"""Records of a table with many types, and two processes that are fed them: one with a lane, one without."""
+"""Records of a table with many types, and two processes that are fed them: one by columns, one event by event."""
 
 from __future__ import annotations
 
@@ -176,15 +176,15 @@ def tombstone(number: int) -> Record:
 
 
 class Side:
-    """One process on a database of its own, with a lane or without."""
+    """One process on a database of its own, by columns or event by event."""
 
-    def __init__(self, dsn: str, *, laned: bool, route: dict[str, Any], **options: Any) -> None:
+    def __init__(self, dsn: str, *, columnar: bool, route: dict[str, Any], **options: Any) -> None:
         self.connection = psycopg.connect(dsn, autocommit=True)
         settings = {"dsn": dsn, "routes": [{"topic": "t", "table": "things", **route}], **options}
         self._settings = PostgresSinkConfig.model_validate(settings)
         self.progress = Progress()
-        self.ledger = ApplyOffsets.of(self._settings, "back")
-        self.lanes = ColumnarRoutes()
+        self.apply_offsets = ApplyOffsets.of(self._settings, "back")
+        self.columnar_routes = ColumnarRoutes()
         self._decoder = Decoder(lambda number: json.dumps(SCHEMAS[number]))
         for known in (
             key(1),
@@ -192,15 +192,17 @@ class Side:
             written("flat", row(Random(0), 1)).value(),
         ):
             self._decoder.event(Partition("t", 0), 0, 0, known, known)
-        self._reader = ColumnarDecoder(self._decoder, self.lanes) if laned else None
+        self._reader = ColumnarDecoder(self._decoder, self.columnar_routes) if columnar else None
         self._made: list[PostgresSink] = []
         self.begin()
 
     def begin(self) -> None:
         """With a new sink."""
-        self.sink = PostgresSink(self._settings, "back", self.ledger, self.progress, lanes=self.lanes)
+        self.sink = PostgresSink(
+            self._settings, "back", self.apply_offsets, self.progress, columnar_routes=self.columnar_routes
+        )
         self._made.append(self.sink)
-        self.next = self.ledger.claim([Partition("t", 0)], lambda partition: 0)[Partition("t", 0)]
+        self.next = self.apply_offsets.claim([Partition("t", 0)], lambda partition: 0)[Partition("t", 0)]
 
     def sql(self, statement: str) -> list[Any]:
         cursor = self.connection.execute(statement.encode())
@@ -249,5 +251,5 @@ class Side:
     def close(self) -> None:
         for sink in self._made:
             sink.close()
-        self.ledger.close()
+        self.apply_offsets.close()
         self.connection.close()

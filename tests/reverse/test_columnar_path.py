@@ -17,7 +17,7 @@ from pycdc.config.kafka import RegistryConfig
 from tests.faults.process import LANE_POINTS
 from tests.reading import wait_for
 from tests.reverse.conftest import Rig
-from tests.sinks.postgres.lane_rig import KEY, avro_of
+from tests.sinks.postgres.columnar_rig import KEY, avro_of
 
 pytestmark = pytest.mark.pg("newest")
 
@@ -102,7 +102,7 @@ def test_topics_of_several_tables_go_by_their_lanes_together(rig: Rig, registry:
     wait_for(lambda: pipeline.progress.events == 8000 or not thread.is_alive())
     pipeline.stop()
     thread.join(120)
-    assert pipeline.progress.laned > 1000
+    assert pipeline.progress.columnar > 1000
     assert pipeline.progress.operations[rig.topic, "d"] > 0
     for table, expected in zip(("items", "parts"), rows, strict=True):
         assert rig.sql(f"SELECT * FROM {table} ORDER BY id") == sorted(expected.values())
