@@ -81,13 +81,13 @@ def test_conflicts_are_listed_and_shown(shop: Callable[..., Shop]) -> None:
     text = back("show", number)
     assert "current_origin        an application" in text
     assert "record                items[0]@2" in text
-    assert ["name", '"cup"', '"monolith"', '"pot"'] in [line.split() for line in text.splitlines()]
+    assert ["name", '"cup"', '"local"', '"pot"'] in [line.split() for line in text.splitlines()]
     found = back.json("show", number)
     assert (found["current"]["price"], found["incoming"]["price"]) == (9.0, 2.25)
     assert "there is no conflict 99" in back("show", 99, code=5)
 
 
-@pytest.mark.parametrize(("side", "name"), [("service", "pot"), ("monolith", "monolith")])
+@pytest.mark.parametrize(("side", "name"), [("incoming", "pot"), ("existing", "local")])
 def test_a_parked_conflict_is_resolved_and_its_followers_come_after_it(
     shop: Callable[..., Shop], side: str, name: str
 ) -> None:
@@ -109,7 +109,7 @@ def test_a_parked_conflict_is_resolved_and_its_followers_come_after_it(
 
 
 def test_what_was_decided_can_be_decided_otherwise(shop: Callable[..., Shop]) -> None:
-    back = shop(default="service_wins")
+    back = shop(default="apply_remote")
     row = {"id": 1, "name": "cup", "price": "1.5", "doc": {"a": [1.5]}}
     back.process.apply(update(None, row), {"id": 2, "name": "jug"})
     back.rig.sql(f"{LOCAL}; UPDATE items SET name = 'm', doc = '{{\"big\": 12345678901234567890.123}}' WHERE id = 2")
@@ -117,10 +117,10 @@ def test_what_was_decided_can_be_decided_otherwise(shop: Callable[..., Shop]) ->
     assert back.names() == [(1, "pot")]
     removed, changed = (found["id"] for found in back.json("list")["conflicts"])
     for number in (removed, changed):
-        assert f"resolved {number} with monolith" in back("resolve", number, "--with", "monolith")
-    assert back.names() == [(1, "monolith"), (2, "m")]
+        assert f"resolved {number} with existing" in back("resolve", number, "--with", "existing")
+    assert back.names() == [(1, "local"), (2, "m")]
     assert back.rig.sql("SELECT price, doc::text FROM items ORDER BY id")[1][1] == '{"big": 12345678901234567890.123}'
-    assert {found["resolution"] for found in back.json("list")["conflicts"]} == {"monolith"}
+    assert {found["resolution"] for found in back.json("list")["conflicts"]} == {"existing"}
 
 
 @pytest.mark.parametrize("kind", ["json", "jsonb"])
@@ -134,7 +134,7 @@ def test_a_document_of_an_event_that_lost_within_its_batch_is_written_as_a_docum
     back.process.apply({"id": 1, "version": 5, "doc": {"b": 1}}, (1, lost))
     (found,) = back.json("list")["conflicts"]
     assert found["kind"] == "update_stale"
-    assert f"resolved {found['id']} with service" in back("resolve", found["id"], "--with", "service")
+    assert f"resolved {found['id']} with incoming" in back("resolve", found["id"], "--with", "incoming")
     assert back.rig.sql("SELECT name, doc ->> 'a', doc ->> 'big' FROM items") == [
         ("1", '[1, "2"]', "12345678901234567890.5")
     ]
@@ -198,10 +198,10 @@ def test_doctor_says_whether_conflicts_are_seen(rig: Rig, postgres: Any) -> None
         dsn = postgres.dsn(psycopg.conninfo.conninfo_to_dict(rig.dsn)["dbname"], user=role)
         ((status, title, fix),) = diagnosis(dsn, {})
         assert (status, f"role {role} may set no replication origin" in title) == ("warning", True)
-        ((status, title, _),) = diagnosis(dsn, {"conflict": "monolith_wins"})
+        ((status, title, _),) = diagnosis(dsn, {"conflict": "keep_local"})
         assert (status, "its conflicts are not seen" in title) == ("failed", True)
         rig.sql(fix)
-        assert diagnosis(dsn, {"conflict": "monolith_wins"})[0][0] == "ok"
+        assert diagnosis(dsn, {"conflict": "keep_local"})[0][0] == "ok"
     finally:
         rig.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 

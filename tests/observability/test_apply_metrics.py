@@ -15,7 +15,7 @@ def test_what_became_of_events_is_counted() -> None:
     progress.parked["Unwritable"] += 1
     progress.skipped["public.items", "RowMissing"] += 4
     progress.duplicates["items"] += 5
-    progress.conflicts["public.items", "update", "service"] += 6
+    progress.conflicts["public.items", "update", "apply_remote"] += 6
     progress.halted["items"] = "the registry does not know schema 7"
     found = samples(progress)
     assert found["pycdc_transactions_total",] == 3
@@ -25,7 +25,7 @@ def test_what_became_of_events_is_counted() -> None:
     assert found["pycdc_parked_total", "Unwritable"] == 1
     assert found["pycdc_skipped_total", "RowMissing", "public.items"] == 4
     assert found["pycdc_duplicates_total", "items"] == 5
-    assert found["pycdc_conflicts_total", "public.items", "service", "update"] == 6
+    assert found["pycdc_conflicts_total", "public.items", "apply_remote", "update"] == 6
     assert found["pycdc_topic_halted", "items"] == 1
 
 

@@ -55,14 +55,14 @@ def test_a_conflict_is_parked_and_resolved_while_the_pipeline_runs(rig: Rig) -> 
     process = rig.start(document)
     rig.produce([(1, {"id": 1, "name": "cup"})])
     rig.wait_for_offsets(1)
-    rig.sql("UPDATE items SET name = 'monolith'")
+    rig.sql("UPDATE items SET name = 'local'")
     rig.produce([(1, {"id": 1, "name": "pot"}), (1, {"id": 1, "quantity": 3})])
     rig.wait_for_offsets(3)
     with build_replay(ApplyPipeline.model_validate(document)) as parked:
         (met,) = parked.archive.conflicts(unresolved=True)
-        done = parked.resolve(met["id"], "monolith")
+        done = parked.resolve(met["id"], "existing")
     assert done is not None
     assert (done.applied, done.left) == (2, 0)
     rig.produce([(1, {"id": 1, "quantity": 4})])
-    wait_for(lambda: rig.sql("SELECT name, quantity FROM items") == [("monolith", 4)])
+    wait_for(lambda: rig.sql("SELECT name, quantity FROM items") == [("local", 4)])
     process.stop()

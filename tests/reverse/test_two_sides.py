@@ -88,7 +88,7 @@ def test_both_sides_keep_what_was_written_last_and_all_that_was_counted(
     for end in ends:
         for topic in topics(end):
             kafka.create_topic(topic)
-    everything = (capture("a"), capture("b"), reverse("a", "b", "service"), reverse("b", "a", "monolith"))
+    everything = (capture("a"), capture("b"), reverse("a", "b", "incoming"), reverse("b", "a", "existing"))
     with running(tmp_path, *everything):
         wait_for(lambda: all(_streams(dsn) for dsn in ends.values()))
         with psycopg.connect(database, autocommit=True) as connection:

@@ -131,7 +131,9 @@ def row_of(change: pycdc.DecodedChange) -> pycdc.Row | None:
 
 def decide(conflict: pycdc.Conflict) -> str:
     assert_type(conflict.kind, pycdc.ConflictKind)
-    return "service" if conflict.current_time is None or conflict.event_time > conflict.current_time else "monolith"
+    return (
+        "apply_remote" if conflict.current_time is None or conflict.event_time > conflict.current_time else "keep_local"
+    )
 
 
 a_transform: pycdc.Transform = mask

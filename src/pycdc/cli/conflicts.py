@@ -84,9 +84,9 @@ def show(path: str, number: int, to_json: bool) -> None:
 @click.option(
     "--with",
     "side",
-    type=click.Choice(["service", "monolith"]),
+    type=click.Choice(["incoming", "existing"]),
     required=True,
-    help="service: write what the event says; monolith: keep the row, or write back what it was.",
+    help="incoming: write what the event says; existing: keep the row, or write back what it was.",
 )
 @click.option("--json", "to_json", is_flag=True, help="Print JSON.")
 def resolve(path: str, number: int, side: str, to_json: bool) -> None:

@@ -23,14 +23,14 @@ _WITHOUT_ROW: Final = ("delete", "soft_delete", "delta")
 class ConflictRule(Section):
     """What happens where an event meets a row that somebody else changed. One word is short for `default`.
 
-    `service` is the side that the events come from, `monolith` the side of the rows.
+    The incoming side is where the events come from, the existing one is where the rows are.
     """
 
-    default: Literal["service_wins", "monolith_wins", "last_write_wins", "version", "park", "python"] = "service_wins"
+    default: Literal["apply_remote", "keep_local", "last_write_wins", "version", "park", "python"] = "apply_remote"
     """The event's row is written; the row stays; the later of both; the higher version (needs `version`); the event is
     parked with its followers, for `pycdc conflicts`; or `function` decides."""
-    columns: dict[str, Literal["service_wins", "monolith_wins", "delta"]] = {}
-    """Columns that are decided on their own. A column of monolith_wins is written with a new row only, conflict or
+    columns: dict[str, Literal["apply_remote", "keep_local", "delta"]] = {}
+    """Columns that are decided on their own. A column of keep_local is written with a new row only, conflict or
     not. delta always adds what the event changed (after - before) to what is there."""
     detect: Literal["auto", "origin", "version", "old_values", "none"] = "auto"
     """How a foreign change is seen: by the replication origin of the row's last writer (`track_commit_timestamp`); by
@@ -48,12 +48,12 @@ class ConflictRule(Section):
     skew: Annotated[float, Field(ge=0)] = 0.0
     """For last_write_wins: seconds within which clocks do not decide, but `tie` does, or an event whose `before` is
     the row wins."""
-    tie: Literal["service", "monolith"] = "service"
+    tie: Literal["incoming", "existing"] = "incoming"
     """For last_write_wins: who wins where times are equal. In the pipeline that goes the other way it is the other
     word, so that both sides keep the same row."""
     function: Annotated[str | None, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = None
-    """For python: `module:function`, which is called with a `Conflict` and returns "service", "monolith", "park" or
-    a dict of columns and values."""
+    """For python: `module:function`, which is called with a `Conflict` and returns "apply_remote", "keep_local", "park"
+    or a dict of columns and values."""
 
     @model_validator(mode="before")
     @classmethod
@@ -68,10 +68,10 @@ class ConflictRule(Section):
             raise InvalidValue("compares versions without a column", "add `version: column`")
         if self.version is not None and (self.default != "version" or self.detect not in ("auto", "version")):
             raise InvalidValue("has a version that decides nothing", "write `default: version`, or remove `version`")
-        partly = sorted(name for name, word in self.columns.items() if word != "monolith_wins")
-        if partly and self.default == "monolith_wins" and self.detect != "old_values":
+        partly = sorted(name for name, word in self.columns.items() if word != "keep_local")
+        if partly and self.default == "keep_local" and self.detect != "old_values":
             raise InvalidValue(
-                f"writes {', '.join(partly)} into a row that the monolith keeps, which then looks like the service's",
+                f"writes {', '.join(partly)} into a row that is kept, which then looks like the incoming one",
                 "add `detect: old_values`, which does not ask who wrote a row",
             )
         if partly and self.default == "last_write_wins" and self.row_time is None:

@@ -169,9 +169,9 @@ ROUTES: dict[str, dict[str, Any]] = {
     "a field of the record": {"set": {"name": "$topic"}},
     "a condition": {"when": {"name": "plain"}},
     "delta": {"operation": "delta", "delta": {"small": "small"}},
-    "monolith wins": {"conflict": "monolith_wins"},
-    "a column of its own": {"conflict": {"default": "service_wins", "columns": {"name": "monolith_wins"}}},
-    "old values": {"conflict": {"default": "service_wins", "detect": "old_values"}},
+    "monolith wins": {"conflict": "keep_local"},
+    "a column of its own": {"conflict": {"default": "apply_remote", "columns": {"name": "keep_local"}}},
+    "old values": {"conflict": {"default": "apply_remote", "detect": "old_values"}},
     "the last write": {"conflict": {"default": "last_write_wins", "row_time": "at", "event_time": "at"}},
 }
 
@@ -185,12 +185,12 @@ def test_whatever_the_route_says_the_same_is_left_behind(sides: Sides, postgres:
 
 
 def test_a_row_of_somebody_else_is_met_and_recorded_as_by_the_plain_way(sides: Sides, postgres: PostgresServer) -> None:
-    random, pair = Random(3), sides(route={"conflict": "monolith_wins"})
+    random, pair = Random(3), sides(route={"conflict": "keep_local"})
     assert both(pair, *(written("envelope", row(random, number)) for number in (1, 2, 3))) == 3
     for side in pair:
         side.sql("UPDATE things SET name = 'theirs' WHERE id = 2")
     assert both(pair, *(written("envelope", row(random, number)) for number in (1, 2, 3))) == 0
-    assert pair[1].sql("SELECT kind, decision FROM pycdc.conflicts") == [("update_origin_differs", "monolith")]
+    assert pair[1].sql("SELECT kind, decision FROM pycdc.conflicts") == [("update_origin_differs", "keep_local")]
     assert both(pair, written("envelope", row(random, 1)), deleted("envelope", row(random, 3))) == 2
     assert both(pair, deleted("envelope", row(random, 2)), tombstone(2), tombstone(3)) == 0
     assert pair[1].sql("SELECT id FROM things ORDER BY id") == [(1,), (2,)]

@@ -40,7 +40,7 @@ def test_values_that_rows_exchange_arrive_at_once_whatever_the_rule_for_conflict
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr("pycdc.sinks.postgres.sink.Bisection")
-    for rule in ({}, {"conflict": "monolith_wins"}, {"conflict": "last_write_wins"}):
+    for rule in ({}, {"conflict": "keep_local"}, {"conflict": "last_write_wins"}):
         rig.sql("TRUNCATE items")
         process = rig.process({"topic": "items", "table": "items", **rule}, wait_for_parents=0)
         process.apply(row(1, 1), row(2, 2), row(3, 3))

@@ -67,7 +67,7 @@ def names(random: Random, count: int) -> list[str]:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     "conflict",
-    [None, "monolith_wins", {"default": "service_wins", "detect": "old_values"}, "version", "delta"],
+    [None, "keep_local", {"default": "apply_remote", "detect": "old_values"}, "version", "delta"],
     ids=["none", "origin", "old values", "version", "delta"],
 )
 def test_every_statement_takes_any_name(rig: Rig, conflict: Any, seed: int) -> None:
@@ -80,7 +80,7 @@ def test_every_statement_takes_any_name(rig: Rig, conflict: Any, seed: int) -> N
     if conflict == "version":
         conflict = {"default": "version", "version": number}
     elif conflict == "delta":
-        conflict = {"default": "service_wins", "columns": {number: "delta"}}
+        conflict = {"default": "apply_remote", "columns": {number: "delta"}}
     common = {"table": f"public.{table}", "key": {key: "k"}, **({"conflict": conflict} if conflict else {})}
     routes: list[dict[str, Any]] = [
         {

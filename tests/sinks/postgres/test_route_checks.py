@@ -126,7 +126,7 @@ CREATE TRIGGER refusing BEFORE INSERT OR UPDATE OR DELETE ON t FOR EACH ROW EXEC
 
 
 @pytest.mark.parametrize("event", ["insert", "update", "delete"])
-@pytest.mark.parametrize("conflict", [None, {"default": "service_wins", "detect": "old_values"}])
+@pytest.mark.parametrize("conflict", [None, {"default": "apply_remote", "detect": "old_values"}])
 def test_a_row_that_a_trigger_keeps_out_is_named_with_its_trigger(
     rig: Rig, event: str, conflict: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -227,5 +227,5 @@ def test_an_amount_that_is_added_to_null_is_foretold(rig: Rig) -> None:
     route = {**T, "operation": "delta"}
     assert "column n of table public.t may be NULL" in found(rig, Status.WARNING, {**route, "delta": {"n": "x"}})
     assert "may be NULL" not in found(rig, Status.WARNING, {**route, "delta": {"m": "x", "k": "x"}})
-    merged = {**T, "conflict": {"default": "service_wins", "columns": {"n": "delta", "k": "delta"}}}
+    merged = {**T, "conflict": {"default": "apply_remote", "columns": {"n": "delta", "k": "delta"}}}
     assert "ALTER COLUMN n SET DEFAULT 0" in found(rig, Status.WARNING, merged)

@@ -81,7 +81,7 @@ def made(database: str, postgres: Any) -> Iterator[Callable[..., list[Side]]]:
     other, sides = postgres.create_database(), list[Side]()
 
     def make(**rule: Any) -> list[Side]:
-        for dsn, tie in ((database, "service"), (other, "monolith")):
+        for dsn, tie in ((database, "incoming"), (other, "existing")):
             sides.append(Side(dsn, {"default": "last_write_wins", "tie": tie, **rule}))
         return sides
 

@@ -16,8 +16,8 @@ _COUNTS: Final = "SELECT kind, decision, count(*) FROM pycdc.conflicts GROUP BY 
 _NEWEST: Final = """SELECT split_part("table", '.', 2), key, kind, decision, current, incoming, detected_at
   FROM pycdc.conflicts WHERE current IS NOT NULL AND incoming IS NOT NULL ORDER BY id DESC LIMIT 1"""
 _OTHER: Final = {MONOLITH: SERVICE, SERVICE: MONOLITH}
-_EVENT_WINS: Final = "service"
-"""To a pipeline, events come from the service and rows are the monolith's, whichever way it goes."""
+_EVENT_WINS: Final = "apply_remote"
+"""The decision by which the event's row was written."""
 
 
 @dataclass(frozen=True, slots=True)

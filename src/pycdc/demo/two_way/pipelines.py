@@ -78,7 +78,7 @@ def _apply(
 
 def _to_service(pair: Pair) -> dict[str, Any]:
     return {
-        **_conflict(pair, tie="monolith"),
+        **_conflict(pair, tie="existing"),
         "topic": topic(MONOLITH, pair.monolith),
         "table": f"public.{pair.service}",
         "key": {pair.key.service: pair.key.monolith},
@@ -88,7 +88,7 @@ def _to_service(pair: Pair) -> dict[str, Any]:
 
 def _to_monolith(pair: Pair) -> dict[str, Any]:
     return {
-        **_conflict(pair, tie="service"),
+        **_conflict(pair, tie="incoming"),
         "topic": topic(SERVICE, pair.service),
         "table": f"public.{pair.monolith}",
         "key": {pair.key.monolith: pair.key.service},

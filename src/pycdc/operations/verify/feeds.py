@@ -190,7 +190,7 @@ def _paths(
             continue
         if types[name].generated:
             reasons[name] = "the server generates it"
-        elif owned.get(name) == "monolith_wins":
+        elif owned.get(name) == "keep_local":
             reasons[name] = "this side owns it"
         elif owned.get(name) == "delta":
             reasons[name] = "changes are added to it"

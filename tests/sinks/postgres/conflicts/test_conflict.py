@@ -58,10 +58,10 @@ def rule(default: str, **options: Any) -> ConflictRule:
 @pytest.mark.parametrize(
     ("chosen", "kind", "decision"),
     [
-        (rule("service_wins"), Kind.UPDATE_ORIGIN_DIFFERS, Decision.SERVICE),
-        (rule("monolith_wins"), Kind.DELETE_ORIGIN_DIFFERS, Decision.MONOLITH),
-        (rule("version", version="v"), Kind.UPDATE_STALE, Decision.MONOLITH),
-        (rule("version", version="v"), Kind.UPDATE_MISSING, Decision.SERVICE),
+        (rule("apply_remote"), Kind.UPDATE_ORIGIN_DIFFERS, Decision.APPLY_REMOTE),
+        (rule("keep_local"), Kind.DELETE_ORIGIN_DIFFERS, Decision.KEEP_LOCAL),
+        (rule("version", version="v"), Kind.UPDATE_STALE, Decision.KEEP_LOCAL),
+        (rule("version", version="v"), Kind.UPDATE_MISSING, Decision.APPLY_REMOTE),
         (rule("park"), Kind.INSERT_EXISTS, Decision.PARKED),
     ],
 )
@@ -72,11 +72,11 @@ def test_a_rule_decides(chosen: ConflictRule, kind: Kind, decision: Decision) ->
 @pytest.mark.parametrize(
     ("event", "row", "tie", "wins"),
     [
-        (5, 3, "monolith", True),
-        (3, 5, "service", False),
-        (3, 3, "service", True),
-        (3, 3, "monolith", False),
-        (3, 3.999, "service", True),  # the server knows microseconds, the event does not
+        (5, 3, "existing", True),
+        (3, 5, "incoming", False),
+        (3, 3, "incoming", True),
+        (3, 3, "existing", False),
+        (3, 3.999, "incoming", True),  # the server knows microseconds, the event does not
     ],
 )
 def test_the_later_write_wins_and_a_side_where_there_is_none(event: float, row: float, tie: str, wins: bool) -> None:
@@ -86,12 +86,12 @@ def test_the_later_write_wins_and_a_side_where_there_is_none(event: float, row: 
 
 def test_times_of_a_column_are_compared_as_they_are() -> None:
     """Two writes of one side in a millisecond come in their order, and no writer tells that they are of one side."""
-    chosen = rule("last_write_wins", row_time="changed", event_time="changed", tie="monolith")
+    chosen = rule("last_write_wins", row_time="changed", event_time="changed", tie="existing")
     assert event_is_last(conflict(event_time=at(3.002), current_time=at(3.001)), chosen)
 
 
 def test_within_the_skew_clocks_decide_nothing_and_who_knew_the_row_wins() -> None:
-    chosen = rule("last_write_wins", skew=1, tie="monolith")
+    chosen = rule("last_write_wins", skew=1, tie="existing")
     close = conflict(event_time=at(900), current_time=at(0))
     assert not event_is_last(close, chosen)
     assert event_is_last(replace(close, agrees=True), chosen)
@@ -107,14 +107,14 @@ def test_a_delete_that_did_not_know_an_applications_row_loses() -> None:
 
 @pytest.mark.parametrize("told", [{"before": None}, {"before": {"id": 1}}, {"remembered": True}])
 def test_the_time_of_a_delete_counts_where_it_tells_no_row_and_where_the_row_is_an_events(told: Any) -> None:
-    chosen = rule("last_write_wins", tie="monolith")
+    chosen = rule("last_write_wins", tie="existing")
     removal = conflict(kind=Kind.DELETE_ORIGIN_DIFFERS, incoming=None, **{"before": {"id": 1, "name": "a"}, **told})
     for event, wins in ((1, True), (0, False), (-1, False)):
         assert event_is_last(replace(removal, event_time=at(event)), chosen) is wins
 
 
 def test_a_row_that_is_gone_has_the_time_of_its_delete_where_that_is_remembered() -> None:
-    chosen = rule("last_write_wins", tie="monolith")
+    chosen = rule("last_write_wins", tie="existing")
     gone = conflict(kind=Kind.UPDATE_DELETED, current=None, remembered=True)
     assert not event_is_last(gone, chosen)
     assert event_is_last(replace(gone, event_time=at(1)), chosen)
@@ -123,10 +123,10 @@ def test_a_row_that_is_gone_has_the_time_of_its_delete_where_that_is_remembered(
 
 def test_an_event_that_knew_the_row_is_no_conflict_but_where_times_or_versions_decide() -> None:
     agreed = conflict(agrees=True)
-    assert matches_before(agreed, rule("service_wins"))
-    assert matches_before(agreed, rule("monolith_wins"))
+    assert matches_before(agreed, rule("apply_remote"))
+    assert matches_before(agreed, rule("keep_local"))
     assert not matches_before(agreed, rule("last_write_wins"))
-    assert not matches_before(conflict(), rule("service_wins"))
+    assert not matches_before(conflict(), rule("apply_remote"))
 
 
 # A function.
@@ -135,8 +135,8 @@ def test_an_event_that_knew_the_row_is_no_conflict_but_where_times_or_versions_d
 @pytest.mark.parametrize(
     ("answer", "decision"),
     [
-        ("service", Decision.SERVICE),
-        ("monolith", Decision.MONOLITH),
+        ("apply_remote", Decision.APPLY_REMOTE),
+        ("keep_local", Decision.KEEP_LOCAL),
         ("park", Decision.PARKED),
         ({"name": "both"}, {"name": "both"}),
     ],
@@ -167,10 +167,10 @@ def test_a_function_that_fails_is_named_and_its_words_are_not_shown() -> None:
     [
         ({"default": "python"}, "function"),
         ({"default": "version"}, "version: column"),
-        ({"default": "service_wins", "version": "v"}, "decides nothing"),
-        ({"default": "service_wins", "skew": 1}, "has skew"),
+        ({"default": "apply_remote", "version": "v"}, "decides nothing"),
+        ({"default": "apply_remote", "skew": 1}, "has skew"),
         ({"default": "whoever"}, "default"),
-        ({"default": "monolith_wins", "columns": {"q": "delta"}}, "detect: old_values"),
+        ({"default": "keep_local", "columns": {"q": "delta"}}, "detect: old_values"),
         ({"default": "last_write_wins", "columns": {"q": "delta"}}, "row_time: column"),
         ({"default": "last_write_wins", "row_time": "t", "event_time": "t", "skew": 1}, "skew and row_time"),
         ({"default": "last_write_wins", "row_time": "t"}, "event_time: field"),
@@ -182,7 +182,7 @@ def test_a_rule_that_makes_no_sense_is_refused(options: dict[str, Any], words: s
 
 
 def test_a_word_is_a_rule() -> None:
-    assert ConflictRule.model_validate("monolith_wins").default == "monolith_wins"
+    assert ConflictRule.model_validate("keep_local").default == "keep_local"
 
 
 # Times.
@@ -249,7 +249,7 @@ class Side:
 )
 def test_whatever_the_order_both_sides_end_with_the_same_row(steps: list[tuple[str, int]], by_column: bool) -> None:
     """Both may write in the same millisecond: then the side decides."""
-    a, b = Side("service", by_column=by_column), Side("monolith", by_column=by_column)
+    a, b = Side("incoming", by_column=by_column), Side("existing", by_column=by_column)
     clock = 0
     for number, (step, passed) in enumerate(steps, 1):
         clock += passed

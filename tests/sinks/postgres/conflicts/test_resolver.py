@@ -20,7 +20,7 @@ TABLES = """
 CREATE TABLE items (id int PRIMARY KEY, name text, quantity int NOT NULL DEFAULT 0, price numeric(10,2),
     version int, changed timestamptz, doc json, email text UNIQUE);
 """
-LOCAL = "UPDATE items SET name = 'monolith', price = 9 WHERE id = 1"
+LOCAL = "UPDATE items SET name = 'local', price = 9 WHERE id = 1"
 """What an application does."""
 
 
@@ -63,7 +63,7 @@ def names(rig: Rig) -> list[Any]:
 @pytest.mark.parametrize("kind", ["json", "jsonb"])
 def test_by_old_values_json_and_numbers_are_what_they_mean_and_not_how_they_are_written(rig: Rig, kind: str) -> None:
     rig.sql(f"ALTER TABLE items ALTER doc TYPE {kind}, ALTER price TYPE numeric")
-    sink = process(rig, {"default": "monolith_wins", "detect": "old_values"})
+    sink = process(rig, {"default": "keep_local", "detect": "old_values"})
     document = '{"b":  1, "a": [2]}'
     rig.sql(f"INSERT INTO items (id, name, doc, price) VALUES (1, 'a', '{document}', 1.50), (2, 'a', NULL, NULL)")
     first = {"id": 1, "name": "a", "doc": '{"a": [2], "b": 1.0}', "price": "1.5"}
@@ -72,7 +72,7 @@ def test_by_old_values_json_and_numbers_are_what_they_mean_and_not_how_they_are_
     assert (names(rig), recorded(rig)) == (["b", "b"], [])
     other = {**first, "name": "b", "doc": '{"a": [2], "b": 2}'}
     sink.apply(update(other, {"name": "c"}), update({**second, "name": "b", "doc": "{}"}, {"name": "c"}))
-    assert (names(rig), recorded(rig)) == (["b", "b"], [("update_values_differ", "monolith")] * 2)
+    assert (names(rig), recorded(rig)) == (["b", "b"], [("update_values_differ", "keep_local")] * 2)
 
 
 @SERVERS
@@ -89,10 +89,10 @@ def test_a_row_that_an_application_changed_is_a_conflict_and_is_recorded_with_bo
     assert rig.sql(f"SELECT {columns} FROM pycdc.conflicts") == [
         (
             *("back", "items", 0, 2, "public.items", {"id": 1}),
-            *("update_origin_differs", "service", "", "monolith", {"name": "pot", "price": 2.0}, None, True, None),
+            *("update_origin_differs", "apply_remote", "", "local", {"name": "pot", "price": 2.0}, None, True, None),
         )
     ]
-    assert dict(sink.sink._progress.conflicts) == {("public.items", "update_origin_differs", "service"): 1}
+    assert dict(sink.sink._progress.conflicts) == {("public.items", "update_origin_differs", "apply_remote"): 1}
     sink.apply({"id": 1, "name": "tin"})
     assert len(recorded(rig)) == 1, "the row is the pipeline's own again"
 
@@ -110,7 +110,7 @@ def test_rows_from_before_the_pipeline_are_no_conflict_and_neither_are_those_of_
 
 @NEWEST
 def test_the_same_transaction_may_write_a_row_several_times(rig: Rig) -> None:
-    sink = process(rig, "monolith_wins")
+    sink = process(rig, "keep_local")
     sink.apply({"id": 1, "name": "a"}, (1, None), {"id": 1, "name": "b"}, (1, None), {"id": 1, "name": "c"})
     assert (names(rig), recorded(rig)) == (["c"], [])
 
@@ -138,28 +138,28 @@ def test_what_is_not_wanted_in_the_table_is_not_kept(rig: Rig) -> None:
 
 @SERVERS
 def test_an_event_whose_old_row_is_the_row_knew_it(rig: Rig) -> None:
-    sink = process(rig, "monolith_wins")
+    sink = process(rig, "keep_local")
     first = {"id": 1, "name": "cup", "price": "1.50", "doc": {"a": [1]}}
     sink.apply(update(None, first))
     rig.sql(LOCAL)
     stale = {**first, "name": "never"}
     sink.apply(update(first, stale))
-    known = {**first, "name": "monolith", "price": "9.0"}
+    known = {**first, "name": "local", "price": "9.0"}
     sink.apply(update(known, {**known, "name": "pot"}))
     assert names(rig) == ["pot"]
-    assert recorded(rig) == [("update_origin_differs", "monolith")]
+    assert recorded(rig) == [("update_origin_differs", "keep_local")]
 
 
 @SERVERS
-@pytest.mark.parametrize("rule", ["service_wins", "monolith_wins"])
+@pytest.mark.parametrize("rule", ["apply_remote", "keep_local"])
 def test_deletes_conflict_too(rig: Rig, rule: str) -> None:
     sink = process(rig, rule)
     sink.apply({"id": 1, "name": "cup"}, {"id": 2, "name": "jug"})
     rig.sql(LOCAL)
     sink.apply(removal({"id": 1, "name": "cup"}), removal({"id": 2, "name": "jug"}), removal({"id": 3}))
-    kept = rule == "monolith_wins"
-    assert names(rig) == (["monolith"] if kept else [])
-    decision = "monolith" if kept else "service"
+    kept = rule == "keep_local"
+    assert names(rig) == (["local"] if kept else [])
+    decision = "keep_local" if kept else "apply_remote"
     assert recorded(rig) == [("delete_origin_differs", decision), ("delete_missing", "ignored")]
     sink.apply((4, None))
     assert len(recorded(rig)) == 2, "a tombstone of a row that is not there agrees with the table"
@@ -195,7 +195,7 @@ def test_an_update_of_a_missing_row_is_recorded_where_it_is_let_pass(rig: Rig) -
 
 
 @SERVERS
-@pytest.mark.parametrize(("rule", "name"), [("service_wins", "event"), ("monolith_wins", "there")])
+@pytest.mark.parametrize(("rule", "name"), [("apply_remote", "event"), ("keep_local", "there")])
 def test_an_insert_of_a_row_that_is_there_is_decided_where_there_is_a_rule(rig: Rig, rule: str, name: str) -> None:
     rig.sql("INSERT INTO items (id, name) VALUES (1, 'there')")
     with pytest.raises(ApplyError, match="UniqueViolation"):
@@ -212,7 +212,7 @@ def test_a_schema_of_an_older_version_gets_the_tables(rig: Rig) -> None:
     sink = process(rig)
     rig.sql(LOCAL)
     sink.apply({"id": 1, "name": "pot"})
-    assert recorded(rig) == [("update_origin_differs", "service")]
+    assert recorded(rig) == [("update_origin_differs", "apply_remote")]
 
 
 # Versions and old values, which need neither origin nor commit timestamps.
@@ -229,7 +229,7 @@ def test_an_event_with_an_older_or_the_same_version_is_dropped(rig: Rig, operati
     assert names(rig) == ["v2"]
     sink.apply(*({"id": 1, "name": f"v{n}", "version": n} for n in (5, 3, 10, 10, 9)))
     assert names(rig) == ["v10"]
-    assert recorded(rig) == [("update_stale", "monolith")] * 5
+    assert recorded(rig) == [("update_stale", "keep_local")] * 5
     sink.apply(removal({"id": 1, "version": 9}))
     assert names(rig) == ["v10"]
     sink.apply(removal({"id": 1, "version": 10}))
@@ -257,7 +257,7 @@ def test_duplicates_add_nothing_twice(rig: Rig) -> None:
 
 
 @SERVERS
-@pytest.mark.parametrize("rule", ["service_wins", "monolith_wins"])
+@pytest.mark.parametrize("rule", ["apply_remote", "keep_local"])
 def test_a_row_that_is_not_what_it_was_is_seen_by_its_values(rig: Rig, rule: str) -> None:
     sink = process(rig, {"default": rule, "detect": "old_values"})
     row = {"id": 1, "name": "cup", "price": "1.5", "doc": {"a": 1}}
@@ -267,57 +267,59 @@ def test_a_row_that_is_not_what_it_was_is_seen_by_its_values(rig: Rig, rule: str
     sink.apply(
         update(row, {"name": "pot"}), update(other, {"name": "pan"}), update({"id": 3, "name": "a"}, {"name": "b"})
     )
-    wins = rule == "service_wins"
+    wins = rule == "apply_remote"
     assert rig.sql("SELECT name, price FROM items WHERE id = 1") == [("pot", 1.5) if wins else ("cup", 7)]
     assert names(rig)[1:] == (["pan", "b"] if wins else ["pan"])
     assert recorded(rig) == [
-        ("update_values_differ", "service" if wins else "monolith"),
-        ("update_missing", "service" if wins else "ignored"),
+        ("update_values_differ", "apply_remote" if wins else "keep_local"),
+        ("update_missing", "apply_remote" if wins else "ignored"),
     ]
     sink.apply(removal({"id": 2, "name": "pan", "price": "0.1"}))
-    assert recorded(rig)[2:] == [("delete_values_differ", "service" if wins else "monolith")]
+    assert recorded(rig)[2:] == [("delete_values_differ", "apply_remote" if wins else "keep_local")]
 
 
 # Decided.
 
 
 @SERVERS
-@pytest.mark.parametrize(("seconds", "name"), [(-60, "monolith"), (60, "event")])
+@pytest.mark.parametrize(("seconds", "name"), [(-60, "local"), (60, "event")])
 @pytest.mark.parametrize("by_column", [False, True])
 def test_the_last_write_wins(rig: Rig, seconds: int, name: str, by_column: bool) -> None:
     rule = {"default": "last_write_wins", **({"row_time": "changed", "event_time": "changed"} if by_column else {})}
     sink = process(rig, rule)
     sink.apply(update(None, {"id": 1, "name": "cup", "changed": "2020-01-01T00:00:00Z"}))
     later = f"extract(epoch FROM now())::bigint * 1000, (now() + '{seconds} s')::text"
-    ((now, stamp),) = rig.sql(f"UPDATE items SET name = 'monolith', changed = now() RETURNING {later}")
+    ((now, stamp),) = rig.sql(f"UPDATE items SET name = 'local', changed = now() RETURNING {later}")
     sink.apply(update({"id": 1, "name": "cup"}, {"name": "event", "changed": stamp}, now + seconds * 1000))
     assert names(rig) == [name]
     kind = "update_origin_differs" if not by_column else "update_stale"
-    assert recorded(rig) == ([] if by_column and seconds > 0 else [(kind, "service" if seconds > 0 else "monolith")])
+    assert recorded(rig) == (
+        [] if by_column and seconds > 0 else [(kind, "apply_remote" if seconds > 0 else "keep_local")]
+    )
 
 
 @NEWEST
 def test_times_of_rows_from_before_the_pipeline_decide_too(rig: Rig) -> None:
     """Else the first events of a pipeline that starts late would overwrite what is later than they are."""
-    rig.sql("INSERT INTO items (id, name) VALUES (1, 'monolith'), (2, 'monolith')")
+    rig.sql("INSERT INTO items (id, name) VALUES (1, 'local'), (2, 'local')")
     ((now,),) = rig.sql("SELECT extract(epoch FROM now())::bigint * 1000")
     sink = process(rig, "last_write_wins")
     sink.apply(update({"id": 1}, {"name": "event"}, now - 60_000), update({"id": 2}, {"name": "event"}, now + 60_000))
-    assert names(rig) == ["monolith", "event"]
-    assert recorded(rig) == [("update_origin_differs", "monolith")]
+    assert names(rig) == ["local", "event"]
+    assert recorded(rig) == [("update_origin_differs", "keep_local")]
 
 
 @SERVERS
 def test_columns_have_owners_and_counters_add_up(rig: Rig) -> None:
-    columns = {"price": "monolith_wins", "quantity": "delta"}
-    sink = process(rig, {"default": "service_wins", "columns": columns})
+    columns = {"price": "keep_local", "quantity": "delta"}
+    sink = process(rig, {"default": "apply_remote", "columns": columns})
     row = {"id": 1, "name": "cup", "price": "1.5", "quantity": 10}
     sink.apply(update(None, row))
-    rig.sql("UPDATE items SET name = 'monolith', price = 9, quantity = quantity - 3 WHERE id = 1")
+    rig.sql("UPDATE items SET name = 'local', price = 9, quantity = quantity - 3 WHERE id = 1")
     sold = {**row, "name": "pot", "price": "2.5", "quantity": 8}
     sink.apply(update(row, {**row, "quantity": 9}), update({**row, "quantity": 9}, sold))
     assert rig.sql("SELECT name, price, quantity FROM items") == [("pot", 9, 5)]
-    assert recorded(rig) == [("update_origin_differs", "service")]
+    assert recorded(rig) == [("update_origin_differs", "apply_remote")]
     sink.apply(update(sold, {**sold, "quantity": 7, "price": "3"}))
     assert rig.sql("SELECT price, quantity FROM items") == [(9, 4)], "without a conflict too"
     sink.apply(update(None, row))
@@ -328,14 +330,14 @@ def test_columns_have_owners_and_counters_add_up(rig: Rig) -> None:
 
 @NEWEST
 def test_a_column_may_win_where_the_row_does_not(rig: Rig) -> None:
-    rule = {"default": "monolith_wins", "columns": {"quantity": "service_wins"}, "detect": "old_values"}
+    rule = {"default": "keep_local", "columns": {"quantity": "apply_remote"}, "detect": "old_values"}
     sink = process(rig, rule)
     row = {"id": 1, "name": "cup", "quantity": 1}
     sink.apply(update(None, row))
     rig.sql(LOCAL)
     for quantity in (4, 5):
         sink.apply(update(row, row := {**row, "name": f"pot {quantity}", "quantity": quantity}))
-        assert rig.sql("SELECT name, quantity FROM items") == [("monolith", quantity)]
+        assert rig.sql("SELECT name, quantity FROM items") == [("local", quantity)]
     assert recorded(rig) == [("update_values_differ", "columns")] * 2
 
 
@@ -362,13 +364,13 @@ def test_a_function_decides(rig: Rig) -> None:
     sink.apply({"id": 1, "name": "cup"})
     rig.sql(LOCAL)
     sink.apply({"id": 1, "name": "pot", "quantity": 4})
-    assert rig.sql("SELECT name, quantity FROM items") == [("monolith and pot", 0)]
+    assert rig.sql("SELECT name, quantity FROM items") == [("local and pot", 0)]
     assert recorded(rig) == [("update_origin_differs", "columns")]
 
 
 def made(met: Conflict) -> Any:
     assert met.incoming is not None
-    return {"name": f"made of {met.incoming['name']}", "price": 3} if met.current is None else "service"
+    return {"name": f"made of {met.incoming['name']}", "price": 3} if met.current is None else "apply_remote"
 
 
 @NEWEST
@@ -389,7 +391,7 @@ def test_a_function_that_fails_stops_with_its_name_or_parks_the_event(rig: Rig) 
         sink.apply({"id": 1, "name": "pot"})
     assert "secret" not in str(raised.value)
     process(rig, rule, sink={"on_error": "park"}).apply({"id": 1, "name": "pot"}, {"id": 2, "name": "pan"})
-    assert names(rig) == ["monolith", "pan"]
+    assert names(rig) == ["local", "pan"]
     assert rig.sql("SELECT error FROM pycdc.parked") == [("Refused",)]
 
 
@@ -399,7 +401,7 @@ def test_a_conflict_that_is_parked_keeps_its_followers_and_nothing_else(rig: Rig
     sink.apply({"id": 1, "name": "cup"}, {"id": 2, "name": "jug"})
     rig.sql(LOCAL)
     sink.apply({"id": 2, "name": "pan"}, {"id": 1, "name": "pot"}, {"id": 3, "name": "tin"}, {"id": 1, "name": "tub"})
-    assert names(rig) == ["monolith", "pan", "tin"]
+    assert names(rig) == ["local", "pan", "tin"]
     assert recorded(rig) == [("update_origin_differs", "parked")]
     assert rig.sql('SELECT "offset", error FROM pycdc.parked ORDER BY 1') == [(3, "Conflict"), (5, "Follower")]
     assert dict(sink.sink._progress.conflicts) == {("public.items", "update_origin_differs", "parked"): 1}
@@ -423,10 +425,10 @@ def test_another_row_with_the_same_unique_value_is_a_conflict_and_never_overwrit
     at_once: dict[str, Any] = {"sink": {"wait_for_parents": 0}}  # nobody gives it up
     with pytest.raises(ApplyError, match="items_email_key"):
         process(rig, **at_once).apply({"id": 1, "email": "a"})
-    process(rig, "monolith_wins", **at_once).apply({"id": 1, "email": "a"}, {"id": 2, "email": "b"})
+    process(rig, "keep_local", **at_once).apply({"id": 1, "email": "a"}, {"id": 2, "email": "b"})
     process(rig, "park", **at_once).apply({"id": 3, "email": "a"}, {"id": 4, "email": "c"})
     assert rig.sql("SELECT id FROM items ORDER BY 1") == [(2,), (4,), (9,)]
-    assert recorded(rig) == [("unique_exists", "monolith"), ("unique_exists", "parked")]
+    assert recorded(rig) == [("unique_exists", "keep_local"), ("unique_exists", "parked")]
     assert rig.sql("SELECT error FROM pycdc.parked") == [("UniqueViolation",)]
 
 
@@ -443,7 +445,7 @@ def test_without_an_origin_of_its_own_a_rule_that_needs_one_is_refused_and_the_d
     plain = Rig(postgres.dsn(database, user=name))
     try:
         with pytest.raises(EnvironmentNotReady, match=r"who wrote a row of table .* last is not known"):
-            process(plain, "monolith_wins")
+            process(plain, "keep_local")
         sink = process(plain)
         sink.apply({"id": 1, "name": "cup"}, removal({"id": 7}))
         rig.sql(LOCAL)
@@ -459,7 +461,7 @@ def test_without_an_origin_of_its_own_a_rule_that_needs_one_is_refused_and_the_d
 @pytest.mark.parametrize(
     ("rules", "words"),
     [
-        (["park", "monolith_wins"], "different conflict rules"),
+        (["park", "keep_local"], "different conflict rules"),
         ([{"default": "version", "version": "nowhere"}], "no column nowhere"),
         ([{"default": "version", "version": "name"}], "neither a number nor a time"),
         ([{"columns": {"name": "delta"}}], "no number, and delta adds"),
@@ -473,7 +475,7 @@ def test_a_rule_that_does_not_fit_its_table_is_told_before_anything_runs(
 
 
 @SERVERS
-@pytest.mark.parametrize("rule", ["monolith_wins", {"default": "monolith_wins", "detect": "old_values"}])
+@pytest.mark.parametrize("rule", ["keep_local", {"default": "keep_local", "detect": "old_values"}])
 def test_conflicts_are_seen_in_partitioned_tables_whatever_their_partitions_look_like(rig: Rig, rule: Any) -> None:
     rig.sql(
         "CREATE TABLE parts (id int PRIMARY KEY, name text, price numeric(10,2)) PARTITION BY RANGE (id);"
@@ -484,10 +486,10 @@ def test_conflicts_are_seen_in_partitioned_tables_whatever_their_partitions_look
     sink = process(rig, rule, table="parts")
     rows = [{"id": key, "name": "cup", "price": "1.5"} for key in (1, 2, 101, 102)]
     sink.apply(*(update(None, row) for row in rows))
-    rig.sql("UPDATE parts SET name = 'monolith' WHERE id IN (1, 101)")
+    rig.sql("UPDATE parts SET name = 'local' WHERE id IN (1, 101)")
     sink.apply(*(update(row, {"name": "pot"}) for row in rows))
-    assert rig.sql("SELECT name FROM parts ORDER BY id") == [("monolith",), ("pot",), ("monolith",), ("pot",)]
-    assert [decision for _, decision in recorded(rig)] == ["monolith"] * 2
+    assert rig.sql("SELECT name FROM parts ORDER BY id") == [("local",), ("pot",), ("local",), ("pot",)]
+    assert [decision for _, decision in recorded(rig)] == ["keep_local"] * 2
 
 
 # Races.
@@ -496,11 +498,11 @@ def test_conflicts_are_seen_in_partitioned_tables_whatever_their_partitions_look
 @SERVERS
 @pytest.mark.parametrize("operation", ["upsert", "update"])
 def test_a_write_that_commits_while_the_statement_waits_for_it_is_seen(rig: Rig, operation: str) -> None:
-    sink = process(rig, "monolith_wins", operation=operation)
+    sink = process(rig, "keep_local", operation=operation)
     rig.sql("INSERT INTO items (id, name) VALUES (1, 'cup')")
-    sink = process(rig, "monolith_wins", operation=operation, sink={"conflicts": {"since": "2999-01-01T00:00:00Z"}})
+    sink = process(rig, "keep_local", operation=operation, sink={"conflicts": {"since": "2999-01-01T00:00:00Z"}})
     sink.apply({"id": 1, "name": "jug"})
-    sink = process(rig, "monolith_wins", operation=operation)
+    sink = process(rig, "keep_local", operation=operation)
     with psycopg.connect(rig.dsn) as other:
         other.execute(LOCAL)
         writer = threading.Thread(target=sink.apply, args=({"id": 1, "name": "pot"},))
@@ -508,8 +510,8 @@ def test_a_write_that_commits_while_the_statement_waits_for_it_is_seen(rig: Rig,
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         wait_for(lambda: rig.sql(waiting) != [(0,)])
     writer.join(120)
-    assert names(rig) == ["monolith"]
-    assert recorded(rig) == [("update_origin_differs", "monolith")]
+    assert names(rig) == ["local"]
+    assert recorded(rig) == [("update_origin_differs", "keep_local")]
 
 
 @NEWEST

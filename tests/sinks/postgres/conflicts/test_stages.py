@@ -77,12 +77,12 @@ def test_a_write_behind_a_newer_version_of_its_row_is_settled_before_anything_is
     prepared = prepare_writes({ITEMS: chosen}, [newer, older])
     assert prepared.writes == [newer]
     assert [(each.conflict.kind, each.decision) for each in prepared.resolved] == [
-        (ConflictKind.UPDATE_STALE, Decision.MONOLITH)
+        (ConflictKind.UPDATE_STALE, Decision.KEEP_LOCAL)
     ]
 
 
 def test_an_upsert_that_became_an_update_is_kept_for_a_row_that_is_missing() -> None:
-    chosen = policy("service_wins", detect="old_values")
+    chosen = policy("apply_remote", detect="old_values")
     upsert = write("upsert", of=event({"id": 1, "name": "a"}, {"id": 1, "name": "b"}), name="b")
     prepared = prepare_writes({ITEMS: chosen}, [upsert])
     assert [each.shape.operation for each in prepared.writes] == ["update"]
@@ -100,10 +100,10 @@ def test_an_event_without_what_its_rule_needs_is_rejected() -> None:
 @pytest.mark.parametrize(
     ("rule", "kind", "own"),
     [
-        ({"default": "service_wins"}, "origin", ("pycdc:back:", START)),
+        ({"default": "apply_remote"}, "origin", ("pycdc:back:", START)),
         ({"default": "last_write_wins"}, "origin", ("pycdc:back:", None)),
         ({"default": "version", "version": "quantity"}, "version", ('{"7"}',)),
-        ({"default": "monolith_wins", "detect": "old_values"}, "before", None),
+        ({"default": "keep_local", "detect": "old_values"}, "before", None),
     ],
 )
 def test_a_plan_has_the_guard_of_its_rule_and_what_the_guard_compares(rule: Any, kind: str, own: Any) -> None:
@@ -117,14 +117,14 @@ def test_a_plan_has_the_guard_of_its_rule_and_what_the_guard_compares(rule: Any,
 
 
 def test_nothing_is_guarded_where_nothing_can_conflict() -> None:
-    free = replace(policy("service_wins"), configured=False)
+    free = replace(policy("apply_remote"), configured=False)
     plan = planner(free).plan(group_of(write("insert", name="a")))
     assert (plan.guard, plan.parameters) == (None, [])
 
 
 def test_rows_are_written_without_their_events_only_where_no_rule_has_to_see_each() -> None:
     upsert = write("upsert", name="a").shape
-    by_origin = planner(policy("service_wins"), START).direct(upsert)
+    by_origin = planner(policy("apply_remote"), START).direct(upsert)
     assert by_origin is not None
     assert (by_origin.own, by_origin.complete) == (("pycdc:back:", START), True)
     assert planner(policy("version", version="quantity")).direct(upsert) is None
@@ -163,7 +163,7 @@ def test_a_plans_statement_returns_the_writes_that_it_left_alone(connection: Any
 @pytest.mark.pg("newest")
 def test_rows_that_are_not_there_are_counted_where_nothing_guards_the_statement(connection: Any) -> None:
     table = items(connection)
-    chosen = replace(policy("service_wins", table, detect="none"), configured=False)
+    chosen = replace(policy("apply_remote", table, detect="none"), configured=False)
     delete = group_of(write("delete", 9, event({"id": 9}), table))
     update = group_of(write("upsert", 9, table=table, name="new"))
     assert run_plan(connection, planner(chosen).plan(delete)).left == delete.writes, "a guarded delete returns its rows"
@@ -186,8 +186,8 @@ ROW = {"id": 1, "name": "theirs", "quantity": 1}
 @pytest.mark.parametrize(
     ("default", "decision", "rewrite"),
     [
-        ("service_wins", Decision.SERVICE, ("update", ("a",))),
-        ("monolith_wins", Decision.MONOLITH, None),
+        ("apply_remote", Decision.APPLY_REMOTE, ("update", ("a",))),
+        ("keep_local", Decision.KEEP_LOCAL, None),
     ],
 )
 def test_the_rule_decides_about_a_row_that_somebody_else_wrote(default: str, decision: Decision, rewrite: Any) -> None:
@@ -196,21 +196,21 @@ def test_the_rule_decides_about_a_row_that_somebody_else_wrote(default: str, dec
 
 
 def test_a_row_that_is_as_expected_once_it_is_locked_is_no_conflict() -> None:
-    assert settled("monolith_wins", locked(write("upsert", name="a"), ROW, ours=True)) == (None, ("update", ("a",)))
+    assert settled("keep_local", locked(write("upsert", name="a"), ROW, ours=True)) == (None, ("update", ("a",)))
 
 
 def test_a_row_from_before_the_pipeline_is_overwritten_and_not_reported() -> None:
     found = locked(write("upsert", name="a"), ROW, committed_at=START)
-    assert settled("service_wins", found, START + timedelta(1)) == (None, ("update", ("a",)))
+    assert settled("apply_remote", found, START + timedelta(1)) == (None, ("update", ("a",)))
 
 
 def test_a_row_that_went_meanwhile_is_made() -> None:
-    assert settled("monolith_wins", locked(write("upsert", name="a"))) == (None, ("insert", ("a",)))
+    assert settled("keep_local", locked(write("upsert", name="a"))) == (None, ("insert", ("a",)))
 
 
 def test_a_delete_of_a_row_that_is_gone_is_reported_as_ignored() -> None:
     removal = write("delete", of=event({"id": 1}))
-    assert settled("service_wins", locked(removal)) == ((ConflictKind.DELETE_MISSING, Decision.IGNORED), None)
+    assert settled("apply_remote", locked(removal)) == ((ConflictKind.DELETE_MISSING, Decision.IGNORED), None)
 
 
 def test_a_rule_that_parks_and_an_update_that_must_find_its_row_end_the_stage_before_anything_is_written() -> None:
@@ -219,12 +219,12 @@ def test_a_rule_that_parks_and_an_update_that_must_find_its_row_end_the_stage_be
     change = write("update", name="a")
     must = change._replace(shape=shape_of(ITEMS, "update", ("id",), ("name",), must_exist=True))
     with pytest.raises(RowMissing):
-        settled("service_wins", locked(must))
+        settled("apply_remote", locked(must))
 
 
 def test_a_settlement_counts_what_is_not_done_and_leaves_out_keys_that_are_written_in_another_way() -> None:
     writes = [write("upsert", key, name="a") for key in (1, 2, 3)]
-    plan = planner(policy("monolith_wins")).plan(group_of(*writes))
+    plan = planner(policy("keep_local")).plan(group_of(*writes))
     found = [locked(writes[0], ROW), locked(writes[1], ROW, ours=True), locked(writes[2], ROW)]
     settlement = settle(plan, found, {("3",)}, {})
     assert (settlement.undone, settlement.unapplied) == (1, writes[:1])
@@ -238,4 +238,4 @@ def test_a_late_event_wins_only_against_an_earlier_time(remembered: int, wins: b
     times = [START + timedelta(seconds=remembered)]
     settlement = settle_late(policy("last_write_wins"), [locked(late, ROW, ours=True)], times)
     assert (settlement.won, settlement.lost) == (([late], set()) if wins else ([], {("1",)}))
-    assert [each.decision for each in settlement.resolved] == ([] if wins else [Decision.MONOLITH])
+    assert [each.decision for each in settlement.resolved] == ([] if wins else [Decision.KEEP_LOCAL])

@@ -104,7 +104,7 @@ def test_an_older_write_does_not_bring_back_what_a_later_delete_removed(rig: Rig
     apply(first, write(1, "there", 10), write(2, "there", 10), removal(1, 30), removal(2, 30))
     apply(second, write(1, "older", 20), write(2, "newer", 40), removal(3, 5))
     assert rows(rig) == {2: "newer"}
-    assert ("second", "update_deleted", "monolith") in recorded(rig)
+    assert ("second", "update_deleted", "keep_local") in recorded(rig)
     apply(first, write(3, "before the delete of a row that never was", 4), write(4, "there", 10))
     apply(first, removal(2, 35))
     apply(second, removal(4, 9))
@@ -174,12 +174,12 @@ def test_what_is_refused_or_loses_leaves_no_time_behind(rig: Rig) -> None:
 
 
 @NEWEST
-@pytest.mark.parametrize(("tie", "name"), [("service", "second"), ("monolith", "first")])
+@pytest.mark.parametrize(("tie", "name"), [("incoming", "second"), ("existing", "first")])
 def test_equal_times_are_decided_by_the_side_and_within_the_skew_too(rig: Rig, tie: str, name: str) -> None:
     first, second = pipelines(rig, {**BY_COMMIT, "tie": tie, "skew": 0.005})
     apply(first, write(1, "first", 10), write(2, "first", 10), write(3, "first", 10), removal(3, 10))
     apply(second, write(1, "second", 10), write(2, "second", 6), write(3, "second", 8))
-    assert rows(rig) == ({1: name, 2: name} | ({3: name} if tie == "service" else {}))
+    assert rows(rig) == ({1: name, 2: name} | ({3: name} if tie == "incoming" else {}))
 
 
 @NEWEST

@@ -101,7 +101,7 @@ def conflict(rig: Rig, kept: str) -> int:
     [(number,)] = rig.sql(
         'INSERT INTO pycdc.conflicts (pipeline, topic, partition, "offset", "table", key, kind, decision, current, '
         "incoming, event_time) VALUES ('back', 'items', 0, 0, 'public.items', '{\"id\": 1}', 'update_origin_differs', "
-        "'service', '{\"id\": 1, \"quantity\": 100}', '{\"quantity\": 200}', now()) RETURNING id"
+        "'apply_remote', '{\"id\": 1, \"quantity\": 100}', '{\"quantity\": 200}', now()) RETURNING id"
     )
     return int(number)
 
@@ -115,20 +115,20 @@ def changes(rig: Rig) -> str:
     return "".join(chr(letter) for (letter,) in rig.sql(query))
 
 
-@pytest.mark.parametrize("side", ["service", "monolith"])
+@pytest.mark.parametrize("side", ["incoming", "existing"])
 def test_a_row_that_this_side_keeps_travels_and_one_that_the_other_has_does_not(
     rig: Rig, opened: list[Replay], side: str
 ) -> None:
-    number = conflict(rig, "200" if side == "monolith" else "100")
+    number = conflict(rig, "200" if side == "existing" else "100")
     rig.sql("CREATE PUBLICATION seen FOR TABLE items")
     rig.sql("SELECT pg_create_logical_replication_slot('seen', 'pgoutput')")
     made = replay(rig, opened)
     made.resolve(number, side)
-    assert rig.sql("SELECT quantity FROM items") == [(100 if side == "monolith" else 200,)]
+    assert rig.sql("SELECT quantity FROM items") == [(100 if side == "existing" else 200,)]
     letters = changes(rig)
     transaction_of_row = next(part for part in letters.split("C") if "U" in part)  # a marked one follows
-    assert ("M" in transaction_of_row) == (side == "service")
-    assert ("O" in transaction_of_row) <= (side == "service")
+    assert ("M" in transaction_of_row) == (side == "incoming")
+    assert ("O" in transaction_of_row) <= (side == "incoming")
     assert rig.sql("SELECT resolution FROM pycdc.conflicts") == [(side,)]
     rig.sql("SELECT pg_drop_replication_slot('seen')")
 
@@ -149,7 +149,7 @@ def test_a_parked_event_that_gives_way_lets_the_row_travel(rig: Rig, opened: lis
     park(rig, 0, 0, {"id": 1}, {"id": 1, "quantity": 200}, 1000)
     rig.sql("CREATE PUBLICATION seen FOR TABLE items")
     rig.sql("SELECT pg_create_logical_replication_slot('seen', 'pgoutput')")
-    done = replay(rig, opened).resolve(1, "monolith")
+    done = replay(rig, opened).resolve(1, "existing")
     assert done is not None
     assert done.applied == 1
     letters = changes(rig)

@@ -130,9 +130,9 @@ def test_a_row_that_is_not_there_to_be_moved_is_never_made_up(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "conflict",
     [
-        "service_wins",
-        "monolith_wins",
-        {"default": "service_wins", "detect": "old_values"},
+        "apply_remote",
+        "keep_local",
+        {"default": "apply_remote", "detect": "old_values"},
         {"default": "version", "version": "n"},
     ],
     ids=str,

@@ -49,7 +49,7 @@ def prepare_writes(policies: Mapping[TargetTable, Policy], writes: list[RowWrite
                 prepared.inserts[row_of(write)] = write
             is_old = policy.detection == "version" and is_stale(policy, write, highest)
             if is_old or (policy.remembers and is_late(policy, write, latest)):
-                decision, rest = chosen(policy, stale(policy, write), change, Decision.MONOLITH)
+                decision, rest = chosen(policy, stale(policy, write), change, Decision.KEEP_LOCAL)
                 prepared.resolved.append(ResolvedConflict(stale(policy, write), write.event, decision))
                 prepared.writes += [rest] if rest is not None else []
             else:

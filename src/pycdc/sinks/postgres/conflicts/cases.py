@@ -51,7 +51,7 @@ def is_late(policy: Policy, write: RowWrite, latest: dict[object, Latest]) -> bo
     known = latest.get(row)
     if known is not None and known.place != own.place and (known.removes or own.removes):
         ahead = (own.written_at - known.written_at).total_seconds()
-        if ahead < -policy.rule.skew or (ahead <= policy.rule.skew and policy.rule.tie == "monolith"):
+        if ahead < -policy.rule.skew or (ahead <= policy.rule.skew and policy.rule.tie == "existing"):
             return True
     latest[row] = own
     return False

@@ -1,6 +1,6 @@
 """What a conflict is, and who wins. No I/O.
 
-`service` is the side that the events come from, `monolith` the side of the rows.
+The incoming side is where the events come from, the existing one is where the rows are.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ UNIQUE: Final = (ConflictKind.INSERT_EXISTS, ConflictKind.UNIQUE_EXISTS)
 class Decision(StrEnum):
     """COLUMNS: some of the event's, or others. IGNORED: there is no row, and none is made."""
 
-    SERVICE = "service"
-    MONOLITH = "monolith"
+    APPLY_REMOTE = "apply_remote"
+    KEEP_LOCAL = "keep_local"
     COLUMNS = "columns"
     PARKED = "parked"
     IGNORED = "ignored"
@@ -94,14 +94,14 @@ class ResolvedConflict:
 def decide(conflict: Conflict, rule: ConflictRule, function: Function | None) -> ConflictAnswer:
     """Who wins the row; columns that are decided on their own come on top. Raises Undecided."""
     match rule.default:
-        case "service_wins":
-            return Decision.SERVICE
-        case "monolith_wins":
-            return Decision.MONOLITH
+        case "apply_remote":
+            return Decision.APPLY_REMOTE
+        case "keep_local":
+            return Decision.KEEP_LOCAL
         case "version":
-            return Decision.MONOLITH if conflict.kind in STALE else Decision.SERVICE
+            return Decision.KEEP_LOCAL if conflict.kind in STALE else Decision.APPLY_REMOTE
         case "last_write_wins":
-            return Decision.SERVICE if event_is_last(conflict, rule) else Decision.MONOLITH
+            return Decision.APPLY_REMOTE if event_is_last(conflict, rule) else Decision.KEEP_LOCAL
         case "park":
             return Decision.PARKED
         case "python":
@@ -128,7 +128,7 @@ def event_is_last(conflict: Conflict, rule: ConflictRule) -> bool:
         ahead = whole(conflict.event_time) - whole(conflict.current_time)
     if abs(ahead) > timedelta(seconds=rule.skew):
         return ahead > timedelta(0)
-    return (rule.skew > 0 and conflict.agrees) or rule.tie == "service"
+    return (rule.skew > 0 and conflict.agrees) or rule.tie == "incoming"
 
 
 def matches_before(conflict: Conflict, rule: ConflictRule) -> bool:
@@ -155,9 +155,9 @@ def _asked(conflict: Conflict, name: str, function: Function) -> ConflictAnswer:
         raise Undecided(f"{name} raised {type(error).__name__}") from error
     if isinstance(answer, Mapping) and all(isinstance(column, str) for column in answer):
         return answer
-    words = {"service": Decision.SERVICE, "monolith": Decision.MONOLITH, "park": Decision.PARKED}
+    words = {"apply_remote": Decision.APPLY_REMOTE, "keep_local": Decision.KEEP_LOCAL, "park": Decision.PARKED}
     if not isinstance(answer, str) or answer not in words:
-        raise Undecided(f'{name} returned neither "service", "monolith" or "park" nor a dict of columns')
+        raise Undecided(f'{name} returned neither "apply_remote", "keep_local" or "park" nor a dict of columns')
     return words[answer]
 
 

@@ -59,7 +59,7 @@ class Policy:
     @property
     def owned(self) -> frozenset[str]:
         """Columns that events write with a new row only."""
-        return frozenset(name for name, word in self.rule.columns.items() if word == "monolith_wins")
+        return frozenset(name for name, word in self.rule.columns.items() if word == "keep_local")
 
     @property
     def added(self) -> frozenset[str]:
@@ -260,7 +260,7 @@ def mismatches(
     for column, word in sorted(rule.columns.items()):
         if word == "delta" and column in table.columns and table.columns[column].category != "N":
             yield f"column {column} of table {table} is no number, and delta adds", "choose another word for it"
-    needs = detection(rule, by_origin=by_origin) == "none" and rule.detect == "auto" and rule.default != "service_wins"
+    needs = detection(rule, by_origin=by_origin) == "none" and rule.detect == "auto" and rule.default != "apply_remote"
     if (needs or rule.detect == "origin") and not by_origin:
         yield f"who wrote a row of table {table} last is not known, and its conflicts are not seen", NO_ORIGIN
 

@@ -36,7 +36,7 @@ class RejectedEvents:
 
     def gives_way(self, conflict: Conflict) -> bool:
         """Return whether the event gives way to the row. It cannot win against another row's unique key."""
-        return conflict.kind in UNIQUE and self._rule(conflict).default == "monolith_wins"
+        return conflict.kind in UNIQUE and self._rule(conflict).default == "keep_local"
 
     def parks(self, conflict: Conflict, error: Exception) -> bool:
         """Return whether the event is parked even where errors stop the pipeline."""

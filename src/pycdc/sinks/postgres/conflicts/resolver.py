@@ -92,7 +92,7 @@ class ConflictResolver:
     def overwrites(self, table: TargetTable) -> bool:
         """Return whether the event's row is written whatever is there."""
         policy = self._policies[table]
-        return policy.rule.default == "service_wins" and not policy.rule.columns and not policy.prepares
+        return policy.rule.default == "apply_remote" and not policy.rule.columns and not policy.prepares
 
     def record(self, connection: Connection, resolved: list[ResolvedConflict], counters: BatchCounters) -> None:
         """Write conflicts into the table of conflicts, and count them."""

@@ -26,11 +26,11 @@ def write_image(connection: Connection, table: TargetTable, conflict: Mapping[st
     """
     key, current, incoming = conflict["key"], conflict["current"], conflict["incoming"]
     removes = conflict["kind"].startswith("delete_")
-    if current is None and incoming is None and not (removes and side == "service"):
+    if current is None and incoming is None and not (removes and side == "incoming"):
         raise ApplyError(
             f"conflict {conflict['id']} was recorded without its rows", hint="put the row right by hand, or keep values"
         )
-    if side == "service":
+    if side == "incoming":
         _write(connection, table, key, None if removes else incoming, {**key, **(incoming or {})})
     elif removes:
         _write(connection, table, key, current, current)
@@ -40,7 +40,7 @@ def write_image(connection: Connection, table: TargetTable, conflict: Mapping[st
 
 def keep_image(connection: Connection, table: TargetTable, conflict: Mapping[str, Any]) -> None:
     """Write what the side of the rows would have left."""
-    write_image(connection, table, conflict, "monolith")
+    write_image(connection, table, conflict, "existing")
 
 
 def touch(connection: Connection, table: TargetTable, conflict: Mapping[str, Any]) -> None:

@@ -83,7 +83,7 @@ def settle_row(plan: GroupPlan, found: LockedRow, inserts: Mapping[object, RowWr
     decision, winning = chosen(policy, conflict, write, decide(conflict, policy.rule, policy.function))
     if decision is Decision.PARKED:
         raise ParkRequested(conflict)
-    if decision is Decision.SERVICE and plan.is_old(found.committed_at):
+    if decision is Decision.APPLY_REMOTE and plan.is_old(found.committed_at):
         return RowOutcome(None, winning)
     return RowOutcome(ResolvedConflict(conflict, write.event, decision), winning)
 
@@ -114,10 +114,10 @@ def _settle_missing_update(policy: Policy, found: LockedRow, insert: RowWrite | 
     answer = decide(conflict, policy.rule, policy.function)
     if answer is Decision.PARKED:
         raise ParkRequested(conflict)
-    if answer is Decision.MONOLITH:
+    if answer is Decision.KEEP_LOCAL:
         return RowOutcome(ResolvedConflict(conflict, event, Decision.IGNORED), None)
     if isinstance(answer, Decision):
-        return RowOutcome(ResolvedConflict(conflict, event, Decision.SERVICE), as_insert(insert))
+        return RowOutcome(ResolvedConflict(conflict, event, Decision.APPLY_REMOTE), as_insert(insert))
     return RowOutcome(
         ResolvedConflict(conflict, event, Decision.COLUMNS), as_insert(with_values(policy, insert, answer))
     )
@@ -143,13 +143,13 @@ def settle_late(policy: Policy, found: list[LockedRow], times: list[datetime]) -
     for row, time in zip(found, times, strict=True):
         write, kind = row.write, kind_of_late(policy, row)
         conflict = conflict_of(policy, replace(row, written_at=time), kind, policy.written_at(write.event))
-        if decide(conflict, policy.rule, None) is Decision.SERVICE:
+        if decide(conflict, policy.rule, None) is Decision.APPLY_REMOTE:
             settlement.won.append(write)
             continue
         settlement.lost.add(write.key)
         if row.current is None and policy.removes(write):
             continue  # there is no such row, as the event says
-        decision, rest = chosen(policy, conflict, write, Decision.MONOLITH)
+        decision, rest = chosen(policy, conflict, write, Decision.KEEP_LOCAL)
         settlement.rewrites += [rest] if rest is not None and row.current is not None else []
         settlement.resolved.append(ResolvedConflict(conflict, write.event, decision))
     return settlement

@@ -44,21 +44,21 @@ def chosen(
     if answer is Decision.PARKED:
         return Decision.PARKED, None
     if conflict.kind in STALE and policy.rule.default == "version":
-        return Decision.MONOLITH, None
+        return Decision.KEEP_LOCAL, None
     if write.shape.operation == "delete" and isinstance(answer, Decision):
-        return answer, write if answer is Decision.SERVICE else None
+        return answer, write if answer is Decision.APPLY_REMOTE else None
     incoming_values = dict(zip(write.shape.set, write.set, strict=True))
     incoming = {column for column in incoming_values if column not in policy.spared}
     if isinstance(answer, Decision):
-        kept = incoming if answer is Decision.SERVICE else set()
-        kept |= {column for column in incoming if policy.rule.columns.get(column) == "service_wins"}
+        kept = incoming if answer is Decision.APPLY_REMOTE else set()
+        kept |= {column for column in incoming if policy.rule.columns.get(column) == "apply_remote"}
         values = {column: text for column, text in incoming_values.items() if column in kept}
     else:
         kept, values = set(), _values(policy, write, answer)
     written = _update(write, values)
     if written is None:
-        return Decision.MONOLITH, None
-    return Decision.SERVICE if kept == incoming else Decision.COLUMNS, written
+        return Decision.KEEP_LOCAL, None
+    return Decision.APPLY_REMOTE if kept == incoming else Decision.COLUMNS, written
 
 
 def with_values(policy: Policy, write: RowWrite, answer: Mapping[str, Any]) -> RowWrite:

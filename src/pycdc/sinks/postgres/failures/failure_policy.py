@@ -161,7 +161,7 @@ class FailurePolicy:
             return None
         if conflict is not None and self._conflicts.rejected.gives_way(conflict):
             self._conflicts.record(
-                self._connection, [ResolvedConflict(conflict, event, Decision.MONOLITH)], self._counters
+                self._connection, [ResolvedConflict(conflict, event, Decision.KEEP_LOCAL)], self._counters
             )
             return Routed(event, [write for write in routed.writes if str(write.shape.table) != conflict.table])
         if self._stops and not (conflict is not None and self._conflicts.rejected.parks(conflict, error)):

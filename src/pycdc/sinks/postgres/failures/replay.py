@@ -162,7 +162,7 @@ class Replay:
         return self._all_of(waiting, None)
 
     def resolve(self, number: int, side: str) -> Replayed | None:
-        """Decide a conflict after all: `service` writes what the event said, `monolith` what the row was, or stays.
+        """Decide a conflict after all: `incoming` writes what the event said, `existing` what the row was, or stays.
 
         A parked one is taken out of the parked events, and its followers are replayed; None for one that was decided
         before. Raises ApplyError, ConfigError.
@@ -178,15 +178,15 @@ class Replay:
         head = next((each for each in self.waiting() if (each.partition, each.first) == place), None)
         if head is not None:
             done = self._all_of(head, _Resolution(found["table"], side))
-            if side == "monolith" and done.applied:
+            if side == "existing" and done.applied:
                 self._write_as_application(found, touch)
             return done
         rules = self._ready()
-        if side == "monolith":
+        if side == "existing":
             self._write_as_application(found, keep_image)
         with self._guarded():
             self._apply_offsets.sign(self._connection, origin=rules.origin is not None)
-            if side == "service":
+            if side == "incoming":
                 write_image(self._connection, self._table_of(found), found, side)
             self.archive.resolved(side, number=number)
         return None
@@ -257,7 +257,7 @@ class Replay:
             emptied = rules.router.truncated(event) if event.truncates else []
             writes = [] if event.problem else rules.router.writes(event)
             given_up: list[RowWrite] = []
-            if resolution is not None and resolution.side == "monolith":
+            if resolution is not None and resolution.side == "existing":
                 given_up = [write for write in writes if str(write.shape.table) == resolution.table]
                 writes = [write for write in writes if str(write.shape.table) != resolution.table]
             elif resolution is not None:
@@ -316,7 +316,7 @@ class _Resolution:
 def _won(route: Route) -> Route:
     if route.conflict is None:
         return route
-    rule = route.conflict.model_copy(update={"default": "service_wins", "function": None})
+    rule = route.conflict.model_copy(update={"default": "apply_remote", "function": None})
     return route.model_copy(update={"conflict": rule})
 
 
