@@ -1,4 +1,4 @@
-"""The way back: rows a second from a topic into a table, beside Debezium's JDBC sink and beside COPY and a merge.
+"""Apply: rows a second from a topic into a table, beside Debezium's JDBC sink and beside COPY and a merge.
 
     python -m benchmarks.reverse [--rows 200000] [--runs 3] [--form envelope|flat] [--operations insert,update]
                                  [--peer] [--limit] [--lag 1000] [--seconds 15]

@@ -1,4 +1,4 @@
-"""Pipelines that write into tables show neither secrets nor rows: what `test_secrecy` holds of the way out."""
+"""Pipelines that write into tables show neither secrets nor rows: what `test_secrecy` holds of a capture."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ GRANT USAGE ON SCHEMA public TO cdc;
 GRANT SELECT ON orders, stock, prices TO cdc;
 CREATE PUBLICATION pycdc_monolith FOR TABLE orders, stock, prices;
 
--- The way back: writes what the service owns, and makes its bookkeeping, schema pycdc.
+-- The apply pipeline: writes what the service owns, and makes its bookkeeping, schema pycdc.
 CREATE ROLE apply LOGIN PASSWORD 'apply';
 GRANT USAGE ON SCHEMA public TO apply;
 GRANT SELECT, INSERT, UPDATE, DELETE ON stock, prices TO apply;

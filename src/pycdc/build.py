@@ -115,7 +115,7 @@ def _capture_loop(
 
 
 def _apply_loop(config: ApplyPipeline, progress: Progress, stopping: threading.Event) -> Loop[EventBatch, Applied]:
-    """From topics into tables. The ledger ties both ends: the source claims partitions, the sink moves offsets."""
+    """From topics into tables. `ApplyOffsets` ties both ends: the source claims partitions, the sink moves offsets."""
     from pycdc.connectors.kafka.connector import KafkaConnector
     from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
     from pycdc.sinks.postgres.columnar_apply import ColumnarRoutes

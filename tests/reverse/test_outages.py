@@ -1,4 +1,4 @@
-"""What the way back does while its database, its brokers or a table are away: it stays in its group."""
+"""What an apply pipeline does while its database, its brokers or a table are away: it stays in its group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What transforms of the way back, and functions of routes, make of an event."""
+"""What transforms of an apply pipeline, and functions of routes, make of an event."""
 
 from __future__ import annotations
 

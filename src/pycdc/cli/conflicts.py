@@ -1,4 +1,4 @@
-"""`pycdc conflicts`: what the way back met and parked, and what becomes of it."""
+"""`pycdc conflicts`: what an apply pipeline met and parked, and what becomes of it."""
 
 from __future__ import annotations
 

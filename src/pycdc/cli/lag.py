@@ -43,7 +43,7 @@ class Duration(click.ParamType[float]):
 @config_argument
 @click.option("--seconds", type=Duration(), default="10s", show_default=True, help="How long to watch.")
 @click.option("--probe", is_flag=True, help="Commit logical messages and time their way: needs no other traffic.")
-@click.option("--follow", metavar="CONFIG", help="With --probe: the way back that applies them to another database.")
+@click.option("--follow", metavar="CONFIG", help="With --probe: the pipeline that applies them to another database.")
 @click.option("--fail-above", type=Duration(), help="Exit with 1 if the p99 is above it, or nothing was measured.")
 @json_option
 @click.pass_context
@@ -58,14 +58,14 @@ def lag(
 ) -> None:
     """Measure how late a running pipeline is.
 
-    From a commit to its arrival in Kafka, or for a pipeline of the way back from a record to its row. Writes nothing
+    From a commit to its arrival in Kafka, or for an apply pipeline from a record to its row. Writes nothing
     without --probe.
     """
     config = load_config(path)
     other = None if follow is None else load_config(follow)
     logs.configure(level=logging.ERROR)
     if isinstance(config, ApplyPipeline) and (probe or follow):
-        raise click.UsageError("a pipeline of the way back is measured by its own traffic, without --probe", ctx)
+        raise click.UsageError("an apply pipeline is measured by its own traffic, without --probe", ctx)
     click.echo(f"watching {config.name} for {seconds:g} s …", err=True)
     found = (
         measure_reverse(config, seconds=seconds)

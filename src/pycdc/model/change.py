@@ -135,7 +135,7 @@ class Table:
     `key` names the columns of the primary key in the constraint's order, or of the unique index that stands in for
     it; empty where there is none. `identity` is pg_class.relreplident: d(efault), f(ull), n(othing), i(ndex).
     `images` decodes a change's frame to the before and after rows. `relabelled` reads the labels of its enums anew; the
-    table's other facts stay those of this version.
+    table's other metadata stays those of this version.
     """
 
     oid: int

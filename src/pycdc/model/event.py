@@ -1,4 +1,4 @@
-"""The nouns of the way back: partitions, offsets, and what a record of a topic says about a row."""
+"""The nouns of the apply side: partitions, offsets, and what a record of a topic says about a row."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PartitionOffsets:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The checkpoint of the way back: it is stored by the transaction that applied the events before it.
+    """The checkpoint of an apply pipeline: it is stored by the transaction that applied the events before it.
 
     `held` are partitions that cannot be taken further now: seconds after which to read on from `position`.
     `unapplied` are all events behind it of those of them that may be helped by what follows: they come again with that,

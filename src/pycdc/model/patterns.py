@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 BOOKKEEPING: Final = "pycdc"
-"""Schema of what the way back keeps in a database."""
+"""Schema of what apply pipelines keep in a database."""
 OFFSETS: Final = "pycdc_offsets"
 """Table of positions that are stored in Postgres."""
 

@@ -1,4 +1,4 @@
-"""Metrics of the way back: what became of events in the database, and how far each partition is."""
+"""Metrics of an apply pipeline: what became of events in the database, and how far each partition is."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ class PipelineCollector(Collector):
             estimated.add_metric([table.table], table.estimated)
             finished.add_metric([table.table], float(table.finished))
         signals = CounterMetricFamily(
-            "pycdc_signals", "Signals by channel, obeyed or refused.", labels=["channel", "outcome"]
+            "pycdc_signals", "Signals by channel, handled or refused.", labels=["channel", "outcome"]
         )
         for labels, count in self._progress.signals.copy().items():
             signals.add_metric(labels, count)

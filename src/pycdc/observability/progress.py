@@ -86,7 +86,7 @@ class Progress:
     position        the last position stored
     lag             of a capture, computed when asked: `lag_seconds`, `lag_bytes`
     outages         what does not answer at present
-    reverse_lag     of the way back: the greatest age of a partition's newest applied record, while that is behind
+    reverse_lag     of an apply pipeline: the greatest age of a partition's newest applied record, while that is behind
     last_message    monotonic time of the server's last message, 0 before the first
     in_sink_since   monotonic time since when the sink has been at work on a batch, None while it is not
     last_delivery   monotonic time at which the sink last took a batch or was not needed
@@ -97,7 +97,7 @@ class Progress:
     xmin_ages       transactions that the holder of the oldest xmin is behind, by its kind
     over_wal_budget whether the slot holds back more than wal_guard.budget
     waits_for       what the start waits for at present, empty where it does not; `waits_since` is monotonic
-    signals         that came, by channel (command, table, topic) and whether they were obeyed
+    signals         that came, by channel (command, table, topic) and whether they were handled
     strange_marks   logical messages under the prefix of pycdc's marks (`origins`) that are none
     refused         tables whose schema the registry refuses at present, and how it differs from the one before
     parked_rows     records of such tables, by table, that went to the dead letters instead
@@ -105,7 +105,7 @@ class Progress:
     unclaimed       tables that are gone, whose rows came, and of which nothing tells whether they were captured
     unwritable      captured tables in which the application cannot UPDATE, because they are published, and why
 
-    Of the way back, where `tables` and `operations` count events by topic:
+    Of an apply pipeline, where `tables` and `operations` count events by topic:
 
     transactions    that were committed
     applied         rows by table and operation (insert, upsert, update, delete); events of one row may be one write
@@ -235,7 +235,7 @@ class Progress:
         self.unclaimed[table] += 1
 
     def signal(self, channel: str, outcome: str) -> None:
-        """Count a signal that came by the command, the table or the topic, and was obeyed or refused."""
+        """Count a signal that came by the command, the table or the topic, and was handled or refused."""
         self.signals[channel, outcome] += 1
 
     def dead_letter(self, table: str) -> None:

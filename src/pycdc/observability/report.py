@@ -42,7 +42,7 @@ def report(progress: Progress) -> dict[str, Any]:
 
 
 def _applied(progress: Progress) -> dict[str, Any]:
-    """Of the way back."""
+    """Return what an apply pipeline reports."""
     return {
         "transactions": progress.transactions or None,
         "columnar": progress.columnar or None,

@@ -107,7 +107,7 @@ def _listed(variables: Sequence[str]) -> str:
 ARGUMENTS: Final = "runs, head, between, key_head, table, tail, append, slow"
 """Of a function over streamed rows.
 
-runs      with the stamps of their transactions
+runs      with the source blocks of their transactions
 head      before a row: wire prefix and the branches of ``before`` and ``after``
 between   behind the old row, where there is one
 key_head  wire prefix of the key
@@ -121,7 +121,7 @@ _NEVER_UNSENT: Final = {"bool", "int2", "int4", "int8", "oid", "float4", "float8
 }
 """Types of a fixed length, which are never TOASTed: tables of nothing else do not ask. (Others are, or are rare.)"""
 _PER_RUN: Final = (
-    "        source, sequence, times, xid = stamp",
+    "        source, sequence, times, xid = block",
     "        middle = times + table + xid",
     "        digits = -1",
 )
@@ -146,8 +146,8 @@ def _loop(name: str, rows: list[str], appends: list[str], *, flat: bool, more: s
     lines = [
         f"def {name}({ARGUMENTS}{more}):",
         "    high = -1",
-        "    for run, stamp in runs:",
-        *(("        suffix = stamp.suffix",) if flat else _PER_RUN),
+        "    for run, block in runs:",
+        *(("        suffix = block.suffix",) if flat else _PER_RUN),
         "        for b in run.frames:",
         "          try:",
         *[f"            {line}" for line in rows],

@@ -1,4 +1,4 @@
-"""Python values as the text that Postgres writes for a column: the way back from what `Images` shows.
+"""Python values as the text that Postgres writes for a column: the inverse of what `Images` shows.
 
 A text of its own type is taken for every type, as Postgres prints it: what Python has no value for (``infinity``, years
 beyond 9999, an interval with months) arrives as text and must be able to leave as text.

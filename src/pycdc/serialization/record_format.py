@@ -62,7 +62,7 @@ class RecordFormat(Protocol):
         slow: Slow,
         lacking: Lacking,
     ) -> bool:
-        """Write runs of one operation, with the stamps of their transactions, by a compiled loop.
+        """Write runs of one operation, with the source blocks of their transactions, by a compiled loop.
 
         Returns False, having written nothing, where only `event` can write them. `slow` is given each frame that a
         compiled loop does not write, `lacking` each record whose row was not sent whole.

@@ -35,7 +35,7 @@ def plain_source_block(transaction: Transaction, origin: SourceOrigin) -> Source
 
 
 class SourceBlockEncoder:
-    """Makes the stamps of one origin."""
+    """Encodes the source blocks of one origin."""
 
     def __init__(self, origin: SourceOrigin) -> None:
         self._origin = origin

@@ -11,7 +11,7 @@ from pycdc.model.change import Op, Position, Row
 
 
 class RecordPosition(NamedTuple):
-    """A record's place on the way back: unique and, within a partition, sortable."""
+    """A record's place in an apply pipeline: unique and, within a partition, sortable."""
 
     topic: str
     partition: int
@@ -32,23 +32,23 @@ def copied(value: Any) -> Any:
 
 @dataclass(slots=True, repr=False)
 class DecodedChange:
-    """One change as Python values: a row of a table (capture), or a record of a topic (the way back).
+    """One change as Python values: a row of a table (capture), or a record of a topic (apply).
 
     A function may change its attributes and its rows in place, or make others with `copy`.
 
-    op         `Op.CREATE`, `Op.UPDATE`, `Op.DELETE` or `Op.READ` (a snapshot's row). Way back: `Op.UPDATE` for a row or
+    op         `Op.CREATE`, `Op.UPDATE`, `Op.DELETE` or `Op.READ` (a snapshot's row). Apply: `Op.UPDATE` for a row or
                an event, `Op.DELETE` for a removal
-    table      ``schema.table``; None on the way back
-    topic      the record's topic on the way back; None in a capture, where setting it chooses another topic
+    table      ``schema.table``; None in an apply pipeline
+    topic      the record's topic in an apply pipeline; None in a capture, where setting it chooses another topic
     key        the message key. In a capture it is told, not taken: keys follow the row
     before     the old row as far as it is known, or None: all columns, or those of the replica identity
     after      the new row, or an event's fields; None for a delete
-    headers    of the record: those that came (way back), or that are to be added (capture)
+    headers    of the record: those that came (apply), or that are to be added (capture)
     timestamp  of the commit, or of the record; in UTC
     position   where the change stands in its source: unique, the same each time that the change is read
 
-    NULL is None. A TOASTed value that was not sent is `pycdc.UNCHANGED`, and may stay it. On the way back a field that
-    is not there was not sent. The repr holds no values.
+    NULL is None. A TOASTed value that was not sent is `pycdc.UNCHANGED`, and may stay it. In an apply pipeline a field
+    that is not there was not sent. The repr holds no values.
     """
 
     op: Op

@@ -1,4 +1,4 @@
-"""Transforms of the way back: between a record that was decoded and the routes that it takes.
+"""Transforms of an apply pipeline: between a record that was decoded and the routes that it takes.
 
 A record stays one unit, whatever becomes of it: what its parts write is written together, and a failure concerns the
 record, whose bytes are then parked as they came.

@@ -1,4 +1,4 @@
-"""Checks of the way back: whether what is stored of the topics still means something there."""
+"""Checks of an apply pipeline: whether what is stored of the topics still means something there."""
 
 from __future__ import annotations
 

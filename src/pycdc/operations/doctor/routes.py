@@ -1,4 +1,4 @@
-"""Checks of the way back: topics that are read, tables that are written."""
+"""Checks of an apply pipeline: topics that are read, tables that are written."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ _DECODED: Final = 20
 def measure_capture(
     config: CapturePipeline, *, seconds: float, probe: bool = False, follow: PipelineConfig | None = None
 ) -> LagMeasurement:
-    """Watch for that long. `follow` is a pipeline of the way back that reads the probes. Raises PycdcError."""
+    """Watch for that long. `follow` is an apply pipeline that reads the probes. Raises PycdcError."""
     _require(config, probe=probe, follow=follow)
     with ExitStack() as opened:
         catalog = opened.enter_context(Catalog(config.source.postgres.dsn.get_secret_value()))

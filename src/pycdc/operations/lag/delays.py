@@ -76,7 +76,7 @@ class Marks:
 class LagMeasurement:
     """What a measurement found. `behind` and `most_behind` are bytes of WAL, or records of topics.
 
-    delays      probe: from a probe's commit to Kafka; applied: to the other database, or for the way back from a
+    delays      probe: from a probe's commit to Kafka; applied: to the other database, or for an apply pipeline from a
                 record's timestamp to the row; delivered: from commit to Kafka of records that came anyway; stored:
                 until the slot was told
     unanswered  what was awaited when the measurement ended, and was late

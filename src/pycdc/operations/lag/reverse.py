@@ -1,4 +1,4 @@
-"""The way back, from outside: how long after a record came to its topic the database has it. Writes nothing."""
+"""An apply pipeline, from outside: how long after a record came to its topic the database has it. Writes nothing."""
 
 from __future__ import annotations
 

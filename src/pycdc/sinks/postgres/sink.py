@@ -9,7 +9,7 @@ A batch is one transaction:
 5. commit.
 
 Deadlocks and serialization failures repeat the whole transaction. A row that the database refuses is found by
-bisection. Where it must not be passed over, its partition is cut at it: the transaction is repeated with what lies
+bisection. Where it must not be passed over, its partition ends before it: the transaction is repeated with what lies
 before. Whatever else goes wrong ends the sink; the pipeline then builds a new one, and claims its partitions anew. That
 reads the stored offsets, which also answers the question whether a commit whose confirmation never came was one.
 """

@@ -340,7 +340,7 @@ def test_changes_are_counted_by_table_and_operation_over_all_runs() -> None:
 
 
 def test_rows_inserted_into_the_signal_table_are_notes_between_the_runs_and_nothing_of_it_is_delivered() -> None:
-    """Those only: neither what is updated there, nor what came before the start, nor what the way back wrote."""
+    """Those only: neither what is updated there, nor what came before the start, nor what an apply pipeline wrote."""
     assembler = TransactionAssembler(
         table_of, Lsn(50), marks=True, signals=("public", "ignored"), foreign=lambda pipeline: pipeline == "back"
     )

@@ -290,7 +290,7 @@ class Catalog:
         return self.metadata_of([oid]).get(oid)
 
     def metadata_of(self, oids: Sequence[int]) -> dict[int, TableMetadata]:
-        """Facts by OID, in as many questions for a thousand tables as for one; tables that are gone are missing."""
+        """Return metadata by OID, in as many questions for a thousand tables as for one; lost tables are missing."""
         return metadata_of(self._rows, self._types, oids)
 
     def columns_for_copy(

@@ -46,7 +46,7 @@ SELECT i.indrelid::int8 AS oid, i.indisprimary AS primary, i.indisreplident AS r
 
 
 def metadata_of(query: Callable[..., list[_Row]], types: TypeCatalog, oids: Sequence[int]) -> dict[int, TableMetadata]:
-    """Facts by OID, in the order of `oids`; tables that are gone are missing. `query` as in TypeCatalog."""
+    """Return metadata by OID, in the order of `oids`; tables that are gone are missing. `query` as in TypeCatalog."""
     tables, columns, indexes = (_by_oid(query(text, oids=list(oids))) for text in (_TABLE, _COLUMNS, _KEYS))
     known = types.types({row["type"] for rows in columns.values() for row in rows})
     return {

@@ -29,7 +29,7 @@ _LONGEST_PATTERN: Final = 2048
 
 
 class Unusable(Exception):
-    """A signal that cannot be obeyed, and what to write instead. Neither holds anything of its data."""
+    """A signal that cannot be handled, and what to write instead. Neither holds anything of its data."""
 
     def __init__(self, fact: str, remedy: str) -> None:
         super().__init__(fact)

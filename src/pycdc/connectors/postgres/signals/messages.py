@@ -1,4 +1,4 @@
-"""Wishes to a running pipeline, sent through its own stream: transactional logical messages, with a signature.
+"""Requests to a running pipeline, sent through its own stream: transactional logical messages, with a signature.
 
 Anybody who may connect to a database may write such messages, so they carry an HMAC by a key that only this pipeline
 has (`signing`). A condition of a snapshot is SQL that the pipeline's role runs.

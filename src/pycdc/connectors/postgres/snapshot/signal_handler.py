@@ -86,7 +86,7 @@ class SignalHandler:
 
     def _ours(self, signal: Signal) -> SignalResult:
         log.info("a signal came", action=signal.action, id=signal.id, tables=list(signal.tables))
-        self._progress.signal("command", "obeyed")
+        self._progress.signal("command", "handled")
         if signal.action in ("pause", "resume"):
             return self._pause(signal.action == "pause")
         if signal.action == "apply":
@@ -108,12 +108,12 @@ class SignalHandler:
         except Unusable as error:
             self._refuse(signal.channel, error, id=signal.id, type=signal.type[:64])
             return SignalResult()
-        self._progress.signal(signal.channel, "obeyed")
+        self._progress.signal(signal.channel, "handled")
         return outcome
 
     def _refuse(self, channel: debezium_signals.Channel, error: Unusable, **words: str) -> None:
         self._progress.signal(channel, "refused")
-        log.warning("cannot obey a signal", channel=channel, **words, fact=error.fact, hint=error.remedy)
+        log.warning("cannot handle a signal", channel=channel, **words, fact=error.fact, hint=error.remedy)
 
     def _handle(self, signal: DebeziumSignal, request: Request, message: ControlMessage) -> SignalResult:
         for name in request.ignored:

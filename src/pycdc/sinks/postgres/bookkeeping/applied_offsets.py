@@ -1,4 +1,4 @@
-"""How far a pipeline of the way back has got, read from its own table. Changes nothing."""
+"""How far an apply pipeline has got, read from its own table. Changes nothing."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Invariants:
 
 1. Nothing overtakes a refused event: behind a parked one those of its key are parked, behind one that waits or stops
-   the pipeline its whole partition is cut.
+   the pipeline its whole partition ends.
 2. The server's own words may hold values: they go into the table, and nowhere else.
 """
 
@@ -149,7 +149,7 @@ class FailurePolicy:
         return self._parked_behind(event, self._refused)
 
     def ends_partition(self, event: Event) -> bool:
-        """Return whether giving up an event that came too early cuts its partition."""
+        """Return whether giving up an event that came too early ends its partition."""
         return self._stops or not self._parent_wait.is_over(event)
 
     def give_up(self, routed: Routed, error: Refusal) -> Routed | None:

@@ -1,7 +1,7 @@
 """How far each partition of a batch is taken: to its end, or to an event that cannot be applied now.
 
-A partition that is cut keeps its order: nothing behind the event is applied, and the stored offset is the event's. What
-lies behind comes again, when the source reads on from there.
+A partition that has a limit keeps its order: nothing behind the event is applied, and the stored offset is the
+event's. What lies behind comes again, when the source reads on from there.
 """
 
 from __future__ import annotations
