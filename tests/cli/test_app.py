@@ -104,7 +104,7 @@ def test_a_bad_configuration_exits_with_2(invoke: Invoke, command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "error_report"),
     [
         (EnvironmentNotReady("the server is away", hint="start it"), 3, "error: the server is away\ntry: start it\n"),
         (PycdcError("it broke"), 1, "error: it broke\n"),

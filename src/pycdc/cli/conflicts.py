@@ -48,7 +48,7 @@ def list_(path: str, unresolved: bool, table: str | None, kind: str | None, limi
         return
     for row in found:
         state = row["resolution"] or row["decision"]
-        click.echo(printable(f"{row['id']:>6}  {_time(row['detected_at'])}  {row['kind']:<22} {state:<9} {_row(row)}"))
+        click.echo(printable(f"{row['id']:>6}  {_time(row['detected_at'])}  {row['kind']:<22} {state:<12} {_row(row)}"))
     if not found:
         click.echo("no conflicts")
     if parked:
@@ -163,8 +163,8 @@ def _show(done: list[Replayed], *, to_json: bool, said: str) -> None:
 
 def _as_dict(done: Replayed) -> dict[str, Any]:
     place = {"topic": done.waiting.partition.topic, "partition": done.waiting.partition.number}
-    told = {"applied": done.applied, "left": done.left, "reason": done.reason}
-    return {**place, "key": key_text(done.waiting.key), **told}
+    outcome = {"applied": done.applied, "left": done.left, "reason": done.reason}
+    return {**place, "key": key_text(done.waiting.key), **outcome}
 
 
 def _columns(found: Mapping[str, Any]) -> list[str]:

@@ -192,11 +192,9 @@ class PostgresConnector:
             via_root = self._source.via_partition_root if published is None else published.via_partition_root
             chosen = arriving(tables, via_root=via_root)
             listed = {} if published is None else {(one.schema, one.name): one for one in published.tables}
-            for metadata in self._catalog.metadata_of([table.oid for table in chosen]).values():
-                sent = listed.get((metadata.schema, metadata.name), PublishedTable(metadata.schema, metadata.name))
-                self._relations.of_metadata(
-                    metadata, [name for name, one in metadata.columns.items() if sent.sends(one)]
-                )
+            for found in self._catalog.metadata_of([table.oid for table in chosen]).values():
+                sent = listed.get((found.schema, found.name), PublishedTable(found.schema, found.name))
+                self._relations.of_metadata(found, [name for name, one in found.columns.items() if sent.sends(one)])
 
     def _objection(self, table: TableRef) -> PycdcError | None:
         """Why a table cannot join."""

@@ -123,9 +123,7 @@ class PostgresSink:
             self._connection.close()
             raise
         self._columnar_routes = columnar_routes or ColumnarRoutes()
-        self._columnar_writer = ColumnarWriter(
-            self._connection, apply_offsets, self._progress, has_origin=self._has_origin
-        )
+        self._columns = ColumnarWriter(self._connection, apply_offsets, self._progress, has_origin=self._has_origin)
         self._columnar_routes.fit(self._targets)
         log.debug("marks its transactions", origin=origin)
 
@@ -196,7 +194,7 @@ class PostgresSink:
         if len(batches) != 1 or batches[0].load is None or self._inbox is not None or len(batches[0]) > self._most:
             return False
         self._columnar_routes.fit(self._targets)
-        return self._columnar_writer.write(batches[0], self._targets)
+        return self._columns.write(batches[0], self._targets)
 
     def _apply_all(self, events: list[Event]) -> PartitionLimits:
         """In one transaction, if it is not too long and all came the same way."""
@@ -269,34 +267,27 @@ class PostgresSink:
 
         Then nothing was done, and the transaction is tried again.
         """
-        connection, apply_offsets = self._connection, self._apply_offsets
+        connection, stored = self._connection, self._apply_offsets
         ends = offsets_behind(chunk.events)
-        offsets = apply_offsets.moving(limits.limit(ends))
+        offsets = stored.moving(limits.limit(ends))
         if not offsets:
             return True
         self._counters, began, known = BatchCounters(), time.monotonic(), limits.changes
         self._deadline = began + self._settings.max_transaction_seconds
-        apply_offsets.sign(connection, chunk.change_origin, origin=self._has_origin)  # step 1
+        stored.sign(connection, chunk.change_origin, origin=self._has_origin)  # step 1
         self._targets.order.defer(connection)
-        apply_offsets.advance(connection, offsets)  # step 2
-        failure_policy = FailurePolicy(
-            self._settings,
-            apply_offsets,
-            connection,
-            self._counters,
-            limits,
-            self._parent_wait,
-            ends,
-            self._targets.conflicts,
+        stored.advance(connection, offsets)  # step 2
+        policy = FailurePolicy(
+            self._settings, stored, connection, self._counters, limits, self._parent_wait, ends, self._targets.conflicts
         )
-        events = failure_policy.accepted(self._new(events))  # step 3
+        events = policy.accepted(self._new(events))  # step 3
         carried = (chunk.events[place] for place in chunk.refused)
         nowhere = [(event.partition, "loop") for event in carried if limits.includes(event)]
         idle = (routed.event for routed in events if not (routed.writes or routed.emptied))
         nowhere += [(event.partition, self._targets.router.left_out(event)) for event in idle]
         self._left_out.count(connection, nowhere, self._counters)
         if attempts.bisect:
-            Bisection(connection, self._run, failure_policy, lasting=attempts.used_up).apply(events)  # step 4
+            Bisection(connection, self._run, policy, lasting=attempts.used_up).apply(events)  # step 4
         elif limits.changes == known:
             self._run(events)
         if limits.changes != known:
@@ -306,8 +297,8 @@ class PostgresSink:
         connection.commit()  # step 5
         committed = time.monotonic()
         self._counters.add_to(self._progress, committed - began, committed - applied)
-        apply_offsets.advanced(offsets)
-        apply_offsets.blocked = failure_policy.blocked
+        stored.advanced(offsets)
+        stored.blocked = policy.blocked
         return True
 
     def _routed(self, chunk: ApplyChunk, limits: PartitionLimits) -> list[Routed]:
