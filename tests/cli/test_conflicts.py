@@ -70,8 +70,8 @@ def test_conflicts_are_listed_and_shown(shop: Callable[..., Shop]) -> None:
     back.rig.sql(LOCAL)
     back.process.apply(update(row, {"name": "pot", "price": "2.25"}))
     listed = back("list").splitlines()
-    assert 'update_origin_differs   apply_remote  public.items {"id": 1}' in listed[0]
-    assert 'delete_missing          ignored       public.items {"id": "9"}' in listed[1]
+    assert 'update_origin_differs  apply_remote public.items {"id": 1}' in listed[0]
+    assert 'delete_missing         ignored      public.items {"id": "9"}' in listed[1]
     assert [
         found["kind"] for found in back.json("list", "--table", "items", "--kind", "delete_missing")["conflicts"]
     ] == ["delete_missing"]
