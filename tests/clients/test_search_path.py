@@ -178,21 +178,21 @@ def test_an_offset_table_of_a_stranger_is_not_used(stage: Stage) -> None:
 
 
 def test_tables_of_pycdc_s_own_that_a_stranger_owns_or_another_version_made_are_not_used(stage: Stage) -> None:
-    ledger = ApplyOffsets(stage.dsn, "back", has_inbox=True)
+    apply_offsets = ApplyOffsets(stage.dsn, "back", has_inbox=True)
     with psycopg.connect(stage.dsn) as connection:
-        ledger.ensure_tables(connection)
-        ledger.ensure_tables(connection)
+        apply_offsets.ensure_tables(connection)
+        apply_offsets.ensure_tables(connection)
         stage.sql("ALTER TABLE pycdc.parked OWNER TO {mallory}")
         with pytest.raises(EnvironmentNotReady, match=f"belongs to role {stage.mallory}"):
-            ledger.ensure_tables(connection)
+            apply_offsets.ensure_tables(connection)
         connection.rollback()
         stage.sql("ALTER TABLE pycdc.parked OWNER TO {apply}; ALTER TABLE pycdc.apply_offsets DROP COLUMN epoch")
         with pytest.raises(EnvironmentNotReady, match="is not of this version of pycdc: see its columns epoch"):
-            ledger.ensure_tables(connection)
+            apply_offsets.ensure_tables(connection)
         connection.rollback()
         stage.sql("ALTER TABLE pycdc.apply_offsets ADD epoch bigint; ALTER TABLE pycdc.inbox ADD later int NOT NULL")
         with pytest.raises(EnvironmentNotReady, match="see its columns later"):
-            ledger.ensure_tables(connection)
+            apply_offsets.ensure_tables(connection)
 
 
 def test_keys_of_an_extension_s_type_need_its_schema_on_the_path(contrib_database: str) -> None:

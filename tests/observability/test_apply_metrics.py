@@ -19,7 +19,7 @@ def test_what_became_of_events_is_counted() -> None:
     progress.halted["items"] = "the registry does not know schema 7"
     found = samples(progress)
     assert found["pycdc_transactions_total",] == 3
-    assert found["pycdc_laned_events_total",] == 8
+    assert found["pycdc_columnar_events_total",] == 8
     assert found["pycdc_applied_rows_total", "public.items", "upsert"] == 7
     assert found["pycdc_transaction_retries_total", "DeadlockDetected"] == 2
     assert found["pycdc_parked_total", "Unwritable"] == 1

@@ -53,10 +53,10 @@ def transactions(draw: st.DrawFn) -> list[Run]:
         at += draw(st.integers(1, 1 << 15))
         of = Transaction(draw(XIDS), at, draw(TIMES), previous)
         previous = of.end_lsn = at + 48
-        change_origin = draw(st.sampled_from(["", "", "", "", "origin", "passage"]))
-        if change_origin == "origin":
+        kind = draw(st.sampled_from(["", "", "", "", "origin", "passage"]))
+        if kind == "origin":
             of.origin, of.origin_lsn = "elsewhere", 5
-        elif change_origin:
+        elif kind:
             of.change_origin = ChangeOrigin("back", 1)
         if draw(st.integers(0, 9)) == 0:
             users = NEXT_USERS

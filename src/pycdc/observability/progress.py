@@ -119,7 +119,7 @@ class Progress:
     partitions      those that this process has, and how far it is in each
     applying        seconds of a transaction, its commit included
     committing      seconds of its commit alone
-    laned           events that were written by columns
+    columnar        events that were written by columns
     """
 
     state: str = "starting"

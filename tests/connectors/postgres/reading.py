@@ -77,12 +77,12 @@ def execute(dsn: str, statement: str) -> list[Any]:
 def write_last(dsn: str) -> Callable[[Pipeline], bool]:
     """Write a row into the table `finish`; what is returned holds once it came by the stream and is stored."""
     number = int(execute(dsn, "INSERT INTO finish DEFAULT VALUES RETURNING id")[0][0])
-    change_origin = False
+    delivered = False
 
     def done(pipeline: Pipeline) -> bool:
-        nonlocal change_origin
-        change_origin = change_origin or any(_is_finish(change, number) for change in reversed(pipeline.changes[-200:]))
-        return change_origin and pipeline.durable == len(pipeline.changes)
+        nonlocal delivered
+        delivered = delivered or any(_is_finish(change, number) for change in reversed(pipeline.changes[-200:]))
+        return delivered and pipeline.durable == len(pipeline.changes)
 
     return done
 

@@ -97,9 +97,9 @@ def test_what_was_delivered_is_not_read_again_and_what_changed_is(database: str,
     for statement in WRITES.strip().split(";\n"):
         execute(database, statement)
     finished(pipeline, database)
-    change_origin, expected = replayed(pipeline), wanted(database)
-    assert {key: change_origin.get(key) for key in expected} == expected
-    assert change_origin.keys() == rows_of(database).keys()
+    delivered, expected = replayed(pipeline), wanted(database)
+    assert {key: delivered.get(key) for key in expected} == expected
+    assert delivered.keys() == rows_of(database).keys()
     again = {key for key, count in (reads(pipeline) - before).items() if key in before}
     untouched = {key for key in again if key % 7 and key % 11 and key % 13 and key % 101}
     assert len(untouched) < BLOCK, "a range's worth, not all that was delivered"
@@ -136,8 +136,8 @@ def test_a_table_that_was_rewritten_since_is_read_again(database: str, rewrite: 
     execute(database, "DELETE FROM items WHERE id % 3 = 0")
     execute(database, rewrite)
     finished(pipeline, database)
-    change_origin = replayed(pipeline)
-    assert {key: change_origin[key] for key in wanted(database)} == wanted(database)
+    delivered = replayed(pipeline)
+    assert {key: delivered[key] for key in wanted(database)} == wanted(database)
     assert len(reads(pipeline)) >= len(rows_of(database))
 
 
@@ -160,10 +160,8 @@ def test_a_partitioned_table_goes_on_too_and_one_with_another_partition_begins_a
     assert len(again) < 2 * BLOCK, "of each partition's"
     execute(database, "CREATE TABLE items_2 PARTITION OF items FOR VALUES FROM (1000000) TO (2000000)")
     finished(pipeline, database)
-    change_origin = replayed(pipeline)
-    assert {key: row[0] for key, row in change_origin.items()} == {
-        key: row[0] for key, row in rows_of(database).items()
-    }
+    delivered = replayed(pipeline)
+    assert {key: row[0] for key, row in delivered.items()} == {key: row[0] for key, row in rows_of(database).items()}
 
 
 @pytest.mark.pg("newest")
@@ -210,10 +208,10 @@ def test_a_row_is_left_out_only_where_its_place_was_read_and_it_is_as_old(databa
         source = catalog.columns_for_copy(ref.oid)
     assert source is not None
     part = CopiedPart(delivered=Delivered(40, oldest % 2**32, "whatever"))
-    change_origin = {int(line.split(b"\t")[0]) for lines in copy_rows(database, None, source, part) for line in lines}
+    delivered = {int(line.split(b"\t")[0]) for lines in copy_rows(database, None, source, part) for line in lines}
     place = execute(database, "SELECT id, (ctid::text::point)[0]::int, v FROM items")
-    assert change_origin == {key for key, block, changed in place if block >= 40 or changed}
-    assert 0 < len(change_origin) < ROWS
+    assert delivered == {key for key, block, changed in place if block >= 40 or changed}
+    assert 0 < len(delivered) < ROWS
 
 
 def test_what_was_delivered_is_part_of_the_state() -> None:

@@ -55,9 +55,9 @@ def test_what_is_pending_goes_with_the_next_batch_or_by_itself() -> None:
         yield given[2]
         notifications.ended()
 
-    change_origin = list(notifications.along(batches()))
-    assert change_origin[:3] == given
-    kinds = [[told.type for told in batch.notifications] if batch is not None else [] for batch in change_origin]
+    delivered = list(notifications.along(batches()))
+    assert delivered[:3] == given
+    kinds = [[told.type for told in batch.notifications] if batch is not None else [] for batch in delivered]
     assert kinds == [[], ["SKIPPED"], [], ["COMPLETED"]]
 
 

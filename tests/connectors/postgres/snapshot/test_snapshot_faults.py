@@ -154,12 +154,12 @@ def test_a_process_killed_while_its_slot_is_made_leaves_nothing_that_holds_up_th
     pipeline = Pipeline(config, stored=FileOffsetStore(store).load())
     assert pipeline.run(lambda p: p.nothing_left)
     assert pipeline.run(write_last(database))
-    change_origin = [
+    delivered = [
         c.after["id"]
         for c in pipeline.changes
         if c.after is not None and c.table is not None and c.table.name == "items"
     ]
-    assert sorted(set(change_origin)) == [*range(1, ROWS + 1), 5000]
+    assert sorted(set(delivered)) == [*range(1, ROWS + 1), 5000]
     assert execute(database, "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()")[0][0] == 1
 
 
