@@ -200,7 +200,7 @@ class CapturedChange(Change):
         self._serial = serial
 
     def ack(self) -> None:
-        """This change and all before it are dealt with. The slot moves once a whole transaction is."""
+        """Acknowledge this change and all before it. The slot moves once a whole transaction is acknowledged."""
         self._capture.acknowledge(self._serial)
 
 
@@ -317,7 +317,7 @@ def capture(
 
 
 def _functions(transforms: _Transforms) -> tuple[list[dict[str, Any]], dict[int, Transform]]:
-    """The entries as a configuration has them, and the functions that were given as such, by their entry."""
+    """Return the entries as a configuration has them, and the functions that were given as such, by their entry."""
     entries: list[dict[str, Any]] = [
         dict(entry) if isinstance(entry, Mapping) else {"function": entry} for entry in transforms
     ]
@@ -368,7 +368,7 @@ def _captured(
 
 
 def _ends(batch: Batch, serial: int, connector: Connector, left: dict[str, Any]) -> Iterator[tuple[int, Checkpoint]]:
-    """The last change of each transaction that ends in the batch, and the checkpoint behind it.
+    """Yield the last change of each transaction that ends in the batch, and the checkpoint behind it.
 
     `serial` is the number of the last change before the batch, `left` what was to be read by then.
     """

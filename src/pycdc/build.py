@@ -144,7 +144,7 @@ def _apply_loop(config: ApplyPipeline, progress: Progress, stopping: threading.E
 
 @contextmanager
 def build_replay(config: PipelineConfig) -> Iterator[Replay]:
-    """What was parked, and may be applied. Raises ConfigError where the pipeline does not write into Postgres."""
+    """Open what was parked, to be applied. Raises ConfigError where the pipeline does not write into Postgres."""
     from pycdc.sinks.postgres.failures.replay import Replay
     from pycdc.transforms.reverse import ReverseFunctions
 
@@ -330,8 +330,10 @@ def _form(
     levels: CompatibilityOverrides | None,
     stopping: threading.Event | None,
 ) -> tuple[RecordFormat, SchemaDeadLetters | None]:
-    """The form of the records, and what sets those apart that it cannot write. What they keep open is pushed on
-    `opened`."""
+    """Build the format of the records, and what sets those apart that it cannot write.
+
+    What they keep open is pushed on `opened`.
+    """
     if kafka.format != "avro":
         return JsonFormat(schemas=kafka.format == "json_schema"), None
     assert kafka.registry is not None
@@ -358,7 +360,7 @@ def build_preview(config: ApplyPipeline) -> AbstractContextManager[Preview]:
 
 @contextmanager
 def build_decoder(source: KafkaSourceConfig) -> Iterator[Decoder]:
-    """Reads records as the pipeline does."""
+    """Build the decoder that reads records as the pipeline does."""
     from pycdc.connectors.kafka.record_decoder import Decoder
 
     with ExitStack() as opened:

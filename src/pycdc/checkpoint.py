@@ -36,7 +36,7 @@ class Checkpointer(Generic[B, C]):
         self.stored: Any = None
 
     def written(self, batch: B) -> None:
-        """The sink took `batch`."""
+        """Take note that the sink took `batch`."""
         self._changes += batch.size
         if batch.position is not None and (self.stored is None or batch.position > self.stored):
             self._batch = batch

@@ -88,8 +88,10 @@ class RegistryLost(ConnectionLost):
 
 
 class ProtocolViolation(ConnectionLost):
-    """Bytes that the other side did not understand. Once may be the network's fault, at one place again and again is
-    not."""
+    """Bytes that the other side did not understand.
+
+    Once may be the network's fault, at one place again and again is not.
+    """
 
     code = "protocol-violation"
 

@@ -73,7 +73,7 @@ class Source(Protocol[B, C]):
         """
 
     def checkpoint(self, batch: B) -> C:
-        """The checkpoint to store once `batch` is durable. Only called for a batch with a position."""
+        """Return the checkpoint to store once `batch` is durable. Only called for a batch with a position."""
 
     def acknowledge(self, checkpoint: C) -> None:
         """Forget what lies before `checkpoint`, which is durable. Never called with one that is not stored."""
@@ -84,8 +84,10 @@ class Source(Protocol[B, C]):
 
 @runtime_checkable
 class Exclusive(Protocol):
-    """A source that has one reader at a time. What is stored about it can change until it is acquired, and is loaded
-    after that."""
+    """A source that has one reader at a time.
+
+    What is stored about it can change until it is acquired, and is loaded after that.
+    """
 
     def acquire(self, seconds: float) -> bool:
         """Keep others from reading, until `close`. False where somebody else still reads after so many seconds."""
@@ -121,7 +123,7 @@ class CheckpointLoader(Protocol[C_co]):
     """Where a loop begins."""
 
     def load(self) -> C_co | None:
-        """The stored checkpoint, None if there never was one. Raises CheckpointCorrupt rather than guess."""
+        """Return the stored checkpoint, None if there never was one. Raises CheckpointCorrupt rather than guess."""
 
     def close(self) -> None: ...
 
@@ -138,7 +140,7 @@ class Claims(Protocol):
     """Who may apply a partition, and from which offset on: asked when a consumer group assigns partitions."""
 
     def database(self) -> str | None:
-        """What tells the database from others; the same after a failover. None where it does not say."""
+        """Return the database's identity, the same after a failover. None where the database does not show it."""
 
     def topics(self) -> Collection[str]:
         """Those of which an offset is stored."""
@@ -176,8 +178,10 @@ class ColumnarTarget(Protocol):
         """Those of the key: numbers and texts."""
 
     def load(self, rows: list[ColumnarRow], removals: int, *, own_keys: bool) -> Any:
-        """Rows in the order of their records, of which so many are removals. `own_keys`: rows of one key have one
-        message key, as far as these are a captured table's. Raises NotColumnar."""
+        """Make what the sink writes of rows in the order of their records, of which so many are removals.
+
+        `own_keys`: rows of one key have one message key, as far as these are a captured table's. Raises NotColumnar.
+        """
 
 
 class ColumnarTargets(Protocol):

@@ -49,8 +49,10 @@ def _by_the_sink(*, made: bool = True) -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Faults:
-    """Those that followed each other, since `stored` positions were. `lasts` until the newest is over; `left` is the
-    one that keeps something from being delivered meanwhile."""
+    """The faults that followed each other, since `stored` positions were.
+
+    `lasts` until the newest is over; `left` is the one that keeps something from being delivered meanwhile.
+    """
 
     stored: int = 0
     count: int = 0
@@ -143,7 +145,7 @@ class Loop(Generic[B, C]):
         wait(delay)
 
     def _limit(self, exc: ProtocolViolation, faults: _Faults) -> None:
-        """Raises ProtocolError for one that comes again and again before anything is delivered: it always will."""
+        """Raise ProtocolError for a violation that comes again before anything is delivered: it always will."""
         faults.violations[exc.fact] += 1
         if faults.violations[exc.fact] >= _VIOLATIONS:
             raise ProtocolError(
@@ -151,7 +153,7 @@ class Loop(Generic[B, C]):
             )
 
     def _went_well(self, *, delivered: bool) -> None:
-        """The source is read again. After a fault of the sink that says little, before it has taken something."""
+        """Take note that the source is read again. After a fault of the sink that proves little at first."""
         faults = self._faults
         if delivered or faults.left is None:
             faults.lasts, faults.left, faults.over_at = False, None, time.monotonic()
@@ -206,7 +208,7 @@ class Loop(Generic[B, C]):
         return batches
 
     def _acquired(self, source: Source[B, C]) -> Iterator[B | None]:
-        """The source's batches; none where the pipeline is stopped while somebody else has the source."""
+        """Yield the source's batches; none where the pipeline is stopped while somebody else has the source."""
         while isinstance(source, Exclusive) and not source.acquire(_SLICE):
             if self._stop.is_set():
                 return iter(())
@@ -268,8 +270,10 @@ class Loop(Generic[B, C]):
             log.debug("the last batches will be repeated", error=exc.code, fact=exc.fact)
 
     def _until_stopped(self, batches: Iterator[B | None]) -> Iterator[B | None]:
-        """Batches until `stop` was called, and then to the end of the transaction at hand, so that none is repeated;
-        a long one is left unfinished after a moment, and comes again as a whole."""
+        """Yield batches until `stop` was called, and then to the end of the transaction at hand: none is repeated.
+
+        A long one is left unfinished after a moment, and comes again as a whole.
+        """
         deadline = float("inf")
         for batch in batches:
             yield batch

@@ -21,7 +21,7 @@ class Lines(str):
 
 
 def printable(text: str) -> str:
-    """`text` in one line, each sign that is not to be seen as ``\\u….``; `Lines` stay as they are."""
+    """Return `text` in one line, characters that do not show by their numbers; `Lines` stay as they are."""
     if isinstance(text, Lines) or text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else escaped(sign) for sign in text)
@@ -33,7 +33,7 @@ def lines(*parts: str) -> Lines:
 
 
 def escaped(sign: str) -> str:
-    """As JSON and Python write it: ``\\u001b``."""
+    """Write a character as JSON and Python do: backslash, u and four digits, ``001b`` for instance."""
     code = ord(sign)
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
@@ -54,7 +54,7 @@ def _json_escaped(sign: str) -> str:
 
 
 def sql_printable(statement: str) -> str:
-    """SQL that means the same, in which strange signs of quoted names and strings are spelled out.
+    """Return SQL that means the same, in which strange characters of quoted names and strings are spelled out.
 
     The server has to have standard_conforming_strings on, as it is by default.
     """

@@ -41,8 +41,10 @@ _INDEX: Final = 1 << 12
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """All that a worker must know of a table, which is still like `held`. `keeps`: its connection is its own until it
-    ends with the snapshot."""
+    """All that a worker must know of a table, which is still like `held`.
+
+    `keeps`: its connection is its own until it ends with the snapshot.
+    """
 
     config: CapturePipeline
     database: str
@@ -87,7 +89,7 @@ def _transforms(config: CapturePipeline, progress: Progress) -> Any:
 
 
 def read(task: Task) -> Chunk:
-    """The records of a range, or of as much of its beginning as a worker may return; see `Chunk`.
+    """Return the records of a range, or of as much of its beginning as a worker may return; see `Chunk`.
 
     Raises PycdcError, Rewritten.
     """
@@ -211,7 +213,7 @@ def _form(config: CapturePipeline, ids: Ids) -> RecordFormat:
 
 
 def strict(settings: RegistryConfig) -> RegistryConfig:
-    """A registry that only says no: parking rows and lifting levels are the sink's."""
+    """Return settings of a registry that only refuses: parking rows and overriding levels are the sink's."""
     return settings.model_copy(update={"on_incompatible": "stop"})
 
 

@@ -41,8 +41,10 @@ class _Owner:
 
 
 class TableValidation:
-    """Refuses tables whose rows would be mixed up with others', or whose rules cannot be met. Keeps the owner of each
-    topic and subject."""
+    """Refuses tables whose rows would be mixed up with others', or whose rules cannot be met.
+
+    Keeps the owner of each topic and subject.
+    """
 
     def __init__(self, config: CapturePipeline) -> None:
         self._config = config
@@ -50,7 +52,7 @@ class TableValidation:
         self._owners: dict[str, _Owner] = {}
 
     def __call__(self, table: Table) -> None:
-        """Raises ConfigError, with a remedy, for a table that cannot be delivered as it is configured."""
+        """Raise ConfigError, with a remedy, for a table that cannot be delivered as it is configured."""
         config = self._config
         if self._transforms is not None:
             table = self._transforms.table(table)
@@ -79,7 +81,7 @@ class TableValidation:
         self._owners = {what: owner for what, owner in self._owners.items() if owner.oid not in oids}
 
     def _refuse_hidden_keys(self, table: Table, plan: TablePlan) -> None:
-        """A masked or cut key is that of many rows, which would take each other's place."""
+        """Refuse a masked or cut key: it is that of many rows, which would take each other's place."""
         rule = merged_rule(table, self._config.rules)
         hashed = {name for item in rule.hash for name in item.columns}
         for field in plan.key:

@@ -59,7 +59,7 @@ class MemoryConnector:
         idle: bool = False,
         faults: Faults | None = None,
     ) -> MemoryConnector:
-        """One transaction a batch, each of `per_batch` inserts, at LSNs 100, 200, …"""
+        """Make one transaction a batch, each of `per_batch` inserts, at LSNs 100, 200 and so on."""
         schema, _, name = table.rpartition(".")
         version = Table(1, schema or "public", name, (), images=_Rows(rows))
         batches = []

@@ -58,7 +58,7 @@ class LastError:
 
 
 def refused_tls(words: str, where: str, option: str) -> EnvironmentNotReady | None:
-    """The final error that it is where client and brokers cannot agree on TLS; `option` holds the client's settings."""
+    """Return the final error where client and brokers cannot agree on TLS; `option` holds the client's settings."""
     if not _TLS.search(words):
         return None
     return EnvironmentNotReady(
@@ -69,7 +69,7 @@ def refused_tls(words: str, where: str, option: str) -> EnvironmentNotReady | No
 
 
 def refused_option(error: KafkaException, option: str) -> ConfigError:
-    """librdkafka does not take an option: which one, without its value."""
+    """Return the error for an option that librdkafka does not take: which one, without its value."""
     words = re.sub(r'".*"(?= for configuration property)', "a value", error.args[0].str(), flags=re.DOTALL)
     return ConfigError(f"librdkafka refuses the options: {words}", hint=f"correct {option}")
 

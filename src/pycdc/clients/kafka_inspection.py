@@ -67,12 +67,12 @@ class GroupMember:
 
 
 def matching_topics(settings: KafkaSourceConfig, *, timeout: float = 5.0) -> dict[str, list[str]]:
-    """The topics that there are for each of `topics`. Raises PycdcError."""
+    """Return the topics that there are for each of `topics`. Raises PycdcError."""
     return TopicInspection(settings, timeout).topics()
 
 
 def committed(consumer: Consumer, partitions: Iterable[Partition], timeout: float) -> list[TopicPartition]:
-    """What the consumer's group committed, with its metadata. Raises KafkaException."""
+    """Return what the consumer's group committed, with its metadata. Raises KafkaException."""
     places = [TopicPartition(*one) for one in partitions]
     return consumer.committed(places, timeout) if places else []
 
@@ -92,7 +92,7 @@ class TopicInspection:
             raise refused_option(error, SOURCE_OPTIONS) from None
 
     def topics(self) -> dict[str, list[str]]:
-        """The topics that there are for each of the source's `topics`."""
+        """Return the topics that there are for each of the source's `topics`."""
         return {
             topic: sorted(name for name in self._metadata() if names_any([topic], name))
             for topic in self._settings.topics
@@ -113,7 +113,7 @@ class TopicInspection:
         return [topic for topic in topics if topic in there]
 
     def ids(self, topics: Collection[str]) -> dict[str, str]:
-        """What tells a topic from another of the same name. Brokers before 2.8 do not know: such are left out."""
+        """Return the ids of topics, which differ between topics of one name. Brokers before 2.8 have none: left out."""
         out = {}
         for topic, answer in self.ask_ids(topics).items():
             try:
@@ -126,7 +126,7 @@ class TopicInspection:
         return out
 
     def ask_ids(self, topics: Collection[str]) -> dict[str, Any]:
-        """The same as answers that come: futures."""
+        """Ask for the ids; return the answers that come, as futures."""
         if not topics or not self._has_controller():
             return {}
         return dict(self._admin.describe_topics(TopicCollection(sorted(topics)), request_timeout=self._timeout))
@@ -171,7 +171,7 @@ class TopicInspection:
         ]
 
     def committed(self, group: str) -> list[TopicPartition]:
-        """The group's offsets of the partitions that the source reads, with their metadata."""
+        """Return the group's offsets of the partitions that the source reads, with their metadata."""
         # Not by the AdminClient: librdkafka 2.16's ends the process where the group's coordinator has moved.
         try:
             asking = Consumer({**consumer_settings(self._settings, group), "error_cb": self._trouble})

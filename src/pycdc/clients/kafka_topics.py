@@ -96,7 +96,7 @@ class TopicAdmin:
             self._ask_to_create(topic, validate_only=True)
 
     def setting(self, topic: str, name: str) -> str | None:
-        """The value of a topic's setting, None where the brokers do not tell (no permission, no such request)."""
+        """Return a topic's setting, None where the brokers do not report it (no permission, no such request)."""
         if not self._has_controller():
             return None
         resource = ConfigResource(ResourceType.TOPIC, topic)
@@ -132,7 +132,7 @@ class TopicAdmin:
         return out
 
     def create_command(self, topic: str) -> str:
-        """The command that does by hand what `ensure` would do."""
+        """Return the command that does by hand what `ensure` would do."""
         replication = f" --replication-factor {self._topics.replication}" if self._topics.replication > 0 else ""
         settings = "".join(f" --config {name}={value}" for name, value in self._topics.settings.items())
         return (
@@ -141,7 +141,7 @@ class TopicAdmin:
         )
 
     def _describe(self, topic: str) -> TopicMetadata | None:
-        """The topic's metadata, None if there is no such topic."""
+        """Return the topic's metadata, None if there is no such topic."""
         found = self._metadata(topic).topics[topic]
         if found.error is None or found.error.code() == KafkaError.LEADER_NOT_AVAILABLE:
             return found

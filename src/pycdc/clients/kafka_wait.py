@@ -35,7 +35,7 @@ class StoppableLimit:
 
 
 def patiently(ask: Callable[[float], T], seconds: float, stopping: threading.Event | None) -> T:
-    """What `ask`, which gets the seconds that it may take, answers. Raises its KafkaException when the time is up."""
+    """Return what `ask` answers, which gets the seconds that it may take. Raises its KafkaException at the end."""
     patience = StoppableLimit(seconds, stopping)
     while True:
         turn = min(_SLICE, patience.left) if stopping is not None else patience.left

@@ -32,7 +32,7 @@ _LONG: Final = {"timestamptz": "timestamp with time zone"}
 
 
 def columns_of(create: str) -> dict[str, str]:
-    """The columns that a CREATE TABLE of ours declares, with the names that the catalog has for their types."""
+    """Return the columns that a CREATE TABLE of pycdc's declares, with the catalog's names for their types."""
     return {name: _LONG.get(kind, kind) for name, kind in _DECLARED.findall(create)}
 
 

@@ -46,7 +46,7 @@ _TOLD: Final = 3.0
 
 @contextmanager
 def hearing(stopping: threading.Event | None) -> Iterator[None]:
-    """Connections that this thread opens meanwhile hear `stopping`, where they are not given another."""
+    """Let connections that this thread opens meanwhile end with `stopping`, where they are not given another."""
     token = _HEARD.set(stopping)
     try:
         yield
@@ -56,7 +56,7 @@ def hearing(stopping: threading.Event | None) -> Iterator[None]:
 
 @contextmanager
 def within(seconds: float, silent: _Silent) -> Iterator[None]:
-    """Calls that this thread makes meanwhile take at most `seconds`; `silent` is told how long one takes."""
+    """Let calls that this thread makes meanwhile take at most `seconds`; `silent` is called with how long one takes."""
     token = _LIMIT.set((seconds, silent))
     try:
         yield
@@ -82,7 +82,7 @@ class Client(psycopg.Connection[Any]):
     name: str = ""
 
     def commit(self) -> None:
-        """Raises Unanswered, where nobody knows whether the transaction is there: whoever needs to, reads it back."""
+        """Commit. Raises Unanswered where it is unknown whether the transaction is there; it can be read back."""
         seconds = self.seconds
         self.seconds = self.commit_seconds or seconds
         try:
@@ -112,12 +112,14 @@ class Client(psycopg.Connection[Any]):
 
     @classmethod
     def _connect_gen(cls, *args: Any, **options: Any) -> Any:
-        """psycopg's own: it has its time limit, and would not hear the pipeline's end."""
+        """Connect as psycopg does, whose own way has a time limit and would not end with the pipeline."""
         return _watched(super()._connect_gen(*args, **options), 0.0, _HEARD.get())
 
     def _abandon(self) -> None:
-        """So that the server lets go of what the statement holds, where it can hear. What becomes of it is awaited for
-        a moment: whoever reads it back then finds what stays."""
+        """Cancel the statement, so that the server lets go of what it holds, where it can be reached.
+
+        What becomes of it is awaited for a moment: those who read it back then find what stays.
+        """
         try:
             if self.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
                 self.cancel_safe(timeout=_CANCEL_SECONDS)
@@ -193,10 +195,10 @@ def connect(
     defaults: dict[str, str] | None = None,
     **options: Any,
 ) -> Client:
-    """Open a connection. `option` is the DSN's name, `defaults` are libpq's parameters that the DSN may override.
-    `stopping`: without one, what this thread is `hearing`.
+    """Open a connection. Raises ConfigError, EnvironmentNotReady for a server too old, psycopg.OperationalError.
 
-    Raises ConfigError, EnvironmentNotReady for a server that is too old, psycopg.OperationalError.
+    `option` is the DSN's name, `defaults` are libpq's parameters that the DSN may override. `stopping`: without one,
+    the event of this thread's `hearing`.
     """
     stopping = stopping or _HEARD.get()
     given = {**(defaults or {}), **parameters(dsn, option)}

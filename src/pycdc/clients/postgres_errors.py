@@ -137,7 +137,7 @@ _LOST: Final = ErrorMeaning(ConnectionLost, "")
 def translate(
     error: psycopg.Error, special: Mapping[str, ErrorMeaning] | None = None, *, where: str = "", remedy: str = ""
 ) -> PycdcError:
-    """The pycdc error for a driver's error.
+    """Return the pycdc error for a driver's error.
 
     `special` goes before the table, by SQLSTATE. `where` begins the message: whose server it is. `remedy` stands where
     the table has none.
@@ -201,7 +201,7 @@ def target_error(error: psycopg.Error) -> PycdcError:
 
 
 def described(error: BaseException) -> str:
-    """What the server objects to, by names and codes only: its words may hold values of rows."""
+    """Return what the server objects to, by names and codes only: its words may hold values of rows."""
     if not isinstance(error, psycopg.Error):
         return f"a value cannot be sent to the database ({type(error).__name__})"
     if error.sqlstate is None:
@@ -254,7 +254,7 @@ def is_unclear_refusal(error: psycopg.Error) -> bool:
 
 
 def hopeful(states: Sequence[str]) -> str:
-    """What counts of what several servers answered: all have to be beyond hope."""
+    """Return the one SQLSTATE that counts of several servers' answers: all have to be beyond hope."""
     passing = (state for state in states if _of_state(state).kind is ConnectionLost)
     return next(passing, states[0])
 

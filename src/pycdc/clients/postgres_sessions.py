@@ -74,8 +74,9 @@ def connect_to_source(
     seconds: float = STATEMENT_SECONDS,
     stopping: threading.Event | None = None,
 ) -> Connection:
-    """Open a connection in autocommit, whose statements take no longer than `seconds`, not long once `stopping` is set,
-    and wait for locks for a moment only. Shorter limits of the server, the role or the DSN stay. `seconds` of 0: as
+    """Open a connection in autocommit, whose statements take no longer than `seconds`, not long once `stopping` is set.
+
+    They wait for locks for a moment only. Shorter limits of the server, the role or the DSN stay. `seconds` of 0: as
     long as it takes. Raises ConfigError, EnvironmentNotReady or ConnectionLost.
     """
     try:
@@ -100,7 +101,7 @@ def connect_to_source(
 
 
 def _limits(replication: bool, seconds: float) -> list[str]:
-    """Calls of SQL. A limit of 0 is none."""
+    """Return calls of SQL that set the limits. A limit of 0 is none."""
     if replication:
         return [f"pg_catalog.set_config('{name}', '0', false)" for name in _OF_STATEMENTS]
     limits = {"lock_timeout": _LOCK_MS, "statement_timeout": int(seconds * 1000)}
@@ -150,10 +151,11 @@ def connect_to_write(
     stopping: threading.Event | None = None,
     outages: Outages | None = None,
 ) -> Connection:
-    """Open a connection as `connect_to_target` does, for statements that run the tables' triggers: with the schemas
-    that those need. `outages` tells of statements that take long.
+    """Open a connection as `connect_to_target` does, with the schemas that the tables' triggers need.
 
-    Raises EnvironmentNotReady where a stranger may write one of them.
+    `outages` is told of statements that take long.
+
+    Raises EnvironmentNotReady where another role may write one of the schemas.
     """
 
     def pin(connection: Connection) -> None:
@@ -220,7 +222,7 @@ def _open_target(
 
 @contextmanager
 def connected(dsn: str) -> Iterator[Connection]:
-    """A connection for a few questions; what the server refuses is raised as PycdcError."""
+    """Open a connection for a few questions; what the server refuses is raised as PycdcError."""
     connection = connect_to_target(dsn)
     try:
         yield connection
@@ -231,8 +233,10 @@ def connected(dsn: str) -> Iterator[Connection]:
 
 
 def database_identity(connection: Connection) -> str | None:
-    """What tells the database from others: a standby that is promoted has it too, one that is restored has another.
-    None where the role may not ask."""
+    """Return the database's identity; None where the role may not ask.
+
+    A standby that is promoted has the same, one that is restored has another.
+    """
     if connection.execute(_MAY_IDENTIFY).fetchone() != (True,):
         return None
     row = connection.execute(_IDENTITY).fetchone()

@@ -29,8 +29,10 @@ _REMEMBERED: Final = 100
 
 
 def sqlstates(words: str, parameters: Mapping[str, Any]) -> list[str]:
-    """Those of the hosts that refuse a connection with libpq's `parameters` in these words, one of each in their order;
-    none where one takes it by now, or nothing tells."""
+    """Return the SQLSTATEs of the hosts that refuse a connection with libpq's `parameters` in these words.
+
+    There is one of each in their order; none where one accepts the connection by now, or nothing shows it.
+    """
     if words in _told:
         return _told[words]
     found = [state for host in _each_host(parameters) if (state := _traced(host))]
@@ -42,7 +44,7 @@ def sqlstates(words: str, parameters: Mapping[str, Any]) -> list[str]:
 
 
 def _each_host(parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """libpq itself does not ask the next one after a refusal."""
+    """Yield the parameters for each host: libpq itself does not ask the next one after a refusal."""
     listed = {name: str(parameters[name]).split(",") for name in _HOSTS if name in parameters}
     for place in range(max(map(len, listed.values()), default=1)):
         yield {**parameters, **{name: each[place] if len(each) > 1 else each[0] for name, each in listed.items()}}

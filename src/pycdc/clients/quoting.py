@@ -24,5 +24,5 @@ def quoted_table(table: str) -> str:
 
 
 def published(operations: Set[str]) -> str:
-    """What a publication's option `publish` says, of operations by their first letters."""
+    """Return a publication's option `publish` for operations by their first letters."""
     return ", ".join(word for letter, word in OPERATIONS.items() if letter in operations)

@@ -77,24 +77,24 @@ class RegistryClient:
         self._servers = [_Server(one, credentials, tokens, context, timeout) for one in parts]
 
     def register(self, subject: str, text: str) -> Any:
-        """The id of the schema under the subject, whether new or known."""
+        """Return the id of the schema under the subject, whether new or known."""
         answer = self._ask("POST", f"/subjects/{_quoted(subject)}/versions?normalize=false", {"schema": text})
         return _member(answer, "id")
 
     def look_up(self, subject: str, text: str) -> Any:
-        """The id of a schema that is known under the subject."""
+        """Return the id of a schema that is known under the subject."""
         return _member(self._ask("POST", f"/subjects/{_quoted(subject)}?normalize=false", {"schema": text}), "id")
 
     def schema(self, schema_id: int) -> Any:
-        """The schema's text."""
+        """Return the schema's text."""
         return _member(self._ask("GET", f"/schemas/ids/{schema_id}"), "schema")
 
     def latest(self, subject: str) -> Any:
-        """The text of the subject's latest version."""
+        """Return the text of the subject's latest version."""
         return _member(self._ask("GET", f"/subjects/{_quoted(subject)}/versions/latest"), "schema")
 
     def level(self, subject: str) -> Any:
-        """The subject's own compatibility level. Apicurio says NONE where there is none, Confluent 404."""
+        """Return the subject's own compatibility level. Apicurio returns NONE where there is none, Confluent 404."""
         return _member(self._ask("GET", f"/config/{_quoted(subject)}"), "compatibilityLevel")
 
     def set_level(self, subject: str, level: str) -> None:
@@ -284,7 +284,7 @@ def _distrusted(error: BaseException | None) -> bool:
 
 
 def _reason(error: urllib3.exceptions.HTTPError) -> str:
-    """What the network or TLS said, without urllib3's words around it."""
+    """Return what the network or TLS reported, without urllib3's words around it."""
     cause = getattr(error, "reason", None) or error
     inner = cause.__cause__ or next((each for each in cause.args if isinstance(each, Exception)), None)
     return str(inner or cause).rpartition("): ")[2] or type(cause).__name__

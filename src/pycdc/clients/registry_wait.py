@@ -20,7 +20,7 @@ STOP_GRACE: Final = 2.0
 
 
 def awaited(ask: Callable[[], T], stopping: threading.Event | None, silent: Callable[[float], None]) -> T:
-    """What `ask` returns; `silent` is told how long there has been no answer, again and again.
+    """Return what `ask` returns; `silent` is called again and again with how long there has been no answer.
 
     Raises RegistryAway where that takes too long after the stop: `ask` is then left alone, on a thread that ends with
     the process.

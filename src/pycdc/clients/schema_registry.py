@@ -105,14 +105,14 @@ class SchemaRegistry:
         return f"SchemaRegistry({self._url})"
 
     def subject(self, topic: str, record: str, part: Literal["key", "value"]) -> str:
-        """The subject for a schema whose record has the full name `record`."""
+        """Return the subject for a schema whose record has the full name `record`."""
         strategy = self._settings.subjects
         if strategy == "topic":
             return f"{topic}-{part}"
         return record if strategy == "record" else f"{topic}-{record}"
 
     def id_for(self, subject: str, text: str) -> int:
-        """The id of the Avro schema `text` under `subject`, registering it where that is allowed.
+        """Return the id of the Avro schema `text` under `subject`, registering it where that is allowed.
 
         Raises SchemaIncompatible, EnvironmentNotReady, ConnectionLost.
         """
@@ -124,7 +124,7 @@ class SchemaRegistry:
             return known
 
     def text_for(self, schema_id: int) -> str:
-        """The text of the schema with that id."""
+        """Return the text of the schema with that id."""
         with self._lock:
             if schema_id not in self._texts:
                 _keep(self._texts, schema_id, self._text(schema_id))
@@ -169,7 +169,7 @@ class SchemaRegistry:
         return schema_id
 
     def _forced(self, subject: str, text: str, refusal: PycdcError) -> object:
-        """The id of a schema that was refused, registered while the subject's level is NONE."""
+        """Return the id of a schema that was refused, registered while the subject's level is NONE."""
         try:
             level = self._call(lambda: self._levels.lift(self._client, subject))
             log.warning("%s\n  registering it all the same; the level before: %s", refusal.fact, level or "none")
@@ -337,7 +337,7 @@ class SchemaRegistry:
 
 
 def _about_defaults(text: str | None) -> str | None:
-    """What to do about defaults that a registry takes for JSON, where the schema has any."""
+    """Return what to do about defaults that a registry takes for JSON, where the schema has any."""
     found = sorted({f"{name} ({shown})" for name, shown in _braced_defaults(json.loads(text or "null"))})
     if not found:
         return None

@@ -70,7 +70,7 @@ def pin(connection: psycopg.Connection[Any], schemas: Sequence[str] = ()) -> Non
 
 
 def schemas_of_role(connection: psycopg.Connection[Any]) -> list[str]:
-    """What the session's path holds, before it is pinned."""
+    """Return what the session's path holds, before it is pinned."""
     row = connection.execute(_CURRENT).fetchone()
     return [] if row is None else [name for name in row[0] if name not in _OWN]
 
@@ -91,7 +91,7 @@ def problems(connection: psycopg.Connection[Any], schemas: Sequence[str], tables
 
 
 def _writable(schema: str, roles: list[str]) -> PathProblem:
-    """ "" among the roles is PUBLIC."""
+    """Return the problem of a schema that `roles` may write in; "" among them is PUBLIC."""
     everybody = "" in roles
     who = "every role" if everybody else ", ".join(roles)
     grantees = "PUBLIC" if everybody else ", ".join(map(_quoted, roles))
@@ -103,7 +103,7 @@ def _writable(schema: str, roles: list[str]) -> PathProblem:
 
 
 def refuse(found: Sequence[PathProblem]) -> None:
-    """Raises EnvironmentNotReady where there are any."""
+    """Raise EnvironmentNotReady where there are any."""
     if found:
         raise EnvironmentNotReady("; ".join(one.fact for one in found), hint="; ".join(one.remedy for one in found))
 

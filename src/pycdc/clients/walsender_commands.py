@@ -19,8 +19,10 @@ _SECONDS: Final = 3
 
 
 def is_working(dsn: str, pid: int) -> bool:
-    """Whether the walsender is busy, and waits neither for WAL nor for us: then its silence has a reason. False where
-    nobody answers that soon."""
+    """Return whether the walsender is busy, and waits neither for WAL nor for its reader; False without an answer.
+
+    Then its silence has a reason.
+    """
     try:
         with connect_to_source(conninfo.make_conninfo(dsn, connect_timeout=_SECONDS), seconds=_SECONDS) as connection:
             return connection.execute(_WORKING, (pid,)).fetchone() is not None

@@ -72,7 +72,7 @@ METADATA: Final = (
 
 
 def metadata_path(name: str) -> str:
-    """The path of METADATA that `name` stands for, as Debezium resolves it; "" where there is none."""
+    """Return the path of METADATA that `name` stands for, as Debezium resolves it; "" where there is none."""
     return next((path for path in METADATA if name and name in (path, path.partition(".")[2])), "")
 
 

@@ -44,7 +44,7 @@ def _line(problem: ConfigProblem, before: str, after: str = "") -> str:
 
 
 def load(source: str | Path) -> PipelineConfig:
-    """The configuration in a file; or in `source` itself, where that is a text of several lines or begins with ``{``.
+    """Load a file; or `source` itself, where that is a text of several lines or begins with ``{``.
 
     Raises ConfigError.
     """

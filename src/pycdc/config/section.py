@@ -25,7 +25,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _headings(cls, data: Any) -> Any:
-        """A heading with nothing under it (all its lines commented out) is a section of defaults."""
+        """Take a heading with nothing under it (all its lines commented out) for a section of defaults."""
         if not isinstance(data, dict):
             return data
         empty: dict[str, Any] = {
@@ -52,7 +52,7 @@ POSTGRES_URI = re.compile(r"postgres(?:ql)?://(?:[^@/]*@)?([^?]*)", re.DOTALL)
 
 
 def percent_encoded(dsn: SecretStr | None) -> SecretStr | None:
-    """A password with `@` or `/` in a URI ends early, and libpq's errors call its rest the host or the port."""
+    """Refuse a password with `@` or `/` in a URI: it ends early, and libpq takes its rest for the host or the port."""
     found = None if dsn is None else POSTGRES_URI.match(dsn.get_secret_value())
     if found is not None and "@" in found[1]:
         raise InvalidValue(

@@ -74,7 +74,7 @@ def _inside(kind: Any, part: str | int) -> Any:
 
 
 def plain(kind: Any) -> Any:
-    """An annotation without Annotated and without None."""
+    """Return an annotation without Annotated and without None."""
     while typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
     if typing.get_origin(kind) in (Union, types.UnionType):

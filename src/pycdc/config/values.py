@@ -14,8 +14,7 @@ from pycdc.config.section import (
 
 
 class CompatibilityConfig(Section):
-    """Where Debezium's defaults lose information, or its lines differ, which side to take: one switch a value, all with
-    one word.
+    """Which side to take where Debezium's defaults lose information, or its lines differ: one switch a value.
 
     `compatibility: debezium-3.7`, `debezium-3.6`, `debezium` (the newest of these) or `honest` sets all of them. The
     Avro schemas are the same either way, except for the columns named under `arrays` and `geometric_types`.
@@ -209,5 +208,5 @@ def _of_placeholder(value: str) -> str:
 
 
 def octets_of_placeholder(text: str) -> bytes:
-    """The bytes that stand for a value that was not sent."""
+    """Return the bytes that stand for a value that was not sent."""
     return bytes.fromhex(text[4:]) if text.startswith("hex:") else text.encode()

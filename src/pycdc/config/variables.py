@@ -22,7 +22,7 @@ class _Unknown(Exception):
 
 
 def expand(document: YamlDocument) -> tuple[Any, list[ConfigProblem]]:
-    """The document's data with variables filled in, and those that could not be."""
+    """Return the document's data with variables filled in, and the problems with those that could not be."""
     problems: list[ConfigProblem] = []
 
     def filled(value: Any, place: YamlPath) -> Any:
@@ -63,7 +63,7 @@ def _replacement(match: re.Match[str]) -> str:
 
 
 def _file(path: str) -> str:
-    """A file's text without the newlines at its end, as secrets are mounted."""
+    """Return a file's text without the newlines at its end, as secrets are mounted."""
     try:
         with open(path, "rb") as file:
             data = file.read(_MAX_FILE + 1)

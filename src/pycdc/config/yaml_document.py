@@ -65,7 +65,7 @@ class YamlDocument:
     problems: list[ConfigProblem] = field(default_factory=list)
 
     def line(self, place: YamlPath) -> int | None:
-        """The line of a place, or of what is around it."""
+        """Return the line of a place, or of what is around it."""
         for length in range(len(place), 0, -1):
             if place[:length] in self.lines:
                 return self.lines[place[:length]]
@@ -73,7 +73,7 @@ class YamlDocument:
 
 
 def compose(text: str, where: str) -> YamlDocument:
-    """Raises ConfigError where there is nothing to go on with: no YAML, or no mapping."""
+    """Parse YAML. Raises ConfigError where there is nothing to go on with: no YAML, or no mapping."""
     try:
         document = _compose(text, where)
     except yaml.YAMLError as error:

@@ -54,8 +54,10 @@ class PartitionState:
 
 @dataclass(slots=True)
 class ApplyState:
-    """What the servers told. `bookkeeping` is None where the database did not answer, `failures` say why one did not.
-    `foreign` says that the group works for another database."""
+    """What the servers answered. `books` is None where the database did not answer.
+
+    `failures` say why a server did not. `foreign`: the group works for another database.
+    """
 
     bookkeeping: PipelineState | None = None
     places: list[PartitionState] = field(default_factory=list)

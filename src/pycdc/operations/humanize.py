@@ -14,12 +14,12 @@ def size(count: int) -> str:
 
 
 def number(count: int | float) -> str:
-    """``1,234,567``"""
+    """Write a count: ``1,234,567``."""
     return f"{count:,.0f}"
 
 
 def duration(seconds: float) -> str:
-    """``340 ms``, ``4.2 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``"""
+    """Write a duration: ``340 ms``, ``4.2 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -34,5 +34,5 @@ def duration(seconds: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 table``, ``3 tables``"""
+    """Write a count with its noun: ``1 table``, ``3 tables``."""
     return f"{number(count)} {noun}{'' if count == 1 else 's'}"

@@ -107,8 +107,10 @@ class Changes:
 
     @property
     def record(self) -> CapturedTables | None:
-        """The record with which a stopped pipeline does the right thing when it starts: without what it has to read
-        again. None where the one that it has is right."""
+        """Return the record with which a stopped pipeline does the right thing when it starts; None if it has that.
+
+        It is without what it has to read again.
+        """
         published = self.observation.publication
         if self.checkpoint is None or published is None:
             return None

@@ -37,8 +37,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """`key` and `assigned` are column to field, `guessed` those of their columns that a part of the field's name fits;
-    `unused` fields without a column."""
+    """A table for a topic.
+
+    `key` and `assigned` are column to field, `guessed` those of their columns that a part of the field's name fits;
+    `unused` fields without a column.
+    """
 
     sample: Sample
     table: TargetTable
@@ -70,7 +73,7 @@ def _key(event: Event) -> Any:
 
 
 def propose(found: Sample, tables: Iterable[TargetTable]) -> Proposal | None:
-    """The table that fits best, None where none does."""
+    """Return the table that fits best, None where none does."""
     fitting = [made for table in tables if (made := _fitted(found, table)) is not None]
     return max(fitting, key=_fitness, default=None)
 
@@ -132,7 +135,7 @@ def _matched(columns: Iterable[str], fields: Sequence[str]) -> dict[str, str]:
 
 
 def _of_the_table(table: TargetTable, fields: Iterable[str]) -> dict[str, str]:
-    """The field that its name says to be the key of this table: ``itemId`` of ``items``."""
+    """Return the field whose name makes it the key of this table: ``itemId`` of ``items``."""
     (column,) = table.primary_key
     for field in fields:
         *of, last = _words(field) or [""]
@@ -167,7 +170,7 @@ def _plain(name: str) -> str:
 
 
 def _fitness(proposal: Proposal) -> tuple[bool, int, bool, int]:
-    """What was guessed counts half."""
+    """Return how well a proposal fits; what was guessed counts half."""
     table, found = proposal.table, proposal.sample
     words = _plain(re.split(r"[.]", found.topic)[-1])
     named = _plain(table.name) in words or words in _plain(table.name)

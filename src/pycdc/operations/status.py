@@ -87,7 +87,7 @@ def paused(checkpoint: Checkpoint | None) -> bool:
 def still_to_read(
     checkpoint: Checkpoint | None, estimates: dict[tuple[str, str], int | None] | None = None
 ) -> list[dict[str, Any]]:
-    """The tables of a snapshot under way, never their keys; `estimates` are the planner's row counts."""
+    """Return the tables of a snapshot under way, never their keys; `estimates` are the planner's row counts."""
     tasks = [] if checkpoint is None else checkpoint.snapshot.get("tables", [])
     return [
         {

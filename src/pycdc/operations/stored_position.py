@@ -23,7 +23,7 @@ def stored_position(config: CapturePipeline) -> Checkpoint | None:
 
 
 def shown(position: Position | PartitionOffsets | None) -> str | None:
-    """A position for people, None where there is none yet: a snapshot that has begun stores 0/0."""
+    """Return a position for people, None where there is none yet: a snapshot that has begun stores 0/0."""
     if position is None or (isinstance(position, Position) and position.lsn == NOWHERE):
         return None
     return str(position)

@@ -30,9 +30,12 @@ _WEBHOOK_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class WalState:
-    """How the slot stands: `retained`, `budget` and `safe` (until the server invalidates it) in bytes, None where there
-    is no such limit. `full_in`: seconds until the nearer limit at the present rate, None where not to be foreseen.
-    `xmin_holder` is what holds back vacuum, and often the WAL as well."""
+    """How the slot stands.
+
+    `retained`, `budget` and `safe` (until the server invalidates it) are in bytes, None where there is no such limit.
+    `full_in`: seconds until the nearer limit at the present rate, None where not to be foreseen. `xmin_holder` is what
+    holds back vacuum, and often the WAL as well.
+    """
 
     slot: str
     level: Level

@@ -202,7 +202,7 @@ def _plan_errors(
     facts: list[TableMetadata],
     sent: Mapping[tuple[str, str], PublishedTable],
 ) -> list[PycdcError]:
-    """What a start would refuse, of these tables."""
+    """Return what a start would refuse, of these tables."""
     try:
         admit = TableValidation(config)
     except ConfigError:

@@ -44,7 +44,7 @@ def publication_findings(
 
 
 def drift_findings(found: ReconcilePlan) -> Iterator[Finding]:
-    """What somebody changed about the publication since the pipeline stored its position."""
+    """Yield what somebody changed about the publication since the pipeline stored its position."""
     for drift in found.drift:
         fix = "pycdc apply" if drift.repairable else "pycdc teardown, then pycdc run"
         yield failed(drift.fact, "what was written meanwhile is lost to the slot", path=PUBLICATION, fix=fix)

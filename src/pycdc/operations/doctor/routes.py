@@ -18,7 +18,7 @@ from pycdc.sinks.postgres.routing.key_reuse import REMEDY, identifies_row
 
 
 def source_findings(source: KafkaSourceConfig, sink: PostgresSinkConfig) -> Iterator[Finding]:
-    """Raises PycdcError where the brokers do not answer."""
+    """Yield findings about the topics. Raises PycdcError where the brokers do not answer."""
     for index, (pattern, found) in enumerate(matching_topics(source).items()):
         path = f"source.kafka.topics[{index}]"
         if not found and "*" in pattern:
@@ -35,8 +35,10 @@ def source_findings(source: KafkaSourceConfig, sink: PostgresSinkConfig) -> Iter
 def key_findings(
     partitions: Mapping[str, int], routes: Sequence[RouteInspection], latest: Callable[[str], str | None]
 ) -> Iterator[Finding]:
-    """Routes whose key the message keys of Debezium's topics do not tell. `partitions` are each topic's, `latest` is a
-    subject's newest schema."""
+    """Yield routes whose key the message keys of Debezium's topics do not hold.
+
+    `partitions` are each topic's, `latest` returns a subject's newest schema.
+    """
     for topic, count in partitions.items():
         key, value = (_fields(latest(f"{topic}-{part}")) for part in ("key", "value"))
         if key is None or value is None or not {"before", "after", "op"} <= value:

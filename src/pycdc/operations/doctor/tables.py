@@ -48,7 +48,7 @@ def _suggestion(pattern: str, all_tables: Iterable[str]) -> str:
 def reading_findings(
     role: str, tables: Sequence[TableRef], rights: Mapping[int, TableRights], source: PostgresSourceConfig
 ) -> Iterator[Finding]:
-    """A snapshot selects; the stream alone needs no right to the tables."""
+    """Yield findings about rights: a snapshot selects; the stream alone needs no right to the tables."""
     if source.snapshot == "never":
         yield ok("no snapshot: no right to read the tables is needed")
         return
@@ -84,7 +84,7 @@ def reading_findings(
 def identity_findings(
     facts: Iterable[TableMetadata], failing: Sequence[Failing], operations: frozenset[str]
 ) -> Iterator[Finding]:
-    """Publishing a table breaks the application where Postgres then refuses its UPDATEs. `failing` are these tables."""
+    """Yield tables whose publication breaks the application, because Postgres then refuses UPDATEs: those `failing`."""
     bad = {found.table.oid: found for found in failing} if operations & {"update", "delete"} else {}
     for found in bad.values():
         yield failed(

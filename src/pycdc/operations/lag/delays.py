@@ -61,7 +61,7 @@ class Marks:
             self._open.append((place, at))
 
     def passed(self, place: int, now: float) -> list[float]:
-        """A reader is at `place`: how long each mark took that it has passed since it was last asked."""
+        """Return how long each mark took that a reader at `place` has passed since this was last asked."""
         out = []
         while self._open and self._open[0][0] <= place:
             out.append(now - self._open.popleft()[1])

@@ -59,7 +59,7 @@ class _Watch:
             self._compare(offsets)
 
     def _compare(self, offsets: dict[Partition, int]) -> None:
-        """Records between the topics' ends and what is applied; a transaction's marker counts as one."""
+        """Count records between the topics' ends and what is applied; a transaction's marker counts as one."""
         ends = self._tail.ends()
         self._behind = sum(max(0, end - offsets.get(partition, 0)) for partition, end in ends.items())
         self._most_behind = max(self._most_behind, self._behind)

@@ -61,8 +61,11 @@ _MOST_ARGUMENTS: Final = 90
 
 @dataclass(frozen=True, slots=True)
 class ColumnType:
-    """A column as the catalog describes it. `declared` is its type with the modifier, qualified where it is not
-    Postgres' own; `base` is the type's name beneath domains, and `builtin` whether that is Postgres' own."""
+    """A column as the catalog describes it.
+
+    `declared` is its type with the modifier, qualified where it is not Postgres' own; `base` is the type's name beneath
+    domains, and `builtin` whether that is Postgres' own.
+    """
 
     name: str
     declared: str

@@ -56,8 +56,11 @@ Told = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Where both ends are reached. DSNs are secrets. `slot` is the capture's, `bookkeeping` the schema of the
-    pipeline's own tables. `timeout` is in seconds: how long a step may make no progress."""
+    """Where both ends are reached. DSNs are secrets.
+
+    `slot` is the capture's, `bookkeeping` the schema of the pipeline's own tables. `timeout` is in seconds: how long a
+    step may make no progress.
+    """
 
     source_dsn: str
     target_dsn: str
@@ -69,8 +72,10 @@ class Ends:
 
 @dataclass(slots=True)
 class Cut:
-    """Both snapshots, for any number of sessions to import: `exported` is the source's. `holder` is the session that
-    keeps the target's, exported as `target_snapshot`. `began` is monotonic."""
+    """Both snapshots, for any number of sessions to import: `exported` is the source's.
+
+    `holder` is the session that keeps the target's, exported as `target_snapshot`. `began` is monotonic.
+    """
 
     low: Vector
     high: Vector
@@ -100,8 +105,10 @@ class Cut:
 
 
 class EndSessions:
-    """A session of each end for questions outside of snapshots, opened when it is first asked for. A context manager;
-    it may be used again after `close`."""
+    """A session of each end for questions outside of snapshots, opened when it is first asked for.
+
+    A context manager; it may be used again after `close`.
+    """
 
     def __init__(self, ends: Ends) -> None:
         self._ends = ends
@@ -174,8 +181,10 @@ def source_snapshot(ends: Ends, tell: Told = lambda text: None) -> ExportedSnaps
 
 
 def wait_for_capture(ends: Ends, connection: Connection, point: Lsn) -> float:
-    """Wait until the capture's slot confirms `point`; return the seconds. Raises EnvironmentNotReady where it stands
-    still for too long."""
+    """Wait until the capture's slot confirms `point`; return the seconds.
+
+    Raises EnvironmentNotReady where it stands still for too long.
+    """
     began = moved = time.monotonic()
     nudged, pause, last = began, _LOOK, Lsn(0)
     try:
@@ -200,8 +209,10 @@ def wait_for_capture(ends: Ends, connection: Connection, point: Lsn) -> float:
 
 
 def wait_for_apply(ends: Ends, connection: Connection, window: StreamWindow, high: Vector) -> float:
-    """Wait until the pipeline's stored offsets have reached `high`; return the seconds. Raises EnvironmentNotReady
-    where they stand still for too long."""
+    """Wait until the pipeline's stored offsets have reached `high`; return the seconds.
+
+    Raises EnvironmentNotReady where they stand still for too long.
+    """
     began = moved = time.monotonic()
     asked, pause = began, _LOOK
     last: Vector = {}
@@ -230,8 +241,10 @@ def wait_for_apply(ends: Ends, connection: Connection, window: StreamWindow, hig
 
 
 def target_snapshot(ends: Ends) -> tuple[Connection, str, Vector, frozenset[Place]]:
-    """Return a session in T, the name T is exported by, the vector V as T has it, and the records that were parked by
-    then. Raises PycdcError."""
+    """Return a session in T, the name T is exported by, the vector V as T has it, and the records parked by then.
+
+    Raises PycdcError.
+    """
     connection = target_session(ends)
     try:
         connection.execute(BEGIN)

@@ -26,8 +26,11 @@ from pycdc.sinks.postgres.target_tables import TargetTable, key_columns
 
 @dataclass(frozen=True, slots=True)
 class SourceTable:
-    """A table of the source as its capture sends it. `fields` maps fields of the records to columns; `treated` are
-    fields whose values a rule changes. `table` is None where the capture's configuration is not known."""
+    """A table of the source as its capture sends it.
+
+    `fields` maps fields of the records to columns; `treated` are fields whose values a rule changes. `table` is None
+    where the capture's configuration is not known.
+    """
 
     topic: str
     oid: int
@@ -80,8 +83,11 @@ def tables_of_topics(topics: Sequence[str], catalog: Catalog, connection: Connec
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A table of the source through one route. `columns` maps columns of the target to expressions over the source's
-    row, `not_compared` those that are left out to the reason. `obstacle` says why servers cannot compute it."""
+    """A table of the source through one route.
+
+    `columns` maps columns of the target to expressions over the source's row, `not_compared` those that are left out to
+    the reason. `obstacle` says why servers cannot compute it.
+    """
 
     route: Route
     source: SourceTable
@@ -283,8 +289,10 @@ def units(
     told: Reasons,
     wanted: Sequence[str],
 ) -> list[Unit]:
-    """Return what there is to compare: each table of the routes that `wanted` patterns name, all of them if it is
-    empty. Raises EnvironmentNotReady for a route whose topics belong to no table of the source."""
+    """Return what there is to compare: each table of the routes that `wanted` patterns name, all of them if it is none.
+
+    Raises EnvironmentNotReady for a route whose topics belong to no table of the source.
+    """
     sink = config.sink.postgres
     out: dict[tuple[str, frozenset[str]], Unit] = {}
     for route in sink.routes:

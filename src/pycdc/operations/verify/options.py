@@ -10,7 +10,9 @@ from pycdc.config.pipeline import CapturePipeline
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions:
-    """`tables` and `columns` are patterns and names of the target, empty for all. `digest` None: the fastest that both
+    """What is compared, and how.
+
+    `tables` and `columns` are patterns and names of the target, empty for all. `digest` None: the fastest that both
     servers agree on.
 
     `capture` is the configuration of the pipeline that writes the topics; without it `source_dsn`, a secret, and `slot`

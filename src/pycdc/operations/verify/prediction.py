@@ -36,8 +36,10 @@ class Prediction:
 
 
 class Predictions:
-    """Folds the writes of events, in the order of their partitions, by table and key. `marks` are the columns by which
-    rows of a table are marked as deleted."""
+    """Folds the writes of events, in the order of their partitions, by table and key.
+
+    `marks` are the columns by which rows of a table are marked as deleted.
+    """
 
     def __init__(self, marks: Mapping[str, frozenset[str]] | None = None) -> None:
         self._marks = marks or {}

@@ -22,8 +22,11 @@ Found = tuple[DifferenceKind, Key]
 
 @dataclass(frozen=True, slots=True)
 class BothSides:
-    """Both sides of a table in their snapshots. `sources` are those that its rows come from; `without` are keys in
-    flight. `complete`: rows of the target that no source has are too many."""
+    """Both sides of a table in their snapshots.
+
+    `sources` are those that its rows come from; `without` are keys in flight. `complete`: rows of the target that no
+    source has are too many.
+    """
 
     layout: Layout
     sources: tuple[ComparedRelation, ...]

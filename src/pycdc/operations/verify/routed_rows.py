@@ -56,8 +56,10 @@ class RowRouter:
         self._transforms = CaptureTransforms(capture, progress) if capture.transforms else None
 
     def rows(self, cut: Cut, table: SourceTable) -> Iterator[tuple[Event, list[RowWrite]]]:
-        """Yield each row of the source's snapshot as an event, and what the routes write of it: nothing where it cannot
-        be routed. Raises TableRewritten where the snapshot does not hold the table any more, PycdcError."""
+        """Yield each row of the source's snapshot as an event, and what the routes write of it, if it can be routed.
+
+        Raises TableRewritten where the snapshot does not hold the table any more, PycdcError.
+        """
         assert table.table is not None
         described = replace(table.table, images=Images(table.table.columns))
         moment = Transaction(None, cut.point, time.time_ns() // 1000)

@@ -69,8 +69,10 @@ class TableComparison:
     """For a table whose rows no server can compute."""
 
     def run(self, after: Key | None = None, until: Callable[[], bool] = lambda: False) -> Key | None:
-        """Compare keys from `after` on, and all keys in flight. Return where to go on from if `until` said so between
-        ranges, None at the end. Raises PycdcError."""
+        """Compare keys from `after` on, and all keys in flight. Raises PycdcError.
+
+        Returns where to go on from if `until` returned True between ranges, None at the end.
+        """
         began = time.monotonic()
         try:
             flight = self._flight()
@@ -267,8 +269,10 @@ class TableComparison:
         return int(row[0]) if row else 0
 
     def _bounds(self) -> tuple[list[Bound], bool]:
-        """Return bounds of ranges, and whether ranges are read one after another, by an index. Where the rows do not
-        lie in the order of the key, one pass over the table hashes all ranges."""
+        """Return bounds of ranges, and whether ranges are read one after another, by an index.
+
+        Where the rows do not lie in the order of the key, one pass over the table hashes all ranges.
+        """
         layout, feeds = self.layout, self.unit.feeds
         with self.readers.source.transaction() as connection:
             row = connection.execute(_ROWS, (self._oids(),)).fetchone()

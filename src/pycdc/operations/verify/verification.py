@@ -180,8 +180,10 @@ class Verifier:
             raise target_error(error) from None
 
     def _routed(self, cut: Cut, unit: Unit, router: RouteTable) -> Rows:
-        """Return what asks for the rows of a table that no server can compute. Raises ConfigError where the capture is
-        not known."""
+        """Return what asks for the rows of a table that no server can compute.
+
+        Raises ConfigError where the capture is not known.
+        """
         capture = self._options.capture
         if capture is None:
             raise ConfigError(
