@@ -41,8 +41,11 @@ RowDigest = tuple[Key, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class ComparedRelation:
-    """`key` and `values` are expressions of the types of the layout's columns, and in their order. `table` is quoted,
-    `where` are conditions."""
+    """One side of a table, as SQL.
+
+    `key` and `values` are expressions of the types of the layout's columns, and in their order. `table` is quoted,
+    `where` are conditions.
+    """
 
     table: sql.Composable
     key: tuple[sql.Composable, ...]
