@@ -26,7 +26,7 @@ WHERE = TwoWayAddresses(
 EQUAL = tuple(ComparisonResult(pair, 24, (), (), ()) for pair in PAIRS)
 
 
-def conflict(side: str = MONOLITH, decision: str = "monolith", second: int = 0) -> ConflictRow:
+def conflict(side: str = MONOLITH, decision: str = "keep_local", second: int = 0) -> ConflictRow:
     current, incoming = {"sku": "CUP", "price": 7.5}, {"sku": "CUP", "price": 8.1}
     detected = datetime(2026, 1, 1, 12, 0, second, tzinfo=UTC)
     return ConflictRow(side, "prices", {"sku": "CUP"}, "update_stale", decision, current, incoming, detected)
@@ -64,14 +64,14 @@ def summary(*, exact: bool = True, outcomes: tuple[ComparisonResult, ...] = EQUA
 @pytest.mark.parametrize(
     ("side", "decision", "wins"),
     [
-        (MONOLITH, "monolith", MONOLITH),
-        (MONOLITH, "service", SERVICE),
-        (SERVICE, "monolith", SERVICE),
-        (SERVICE, "service", MONOLITH),
+        (MONOLITH, "keep_local", MONOLITH),
+        (MONOLITH, "apply_remote", SERVICE),
+        (SERVICE, "keep_local", SERVICE),
+        (SERVICE, "apply_remote", MONOLITH),
     ],
 )
 def test_who_won_is_told_by_the_sides_own_names(side: str, decision: str, wins: str) -> None:
-    """To a pipeline, `monolith` is the side of the rows and `service` that of the events."""
+    """To a pipeline, the row is local and the event is remote."""
     assert conflict(side, decision).winner == wins
 
 
