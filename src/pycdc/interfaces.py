@@ -143,7 +143,7 @@ class Claims(Protocol):
         """Return the database's identity, the same after a failover. None where the database does not show it."""
 
     def topics(self) -> Collection[str]:
-        """Those of which an offset is stored."""
+        """Return the topics of which an offset is stored."""
 
     def begin(self, firsts: Mapping[Partition, int], ids: Mapping[str, str]) -> None:
         """Store where partitions begin; what is stored already stays. `ids` are those of the topics."""
@@ -159,7 +159,7 @@ class Claims(Protocol):
         """
 
     def release(self, partitions: Sequence[Partition]) -> None:
-        """They are somebody else's now: nothing of them may be committed."""
+        """Take note that partitions are somebody else's now: nothing of them may be committed."""
 
 
 class ColumnarTarget(Protocol):

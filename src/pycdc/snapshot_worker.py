@@ -112,7 +112,7 @@ class _TooMuch(Exception):
 
 @contextmanager
 def _reader(rows: _Rows, snapshot: str) -> Iterator[SnapshotReader]:
-    """In a transaction of its own."""
+    """Open a reader in a transaction of its own."""
     if not rows.plan.keeps:
         with closing(rows.reader(snapshot)) as reader:
             yield reader

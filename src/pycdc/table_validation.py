@@ -77,7 +77,7 @@ class TableValidation:
         return len(self._owners)
 
     def forget(self, oids: Set[int]) -> None:
-        """Nothing more comes of these tables: what they owned is free."""
+        """Forget these tables, of which nothing more comes: what they owned is free."""
         self._owners = {what: owner for what, owner in self._owners.items() if owner.oid not in oids}
 
     def _refuse_hidden_keys(self, table: Table, plan: TablePlan) -> None:

@@ -25,7 +25,7 @@ def test_what_became_of_events_is_counted() -> None:
     assert found["pycdc_parked_total", "Unwritable"] == 1
     assert found["pycdc_skipped_total", "RowMissing", "public.items"] == 4
     assert found["pycdc_duplicates_total", "items"] == 5
-    assert found["pycdc_conflicts_total", "public.items", "apply_remote", "update"] == 6
+    assert found["pycdc_conflicts_total", "apply_remote", "public.items", "update"] == 6
     assert found["pycdc_topic_halted", "items"] == 1
 
 

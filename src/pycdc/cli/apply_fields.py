@@ -9,7 +9,7 @@ from pycdc.observability.progress import Progress
 
 
 def fields(progress: Progress) -> dict[str, object]:
-    """For a log line. None is left out by the caller."""
+    """Return the fields of a log line. The caller leaves None out."""
     slow = progress.applying.quantile(0.99)
     counts: dict[str, Counter[Any]] = {
         "rows": progress.applied,

@@ -33,7 +33,7 @@ def view(status: DemoStatus, width: int, height: int) -> RenderableType:
 
 
 def title(name: str, picture: str, elapsed: float, seconds: float) -> RenderableType:
-    """One line: what this is, how far it is, how to end it."""
+    """Return one line: what this is, how far it is, how to end it."""
     row = Table.grid(expand=True)
     row.add_column(no_wrap=True, ratio=1)
     row.add_column(no_wrap=True, justify="right")

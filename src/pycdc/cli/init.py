@@ -81,7 +81,7 @@ class Inspected:
 
 
 def _inspected(catalog: Catalog, inspection: SourceInspection) -> list[Inspected]:
-    """All tables but partitions, which come with their root."""
+    """Return all tables but partitions, which come with their root."""
     refs = [ref for ref in catalog.tables(["*.*"]) if not ref.is_partition]
     rights = inspection.tables([ref.oid for ref in refs])
     facts = catalog.metadata_of([ref.oid for ref in refs])

@@ -43,7 +43,7 @@ P = ParamSpec("P")
 
 
 def _errors_as_lines(command: Callable[P, None]) -> Callable[P, None]:
-    """With ``--log-format json``, what ends the command is a line of JSON as well, whatever it is."""
+    """Write what ends the command as a line of JSON as well, with ``--log-format json``."""
 
     @wraps(command)
     def wrapped(*args: P.args, **options: P.kwargs) -> None:

@@ -99,7 +99,7 @@ class TopicInspection:
         }
 
     def partitions(self) -> list[Partition]:
-        """Those of all topics that the source reads."""
+        """Return the partitions of all topics that the source reads."""
         return sorted(
             Partition(name, number)
             for name, numbers in self._metadata().items()
@@ -108,7 +108,7 @@ class TopicInspection:
         )
 
     def named(self, topics: Iterable[str]) -> list[str]:
-        """Those of `topics` that there are."""
+        """Return those of `topics` that there are."""
         there = self._metadata()
         return [topic for topic in topics if topic in there]
 

@@ -261,7 +261,7 @@ def _quoted(subject: str) -> str:
 
 
 def _member(answer: Any, name: str) -> Any:
-    """None where it is not there: whoever asked checks what came."""
+    """Return a member of an answer; None where it is not there: the caller checks what came."""
     return answer.get(name) if isinstance(answer, dict) else None
 
 

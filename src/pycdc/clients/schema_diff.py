@@ -7,7 +7,7 @@ from typing import Any
 
 
 def differences(old: Any, new: Any) -> list[str]:
-    """One line a field that was removed, added or changed. `old` and `new` are schemas as JSON values."""
+    """Return one line for each field that was removed, added or changed. `old` and `new` are schemas as JSON values."""
     before, after = dict(_fields(old)), dict(_fields(new))
     lines = [f"- {path}: {before[path][0]}" for path in before if path not in after]
     for path, (label, default) in after.items():

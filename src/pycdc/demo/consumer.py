@@ -132,7 +132,7 @@ class EventConsumer:
         self._stats.add([event for message in messages if (event := self._event(message, received)) is not None])
 
     def _event(self, message: Message, received: float) -> ConsumedEvent | None:
-        """None for a tombstone."""
+        """Return the event, None for a tombstone."""
         error = message.error()
         if error is not None:
             raise KafkaException(error)

@@ -68,7 +68,7 @@ class Demonstration(Protocol[S_co, E_co]):
         """Do what is due; the loop calls it every moment. Raises what ended one of the threads."""
 
     def close_shop(self) -> None:
-        """Nothing is written any more."""
+        """Stop writing."""
 
     def finish(self) -> E_co:
         """Stop, then say how it went."""

@@ -62,7 +62,7 @@ class Latencies:
         self._greatest = max(self._greatest, seconds)
 
     def lag(self) -> ConsumedLag | None:
-        """None without values."""
+        """Return the lag, None without values."""
         if not self._buckets:
             return None
         return ConsumedLag(self._quantile(0.5), self._quantile(0.99), self._greatest)
@@ -144,7 +144,7 @@ class EventStats:
             return [self._buckets[bucket] / BUCKET for bucket in range(last - HISTORY, last)]
 
     def lag(self) -> ConsumedLag | None:
-        """Of all events but the snapshot's; None without any."""
+        """Return the lag of all events but the snapshot's; None without any."""
         with self._lock:
             return self._all.lag()
 

@@ -12,7 +12,7 @@ _UNITS = ("B", "kB", "MB", "GB")
 
 
 def addresses(where: DemoAddresses) -> str:
-    """Where any client can look, a line each."""
+    """Write where any client can look, a line each."""
     return "\n".join(
         (
             f"  Postgres  {where.postgres}",
@@ -24,7 +24,7 @@ def addresses(where: DemoAddresses) -> str:
 
 
 def line(status: DemoStatus) -> str:
-    """One moment in one line."""
+    """Write one moment in one line."""
     parts = [
         f"{status.elapsed:4.0f} s",
         f"written {status.written.total():,}",

@@ -116,7 +116,7 @@ class Demo:
             self._clerk.start()
 
     def close_shop(self) -> None:
-        """Nothing is written any more; `complete` tells when everything was read."""
+        """Stop writing; `complete` returns whether everything was read."""
         self._closed = True
         self._clerk.stop()
 

@@ -303,7 +303,7 @@ class EventBatch:
 
 
 def events_of(batches: Sequence[EventBatch]) -> list[Event]:
-    """All of them, those of loads too."""
+    """Return all events of batches, those of loads too."""
     for batch in batches:
         batch.decode()
     return [event for batch in batches for event in batch.events]

@@ -56,7 +56,7 @@ def mark(pipeline: str, tables: Iterable[str] = (), change_origin: ChangeOrigin 
 
 
 def read_mark(content: bytes) -> Mark | None:
-    """None for content that is not a mark's: any role may write such messages, so nothing in one is taken on trust."""
+    """Read a mark; None for content that is none: any role may write such messages, so nothing in one is trusted."""
     if len(content) > _LONGEST:
         return None
     try:

@@ -14,7 +14,7 @@ Labels = TypeVar("Labels", bound=tuple[str, ...])
 
 
 def apply_metrics(progress: Progress) -> Iterator[Metric]:
-    """Nothing for a pipeline that captures."""
+    """Yield the metrics, none for a pipeline that captures."""
     if progress.partitions or progress.transactions or progress.halted:
         yield from _counters(progress)
         yield from _partitions(progress)

@@ -67,7 +67,10 @@ class CaptureLag:
             self._current = False
 
     def reached(self, position: int, commit: float | None = None) -> None:
-        """All up to `position` is durable; `commit` is when the newest of it was committed, by the server's clock."""
+        """Take note that all up to `position` is durable.
+
+        `commit` is when the newest of it was committed, by the server's clock.
+        """
         with self._lock:
             self._durable = position
             self._commit = commit if commit is not None else self._commit
@@ -81,7 +84,7 @@ class CaptureLag:
         return self._durable is not None and self._end is not None
 
     def bytes(self) -> int | None:
-        """As of the last measurement. None instead of nothing, where that is old."""
+        """Return the lag as of the last measurement. None instead of nothing, where that is old."""
         with self._lock:
             if self._end is None or self._durable is None:
                 return None

@@ -44,7 +44,7 @@ class Health:
 
 
 def judge(progress: Progress, unhealthy_after: float, now: float | None = None) -> Health:
-    """`unhealthy_after` is in seconds, `now` on the monotonic clock."""
+    """Return the pipeline's health. `unhealthy_after` is in seconds, `now` on the monotonic clock."""
     now = time.monotonic() if now is None else now
     state = progress.state
     return Health(

@@ -122,7 +122,7 @@ def _text(event: dict[str, Any]) -> str:
 
 
 def _quoted(value: Any) -> str:
-    """As logfmt has it: a word as it is, anything else in double quotes with JSON's escapes."""
+    """Quote as logfmt does: a word as it is, anything else in double quotes with JSON's escapes."""
     text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     if not text or (_PLAIN.fullmatch(text) and text.isprintable()):
         return text

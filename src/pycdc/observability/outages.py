@@ -36,7 +36,7 @@ class Outage:
 
 
 class Outages:
-    """For any thread."""
+    """The servers that do not answer at present. For any thread."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now

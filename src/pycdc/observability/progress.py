@@ -191,7 +191,7 @@ class Progress:
         return self.lag.bytes()
 
     def place_lag(self, place: PartitionPlace) -> float | None:
-        """Its lag in seconds at present: it grows from when nobody knows any more that it has caught up."""
+        """Return a partition's lag in seconds; it grows from when it is not known any more to have caught up."""
         if place.lag_seconds is None or not place.reported_at or (not place.behind and self._holds(place)):
             return place.lag_seconds
         return place.lag_seconds + time.monotonic() - place.reported_at

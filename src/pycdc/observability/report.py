@@ -61,7 +61,7 @@ def _applied(progress: Progress) -> dict[str, Any]:
 
 
 def _slot(progress: Progress) -> dict[str, Any] | None:
-    """Of a capture whose slot is watched."""
+    """Return what a capture whose slot is watched reports of it."""
     if progress.slot_retained is None:
         return None
     measured = {

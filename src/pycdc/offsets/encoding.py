@@ -25,7 +25,7 @@ _HINT: Final = (
 
 
 def dump(checkpoint: Checkpoint) -> bytes:
-    """One line of JSON: version, crc32 of the checkpoint's own JSON, the checkpoint; ends in a newline."""
+    """Write one line of JSON: version, crc32 of the checkpoint's own JSON, the checkpoint; it ends in a newline."""
     document = {
         "position": str(checkpoint.position.lsn),
         "index": checkpoint.position.index,

@@ -59,7 +59,7 @@ class FileOffsetStore:
             raise self._unusable("write", PermissionError(errno.EACCES, f"{folder} is not writable"))
 
     def close(self) -> None:
-        """Nothing is held open between calls."""
+        """Do nothing: nothing is held open between calls."""
 
     def _replace(self, data: bytes) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

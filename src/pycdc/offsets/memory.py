@@ -23,4 +23,4 @@ class MemoryOffsetStore:
         self._data = None
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""

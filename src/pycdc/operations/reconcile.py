@@ -195,7 +195,7 @@ def _record(changes: Changes) -> None:
 
 
 def as_dict(changes: Changes, *, applied: bool) -> dict[str, Any]:
-    """As JSON values."""
+    """Return it as JSON values."""
     found = changes.plan
     return {
         "pending": changes.pending and not applied,

@@ -122,7 +122,7 @@ def _is_used(field: str, used: set[str]) -> bool:
 
 
 def _matched(columns: Iterable[str], fields: Sequence[str]) -> dict[str, str]:
-    """For each column the field of its name, else of its name but for spelling, else the last part of a path."""
+    """Return for each column the field of its name, else of its name but for spelling, else the last part of a path."""
     exact = {field: field for field in fields}
     spelled = {_plain(field): field for field in reversed(fields)}
     last = {_plain(field.rpartition(".")[2]): field for field in reversed(fields)}
@@ -145,7 +145,7 @@ def _of_the_table(table: TargetTable, fields: Iterable[str]) -> dict[str, str]:
 
 
 def _by_words(columns: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
-    """For each column the one field of whose words it is the last, and the one moment for the row's change."""
+    """Return for each column the one field of whose words it is the last, and the one moment for the row's change."""
     out: dict[str, str] = {}
     fields = [field for field in fields if not {*_words(field)[:1]} & {*_FORMER}]
     for column in columns:

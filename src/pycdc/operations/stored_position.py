@@ -36,7 +36,7 @@ def compared(
     slot: SlotMetadata | None,
     checkpoint: Checkpoint | None,
 ) -> StartDecision | PycdcError:
-    """How a pipeline would start now, or why it would refuse to."""
+    """Return how a pipeline would start now, or why it would refuse to."""
     try:
         moved = checkpoint is not None and checkpoint.source.get("timeline", server.timeline) != server.timeline
         ends = catalog.timeline_ends() if moved and slot is not None and slot.failover else None

@@ -29,7 +29,7 @@ _BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z
 
 
 class ColumnReading:
-    """For all records of the same forms; None: values that Python code made, whose texts are Postgres'."""
+    """Reads values of all records of the same forms; None: values that Python code made, whose texts are Postgres'."""
 
     def __init__(self, forms: Forms | None) -> None:
         self._forms = forms
@@ -63,7 +63,7 @@ def reading(forms: Forms | None) -> ColumnReading:
 
 
 def _each(value: Any, column: TargetColumn, meaning: ReadColumn) -> Any:
-    """Of the elements of an array; one that came as a text is an array's literal."""
+    """Read the elements of an array; one that came as a text is an array's literal."""
     if not isinstance(value, list):
         return value
     nested = column.element not in JSON

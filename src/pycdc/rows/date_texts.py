@@ -48,7 +48,7 @@ _INFINITE_ISO: Final = {
 
 
 def utc_text(text: str, base: str) -> str:
-    """`text` for a column of type `base`, one of TIMES. Raises Unwritable, without the column's name."""
+    """Return `text` for a column of type `base`, one of TIMES. Raises Unwritable, without the column's name."""
     found = _ISO.fullmatch(text) if text else None
     if found is None:
         return _foreign(text, base)
@@ -72,7 +72,7 @@ def _foreign(text: str, base: str) -> str:
 
 
 def require_no_zone(text: str) -> None:
-    """For a column without one. Raises Unwritable."""
+    """Raise Unwritable for a text with a zone, for a column without one."""
     if _OFFSET.search(text) is not None:
         raise Unwritable("a time with an offset that is not ISO 8601's, for a column without a zone")
     if not all(map(_NO_ZONE.fullmatch, _WORD.findall(text))):
@@ -93,7 +93,7 @@ def _days(found: re.Match[str]) -> int:
 
 
 def _micros(found: re.Match[str]) -> int:
-    """Of the day, in UTC: less than none and more than a day's too."""
+    """Return the microseconds of the day, in UTC: less than none and more than a day's too."""
     _, _, _, hour, minute, second, fraction, zone, _ = found.groups()
     micros = (int(hour) * 3600 + int(minute) * 60 + int(second or 0)) * 1_000_000
     if fraction:

@@ -231,7 +231,7 @@ def _interval(value: Any) -> str:
 
 
 def _clock(value: time) -> str:
-    """Without a zone, and without zeros at the end of the fraction."""
+    """Return a time without a zone, and without zeros at the end of the fraction."""
     text = value.replace(tzinfo=None).isoformat("microseconds").rstrip("0")
     return text.rstrip(".") if text[-1] == "." else text
 

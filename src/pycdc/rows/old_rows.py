@@ -39,7 +39,7 @@ def is_whole(event: Event) -> bool:
 
 
 def _fields(event: Event) -> Iterator[_Field]:
-    """Those of the old row, as far as there is a schema."""
+    """Return the fields of the old row, as far as there is a schema."""
     schema = event.schema
     try:
         if schema is not None:

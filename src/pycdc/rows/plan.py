@@ -147,7 +147,7 @@ def _tells_type(column: Column, rule: TableRule, compatibility: CompatibilityCon
 
 
 def merged_rule(table: Table, rules: Sequence[TableRule]) -> TableRule:
-    """All matching rules as one: of two that treat the same column the later wins."""
+    """Merge all matching rules into one: of two that treat the same column the later wins."""
     merged = TableRule()
     for rule in rules:
         if matches_any([rule.tables], table.schema, table.name):

@@ -26,10 +26,7 @@ _ESCAPES: Final = {0x5C: rb"\\", 0x09: rb"\t", 0x0A: rb"\n", 0x0D: rb"\r", 0x08:
 
 
 class Image:
-    """One row as it came: the texts and the values of the columns that are told, in the table's order.
-
-    `row` is the user's, to change. `whole`: every column is told, not only those of the replica identity.
-    """
+    """One row as it came: the texts and the values of the columns that it has, in the table's order."""
 
     __slots__ = ("names", "row", "texts", "values", "whole")
 
@@ -221,7 +218,7 @@ def copy_line(texts: Sequence[ColumnBytes]) -> bytes:
 
 
 def _escaped(text: bytes) -> bytes:
-    """As COPY writes it."""
+    """Escape as COPY does."""
     if not any(code in text for code in _ESCAPES):
         return text
     return b"".join([_ESCAPES.get(code) or bytes((code,)) for code in text])

@@ -36,7 +36,7 @@ _MONEY: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 
 
 def text_of(value: Any, column: TargetColumn) -> str | None:
-    """None is NULL. Raises Unwritable, and nothing else."""
+    """Return a value's text, None for NULL. Raises Unwritable, and nothing else."""
     if value is None:
         return None
     try:
@@ -143,7 +143,7 @@ def whole_or_not(number: int | Decimal) -> int | Decimal:
 
 
 def exact_sum(first: int | Decimal, second: int | Decimal) -> int | Decimal:
-    """All digits: the default context rounds to 28. Raises Unwritable."""
+    """Add with all digits: the default context rounds to 28. Raises Unwritable."""
     if isinstance(first, int) and isinstance(second, int):
         return first + second
     return _EXACT.add(_bounded(Decimal(first)), _bounded(Decimal(second)))

@@ -160,7 +160,7 @@ class Flattening:
         return [(header.name, header_text(header.schema, said[header.path])) for header in self._headers]
 
     def tombstone_headers(self) -> list[Header]:
-        """Those of the null value behind a rewritten delete, which says its operation and nothing else."""
+        """Return the headers of the null value behind a rewritten delete: its operation and nothing else."""
         return [(header.name, Op.DELETE.value.encode()) for header in self._headers if header.path == "op"]
 
 

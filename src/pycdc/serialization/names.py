@@ -40,7 +40,7 @@ def routed(pattern: str, *, name: str, schema: str, table: str) -> str:
 
 
 def topic_name(text: str) -> str:
-    """`text` with every character that Kafka refuses replaced. Raises ConfigError where no legal name comes of it."""
+    """Replace every character that Kafka refuses. Raises ConfigError where no legal name comes of it."""
     topic = _NOT_TOPIC.sub(_underscores, text)
     if topic in ("", ".", ".."):
         raise ConfigError(f"{topic!r} is no topic name", hint="give the table another topic with rules[].topic")

@@ -59,7 +59,7 @@ class EventRouter:
         return matches_any([self._settings.table], table.schema, table.name)
 
     def forget(self, oids: Set[int]) -> None:
-        """Nothing more comes of these tables."""
+        """Forget these tables, of which nothing more comes."""
         self._outboxes = {key: found for key, found in self._outboxes.items() if key[0].oid not in oids}
 
     def records(self, run: Run, table: Table) -> Iterator[tuple[str, EncodedParts]]:

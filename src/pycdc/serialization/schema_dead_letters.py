@@ -64,7 +64,7 @@ class SchemaDeadLetters:
         self._parked: dict[BatchPlace, _Parked] = {}
 
     def target(self, place: BatchPlace, make: Make, prepare: PrepareTable) -> TableEncoder:
-        """Where rows of the table go at present. `make` builds the target of a place, `prepare` is the form's.
+        """Return where rows of the table go at present. `make` builds the target of a place, `prepare` is the format's.
 
         Raises SchemaIncompatible for a schema that is no legal Avro: nothing could hold such rows.
         """
@@ -79,11 +79,11 @@ class SchemaDeadLetters:
         return target
 
     def forget(self, oids: Set[int]) -> None:
-        """Nothing more comes of these tables."""
+        """Forget these tables, of which nothing more comes."""
         self._parked = {place: parked for place, parked in self._parked.items() if place[0].oid not in oids}
 
     def headers(self, run: Run, event: RecordPlan, target: TableEncoder) -> list[Header]:
-        """Those of one parked record, which counts it: why it is here, and where it stands in the source."""
+        """Return the headers of one parked record, and count it: why it is here, and where it stands in the source."""
         table = str(run.table)
         self._progress.parked_rows[table] = self._progress.parked_rows.get(table, 0) + 1
         position = Position(Lsn(run.transaction.commit_lsn), event.index)

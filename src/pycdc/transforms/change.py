@@ -22,7 +22,7 @@ class RecordPosition(NamedTuple):
 
 
 def copied(value: Any) -> Any:
-    """With all dicts and lists inside: what is changed there in place is seen nowhere else."""
+    """Copy with all dicts and lists inside: what is changed there in place is seen nowhere else."""
     if isinstance(value, dict):
         return {name: copied(item) for name, item in value.items()}
     if isinstance(value, list):

@@ -28,7 +28,7 @@ def find(path: str, where: str) -> Callable[[DecodedChange], Any]:
 
 
 def usable(found: object, path: str, where: str) -> Callable[[DecodedChange], Any]:
-    """`found`, which is called `path`, as a function of one change. Raises ConfigError where it is none."""
+    """Return `found`, which is called `path`, as a function of one change. Raises ConfigError where it is none."""
     if not callable(found):
         raise ConfigError(f"{where}: {path} cannot be called", hint="name a function that takes one change")
     if inspect.iscoroutinefunction(found) or inspect.isasyncgenfunction(found):
@@ -43,7 +43,7 @@ def usable(found: object, path: str, where: str) -> Callable[[DecodedChange], An
 
 
 def path_of(function: Callable[..., Any]) -> str:
-    """How a function is called in errors and logs: ``module:name``, whatever it is."""
+    """Return a function's name in errors and logs: ``module:name``, whatever it is."""
     name = getattr(function, "__name__", type(function).__name__)
     return f"{_dotted(getattr(function, '__module__', None) or '')}:{_dotted(name)}"
 
@@ -136,7 +136,7 @@ def _wrong(result: object) -> str:
 
 
 def headers_of(path: str, change: DecodedChange) -> tuple[tuple[str, bytes | None], ...]:
-    """As records take them. Raises Failure."""
+    """Return headers as records take them. Raises Failure."""
     headers = []
     try:
         for name, value in change.headers:

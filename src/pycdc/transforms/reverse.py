@@ -99,7 +99,7 @@ def decoded(event: Event) -> DecodedChange:
 
 
 def _event(event: Event, path: str, result: DecodedChange) -> Event:
-    """`event` with what the function made of it. What was parked of it would be the bytes that came."""
+    """Return `event` with what the function made of it. What was parked of it would be the bytes that came."""
     deleted = result.op is Op.DELETE
     if not deleted and result.after is None:
         raise Failure(path, "ValueError", f"returned no `after`, which op {result.op.value} needs")

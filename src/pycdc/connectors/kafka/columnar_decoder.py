@@ -34,7 +34,7 @@ _KINDS: Final[dict[str, Literal["number", "text"]]] = {"int": "number", "long": 
 
 
 class ColumnarDecoder:
-    """For the thread that decodes. `targets` are the sink's."""
+    """Decodes batches into columns, on the thread that decodes. `targets` are the sink's."""
 
     def __init__(self, decoder: Decoder, targets: ColumnarTargets) -> None:
         self._decoder = decoder
@@ -189,7 +189,7 @@ def _row_of(envelope: Any) -> Any:
 
 
 def field_of(field: Mapping[str, Any]) -> FieldPath:
-    """How a field of a record is read."""
+    """Return how a field of a record is read."""
     schema = field["type"]
     if isinstance(schema, list):
         others = [branch for branch in schema if branch != "null"]

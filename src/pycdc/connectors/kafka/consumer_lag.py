@@ -54,7 +54,7 @@ class ConsumerLag:
             self._progress.reverse_lag = None
 
     def read(self, newest: Mapping[Partition, int]) -> None:
-        """`newest` are the timestamps of the last records: from here on they are behind."""
+        """Take note that records are behind from here on. `newest` are the timestamps of the last ones."""
         self._newest.update(newest)
         self._report(newest.keys() & self._applied.keys())
 
@@ -92,7 +92,7 @@ class ConsumerLag:
         return PartitionPlace(place.next, place.end, self._age(partition), time.monotonic())
 
     def _caught_up(self, following: int, end: int) -> PartitionPlace:
-        """As of when the brokers were last heard of: there may be more by now."""
+        """Return the place as of when the brokers were last heard of: there may be more by now."""
         now = time.monotonic()
         return PartitionPlace(following, end, 0.0, min(now, self._progress.last_message or now))
 

@@ -47,7 +47,10 @@ class RecordOffsets(NamedTuple):
 
 
 class Prefetch:
-    """`generations` count how often each partition began anew: one that did so meanwhile is left out of the batch."""
+    """Records that were read, until they are a batch.
+
+    `generations` counts how often each partition began anew: one that did so meanwhile is left out of the batch.
+    """
 
     def __init__(self, generations: Mapping[Partition, int], columnar_decoder: ColumnarDecoder | None = None) -> None:
         self._places = RecordOffsets([], [], [])
@@ -76,7 +79,7 @@ class Prefetch:
             self._ahead = executor.submit(_ahead, decoder, self._columnar_decoder, self._places)
 
     def batch(self, decoder: Decoder, generations: Mapping[Partition, int]) -> EventBatch | None:
-        """None where nothing is left. Raises PycdcError where the registry cannot be asked."""
+        """Return the batch, None where nothing is left. Raises PycdcError where the registry cannot be asked."""
         made = _decoded(decoder, self._places) if self._ahead is None else self._ahead.result()
         stale = {
             partition for partition, generation in self._generations.items() if generations.get(partition) != generation
@@ -99,7 +102,7 @@ class Prefetch:
 
 
 def _ascending(messages: list[Message], offsets: list[int], start: int) -> tuple[list[Message], list[int]]:
-    """Without those that lie before `start`, or before what came already."""
+    """Return records without those that lie before `start`, or before what came already."""
     taken: tuple[list[Message], list[int]] = [], []
     for message, offset in zip(messages, offsets, strict=True):
         if offset >= start:

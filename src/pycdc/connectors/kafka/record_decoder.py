@@ -148,7 +148,7 @@ class Decoder:
         return False
 
     def _other_key(self, headers: tuple[tuple[str, bytes | None], ...], key: bytes) -> Row | None:
-        """None where it cannot be read."""
+        """Return the other key of a changed one, None where it cannot be read."""
         found = value_of_other(headers)
         if found is not None and found[:1] == b"\0" and self.is_avro_key(found):
             return self._key_in_avro(found)
@@ -233,7 +233,7 @@ class Decoder:
         return None if schema is None else frozenset(field["name"] for field in schema["fields"])
 
     def _schema_of_key(self, key: bytes) -> Any:
-        """Of a record in Avro, else None."""
+        """Return the schema of a key that is a record in Avro, else None."""
         try:
             known = self._schemas.get(key[:HEADER]) or self._schema_of_avro(key) if self.is_avro_key(key) else None
         except Malformed:
@@ -272,7 +272,7 @@ class Decoder:
 
 
 def _bounded(known: dict[bytes, Any]) -> dict[bytes, Any]:
-    """Whoever writes records chooses the ids in them."""
+    """Empty `known` where it has too many schemas: whoever writes records chooses the ids in them."""
     if len(known) >= _MOST_SCHEMAS:
         known.clear()
     return known

@@ -61,7 +61,10 @@ class Unapplied:
         self._due = now + max(seconds, _REST * (now - self._taken))
 
     def grown(self, batch: EventBatch | None) -> EventBatch | None:
-        """All of it with `batch` behind it; None while more of it is awaited. `batch` is None when nothing came."""
+        """Return all that is kept, and `batch` behind it; None while more is awaited.
+
+        `batch` is None when nothing came.
+        """
         if self._events:
             if batch is not None:
                 self._add(batch)

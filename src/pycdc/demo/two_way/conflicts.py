@@ -50,7 +50,7 @@ class ConflictRow:
 
 @dataclass(frozen=True, slots=True)
 class ConflictReader:
-    """Of one side; `counts` by kind and the side that won."""
+    """The conflicts of one side; `counts` by kind and the side that won."""
 
     counts: Counter[tuple[str, str]]
     newest: ConflictRow | None
@@ -58,7 +58,7 @@ class ConflictReader:
 
 
 def winner(side: str, decision: str) -> str:
-    """Who won a conflict that was decided on `side`."""
+    """Return who won a conflict that was decided on `side`."""
     return _OTHER[side] if decision == _EVENT_WINS else side
 
 

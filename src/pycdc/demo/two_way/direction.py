@@ -122,7 +122,7 @@ class Direction:
         )
 
     def lag(self) -> ConsumedLag | None:
-        """Of everything that was measured."""
+        """Return the lag of everything that was measured."""
         return self._all.lag()
 
     def _recent_lag(self) -> ConsumedLag | None:

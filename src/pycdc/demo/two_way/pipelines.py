@@ -19,7 +19,7 @@ def topic(side: str, table: str) -> str:
 
 
 def monolith_topics() -> list[str]:
-    """All that the monolith has, for the service's first copy of it as well."""
+    """Return all topics of the monolith, for the service's first copy of it as well."""
     return [topic(MONOLITH, pair.monolith) for pair in PAIRS]
 
 

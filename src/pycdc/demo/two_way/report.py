@@ -16,7 +16,7 @@ _MOST_KEYS: Final = 10
 
 
 def addresses(where: TwoWayAddresses) -> str:
-    """Where any client can look, a line each."""
+    """Write where any client can look, a line each."""
     return "\n".join(
         (
             f"  monolith   {where.monolith}",
@@ -34,7 +34,7 @@ def _writers(names: tuple[str, ...]) -> str:
 
 
 def line(status: TwoWayStatus) -> str:
-    """One moment in one line."""
+    """Write one moment in one line."""
     parts = [f"{status.elapsed:4.0f} s", *map(_direction, status.directions)]
     parts.append(f"echoes {sum(each.echoes for each in status.directions)}")
     parts.append(f"conflicts {sum(side.counts.total() for side in status.conflicts.values())}")

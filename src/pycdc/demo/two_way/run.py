@@ -143,7 +143,7 @@ class TwoWay:
             self._dispute()
 
     def close_shop(self) -> None:
-        """Nothing is written any more; `complete` tells when everything was applied."""
+        """Stop writing; `complete` returns whether everything was applied."""
         self._closed = True
         for side in self._sides:
             side.clerk.stop()

@@ -66,7 +66,7 @@ def key_findings(
 
 
 def _fields(text: str | None) -> set[str] | None:
-    """Of a record's schema in Avro."""
+    """Return the fields of a record's schema in Avro."""
     try:
         return None if text is None else {field["name"] for field in json.loads(text)["fields"]}
     except (ValueError, LookupError, TypeError):

@@ -26,7 +26,7 @@ _VERIFY: Final = "add sslmode=verify-full sslrootcert=/etc/ssl/ca.pem (or sslroo
 
 
 def postgres_findings(dsn: SecretStr, path: str) -> Iterator[Finding]:
-    """Whether the DSN insists on TLS, and on the right server. A socket and this machine need none."""
+    """Check whether the DSN insists on TLS, and on the right server. A socket and this machine need none."""
     try:
         found = parameters(dsn.get_secret_value(), path)
     except ConfigError:
@@ -47,7 +47,7 @@ def postgres_findings(dsn: SecretStr, path: str) -> Iterator[Finding]:
 
 
 def kafka_findings(brokers: str, options: Mapping[str, Any], path: str) -> Iterator[Finding]:
-    """Whether connections to the brokers are encrypted, and to whom."""
+    """Check whether connections to the brokers are encrypted, and to whom."""
     if all(_is_here(one.strip().rpartition(":")[0].strip("[]")) for one in brokers.split(",")):
         return
     protocol = str(options.get("security.protocol", "PLAINTEXT")).upper()

@@ -68,7 +68,7 @@ class Marks:
         return out
 
     def waiting(self, now: float) -> list[float]:
-        """How long each mark waits that nobody has passed."""
+        """Return how long each mark waits that nobody has passed."""
         return [now - at for _, at in self._open]
 
 

@@ -65,7 +65,7 @@ class Probes:
         return len(self._arrived) >= len(self._committed)
 
     def count_from_here(self) -> None:
-        """Those that were emitted until now only made the pipeline ready: its topic, for instance."""
+        """Count from here: those emitted until now only made the pipeline ready, its topic for instance."""
         self._counted_from = len(self._committed) + 1
 
     def committed_at(self, number: int, otherwise: float) -> float:

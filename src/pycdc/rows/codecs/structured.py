@@ -51,7 +51,7 @@ DIGITS: Final = 6
 
 
 def _filled(schema: Schema, parts: dict[str, Datum]) -> dict[str, Datum]:
-    """With all fields."""
+    """Return a structure with all fields."""
     return {**dict.fromkeys(name for name, _ in schema.fields), **parts}
 
 

@@ -12,7 +12,7 @@ _TOLD: Final = 3.0
 
 
 class Confirmations:
-    """Of one producer. It is asked for them while somebody waits."""
+    """The confirmations of one producer. It is asked for them while somebody waits."""
 
     def __init__(self, brokers: str, outages: Outages) -> None:
         self._name = f"the brokers of sink.kafka at {brokers}"
@@ -33,6 +33,6 @@ class Confirmations:
             self._outages.begin(self._name, trouble or "nothing is confirmed", hint, seconds=seconds)
 
     def all(self) -> None:
-        """Nothing is left."""
+        """Take note that nothing is left to be confirmed."""
         self._left = None
         self._outages.end(self._name)

@@ -246,7 +246,7 @@ class KafkaSink:
         self._confirmed.all()
 
     def _flush_slice(self, seconds: float = _SLICE) -> int:
-        """How many records are still on their way after that time. None of them lingers meanwhile."""
+        """Return how many records are still on their way after that time. None of them lingers meanwhile."""
         try:
             left: int = self._producer.flush(seconds)
         except KafkaException as error:
@@ -291,7 +291,7 @@ class KafkaSink:
             done += self._offer(topic, records[done : done + _RETRIED])
 
     def _offer(self, topic: str, records: list[Record]) -> int:
-        """How many records, from the first on, the queue took."""
+        """Return how many records, from the first on, the queue took."""
         try:
             taken: int = self._producer.produce_batch(topic, records)
         except KafkaException as error:
@@ -357,7 +357,7 @@ class KafkaSink:
         self._producer = self._connect()
 
     def _of_fit_size(self, topic: str, records: list[Record]) -> list[Record]:
-        """Those records that may fit; what certainly does not is an error, or set aside."""
+        """Return the records that may fit; what certainly does not is an error, or set aside."""
         bound = max(map(len, filter(None, map(_value, records))), default=0)
         limit = self._bounds.get(topic) or self._bounds.setdefault(topic, self._limit(topic))
         # Keys and headers are small: looking at each only near the limit keeps the usual case at one C loop.

@@ -10,7 +10,7 @@ from pycdc.observability.progress import Progress
 
 @dataclass(slots=True)
 class BatchCounters:
-    """Of one attempt at a transaction. The names are `Progress`'."""
+    """Counts what one attempt at a transaction does. The names are `Progress`'."""
 
     applied: Counter[tuple[str, str]] = field(default_factory=Counter)
     parked: Counter[str] = field(default_factory=Counter)

@@ -44,7 +44,7 @@ _OPERATIONS: Final[dict[str, Operation]] = {"insert": "insert", "upsert": "upser
 
 @dataclass(frozen=True, slots=True)
 class ColumnarStatement:
-    """One for all rows of a shape. `missing`: for a delete, which rows need not be there."""
+    """One statement for all rows of a shape. `missing`: for a delete, which rows need not be there."""
 
     shape: Shape
     how: DirectWrite
@@ -155,7 +155,7 @@ class ColumnarRoute:
         return ColumnarStatement(self.shape, self._how, len(ordered), [*arrays, *self._how.own])
 
     def _keys(self, columns: list[tuple[Any, ...]]) -> list[Any]:
-        """One value, or several of them, of each row. Raises Unfit for null."""
+        """Return one value, or several of them, of each row. Raises NotColumnar for null."""
         of_key = columns[: len(self.key)]
         if any(None in column for column in of_key):
             raise NotColumnar
@@ -269,7 +269,7 @@ def _plan(routes: _Routes, topic: str, fields: tuple[FieldPath, ...]) -> Columna
 
 
 class ColumnarWriter:
-    """Of one sink. After an exception it is dead."""
+    """Writes the columnar batches of one sink. After an exception it is dead."""
 
     def __init__(
         self, connection: Connection, apply_offsets: ApplyOffsets, progress: Progress, *, has_origin: bool
@@ -280,7 +280,7 @@ class ColumnarWriter:
         self._has_origin = has_origin
 
     def write(self, batch: EventBatch, targets: TargetTables) -> bool:
-        """One transaction with all of the batch; False where nothing was done, and it goes event by event."""
+        """Write all of the batch in one transaction; return False, with nothing done, where it goes event by event."""
         assert batch.load is not None
         assert batch.position is not None
         statements = _statements(batch.load, targets)
@@ -331,7 +331,7 @@ class ColumnarWriter:
         return True
 
     def _undone(self, statement: ColumnarStatement, cursor: psycopg.Cursor[Any]) -> int | None:
-        """How many rows were not written, and need not be; None where one of them has to be looked at."""
+        """Return how many rows were not written, and need not be; None where one of them has to be looked at."""
         if cursor.rowcount == statement.rows:
             return 0
         if not statement.how.complete:
@@ -351,7 +351,7 @@ class ColumnarWriter:
 
 
 def _statements(load: Load, targets: TargetTables) -> list[ColumnarStatement] | None:
-    """In the order of `writes`; None where they are not of today's routes, or need the order of their events."""
+    """Return statements in the order of `writes`; None where they do not fit the routes, or need events' order."""
     parts: list[ColumnarPart] = load.parts
     tables = {part.plan.shape.table for part in parts}
     if len(tables) < len(parts) or any(part.plan.router is not targets.router for part in parts):

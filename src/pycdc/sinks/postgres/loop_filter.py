@@ -39,7 +39,7 @@ class ApplyChunk:
 
 
 class LoopFilter:
-    """Of one pipeline."""
+    """Leaves out events of one pipeline that came here by pycdc already."""
 
     def __init__(self, loops: LoopsConfig, pipeline: str) -> None:
         self._loops = loops
@@ -47,7 +47,7 @@ class LoopFilter:
         self._warned: set[str] = set()
 
     def portions(self, events: list[Event], most: int) -> Iterator[ApplyChunk]:
-        """`most` events each."""
+        """Yield chunks of at most `most` events."""
         if len(events) <= most and not any(event.headers for event in events):
             if events:
                 yield ApplyChunk(None, events)

@@ -69,7 +69,7 @@ class TargetInspection:
 
 
 def all_tables(dsn: str) -> list[TargetTable]:
-    """Those that rows can be written into, partitions and pycdc's own left out. Raises PycdcError."""
+    """Return tables that rows can be written into, without partitions and pycdc's own. Raises PycdcError."""
     with connected(dsn) as connection:
         names = [name for schema, table, name in connection.execute(_TABLES) if is_user_table([], schema, table)]
         found = (read_table(connection, name) for name in names)

@@ -163,7 +163,7 @@ class TargetTables:
                 self._halt(route, reason, remedy)
 
     def look_again(self, connection: Connection) -> None:
-        """Where something halts, and the time has come."""
+        """Look at the tables again, where something halts and the time has come."""
         if self._halted and time.monotonic() - self._looked_at >= LOOK_AGAIN:
             before = dict(self._halted)
             self._halted.clear()
@@ -186,7 +186,7 @@ class TargetTables:
         self._compile(connection)
 
     def _lost(self, route: Route, table: TargetTable | None) -> Iterator[tuple[str, str]]:
-        """Where fields go into the columns of their names, a column that is gone is in no option."""
+        """Yield columns that are gone, of a route whose fields go into the columns of their names."""
         if table is not None and route.set is None and route.function is None and route.operation != "delta":
             for column in sorted(self._tables[route.table].columns.keys() - table.columns.keys()):
                 yield (
@@ -206,7 +206,7 @@ class TargetTables:
             )
 
     def _halt(self, route: Route, reason: str, remedy: str, known: Mapping[str, str] | None = None) -> None:
-        """`known`: what was told before."""
+        """Halt the topics of a route's table. `known`: what was reported before."""
         if self._halted.setdefault(route.table, reason) is reason and (known or {}).get(route.table) != reason:
             log.error("a table does not fit any more: its topics halt, others go on", reason=reason, remedy=remedy)
 

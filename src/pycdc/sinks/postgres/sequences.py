@@ -102,7 +102,7 @@ class ColumnSequence:
 
 
 def read_sequences(settings: PostgresSinkConfig) -> list[ColumnSequence]:
-    """Those of all tables of the routes. Raises PycdcError."""
+    """Return the sequences of all tables of the routes. Raises PycdcError."""
     with connected(settings.dsn.get_secret_value()) as connection:
         return _read(connection, settings)
 

@@ -152,7 +152,7 @@ class PostgresSink:
             return Applied(PartitionOffsets(limits.limit(checkpoint.position.next)), limits.pauses, unapplied)
 
     def idle(self) -> None:
-        """Nothing came for a moment: notice a database that is gone, or takes no writes any more."""
+        """Notice a database that is gone, or takes no writes any more; called when nothing came for a moment."""
         if time.monotonic() - self._heard_at < _PULSE:
             return
         with self._fatal():
@@ -197,7 +197,7 @@ class PostgresSink:
         return self._columns.write(batches[0], self._targets)
 
     def _apply_all(self, events: list[Event]) -> PartitionLimits:
-        """In one transaction, if it is not too long and all came the same way."""
+        """Apply in one transaction, if it is not too long and all changes have one origin."""
         limits, began = PartitionLimits(), time.monotonic()
         runs = set_apart(events)
         waiting = deque(chunk for run in runs for chunk in self._loop_filter.portions(run, self._most))
@@ -358,7 +358,7 @@ class PostgresSink:
         ]
 
     def _new(self, events: list[Routed]) -> list[Routed]:
-        """Those that were not applied before. Some are told to be a problem."""
+        """Return the events that were not applied before; some are marked as a problem."""
         repeated: set[int] = set()
         if self._inbox is not None:
             repeated |= self._inbox.repeated(self._connection, [routed.event for routed in events])

@@ -222,7 +222,7 @@ class Catalog:
         return ServerMetadata(**{**row, "current_lsn": Lsn.parse(row["current_lsn"])})
 
     def timeline_ends(self) -> dict[int, Lsn]:
-        """Where each timeline before the present one ended. Needs the right to replicate."""
+        """Return where each timeline before the present one ended. Needs the right to replicate."""
         connection = connect_to_source(self._dsn, replication=True)
         try:
             row = connection.execute("IDENTIFY_SYSTEM").fetchone()
@@ -244,7 +244,7 @@ class Catalog:
         return SlotMetadata(**{**row, **lsns})
 
     def replication_lag(self, slot: str) -> ReplicationLag | None:
-        """None where the slot does not exist, or was never read and confirmed."""
+        """Return the slot's lag, None where the slot does not exist, or was never read and confirmed."""
         row = self._row(_LAG, name=slot)
         if row is None or row["confirmed"] is None or row["current"] is None:
             return None
@@ -257,7 +257,7 @@ class Catalog:
         return None if row is None else XminHolder(**row)
 
     def wal_end(self) -> Lsn:
-        """How far the WAL is on disk, or in recovery what was replayed of it: the stream can have it."""
+        """Return how far the WAL is on disk, or in recovery what was replayed of it: the stream can have it."""
         return Lsn.parse(self._rows(_WAL_END)[0]["lsn"])
 
     def visibility(self) -> PgSnapshot:

@@ -21,7 +21,7 @@ _NONE: Final[frozenset[int]] = frozenset()
 
 
 class DroppedTables:
-    """Of those that `relations` knows. `forget` is told of them too."""
+    """Tables that `relations` knows and that were dropped. `forget` is called for them too."""
 
     def __init__(self, catalog: Catalog, relations: RelationCache, forget: Callable[[Set[int]], None]) -> None:
         self._catalog = catalog

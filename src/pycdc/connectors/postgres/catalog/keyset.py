@@ -96,7 +96,7 @@ def keyset(
 
 
 def _compared(columns: Sequence[KeyColumn], key: KeyValues) -> sql.Composed:
-    """One comparison of rows, which an index answers."""
+    """Return one comparison of rows, which an index answers."""
     names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
     values = sql.SQL(", ").join(map(_literal, columns, key))
     return sql.SQL("ROW({}) {} ROW({})").format(names, _operator(columns[0]), values)

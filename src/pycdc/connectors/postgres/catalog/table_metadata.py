@@ -57,7 +57,7 @@ def metadata_of(query: Callable[..., list[_Row]], types: TypeCatalog, oids: Sequ
 
 
 def _by_oid(rows: Sequence[_Row]) -> dict[int, list[_Row]]:
-    """In their order, without the OID."""
+    """Group rows by OID, in their order, and take the OID out of them."""
     found: dict[int, list[_Row]] = {}
     for row in rows:
         found.setdefault(row.pop("oid"), []).append(row)

@@ -29,7 +29,7 @@ def drop_tables_sql(name: str, tables: Sequence[TableRef]) -> str:
 
 
 def publish_sql(name: str, operations: Set[str]) -> str:
-    """`operations` by their first letters."""
+    """Return the statement that sets what is published. `operations` are first letters."""
     return f"ALTER PUBLICATION {quoted(name)} SET (publish = '{published(operations)}')"
 
 

@@ -57,7 +57,7 @@ class DeliveredTables:
         self._members |= set(members)
 
     def dismiss(self, oids: Iterable[int]) -> None:
-        """They were captured; rows of theirs are not delivered from now on."""
+        """Deliver no more rows of these tables, which were captured."""
         self._dismissed |= set(oids)
         self._members -= self._dismissed
 

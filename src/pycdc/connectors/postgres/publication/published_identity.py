@@ -43,7 +43,7 @@ SELECT m.prrelid::int8 AS oid, s.nspname::text AS schema, k.relname::text AS nam
 
 
 def failing_parts(catalog: Catalog, publication: str, tables: Iterable[TableRef]) -> list[Failing]:
-    """Those of `tables` that UPDATE and DELETE fail on for what the publication has of them."""
+    """Return those of `tables` that UPDATE and DELETE fail on for what the publication has of them."""
     if catalog.version < _SINCE:
         return []
     refs = {table.oid: table for table in tables}

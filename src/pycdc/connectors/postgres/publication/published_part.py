@@ -24,7 +24,10 @@ too, all of the table is."""
 def published_part(
     row: Callable[..., dict[str, Any] | None], version: int, publication: str, table: TableMetadata
 ) -> PublishedTable:
-    """All of it where nothing says otherwise. `row` runs SQL with named parameters and returns the first row."""
+    """Return the part of a table that is published, all of it where nothing says otherwise.
+
+    `row` runs SQL with named parameters and returns the first row.
+    """
     generated = False
     if version >= _GENERATED_SINCE:
         found = row("SELECT pubgencols FROM pg_publication WHERE pubname = %(name)s", name=publication)

@@ -44,7 +44,7 @@ class CapturedTables:
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> CapturedTables | None:
-        """None where a checkpoint has no record yet."""
+        """Read the record of a checkpoint; None where it has none yet."""
         if not state:
             return None
         tables, exclude = state["patterns"]
@@ -368,7 +368,7 @@ def _surplus(observation: PublishedState) -> tuple[TableRef, ...]:
 
 
 def named_in_full(ref: TableRef, source: PostgresSourceConfig) -> bool:
-    """Somebody who writes a table's whole name means that table."""
+    """Return whether a table is named in full: who writes a table's whole name means that table."""
     return any(qualified(pattern) == str(ref) for pattern in source.tables)
 
 

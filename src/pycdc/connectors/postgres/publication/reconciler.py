@@ -204,7 +204,7 @@ class PublicationReconciler:
                 )
 
     def _failing_parts(self, observed: PublishedState) -> list[ExcludedTables]:
-        """For the rows and columns that the publication has of them."""
+        """Return tables that fail for the rows and columns that the publication has of them."""
         if observed.publication is None or not observed.publication.operations & {"u", "d"}:
             return []
         captured = observed.captured

@@ -76,7 +76,7 @@ class Writability:
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Writability:
-        """Of the columns of `UNWRITABLE`, which are NULL where nothing is lacking."""
+        """Make it of the columns of `UNWRITABLE`, which are NULL where nothing is lacking."""
         leaf = sql_printable(row["leaf"] or "")
         return cls(leaf, row["lacks"] or "", bool(row["keyed"]), row["generated"] or "")
 

@@ -33,7 +33,7 @@ class ReceiveWatermark:
 
     @classmethod
     def of(cls, descriptor: int) -> ReceiveWatermark | None:
-        """None where poll() does not honour SO_RCVLOWAT: Unix sockets."""
+        """Make one for a socket; None where poll() does not honour SO_RCVLOWAT: Unix sockets."""
         sock = socket.socket(fileno=os.dup(descriptor))
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             return cls(sock)

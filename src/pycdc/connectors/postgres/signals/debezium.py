@@ -99,7 +99,7 @@ def _column(text: ColumnBytes) -> str:
 
 
 def _shown(text: str) -> str:
-    """As a log may show it: a terminal obeys control characters."""
+    """Return text as a log may show it: a terminal obeys control characters."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 

@@ -88,7 +88,7 @@ def digest(body: str, key: bytes) -> str:
 
 
 def same(one: str, other: str) -> bool:
-    """In constant time."""
+    """Compare in constant time."""
     return hmac.compare_digest(encoded(one), encoded(other))
 
 
@@ -100,5 +100,5 @@ def belongs(signed: object, at: object, moment: TransactionTime) -> bool:
 
 
 def encoded(text: str) -> bytes:
-    """Of any text that JSON can spell, also of what is no Unicode."""
+    """Encode any text that JSON can spell, also what is no Unicode."""
     return text.encode("utf-8", "surrogatepass")

@@ -31,10 +31,7 @@ SELECT p.number - 1, n.name
 def matching(
     dsn: str, names: Sequence[str], patterns: Sequence[str], *, ignoring_case: bool = False
 ) -> list[list[str]]:
-    """For each pattern those of `names`, in their order, that it matches as a whole, or that it is.
-
-    Raises Unusable for what is no regular expression or takes too long, PycdcError where the database is away.
-    """
+    """Return for each pattern those of `names`, in their order, that it matches as a whole, or that it is."""
     bare = [pattern.removeprefix(_IGNORING_CASE) for pattern in patterns]
     options = [_IGNORING_CASE if ignoring_case or b != p else "" for b, p in zip(bare, patterns, strict=True)]
     found: list[list[str]] = [[] for _ in patterns]

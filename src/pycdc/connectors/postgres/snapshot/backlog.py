@@ -125,14 +125,14 @@ class Backlog:
         self._changed()
 
     def advance(self, task: TableTask, after: KeyValues | None, rows: int) -> None:
-        """`rows` more were delivered; `after` is the key of the last of them."""
+        """Take note that `rows` more were delivered; `after` is the key of the last of them."""
         task.after = after
         task.rows += rows
         self._documents[task] = _document(task)
         self._changed()
 
     def delivered(self, task: TableTask, delivered: Delivered | None, rows: int) -> None:
-        """`rows` more were delivered, in physical order; None takes back what was known of that order."""
+        """Take note that `rows` more were delivered, in physical order; None forgets what was known of that order."""
         task.delivered = delivered
         self.advance(task, task.after, rows)
 

@@ -105,7 +105,7 @@ def _conditions(source: CopySource, part: CopiedPart | BlockRange | None) -> sql
 
 
 def counted(source: CopySource, where: str | None) -> sql.Composed:
-    """How many rows there are."""
+    """Return a query for how many rows there are."""
     return sql.SQL("SELECT count(*) FROM {}{}").format(table_name(source), _conditions(source, CopiedPart(where=where)))
 
 

@@ -150,7 +150,7 @@ class InitialSnapshot:
     # -- tables
 
     def _opened(self, ref: TableRef, task: TableTask, progress: TableSnapshot) -> _Open | None:
-        """None for a table that cannot be read now."""
+        """Open a table, None for one that cannot be read now."""
         generated = self._config.compatibility.generated_columns == "snapshot"
         try:
             source = self._catalog.columns_for_copy(ref.oid, self._config.publication, generated=generated)

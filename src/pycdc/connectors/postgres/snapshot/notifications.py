@@ -31,7 +31,7 @@ class Extent:
 
 
 class Notifications:
-    """Those of a pipeline, until a batch carries them."""
+    """The notifications of a pipeline, until a batch carries them."""
 
     def __init__(self, config: CapturePipeline) -> None:
         self.wanted = config.envelope.notification_topic is not None
@@ -63,7 +63,7 @@ class Notifications:
             self._notify(_INITIAL, "DATA_COLLECTIONS_RESOLVED", tables=tables)
 
     def scanning(self, table: object, tables: Sequence[object]) -> None:
-        """Of its `tables`, the rows of one are read from here on."""
+        """Report that the rows of one of its `tables` are read from here on."""
         self._notify(_INITIAL, "IN_PROGRESS", tables=tables, current_collection_in_progress=table)
 
     def scanned(self, table: object, tables: Sequence[object], rows: int, status: Scan) -> None:
@@ -82,7 +82,7 @@ class Notifications:
                 self._notify(_INCREMENTAL, "DATA_COLLECTIONS_RESOLVED", task, tasks)
 
     def changed(self, status: Literal["PAUSED", "RESUMED", "ABORTED"], tasks: Sequence[TableTask]) -> None:
-        """Of what is still to be read; of each signal one."""
+        """Report a change of what is still to be read, once for each signal."""
         for request in dict.fromkeys(task.request for task in tasks):
             same_request = [task for task in tasks if task.request == request]
             self._notify(_INCREMENTAL if same_request[0].ad_hoc else _INITIAL, status, same_request[0], same_request)

@@ -237,5 +237,5 @@ class ParallelReader:
 
 
 def _failure(future: Future[Chunk]) -> BaseException | None:
-    """Of one that is done. A cluster may cancel what it was given."""
+    """Return the failure of a job that is done. A cluster may cancel what it was given."""
     return CancelledError() if future.cancelled() else future.exception()

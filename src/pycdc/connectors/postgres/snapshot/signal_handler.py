@@ -182,7 +182,7 @@ class SignalHandler:
         return SignalResult(paused=paused)
 
     def _cancel(self, named: set[tuple[str, str]] | None) -> SignalResult:
-        """Of `named` tables, or of all that signals asked for."""
+        """Cancel the tasks of `named` tables, or all that signals asked for."""
         return SignalResult(gone=self._backlog.cancel(r for r in self._backlog if named is None or _name(r) in named))
 
 

@@ -17,7 +17,7 @@ _OFFSETS: Final = "SELECT topic, partition, next_offset FROM {} WHERE pipeline =
 
 
 class AppliedOffsets:
-    """One connection. Raises PycdcError."""
+    """Reads the applied offsets by one connection. Raises PycdcError."""
 
     def __init__(self, settings: PostgresSinkConfig, pipeline: str) -> None:
         self._pipeline = pipeline

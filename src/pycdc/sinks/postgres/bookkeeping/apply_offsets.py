@@ -79,7 +79,10 @@ class ClaimedPartition(NamedTuple):
 
 
 class ApplyOffsets:
-    """One for a pipeline's life. `Claims` for the source, bookkeeping for the sink; not thread-safe."""
+    """The applied offsets of a pipeline, for all its life: `Claims` for the source, bookkeeping for the sink.
+
+    It is not thread-safe.
+    """
 
     def __init__(
         self, dsn: str, pipeline: str, schema: str = "pycdc", tables: Collection[str] = (), *, has_inbox: bool = False
@@ -210,7 +213,7 @@ class ApplyOffsets:
         connection.execute(text, (MESSAGE_PREFIX, mark(self._pipeline, self.tables, change_origin)))
 
     def moving(self, offsets: Mapping[Partition, int]) -> dict[Partition, int]:
-        """Those of `offsets` that are not where the table has them anyway."""
+        """Return those of `offsets` that are not where the table has them anyway."""
         return {one: to for one, to in offsets.items() if one not in self._held or self._held[one].expected != to}
 
     def advance(self, connection: Connection, offsets: Mapping[Partition, int]) -> None:
@@ -274,7 +277,7 @@ class ApplyOffsets:
         connection.execute(self._sql(_PARK), parameters)
 
     def partitions_of(self, connection: Connection, topic: str) -> int:
-        """How many of a topic have an offset."""
+        """Return how many partitions of a topic have an offset."""
         row = connection.execute(self._sql(_PARTITIONS), (self._pipeline, topic)).fetchone()
         return int(row[0]) if row else 0
 
@@ -319,7 +322,7 @@ class ApplyOffsets:
             ownership.require_ours(connection, self._own(name), ownership.columns_of(declared[made]), written)
 
     def tables_exist(self, connection: Connection) -> bool:
-        """With all of their columns."""
+        """Return whether the tables exist, with all of their columns."""
         return self._there(connection) and not self._lacking(connection)
 
     def _there(self, connection: Connection) -> bool:

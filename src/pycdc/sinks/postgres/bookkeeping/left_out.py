@@ -20,7 +20,7 @@ WHERE o.pipeline = %s AND o.topic = u.topic AND o.partition = u.partition"""
 
 
 class LeftOut:
-    """Of one sink. `pipeline` and `schema` name the rows of its offsets."""
+    """Counts the events that a sink leaves out. `pipeline` and `schema` name the rows of its offsets."""
 
     def __init__(self, pipeline: str, schema: str) -> None:
         self._pipeline = pipeline

@@ -64,10 +64,7 @@ class ChangePosition(NamedTuple):
 
     @classmethod
     def of(cls, event: Event) -> ChangePosition | None:
-        """None where the event does not tell it: it has no envelope, or one of another kind of source.
-
-        Nor has a row of a snapshot one: it is a state and no change, and adds nothing.
-        """
+        """Return an event's position; None where it has no envelope, or one of another kind of source."""
         source_block = event.source
         if not isinstance(source_block, dict) or event.op == "r":
             return None
@@ -101,7 +98,10 @@ _Place = tuple[Partition, str]
 
 
 class Redelivery:
-    """Of a pipeline's transactions. `pipeline` and `schema` name its rows."""
+    """Recognizes changes that a capture sent twice.
+
+    `pipeline` and `schema` name the rows of a pipeline.
+    """
 
     def __init__(self, pipeline: str, schema: str) -> None:
         self._pipeline = pipeline

@@ -88,7 +88,7 @@ def old_row(policy: Policy, write: RowWrite) -> str:
 
 
 def kind_of(policy: Policy, guard: Guard, found: LockedRow) -> ConflictKind | None:
-    """None where the row, now that it is locked, is as expected."""
+    """Return the kind of conflict, None where the row, now that it is locked, is as expected."""
     removes = policy.removes(found.write)
     if guard.kind == "absent":
         return ConflictKind.INSERT_EXISTS
@@ -114,7 +114,7 @@ def kind_of_late(policy: Policy, found: LockedRow) -> ConflictKind:
 
 
 def conflict_of(policy: Policy, found: LockedRow, kind: ConflictKind, event_time: datetime | None = None) -> Conflict:
-    """`event_time` where it is not what the rule says."""
+    """Describe a conflict with a locked row. `event_time` is given where it is not what the rule says."""
     row, shape = found.current, found.write.shape
     texts = dict(zip(shape.key, found.write.key, strict=True))
     time = found.committed_at if found.written_at is None else found.written_at

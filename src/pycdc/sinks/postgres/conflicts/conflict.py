@@ -92,7 +92,7 @@ class ResolvedConflict:
 
 
 def decide(conflict: Conflict, rule: ConflictRule, function: Function | None) -> ConflictAnswer:
-    """Who wins the row; columns that are decided on their own come on top. Raises Undecided."""
+    """Return who wins the row; columns that are decided on their own come on top. Raises Undecided."""
     match rule.default:
         case "apply_remote":
             return Decision.APPLY_REMOTE
@@ -143,7 +143,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def whole(time: datetime) -> datetime:
-    """Its millisecond."""
+    """Return a time without its microseconds."""
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
@@ -165,7 +165,7 @@ def _asked(conflict: Conflict, name: str, function: Function) -> ConflictAnswer:
 
 
 def source_time(event: Event) -> datetime:
-    """When the source committed, as an envelope tells it; else the record's time."""
+    """Return when the source committed, as an envelope has it; else the record's time."""
     milliseconds: Any = (event.source or {}).get("ts_ms")
     return time_from(milliseconds if isinstance(milliseconds, int) and milliseconds > 0 else event.timestamp) or _EPOCH
 

@@ -87,7 +87,7 @@ class ConflictTable:
 
 
 def as_json(value: Any) -> str | None:
-    """None is NULL. Numbers keep their digits."""
+    """Return a value as JSON, None for NULL. Numbers keep their digits."""
     return None if value is None else _json(value)
 
 

@@ -61,7 +61,7 @@ class ConflictHistory:
         return found[0] if found else None
 
     def parked(self, limit: int = 100) -> list[dict[str, Any]]:
-        """In the order of their offsets. A key that is not text is told in base64."""
+        """Return parked records in the order of their offsets. A key that is not text is in base64."""
         rows = self._rows(_PARKED, self._pipeline, limit)
         return [{**row, "key": key_text(row["key"])} for row in rows]
 

@@ -81,7 +81,10 @@ class Policy:
         return self.configured and self.rule.default == "last_write_wins"
 
     def guard(self, shape: Shape) -> Guard | None:
-        """None where nothing can conflict: an upsert that writes new rows only, an insert that must be one."""
+        """Return the guard of writes of `shape`; None where nothing can conflict.
+
+        That is so for an upsert that writes new rows only, and for an insert that must be one.
+        """
         if shape.operation == "insert":
             return Guard("absent", reports=True) if self.configured else None
         if shape.operation == "upsert" and not (set(shape.set) - self.spared or shape.reset):

@@ -36,7 +36,7 @@ class ConflictInspection:
 def inspect_conflicts(
     connection: Connection, settings: PostgresSinkConfig, pipeline: str, tables: Mapping[str, TargetTable]
 ) -> ConflictInspection:
-    """`tables` by their names in the routes; those that do not exist are left out."""
+    """Inspect the rules. `tables` are by their names in the routes; those that do not exist are left out."""
     lacking = _lacking(connection)
     wrong, by_origin = [], []
     for orders, table in _by_table(settings, tables):

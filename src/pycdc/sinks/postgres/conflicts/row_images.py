@@ -60,7 +60,7 @@ def _write(
     values: Mapping[str, Any] | None,
     whole: Mapping[str, Any],
 ) -> None:
-    """`values` into the row, `whole` where there is none; None deletes it."""
+    """Write `values` into the row, `whole` where there is none; None deletes it."""
     names = {"table": table.identifier, "t": table.alias, "same_key": _same_key(table, key)}
     keys = [as_json(key)] * len(key)
     if values is None:

@@ -20,7 +20,7 @@ def set_up_conflicts(
     tables: Mapping[str, TargetTable],
     origin: str | None,
 ) -> ConflictResolver:
-    """`origin` is the session's. Raises PycdcError where a rule cannot be kept."""
+    """Make the resolver of a sink. `origin` is the session's. Raises PycdcError where a rule cannot be kept."""
     by_origin = origin is not None and tracks_commits(connection)
     journal = ConflictTable(pipeline, settings.bookkeeping, settings.conflicts)
     times = WriteTimes(pipeline, settings.bookkeeping, settings.conflicts.seconds)

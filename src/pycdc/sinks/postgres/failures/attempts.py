@@ -30,7 +30,10 @@ def too_slow(event: Event, seconds: float) -> ConnectionLost:
 
 
 class Attempts:
-    """Those at one portion. `looked`: whether the catalog was read again; `bisect`: a row is known to be refused."""
+    """The attempts at one chunk.
+
+    `looked`: whether the catalog was read again; `bisect`: a row is known to be refused.
+    """
 
     def __init__(self, most: int, progress: Progress) -> None:
         self._most = most
@@ -58,6 +61,6 @@ class Attempts:
 
 
 def _pause(attempt: int) -> None:
-    """With jitter, so that two who met do not meet again."""
+    """Return a pause with jitter, so that two who met do not meet again."""
     longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
     time.sleep(random.uniform(0, longest))  # noqa: S311  (jitter, not a secret)

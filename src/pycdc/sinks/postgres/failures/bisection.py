@@ -31,7 +31,10 @@ from pycdc.sinks.postgres.writing.writes import RowWrite
 
 
 class Bisection:
-    """Of one attempt. `run` writes the rows of events. `lasting`: see `fault`."""
+    """Finds the events of one attempt that cannot be applied.
+
+    `run` writes the rows of events. `lasting`: see `fault`.
+    """
 
     def __init__(
         self,
@@ -170,7 +173,7 @@ class Bisection:
             self._behind.add(behind)
 
     def _give_orphans_up(self) -> None:
-        """Nothing was applied since they were found: nothing will help them in this transaction."""
+        """Give orphans up: nothing was applied since they were found, so nothing will help them in this transaction."""
         for _, drifted in self._drifted:
             if drifted.table not in self._written:
                 raise drifted  # no row passes its trigger: that is the table's fault
@@ -219,7 +222,7 @@ def _exact(write: RowWrite) -> bool:
 
 
 def _joined(sets: list[list[Routed]]) -> list[list[Routed]]:
-    """Those that share a partition, or tables that hang together, as one."""
+    """Return sets that share a partition, or tables that hang together, as one."""
     joined: dict[object, list[Routed]] = {}
     for own in sets:
         tokens: set[object] = {routed.event.partition for routed in own}

@@ -46,7 +46,7 @@ _NO_VALUES: Final = (PycdcError, Unfinished, MemoryError, OSError)
 
 
 def fault(error: Exception, connection: Connection, *, lasting: bool = False) -> FaultKind:
-    """`lasting`: it was tried often enough."""
+    """Return whose fault an error is. `lasting`: it was tried often enough."""
     if isinstance(error, WriteRejected):
         return FaultKind.ROW
     if not isinstance(error, psycopg.Error):

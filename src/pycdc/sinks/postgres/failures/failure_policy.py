@@ -60,7 +60,7 @@ class ParentWait:
         self._began: dict[Partition, tuple[int, float]] = {}
 
     def lasts(self, event: Event, read: int) -> bool:
-        """`read` is the offset behind what was read of the event's partition."""
+        """Return whether the wait goes on. `read` is the offset behind what was read of the event's partition."""
         now = time.monotonic()
         until, since = self._began.get(event.partition, (0, 0.0))
         if event.offset >= until:
@@ -90,10 +90,7 @@ class Routed:
 
 
 class FailurePolicy:
-    """Those of one attempt at a transaction. `limits` are the batch's, and outlive it.
-
-    `read` are the offsets behind what was read of each partition.
-    """
+    """Decides about failures of one attempt at a transaction. `limits` are the batch's, and outlive it."""
 
     def __init__(
         self,
@@ -122,7 +119,7 @@ class FailurePolicy:
         return frozenset(self._blocked | self._refused)
 
     def accepted(self, events: list[Routed]) -> list[Routed]:
-        """Those whose rows are to be written."""
+        """Return those whose rows are to be written."""
         if not self._blocked and not any(routed.problem for routed in events):
             return events
         return [routed for routed in events if self._accepts(routed)]

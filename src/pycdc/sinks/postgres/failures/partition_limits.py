@@ -27,7 +27,7 @@ class PartitionLimit:
 
 
 class PartitionLimits:
-    """Of one batch."""
+    """The limits of one batch: for a partition, the event that is not applied now."""
 
     def __init__(self) -> None:
         self._at: dict[Partition, PartitionLimit] = {}
@@ -37,7 +37,7 @@ class PartitionLimits:
         return len(self._at)
 
     def add(self, event: Event, *, pause: float = 0.0, error: ApplyError | None = None, grows: bool = False) -> None:
-        """Nothing of the event's partition is taken from `event` on."""
+        """Take nothing of the event's partition from `event` on."""
         if self.includes(event):
             self._at[event.partition] = PartitionLimit(event.offset, pause, error, grows)
             self.changes += 1
@@ -47,7 +47,7 @@ class PartitionLimits:
         return limit is None or event.offset < limit.offset
 
     def unapplied(self, events: Iterable[Event]) -> list[Event]:
-        """Those that come again together with what follows."""
+        """Return the events that come again together with what follows."""
         return [event for event in events if not self.includes(event) and self._at[event.partition].grows]
 
     def limit(self, offsets: Mapping[Partition, int]) -> dict[Partition, int]:

@@ -83,7 +83,10 @@ class _Rules:
 
 
 class Replay:
-    """One for a command. `decode` is a decoder's; a record whose time was not kept gets that of its parking."""
+    """Applies parked records for one command.
+
+    `decode` is a decoder's; a record whose time was not kept gets that of its parking.
+    """
 
     def __init__(
         self, settings: PostgresSinkConfig, pipeline: str, decode: Decode, functions: Functions | None = None
@@ -137,7 +140,7 @@ class Replay:
         self._connection.close()
 
     def waiting(self) -> list[Waiting]:
-        """In the order of their records' times; within a partition, in that of their offsets."""
+        """Return parked records in the order of their times; within a partition, in that of their offsets."""
         rows = self._connection.execute(self._sql(_KEYS), (self._pipeline,)).fetchall()
         self._connection.rollback()
         latest: dict[Partition, int] = {}
@@ -149,7 +152,7 @@ class Replay:
         return [each for _, each in sorted(found, key=lambda one: (one[0], one[1].partition, one[1].first))]
 
     def behind(self, place: RecordPlace) -> Waiting | None:
-        """Those among which a parked record is; None if it is not parked."""
+        """Return the records among which a parked one is; None if it is not parked."""
         found = self._connection.execute(self._sql(_KEY), (self._pipeline, *place.partition, place.offset)).fetchone()
         key = None if found is None else _bytes(found[0])
         for each in self.waiting() if found is not None else ():
@@ -214,7 +217,7 @@ class Replay:
             touch(self._connection, table, found)
 
     def _all_of(self, waiting: Waiting, resolution: _Resolution | None) -> Replayed:
-        """`resolution` is about the first."""
+        """Apply all records that wait with the first; `resolution` is about that."""
         rules, done = self._ready(), 0
         place = (self._pipeline, *waiting.partition)
         of_key = (*place, waiting.key, waiting.key, waiting.first)

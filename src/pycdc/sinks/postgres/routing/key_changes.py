@@ -46,7 +46,7 @@ def asked_of_old_rows(route: Route, table: TargetTable) -> tuple[str, ...]:
 
 
 class KeyChanges:
-    """Those of one route. `ordered` says whether the records of a topic are all in one partition."""
+    """Recognizes key changes for one route. `ordered`: the records of a topic are all in one partition."""
 
     def __init__(self, plain: PlainRoute, ordered: Callable[[str], bool]) -> None:
         route = plain.route
@@ -62,7 +62,7 @@ class KeyChanges:
         self._marks = tuple(f'"{field}"'.encode() for field in self._fields)
 
     def may_happen(self, event: Event, row: Row) -> bool:
-        """Whether the event is not certain to leave its row the same. Fast: it is asked of every row."""
+        """Return whether the event may change its row's key. Fast: it is asked of every row."""
         before = event.before
         if event.other_key is not None:
             return True
@@ -88,7 +88,7 @@ class KeyChanges:
         return False
 
     def writes(self, event: Event, write: RowWrite | None) -> list[RowWrite]:
-        """`write`, and what stands with it. The event is settled."""
+        """Return `write`, and what stands with it. The event is settled."""
         if write is None:
             return []
         if event.deleted:
@@ -177,7 +177,7 @@ class KeyChanges:
 
 
 def _fields_of_key(event: Event) -> Row | None:
-    """None for a message key that is no record or cannot be read."""
+    """Return the message key's fields; None for a key that is no record or cannot be read."""
     try:
         key = event.key
     except Unwritable:

@@ -31,7 +31,7 @@ def identifies_row(message_key: Iterable[str], paths: Collection[str]) -> bool:
 
 
 class KeyReuse:
-    """Of one route. `ordered` says whether the records of a topic are all in one partition."""
+    """Checks for one route that keys do not pass on. `ordered`: the records of a topic are all in one partition."""
 
     def __init__(self, plain: PlainRoute, ordered: Callable[[str], bool]) -> None:
         route = plain.route

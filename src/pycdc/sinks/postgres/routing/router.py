@@ -247,7 +247,7 @@ class _RouteOfFunction(_CompiledRoute):
         return None if write is None else write._replace(event=event, first=event)
 
     def _whole(self, event: Event, row: Row) -> Row:
-        """With the columns of the key that the function left to the route."""
+        """Add the columns of the key that the function left to the route."""
         table = self.plain.table
         strange = row.keys() - table.columns.keys()
         if strange:

@@ -38,7 +38,7 @@ def _lock(shape: Shape) -> bytes:
 
 @lru_cache(maxsize=256)
 def _named(shape: Shape, key: ForeignKey) -> bytes:
-    """Of a table whose rows name each other, those that go in the same statement do not count."""
+    """Return the query for rows that children name; those of the same table that go in this statement do not count."""
     table, rows = shape.table, unnested([shape.table.columns[name] for name in shape.key])
     names = sql.SQL(" AND ").join(
         sql.SQL("c.{} = {}.{}").format(ParameterSafeIdentifier(child), table.alias, ParameterSafeIdentifier(parent))

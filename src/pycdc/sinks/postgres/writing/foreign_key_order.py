@@ -55,7 +55,7 @@ class Order:
     keys: tuple[ForeignKey, ...] = ()
 
     def defer(self, connection: Connection) -> None:
-        """For the transaction at hand."""
+        """Defer constraints for the transaction at hand."""
         if self.deferred:
             names = sql.SQL(", ").join(sql.Identifier(*name) for name in self.deferred)
             connection.execute(sql.SQL("SET CONSTRAINTS {} DEFERRED").format(names))
@@ -77,7 +77,7 @@ def tied(
 
 
 def read_order(connection: Connection, routes: Sequence[Route], tables: Mapping[str, TargetTable]) -> Order:
-    """`tables` by the routes' names for them."""
+    """Read the order of `tables`, by the routes' names for them."""
     names = [str(tables[route.table]) for route in routes]
     wanted = [str(table) for table in tables.values()]
     order = order_of(names, foreign_keys(connection, wanted))
@@ -86,7 +86,7 @@ def read_order(connection: Connection, routes: Sequence[Route], tables: Mapping[
 
 
 def foreign_keys(connection: Connection, tables: Sequence[str]) -> list[ForeignKey]:
-    """Those between `tables`."""
+    """Return the foreign keys between `tables`."""
     return [
         ForeignKey(row[0], row[1], (row[2], row[3]), row[4], row[5], tuple(row[6]), tuple(row[7]), row[8], row[9])
         for row in connection.execute(_FOREIGN_KEYS, {"tables": list(tables)})

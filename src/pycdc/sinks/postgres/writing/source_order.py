@@ -86,7 +86,7 @@ def _flattened(event: Event) -> dict[str, Any]:
 
 
 def _end_before(sequence: Any) -> int:
-    """Of Debezium's `sequence`, which is optional; the LSN alone says nearly as much."""
+    """Return the end before, from Debezium's `sequence`, which is optional; the LSN alone is nearly as good."""
     try:
         return int(json.loads(sequence)[0])
     except (ValueError, TypeError, LookupError):

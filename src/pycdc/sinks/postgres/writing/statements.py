@@ -75,7 +75,7 @@ def require_equal(connection: Connection, group: WriteGroup) -> None:
 
 
 def count_rows(connection: Connection, group: WriteGroup) -> int:
-    """How many of the group's rows there are."""
+    """Return how many of the group's rows there are."""
     keys = [array_of(column) for column in zip(*(write.key for write in group.writes), strict=True)]
     row = connection.execute(rows_of_keys(group.shape), keys, prepare=True).fetchone()
     return 0 if row is None else int(row[0])
@@ -94,7 +94,7 @@ def has_row(connection: Connection, space: Space, key: tuple[str, ...]) -> bool:
 
 @lru_cache(maxsize=1024)
 def rows_of_keys(shape: Shape) -> bytes:
-    """How many rows there are. Parameters: the columns' of the key."""
+    """Return the query that counts the rows of keys. Parameters: the columns' of the key."""
     keys = unnested([shape.table.columns[name] for name in shape.key])
     query = sql.SQL("SELECT count(*) FROM {} AS {} JOIN {} ON {}")
     return query.format(shape.table.identifier, shape.table.alias, keys, same_key(shape)).as_string(None).encode()

@@ -34,7 +34,7 @@ _CALL: Final = re.compile(r'([\w.]+|")\s*\(')
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """One that fires for what the pipeline writes. `before_row`: it sees each row before it is written."""
+    """A trigger that fires for what the pipeline writes. `before_row`: it sees each row before it is written."""
 
     name: str
     before_row: bool

@@ -205,7 +205,7 @@ def _entangled(
 def _shared(
     writes: Sequence[RowWrite], tables: set[TargetTable], same: Mapping[RowOfTable, RowOfTable]
 ) -> set[TargetTable]:
-    """Those of `tables` of which events of several topics write the same row."""
+    """Return those of `tables` of which events of several topics write the same row."""
     topics: dict[RowOfTable, str] = {}
     found = set()
     for write in writes if tables else ():
@@ -219,7 +219,7 @@ def _shared(
 
 
 def sequenced(writes: Sequence[RowWrite]) -> Sequence[RowWrite]:
-    """In the order in which the source made them, as far as it is known."""
+    """Return the writes in the order in which the source made them, as far as it is known."""
     order = source_order([write.event for write in writes])
     return _by_foreign_keys(writes) if order is None else _behind_children([writes[place] for place in order])
 

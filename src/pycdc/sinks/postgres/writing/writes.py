@@ -185,7 +185,7 @@ def _place(group: WriteGroup) -> tuple[int, int, int]:
 
 
 def place_of(shape: Shape) -> tuple[int, int, int]:
-    """Where a statement of this shape stands among those of a wave."""
+    """Return where a statement of this shape stands among those of a wave."""
     if shape.operation != "delete":
         return 1, shape.table.rank, shape.order
     return 2 if shape.table.ties.parent else 0, -shape.table.rank, -shape.order
@@ -208,7 +208,7 @@ def in_order(writes: Iterable[RowWrite], same: Mapping[Any, object] = _NONE) -> 
 
 
 def merge(first: RowWrite, second: RowWrite) -> RowWrite | None:
-    """One write that does what both do, None where there is none."""
+    """Return one write that does what both do, None where there is none."""
     before, after = first.shape, second.shape
     if after.operation == "delete":
         return second._replace(first=first.first)
