@@ -315,7 +315,7 @@ def test_what_a_parked_record_or_a_conflict_explains_says_so(make: Make) -> None
     pair = make(
         source,
         "CREATE TABLE t (id int PRIMARY KEY, v text CHECK (v <> 'refused'));",
-        {"topic": "{name}.public.t", "table": "t", "conflict": {"default": "monolith_wins", "detect": "old_values"}},
+        {"topic": "{name}.public.t", "table": "t", "conflict": {"default": "keep_local", "detect": "old_values"}},
         sink={"on_error": "park"},
     )
     pair.sql(pair.source, "ALTER TABLE t REPLICA IDENTITY FULL")

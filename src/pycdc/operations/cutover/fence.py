@@ -45,8 +45,11 @@ END $function$"""
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """What is refused at a table: everything; or with `columns` updates that change them; or with `but` everything
-    except updates of these columns. `reason` is the message's, and says who owns it."""
+    """What is refused at a table.
+
+    It is everything; or with `columns` updates that change them; or with `but` everything except updates of these
+    columns. `reason` is the message's, and says who owns it.
+    """
 
     table: tuple[str, str]
     reason: str
@@ -62,7 +65,7 @@ def install(connection: psycopg.Connection[Any]) -> None:
 
 @contextmanager
 def locked(connection: psycopg.Connection[Any], tables: Sequence[tuple[str, str]], seconds: float) -> Iterator[None]:
-    """A transaction that begins once all others that wrote to `tables` have ended, and keeps new ones waiting.
+    """Begin a transaction once all others that wrote to `tables` have ended, and keep new ones waiting.
 
     It waits for a moment and lets go again: an application may write to the tables in another order, and would be in a
     deadlock with who holds one of them and waits for the next. Raises EnvironmentNotReady after `seconds`.

@@ -94,7 +94,7 @@ def _parked(way: Way) -> str:
         raise _Closed(problem.fact)
     if not found.members:
         raise _Closed(f"{way.apply.name} does not run")
-    books = found.books
+    books = found.bookkeeping
     parked = sum((books.parked or {}).values()) if books is not None else 0
     if parked:
         raise _Closed(f"{parked} records are parked: pycdc conflicts list")

@@ -32,8 +32,11 @@ _LOCK: Final = "SELECT pg_try_advisory_lock(hashtextextended('pycdc cutover ' ||
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """`direction` is that of the last hand-over, `until` (ISO 8601) when the fence of one under way falls by itself,
-    `pause` the seconds that writes were held at the last one. Times are Unix seconds."""
+    """What is stored of a group of tables.
+
+    `direction` is that of the last hand-over, `until` (ISO 8601) when the fence of one under way falls by itself,
+    `pause` the seconds that writes were held at the last one. Times are Unix seconds.
+    """
 
     version: int = 0
     stage: Stage = "following"

@@ -97,7 +97,7 @@ class Handover:
         self._decide()
 
     def _hold(self) -> None:
-        """The state comes first: a process that dies behind it leaves something that the next one can take back."""
+        """Store the state first: a process that dies behind it leaves something that the next one can take back."""
         config = self._group.config
         until = time.time() + config.max_pause + config.settle
         text = datetime.fromtimestamp(until, UTC).isoformat()
@@ -128,7 +128,7 @@ class Handover:
         advance_sequences(sink, self._group.config.sequence_margin)
 
     def _decide(self) -> None:
-        """Steps 4 and 5. The seal fails if the fence has fallen: then somebody may have written behind the drain."""
+        """Do steps 4 and 5. The seal fails if the fence has fallen: then somebody may have written behind the drain."""
         giver, taker = self._giver.connection, self._taker.connection
         with fence.locked(giver, self._giver.tables, self._left()):
             row = giver.execute("SELECT clock_timestamp() < %s::timestamptz", (self.state.until,)).fetchone()
@@ -150,7 +150,7 @@ class Handover:
         self._route(lambda weight: replace(weight.moved(percent, percent, "cutover"), held=False, held_until=0.0))
 
     def _probe(self) -> None:
-        """The way back must be alive: what the taker's system writes comes to the other side."""
+        """Require that the other direction is alive: what the taker's system writes comes to the other side."""
         self._tell("probes the way back")
         back = self._group.way("back" if self._direction == "forward" else "forward")
         drain(back, _PROBE_SECONDS)
@@ -171,7 +171,7 @@ class Handover:
         self._reach(stage, until="", note=why)
 
     def _take_down(self) -> None:
-        """A fence that was not sealed falls by itself: where open transactions are in the way, that is waited for."""
+        """Take the fence down. One that was not sealed falls by itself; open transactions in the way are waited for."""
         sealed = self.state.stage == "verified"
         try:
             with fence.locked(self._giver.connection, self._giver.tables, _SEALED_SECONDS if sealed else _SOON):

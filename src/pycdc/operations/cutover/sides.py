@@ -43,7 +43,7 @@ class Side:
         return [_split(one.old if self.name == "old" else one.new) for one in self._config.tables]
 
     def fences(self, *, owns: bool) -> list[Fence]:
-        """What this side may not write: what has moved away, or with `owns` what has not come along."""
+        """Return what this side may not write: what has moved away, or with `owns` what has not come along."""
         return [fence for one in self._config.tables if (fence := self._fence(one.old, one.new, one, owns)) is not None]
 
     def _fence(self, old: str, new: str, table: Any, owns: bool) -> Fence | None:
@@ -89,7 +89,7 @@ class Group:
         return self._ways[direction]
 
     def sides(self, direction: HandoverDirection) -> tuple[Side, Side]:
-        """The one that gives its writes away, and the one that gets them."""
+        """Return the side that gives its writes away, and the one that gets them."""
         return (self.old, self.new) if direction == "forward" else (self.new, self.old)
 
     @property

@@ -35,8 +35,10 @@ def explain(
     decoder: Decoder,
     writes: Callable[[Event], list[RowWrite]],
 ) -> None:
-    """Add what is known to the differences of `tables`. `schema` is that of the pipeline's own tables. Raises
-    psycopg.Error."""
+    """Add what is known to the differences of `tables`. Raises psycopg.Error.
+
+    `schema` is that of the pipeline's own tables.
+    """
     differing = [table for table in tables if table.differences]
     if not differing:
         return

@@ -24,8 +24,11 @@ _SENT: Final = (DifferenceKind.MISSING, DifferenceKind.CHANGED)
 
 @dataclass(slots=True)
 class RepairPlan:
-    """`signals` ask for rows; `deletes` are statements for rows that are too many, which nobody runs: no event of the
-    source can say that a row which it never had is gone. `left` counts differences that are not the same any more."""
+    """What mends differences.
+
+    `signals` ask for rows; `deletes` are statements for rows that are too many, which nobody runs: no event of the
+    source can say that a row which it never had is gone. `left` counts differences that are not the same any more.
+    """
 
     signals: list[Signal] = field(default_factory=list)
     rows: int = 0
@@ -34,8 +37,10 @@ class RepairPlan:
 
 
 def plan_repair(reported: Verification, now: Verification) -> RepairPlan:
-    """Return what mends the differences that both verifications found. Raises ConfigError where the rows of a table
-    cannot be asked for."""
+    """Return what mends the differences that both verifications found.
+
+    Raises ConfigError where the rows of a table cannot be asked for.
+    """
     plan = RepairPlan()
     before = {_identity(one) for one in reported.differences}
     for table in now.tables:

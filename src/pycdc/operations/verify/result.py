@@ -107,8 +107,10 @@ class PointInTime:
 
 @dataclass(slots=True)
 class Verification:
-    """The outcome of one verification. `command` are the arguments that `pycdc verify` was called with, without
-    secrets, empty where it was not. `started` is ISO 8601 in UTC, `seconds` the time that it took.
+    """The outcome of one verification.
+
+    `command` are the arguments that `pycdc verify` was called with, without secrets, empty where it was not. `started`
+    is ISO 8601 in UTC, `seconds` the time that it took.
 
     `source` and `target` identify the databases (system identifier and database, without any credential), `digest` is
     the hash that both servers computed. `exact` is False where the databases had no common point.
