@@ -124,9 +124,10 @@ class Pipeline:
             pass  # whoever runs has ended
 
     def snapshot(self, *tables: str, where: str | None = None) -> str:
-        """Read captured tables again, or the rows of them that fulfil the SQL condition `where`, while the stream goes
-        on; return the request's id. Works from any thread and any process: the request travels by the database's WAL,
-        and waits there for a pipeline that does not run. Raises PycdcError.
+        """Read captured tables again, or those of their rows that fulfil the SQL condition `where`; the stream goes on.
+
+        Returns the request's id. Works from any thread and any process: the request travels by the database's WAL, and
+        waits there for a pipeline that does not run. Raises PycdcError.
         """
         self._require_servers()
         captures = require_capture(self.config)

@@ -173,7 +173,7 @@ def build_source(config: CapturePipeline, progress: Progress, stopping: threadin
 
 
 def stored_source(config: CapturePipeline) -> dict[str, Any]:
-    """What the last checkpoint tells of its source: the key that signs signals is in it. Raises PycdcError."""
+    """Return the last checkpoint's source: the key that signs signals is in it. Raises PycdcError."""
     if config.signals.key is not None:
         return {}
     with closing(build_offsets(config)) as offsets:
@@ -182,7 +182,7 @@ def stored_source(config: CapturePipeline) -> dict[str, Any]:
 
 
 def signal_client(config: CapturePipeline) -> dict[str, Any]:
-    """librdkafka's settings for the signal topic: the sink's, where it is of the same brokers. Holds secrets."""
+    """Return librdkafka's settings for the signal topic: the sink's, if it is of the same brokers. Holds secrets."""
     chosen, sink = config.signals, config.sink.kafka
     if sink is None or chosen.brokers is not None:
         return client_settings(chosen.brokers or "", chosen.options)
@@ -190,7 +190,7 @@ def signal_client(config: CapturePipeline) -> dict[str, Any]:
 
 
 def build_workers(config: CapturePipeline) -> Workers | None:
-    """Who reads the rows that exist, where it is not the pipeline itself."""
+    """Build what reads the rows that exist, where it is not the pipeline itself."""
     source = config.source.postgres
     if not source.parallel:
         return None
@@ -203,7 +203,7 @@ def build_workers(config: CapturePipeline) -> Workers | None:
 
 
 def _schema_id(config: CapturePipeline, topic: str, part: AvroPart, schema: Schema) -> int:
-    """For a snapshot's workers, once for each table. Raises SchemaIncompatible, whatever is to follow from that."""
+    """Return a schema's id for a snapshot's workers, once for each table. Raises SchemaIncompatible."""
     kafka = config.sink.kafka
     if kafka is None or kafka.registry is None:
         return 1
@@ -212,7 +212,7 @@ def _schema_id(config: CapturePipeline, topic: str, part: AvroPart, schema: Sche
 
 
 def build_offsets(config: CapturePipeline, stopping: threading.Event | None = None) -> OffsetStore:
-    """The store named under `offsets`; without one the sink decides: Kafka's is a topic, others keep nothing."""
+    """Build the store named under `offsets`; without one the sink decides: Kafka's is a topic, others keep nothing."""
     kafka = config.sink.kafka
     chosen = config.offsets
     if chosen is None:
@@ -351,7 +351,7 @@ def _registry(
 
 
 def build_preview(config: ApplyPipeline) -> AbstractContextManager[Preview]:
-    """What the sink would do with events."""
+    """Build what shows what the sink would do with events."""
     from pycdc.sinks.postgres.dry_run import preview
     from pycdc.transforms.reverse import ReverseFunctions
 

@@ -173,7 +173,7 @@ class _Rows:
         return SnapshotReader(self.dsn, snapshot, mark=mark_of(config.slot), raw_text=raw_text)
 
     def chunk(self, reader: SnapshotReader, part: BlockRange) -> Chunk:
-        """All of a part. Raises _TooMuch where it can be cut."""
+        """Read all of a part. Raises _TooMuch where it can be cut."""
         progress, limit = self._progress, self.plan.config.source.postgres.max_batch_bytes
         progress.nulled, progress.dead_letters = {}, {}
         reader.hold(self.plan.source, self.plan.held)

@@ -22,7 +22,7 @@ from pycdc.operations.doctor.diagnosis import diagnose
 from pycdc.operations.doctor.finding import FindingStatus
 from pycdc.operations.lag.capture import measure_capture
 from pycdc.sinks.postgres.bookkeeping.applied_offsets import AppliedOffsets
-from pycdc.sinks.postgres.preflight import survey_target
+from pycdc.sinks.postgres.preflight import inspect_target
 
 
 class Met(NamedTuple):
@@ -76,7 +76,7 @@ USERS: dict[str, Callable[[str], object]] = {
     "offset store": load_position,
     "catalog": read_catalog,
     "privileges": lambda dsn: SourceInspection(dsn).role(),
-    "target's preflight": lambda dsn: survey_target(apply(dsn).sink.postgres, "refused"),
+    "target's preflight": lambda dsn: inspect_target(apply(dsn).sink.postgres, "refused"),
     "applied offsets": read_applied,
     "clock": clock_ahead,
     "status": lambda dsn: status.inspect(capture(dsn)),

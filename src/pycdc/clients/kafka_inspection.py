@@ -141,14 +141,14 @@ class TopicInspection:
         return self._controller
 
     def spans(self, partitions: Iterable[Partition]) -> dict[Partition, OffsetSpan]:
-        """What `partitions` hold; those that do not exist are left out."""
+        """Return what `partitions` hold; those that do not exist are left out."""
         asked = list(partitions)
         firsts = self._offsets(asked, OffsetSpec.earliest())
         ends = self._offsets(asked, OffsetSpec.latest())
         return {one: OffsetSpan(firsts[one], ends[one]) for one in asked if one in firsts and one in ends}
 
     def members(self, group: str) -> list[GroupMember]:
-        """The processes of the group; none where there is no such group."""
+        """Return the processes of the group; none where there is no such group."""
         try:
             found = self._coordinated(
                 lambda: self._admin.describe_consumer_groups([group], request_timeout=self._timeout)[group].result()

@@ -54,7 +54,7 @@ def load(source: str | Path) -> PipelineConfig:
 
 
 def load_text(text: str, where: str = "the configuration") -> PipelineConfig:
-    """The configuration that `text` holds. `where` stands for it in errors. Raises ConfigError."""
+    """Load the configuration that `text` holds. `where` stands for it in errors. Raises ConfigError."""
     return _loaded(text, where, pipeline_model)
 
 
@@ -85,7 +85,7 @@ def _loaded(text: str, where: str, choose: Callable[[Any], type[S]]) -> S:
 
 
 def validate(data: Mapping[str, Any]) -> PipelineConfig:
-    """The configuration in a mapping of the YAML's shape. `${…}` stays as it is. Raises ConfigError."""
+    """Make a configuration of a mapping of the YAML's shape. `${…}` stays as it is. Raises ConfigError."""
     root = pipeline_model(data)
     try:
         return root.model_validate(dict(data))

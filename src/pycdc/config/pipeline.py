@@ -234,7 +234,7 @@ class CapturePipeline(PipelineSection):
 
     @model_validator(mode="after")
     def _spare_offsets(self) -> CapturePipeline:
-        """Storing a position is a change of its table: captured, it would make another position, and so on for ever."""
+        """Leave the table of positions out: storing one changes it, and captured, that would make another, for ever."""
         source, store = self.source.postgres, None if self.offsets is None else self.offsets.postgres
         if store is None or store.dsn not in (None, source.dsn):
             return self

@@ -21,8 +21,10 @@ _DIRECTIONS: Final[tuple[type[BaseModel], ...]] = (CapturePipeline, ApplyPipelin
 
 
 def explain(error: ValidationError, line: Line = lambda place: None, *, root: type[BaseModel]) -> list[ConfigProblem]:
-    """One problem for each place; of a value that may have several types, all are told in one. `root` is what was
-    validated."""
+    """Return one problem for each place, with all that is wrong of a value that may have several types.
+
+    `root` is what was validated.
+    """
     found = error.errors(include_url=False)
     chosen = {one["loc"][0] for one in found if one["type"] == "extra_forbidden" and one["loc"][:-1] in _CHOICES}
     out: dict[tuple[YamlPath, bool], ConfigProblem] = {}
@@ -44,7 +46,7 @@ _CHOICES: Final = (("source",), ("sink",))
 
 
 def resolve(loc: tuple[int | str, ...], root: type[BaseModel]) -> tuple[YamlPath, Any]:
-    """pydantic's location without its marks for members of unions, and the annotation of what is there."""
+    """Return pydantic's location without its marks for members of unions, and the annotation of what is there."""
     place: list[str | int] = []
     kind: Any = root
     for part in loc:
@@ -173,7 +175,7 @@ def _not_among(value: Any, kind: Any) -> tuple[str, str]:
 
 
 def _unknown(place: YamlPath, root: type[BaseModel]) -> tuple[str, str]:
-    """What to say of a key that the section does not have, where that of the other direction may have it."""
+    """Return what is wrong with a key that the section does not have, and the other direction's may have."""
     if not any(resolve(place, each)[1] is not None for each in _siblings(root)):
         return "is not an option", _did_you_mean(place, root)
     applies = root is ApplyPipeline
@@ -188,7 +190,7 @@ def _unknown(place: YamlPath, root: type[BaseModel]) -> tuple[str, str]:
 
 
 def _siblings(root: type[BaseModel]) -> Sequence[type[BaseModel]]:
-    """The models that a document of this kind may have: those of both directions, or itself."""
+    """Return the models that a document of this kind may have: those of both directions, or itself."""
     return _DIRECTIONS if root in _DIRECTIONS else (root,)
 
 

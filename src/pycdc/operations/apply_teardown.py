@@ -12,7 +12,7 @@ from pycdc.sinks.postgres.bookkeeping.inspection import leftovers, remove_pipeli
 
 
 def plan(config: ApplyPipeline) -> Iterator[str]:
-    """What would be removed. Raises PycdcError where it must not be, or cannot be told."""
+    """Yield what would be removed. Raises PycdcError where it must not be, or cannot be found out."""
     source, sink = config.source.kafka, config.sink.postgres
     _refuse_while_running(config)
     found = leftovers(sink, config.name)

@@ -14,7 +14,7 @@ from pycdc.model.event import PartitionOffsets
 
 
 def stored_position(config: CapturePipeline) -> Checkpoint | None:
-    """What the offset store holds. Raises PycdcError."""
+    """Return what the offset store holds. Raises PycdcError."""
     offsets = build_offsets(config)
     try:
         return offsets.load()

@@ -68,7 +68,7 @@ class SourceMetadata:
 
 
 def diagnose(config: PipelineConfig) -> Iterator[Finding]:
-    """All findings, group after group. Groups whose server does not answer are left out."""
+    """Yield all findings, group after group. Groups whose server does not answer are left out."""
     return _diagnose_apply(config) if isinstance(config, ApplyPipeline) else _diagnose_capture(config)
 
 
@@ -253,7 +253,7 @@ def _kafka(config: CapturePipeline, source: SourceMetadata | None) -> Iterator[F
 
 
 def _topics(config: CapturePipeline, tables: list[TableRef]) -> list[str]:
-    """Those of the tables, and that of the dead letters."""
+    """Return the topics of the tables, and that of the dead letters."""
     registry = None if config.sink.kafka is None else config.sink.kafka.registry
     parks = registry is not None and registry.on_incompatible == "park"
     fails = any(one.on_error == "dead_letter" for one in config.transforms)

@@ -11,7 +11,7 @@ from pycdc.operations.doctor.finding import Finding, from_error, ok
 
 
 def offsets_findings(config: CapturePipeline) -> Iterator[Finding]:
-    """Nothing is made. For stores that are there already, loading from them has told."""
+    """Check that offsets can be stored. Nothing is made; stores that are there already were loaded from before."""
     store = build_offsets(config)
     try:
         try_out = getattr(store, "require_room", None)

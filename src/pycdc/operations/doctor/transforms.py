@@ -30,7 +30,7 @@ def function_findings(config: PipelineConfig) -> Iterator[Finding]:
 
 
 def pattern_findings(config: CapturePipeline, tables: Iterable[TableRef]) -> Iterator[Finding]:
-    """A pattern that no captured table has is a typing mistake, or a table to come."""
+    """Yield patterns that no captured table has: each is a typing mistake, or a table to come."""
     names = [(table.schema, table.name) for table in tables]
     for index, transform in enumerate(config.transforms):
         for pattern in transform.tables:

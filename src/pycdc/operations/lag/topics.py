@@ -11,7 +11,7 @@ from pycdc.serialization.names import DEFAULT_TOPIC, routed, topic_name
 
 
 def topics_of(config: CapturePipeline, tables: list[TableRef]) -> list[str]:
-    """The topics of these tables, as the serializer names them."""
+    """Return the topics of these tables, as the serializer names them."""
     named = set()
     for ref in arriving(tables, via_root=config.source.postgres.via_partition_root):
         table = Table(ref.oid, ref.schema, ref.name, ())
@@ -22,7 +22,7 @@ def topics_of(config: CapturePipeline, tables: list[TableRef]) -> list[str]:
 
 
 def message_topic(config: CapturePipeline) -> str:
-    """Where logical messages go."""
+    """Return the topic of logical messages."""
     return topic_name(f"{config.name}.message")
 
 

@@ -15,8 +15,10 @@ _HINT: Final = "name it with --capture; for another capture than pycdc's: --sour
 
 
 def capture_beside(path: Path, config: PipelineConfig) -> CapturePipeline:
-    """Return the one configuration in the folder of `path` that captures into topics which the pipeline reads. Raises
-    ConfigError where there is none, or several."""
+    """Return the one configuration in the folder of `path` that captures into topics which the pipeline reads.
+
+    Raises ConfigError where there is none, or several.
+    """
     found = {}
     for other in sorted(path.resolve().parent.iterdir()):
         if other.suffix not in _SUFFIXES or other == path.resolve():

@@ -31,8 +31,10 @@ class StreamWindow:
         self._survey = TopicInspection(settings, timeout=20.0)
 
     def ends(self) -> dict[Partition, OffsetSpan]:
-        """Return the first offset and the end of each partition; what a transaction has not committed lies behind the
-        end. Raises PycdcError."""
+        """Return the first offset and the end of each partition. Raises PycdcError.
+
+        What a transaction has not committed lies behind the end.
+        """
         return self._survey.spans(one for one in self._survey.partitions() if self._wanted(one.topic))
 
     def events(self, low: Vector, vector: Vector, spans: Mapping[Partition, OffsetSpan]) -> Generator[Event]:

@@ -170,7 +170,7 @@ class InitialSnapshot:
         return opened
 
     def _first_blocks(self, leaves: int) -> int:
-        """As many as a crash may repeat; for a worker fewer, until it is known how much larger its records are."""
+        """Return as many blocks as a crash may repeat; fewer for a worker, until the size of its records is known."""
         blocks = self._config.source.postgres.max_batch_bytes // _BLOCK // max(1, leaves)
         return max(1, min(_LARGEST, blocks // 8 if self._parallel_reader is not None else blocks))
 
