@@ -53,7 +53,7 @@ def test_the_middle_of_a_transaction_is_never_due() -> None:
 
 def test_an_urgent_position_is_due_at_once() -> None:
     subject, _ = checkpointer(interval=3600)
-    subject.written(batch(10, 0, urgent=True))
+    subject.written(batch(10, 0, checkpoint_now=True))
     assert subject.due()
 
 

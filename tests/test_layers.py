@@ -15,6 +15,7 @@ LAYERS = (
     ("printable",),
     ("errors", "process_pool", "version"),
     ("model",),
+    ("engine_interfaces",),
     ("interfaces", "config"),
     ("observability",),
     ("rows",),

@@ -17,25 +17,25 @@ from collections.abc import Callable
 from typing import Any, Generic
 
 from pycdc.config.runtime import CheckpointConfig
-from pycdc.interfaces import B, C, Source, Target
+from pycdc.engine_interfaces import BatchSink, BatchSource, BatchT, CheckpointT
 
 _IDLE_FACTOR = 10
 """A position that moved without changes is stored this many times less often."""
 
 
-class Checkpointer(Generic[B, C]):
+class Checkpointer(Generic[BatchT, CheckpointT]):
     """Follows the batches written and says when the position is to be stored."""
 
     def __init__(self, rule: CheckpointConfig, now: Callable[[], float] = time.monotonic) -> None:
         self._rule = rule
         self._now = now
         self._stored_at = now()
-        self._batch: B | None = None
+        self._batch: BatchT | None = None
         self._changes = 0
         self._new_changes = 0
         self.stored: Any = None
 
-    def written(self, batch: B) -> None:
+    def written(self, batch: BatchT) -> None:
         """Take note that the sink took `batch`."""
         self._changes += batch.size
         if batch.position is not None and (self.stored is None or batch.position > self.stored):
@@ -50,12 +50,14 @@ class Checkpointer(Generic[B, C]):
     def due(self) -> bool:
         if self._batch is None:
             return False
-        if self._batch.urgent or self._new_changes >= self._rule.changes:
+        if self._batch.checkpoint_now or self._new_changes >= self._rule.changes:
             return True
         wait = self._rule.interval * (1 if self._new_changes else _IDLE_FACTOR)
         return self._now() - self._stored_at >= wait
 
-    def store(self, source: Source[B, C], sink: Target[B, C]) -> C | None:
+    def store(
+        self, source: BatchSource[BatchT, CheckpointT], sink: BatchSink[BatchT, CheckpointT]
+    ) -> CheckpointT | None:
         """Do the steps; return what was stored, None if nothing was pending."""
         batch = self._batch
         if batch is None or batch.position is None:

@@ -16,8 +16,9 @@ from typing import Generic
 from pycdc.checkpoint import Checkpointer
 from pycdc.clients.postgres import hearing
 from pycdc.config.runtime import CheckpointConfig, RetriesConfig
+from pycdc.engine_interfaces import BatchSink, BatchSource, BatchT, CheckpointLoader, CheckpointT
 from pycdc.errors import ConnectionLost, ProtocolError, ProtocolViolation, PycdcError, RegistryLost, Undelivered
-from pycdc.interfaces import B, C, CheckpointLoader, Exclusive, ReconnectableSource, Source, Target
+from pycdc.interfaces import Exclusive, ReconnectableSource
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 
@@ -63,7 +64,7 @@ class _Faults:
     left: PycdcError | None = None
 
 
-class Loop(Generic[B, C]):
+class Loop(Generic[BatchT, CheckpointT]):
     """One source, one sink, one offset store, run until the source ends, `stop` is called or an error is final.
 
     Source and sink are made anew after each fault: an error forgets what was in flight, and reading starts again at the
@@ -74,9 +75,9 @@ class Loop(Generic[B, C]):
 
     def __init__(
         self,
-        source: Callable[[], Source[B, C]],
-        sink: Callable[[], Target[B, C]],
-        offsets: CheckpointLoader[C],
+        source: Callable[[], BatchSource[BatchT, CheckpointT]],
+        sink: Callable[[], BatchSink[BatchT, CheckpointT]],
+        offsets: CheckpointLoader[CheckpointT],
         checkpoint: CheckpointConfig,
         retries: RetriesConfig,
         progress: Progress | None = None,
@@ -162,7 +163,7 @@ class Loop(Generic[B, C]):
     def _run_once(self) -> None:
         """Until the end, or a fault after which the source must be made anew."""
         source = self._make_source()
-        batches: Iterator[B | None] | None = None
+        batches: Iterator[BatchT | None] | None = None
         try:
             while batches is None or not self._stop.is_set():
                 try:
@@ -188,7 +189,7 @@ class Loop(Generic[B, C]):
             return False
 
     @contextmanager
-    def _sink(self) -> Iterator[Target[B, C]]:
+    def _sink(self) -> Iterator[BatchSink[BatchT, CheckpointT]]:
         with _by_the_sink(made=False):
             sink = self._make_sink()
         try:
@@ -198,7 +199,9 @@ class Loop(Generic[B, C]):
             if close is not None:
                 close()
 
-    def _rewound(self, source: Source[B, C], batches: Iterator[B | None] | None) -> Iterator[B | None]:
+    def _rewound(
+        self, source: BatchSource[BatchT, CheckpointT], batches: Iterator[BatchT | None] | None
+    ) -> Iterator[BatchT | None]:
         """From the stored position on: by the source's first iterator, or the same once more."""
         if batches is None:
             return self._acquired(source)
@@ -207,7 +210,7 @@ class Loop(Generic[B, C]):
             source.rewind()
         return batches
 
-    def _acquired(self, source: Source[B, C]) -> Iterator[B | None]:
+    def _acquired(self, source: BatchSource[BatchT, CheckpointT]) -> Iterator[BatchT | None]:
         """Yield the source's batches; none where the pipeline is stopped while somebody else has the source."""
         while isinstance(source, Exclusive) and not source.acquire(_SLICE):
             if self._stop.is_set():
@@ -219,8 +222,13 @@ class Loop(Generic[B, C]):
         while not self._stop.is_set() and (left := deadline - time.monotonic()) > 0:
             source.wait(min(_SLICE, left))
 
-    def _loop(self, source: Source[B, C], batches: Iterator[B | None], sink: Target[B, C]) -> None:
-        checkpointer: Checkpointer[B, C] = Checkpointer(self._rule)
+    def _loop(
+        self,
+        source: BatchSource[BatchT, CheckpointT],
+        batches: Iterator[BatchT | None],
+        sink: BatchSink[BatchT, CheckpointT],
+    ) -> None:
+        checkpointer: Checkpointer[BatchT, CheckpointT] = Checkpointer(self._rule)
         idle = getattr(sink, "idle", None)
         try:
             for batch in self._until_stopped(batches):
@@ -255,7 +263,10 @@ class Loop(Generic[B, C]):
             self.progress.in_sink_since = None
 
     def _store_before_rewinding(
-        self, checkpointer: Checkpointer[B, C], source: Source[B, C], sink: Target[B, C]
+        self,
+        checkpointer: Checkpointer[BatchT, CheckpointT],
+        source: BatchSource[BatchT, CheckpointT],
+        sink: BatchSink[BatchT, CheckpointT],
     ) -> None:
         """Keep what a sound sink took, which saves the next run from repeating it; a broken one has nothing to keep.
 
@@ -269,7 +280,7 @@ class Loop(Generic[B, C]):
         except PycdcError as exc:
             log.debug("the last batches will be repeated", error=exc.code, fact=exc.fact)
 
-    def _until_stopped(self, batches: Iterator[B | None]) -> Iterator[B | None]:
+    def _until_stopped(self, batches: Iterator[BatchT | None]) -> Iterator[BatchT | None]:
         """Yield batches until `stop` was called, and then to the end of the transaction at hand: none is repeated.
 
         A long one is left unfinished after a moment, and comes again as a whole.
@@ -280,10 +291,15 @@ class Loop(Generic[B, C]):
             if not self._stop.is_set():
                 continue
             deadline = min(deadline, time.monotonic() + _STOP_GRACE)
-            if batch is None or batch.whole or time.monotonic() > deadline:
+            if batch is None or batch.ends_at_commit or time.monotonic() > deadline:
                 return
 
-    def _store(self, checkpointer: Checkpointer[B, C], source: Source[B, C], sink: Target[B, C]) -> bool:
+    def _store(
+        self,
+        checkpointer: Checkpointer[BatchT, CheckpointT],
+        source: BatchSource[BatchT, CheckpointT],
+        sink: BatchSink[BatchT, CheckpointT],
+    ) -> bool:
         """Whether there was a position to store."""
         stored = checkpointer.store(source, sink)
         if stored is None:

@@ -19,8 +19,8 @@ from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.connectors.postgres.replication import pgoutput
 from pycdc.connectors.postgres.signals import debezium as debezium_signals
 from pycdc.connectors.postgres.signals import messages as signals
+from pycdc.engine_interfaces import NotColumnar
 from pycdc.errors import ConversionError, ProtocolError, UnknownSchema
-from pycdc.interfaces import NotColumnar
 from pycdc.model.change import PgType
 from pycdc.model.event import Event, Partition, Unwritable
 from pycdc.model.origin import read_headers, read_mark

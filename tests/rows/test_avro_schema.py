@@ -12,7 +12,7 @@ import pytest
 
 from pycdc.connectors.kafka.columnar_decoder import ColumnarDecoder
 from pycdc.connectors.kafka.record_decoder import Decoder
-from pycdc.interfaces import NotColumnar
+from pycdc.engine_interfaces import NotColumnar
 from pycdc.model.event import Event, Partition
 from pycdc.rows.avro_decoder import compile_reader
 from pycdc.rows.avro_schema import BadSchema, parse_avro, parse_schema

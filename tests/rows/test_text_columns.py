@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycdc.interfaces import NotColumnar
+from pycdc.engine_interfaces import NotColumnar
 from pycdc.model.event import FieldPath
 from pycdc.rows.column_presence import ColumnPresence
 from pycdc.rows.target_column import TargetColumn

@@ -9,7 +9,6 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
-from pycdc.cli.apply_fields import behind
 from pycdc.observability.durations import Durations
 from pycdc.observability.progress import Progress
 from pycdc.operations.humanize import duration, number, plural
@@ -21,7 +20,7 @@ _OPERATIONS: Final = ("insert", "upsert", "update", "delete")
 def summary(progress: Progress) -> Iterator[tuple[str, Text]]:
     """Rows of the view, by what there is to tell."""
     if progress.partitions:
-        records = behind(progress)
+        records = progress.records_behind
         lag = "lag unknown" if records is None else f"{plural(records, 'record')} behind"
         yield "position", Text(f"{plural(len(progress.partitions), 'partition')}, {lag}")
     if progress.transactions:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
-from pycdc.cli.apply_fields import fields
 from pycdc.cli.rate_meter import RateMeter
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
@@ -56,7 +57,7 @@ def _values(progress: Progress, rate: float) -> dict[str, object]:
         "lag_bytes": progress.lag_bytes,
         "position": shown(progress.position),
         "slot_retained_bytes": progress.slot_retained,
-        **fields(progress),
+        **apply_fields(progress),
     }
     tables = list(progress.snapshot)
     unfinished = [table for table in tables if not table.finished]
@@ -70,3 +71,23 @@ def _values(progress: Progress, rate: float) -> dict[str, object]:
         values["snapshot_percent"] = None if current.share is None else round(100 * current.share, 1)
         values["snapshot_seconds_left"] = None if current.seconds_left is None else round(current.seconds_left)
     return {name: value for name, value in values.items() if value is not None}
+
+
+def apply_fields(progress: Progress) -> dict[str, object]:
+    """Return the fields of a log line. The caller leaves None out."""
+    slow = progress.applying.quantile(0.99)
+    counts: dict[str, Counter[Any]] = {
+        "rows": progress.applied,
+        "retries": progress.retried,
+        "parked": progress.parked,
+        "skipped": progress.skipped,
+        "duplicates": progress.duplicates,
+        "conflicts": progress.conflicts,
+    }
+    return {
+        "lag_records": progress.records_behind,
+        "transactions": progress.transactions or None,
+        **{name: sum(counter.copy().values()) or None for name, counter in counts.items()},
+        "apply_p99_ms": None if slow is None else round(slow * 1000, 1),
+        "halted": sorted(progress.halted) or None,
+    }

@@ -348,9 +348,9 @@ class Batch:
 
     `position` is None while nothing new is complete (the middle of a long transaction); an idle source yields empty
     batches whose position still moves. `last_commit` is the end LSN of the last transaction that had changes.
-    `whole`: the batch does not end within a transaction.
-    `prompt`: nothing more was there to be read, so a sink should not wait for company before it sends this.
-    `urgent`: the position is to be stored before the next batch is asked for. `snapshot_done`, `snapshot`,
+    `ends_at_commit`: the batch does not end within a transaction.
+    `flush_now`: nothing more was there to be read, so a sink should not wait for company before it sends this.
+    `checkpoint_now`: the position is to be stored before the next batch is asked for. `snapshot_done`, `snapshot`,
     `membership` and `unseen` go into the checkpoint. `dropped` are tables, by OID, of which nothing comes after
     this batch: what is kept for their rows can be freed. `encoded` comes behind the runs, and only where the pipeline
     has workers. `notifications` tell of the snapshot that rows of this batch, or of earlier ones, are of.
@@ -360,9 +360,9 @@ class Batch:
     position: Position | None = None
     last_commit: Lsn = NOWHERE
     size: int = 0
-    whole: bool = True
-    prompt: bool = False
-    urgent: bool = False
+    ends_at_commit: bool = True
+    flush_now: bool = False
+    checkpoint_now: bool = False
     snapshot_done: bool = True
     snapshot: dict[str, Any] = field(default_factory=dict, repr=False)
     membership: dict[str, Any] = field(default_factory=dict, repr=False)

@@ -256,15 +256,15 @@ class EventBatch:
     """Events in the order of each partition, and the offsets behind them.
 
     `starts` are the offsets that the source had read to before: an event that was passed over shows in them, a gap
-    that the topic has does not. The sink takes out of `events` what it cannot apply now. Always `urgent`: its offsets
-    are stored by the transaction that applies it, so that no lock outlives a batch. With a `load` it has no events
-    until somebody asks for them by `decode`.
+    that the topic has does not. The sink takes out of `events` what it cannot apply now. Always `checkpoint_now`:
+    its offsets are stored by the transaction that applies it, so that no lock outlives a batch. With a `load` it
+    has no events until somebody asks for them by `decode`.
     """
 
     events: list[Event] = field(default_factory=list)
     position: PartitionOffsets | None = None
-    whole: bool = True
-    urgent: bool = True
+    ends_at_commit: bool = True
+    checkpoint_now: bool = True
     starts: dict[Partition, int] = field(default_factory=dict)
     load: Load | None = None
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from pycdc.interfaces import BatchLike
+from pycdc.engine_interfaces import BatchLike
 from pycdc.model.change import Position
 from pycdc.model.event import Partition, PartitionOffsets
 from pycdc.observability.capture_lag import CaptureLag
@@ -195,6 +195,13 @@ class Progress:
         if place.lag_seconds is None or not place.reported_at or (not place.behind and self._holds(place)):
             return place.lag_seconds
         return place.lag_seconds + time.monotonic() - place.reported_at
+
+    @property
+    def records_behind(self) -> int | None:
+        """Records still to be applied in this process's partitions; None where that is not known."""
+        told = [self.place_behind(place) for place in self.partitions.copy().values()]
+        known = [behind for behind in told if behind is not None]
+        return sum(known) if known and (sum(known) or len(known) == len(told)) else None
 
     def place_behind(self, place: PartitionPlace) -> int | None:
         """Return how many records a partition is behind, at least; None where that is not known."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from pycdc.interfaces import NotColumnar
+from pycdc.engine_interfaces import NotColumnar
 from pycdc.model.event import FieldPath, Forms, JsonText
 from pycdc.rows.column_presence import ColumnPresence
 from pycdc.rows.column_readings import reading

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pycdc.connectors.kafka.columnar_decoder import ColumnarDecoder, field_of
 from pycdc.connectors.kafka.record_decoder import Decoder
-from pycdc.interfaces import NotColumnar
+from pycdc.engine_interfaces import NotColumnar
 from pycdc.model.event import FieldPath, Partition, Removal
 from tests.rows.test_avro_decoder import schemas
 

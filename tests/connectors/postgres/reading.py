@@ -37,7 +37,7 @@ class Pipeline:
                     self.changes += batch
                     if batch.position is not None:
                         pending = (batch, len(self.changes))
-                if pending is not None and (number % store_every == 0 or pending[0].urgent):
+                if pending is not None and (number % store_every == 0 or pending[0].checkpoint_now):
                     self._store(connector, *pending)
                     pending = None
                 if crash_after is not None and number >= crash_after:

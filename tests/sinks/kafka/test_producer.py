@@ -556,10 +556,10 @@ def long_linger(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("long_linger")
 def test_a_prompt_batch_does_not_wait_for_company(kafka: KafkaAddress, topic_prefix: str, open_sink: Open) -> None:
     lingering = Lingering(kafka, topic_prefix, open_sink)
-    left = lingering.write(Batch(prompt=True), (topic_prefix, numbered(1, 2)))
+    left = lingering.write(Batch(flush_now=True), (topic_prefix, numbered(1, 2)))
     deadline = time.monotonic() + 10
     while left and time.monotonic() < deadline:
-        left = lingering.write(Batch(prompt=True))
+        left = lingering.write(Batch(flush_now=True))
     assert left == 0
 
 
@@ -574,5 +574,5 @@ def test_a_linger_that_is_configured_holds_for_prompt_batches_too(
     kafka: KafkaAddress, topic_prefix: str, open_sink: Open
 ) -> None:
     lingering = Lingering(kafka, topic_prefix, open_sink, linger_ms=30_000)
-    lingering.write(Batch(prompt=True), (topic_prefix, numbered(1, 2)))
-    assert [lingering.write(Batch(prompt=True)) for _ in range(100)] == [1] * 100
+    lingering.write(Batch(flush_now=True), (topic_prefix, numbered(1, 2)))
+    assert [lingering.write(Batch(flush_now=True)) for _ in range(100)] == [1] * 100

@@ -22,7 +22,7 @@ from pycdc.config.values import CompatibilityConfig, ValuesConfig
 from pycdc.connectors.kafka.columnar_decoder import ColumnarDecoder
 from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.interfaces import NotColumnar
+from pycdc.engine_interfaces import NotColumnar
 from pycdc.model.event import Event, FieldPath, Partition
 from pycdc.rows.avro import writer
 from pycdc.rows.codecs import codec_for

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from pycdc.connectors.kafka.record_decoder import HEADER, Decoder, is_envelope
+from pycdc.engine_interfaces import ColumnarTarget, ColumnarTargets, NotColumnar
 from pycdc.errors import PycdcError
-from pycdc.interfaces import ColumnarTarget, ColumnarTargets, NotColumnar
 from pycdc.model.event import ColumnarRow, FieldPath, Removal, added_by_flattening
 from pycdc.observability.logger import get_logger
 from pycdc.rows._codegen import compile_function

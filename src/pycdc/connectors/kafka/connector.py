@@ -46,8 +46,8 @@ from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.connectors.kafka.record_reader import RecordReader
 from pycdc.connectors.kafka.source_topics import SourceTopics
 from pycdc.connectors.kafka.unapplied import Unapplied
+from pycdc.engine_interfaces import Claims, ColumnarTargets
 from pycdc.errors import ConfigError
-from pycdc.interfaces import Claims, ColumnarTargets
 from pycdc.model.event import Applied, EventBatch, Partition
 from pycdc.model.patterns import expression
 from pycdc.observability.progress import Progress

@@ -17,8 +17,8 @@ from pycdc.connectors.kafka.assigned_partitions import AssignedPartitions, liste
 from pycdc.connectors.kafka.consumer_group import ConsumerGroup
 from pycdc.connectors.kafka.consumer_lag import ConsumerLag
 from pycdc.connectors.kafka.source_topics import SourceTopics
+from pycdc.engine_interfaces import Claims
 from pycdc.errors import ConnectionLost, PycdcError
-from pycdc.interfaces import Claims
 from pycdc.model.event import Partition, PartitionOffsets
 from pycdc.observability.logger import get_logger
 

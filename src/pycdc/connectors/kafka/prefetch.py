@@ -16,8 +16,8 @@ from confluent_kafka import Message
 
 from pycdc.connectors.kafka.columnar_decoder import ColumnarDecoder
 from pycdc.connectors.kafka.record_decoder import Decoder
+from pycdc.engine_interfaces import NotColumnar
 from pycdc.errors import PycdcError
-from pycdc.interfaces import NotColumnar
 from pycdc.model.absence_headers import NEW_KEY, OLD_KEY, UNSENT
 from pycdc.model.event import Event, EventBatch, Load, Partition, PartitionOffsets
 from pycdc.model.origin import HEADERS

@@ -18,8 +18,8 @@ from typing import Any, Final
 from pycdc.clients.kafka_inspection import TopicInspection
 from pycdc.clients.topic_identity import another_topic
 from pycdc.config.kafka import KafkaSourceConfig
+from pycdc.engine_interfaces import Claims
 from pycdc.errors import EnvironmentNotReady
-from pycdc.interfaces import Claims
 from pycdc.model.event import Partition
 
 _ANSWER: Final = 10.0

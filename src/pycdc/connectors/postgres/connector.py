@@ -128,7 +128,7 @@ class PostgresConnector:
         self._backlog.expect(joined, anew=(RESYNC,))
         self._recorded = start.membership if start is not None and decision.start is StartAt.RESUME else {}
         if decision.start is StartAt.CREATE:
-            yield Batch(position=Position(NOWHERE), urgent=True, snapshot_done=False)
+            yield Batch(position=Position(NOWHERE), checkpoint_now=True, snapshot_done=False)
         if decision.start is not StartAt.RESUME and self._source.snapshot != "never":
             self._notifications.began(self._read_once(tables))
         elif not len(self._backlog):
@@ -267,7 +267,7 @@ class PostgresConnector:
                 self._held.take_new(begin, begin)
                 self._backlog.add(pinned.unseen)
         state, members = self._backlog.state, self._watch.state
-        yield Batch(position=Position(begin), urgent=True, snapshot=state, membership=members)
+        yield Batch(position=Position(begin), checkpoint_now=True, snapshot=state, membership=members)
         return begin
 
     def _made(self, make: Callable[..., T]) -> Generator[None, None, T]:
@@ -383,8 +383,8 @@ class PostgresConnector:
         if frames:
             assembler.feed(frames, batch)
             assembler.report(self._progress)
-            batch.whole = assembler.idle
-            batch.prompt = len(frames) < _FEW and not stream.high_throughput
+            batch.ends_at_commit = assembler.idle
+            batch.flush_now = len(frames) < _FEW and not stream.high_throughput
         elif assembler.idle and stream.idle_position is not None and stream.idle_position > position:
             batch.position = Position(stream.idle_position)
         self._measure(batch, position)

@@ -5,8 +5,8 @@ sent again in their order before anything else. The first record that cannot be 
 sink: later records of the same keys must not overtake it. The pipeline then rewinds to the stored checkpoint and builds
 a new sink, so whatever is in doubt is sent again.
 
-Speed or delay: a batch behind which more is waiting lingers for company (`linger.ms`), which saves requests. A `prompt`
-one is flushed: librdkafka lets nothing linger meanwhile, and its settings cannot be changed while it runs.
+Speed or delay: a batch behind which more is waiting lingers for company (`linger.ms`), which saves requests. A
+`flush_now` one is flushed: librdkafka lets nothing linger meanwhile, and its settings cannot be changed while it runs.
 
 Facts about librdkafka 2.16 that this rests on (tests/sinks/kafka pins them):
 
@@ -115,7 +115,7 @@ class KafkaSink:
                 self._send(topic, self._of_fit_size(topic, records))
             if batch.dropped:
                 self._tables = {topic: t for topic, t in self._tables.items() if t.oid not in batch.dropped}
-            if batch.prompt and self._hastens:
+            if batch.flush_now and self._hastens:
                 self._flush_slice(_AT_ONCE)
             else:
                 self._poll(0)

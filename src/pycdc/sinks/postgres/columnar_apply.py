@@ -19,7 +19,7 @@ import psycopg
 
 from pycdc.clients.postgres import Connection
 from pycdc.clients.postgres_errors import described
-from pycdc.interfaces import NotColumnar
+from pycdc.engine_interfaces import NotColumnar
 from pycdc.model.event import ColumnarRow, EventBatch, FieldPath, Load, Partition, Removal
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress

@@ -44,11 +44,11 @@ def read(batches: Iterator[Batch | None], rows: int) -> list[Batch]:
 
 def test_a_row_that_comes_alone_is_prompt(batches: Iterator[Batch | None], database: str) -> None:
     execute(database, "INSERT INTO many VALUES (1, 'alone')")
-    assert [batch.prompt for batch in read(batches, 1)] == [True]
+    assert [batch.flush_now for batch in read(batches, 1)] == [True]
 
 
 def test_rows_that_come_in_a_crowd_are_not(batches: Iterator[Batch | None], database: str) -> None:
     execute(database, "INSERT INTO many SELECT i, 'one of many' FROM generate_series(1, 20000) i")
     found = read(batches, 20_000)
     assert [batch for batch in found if len(batch) >= 256]
-    assert not any(batch.prompt for batch in found if len(batch) >= 256)
+    assert not any(batch.flush_now for batch in found if len(batch) >= 256)

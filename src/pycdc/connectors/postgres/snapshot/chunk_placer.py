@@ -98,13 +98,13 @@ class ChunkPlacer:
     ) -> Iterator[Batch]:
         """Yield what was to come before, then the rows."""
         if runs:
-            yield Batch(list(runs), size=size_of(runs), whole=False)
+            yield Batch(list(runs), size=size_of(runs), ends_at_commit=False)
             runs.clear()
         for start in range(0, len(lines), _ROWS):
             part = lines[start : start + _ROWS]
             made = window.runs(part, ends=ends if start + _ROWS >= len(lines) else None)
             self._report.count(window.task, len(part))
-            yield Batch(made, size=len(part), whole=False)
+            yield Batch(made, size=len(part), ends_at_commit=False)
 
     def _last_marker(self, task: TableTask) -> str:
         others = [other for other in self._backlog if other is not task and not other.ad_hoc]

@@ -48,7 +48,7 @@ class Notifications:
             yield self._loaded(None)
 
     def _loaded(self, batch: Batch | None) -> Batch:
-        loaded = Batch(prompt=True) if batch is None else batch
+        loaded = Batch(flush_now=True) if batch is None else batch
         loaded.notifications, self._pending = self._pending, []
         return loaded
 
