@@ -23,7 +23,7 @@ VERIFICATIONS ?= 10000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test test-ten check format unit demo demo-two-way docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-snapshot chaos-types chaos-verify bench bench-quick clean mutants
+.PHONY: help venv servers test test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-snapshot chaos-types chaos-verify bench bench-quick clean mutants
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -126,6 +126,9 @@ demo: venv ## A shop, Postgres and Kafka in one process: SECONDS=20
 
 demo-two-way: venv ## Two databases that follow each other, compared at the end: SECONDS=20
 	$(BIN)/pycdc demo --two-way --seconds $(SECONDS)
+
+migration: venv ## An inventory moves out of its monolith, and back and forth, under load; a missed goal fails: SECONDS=20
+	$(BIN)/python -m examples.inventory.migration --seconds $(SECONDS)
 
 clean: ## Remove what was made here; servers stay in the user's cache folder
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,6 +21,7 @@ ELSEWHERE = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "examples/capture/README.md": "examples/capture.md",
+    "examples/inventory/README.md": "examples/inventory.md",
     "examples/two-way/README.md": "examples/two-way.md",
 }
 """Pages from outside docs/: their place in the repository, and on the site."""

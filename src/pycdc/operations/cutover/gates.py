@@ -21,6 +21,9 @@ from pycdc.sinks.postgres.replication_origin import origin_granted
 from pycdc.sinks.postgres.sequences import read_sequences
 
 DIRECTIONS: Final[tuple[HandoverDirection, HandoverDirection]] = ("forward", "back")
+_PAUSE: Final = 0.5
+_NOT_SUPPORTED: Final = "not supported by broker"
+"""What librdkafka says of the embedded broker, which cannot tell the members of a group."""
 _OLDEST: Final = """SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8
 FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'
     AND pid <> pg_backend_pid() AND (backend_xid IS NOT NULL OR state LIKE 'idle in transaction%')"""
@@ -68,12 +71,16 @@ class _Closed(Exception):
     """Why a gate is closed."""
 
 
-def _asked(name: str, question: Callable[[], str]) -> Gate:
+def _asked(name: str, question: Callable[[], str], *, again: bool = True) -> Gate:
+    """Ask a gate; once more where what failed may pass."""
     try:
         return Gate(name, True, question())
     except _Closed as why:
         return Gate(name, False, str(why))
     except PycdcError as error:
+        if error.retry and again:
+            time.sleep(_PAUSE)
+            return _asked(name, question, again=False)
         return Gate(name, False, error.fact)
     except psycopg.Error as error:
         return Gate(name, False, f"the database refuses the question ({error.sqlstate})")
@@ -90,9 +97,12 @@ def _slot(side: Side, way: Way) -> str:
 
 def _parked(way: Way) -> str:
     found = apply_status.inspect(way.apply)
+    kafka = found.failures.get("kafka")
+    tells_members = kafka is None or _NOT_SUPPORTED not in kafka.fact
     for problem in found.problems():
-        raise _Closed(problem.fact)
-    if not found.members:
+        if tells_members or problem is not kafka:
+            raise problem
+    if tells_members and not found.members:
         raise _Closed(f"{way.apply.name} does not run")
     books = found.bookkeeping
     parked = sum((books.parked or {}).values()) if books is not None else 0

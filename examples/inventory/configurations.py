@@ -1,0 +1,109 @@
+"""The configurations of the migration: four pipelines, the façade and the group, as the files that pycdc reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+TABLES = [
+    {"old": "public.stock", "new": "public.stock_levels"},
+    {"old": "public.stock_moves", "new": "public.stock_adjusted"},
+]
+PIPELINES = ("monolith", "to-inventory", "inventory", "to-monolith")
+"""A capture of each side, and what applies it to the other."""
+
+
+class Ports(NamedTuple):
+    facade: int
+    monolith: int
+    service: int
+    gates: int
+
+
+def topics(run: str) -> list[str]:
+    """Return all topics of a run, whose names begin with its own."""
+    return [
+        f"{run}-monolith.public.stock",
+        f"{run}-monolith.public.stock_moves",
+        f"{run}-inventory.public.stock_levels",
+        f"{run}-inventory.public.stock_adjusted",
+    ]
+
+
+def write(folder: Path, run: str, monolith: str, service: str, brokers: str, ports: Ports) -> Path:
+    """Write all files; return the migration's. `monolith` and `service` are the databases' connection strings."""
+    kafka = {"brokers": brokers, "format": "json"}
+    stock, moves, levels, adjusted = topics(run)
+    to_service = {
+        stock: ("stock_levels", {"item_id": "sku"}, {"available": "on_hand", "version": "version"}),
+        moves: ("stock_adjusted", {"id": "id"}, {"item_id": "sku", "delta": "quantity"}),
+    }
+    to_monolith = {
+        levels: ("stock", {"sku": "item_id"}, {"on_hand": "available", "version": "version"}),
+        adjusted: ("stock_moves", {"id": "id"}, {"sku": "item_id", "quantity": "delta"}),
+    }
+    documents = {
+        "monolith": _capture(f"{run}-monolith", monolith, [one["old"] for one in TABLES], "initial", kafka),
+        "inventory": _capture(f"{run}-inventory", service, [one["new"] for one in TABLES], "never", kafka),
+        "to-inventory": _apply(f"{run}-to-inventory", service, to_service, kafka),
+        "to-monolith": _apply(f"{run}-to-monolith", monolith, to_monolith, kafka),
+    }
+    migration = folder / "migration.yaml"
+    documents["to-inventory"]["http"] = {"port": ports.gates, "migration": str(migration)}
+    for name, document in documents.items():
+        (folder / f"{name}.yaml").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    migration.write_text(json.dumps(_migration(monolith, service, ports), indent=1), encoding="utf-8")
+    return migration
+
+
+def _capture(name: str, dsn: str, tables: list[str], snapshot: str, kafka: dict[str, Any]) -> dict[str, Any]:
+    source = {"dsn": dsn, "tables": tables, "snapshot": snapshot}
+    return {"name": name, "source": {"postgres": source}, "sink": {"kafka": kafka}, **_COMMON}
+
+
+def _apply(
+    name: str, dsn: str, routes: Mapping[str, tuple[str, dict[str, str], dict[str, str]]], kafka: dict[str, Any]
+) -> dict[str, Any]:
+    written = [
+        {"topic": topic, "table": f"public.{table}", "key": key, "set": columns}
+        for topic, (table, key, columns) in routes.items()
+    ]
+    source = {**kafka, "topics": list(routes), "options": {"fetch.wait.max.ms": 10}}
+    sink = {"postgres": {"dsn": dsn, "routes": written}}
+    return {"name": name, "source": {"kafka": source}, "sink": sink, **_COMMON}
+
+
+def _migration(monolith: str, service: str, ports: Ports) -> dict[str, Any]:
+    return {
+        "facade": {
+            "listen": f"127.0.0.1:{ports.facade}",
+            "clusters": {"old": f"http://127.0.0.1:{ports.monolith}", "new": f"http://127.0.0.1:{ports.service}"},
+            "routes": {
+                "adjust": {"path": "/api/inventory/adjust", "methods": ["POST"]},
+                "read-item": {"path": "/api/inventory/{itemId}"},
+            },
+            "bake": 2,
+            "min_requests": 0,
+            "gates": {"urls": [f"http://127.0.0.1:{ports.gates}/gates/inventory"]},
+        },
+        "groups": {
+            "inventory": {
+                "capture": "monolith.yaml",
+                "apply": "to-inventory.yaml",
+                "reverse_capture": "inventory.yaml",
+                "reverse_apply": "to-monolith.yaml",
+                "old_dsn": monolith,
+                "new_dsn": service,
+                "tables": TABLES,
+                "routes": ["adjust"],
+                "reads": ["read-item"],
+                "max_pause": 10,
+                "gates": {"max_lag": 5},
+            }
+        },
+    }
+
+
+_COMMON: dict[str, Any] = {"checkpoint": {"interval": 0.02}, "http": {"enabled": False}, "retries": {"max_delay": 0.5}}
