@@ -13,12 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from pycdc.errors import PycdcError
+from pycdc.model.origin import mark
 from pycdc.operations.verify.result import Verification
 from tests.chaos.disturbed_pair import DisturbedPair
-from tests.chaos.verified_pair import LAST, Pair, Toggler, Writer, ordered, told
+from tests.chaos.verified_pair import FILL, LAST, SOURCE, Pair, Toggler, Writer, ordered, told
 from tests.reading import wait_for
 
 VERIFICATIONS = int(os.environ.get("PYCDC_CHAOS_VERIFICATIONS", "200"))
@@ -76,6 +78,47 @@ def test_kills_rebalances_and_schema_changes_raise_no_false_alarm(
     finally:
         postgres.drop_database(source)
         postgres.drop_database(target)
+
+
+@pytest.mark.slow
+def test_two_databases_that_follow_each_other_raise_no_false_alarm(
+    postgres: Any, kafka: Any, registry: Any, topic_prefix: str
+) -> None:
+    """Both are written, each its own rows; a fault is found all the same, from either side."""
+    one, other = postgres.create_database(), postgres.create_database()
+    names = f"{topic_prefix}_a", f"{topic_prefix}_b"
+    sinks = [
+        {"routes": [{"topic": f"{name}.public.{table}", "table": table} for table in ("items", "stock", "people")]}
+        for name in names
+    ]
+    servers = kafka.bootstrap, registry.url
+    try:
+        with ExitStack() as stack:
+            there = stack.enter_context(
+                Pair(one, other, *servers, names[0], tables=(SOURCE + FILL, SOURCE), sink=sinks[0])
+            )
+            Pair.sql(other, "INSERT INTO items VALUES (999, 'one of each', 1, '', now(), 0)")
+            Pair.sql(other, "INSERT INTO stock VALUES ('hall', 999, 1, NULL); INSERT INTO people VALUES ('x', 'x', 1)")
+            back = stack.enter_context(Pair(other, one, *servers, names[1], tables=("", ""), sink=sinks[1]))
+            stack.enter_context(Writer(one, 1, 0.02))
+            stack.enter_context(Writer(other, 2, 0.02, first=500))
+            for _ in range(max(3, VERIFICATIONS // 40)):
+                assert told(there.verify_with(back)) == []
+                assert told(back.verify_with(there)) == []
+            plant_silently(other, "UPDATE items SET name = 'planted' WHERE id = 1010")
+            wanted = [("public.items", "changed", ("1010",), ("name",))]
+            assert told(there.verify_with(back)) == wanted
+            assert told(back.verify_with(there)) == wanted
+    finally:
+        postgres.drop_database(one)
+        postgres.drop_database(other)
+
+
+def plant_silently(dsn: str, statement: str) -> None:
+    """Change rows as a pipeline would, so that no capture passes it on."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute("SELECT pg_logical_emit_message(true, 'pycdc.origin', %s::text)", (mark("nobody"),))
+        connection.execute(statement.encode())
 
 
 Fault = tuple[str, str, tuple[str, ...], tuple[str, ...]]

@@ -15,10 +15,11 @@ from typing import Any
 import psycopg
 
 from pycdc.config import validate, validate_capture
+from pycdc.config.pipeline import require_apply
 from pycdc.errors import EnvironmentNotReady
 from pycdc.operations.verify.options import VerifyOptions
 from pycdc.operations.verify.result import Difference, Verification
-from pycdc.operations.verify.verification import Verifier
+from pycdc.operations.verify.verification import Verifier, verify
 from tests.running import Running
 
 QUIET = 1000
@@ -51,8 +52,9 @@ class Writer:
     """Commits transactions of every kind: several rows, rolled back ones, deletes and new inserts, keys that change,
     updates that leave a TOASTed value alone; with and without waiting for the WAL."""
 
-    def __init__(self, dsn: str, seed: int, pause: float) -> None:
-        self._dsn, self._pause = dsn, pause
+    def __init__(self, dsn: str, seed: int, pause: float, first: int = 0) -> None:
+        """`first` is the first of the 200 ids that it writes."""
+        self._dsn, self._pause, self._first = dsn, pause, first
         self._chance = random.Random(seed)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"writer-{seed}")
@@ -93,7 +95,7 @@ class Writer:
 
     def _statement(self) -> str:
         chance = self._chance
-        n = chance.randrange(200)
+        n = self._first + chance.randrange(200)
         note = "repeat(md5(random()::text), 90)" if chance.random() < 0.3 else "'short'"
         return chance.choice(
             (
@@ -102,7 +104,7 @@ class Writer:
                 f"UPDATE items SET price = price + 1, name = left(name, 20) || '!' WHERE id = {n}",
                 f"UPDATE items SET note = {note}, name = 'again' WHERE id = {n}",
                 f"DELETE FROM items WHERE id = {n}",
-                f"UPDATE items SET id = {chance.randrange(200)}, note = 'moved' WHERE id = {n}",
+                f"UPDATE items SET id = {self._first + chance.randrange(200)}, note = 'moved' WHERE id = {n}",
                 f"INSERT INTO stock VALUES ('hall {n % 5}', {n}, {n}, '{{\"a\": [1, 2.50]}}') ON CONFLICT (place, item)"
                 " DO UPDATE SET amount = stock.amount + 1, told = excluded.told",
                 f"DELETE FROM stock WHERE item = {n}",
@@ -203,6 +205,16 @@ class Pair:
             validate(self.apply),
             VerifyOptions(capture=validate_capture(self.capture), **{"values": True, "timeout": 30.0, **options}),
         )
+
+    def verify_with(self, back: Pair) -> Verification:
+        """Verify this direction; `back` is the other one."""
+        options = VerifyOptions(
+            capture=validate_capture(self.capture),
+            other_apply=require_apply(validate(back.apply)),
+            other_capture=validate_capture(back.capture),
+            timeout=30.0,
+        )
+        return verify(validate(self.apply), options)
 
     @staticmethod
     def sql(dsn: str, statement: str) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import click
 
 from pycdc.cli.app import print_error
 from pycdc.cli.arguments import load_config, print_json
-from pycdc.config.pipeline import PipelineConfig
+from pycdc.config.pipeline import PipelineConfig, require_apply, require_capture
 from pycdc.errors import ConfigError, PycdcError
 from pycdc.observability import logs
 from pycdc.operations.humanize import duration, number
@@ -26,6 +27,20 @@ from pycdc.printable import printable
 _NOT_VERIFIED: Final = 2
 _SHOWN: Final = 20
 """Differences of a table that are printed."""
+
+
+class Share(click.ParamType[float]):
+    """``1%``, ``0.5%``."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)%", value)
+        if found is None or not 0 < float(found[1]) <= 100:
+            self.fail(f"{value!r} is no percentage: write 1% or 0.5%", param, ctx)
+        return float(found[1]) / 100
 
 
 class _ConfigOrCommand(click.Group):
@@ -60,7 +75,13 @@ def verify() -> None:
 @click.option("--capture", metavar="CONFIG", help="The capture that writes the topics. Default: the one beside CONFIG.")
 @click.option("--source-dsn", envvar="PYCDC_SOURCE_DSN", help="The source, where another capture reads it.")
 @click.option("--slot", help="With --source-dsn: that capture's replication slot.")
+@click.option("--other", metavar="CONFIG", help="The pipeline of the other direction, where both sides are written.")
 @click.option("--table", "tables", multiple=True, help="Only tables of the target that match, `schema.table`.")
+@click.option("--column", "columns", multiple=True, help="Only these columns, and always those of the key.")
+@click.option("--sample", type=Share(), default="100%", metavar="PERCENT", help="Compare only a part of the ranges.")
+@click.option(
+    "--max-rate", type=click.FloatRange(min=1), metavar="ROWS", help="Rows that are read in a second at most."
+)
 @click.option("--digest", type=click.Choice(["hashtext", "md5", "sha256"]), help="Default: the fastest that both have.")
 @click.option(
     "--timeout",
@@ -99,14 +120,20 @@ def _verified(path: str, capture: str | None, given: dict[str, Any]) -> Verifica
 def _options(path: str, capture: str | None, given: dict[str, Any]) -> tuple[PipelineConfig, VerifyOptions]:
     config = load_config(path)
     if capture is not None:
-        given["capture"] = load_config(capture)
+        given["capture"] = require_capture(load_config(capture))
     elif given.get("source_dsn") is None:
         given["capture"] = capture_beside(Path(path), config)
     command = [path]
     command += [] if capture is None else ["--capture", capture]
     command += [] if given["slot"] is None else ["--slot", given["slot"]]
-    for table in given["tables"]:
-        command += ["--table", table]
+    other = given.pop("other", None)
+    if other is not None:
+        command += ["--other", other]
+        given["other_apply"] = require_apply(load_config(other))
+        given["other_capture"] = capture_beside(Path(other), given["other_apply"])
+    for name in ("table", "column"):
+        for value in given[f"{name}s"]:
+            command += [f"--{name}", value]
     return config, VerifyOptions(**given, command=tuple(command))
 
 

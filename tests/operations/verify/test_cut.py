@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from pycdc.errors import EnvironmentNotReady
+from pycdc.operations.verify import table_comparison
 from pycdc.operations.verify.result import Verification
 from tests.chaos.verified_pair import Pair, told
 from tests.reading import wait_for
@@ -122,3 +123,39 @@ def test_a_pipeline_that_does_not_run_is_named(pair: Pair) -> None:
         verifier.run()
     assert "makes no progress" in caught.value.fact
     wait_for(lambda: pair.leftovers() == [])
+
+
+def test_snapshots_that_are_too_old_are_taken_anew_between_ranges(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_comparison, "_RANGE", 350)
+    pair.sql(pair.source, "INSERT INTO t SELECT n, 'v' || n FROM generate_series(10, 1500) n; ANALYZE t")
+    with pair.verifier(max_snapshot_age=0.0) as verifier:
+        assert told(verifier.run()) == []
+        pair.sql(pair.target, "UPDATE t SET v = 'x' WHERE id IN (11, 800, 1500); DELETE FROM t WHERE id = 99")
+        found = verifier.run()
+    assert [(kind, key) for _, kind, key, _ in told(found)] == [
+        ("changed", ("11",)),
+        ("changed", ("1500",)),
+        ("changed", ("800",)),
+        ("missing", ("99",)),
+    ]
+    assert len(found.points) == found.tables[0].ranges > 2
+    assert found.tables[0].source_rows == 1492
+
+
+def test_a_sample_compares_some_ranges_and_says_so(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_comparison, "_RANGE", 100)
+    pair.sql(pair.source, "INSERT INTO t SELECT n, 'v' || n FROM generate_series(10, 1500) n; ANALYZE t")
+    with pair.verifier(sample=0.3, max_rate=100_000) as verifier:
+        found = verifier.run()
+    (table,) = found.tables
+    assert told(found) == []
+    assert 0 < table.source_rows < 1000
+    assert table.notes[0].startswith("a sample: ")
+
+
+def test_only_the_columns_that_were_asked_for_are_compared(pair: Pair) -> None:
+    pair.sql(pair.target, "UPDATE t SET v = 'x'")
+    with pair.verifier(columns=("id",)) as verifier:
+        found = verifier.run()
+    assert told(found) == []
+    assert found.tables[0].not_compared == {"v": "it was not asked for"}

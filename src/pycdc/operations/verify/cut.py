@@ -55,7 +55,7 @@ Told = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class VerifiedEnds:
     """Where both ends are reached. DSNs are secrets.
 
     `slot` is the capture's, `bookkeeping` the schema of the pipeline's own tables. `timeout` is in seconds: how long a
@@ -110,7 +110,7 @@ class EndSessions:
     A context manager; it may be used again after `close`.
     """
 
-    def __init__(self, ends: Ends) -> None:
+    def __init__(self, ends: VerifiedEnds) -> None:
         self._ends = ends
         self._source: Connection | None = None
         self._target: Connection | None = None
@@ -137,7 +137,7 @@ class EndSessions:
         self._source = self._target = None
 
 
-def open_cut(ends: Ends, sessions: EndSessions, window: StreamWindow, tell: Told = lambda text: None) -> Cut:
+def open_cut(ends: VerifiedEnds, sessions: EndSessions, window: StreamWindow, tell: Told = lambda text: None) -> Cut:
     """Take the steps. Raises PycdcError that says which step failed and what to do; nothing is left behind then."""
     spans = window.ends()
     low = {partition: span.end for partition, span in spans.items()}
@@ -170,7 +170,7 @@ def open_cut(ends: Ends, sessions: EndSessions, window: StreamWindow, tell: Told
         raise
 
 
-def source_snapshot(ends: Ends, tell: Told = lambda text: None) -> ExportedSnapshot:
+def source_snapshot(ends: VerifiedEnds, tell: Told = lambda text: None) -> ExportedSnapshot:
     """Return S and P, of a slot that is gone when this returns. Raises PycdcError."""
 
     def waiting(blockers: list[Blocker]) -> None:
@@ -180,7 +180,7 @@ def source_snapshot(ends: Ends, tell: Told = lambda text: None) -> ExportedSnaps
     return admin.temporary_snapshot(f"pycdc_verify_{uuid.uuid4().hex[:12]}", timeout=ends.timeout, on_wait=waiting)
 
 
-def wait_for_capture(ends: Ends, connection: Connection, point: Lsn) -> float:
+def wait_for_capture(ends: VerifiedEnds, connection: Connection, point: Lsn) -> float:
     """Wait until the capture's slot confirms `point`; return the seconds.
 
     Raises EnvironmentNotReady where it stands still for too long.
@@ -208,7 +208,7 @@ def wait_for_capture(ends: Ends, connection: Connection, point: Lsn) -> float:
         raise source_error(error) from None
 
 
-def wait_for_apply(ends: Ends, connection: Connection, window: StreamWindow, high: Vector) -> float:
+def wait_for_apply(ends: VerifiedEnds, connection: Connection, window: StreamWindow, high: Vector) -> float:
     """Wait until the pipeline's stored offsets have reached `high`; return the seconds.
 
     Raises EnvironmentNotReady where they stand still for too long.
@@ -240,7 +240,7 @@ def wait_for_apply(ends: Ends, connection: Connection, window: StreamWindow, hig
         raise target_error(error) from None
 
 
-def target_snapshot(ends: Ends) -> tuple[Connection, str, Vector, frozenset[Place]]:
+def target_snapshot(ends: VerifiedEnds) -> tuple[Connection, str, Vector, frozenset[Place]]:
     """Return a session in T, the name T is exported by, the vector V as T has it, and the records parked by then.
 
     Raises PycdcError.
@@ -259,7 +259,7 @@ def target_snapshot(ends: Ends) -> tuple[Connection, str, Vector, frozenset[Plac
         raise
 
 
-def target_session(ends: Ends) -> Connection:
+def target_session(ends: VerifiedEnds) -> Connection:
     """Return a session of the target in autocommit, whose texts are canonical. Raises PycdcError."""
     connection = connect_to_target(ends.target_dsn)
     try:
@@ -271,7 +271,7 @@ def target_session(ends: Ends) -> Connection:
     return connection
 
 
-def _offsets(connection: Connection, ends: Ends) -> dict[Partition, int]:
+def _offsets(connection: Connection, ends: VerifiedEnds) -> dict[Partition, int]:
     table = sql.Identifier(ends.bookkeeping, "apply_offsets")
     try:
         rows = connection.execute(sql.SQL(_OFFSETS).format(table), (ends.pipeline,)).fetchall()
@@ -283,7 +283,7 @@ def _offsets(connection: Connection, ends: Ends) -> dict[Partition, int]:
     return {Partition(topic, number): offset for topic, number, offset in rows}
 
 
-def _parked(connection: Connection, ends: Ends) -> frozenset[Place]:
+def _parked(connection: Connection, ends: VerifiedEnds) -> frozenset[Place]:
     table = sql.Identifier(ends.bookkeeping, "parked")
     rows = connection.execute(sql.SQL(_PARKED).format(table), (ends.pipeline,)).fetchall()
     return frozenset((Partition(topic, number), offset) for topic, number, offset in rows)
@@ -296,7 +296,7 @@ def _no_slot(slot: str) -> EnvironmentNotReady:
     )
 
 
-def _stands_still(ends: Ends, point: Lsn, confirmed: Lsn, *, active: bool) -> EnvironmentNotReady:
+def _stands_still(ends: VerifiedEnds, point: Lsn, confirmed: Lsn, *, active: bool) -> EnvironmentNotReady:
     what = "its capture is connected" if active else "no capture is connected"
     return EnvironmentNotReady(
         f"slot {ends.slot} stands at {confirmed} and did not confirm {point} within {ends.timeout:g} s; {what}",
@@ -306,7 +306,7 @@ def _stands_still(ends: Ends, point: Lsn, confirmed: Lsn, *, active: bool) -> En
     )
 
 
-def _not_applied(ends: Ends, lacking: Vector, applied: Vector) -> EnvironmentNotReady:
+def _not_applied(ends: VerifiedEnds, lacking: Vector, applied: Vector) -> EnvironmentNotReady:
     partition = min(lacking)
     at = applied.get(partition)
     place = "nothing" if at is None else f"offset {at}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -81,7 +81,7 @@ def tables_of_topics(topics: Sequence[str], catalog: Catalog, connection: Connec
                 yield SourceTable(topic, ref.oid, copy, columns, {name: name for name in copy.columns})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Feed:
     """A table of the source through one route.
 
@@ -288,8 +288,9 @@ def units(
     sources: Sequence[SourceTable],
     told: Reasons,
     wanted: Sequence[str],
+    columns: Sequence[str] = (),
 ) -> list[Unit]:
-    """Return what there is to compare: each table of the routes that `wanted` patterns name, all of them if it is none.
+    """Return what there is to compare: the tables and columns that are wanted, all of them if none is.
 
     Raises EnvironmentNotReady for a route whose topics belong to no table of the source.
     """
@@ -311,6 +312,8 @@ def units(
         for source in fed:
             one = feed(route, target, types[route.table], source, told)
             key = tuple(key_columns(route, target))
+            if columns:
+                _restrict(one, {*key, *columns})
             place = str(target), frozenset(one.columns)
             if place in out:
                 out[place].feeds.append(one)
@@ -329,6 +332,12 @@ def units(
     for (name, _), unit in out.items():
         unit.complete = shared.count(name) == 1
     return list(out.values())
+
+
+def _restrict(one: Feed, kept: Collection[str]) -> None:
+    left_out = {name: "it was not asked for" for name in one.columns if name not in kept}
+    one.not_compared = {**one.not_compared, **left_out}
+    one.columns = {name: value for name, value in one.columns.items() if name in kept}
 
 
 def _live(route: Route, types: Mapping[str, ColumnType]) -> tuple[sql.Composable, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pycdc.config.pipeline import CapturePipeline
+from pycdc.config.pipeline import ApplyPipeline, CapturePipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +17,23 @@ class VerifyOptions:
 
     `capture` is the configuration of the pipeline that writes the topics; without it `source_dsn`, a secret, and `slot`
     name the source and the slot of whatever capture it has, whose topics are called as Debezium calls them.
-    `max_differences` are kept with their keys, for each table, and with their values only if `values`. `timeout` is how
-    many seconds a step may make no progress, `max_snapshot_age` how many a snapshot may be kept.
+    `sample` is the share of ranges that are compared, chosen by chance; a table of one range is compared whole.
+    `max_rate` limits the rows that are read in a second. `max_differences` are kept with their keys, for each table,
+    and with their values only if `values`. `timeout` is how many seconds a step may make no progress,
+    `max_snapshot_age` how many a snapshot may be kept.
     """
 
     capture: CapturePipeline | None = None
     source_dsn: str | None = None
     slot: str | None = None
+    other_apply: ApplyPipeline | None = None
+    other_capture: CapturePipeline | None = None
+    """The pipeline of the other direction, and its capture, where both databases are written."""
     tables: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     digest: Literal["hashtext", "md5", "sha256"] | None = None
+    sample: float = 1.0
+    max_rate: float | None = None
     values: bool = False
     max_differences: int = 1000
     timeout: float = 60.0

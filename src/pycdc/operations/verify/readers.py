@@ -14,7 +14,7 @@ from pycdc.clients.postgres_errors import source_error, target_error
 from pycdc.clients.postgres_sessions import connect_to_source
 from pycdc.errors import ConnectionLost, PycdcError
 from pycdc.operations.verify.canonical import pin
-from pycdc.operations.verify.cut import BEGIN, Ends, target_session
+from pycdc.operations.verify.cut import BEGIN, VerifiedEnds, target_session
 
 _REWRITTEN: Final = """SELECT c.oid::regclass::text FROM pg_class c
 WHERE (c.oid = ANY (%(oids)s::oid[])
@@ -64,7 +64,7 @@ class SnapshotSession:
         self.connection.close()
 
 
-def source_reader(ends: Ends) -> SnapshotSession:
+def source_reader(ends: VerifiedEnds) -> SnapshotSession:
     """Return a reader of the source's snapshots. Raises PycdcError."""
     connection = connect_to_source(ends.source_dsn, seconds=0.0)
     try:
@@ -75,7 +75,7 @@ def source_reader(ends: Ends) -> SnapshotSession:
     return SnapshotSession(connection, source_error)
 
 
-def target_reader(ends: Ends) -> SnapshotSession:
+def target_reader(ends: VerifiedEnds) -> SnapshotSession:
     """Return a reader of the target's snapshots. Raises PycdcError."""
     return SnapshotSession(target_session(ends), target_error)
 

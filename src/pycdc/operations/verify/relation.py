@@ -130,8 +130,10 @@ class ComparedRelation:
         )
         return [tuple(row) for row in connection.execute(query)]
 
-    def sampled(self, connection: Connection, layout: Layout, percent: float, count: int) -> list[Bound]:
-        """Return about `count` keys that cut the table into ranges of about the same size. Raises psycopg.Error."""
+    def sampled(
+        self, connection: Connection, layout: Layout, percent: float, count: int, part: KeyRange
+    ) -> list[Bound]:
+        """Return about `count` keys that cut the range into ranges of about the same size. Raises psycopg.Error."""
         keys = sql.SQL(", ").join(ordered(*one) for one in zip(self.key, layout.key, strict=True))
         names = sql.SQL(", ").join(sql.SQL(f"k{n}") for n in range(len(self.key)))
         query = sql.SQL(
@@ -145,7 +147,7 @@ class ComparedRelation:
             keys=keys,
             table=self.table,
             percent=sql.Literal(percent),
-            where=self._conditions(layout, KeyRange(), ()),
+            where=self._conditions(layout, part, ()),
         )
         found = [tuple(row) for row in connection.execute(query)]
         return list(dict.fromkeys(found[1:]))

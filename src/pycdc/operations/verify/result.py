@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 Key = tuple[str, ...]
@@ -132,6 +132,14 @@ class Verification:
     def equal(self) -> bool:
         """Whether all tables are equal."""
         return all(table.equal for table in self.tables)
+
+    def without_values(self) -> Verification:
+        """Return the same without the values of columns."""
+        tables = [
+            replace(table, differences=[replace(one, source=None, target=None) for one in table.differences])
+            for table in self.tables
+        ]
+        return replace(self, tables=tables)
 
     @property
     def differences(self) -> list[Difference]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Final
@@ -23,6 +24,7 @@ from pycdc.operations.verify.in_flight import (
     canonical_flight,
     compare_flight,
 )
+from pycdc.operations.verify.options import VerifyOptions
 from pycdc.operations.verify.prediction import Predictions
 from pycdc.operations.verify.range_comparison import BothSides, Counts, Found, compare
 from pycdc.operations.verify.ranges import Bound, KeyRange, by_text
@@ -62,8 +64,7 @@ class TableComparison:
     readers: Readers
     predictions: Predictions
     digest: Digest
-    most: int
-    with_values: bool
+    options: VerifyOptions
     result: TableResult
     routed: Rows | None = None
     """For a table whose rows no server can compute."""
@@ -171,7 +172,7 @@ class TableComparison:
     def _add_mismatch(self, one: Mismatch, *, in_flight: bool) -> None:
         if one.kind is DifferenceKind.EXTRA and not self.unit.complete:
             return
-        values = self.with_values and one.kind is DifferenceKind.CHANGED
+        values = self.options.values and one.kind is DifferenceKind.CHANGED
         self._add(
             Difference(
                 self.result.table,
@@ -190,7 +191,7 @@ class TableComparison:
         ):
             return  # an earlier cut of the same verification found it
         self.result.differing[difference.kind] += 1
-        if len(self.result.differences) < self.most:
+        if len(self.result.differences) < self.options.max_differences:
             self.result.differences.append(difference)
 
     # Settled keys.
@@ -198,22 +199,37 @@ class TableComparison:
     def _ranges(self, flight: Flight, after: Key | None, until: Callable[[], bool]) -> Key | None:
         counts = Counts()
         try:
-            bounds, ordered = self._bounds()
             start = KeyRange(after, None)
-            rest = [bound for bound in bounds if after is None or bound > after] if ordered else bounds
+            bounds, ordered = self._bounds(start)
             parts: list[tuple[KeyRange, Sequence[Bound]]] = (
-                [(part, ()) for part in start.cut(rest)] if ordered else [(start, rest)]
+                [(part, ()) for part in start.cut(bounds)] if ordered else [(start, bounds)]
             )
-            for part, inner in parts:
+            for part, inner in self._sampled(parts):
                 if part.low is not None and part.low != after and until():
                     return part.low
+                began, before = time.monotonic(), counts.target_rows
                 self._range(flight, part, inner, counts)
+                self._pace(counts.target_rows - before, time.monotonic() - began)
             return None
         finally:
             self.result.source_rows += counts.source_rows
             self.result.target_rows += counts.target_rows
             self.result.ranges += counts.ranges
             self.result.differing_ranges += counts.differing_ranges
+
+    def _sampled(self, parts: list[tuple[KeyRange, Sequence[Bound]]]) -> Iterator[tuple[KeyRange, Sequence[Bound]]]:
+        share = self.options.sample
+        if share >= 1.0 or len(parts) == 1:
+            yield from parts
+            return
+        chosen = random.SystemRandom().sample(range(len(parts)), max(1, round(share * len(parts))))
+        self.result.notes.append(f"a sample: {len(chosen)} of {len(parts)} ranges")
+        yield from (parts[number] for number in sorted(chosen))
+
+    def _pace(self, rows: int, seconds: float) -> None:
+        """Wait as long as `max_rate` asks for."""
+        if self.options.max_rate is not None:
+            time.sleep(max(0.0, rows / self.options.max_rate - seconds))
 
     def _range(self, flight: Flight, part: KeyRange, inner: Sequence[Bound], counts: Counts) -> None:
         readers = self.readers
@@ -248,7 +264,7 @@ class TableComparison:
                 pairs = zip(self.unit.columns, here[key], there[key], strict=True)
                 values = {name: (left, right) for name, left, right in pairs if left != right}
                 names = tuple(values)
-            shown = self.with_values and bool(values)
+            shown = self.options.values and bool(values)
             self._add(
                 Difference(
                     self.result.table,
@@ -268,8 +284,8 @@ class TableComparison:
             row = connection.execute("SELECT to_regclass(%s)::oid::int8", (quoted,)).fetchone()
         return int(row[0]) if row else 0
 
-    def _bounds(self) -> tuple[list[Bound], bool]:
-        """Return bounds of ranges, and whether ranges are read one after another, by an index.
+    def _bounds(self, start: KeyRange) -> tuple[list[Bound], bool]:
+        """Return bounds of ranges inside of `start`, and whether ranges are read one after another, by an index.
 
         Where the rows do not lie in the order of the key, one pass over the table hashes all ranges.
         """
@@ -282,7 +298,7 @@ class TableComparison:
             source = self._source(feeds[0])
             count = min(_MOST_RANGES, rows // _RANGE)
             percent = min(100.0, 100.0 * max(_SAMPLE, 20 * count) / rows)
-            bounds = source.sampled(connection, layout, percent, count)
+            bounds = source.sampled(connection, layout, percent, count, start)
             name = feeds[0].source.fields.get(feeds[0].route.key.get(self.unit.key[0], self.unit.key[0]), "")
             told = connection.execute(_IN_ORDER, (feeds[0].source.copy.schema, feeds[0].source.copy.name, name))
             found = told.fetchone()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -22,7 +23,7 @@ from pycdc.errors import ConfigError
 from pycdc.model.event import Event
 from pycdc.model.patterns import names_any
 from pycdc.operations.verify.canonical import ColumnType, columns_of
-from pycdc.operations.verify.cut import Cut, Ends, EndSessions, Told, open_cut
+from pycdc.operations.verify.cut import Cut, EndSessions, Told, VerifiedEnds, open_cut
 from pycdc.operations.verify.digests import agreed
 from pycdc.operations.verify.explanations import explain
 from pycdc.operations.verify.feeds import Reasons, SourceTable, Unit, captured_tables, tables_of_topics, units
@@ -34,6 +35,7 @@ from pycdc.operations.verify.routed_comparison import Rows
 from pycdc.operations.verify.routed_rows import RowRouter
 from pycdc.operations.verify.stream_window import StreamWindow, Vector
 from pycdc.operations.verify.table_comparison import Readers, TableComparison, result_of
+from pycdc.operations.verify.two_way import OtherDirection, confirmed
 from pycdc.sinks.postgres.loop_filter import LoopFilter
 from pycdc.sinks.postgres.route_checks import read_tables
 from pycdc.sinks.postgres.routing.router import RouteTable
@@ -46,9 +48,15 @@ _ATTEMPTS: Final = 5
 
 
 def verify(config: PipelineConfig, options: VerifyOptions, tell: Told = lambda text: None) -> Verification:
-    """Verify once. See `Verifier`."""
-    with Verifier(config, options, tell) as verifier:
-        return verifier.run()
+    """Verify once; confirm what differs where the other direction is known. See `Verifier`."""
+    if options.other_apply is None or options.other_capture is None:
+        with Verifier(config, options, tell) as verifier:
+            return verifier.run()
+    other = OtherDirection(options.other_apply, options.other_capture, options.timeout)
+    # The values tell whether a row is still the same; they are left out of the report again.
+    with Verifier(config, replace(options, values=True), tell) as verifier:
+        found = confirmed(verifier.run(), other, verifier.run)
+    return found if options.values else found.without_values()
 
 
 class Verifier:
@@ -133,7 +141,7 @@ class Verifier:
             sources = list(self._sources(here))
         out.digest = digest.name
         told = Reasons(self._config, self._options.capture)
-        wanted = units(self._config, tables, types, sources, told, self._options.tables)
+        wanted = units(self._config, tables, types, sources, told, self._options.tables, self._options.columns)
         router = RouteTable(self._sink, tables, self._functions, partial(_is_ordered, cut.vector))
         predictions = self._predictions(cut, tables, router)
         for number, unit in enumerate(wanted):
@@ -146,8 +154,7 @@ class Verifier:
                 readers,
                 predictions,
                 digest,
-                self._options.max_differences,
-                self._options.values,
+                self._options,
                 result,
                 None if unit.obstacle is None else self._routed(cut, unit, router),
             )
@@ -251,7 +258,7 @@ class Verifier:
         )
 
 
-def ends_of(config: ApplyPipeline, options: VerifyOptions) -> Ends:
+def ends_of(config: ApplyPipeline, options: VerifyOptions) -> VerifiedEnds:
     """Return where both ends are reached. Raises ConfigError where the source is not named."""
     sink, capture = config.sink.postgres, options.capture
     dsn = options.source_dsn or (None if capture is None else capture.source.postgres.dsn.get_secret_value())
@@ -262,7 +269,7 @@ def ends_of(config: ApplyPipeline, options: VerifyOptions) -> Ends:
             hint="name the capture's configuration with --capture, or --source-dsn and --slot",
         )
     target = sink.dsn.get_secret_value()
-    return Ends(dsn, target, slot, config.name, sink.bookkeeping, options.timeout)
+    return VerifiedEnds(dsn, target, slot, config.name, sink.bookkeeping, options.timeout)
 
 
 def point_of(cut: Cut) -> PointInTime:
