@@ -49,7 +49,7 @@ class Source:
 
     def captured(self, count: int, **options: Any) -> list[int]:
         """The ids of the next changes, at least `count`, all of them acknowledged."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 180
         with self.capture(idle=True, **options) as changes:
             found: list[int] = []
             for change in changes:

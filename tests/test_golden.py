@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -23,6 +22,7 @@ from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.pipeline import Loop
 from pycdc.process_pool import ProcessPool
 from pycdc.snapshot_worker import TablePlanner, read
+from tests.reading import wait_for
 from tests.recording import Recorded, RecordingSink
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -141,13 +141,6 @@ def record_until(
     if failures:
         raise failures[0]
     return sink.records
-
-
-def wait_for(condition: Any, timeout: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened in time"
-        time.sleep(0.01)
 
 
 def comparable(value: Any) -> Any:

@@ -129,7 +129,7 @@ class Instance:
         except BaseException as error:
             self.error = error
 
-    def until(self, condition: Callable[[], Any], timeout: float = 30.0) -> None:
+    def until(self, condition: Callable[[], Any], timeout: float = 180.0) -> None:
         """Wait until `condition` holds, or the instance ended."""
         wait_for(lambda: self.error is not None or condition(), timeout)
 

@@ -18,6 +18,7 @@ import psycopg
 from pycdc.cli.arguments import load_config
 from pycdc.config.pipeline import require_capture
 from pycdc.operations.stored_position import stored_position
+from tests.faults.process import READY
 from tests.reading import PATIENCE, Read, Reader, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +97,8 @@ class Process:
         return self._process.wait(timeout)
 
     def stop(self) -> None:
-        """SIGTERM: it must deliver, store and end with 0."""
+        """SIGTERM, once it is heard: it must deliver, store and end with 0."""
+        wait_for(lambda: READY in self.log or not self.alive())
         self._process.send_signal(signal.SIGTERM)
         assert self.wait() == 0, self.log
 

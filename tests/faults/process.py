@@ -33,6 +33,7 @@ from pycdc.sinks.postgres.columnar_apply import ColumnarWriter
 from pycdc.sinks.postgres.sink import PostgresSink
 
 BEFORE, AFTER = "before", "after"
+READY = "a signal ends this process in order from here on"
 POINTS: dict[str, tuple[Any, str, str]] = {
     "before the slot is made": (Admin, "create_slot_with_snapshot", BEFORE),
     "after the slot is made": (Admin, "create_slot_with_snapshot", AFTER),
@@ -103,6 +104,7 @@ def main() -> None:
         arm(sys.argv[2], int(sys.argv[3]))
     pipeline = pycdc.Pipeline(json.loads(Path(sys.argv[1]).read_text()))
     signal.signal(signal.SIGTERM, lambda signum, frame: pipeline.stop())
+    print(READY, flush=True)
     pipeline.run()
 
 

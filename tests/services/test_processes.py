@@ -60,7 +60,7 @@ def has_logged(server: ServerProcess, text: str) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], complaint: str) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline, complaint
         time.sleep(0.02)

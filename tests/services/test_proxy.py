@@ -89,7 +89,7 @@ def read(connection: socket.socket, count: int) -> bytes:
 
 
 def wait_for(condition: list[str], *wanted: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while condition != list(wanted):
         assert time.monotonic() < deadline, f"got {condition}, not {wanted}"
         time.sleep(0.01)

@@ -557,7 +557,7 @@ def long_linger(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_prompt_batch_does_not_wait_for_company(kafka: KafkaAddress, topic_prefix: str, open_sink: Open) -> None:
     lingering = Lingering(kafka, topic_prefix, open_sink)
     left = lingering.write(Batch(flush_now=True), (topic_prefix, numbered(1, 2)))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while left and time.monotonic() < deadline:
         left = lingering.write(Batch(flush_now=True))
     assert left == 0

@@ -71,7 +71,7 @@ def ids(pipeline: Pipeline, table: str, op: Op) -> list[int]:
     return [change.after["id"] for change in of(pipeline, table, op)]
 
 
-def until(condition: Callable[[], Any], seconds: float = 30) -> Story:
+def until(condition: Callable[[], Any], seconds: float = 180) -> Story:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened in time"

@@ -61,7 +61,7 @@ def opened(dsn: str, slot: str, start: Lsn = NOWHERE, **settings: Any) -> Iterat
         yield stream
 
 
-def until(condition: Callable[[], Any], *, seconds: float = 20.0, every: Callable[[], object] | None = None) -> Any:
+def until(condition: Callable[[], Any], *, seconds: float = 180.0, every: Callable[[], object] | None = None) -> Any:
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -70,7 +70,7 @@ def until(condition: Callable[[], Any], *, seconds: float = 20.0, every: Callabl
 
 
 def read_until(
-    stream: ReplicationStream, enough: Callable[[list[bytes]], Any], *, seconds: float = 20.0
+    stream: ReplicationStream, enough: Callable[[list[bytes]], Any], *, seconds: float = 180.0
 ) -> list[bytes]:
     frames: list[bytes] = []
     until(lambda: enough(frames), seconds=seconds, every=lambda: frames.extend(stream.read(4096, 1 << 22, 0.2)))
