@@ -16,16 +16,17 @@ import psycopg
 
 from pycdc.build import build_decoder
 from pycdc.clients.postgres_errors import source_error
-from pycdc.errors import EnvironmentNotReady
+from pycdc.errors import EnvironmentNotReady, PycdcError
 from pycdc.model.change import Lsn
 from pycdc.model.patterns import names_any
 from pycdc.operations.cutover.sides import Way
 from pycdc.operations.verify.cut import EndSessions, wait_for_apply, wait_for_capture
 from pycdc.operations.verify.options import VerifyOptions
-from pycdc.operations.verify.stream_window import StreamWindow
+from pycdc.operations.verify.stream_window import StreamWindow, Vector
 from pycdc.operations.verify.verification import ends_of
 
 PREFIX: Final = "pycdc.cutover"
+_PAUSE: Final = 0.05
 _EMIT: Final = "SELECT pg_logical_emit_message(true, %s::text, '')::text"
 _FLUSHED: Final = "SELECT pg_current_wal_lsn()::text"
 
@@ -56,8 +57,19 @@ def _drain(way: Way, sessions: EndSessions, seconds: float) -> None:
     with build_decoder(source) as decoder:
         window = StreamWindow(source, source.group or way.apply.name, decoder, lambda topic: names_any(topics, topic))
         wait_for_capture(ends, sessions.source, _point(sessions))
-        high = {partition: span.end for partition, span in window.ends().items()}
+        high = _ends(window, time.monotonic() + seconds)
         wait_for_apply(ends, sessions.target, window, high)
+
+
+def _ends(window: StreamWindow, deadline: float) -> Vector:
+    """Return the ends of the topics. Asks again where what failed may pass, a new leader for instance."""
+    while True:
+        try:
+            return {partition: span.end for partition, span in window.ends().items()}
+        except PycdcError as error:
+            if not error.retry or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
 
 
 def _point(sessions: EndSessions) -> Lsn:
