@@ -88,6 +88,8 @@ def _capture_loop(
     config: CapturePipeline, progress: Progress, stopping: threading.Event, own: OwnObjects
 ) -> Loop[Batch, Checkpoint]:
     kept = own.sink
+    if kept is None and config.sink.kafka is not None:
+        progress.sink_server = f"the brokers of sink.kafka at {config.sink.kafka.brokers}"
     offsets = own.offsets or (MemoryOffsetStore() if kept and not config.offsets else build_offsets(config, stopping))
     levels = CompatibilityOverrides()
     transforms = CaptureTransforms(config, progress) if config.transforms else None
@@ -116,6 +118,7 @@ def _capture_loop(
 
 def _apply_loop(config: ApplyPipeline, progress: Progress, stopping: threading.Event) -> Loop[EventBatch, Applied]:
     """From topics into tables. `ApplyOffsets` ties both ends: the source claims partitions, the sink moves offsets."""
+    from pycdc.clients.postgres import place
     from pycdc.connectors.kafka.connector import KafkaConnector
     from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
     from pycdc.sinks.postgres.columnar_apply import ColumnarRoutes
@@ -124,6 +127,7 @@ def _apply_loop(config: ApplyPipeline, progress: Progress, stopping: threading.E
     from pycdc.transforms.reverse import ReverseFunctions
 
     source, sink = config.source.kafka, config.sink.postgres
+    progress.sink_server = f"the database of sink.postgres{place(sink.dsn.get_secret_value())}"
     apply_offsets, known, columnar_routes = ApplyOffsets.of(sink, config.name), KnownTables(), ColumnarRoutes()
     functions = ReverseFunctions(config) or None
     apply_offsets.stopping = stopping

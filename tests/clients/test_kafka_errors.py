@@ -107,3 +107,10 @@ def test_brokers_whose_certificate_is_of_another_authority_are_final_for_everybo
     with pytest.raises(EnvironmentNotReady, match="certificate verify failed") as met:
         CLIENTS[client](wrong_ca)
     assert "ssl.ca.location" in met.value.hint
+
+
+def test_an_error_that_brokers_answer_with_is_looked_for_in_their_log() -> None:
+    error = KafkaError(KafkaError.UNKNOWN)
+    for told in (faults.unreachable(error, "b:9093"), faults.unreadable(error, "the brokers")):
+        assert type(told) is ConnectionLost
+        assert told.hint == "look for its cause in the brokers' log"

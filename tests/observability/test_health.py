@@ -51,3 +51,12 @@ def test_a_sink_that_holds_the_pipeline_up_is_not_taken_for_a_silent_server() ->
 def test_a_silent_server_is_not_taken_for_a_sink_that_is_stuck() -> None:
     progress = Progress(state="streaming", last_message=100.0, last_delivery=100.0)
     assert judge(progress, 60.0, 170.0).reasons == ("no message from the server for 70 s",)
+
+
+def test_a_sink_that_is_stuck_is_named() -> None:
+    progress = Progress(state="streaming", last_message=100.0, last_delivery=100.0, in_sink_since=101.0)
+    progress.sink_server = "the database of sink.postgres at db, port 5432"
+    (reason,) = judge(progress, 60.0, 170.0).reasons
+    assert (
+        reason == "the sink has made no progress for 70 s: the database of sink.postgres at db, port 5432 may be slow"
+    )

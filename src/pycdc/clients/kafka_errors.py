@@ -104,7 +104,9 @@ def unreadable(error: KafkaError, where: str, section: str = "source.kafka") -> 
             "the consumer group took this process's partitions away: a batch took longer than max.poll.interval.ms",
             hint="lower source.kafka.max_batch_events, or raise max.poll.interval.ms in source.kafka.options",
         )
+    answered = code >= KafkaError.UNKNOWN  # librdkafka's own are below
     hint = f"check that the brokers are up and can be reached: {section}.brokers"
+    hint = "look for its cause in the brokers' log" if answered else hint
     return ConnectionLost(f"{where} cannot be read: {error.str()}", hint=hint)
 
 
@@ -159,6 +161,11 @@ def unreachable(error: KafkaError, brokers: str) -> PycdcError:
         return EnvironmentNotReady(
             f"the brokers at {brokers} refuse us: {error.str()}",
             hint="check `security.protocol` and `sasl.*` in sink.kafka.options, and the user's ACLs",
+        )
+    if error.code() >= KafkaError.UNKNOWN:  # librdkafka's own are below
+        return ConnectionLost(
+            f"the brokers at {brokers} answer with an error: {error.str()}",
+            hint="look for its cause in the brokers' log",
         )
     return ConnectionLost(
         f"no broker at {brokers} answers: {error.str()}",

@@ -82,4 +82,5 @@ def _starting(progress: Progress, limit: float, now: float) -> list[str]:
 def _stuck(progress: Progress, state: str, seconds: float) -> str:
     if state == "retrying":
         return f"no progress for {seconds:.0f} s, trying again: {progress.last_error}"
-    return f"the sink has made no progress for {seconds:.0f} s"
+    slow = f": {progress.sink_server} may be slow" if progress.sink_server and not progress.outages.lasting else ""
+    return f"the sink has made no progress for {seconds:.0f} s{slow}"

@@ -88,6 +88,7 @@ class Progress:
     outages         what does not answer at present
     reverse_lag     of an apply pipeline: the greatest age of a partition's newest applied record, while that is behind
     last_message    monotonic time of the server's last message, 0 before the first
+    sink_server     what the sink writes to, as it is called in messages
     in_sink_since   monotonic time since when the sink has been at work on a batch, None while it is not
     last_delivery   monotonic time at which the sink last took a batch or was not needed
     slot_retained   bytes of WAL that the slot holds back, None where nobody measures it
@@ -149,6 +150,7 @@ class Progress:
     last_message: float = 0.0
     last_delivery: float = field(default_factory=time.monotonic)
     in_sink_since: float | None = None
+    sink_server: str = ""
     slot_retained: int | None = None
     slot_state: str | None = None
     slot_safe: int | None = None

@@ -70,3 +70,13 @@ def test_a_partition_that_was_given_up_is_not_told_any_more() -> None:
     lag.applied({ZERO: 4})
     lag.released([ZERO, ONE])
     assert not progress.partitions
+
+
+def test_a_partition_whose_broker_did_not_answer_for_long_is_not_told_to_have_caught_up() -> None:
+    """A large record may be on its way; the bytes of it, and of heartbeats, say nothing of the end."""
+    progress = Progress(last_message=time.monotonic())
+    lag = ConsumerLag(Watermarks(items0=4), progress, {ZERO: time.monotonic() - 30}.__getitem__)
+    lag.claimed({ZERO: 0})
+    lag.applied({ZERO: 4})
+    assert progress.lag_seconds == pytest.approx(30, abs=5)
+    assert progress.place_behind(progress.partitions[ZERO]) is None

@@ -42,6 +42,7 @@ REFUSED = {
     "t_u is over an expression": "CREATE TABLE t (id int); CREATE UNIQUE INDEX t_u ON t ((id + 0))",
     "t_pkey is deferrable": "CREATE TABLE t (id int PRIMARY KEY DEFERRABLE)",
     "t_u has another collation": 'CREATE TABLE t (id text NOT NULL); CREATE UNIQUE INDEX t_u ON t (id COLLATE "C")',
+    "table public.k inherits from": "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE k (n int) INHERITS (t)",
     "rule r of table": "CREATE TABLE t (id int PRIMARY KEY); CREATE RULE r AS ON DELETE TO t DO INSTEAD NOTHING",
 }
 
@@ -229,3 +230,24 @@ def test_an_amount_that_is_added_to_null_is_foretold(rig: Rig) -> None:
     assert "may be NULL" not in found(rig, Status.WARNING, {**route, "delta": {"m": "x", "k": "x"}})
     merged = {**T, "conflict": {"default": "apply_remote", "columns": {"n": "delta", "k": "delta"}}}
     assert "ALTER COLUMN n SET DEFAULT 0" in found(rig, Status.WARNING, merged)
+
+
+def test_a_role_whose_transactions_are_read_only_is_refused_with_the_statement_that_mends_it(rig: Rig) -> None:
+    rig.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    name = rig.sql("SELECT current_database()")[0][0]
+    assert "read_only" not in found(rig, Status.FAILED, T)
+    rig.sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    told = found(rig, Status.FAILED, T)
+    assert f'ALTER DATABASE "{name}" RESET default_transaction_read_only' in told
+    with pytest.raises(EnvironmentNotReady, match="default_transaction_read_only is on") as refused:
+        rig.process(T)
+    assert (refused.value.hint or "") in told
+    rig.sql("SET default_transaction_read_only = off")
+    rig.sql(refused.value.hint or "")
+    rig.process(T)
+
+
+def test_partitions_are_no_tables_that_inherit(rig: Rig) -> None:
+    rig.sql("CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id)")
+    rig.sql("CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (9)")
+    rig.process(T)

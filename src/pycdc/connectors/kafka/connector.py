@@ -91,9 +91,11 @@ class KafkaConnector:
         record_at = partial(event_at, source, group, Decoder(*forms))
         self._decoder = Decoder(*forms, record_at)
         self._columnar_decoder = None if columnar_targets is None else ColumnarDecoder(self._decoder, columnar_targets)
-        self._consumer = consumer = _consumer(source, group, progress)
+        trouble = LastError()
+        liveness = BrokerLiveness(progress, f"the brokers of source.kafka at {source.brokers}", trouble)
+        self._consumer = consumer = _consumer(source, group, trouble, liveness)
         self._partitions = partitions = AssignedPartitions(consumer)
-        self._lag = lag = ConsumerLag(consumer, progress)
+        self._lag = lag = ConsumerLag(consumer, progress, liveness.answered)
         self._group = ConsumerGroup(consumer, topics.inspection, group, source.brokers)
         self._partition_claims = PartitionClaims(claims, topics, partitions, lag, self._group)
         self._reader = RecordReader(consumer, source, partitions, lag, self._partition_claims.raise_failure)
@@ -188,9 +190,7 @@ class KafkaConnector:
         return batch
 
 
-def _consumer(source: KafkaSourceConfig, group: str, progress: Progress) -> Consumer:
-    trouble = LastError()
-    liveness = BrokerLiveness(progress, f"the brokers of source.kafka at {source.brokers}", trouble)
+def _consumer(source: KafkaSourceConfig, group: str, trouble: LastError, liveness: BrokerLiveness) -> Consumer:
     settings = consumer_settings(source, group)
     try:
         return Consumer({**settings, "error_cb": trouble, "stats_cb": liveness})

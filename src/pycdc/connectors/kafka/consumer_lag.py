@@ -7,7 +7,7 @@ when the end was reached, so that these do not count as records that are still t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 from confluent_kafka import TopicPartition
@@ -33,10 +33,16 @@ class _Tail(NamedTuple):
 
 
 class ConsumerLag:
-    """Keeps `progress.partitions` and `progress.reverse_lag`. For the consumer's thread."""
+    """Keeps `progress.partitions` and `progress.reverse_lag`. For the consumer's thread.
 
-    def __init__(self, consumer: Any, progress: Progress) -> None:
+    `answered` tells the monotonic time of the last answer about a partition, 0 where nobody knows.
+    """
+
+    def __init__(
+        self, consumer: Any, progress: Progress, answered: Callable[[Partition], float] = lambda partition: 0.0
+    ) -> None:
         self._consumer: Watermarks = consumer
+        self._answered = answered
         self._progress = progress
         self._applied: dict[Partition, int] = {}
         self._newest: dict[Partition, int] = {}
@@ -85,16 +91,17 @@ class ConsumerLag:
         if tail is not None and following >= tail.read:
             following = max(following, tail.end)
         if known is None or known[1] < 0:  # not fetched from yet
-            return None if tail is None else self._caught_up(following, max(following, tail.end))
-        place = self._caught_up(following, max(following, known[1]))
+            return None if tail is None else self._caught_up(partition, following, max(following, tail.end))
+        place = self._caught_up(partition, following, max(following, known[1]))
         if not place.behind:
             return place
         return PartitionPlace(place.next, place.end, self._age(partition), time.monotonic())
 
-    def _caught_up(self, following: int, end: int) -> PartitionPlace:
-        """Return the place as of when the brokers were last heard of: there may be more by now."""
+    def _caught_up(self, partition: Partition, following: int, end: int) -> PartitionPlace:
+        """Return the place as of when the broker last answered, or was heard of at least: there may be more by now."""
         now = time.monotonic()
-        return PartitionPlace(following, end, 0.0, min(now, self._progress.last_message or now))
+        heard = self._answered(partition) or self._progress.last_message or now
+        return PartitionPlace(following, end, 0.0, min(now, heard))
 
     def _age(self, partition: Partition) -> float | None:
         newest = self._newest.get(partition, 0)

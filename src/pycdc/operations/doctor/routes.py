@@ -79,6 +79,9 @@ def target_findings(facts: TargetInspection, bookkeeping: str) -> Iterator[Findi
         yield from _route(route, facts.role)
     if facts.superuser:
         yield superuser_finding(facts.role, "sink.postgres.dsn", "rights on the tables of the routes")
+    if facts.read_only is not None:
+        fact, remedy = facts.read_only
+        yield failed(fact, path="sink.postgres.dsn", fix=remedy)
     for problem in facts.path:
         yield failed(problem.fact, path="sink.postgres.search_path", fix=problem.remedy)
     for sequence, column in facts.lagging:

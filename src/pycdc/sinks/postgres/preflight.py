@@ -12,6 +12,7 @@ from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.model.patterns import is_user_table
 from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
 from pycdc.sinks.postgres.conflicts.preflight import ConflictInspection, inspect_conflicts
+from pycdc.sinks.postgres.read_only import read_only
 from pycdc.sinks.postgres.route_checks import cautions, mismatches, untenable, waiting
 from pycdc.sinks.postgres.routing.key_changes import asked_of_old_rows
 from pycdc.sinks.postgres.sequences import read_sequences
@@ -64,6 +65,7 @@ class TargetInspection:
     lagging: tuple[tuple[str, str], ...] = ()
     path: tuple[PathProblem, ...] = ()
     superuser: bool = False
+    read_only: tuple[str, str] | None = None
     untenable: tuple[tuple[str, str], ...] = ()
     waiting: tuple[tuple[str, str], ...] = ()
 
@@ -96,6 +98,7 @@ def inspect_target(settings: PostgresSinkConfig, pipeline: str) -> TargetInspect
             ),
             tuple(path_problems(settings)),
             _is_superuser(connection),
+            read_only(connection),
             tuple(untenable(connection, there, tables)),
             tuple(waiting(connection, there, tables)),
         )

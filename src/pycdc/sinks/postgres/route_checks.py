@@ -84,6 +84,12 @@ def _secured(table: TargetTable) -> Problems:
             f"row security of table {table} applies to the role, which would miss rows without a word",
             f"ALTER ROLE … BYPASSRLS, or CREATE POLICY … ON {table} TO the role USING (true) WITH CHECK (true)",
         )
+    for child in table.inheriting:
+        yield (
+            f"table {child} inherits from table {table}: what is written to rows of the latter would reach those of "
+            "the former too, and no unique index covers both",
+            f"ALTER TABLE {child} NO INHERIT {table}, or partition the table",
+        )
     for rule in table.rules:
         yield (
             f"rule {rule} of table {table} makes statements do something else than they say",

@@ -75,6 +75,9 @@ _SECURED: Final = f"""SELECT row_security_active(%s::oid)
 """A policy that lets the role see and write everything is as good as none."""
 _RULES: Final = """SELECT rulename FROM pg_rewrite
 WHERE ev_class = %s AND ev_type <> '1' AND ev_enabled IN ('O', 'A') ORDER BY 1"""
+_INHERITING: Final = """SELECT format('%%I.%%I', n.nspname, c.relname)
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE i.inhparent = %s AND NOT c.relispartition ORDER BY 1"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +86,7 @@ class TargetTable:
 
     `ties` are those to other tables of the routes, as far as somebody looked for them. `near_uniques` are unique
     indexes that it cannot name: their names, columns and why. `secured`: row security hides rows from the role.
+    `inheriting` are tables made by INHERITS, whose rows are the table's too.
     """
 
     schema: str
@@ -96,6 +100,7 @@ class TargetTable:
     near_uniques: tuple[tuple[str, tuple[str, ...], str], ...] = ()
     secured: bool = False
     rules: tuple[str, ...] = ()
+    inheriting: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -151,6 +156,7 @@ def read_table(connection: Connection, table: str) -> TargetTable | None:
     near = tuple((name, tuple(columns), why) for name, columns, why in connection.execute(_NEAR_UNIQUES, (oid,)))
     secured = bool(_one(connection, _SECURED, oid, oid, oid))
     rules = tuple(str(name) for (name,) in connection.execute(_RULES, (oid,)))
+    inheriting = tuple(str(name) for (name,) in connection.execute(_INHERITING, (oid,)))
     return TargetTable(
         schema,
         name,
@@ -161,6 +167,7 @@ def read_table(connection: Connection, table: str) -> TargetTable | None:
         near_uniques=near,
         secured=secured,
         rules=rules,
+        inheriting=inheriting,
     )
 
 

@@ -34,6 +34,7 @@ from pycdc.sinks.postgres.bookkeeping import redelivery as repeats
 from pycdc.sinks.postgres.bookkeeping.tables import ADDED_COLUMNS, CREATE, LACKING_COLUMNS
 from pycdc.sinks.postgres.conflicts import write_times
 from pycdc.sinks.postgres.conflicts.conflict_table import TABLES as CONFLICT_TABLES
+from pycdc.sinks.postgres.read_only import require_writable
 from pycdc.sinks.postgres.target_tables import split_name
 
 ParkedKey = tuple[str, bytes]
@@ -103,6 +104,7 @@ class ApplyOffsets:
         self._held: dict[Partition, ClaimedPartition] = {}
         self.blocked: frozenset[ParkedKey] = frozenset()
         self.stopping: threading.Event | None = None
+        self._looked = False
 
     @classmethod
     def of(cls, settings: PostgresSinkConfig, pipeline: str) -> ApplyOffsets:
@@ -290,6 +292,9 @@ class ApplyOffsets:
 
     def ensure_tables(self, connection: Connection) -> None:
         """Make them, and columns that are missing. Raises EnvironmentNotReady with the SQL where the role may not."""
+        if not self._looked:  # later on, a server is waited for that takes no writes for a while
+            require_writable(connection)
+            self._looked = True
         if self.tables_exist(connection):
             self._require_ours(connection)
             connection.rollback()
