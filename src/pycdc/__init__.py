@@ -58,6 +58,16 @@ if TYPE_CHECKING:
     from pycdc.operations.doctor.finding import Finding, FindingStatus
     from pycdc.operations.lag.delays import DelaySummary, LagMeasurement
     from pycdc.operations.status import CaptureState
+    from pycdc.operations.verify.options import VerifyOptions
+    from pycdc.operations.verify.result import (
+        ComparisonMethod,
+        Difference,
+        DifferenceKind,
+        PointInTime,
+        TableResult,
+        Verification,
+    )
+    from pycdc.operations.verify.verification import Verifier, verify
     from pycdc.sinks.postgres.bookkeeping.inspection import PipelineState, StoredOffset
     from pycdc.sinks.postgres.conflicts.conflict import Conflict, ConflictKind
 
@@ -90,6 +100,16 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "ServerMetadata",
     "SlotMetadata",
     "StoredOffset",
+    # whether two databases agree
+    "Difference",
+    "DifferenceKind",
+    "ComparisonMethod",
+    "PointInTime",
+    "TableResult",
+    "Verification",
+    "Verifier",
+    "VerifyOptions",
+    "verify",
     # what changes are made of
     "Batch",
     "CapturedChange",
@@ -153,6 +173,16 @@ _WHERE = {
     "pycdc.operations.doctor.finding": ("Finding", "FindingStatus"),
     "pycdc.operations.lag.delays": ("DelaySummary", "LagMeasurement"),
     "pycdc.operations.status": ("CaptureState",),
+    "pycdc.operations.verify.options": ("VerifyOptions",),
+    "pycdc.operations.verify.result": (
+        "Difference",
+        "DifferenceKind",
+        "ComparisonMethod",
+        "PointInTime",
+        "TableResult",
+        "Verification",
+    ),
+    "pycdc.operations.verify.verification": ("Verifier", "verify"),
     "pycdc.sinks.postgres.bookkeeping.inspection": ("PipelineState", "StoredOffset"),
     "pycdc.sinks.postgres.conflicts.conflict": ("Conflict", "ConflictKind"),
 }

@@ -159,3 +159,14 @@ def test_only_the_columns_that_were_asked_for_are_compared(pair: Pair) -> None:
         found = verifier.run()
     assert told(found) == []
     assert found.tables[0].not_compared == {"v": "it was not asked for"}
+
+
+def test_a_sequence_that_the_rows_left_behind_is_named(pair: Pair) -> None:
+    pair.sql(pair.target, "CREATE SEQUENCE s OWNED BY t.id; ALTER TABLE t ALTER COLUMN id SET DEFAULT nextval('s')")
+    pair.sql(pair.source, "INSERT INTO t VALUES (40, 'forty')")
+    with pair.verifier() as verifier:
+        found = verifier.run()
+        assert (found.equal, len(found.tables[0].notes)) == (True, 1)
+        assert "sequence public.s is behind column id" in found.tables[0].notes[0]
+        pair.sql(pair.target, "SELECT setval('s', 40)")
+        assert verifier.run().tables[0].notes == []

@@ -15,7 +15,14 @@ from pycdc.operations.verify.reports.html_report import html
 from pycdc.operations.verify.reports.json_report import SCHEMA, document, read
 from pycdc.operations.verify.reports.junit_report import junit
 from pycdc.operations.verify.reports.report_folder import write_reports
-from pycdc.operations.verify.result import Difference, DifferenceKind, Method, PointInTime, TableResult, Verification
+from pycdc.operations.verify.result import (
+    ComparisonMethod,
+    Difference,
+    DifferenceKind,
+    PointInTime,
+    TableResult,
+    Verification,
+)
 
 
 def verification() -> Verification:
@@ -44,7 +51,7 @@ def verification() -> Verification:
         seconds=0.25,
     )
     stock = TableResult(
-        "public.stock", ("public.stock",), Method.ROUTED, "function f makes the rows", ("id",), (), ("id",)
+        "public.stock", ("public.stock",), ComparisonMethod.ROUTED, "function f makes the rows", ("id",), (), ("id",)
     )
     return Verification(
         "shop-apply",

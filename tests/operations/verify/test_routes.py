@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.operations.verify.result import Method, Verification
+from pycdc.operations.verify.result import ComparisonMethod, Verification
 from tests.chaos.verified_pair import Pair, told
 
 pytestmark = pytest.mark.pg("newest")
@@ -109,7 +109,7 @@ def test_a_fault_in_a_column_of_any_type_is_found(make: Make, mood: str) -> None
     pair = make(source, target, {"topic": "{name}.public.every", "table": "every"}, **EXACT)
     found = verified(pair)
     assert told(found) == []
-    assert (found.tables[0].method, found.tables[0].source_rows) == (Method.HASHED, 42)
+    assert (found.tables[0].method, found.tables[0].source_rows) == (ComparisonMethod.HASHED, 42)
     for number, (column, wrong) in enumerate(WRONG.items(), 1):
         pair.sql(pair.target, f"UPDATE every SET {column} = {wrong} WHERE h = 'tëxt {number}'")
     ids = {str(row[1]): row[0] for row in pair.sql(pair.source, "SELECT h, id FROM every")}
@@ -127,7 +127,7 @@ def test_an_interval_that_records_hold_in_microseconds_goes_through_the_route(ma
         **EXACT,
     )
     found = verified(pair)
-    assert (told(found), found.tables[0].method) == ([], Method.ROUTED)
+    assert (told(found), found.tables[0].method) == ([], ComparisonMethod.ROUTED)
     assert "interval" in (found.tables[0].why_routed or "")
     wrong = faults(pair, "UPDATE every SET p = p + interval '1 us', h = 'x' WHERE h = 'tëxt 7'")
     assert [(kind, columns) for _, kind, _, columns in wrong] == [("changed", ("h", "p"))]
@@ -154,7 +154,7 @@ def test_masked_hashed_truncated_and_renamed_columns_are_compared_as_they_are_wr
     pair = make(PEOPLE + FILL, target, {"topic": "{name}.public.people", "table": "people"}, capture={"rules": rules})
     assert pair.sql(pair.target, "SELECT DISTINCT name, card FROM people") == [("Zoë", "****")]
     found = verified(pair)
-    assert (told(found), found.tables[0].method) == ([], Method.ROUTED)
+    assert (told(found), found.tables[0].method) == ([], ComparisonMethod.ROUTED)
     assert found.tables[0].not_compared == {"more": "the route does not write it"}
     wrong = faults(
         pair,
@@ -187,8 +187,8 @@ def test_events_that_go_into_several_tables_are_compared_in_each(make: Make) -> 
     )
     found = verified(pair)
     assert [(table.table, table.source_rows, table.method) for table in found.tables] == [
-        ("public.a", 16, Method.HASHED),
-        ("public.b", 34, Method.HASHED),
+        ("public.a", 16, ComparisonMethod.HASHED),
+        ("public.b", 34, ComparisonMethod.HASHED),
     ]
     assert told(found) == []
     assert faults(pair, "INSERT INTO a VALUES (1, 'Zoë 1'); UPDATE b SET side = 'right' WHERE id = 2") == [
@@ -279,7 +279,7 @@ def test_rows_that_a_function_makes_are_compared_with_what_it_makes(
         {"topic": "{name}.public.people", "table": "loud", "function": "verified_functions:row"},
     )
     found = verified(pair)
-    assert (told(found), found.tables[0].method, found.tables[0].source_rows) == ([], Method.ROUTED, 16)
+    assert (told(found), found.tables[0].method, found.tables[0].source_rows) == ([], ComparisonMethod.ROUTED, 16)
     assert faults(pair, "UPDATE loud SET shout = 'x', own = 1 WHERE id = 3; INSERT INTO loud VALUES (1, 'ZOË 1')") == [
         ("public.loud", "changed", ("3",), ("shout",)),
         ("public.loud", "extra", ("1",), ()),

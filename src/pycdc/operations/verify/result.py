@@ -20,13 +20,9 @@ class DifferenceKind(StrEnum):
     """The row is there, and the source says that it is not."""
     CHANGED = "changed"
     """The row is there with other values."""
-    DOUBLED = "doubled"
-    """A table without a key has more rows of these values than the source."""
-    SEQUENCE = "sequence"
-    """A sequence stands behind the largest value of its column."""
 
 
-class Method(StrEnum):
+class ComparisonMethod(StrEnum):
     """How the rows of a table were compared."""
 
     HASHED = "hashed"
@@ -67,7 +63,7 @@ class TableResult:
 
     table: str
     sources: tuple[str, ...]
-    method: Method = Method.HASHED
+    method: ComparisonMethod = ComparisonMethod.HASHED
     why_routed: str | None = None
     key: tuple[str, ...] = ()
     key_fields: tuple[str, ...] = ()

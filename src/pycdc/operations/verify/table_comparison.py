@@ -30,7 +30,7 @@ from pycdc.operations.verify.range_comparison import BothSides, Counts, Found, c
 from pycdc.operations.verify.ranges import Bound, KeyRange, by_text
 from pycdc.operations.verify.readers import SnapshotSession
 from pycdc.operations.verify.relation import ComparedRelation, Layout
-from pycdc.operations.verify.result import Difference, DifferenceKind, Key, Method, TableResult
+from pycdc.operations.verify.result import ComparisonMethod, Difference, DifferenceKind, Key, TableResult
 from pycdc.operations.verify.routed_comparison import RoutedComparison, Rows
 
 _RANGE: Final = 100_000
@@ -317,7 +317,7 @@ def result_of(unit: Unit) -> TableResult:
     return TableResult(
         str(unit.target),
         tuple(dict.fromkeys(str(feed.source) for feed in unit.feeds)),
-        Method.HASHED if unit.obstacle is None else Method.ROUTED,
+        ComparisonMethod.HASHED if unit.obstacle is None else ComparisonMethod.ROUTED,
         unit.obstacle,
         unit.key,
         _key_fields(unit),

@@ -39,6 +39,7 @@ from pycdc.operations.verify.two_way import OtherDirection, confirmed
 from pycdc.sinks.postgres.loop_filter import LoopFilter
 from pycdc.sinks.postgres.route_checks import read_tables
 from pycdc.sinks.postgres.routing.router import RouteTable
+from pycdc.sinks.postgres.sequences import read_sequences
 from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.writes import RowWrite
 from pycdc.transforms.reverse import ReverseFunctions
@@ -125,6 +126,7 @@ class Verifier:
                     attempts += 1
                     if attempts >= _ATTEMPTS:
                         raise
+        self._note_sequences(out)
         out.seconds = time.monotonic() - began
         return out
 
@@ -210,6 +212,15 @@ class Verifier:
                             yield write
 
         return routed
+
+    def _note_sequences(self, out: Verification) -> None:
+        """Note the sequences that the rows have left behind: no difference while the pipeline runs."""
+        tables = {table.table: table for table in out.tables}
+        for one in read_sequences(self._sink):
+            if one.behind and one.table_name in tables:
+                tables[one.table_name].notes.append(
+                    f"sequence {one.sequence_name} is behind column {one.column}: `pycdc sequences` sets it"
+                )
 
     def _is_old(self, cut: Cut) -> bool:
         return time.monotonic() - cut.began > self._options.max_snapshot_age

@@ -7,7 +7,7 @@ from html import escape
 from typing import Final
 
 from pycdc.operations.humanize import duration, number
-from pycdc.operations.verify.result import Difference, Method, PointInTime, TableResult, Verification
+from pycdc.operations.verify.result import ComparisonMethod, Difference, PointInTime, TableResult, Verification
 from pycdc.printable import printable
 
 _STYLE: Final = """
@@ -93,7 +93,7 @@ def _table(table: TableResult) -> str:
         ("ranges", f"{number(table.ranges)}, of which {number(table.differing_ranges)} differ"),
         ("columns", ", ".join(table.columns)),
         *((f"not compared: {name}", reason) for name, reason in table.not_compared.items()),
-        *([("through the route", table.why_routed or "")] if table.method is Method.ROUTED else []),
+        *([("through the route", table.why_routed or "")] if table.method is ComparisonMethod.ROUTED else []),
         *(("note", note) for note in table.notes),
         ("seconds", f"{table.seconds:.1f}"),
     ]

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from pycdc.errors import ConfigError
-from pycdc.operations.verify.result import Difference, DifferenceKind, Method, PointInTime, TableResult, Verification
+from pycdc.operations.verify.result import (
+    ComparisonMethod,
+    Difference,
+    DifferenceKind,
+    PointInTime,
+    TableResult,
+    Verification,
+)
 from pycdc.version import __version__
 
 VERSION: Final = 1
@@ -118,7 +125,7 @@ def _table_of(found: dict[str, Any]) -> TableResult:
     return TableResult(
         table=name,
         sources=tuple(found["sources"]),
-        method=Method(found["method"]),
+        method=ComparisonMethod(found["method"]),
         key=tuple(found["key"]),
         key_fields=tuple(found["key_fields"]),
         columns=tuple(found["columns"]),
