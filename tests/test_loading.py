@@ -383,7 +383,7 @@ def test_the_direction_of_a_pipeline_is_its_type() -> None:
     assert isinstance(applies, ApplyPipeline)
     with pytest.raises(ConfigError, match="only there for those that read from Postgres"):
         require_capture(applies)
-    with pytest.raises(ConfigError, match="only there for those that read from Kafka"):
+    with pytest.raises(ConfigError, match="does not write into Postgres"):
         require_apply(load_text(GOOD))
 
 

@@ -366,7 +366,7 @@ def require_apply(config: PipelineConfig) -> ApplyPipeline:
     if isinstance(config, ApplyPipeline):
         return config
     raise ConfigError(
-        f"pipeline {config.name} captures from Postgres, and this is only there for those that read from Kafka",
+        f"pipeline {config.name} does not write into Postgres, and this is only there for those that do",
         hint="name the configuration of a pipeline with source.kafka and sink.postgres",
     )
 
