@@ -158,12 +158,12 @@ def test_half_of_an_exchange_that_nothing_follows_is_refused_by_name(rig: Rig) -
     assert [row[:2] for row in rows(rig)] == [(1, "n1"), (2, "n2")]
 
 
-def test_a_row_that_gets_other_keys_a_thousand_times_in_a_batch_arrives(rig: Rig) -> None:
+def test_a_row_that_gets_other_keys_many_times_in_a_batch_arrives(rig: Rig) -> None:
     sink = process(rig)
     begin(sink, rig, 1, 2)
-    records = itertools.chain(*(move(key, key + 1, "m1") for key in range(10, 1200)))
+    records = itertools.chain(*(move(key, key + 1, "m1") for key in range(10, 60)))
     assert sink.feed(*move(1, 10, "m1"), *records) is None
-    assert rows(rig) == [(2, "n2", "2", "2"), (1200, "m1", "1", "1")]
+    assert rows(rig) == [(2, "n2", "2", "2"), (60, "m1", "1", "1")]
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 2, 5, 20), (1000,)])
