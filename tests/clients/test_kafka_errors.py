@@ -100,6 +100,7 @@ CLIENTS: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", CLIENTS)
 def test_brokers_whose_certificate_is_of_another_authority_are_final_for_everybody(
     client: str, wrong_ca: dict[str, Any]

@@ -21,6 +21,8 @@ EQUAL = "✓ both sides are equal"
 BOTH_WRITE = r"monolith → inventory [1-9]\d*/s"
 
 
+@pytest.mark.server
+@pytest.mark.slow
 def test_both_sides_are_written_to_and_end_equal_with_conflicts_and_without_echoes(room: Path) -> None:
     command = [*COMMAND, "--plain", "--two-way", "--seconds", "4", "--rate", "100"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
