@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -217,11 +218,24 @@ def done(world: World, command: str, goal: str) -> None:
 
 
 def test_a_drain_ends_behind_all_that_was_committed(world: Worlds) -> None:
+    """What was committed cannot be applied as long as somebody holds its row: neither can the drain end."""
     here = world()
-    with psycopg.connect(here.dsns["old"], autocommit=True) as writer:
-        for number in range(1, 30):
-            writer.execute("SET synchronous_commit = off")
-            writer.execute("UPDATE stock SET on_hand = %s WHERE sku = 'sku-1'", [number])
-            with opened(str(here.path), "inventory") as (group, _):
-                drain(group.way("forward"), 20)
-            assert here.rows("new", "SELECT available FROM items WHERE code = 'sku-1'") == [(number,)]
+    with opened(str(here.path), "inventory") as (group, _), ThreadPoolExecutor(1) as executor:
+        with psycopg.connect(here.dsns["new"]) as holder:
+            holder.execute("SELECT * FROM items WHERE code = 'sku-1' FOR UPDATE")
+            here.execute("old", "UPDATE stock SET on_hand = 7 WHERE sku = 'sku-1'")
+            draining = executor.submit(drain, group.way("forward"), 60)
+            with pytest.raises(TimeoutError):
+                draining.result(2)
+        assert draining.result(60) >= 2
+        assert here.rows("new", "SELECT available FROM items WHERE code = 'sku-1'") == [(7,)]
+
+
+def test_a_drain_that_takes_too_long_is_an_error_with_a_remedy(world: Worlds) -> None:
+    here = world()
+    with opened(str(here.path), "inventory") as (group, _), psycopg.connect(here.dsns["new"]) as holder:
+        holder.execute("SELECT * FROM items WHERE code = 'sku-1' FOR UPDATE")
+        here.execute("old", "UPDATE stock SET on_hand = 7 WHERE sku = 'sku-1'")
+        with pytest.raises(EnvironmentNotReady, match="within") as caught:
+            drain(group.way("forward"), 1)
+        assert caught.value.hint
