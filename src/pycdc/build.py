@@ -269,7 +269,7 @@ def build_sink(
     stopping: threading.Event | None = None,
     levels: CompatibilityOverrides | None = None,
 ) -> Sink:
-    """`levels` is what earlier sinks owe to the registry."""
+    """Build the sink. `levels` are compatibility levels that earlier sinks have still to restore."""
     chosen = config.sink
     if chosen.kafka is not None:
         with ExitStack() as opened:

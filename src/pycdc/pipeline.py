@@ -14,7 +14,7 @@ from math import inf
 from typing import Generic
 
 from pycdc.checkpoint import Checkpointer
-from pycdc.clients.postgres import hearing
+from pycdc.clients.postgres import stopped_by
 from pycdc.config.runtime import CheckpointConfig, RetriesConfig
 from pycdc.engine_interfaces import BatchSink, BatchSource, BatchT, CheckpointLoader, CheckpointT
 from pycdc.errors import ConnectionLost, ProtocolError, ProtocolViolation, PycdcError, RegistryLost, Undelivered
@@ -98,7 +98,7 @@ class Loop(Generic[BatchT, CheckpointT]):
 
     def run(self) -> None:
         """Block until the end. Raises PycdcError where going on could lose data or is pointless."""
-        with hearing(self._stop):
+        with stopped_by(self._stop):
             self._run()
 
     def _run(self) -> None:

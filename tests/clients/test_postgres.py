@@ -10,7 +10,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from pycdc.clients.postgres import STOP_GRACE, connect, hearing
+from pycdc.clients.postgres import STOP_GRACE, connect, stopped_by
 
 
 def by_its_own_event(dsn: str, stopping: threading.Event) -> None:
@@ -18,7 +18,7 @@ def by_its_own_event(dsn: str, stopping: threading.Event) -> None:
 
 
 def by_that_of_its_thread(dsn: str, stopping: threading.Event) -> None:
-    with hearing(stopping):
+    with stopped_by(stopping):
         connect(dsn, "the dsn")
 
 

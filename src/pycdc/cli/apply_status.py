@@ -22,7 +22,7 @@ def show(config: ApplyPipeline, found: ApplyState) -> None:
     names = [printable(str(place.partition)) for place in found.places]
     width = max(map(len, names), default=0)
     for name, place in zip(names, found.places, strict=True):
-        click.echo(f"  {name:<{width}}  {_told(place, source.start)}")
+        click.echo(f"  {name:<{width}}  {_described(place, source.start)}")
     for label, value in _rows(found):
         click.echo(printable(f"  {label:<16} {value}"))
     for problem in found.problems():
@@ -41,13 +41,13 @@ def _rows(found: ApplyState) -> Iterator[tuple[str, str]]:
         yield "parked", f"{plural(sum(parked.values()), 'record')} ({reasons})"
         yield "blocked", plural(found.bookkeeping.blocked_keys, "key")
     for topic, counts in found.bookkeeping.left_out.items():
-        told = ", ".join(f"{reason} {number(count)}" for reason, count in counts.items())
-        yield "left out", f"{topic}: {plural(sum(counts.values()), 'event')} ({told})"
+        reasons = ", ".join(f"{reason} {number(count)}" for reason, count in counts.items())
+        yield "left out", f"{topic}: {plural(sum(counts.values()), 'event')} ({reasons})"
     if found.bookkeeping.conflicts is not None:
         yield "conflicts", number(found.bookkeeping.conflicts)
 
 
-def _told(place: PartitionState, start: str) -> str:
+def _described(place: PartitionState, start: str) -> str:
     stored, behind = place.stored, place.behind(start)
     parts = ["nothing applied yet" if stored is None else f"at {stored.next}, epoch {stored.epoch}"]
     if stored is not None:

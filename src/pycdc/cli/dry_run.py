@@ -98,10 +98,10 @@ class _Sql:
         return name
 
     def end(self, counts: Counter[str]) -> None:
-        told = [plural(counts["records"], "record"), plural(counts["statements"], "statement")]
-        told += [plural(counts["problems"], "problem")] if counts["problems"] else []
-        told += [f"{counts['waiting']} behind parked ones"] if counts["waiting"] else []
-        click.echo(f"ROLLBACK;\n-- {', '.join(told)}; nothing was written")
+        summary = [plural(counts["records"], "record"), plural(counts["statements"], "statement")]
+        summary += [plural(counts["problems"], "problem")] if counts["problems"] else []
+        summary += [f"{counts['waiting']} behind parked ones"] if counts["waiting"] else []
+        click.echo(f"ROLLBACK;\n-- {', '.join(summary)}; nothing was written")
 
 
 def _remark(planned: Planned) -> str:
@@ -135,8 +135,8 @@ class _Json:
         self._print({name: counts[name] for name in ("records", "statements", "problems", "waiting")})
 
     def _statement(self, statement: PlannedStatement) -> dict[str, Any]:
-        told = {"table": statement.table, "operation": statement.operation, "sql": statement.text}
-        return {**told, "parameters": list(statement.parameters)} if self._values else told
+        summary = {"table": statement.table, "operation": statement.operation, "sql": statement.text}
+        return {**summary, "parameters": list(statement.parameters)} if self._values else summary
 
     def _print(self, line: dict[str, Any]) -> None:
         click.echo(json_printable(json.dumps(line, ensure_ascii=False)))

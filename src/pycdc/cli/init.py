@@ -72,7 +72,7 @@ def init(
 @dataclass(frozen=True, slots=True)
 class Inspected:
     ref: TableRef
-    facts: TableMetadata
+    metadata: TableMetadata
     rights: TableRights | None
     failing: Failing | None
 
@@ -84,9 +84,13 @@ def _inspected(catalog: Catalog, inspection: SourceInspection) -> list[Inspected
     """Return all tables but partitions, which come with their root."""
     refs = [ref for ref in catalog.tables(["*.*"]) if not ref.is_partition]
     rights = inspection.tables([ref.oid for ref in refs])
-    facts = catalog.metadata_of([ref.oid for ref in refs])
+    metadata = catalog.metadata_of([ref.oid for ref in refs])
     fails = {found.table.oid: found for found in failing(catalog, refs)}
-    return [Inspected(ref, facts[ref.oid], rights.get(ref.oid), fails.get(ref.oid)) for ref in refs if ref.oid in facts]
+    return [
+        Inspected(ref, metadata[ref.oid], rights.get(ref.oid), fails.get(ref.oid))
+        for ref in refs
+        if ref.oid in metadata
+    ]
 
 
 def _slug(database: str) -> str:
@@ -157,11 +161,11 @@ def _table_lines(tables: list[Inspected]) -> Iterator[str]:
 
 
 def _described(table: Inspected) -> str:
-    key = f"key {printable(', '.join(table.facts.key))}" if table.facts.key else "no key"
+    key = f"key {printable(', '.join(table.metadata.key))}" if table.metadata.key else "no key"
     rows = "never analysed" if table.ref.rows_estimate is None else f"~{number(table.ref.rows_estimate)} rows"
     parts = [key, rows]
     if table.rights is not None and table.rights.size is not None:
         parts.append(size(table.rights.size))
-    if table.facts.identity in _IDENTITIES:
-        parts.append(f"replica identity {_IDENTITIES[table.facts.identity]}")
+    if table.metadata.identity in _IDENTITIES:
+        parts.append(f"replica identity {_IDENTITIES[table.metadata.identity]}")
     return ", ".join(parts)

@@ -40,12 +40,12 @@ _CANCEL_SECONDS: Final = 1.0
 
 _HEARD: ContextVar[threading.Event | None] = ContextVar("pycdc_stopping", default=None)
 _LIMIT: ContextVar[tuple[float, _Silent] | None] = ContextVar("pycdc_limit", default=None)
-_TOLD: Final = 3.0
+_REPORTED_AFTER: Final = 3.0
 """Seconds without an answer after which it is said."""
 
 
 @contextmanager
-def hearing(stopping: threading.Event | None) -> Iterator[None]:
+def stopped_by(stopping: threading.Event | None) -> Iterator[None]:
     """Let connections that this thread opens meanwhile end with `stopping`, where they are not given another."""
     token = _HEARD.set(stopping)
     try:
@@ -152,7 +152,7 @@ def _watched(
             now = time.monotonic()
             if seconds and now - began > seconds:
                 raise Unanswered(f"no answer within {seconds:g} s")
-            if now - began > _TOLD:
+            if now - began > _REPORTED_AFTER:
                 silent(now - began)
             if stopped_at is None and stopping is not None and stopping.is_set():
                 stopped_at = now
@@ -198,12 +198,12 @@ def connect(
     """Open a connection. Raises ConfigError, EnvironmentNotReady for a server too old, psycopg.OperationalError.
 
     `option` is the DSN's name, `defaults` are libpq's parameters that the DSN may override. `stopping`: without one,
-    the event of this thread's `hearing`.
+    the event of this thread's `stopped_by`.
     """
     stopping = stopping or _HEARD.get()
     given = {**(defaults or {}), **parameters(dsn, option)}
     try:
-        with hearing(stopping):
+        with stopped_by(stopping):
             connection = Client.connect(**given, **options)
     except psycopg.OperationalError as error:
         if faults.is_unclear_refusal(error) and (states := sqlstates(str(error), given)):

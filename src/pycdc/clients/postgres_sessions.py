@@ -105,9 +105,9 @@ def _limits(replication: bool, seconds: float) -> list[str]:
     if replication:
         return [f"pg_catalog.set_config('{name}', '0', false)" for name in _OF_STATEMENTS]
     limits = {"lock_timeout": _LOCK_MS, "statement_timeout": int(seconds * 1000)}
-    theirs = "nullif(extract(epoch FROM pg_catalog.current_setting('{name}')::interval) * 1000, 0)"
+    present = "nullif(extract(epoch FROM pg_catalog.current_setting('{name}')::interval) * 1000, 0)"
     return [
-        f"pg_catalog.set_config('{name}', least({theirs.format(name=name)}, {limit})::int8::text, false)"
+        f"pg_catalog.set_config('{name}', least({present.format(name=name)}, {limit})::int8::text, false)"
         for name, limit in limits.items()
     ]
 

@@ -23,7 +23,7 @@ _MOST: Final = 1_000_000
 """Bytes of a trace that are read."""
 
 
-_told: Final[dict[str, list[str]]] = {}
+_known: Final[dict[str, list[str]]] = {}
 """By words: each trace costs a stream that nobody can close, so that what was asked once is not asked again."""
 _REMEMBERED: Final = 100
 
@@ -33,13 +33,13 @@ def sqlstates(words: str, parameters: Mapping[str, Any]) -> list[str]:
 
     There is one of each in their order; none where one accepts the connection by now, or nothing shows it.
     """
-    if words in _told:
-        return _told[words]
+    if words in _known:
+        return _known[words]
     found = [state for host in _each_host(parameters) if (state := _traced(host))]
     if len(found) != len(list(_each_host(parameters))):
         return []
-    if len(_told) < _REMEMBERED:
-        _told[words] = found
+    if len(_known) < _REMEMBERED:
+        _known[words] = found
     return found
 
 

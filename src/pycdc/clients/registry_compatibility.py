@@ -1,4 +1,4 @@
-"""Compatibility levels of subjects that are lifted for one registration, and put back whatever happens."""
+"""Compatibility levels of subjects that are overridden for one registration, and restored whatever happens."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ _NOT_FOUND: Final = 404
 
 
 class CompatibilityOverrides:
-    """What is owed: subjects whose level was lifted, and the level that each had, None without one of its own.
+    """Subjects whose compatibility level is overridden, and the level that each had, None without one of its own.
 
     Calls raise what the client raises, and may be made again. A process that is killed between the two leaves NONE.
     """
 
     def __init__(self) -> None:
-        self._owed: dict[str, str | None] = {}
+        self._overridden: dict[str, str | None] = {}
 
-    def lift(self, client: RegistryClient, subject: str) -> str | None:
+    def override(self, client: RegistryClient, subject: str) -> str | None:
         """Set the subject's level to NONE; return the one it had."""
-        if subject not in self._owed:
-            self._owed[subject] = _own_level(client, subject)
+        if subject not in self._overridden:
+            self._overridden[subject] = _own_level(client, subject)
         client.set_level(subject, _NONE)
-        return self._owed[subject]
+        return self._overridden[subject]
 
-    def put_back(self, client: RegistryClient) -> None:
+    def restore(self, client: RegistryClient) -> None:
         """Give all subjects their levels again."""
-        for subject, level in list(self._owed.items()):
+        for subject, level in list(self._overridden.items()):
             if level is None:
                 _drop(client, subject)
             else:
                 client.set_level(subject, level)
-            del self._owed[subject]
+            del self._overridden[subject]
 
 
 def _own_level(client: RegistryClient, subject: str) -> str | None:

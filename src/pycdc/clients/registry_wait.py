@@ -13,7 +13,7 @@ from pycdc.clients.registry_http import RegistryAway
 T = TypeVar("T")
 
 _SLICE: Final = 0.2
-_TOLD: Final = 3.0
+_REPORTED_AFTER: Final = 3.0
 """Seconds without an answer after which it is said."""
 STOP_GRACE: Final = 2.0
 """Seconds that an answer still has once the pipeline was stopped."""
@@ -32,7 +32,7 @@ def awaited(ask: Callable[[], T], stopping: threading.Event | None, silent: Call
     began, stopped_at = time.monotonic(), None
     while not wait([answer], _SLICE).done:
         now = time.monotonic()
-        if now - began >= _TOLD:
+        if now - began >= _REPORTED_AFTER:
             silent(now - began)
         if stopping.is_set():
             stopped_at = stopped_at or now

@@ -66,7 +66,7 @@ again where it is needed."""
 class SchemaRegistry:
     """Thread-safe. Faults that may pass are tried again for `timeout` seconds, then they are ConnectionLost.
 
-    `levels` remembers what is owed to subjects whose level was lifted; it should outlive this object. `stopping` ends
+    `levels` remembers compatibility levels that are to be restored; it should outlive this object. `stopping` ends
     the wait for a registry that does not answer, and `outages` tells of it.
     """
 
@@ -157,7 +157,7 @@ class SchemaRegistry:
     def _ask(self, subject: str, text: str) -> int:
         ask = self._client.register if self._settings.register_schemas else self._client.look_up
         try:
-            self._call(lambda: self._levels.put_back(self._client))
+            self._call(lambda: self._levels.restore(self._client))
             answer = self._call(lambda: ask(subject, text))
         except RegistryAnswer as error:
             refusal = self._refused(error, subject, text)
@@ -171,12 +171,12 @@ class SchemaRegistry:
     def _forced(self, subject: str, text: str, refusal: PycdcError) -> object:
         """Return the id of a schema that was refused, registered while the subject's level is NONE."""
         try:
-            level = self._call(lambda: self._levels.lift(self._client, subject))
+            level = self._call(lambda: self._levels.override(self._client, subject))
             log.warning("%s\n  registering it all the same; the level before: %s", refusal.fact, level or "none")
             try:
                 return self._call(lambda: self._client.register(subject, text))
             finally:
-                self._put_back(subject)
+                self._restore(subject)
         except RegistryAnswer as error:
             if error.status != _CONFLICT:
                 raise self._refused(error, subject, text) from None
@@ -187,9 +187,9 @@ class SchemaRegistry:
                 subject=subject,
             ) from None
 
-    def _put_back(self, subject: str) -> None:
+    def _restore(self, subject: str) -> None:
         try:
-            self._call(lambda: self._levels.put_back(self._client))
+            self._call(lambda: self._levels.restore(self._client))
         except (RegistryAnswer, PycdcError):
             log.error("the compatibility level of %s at %s is still NONE: set it back", subject, self._url)
             raise

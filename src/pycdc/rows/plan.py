@@ -93,9 +93,9 @@ def plan_table(
             field = _field(index, name, column, treated, compatibility)
             if column.name in key_names:
                 keys[column.name] = field
-            if _tells_type(column, rule, compatibility, snapshot=snapshot):
-                told = source_type(column, called, compatibility, snapshot=snapshot)
-                field = replace(field, schema=replace(field.schema, parameters=(*field.schema.parameters, *told)))
+            if _names_type(column, rule, compatibility, snapshot=snapshot):
+                declared = source_type(column, called, compatibility, snapshot=snapshot)
+                field = replace(field, schema=replace(field.schema, parameters=(*field.schema.parameters, *declared)))
             fields.append(field)
     missing = [name for name in key_names if name not in keys]
     if missing:
@@ -140,7 +140,7 @@ def _streamed(name: str, compatibility: CompatibilityConfig, snapshot: bool) -> 
     return name[1:-1]
 
 
-def _tells_type(column: Column, rule: TableRule, compatibility: CompatibilityConfig, *, snapshot: bool) -> bool:
+def _names_type(column: Column, rule: TableRule, compatibility: CompatibilityConfig, *, snapshot: bool) -> bool:
     if names_any(rule.tell_types, column.name):
         return True
     return names_any(rule.tell_types_of, type_name(column, compatibility, snapshot=snapshot))

@@ -20,7 +20,7 @@ class Clock:
 
 
 @pytest.fixture
-def turns() -> Counter[Partition]:
+def generations() -> Counter[Partition]:
     return Counter()
 
 
@@ -30,8 +30,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def unapplied(turns: Counter[Partition], clock: Clock) -> Unapplied:
-    return Unapplied(100, 1000, turns, clock)
+def unapplied(generations: Counter[Partition], clock: Clock) -> Unapplied:
+    return Unapplied(100, 1000, generations, clock)
 
 
 def events(partition: Partition, *offsets: int, size: int = 1) -> list[Event]:
@@ -96,19 +96,19 @@ def test_though_nothing_follows_it_comes_again_after_its_seconds_and_a_rest(unap
     assert len(places(unapplied.grown(None))) == 1
 
 
-def test_a_partition_that_began_anew_is_left_out(unapplied: Unapplied, turns: Counter[Partition]) -> None:
+def test_a_partition_that_began_anew_is_left_out(unapplied: Unapplied, generations: Counter[Partition]) -> None:
     unapplied.keep(events(A, 1) + events(B, 5), PartitionOffsets({A: 1, B: 5}), 1.0)
-    turns[A] += 1
+    generations[A] += 1
     grown = unapplied.grown(batch(B, 6, 7))
     assert places(grown) == ["b[0] offset 5", "b[0] offset 6", "b[0] offset 7"]
     unapplied.keep(events(A, 1), PartitionOffsets({A: 1}), 1.0)
-    turns[A] += 1
+    generations[A] += 1
     grown = unapplied.grown(batch(A, 1, 2))
     assert grown is not None
     assert grown.starts == {A: 1}
     assert places(grown) == ["a[0] offset 1", "a[0] offset 2"]
     unapplied.keep(events(A, 1), PartitionOffsets({A: 1}), 0.0)
-    turns[A] += 1
+    generations[A] += 1
     assert unapplied.grown(None) is None
 
 

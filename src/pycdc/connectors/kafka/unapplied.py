@@ -23,18 +23,22 @@ _REST: Final = 4
 
 
 class Unapplied:
-    """`turns` count how often each partition began anew. `most` and `most_bytes` bound what is kept."""
+    """`most` and `most_bytes` bound what is kept; `generations` count how often partitions began anew."""
 
     def __init__(
-        self, most: int, most_bytes: int, turns: Mapping[Partition, int], now: Callable[[], float] = time.monotonic
+        self,
+        most: int,
+        most_bytes: int,
+        generations: Mapping[Partition, int],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._most = most
         self._most_bytes = most_bytes
-        self._now = turns
+        self._now = generations
         self._clock = now
         self._events: list[Event] = []
         self._kept = 0
-        self._turns: dict[Partition, int] = {}
+        self._generations: dict[Partition, int] = {}
         self._starts: dict[Partition, int] = {}
         self._due = 0.0
         self._taken = 0.0
@@ -57,7 +61,7 @@ class Unapplied:
         now = self._clock()
         self._events, self._kept = list(events), len(events)
         self._starts = {event.partition: position.next[event.partition] for event in events}
-        self._turns = {partition: self._now[partition] for partition in self._starts}
+        self._generations = {partition: self._now[partition] for partition in self._starts}
         self._due = now + max(seconds, _REST * (now - self._taken))
 
     def grown(self, batch: EventBatch | None) -> EventBatch | None:
@@ -75,14 +79,14 @@ class Unapplied:
     def _add(self, batch: EventBatch) -> None:
         batch.decode()
         for partition, start in batch.starts.items():
-            turn = self._now[partition]
-            if self._turns.get(partition) != turn:
+            generation = self._now[partition]
+            if self._generations.get(partition) != generation:
                 self._forget(partition)
-                self._starts[partition], self._turns[partition] = start, turn
+                self._starts[partition], self._generations[partition] = start, generation
         self._events += batch.events
 
     def _forget(self, partition: Partition) -> None:
-        if partition in self._turns:
+        if partition in self._generations:
             self._events = [event for event in self._events if event.partition != partition]
 
     def _is_due(self, *, quiet: bool) -> bool:
@@ -90,8 +94,8 @@ class Unapplied:
         return self._clock() >= self._due or followed >= self._kept or bool(quiet and followed)
 
     def _all(self) -> EventBatch | None:
-        for partition, turn in self._turns.items():
-            if self._now[partition] != turn:
+        for partition, generation in self._generations.items():
+            if self._now[partition] != generation:
                 self._forget(partition)
         events, self._events = self._events, []
         if not events:

@@ -125,7 +125,7 @@ class PostgresConnector:
         self._delivered.partitioned = self._watch.partitions_only
         begin, last_commit = decision.lsn, NOWHERE if start is None else start.last_commit
         self._backlog = self._left_to_read(start, decision, tables)
-        self._backlog.expect(joined, anew=(RESYNC,))
+        self._backlog.expect(joined, read_again=(RESYNC,))
         self._recorded = start.membership if start is not None and decision.start is StartAt.RESUME else {}
         if decision.start is StartAt.CREATE:
             yield Batch(position=Position(NOWHERE), checkpoint_now=True, snapshot_done=False)

@@ -104,8 +104,8 @@ def _parked(way: Way) -> str:
             raise problem
     if tells_members and not found.members:
         raise _Closed(f"{way.apply.name} does not run")
-    books = found.bookkeeping
-    parked = sum((books.parked or {}).values()) if books is not None else 0
+    bookkeeping = found.bookkeeping
+    parked = sum((bookkeeping.parked or {}).values()) if bookkeeping is not None else 0
     if parked:
         raise _Closed(f"{parked} records are parked: pycdc conflicts list")
     return "nothing is parked"

@@ -86,17 +86,17 @@ def _diagnose_apply(config: ApplyPipeline) -> Iterator[Finding]:
 
 def _target(source: KafkaSourceConfig, sink: PostgresSinkConfig, name: str) -> Iterator[Finding]:
     try:
-        facts = inspect_target(sink, name)
+        metadata = inspect_target(sink, name)
     except PycdcError as error:
         yield from_error(error, "sink.postgres.dsn")
         return
-    yield from target_findings(facts, sink.bookkeeping)
+    yield from target_findings(metadata, sink.bookkeeping)
     if source.registry is None:
         return
     try:
         partitions = Counter(partition.topic for partition in TopicInspection(source).partitions())
         with closing(SchemaRegistry.for_inspection(source.registry)) as probe:
-            yield from key_findings(partitions, facts.routes, probe.latest)
+            yield from key_findings(partitions, metadata.routes, probe.latest)
     except PycdcError:
         return  # brokers or registry do not answer, which was told above
 
@@ -177,19 +177,19 @@ def _tables(config: CapturePipeline, catalog: Catalog, source: SourceMetadata) -
     all_tables = [] if all(by_pattern) else [str(table) for table in catalog.tables(["*.*"])]
     yield from match_findings(options, source.tables, by_pattern, all_tables)
     yield from reading_findings(source.role.name, source.tables, source.rights, options)
-    facts = list(catalog.metadata_of([table.oid for table in source.tables]).values())
+    metadata = list(catalog.metadata_of([table.oid for table in source.tables]).values())
     published = catalog.publication(config.publication)
     generated = published is not None and published.generated_columns
     fails = failing(catalog, source.tables, publishes_generated=generated)
     fails += failing_parts(catalog, config.publication, source.tables)
-    yield from identity_findings(facts, fails, published.operations if published else _to_publish(config))
-    met = Progress()
-    relations = RelationCache(catalog, lambda oid, schema, name: True, met.unknown_type, config.compatibility)
+    yield from identity_findings(metadata, fails, published.operations if published else _to_publish(config))
+    progress = Progress()
+    relations = RelationCache(catalog, lambda oid, schema, name: True, progress.unknown_type, config.compatibility)
     sent = {(one.schema, one.name): one for one in published.tables} if published else {}
     via_root = published.via_partition_root if published else options.via_partition_root
     listed = {table.oid for table in arriving(source.tables, via_root=via_root)}
-    errors = _plan_errors(config, relations, [one for one in facts if one.oid in listed], sent)
-    yield from rule_findings(config, errors, Counter(kind for _, kind in met.unknown_types))
+    errors = _plan_errors(config, relations, [one for one in metadata if one.oid in listed], sent)
+    yield from rule_findings(config, errors, Counter(kind for _, kind in progress.unknown_types))
 
 
 def _to_publish(config: CapturePipeline) -> frozenset[str]:
@@ -199,7 +199,7 @@ def _to_publish(config: CapturePipeline) -> frozenset[str]:
 def _plan_errors(
     config: CapturePipeline,
     relations: RelationCache,
-    facts: list[TableMetadata],
+    metadata: list[TableMetadata],
     sent: Mapping[tuple[str, str], PublishedTable],
 ) -> list[PycdcError]:
     """Return what a start would refuse, of these tables."""
@@ -209,7 +209,7 @@ def _plan_errors(
         # Of transforms that are wrong, which other findings tell.
         admit = TableValidation(config.model_copy(update={"transforms": []}))
     errors: list[PycdcError] = []
-    for found in facts:
+    for found in metadata:
         published = sent.get((found.schema, found.name), PublishedTable(found.schema, found.name))
         columns = [name for name, column in found.columns.items() if published.sends(column)]
         try:

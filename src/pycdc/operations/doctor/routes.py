@@ -73,48 +73,48 @@ def _fields(text: str | None) -> set[str] | None:
         return None
 
 
-def target_findings(facts: TargetInspection, bookkeeping: str) -> Iterator[Finding]:
-    yield ok(f"Postgres {facts.version // 10_000}", f"role {facts.role}")
-    for route in facts.routes:
-        yield from _route(route, facts.role)
-    if facts.superuser:
-        yield superuser_finding(facts.role, "sink.postgres.dsn", "rights on the tables of the routes")
-    if facts.read_only is not None:
-        fact, remedy = facts.read_only
+def target_findings(target: TargetInspection, bookkeeping: str) -> Iterator[Finding]:
+    yield ok(f"Postgres {target.version // 10_000}", f"role {target.role}")
+    for route in target.routes:
+        yield from _route(route, target.role)
+    if target.superuser:
+        yield superuser_finding(target.role, "sink.postgres.dsn", "rights on the tables of the routes")
+    if target.read_only is not None:
+        fact, remedy = target.read_only
         yield failed(fact, path="sink.postgres.dsn", fix=remedy)
-    for problem in facts.path:
+    for problem in target.path:
         yield failed(problem.fact, path="sink.postgres.search_path", fix=problem.remedy)
-    for sequence, column in facts.lagging:
+    for sequence, column in target.lagging:
         yield warning(
             f"sequence {sequence} is behind {column}: a row that takes its value from it will collide",
             path="sink.postgres.routes",
             fix="pycdc sequences … --apply",
         )
-    if facts.bookkeeping_sql is not None:
+    if target.bookkeeping_sql is not None:
         yield failed(
             f"tables of pycdc's own are not in schema {bookkeeping}, and the role may not make them",
             path="sink.postgres.bookkeeping",
-            fix=facts.bookkeeping_sql,
+            fix=target.bookkeeping_sql,
         )
-    for fact, remedy in facts.untenable:
+    for fact, remedy in target.untenable:
         yield failed(fact, path="sink.postgres.routes", fix=remedy)
-    for fact, remedy in facts.waiting:
+    for fact, remedy in target.waiting:
         yield warning(fact, path="sink.postgres.routes", fix=remedy)
-    yield from conflict_findings(facts.conflicts)
+    yield from conflict_findings(target.conflicts)
 
 
-def conflict_findings(facts: ConflictInspection) -> Iterator[Finding]:
-    for index, fact, remedy in facts.wrong:
+def conflict_findings(target: ConflictInspection) -> Iterator[Finding]:
+    for index, fact, remedy in target.wrong:
         yield failed(fact, path=f"sink.postgres.routes[{index}].conflict", fix=remedy)
-    if facts.crowded is not None:
-        fact, remedy = facts.crowded
+    if target.crowded is not None:
+        fact, remedy = target.crowded
         yield warning(fact, path="sink.postgres.dsn", fix=remedy)
-    if facts.lacking is not None and facts.by_origin and not facts.wrong:
-        fact, remedy = facts.lacking
-        title = f"{fact}: what others write into {', '.join(facts.by_origin)} is overwritten unseen"
+    if target.lacking is not None and target.by_origin and not target.wrong:
+        fact, remedy = target.lacking
+        title = f"{fact}: what others write into {', '.join(target.by_origin)} is overwritten unseen"
         yield warning(title, path="sink.postgres.routes", fix=remedy)
-    elif facts.by_origin and not facts.wrong:
-        yield ok("conflicts are seen by the last writer of a row", f"{', '.join(facts.by_origin)}")
+    elif target.by_origin and not target.wrong:
+        yield ok("conflicts are seen by the last writer of a row", f"{', '.join(target.by_origin)}")
 
 
 def _route(route: RouteInspection, role: str) -> Iterator[Finding]:

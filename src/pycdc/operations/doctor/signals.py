@@ -23,11 +23,11 @@ def table_findings(config: CapturePipeline, catalog: Catalog, inspection: Source
         return
     name = ".".join(named)
     found = signal_table(config, catalog)
-    facts = None if found is None else catalog.table_metadata(found.oid)
-    if found is None or facts is None:
+    metadata = None if found is None else catalog.table_metadata(found.oid)
+    if found is None or metadata is None:
         yield failed(f"signal table {name} does not exist", path=TABLE, fix=create_table_sql(*named) + ";")
         return
-    reason = misfit(facts)
+    reason = misfit(metadata)
     if reason:
         yield failed(f"{name} cannot take signals", reason, path=TABLE, fix=create_table_sql(*named) + ";")
         return

@@ -82,7 +82,7 @@ def reading_findings(
 
 
 def identity_findings(
-    facts: Iterable[TableMetadata], failing: Sequence[Failing], operations: frozenset[str]
+    metadata: Iterable[TableMetadata], failing: Sequence[Failing], operations: frozenset[str]
 ) -> Iterator[Finding]:
     """Yield tables whose publication breaks the application, because Postgres then refuses UPDATEs: those `failing`."""
     bad = {found.table.oid: found for found in failing} if operations & {"update", "delete"} else {}
@@ -93,7 +93,7 @@ def identity_findings(
             path=TABLES,
             fix=lines(f"{found.remedy};", f"-- or leave it out: source.postgres.exclude_tables: [{found.table}]"),
         )
-    good = [table for table in facts if table.oid not in bad]
+    good = [table for table in metadata if table.oid not in bad]
     for table in good:
         if not table.key:
             name = f"{table.schema}.{table.name}"

@@ -7,7 +7,7 @@ from typing import Final
 
 from pycdc.observability.outages import Outages
 
-_TOLD: Final = 3.0
+_REPORTED_AFTER: Final = 3.0
 """Seconds without a confirmation after which brokers count as away."""
 
 
@@ -28,7 +28,7 @@ class Confirmations:
             self._outages.end(self._name)
         self._left = left
         seconds = now - self._since
-        if seconds >= _TOLD:
+        if seconds >= _REPORTED_AFTER:
             hint = "check that they are up and reachable (sink.kafka.brokers), and have enough replicas"
             self._outages.begin(self._name, trouble or "nothing is confirmed", hint, seconds=seconds)
 

@@ -123,7 +123,7 @@ def cautions(route: Route, table: TargetTable) -> Problems:
 
 
 def _added_by(rule: ConflictRule) -> list[str]:
-    return [column for column, verdict in rule.columns.items() if verdict == "delta"]
+    return [column for column, word in rule.columns.items() if word == "delta"]
 
 
 def read_tables(connection: Connection, routes: list[Route]) -> dict[str, TargetTable]:

@@ -150,8 +150,8 @@ def test_a_publication_that_was_narrowed_can_be_widened(change: dict[str, Any], 
 
 def test_a_publication_that_was_dropped_is_beyond_repair() -> None:
     dropped = plan(PublishedState(None, (table(1), table(2))), KNOWN, source(), "shop")
-    anew = plan(seen(A, B, oid=901), KNOWN, source(), "shop")
-    for found in (dropped, anew):
+    read_again = plan(seen(A, B, oid=901), KNOWN, source(), "shop")
+    for found in (dropped, read_again):
         assert [drift.repairable for drift in found.drift] == [False]
         assert len(found.drifted) == 2
 
@@ -173,11 +173,11 @@ def test_a_table_that_is_gone_is_nobodys_fault() -> None:
 
 def test_a_table_is_expected_once_and_begins_anew_after_a_gap() -> None:
     backlog = Backlog([first := TableTask("public", "t", after=(b"7",), rows=7, request=ADDED)])
-    assert backlog.expect([TableTask("public", "t", request=ADDED)], anew=(RESYNC,)) == []
+    assert backlog.expect([TableTask("public", "t", request=ADDED)], read_again=(RESYNC,)) == []
     assert list(backlog) == [first]
-    (again,) = backlog.expect([TableTask("public", "t", request=RESYNC)], anew=(RESYNC,))
+    (again,) = backlog.expect([TableTask("public", "t", request=RESYNC)], read_again=(RESYNC,))
     assert list(backlog) == [again]
-    backlog.expect([TableTask("public", "t", where="tableoid = 7", request=ADDED)], anew=(RESYNC,))
+    backlog.expect([TableTask("public", "t", where="tableoid = 7", request=ADDED)], read_again=(RESYNC,))
     assert len(backlog) == 2
 
 

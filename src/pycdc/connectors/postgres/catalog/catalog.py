@@ -123,7 +123,7 @@ SELECT n.nspname AS schema, k.relname AS name
        JOIN pg_class k ON k.oid = a.oid JOIN pg_namespace n ON n.oid = k.relnamespace
 """
 
-_STRAYS: Final = """
+_UNCAPTURED_PARTITIONS: Final = """
 SELECT DISTINCT n.nspname || '.' || c.relname AS name
   FROM unnest(%(oids)s::int8[]::oid[]) root, pg_partition_tree(root) t
        JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -284,7 +284,7 @@ class Catalog:
 
     def uncaptured_partitions(self, oids: Iterable[int]) -> list[str]:
         """Partitions of these tables that are not among them."""
-        return [row["name"] for row in self._rows(_STRAYS, oids=list(oids))]
+        return [row["name"] for row in self._rows(_UNCAPTURED_PARTITIONS, oids=list(oids))]
 
     def table_metadata(self, oid: int) -> TableMetadata | None:
         return self.metadata_of([oid]).get(oid)

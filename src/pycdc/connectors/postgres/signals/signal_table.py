@@ -38,11 +38,11 @@ def signal_table(config: CapturePipeline, catalog: Catalog) -> TableRef | None:
     return next((ref for ref in found if (ref.schema, ref.name) == named), None)
 
 
-def misfit(facts: TableMetadata) -> str:
+def misfit(metadata: TableMetadata) -> str:
     """Why a table cannot take signals; "" where it can."""
-    if facts.kind == "p":
+    if metadata.kind == "p":
         return "it is partitioned"
-    first = list(facts.columns.values())[:3]
+    first = list(metadata.columns.values())[:3]
     if len(first) < 3 or any(column.type.name not in _TEXTS for column in first):
         return "its first three columns are not the texts id, type and data"
     return ""

@@ -100,12 +100,12 @@ class Backlog:
         self._documents |= {task: _document(task) for task in tasks}
         self._changed()
 
-    def expect(self, tasks: Iterable[TableTask], *, anew: Container[str]) -> list[TableTask]:
-        """Add those that are not there yet; return them. A request of `anew` takes the place of what is there."""
+    def expect(self, tasks: Iterable[TableTask], *, read_again: Container[str]) -> list[TableTask]:
+        """Add those that are not there yet; return them. A request of `read_again` takes the place of what is there."""
         added = []
         for task in tasks:
             same = [r for r in self if (r.schema, r.name, r.where) == (task.schema, task.name, task.where)]
-            if same and task.request not in anew:
+            if same and task.request not in read_again:
                 continue
             for old in same:
                 del self._documents[old]

@@ -102,7 +102,7 @@ class IncrementalSnapshot:
 
         A table that is on the list already stays where it is, but for one that has to begin again.
         """
-        added = self.backlog.expect(tasks, anew=(RESYNC,))
+        added = self.backlog.expect(tasks, read_again=(RESYNC,))
         self._report.show(added)
         self._notifications.started(added)
 

@@ -96,8 +96,8 @@ def unpacked(data: bytes) -> list[TopicRecords]:
     out: list[TopicRecords] = []
     for topic, keys, values, headers in marshal.loads(data):  # noqa: S302 - from whoever runs our code
         records = [{"key": key, "value": value} for key, value in zip(keys, values, strict=True)]
-        for record, its in zip(records, headers or (), strict=False):
-            record["headers"] = its
+        for record, own_headers in zip(records, headers or (), strict=False):
+            record["headers"] = own_headers
         out.append((topic, records))
     return out
 

@@ -90,7 +90,7 @@ class SignalHandler:
         if signal.action in ("pause", "resume"):
             return self._pause(signal.action == "pause")
         if signal.action == "apply":
-            return SignalResult(added=self._backlog.expect(self._look(), anew=(RESYNC,)))
+            return SignalResult(added=self._backlog.expect(self._look(), read_again=(RESYNC,)))
         chosen = self._choose(signal)
         if signal.action == "snapshot":
             if not chosen:

@@ -231,7 +231,7 @@ def _joined(sets: list[list[Routed]]) -> list[list[Routed]]:
         whole = found[0] if found else []
         for other in found[1:]:
             whole += other
-            tokens.update(token for token, its in joined.items() if its is other)
+            tokens.update(token for token, members in joined.items() if members is other)
         whole += own
         joined.update(dict.fromkeys(tokens, whole))
     return list({id(found): found for found in joined.values()}.values())

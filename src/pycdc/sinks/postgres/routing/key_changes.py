@@ -74,10 +74,10 @@ class KeyChanges:
             return False  # neither a row of a table, nor told what it was
         raw = event.raw_key or b""
         if raw[:1] != b"\0":
-            return not all(mark in raw for mark in self._marks) and not self._tells(event)
+            return not all(mark in raw for mark in self._marks) and not self._identifies_row(event)
         if raw[:5] in self.known_keys:
             return False
-        if not self._tells(event):
+        if not self._identifies_row(event):
             return True
         key = _fields_of_key(event)
         if key is None or not identifies_row(key, self._plain.key.values()):
@@ -127,9 +127,9 @@ class KeyChanges:
 
     def _is_unsure(self, event: Event) -> bool:
         envelope = event.reread is not None or event.envelope is not None
-        return envelope and not self._tells(event) and event.op == "u"
+        return envelope and not self._identifies_row(event) and event.op == "u"
 
-    def _tells(self, event: Event) -> bool:
+    def _identifies_row(self, event: Event) -> bool:
         """Return whether the message key identifies the row of the table. One that is no record is not Debezium's."""
         key = _fields_of_key(event)
         lacking = [] if key is None else [field for field in self._fields if field not in key]

@@ -50,7 +50,7 @@ class KeyReuse:
             return
         if event.raw_key is None:
             self._require_key(event, topic)
-        elif not self._never and not self._tells_row(event, event.raw_key):
+        elif not self._never and not self._identifies_row(event, event.raw_key):
             raise ConfigError(
                 f"topic {topic} has several partitions, and its message key is not the key of the route into table "
                 f"{self._plain.table}: where a value of that key passes from one row of the source to another, their "
@@ -68,7 +68,7 @@ class KeyReuse:
                 hint="give the topic one partition, or the source's table a primary key",
             )
 
-    def _tells_row(self, event: Event, raw: bytes) -> bool:
+    def _identifies_row(self, event: Event, raw: bytes) -> bool:
         if raw[:1] == b"{" and self._is_plainly(raw):
             return True
         try:
@@ -79,8 +79,8 @@ class KeyReuse:
             return True
         # Fields may have been renamed, and a key that is no record has no names: those that have its values are it.
         row = event.before if event.row is None else event.row
-        told = {str(look_up(path)(event, row)) for path in self._paths}
-        return {str(value) for value in (key.values() if isinstance(key, dict) else [key])} <= told
+        values = {str(look_up(path)(event, row)) for path in self._paths}
+        return {str(value) for value in (key.values() if isinstance(key, dict) else [key])} <= values
 
     def _is_plainly(self, raw: bytes) -> bool:
         """Whether a key in JSON has the route's fields and no other, as far as that shows without reading it."""

@@ -66,13 +66,13 @@ class _Batch:
         self._numbers = _transactions(events)
         self._transactions: dict[object, _Transaction] = {}
         self._last: dict[Partition, object] = {}
-        self._told: dict[KeyInSpace, int] = {}
+        self._last_mention: dict[KeyInSpace, int] = {}
         self.waiting: set[int] = set()
         for place, (routed, number) in enumerate(zip(events, self._numbers, strict=True)):
             own = self._transactions.setdefault(number, _Transaction(connection, self._known))
             own.leaves(place, routed)
             if number is None:
-                self._told.update(dict.fromkeys(_told_of(routed), place))
+                self._last_mention.update(dict.fromkeys(_mentioned_keys(routed), place))
             else:
                 self._last[routed.event.partition] = number
 
@@ -95,7 +95,7 @@ class _Batch:
         number = self._numbers[place]
         transaction = self._transactions[number]
         goes_on = number is None or number == self._last[event.partition]
-        may_wait = goes_on and self._told.get(_old(own), -1) <= place
+        may_wait = goes_on and self._last_mention.get(_old(own), -1) <= place
         writes = transaction.writes(place, event, own, may_wait=may_wait)
         if writes is None:
             self.waiting |= transaction.waiting_for(_old(own), place)
@@ -132,7 +132,7 @@ class _Transaction:
             return self._behind_delete(own)
         out: list[RowWrite] = []
         new, leaves = _new(event, own), _leaves(event, own)
-        if new is not None and not self._is_told(event, own, new):
+        if new is not None and not self._is_mentioned(event, own, new):
             if self._is_left(new, place) and self._known.is_there(new):
                 out.append(self._put_aside(new, own[0], place))
             elif may_wait and leaves and own[0].shape.moves and all(map(self._known.is_there, (new, _old(own)))):
@@ -153,7 +153,7 @@ class _Transaction:
             takers = self._takers.get(row, [])
         return found
 
-    def _is_told(self, event: Event, own: list[RowWrite], new: KeyInSpace) -> bool:
+    def _is_mentioned(self, event: Event, own: list[RowWrite], new: KeyInSpace) -> bool:
         """Return whether a row that gets a key has it already.
 
         It has by the delete before its create, which may have been in the batch before this one, or in another text.
@@ -228,8 +228,8 @@ def _transactions(events: list[Routed]) -> list[object]:
 
 def _transaction(event: Event) -> object:
     """Return what tells its transaction from others; None where nobody says."""
-    told = event.source or event.added or {}
-    number = next((told[name] for name in _NUMBERS if told.get(name) is not None), None)
+    source_block = event.source or event.added or {}
+    number = next((source_block[name] for name in _NUMBERS if source_block.get(name) is not None), None)
     return None if number is None else (event.partition.topic, number)
 
 
@@ -249,7 +249,7 @@ def _new(event: Event, own: list[RowWrite]) -> KeyInSpace | None:
     return (space, own[-1].key) if _arrives(event, own[-1], own) else None
 
 
-def _told_of(routed: Routed) -> Iterable[KeyInSpace]:
+def _mentioned_keys(routed: Routed) -> Iterable[KeyInSpace]:
     """Return the rows that an event tells of, and that were under their keys before it."""
     if routed.event.other_key is not None or routed.event.deleted:
         return []
