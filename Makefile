@@ -23,7 +23,7 @@ VERIFICATIONS ?= 10000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-snapshot chaos-types chaos-verify bench bench-quick clean mutants
+.PHONY: help venv servers test test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-exactly-once chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-snapshot chaos-types chaos-verify bench bench-quick clean mutants
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -88,6 +88,10 @@ chaos-snapshot: venv servers ## The snapshot of 10,000,000 rows, killed three ti
 
 chaos-ddl: venv servers ## 200 rounds of DDL, locks and ended sessions at any moment of a capture: CHAOS_ROUNDS=200 CHAOS_SEED=1
 	PYCDC_CHAOS_ROUNDS=$(CHAOS_ROUNDS) PYCDC_CHAOS_SEED=$(CHAOS_SEED) $(PYTEST) tests/chaos $(PYTEST_ARGS)
+
+chaos-exactly-once: venv servers ## Exactly-once delivery killed and frozen in 20 rounds, brokers killed 40 times, on two versions of Kafka
+	PYCDC_EXACTLY_ONCE_ROUNDS=20 PYCDC_BROKER_KILLS=40 PYCDC_TEST_EVERY_KAFKA=1 $(PYTEST) -s tests/faults/test_exactly_once.py \
+		tests/sinks/kafka/test_transactional.py $(PYTEST_ARGS)
 
 chaos-reconnects: venv servers ## 1,000 sessions that are ended: descriptors, threads and memory stay flat
 	PYCDC_RECONNECTS=1000 $(PYTEST) -s tests/faults/test_reconnects.py $(PYTEST_ARGS)

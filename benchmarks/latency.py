@@ -1,7 +1,7 @@
 """From a commit in Postgres to a consumer of Kafka, at fixed rates, beside Debezium.
 
     python -m benchmarks.latency [--rates 100,1000,5000] [--seconds 30] [--runs 5]
-                                 [--engines pycdc,debezium,debezium-1ms]
+                                 [--engines pycdc,exactly-once,debezium,debezium-1ms]
 
 pgbench commits one row a transaction on a schedule of its own and does not wait for anybody (open loop), so a stall is
 seen by every transaction that falls into it. Each record tells when its transaction was committed; a consumer that
@@ -32,7 +32,12 @@ TABLE = "CREATE TABLE ticks (id bigserial PRIMARY KEY, note text NOT NULL)"
 STATEMENT = "INSERT INTO ticks (note) VALUES ('a row of some length');\n"
 WARM_SECONDS = 3.0
 TUNING = {"debezium": debezium.DEFAULTS, "debezium-1ms": debezium.QUICK}
-NAMES = {"debezium": debezium.NAME, "debezium-1ms": f"{debezium.NAME}, poll.interval.ms=1"}
+EXACTLY_ONCE = "exactly-once"
+NAMES = {
+    "debezium": debezium.NAME,
+    "debezium-1ms": f"{debezium.NAME}, poll.interval.ms=1",
+    EXACTLY_ONCE: "pycdc, exactly once",
+}
 CATCH_UP_SECONDS = 60.0
 CAUGHT_UP = 2.0
 """Seconds: above what Debezium's defaults let a record wait."""
@@ -64,7 +69,7 @@ def measure(
     engines: tuple[str, ...] = ("pycdc", "debezium", "debezium-1ms"),
 ) -> Result:
     found: list[Figure] = []
-    if set(NAMES).intersection(engines):
+    if set(TUNING).intersection(engines):
         debezium.warm_up(rig)
     for rate in rates:
         results: dict[str, list[Samples]] = {one: [] for one in engines}
@@ -76,7 +81,7 @@ def measure(
         found += _figures(rate, results)
     settings: dict[str, Any] = {"seconds": seconds, "runs": runs, "delivery": "at least once"}
     for one in engines:
-        if one in NAMES:
+        if one in TUNING:
             settings[NAMES[one]] = debezium.described(TUNING[one])
     return Result(SCENARIO, found, rig.versions(), settings)
 
@@ -156,6 +161,8 @@ class _Writer:
 def _running(rig: Rig, one: str, name: str, dsn: str) -> AbstractContextManager[Engine]:
     if one == "pycdc":
         return Pipeline(rig, capture(rig, name, dsn, slot=name))
+    if one == EXACTLY_ONCE:
+        return Pipeline(rig, capture(rig, name, dsn, slot=name, kafka={"delivery": "exactly_once"}))
     return debezium.postgres_source(rig, name, dsn, slot=name, tuning=TUNING[one])
 
 

@@ -1,7 +1,8 @@
 """Events a second from Postgres' WAL into Kafka, over TCP, beside Debezium and pg_recvlogical on the same WAL.
 
     python -m benchmarks.throughput [--rows 1000000] [--per-transaction 1000] [--runs 5] [--shapes narrow,…]
-                                    [--operations insert,…] [--engines pycdc,debezium,pg_recvlogical,null]
+                                    [--operations insert,…]
+                                    [--engines pycdc,exactly-once,debezium,pg_recvlogical,null]
 
 The WAL is written once for each shape and operation; every run replays it through a slot of its own, made before the
 rows were. Engines take turns, in alternating order. Both write into a topic of one partition, and the clock is the
@@ -25,6 +26,7 @@ from benchmarks.rig import Engine, Rig, Watermarks, wait_until
 from benchmarks.workload import PUBLICATION, SHAPES, Shape, change, prepare
 
 SCENARIO = "throughput"
+EXACTLY_ONCE = "exactly-once"
 ENGINES = ("pycdc", "debezium", "pg_recvlogical", "null")
 OPERATIONS = ("insert", "update", "delete", "mixed")
 WARM = 0.4
@@ -83,7 +85,7 @@ def replay_all(
     rig: Rig, shape: Shape, operation: str, rows: int, runs: int, per_transaction: int, engines: tuple[str, ...]
 ) -> Runs:
     dsn = rig.database()
-    slots = {(one, run): f"{rig.name}_{one}_{run}" for one in engines for run in range(runs)}
+    slots = {(one, run): f"{rig.name}_{one}_{run}".replace("-", "_") for one in engines for run in range(runs)}
     prepare(dsn, shape, list(slots.values()), filled=0 if operation == "insert" else rows)
     records = change(dsn, shape, operation, rows, per_transaction)
     results: Runs = {one: [] for one in engines}
@@ -128,6 +130,8 @@ def replay(rig: Rig, one: str, dsn: str, slot: str, case: str, rows: int, record
 def _running(rig: Rig, one: str, name: str, dsn: str, slot: str) -> AbstractContextManager[Engine]:
     if one == "pycdc":
         return Pipeline(rig, capture(rig, name, dsn, slot=slot))
+    if one == EXACTLY_ONCE:
+        return Pipeline(rig, capture(rig, name, dsn, slot=slot, kafka={"delivery": "exactly_once"}))
     return debezium.postgres_source(rig, name, dsn, slot=slot)
 
 
@@ -146,6 +150,23 @@ def _figures(case: str, results: Runs) -> list[Figure]:
         if values.get("null"):
             out.append(Figure(f"{case}: {name}, null sink", unit, median(values["null"]), runs=values))
     rates = {one: [run["events_per_second"] for run in runs] for one, runs in results.items()}
+    if rates.get(EXACTLY_ONCE) and "pycdc" in rates:
+        once, usual = median(rates[EXACTLY_ONCE]), median(rates["pycdc"])
+        out.append(
+            Figure(
+                f"{case}: exactly once beside at least once",
+                "events/s",
+                once,
+                usual,
+                peer_name="at least once",
+                better="more",
+                target="≥ 0.85×",
+                limit=0.85,
+                compare="at least",
+                of_ratio=True,
+                runs=rates,
+            )
+        )
     if "pycdc" in rates and rates.get("pg_recvlogical"):
         beside: dict[str, Any] = {"peer_name": recvlogical.NAME, "notes": "over all of the WAL, to /dev/null"}
         mine, theirs = median(rates["pycdc"]), median(rates["pg_recvlogical"])

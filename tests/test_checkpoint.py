@@ -98,3 +98,35 @@ def test_the_source_forgets_nothing_whose_position_was_not_stored() -> None:
         subject.store(source, sink)
     assert source.acknowledged == []
     assert subject.pending
+
+
+def transactional(interval: float = 1.0, changes: int = 100) -> tuple[Checkpointer[Batch, Checkpoint], Clock]:
+    clock = Clock()
+    return Checkpointer(CheckpointConfig(interval=interval, changes=changes), clock, transactional=True), clock
+
+
+def test_what_becomes_visible_with_a_position_all_lies_before_it() -> None:
+    """The beginning of the next transaction was written too: it would be visible before its position."""
+    subject, clock = transactional()
+    subject.written(batch(10))
+    subject.written(batch(None, ends_at_commit=False))
+    clock.now = 100
+    assert not subject.due(at_once=True)
+    subject.written(batch(20))
+    assert subject.due()
+
+
+def test_a_transactional_sink_stores_at_once_when_readers_wait() -> None:
+    subject, _ = transactional(interval=3600)
+    subject.written(batch(10))
+    assert subject.due(at_once=True)
+    assert not checkpointer()[0].due(at_once=True)
+
+
+def test_what_comes_without_changes_is_stored_with_the_position_that_there_is() -> None:
+    """Such as a notification of a snapshot."""
+    subject, _ = transactional()
+    subject.written(batch(10))
+    subject.store(MemoryConnector.of_rows("t", []), MemorySink())
+    subject.written(batch(None, 0))
+    assert subject.due(at_once=True)

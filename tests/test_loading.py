@@ -417,3 +417,14 @@ def test_the_table_of_the_positions_is_not_captured_by_the_way_whatever_its_name
     assert excluded(["*"], table="ops.places", dsn="dbname=shop") == ["ops.places"]
     assert excluded(["*"], table="places", dsn="dbname=other") == []
     assert excluded(["*", "public.places"], table="places") == []
+
+
+@pytest.mark.parametrize("offsets", ["{file: {path: a}}", "{postgres: {}}", "{kafka: {brokers: 'other:9092'}}"])
+def test_exactly_once_needs_the_position_in_the_records_cluster(offsets: str) -> None:
+    with pytest.raises(InvalidConfig, match="exactly_once") as caught:
+        load_text(kafka("delivery: exactly_once") + f"offsets: {offsets}\n")
+    assert "remove `offsets`" in str(caught.value)
+    for fine in ("{kafka: {topic: places}}", "{kafka: {brokers: 'b:9092'}}"):
+        loaded = load_text(kafka("delivery: exactly_once") + f"offsets: {fine}\n")
+        assert isinstance(loaded, CapturePipeline)
+        assert loaded.exactly_once

@@ -45,6 +45,7 @@ from pycdc.sinks.column_rules import ColumnRulesSink
 from pycdc.sinks.console import ConsoleSink
 from pycdc.sinks.kafka.oversized import Oversized
 from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
+from pycdc.sinks.kafka.transactional import FencedOffsets, TransactionalKafkaSink
 from pycdc.sinks.null import NullSink
 from pycdc.snapshot_worker import TablePlanner, read, strict
 from pycdc.table_validation import TableValidation
@@ -90,7 +91,8 @@ def _capture_loop(
     kept = own.sink
     if kept is None and config.sink.kafka is not None:
         progress.sink_server = f"the brokers of sink.kafka at {config.sink.kafka.brokers}"
-    offsets = own.offsets or (MemoryOffsetStore() if kept and not config.offsets else build_offsets(config, stopping))
+    plain = own.offsets or (MemoryOffsetStore() if kept and not config.offsets else build_offsets(config, stopping))
+    offsets = _fenced(config, plain) if config.exactly_once and kept is None else plain
     levels = CompatibilityOverrides()
     transforms = CaptureTransforms(config, progress) if config.transforms else None
 
@@ -101,19 +103,20 @@ def _capture_loop(
         if kept is None:
             made = build_sink(config, offsets, progress, stopping, levels)
         else:
-            made = StoringSink(ColumnRulesSink(kept, config), offsets)
+            made = StoringSink(ColumnRulesSink(kept, config), plain)
             made.close = lambda: None
         return made if transforms is None else TransformingSink(made, transforms)
 
-    return Loop(
-        source,
-        sink,
-        offsets,
-        config.checkpoint,
-        config.retries,
-        progress,
-        stopping,
-    )
+    return Loop(source, sink, offsets, config.checkpoint, config.retries, progress, stopping)
+
+
+def _fenced(config: CapturePipeline, offsets: OffsetStore) -> FencedOffsets:
+    if not isinstance(offsets, KafkaOffsetStore):
+        raise ConfigError(
+            "delivery: exactly_once stores its position in a topic, and the program brought another store",
+            hint="leave the store out, or choose `delivery: at_least_once`",
+        )
+    return FencedOffsets(offsets, config.transactional_id)
 
 
 def _apply_loop(config: ApplyPipeline, progress: Progress, stopping: threading.Event) -> Loop[EventBatch, Applied]:
@@ -264,7 +267,7 @@ def _kafka_offsets(
 
 def build_sink(
     config: CapturePipeline,
-    offsets: OffsetStore,
+    offsets: OffsetStore | FencedOffsets,
     progress: Progress,
     stopping: threading.Event | None = None,
     levels: CompatibilityOverrides | None = None,
@@ -272,20 +275,8 @@ def build_sink(
     """Build the sink. `levels` are compatibility levels that earlier sinks have still to restore."""
     chosen = config.sink
     if chosen.kafka is not None:
-        with ExitStack() as opened:
-            form, parking = _form(config, chosen.kafka, opened, progress, levels, stopping)
-            serializer = build_serializer(config, form, progress, parking)
-            oversized = Oversized(config.message_topic, config.dead_letters, progress.dead_letter)
-            sink = KafkaProducerSink(
-                serializer,
-                chosen.kafka,
-                offsets,
-                stopping=stopping,
-                oversized=oversized,
-                outages=progress.outages,
-            )
-            sink.beside = opened.pop_all()
-            return sink
+        return _kafka_sink(config, chosen.kafka, offsets, progress, stopping, levels)
+    assert not isinstance(offsets, FencedOffsets)
     if chosen.console is not None:
         return ColumnRulesSink(ConsoleSink(chosen.console, sys.stdout, offsets), config)
     if chosen.null is not None:
@@ -299,6 +290,28 @@ def build_sink(
             hint="return an object with write(batch) and commit(checkpoint), see docs/library.md",
         )
     return StoringSink(ColumnRulesSink(made, config), offsets)
+
+
+def _kafka_sink(
+    config: CapturePipeline,
+    kafka: KafkaSinkConfig,
+    offsets: OffsetStore | FencedOffsets,
+    progress: Progress,
+    stopping: threading.Event | None,
+    levels: CompatibilityOverrides | None,
+) -> Sink:
+    with ExitStack() as opened:
+        form, parking = _form(config, kafka, opened, progress, levels, stopping)
+        serializer = build_serializer(config, form, progress, parking)
+        oversized = Oversized(config.message_topic, config.dead_letters, progress.dead_letter)
+        beside = {"stopping": stopping, "oversized": oversized, "outages": progress.outages}
+        sink: KafkaProducerSink | TransactionalKafkaSink
+        if isinstance(offsets, FencedOffsets):
+            sink = TransactionalKafkaSink(serializer, kafka, offsets, **beside)
+        else:
+            sink = KafkaProducerSink(serializer, kafka, offsets, **beside)
+        sink.beside = opened.pop_all()
+        return sink
 
 
 class StoringSink:

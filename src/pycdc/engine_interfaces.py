@@ -24,6 +24,8 @@ class BatchLike(Protocol):
     @property
     def checkpoint_now(self) -> bool: ...
     @property
+    def flush_now(self) -> bool: ...
+    @property
     def position(self) -> Any: ...
     def counts(self) -> Iterator[tuple[str, str, int]]: ...
 
@@ -66,7 +68,12 @@ class BatchSource(Protocol[BatchT, CheckpointT]):
 
 
 class BatchSink(Protocol[BatchIn, CheckpointT]):
-    """Where batches go. `close` is called where it exists, and so is `idle` where nothing came within the poll time."""
+    """Where batches go. `close` is called where it exists, and so is `idle` where nothing came within the poll time.
+
+    A transactional sink has a property `uncommitted`, not None: whether something was written since the last commit.
+    What was written becomes visible by a commit, together with its position, and not before; so a commit only comes
+    while all that was written belongs before the position.
+    """
 
     def write(self, batch: BatchIn) -> None:
         """Take a batch; it need not be durable on return. May block (back-pressure)."""

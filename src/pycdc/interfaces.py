@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pycdc.engine_interfaces import BatchSink, BatchSource, CheckpointLoader
 from pycdc.model.change import NOWHERE, Batch, Lsn, Position
+from pycdc.model.transaction_chunk import TransactionChunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,9 @@ class Checkpoint:
     same ``sequence`` as before it. `snapshot_done`: streaming began, so that the position means something. `snapshot`
     is what is still to be read, as JSON values; it holds keys of rows. `membership` is how the captured tables were
     published, by which the next start sees what happened to them meanwhile.
-    `unseen` is the range of ids of transactions that came, and that no snapshot may see yet.
+    `unseen` is the range of ids of transactions that came, and that no snapshot may see yet. `chunk` is how much of the
+    transaction behind the position is delivered already. `cluster` is the id of the Kafka cluster that has the records,
+    where records and position are one Kafka transaction.
     """
 
     position: Position
@@ -28,6 +31,8 @@ class Checkpoint:
     snapshot: dict[str, Any] = field(default_factory=dict, repr=False)
     membership: dict[str, Any] = field(default_factory=dict, repr=False)
     unseen: tuple[int, ...] = ()
+    chunk: TransactionChunk | None = None
+    cluster: str = ""
 
 
 class Connector(BatchSource[Batch, Checkpoint], Protocol):

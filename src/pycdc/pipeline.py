@@ -228,7 +228,8 @@ class Loop(Generic[BatchT, CheckpointT]):
         batches: Iterator[BatchT | None],
         sink: BatchSink[BatchT, CheckpointT],
     ) -> None:
-        checkpointer: Checkpointer[BatchT, CheckpointT] = Checkpointer(self._rule)
+        transactional = getattr(sink, "uncommitted", None) is not None
+        checkpointer: Checkpointer[BatchT, CheckpointT] = Checkpointer(self._rule, transactional=transactional)
         idle = getattr(sink, "idle", None)
         try:
             for batch in self._until_stopped(batches):
@@ -240,13 +241,17 @@ class Loop(Generic[BatchT, CheckpointT]):
                     else:
                         sink.write(batch)
                         checkpointer.written(batch)
-                    stored = checkpointer.due() and self._store(checkpointer, source, sink)
+                    caught_up = batch is None or batch.flush_now
+                    at_once = transactional and caught_up and getattr(sink, "uncommitted", False)
+                    stored = checkpointer.due(at_once=at_once) and self._store(checkpointer, source, sink)
                 if self._faults.lasts and (batch is not None or self.progress.state != "retrying"):
                     self._went_well(delivered=stored or (batch is None and idle is not None))
                 if batch is not None:
                     self.progress.delivered(batch)
         except ConnectionLost:
-            self._store_before_rewinding(checkpointer, source, sink)
+            if not transactional:
+                # Of a Kafka transaction nothing was seen yet: it is given up, and comes again.
+                self._store_before_rewinding(checkpointer, source, sink)
             raise
         self.progress.state = "stopping"
         with self._at_the_sink():

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pycdc.clients.kafka_topics import Cluster
+from pycdc.clients.kafka_transactions import TransactionLimits
 from pycdc.config import validate_capture
 from pycdc.config.kafka import KafkaSinkConfig
 from pycdc.config.pipeline import CapturePipeline
@@ -27,6 +28,7 @@ from pycdc.connectors.postgres.start_check import StartAt, StartDecision
 from pycdc.errors import EnvironmentNotReady, PositionGap
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Lsn, Position
+from pycdc.operations.doctor.exactly_once import transaction_findings
 from pycdc.operations.doctor.finding import Finding
 from pycdc.operations.doctor.finding import FindingStatus as Status
 from pycdc.operations.doctor.kafka import topic_findings
@@ -384,3 +386,22 @@ def test_a_route_whose_key_passes_from_row_to_row_is_refused_where_partitions_ar
     found = [*key_findings({"t": partitions}, [route], schemas.get)]
     assert [finding.status for finding in found] == ([Status.FAILED] if partitions > 1 and reused else [])
     assert all("key_reuse: never" in (finding.fix or "") for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("limits", "brokers", "expected"),
+    [
+        (TransactionLimits(900.0, 3, 2, allowed=True), 3, []),
+        (TransactionLimits(900.0, 1, 1, allowed=True), 1, []),
+        (TransactionLimits(30.0, 3, 2, allowed=True), 3, ["transaction_timeout: 30"]),
+        (TransactionLimits(900.0, 3, 2, allowed=False), 3, ["--transactional-id pycdc-shop"]),
+        (TransactionLimits(900.0, 1, 1, allowed=True), 3, ["replication.factor=3", "min.isr=2"]),
+        (TransactionLimits(), 3, ["cannot be seen", "cannot be seen"]),
+    ],
+)
+def test_what_exactly_once_asks_of_brokers(limits: TransactionLimits, brokers: int, expected: list[str]) -> None:
+    sink = KafkaSinkConfig(brokers="b:9092", format="json", delivery="exactly_once")
+    found = list(transaction_findings(sink, "pycdc-shop", limits, brokers))
+    wrong = [finding for finding in found if finding.status is not Status.OK]
+    assert len(wrong) == len(expected)
+    assert all(said in finding.fix + finding.title for said, finding in zip(expected, wrong, strict=True))

@@ -28,7 +28,8 @@ from pycdc.connectors.postgres.snapshot.chunk_opener import ChunkOpener
 from pycdc.connectors.postgres.snapshot.chunk_reader import ChunkReader
 from pycdc.offsets.kafka import KafkaOffsetStore
 from pycdc.serialization.serializer import Serializer
-from pycdc.sinks.kafka.producer import KafkaSink
+from pycdc.sinks.kafka.producer import KafkaPublisher, KafkaSink
+from pycdc.sinks.kafka.transactional import TransactionalKafkaSink
 from pycdc.sinks.postgres.columnar_apply import ColumnarWriter
 from pycdc.sinks.postgres.sink import PostgresSink
 
@@ -37,20 +38,30 @@ READY = "a signal ends this process in order from here on"
 POINTS: dict[str, tuple[Any, str, str]] = {
     "before the slot is made": (Admin, "create_slot_with_snapshot", BEFORE),
     "after the slot is made": (Admin, "create_slot_with_snapshot", AFTER),
-    "while a snapshot is written": (KafkaSink, "write", AFTER),
+    "while a snapshot is written": (KafkaPublisher, "write", AFTER),
     "before the stream starts": (ReplicationStream, "open", BEFORE),
     "after frames were read": (ReplicationStream, "read", AFTER),
     "before a batch is serialised": (Serializer, "serialize", BEFORE),
     "after a batch was serialised": (Serializer, "serialize", AFTER),
-    "after a batch was written": (KafkaSink, "write", AFTER),
+    "after a batch was written": (KafkaPublisher, "write", AFTER),
     "before a checkpoint": (KafkaSink, "commit", BEFORE),
     "after the flush, before the position": (KafkaOffsetStore, "store", BEFORE),
     "after the position, before the acknowledgement": (KafkaOffsetStore, "store", AFTER),
     "after the acknowledgement": (PostgresConnector, "acknowledge", AFTER),
 }
 
+TRANSACTION_POINTS: dict[str, tuple[Any, str, str]] = {
+    "before older instances are fenced": (TransactionalKafkaSink, "fence", BEFORE),
+    "after they were fenced": (TransactionalKafkaSink, "fence", AFTER),
+    "before a Kafka transaction begins": (TransactionalKafkaSink, "_begin", BEFORE),
+    "before its position is written": (KafkaOffsetStore, "record", BEFORE),
+    "after the position, before the end": (TransactionalKafkaSink, "_end", BEFORE),
+    "after the end, before the acknowledgement": (TransactionalKafkaSink, "_end", AFTER),
+}
+"""What only exactly-once delivery passes; it passes no position that is stored for itself."""
+
 SNAPSHOT_POINTS: dict[str, tuple[Any, str, str]] = {
-    "while pinned rows are written": (KafkaSink, "write", AFTER),
+    "while pinned rows are written": (KafkaPublisher, "write", AFTER),
     "before a chunk is marked": (ChunkReader, "mark", BEFORE),
     "after a chunk is marked": (ChunkReader, "mark", AFTER),
     "after a chunk was read": (ChunkOpener, "_read_chunk", AFTER),
@@ -80,7 +91,7 @@ LANE_POINTS: dict[str, tuple[Any, str, str]] = {
 
 
 def arm(point: str, count: int) -> None:
-    points = POINTS | SNAPSHOT_POINTS | SIGNAL_POINTS | REVERSE_POINTS | LANE_POINTS
+    points = POINTS | TRANSACTION_POINTS | SNAPSHOT_POINTS | SIGNAL_POINTS | REVERSE_POINTS | LANE_POINTS
     owner, name, when = points[point]
     original: Callable[..., Any] = getattr(owner, name)
     passed = 0

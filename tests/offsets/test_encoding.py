@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pycdc.errors import CheckpointCorrupt
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Lsn, Position
+from pycdc.model.transaction_chunk import TransactionChunk
 from pycdc.offsets.encoding import dump, load
 from tests.offsets.contract import at
 
@@ -101,7 +102,16 @@ def test_transactions_that_no_snapshot_sees_yet_are_a_version_of_their_own() -> 
 
 
 def test_a_newer_version_is_told_apart_from_damage() -> None:
-    newer = json.dumps({"version": 5, "shape": "unknown"}).encode()
-    with pytest.raises(CheckpointCorrupt, match="version 5") as caught:
+    newer = json.dumps({"version": 6, "shape": "unknown"}).encode()
+    with pytest.raises(CheckpointCorrupt, match="version 6") as caught:
         load(newer)
     assert "newer" in caught.value.hint
+
+
+def test_a_position_within_a_transaction_is_a_version_of_its_own() -> None:
+    """One that does not know it would send the beginning of that transaction again."""
+    chunk = TransactionChunk(xid=744, commit_lsn=0x16B374D900, changes=1000, crc32=0xDEADBEEF)
+    stored = replace(at(0x16B374D848), chunk=chunk, cluster="siew_CseQ8Klgarjc2qHsw")
+    data = dump(stored)
+    assert data.startswith(b'{"version":5,')
+    assert load(data) == stored

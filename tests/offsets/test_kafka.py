@@ -169,3 +169,28 @@ def test_a_checkpoint_of_very_many_tables_fits_into_a_record(kafka: KafkaAddress
     assert len(dump(large)) > 1_400_000
     store_on(kafka.bootstrap, topic).store(large)
     assert store_on(kafka.bootstrap, topic).load() == large
+
+
+def test_a_position_of_another_cluster_is_refused_with_a_remedy(kafka: KafkaAddress, topic: str) -> None:
+    """As where a topic was copied: its records are not here."""
+    store_on(kafka.bootstrap, topic).store(replace(at(1), cluster="another"))
+    with pytest.raises(EnvironmentNotReady, match="Kafka cluster another") as caught:
+        store_on(kafka.bootstrap, topic).load()
+    assert "sink.kafka.brokers" in caught.value.hint
+
+
+def test_a_position_behind_another_pipelines_open_transaction_is_waited_for(kafka: KafkaAddress, topic: str) -> None:
+    """Until that ends, readers of committed records do not see it: an older one would be taken for the newest."""
+    mine = store_on(kafka.bootstrap, topic)
+    mine.store(at(1))
+    other = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": f"{topic}-other", "log_level": 0})
+    other.init_transactions(30)
+    other.begin_transaction()
+    other.produce(topic, dump(at(5)), b"bank", partition=0)
+    assert other.flush(30) == 0
+    mine.store(at(2))
+    assert store_on(kafka.bootstrap, topic).load() == at(1)
+    with pytest.raises(ConnectionLost):
+        store_on(kafka.bootstrap, topic, timeout=2.0).load(settled=True)
+    other.commit_transaction(30)
+    assert store_on(kafka.bootstrap, topic).load(settled=True) == at(2)

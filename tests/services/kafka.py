@@ -23,15 +23,22 @@ from .process import Control, ServerProcess, accepts_connections, free_port, run
 VARIABLE = "PYCDC_TEST_KAFKA"
 VERSION = "4.3.0"
 IMAGE = f"apache/kafka:{VERSION}"
-LIBRARIES = maven.Libraries(
-    "kafka",
-    (
-        f"org.apache.kafka:kafka_2.13:{VERSION}",
-        f"org.apache.kafka:kafka-tools:{VERSION}",
-        # Without it Kafka logs nothing at all.
-        "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",
-    ),
-)
+
+
+def libraries(version: str) -> maven.Libraries:
+    """The jars of a version."""
+    return maven.Libraries(
+        "kafka",
+        (
+            f"org.apache.kafka:kafka_2.13:{version}",
+            f"org.apache.kafka:kafka-tools:{version}",
+            # Without it Kafka logs nothing at all.
+            "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",
+        ),
+    )
+
+
+LIBRARIES = libraries(VERSION)
 JAVA_OPTIONS = ["-Xmx1g", "-Xms256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
 """For a server that lives for minutes: a start in two seconds is worth more here than the last compiler's code."""
 
@@ -266,9 +273,22 @@ def _containerised(own: Mapping[str, str]) -> Kafka:
     return Kafka(docker.Container(IMAGE, ports=published, environment=environment), ports=ports, log=None)
 
 
-def _installed(own: Mapping[str, str]) -> Kafka:
+def launch_version(version: str, features: Mapping[str, str]) -> Kafka:
+    """A Kafka of our own, of a version and with features that are chosen, such as ``transaction.version``."""
+    server = _installed({}, libraries(version), features)
+    try:
+        server.start()
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+def _installed(
+    own: Mapping[str, str], wanted: maven.Libraries = LIBRARIES, features: Mapping[str, str] | None = None
+) -> Kafka:
     java = maven.java()
-    libraries = maven.resolve(LIBRARIES)
+    jars = maven.resolve(wanted)
     folder = temporary_folder("kafka")
     ports = Ports()
     properties = {**ports.properties(), **SINGLE_NODE, **own, "log.dirs": str(folder / "data")}
@@ -281,18 +301,20 @@ def _installed(own: Mapping[str, str]) -> Kafka:
         f"-Djava.io.tmpdir={folder}",
         f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",
         "-cp",
-        f"{libraries}/*",
+        f"{jars}/*",
     ]
-    _format(program, folder)
+    _format(program, folder, features or {})
     control = ServerProcess(
         [*program, "kafka.Kafka", "server.properties"], log=folder / "output.log", cwd=folder, end_signal=signal.SIGKILL
     )
     return Kafka(control, ports=ports, log=folder / "kafka.log")
 
 
-def _format(program: list[str], folder: Path) -> None:
+def _format(program: list[str], folder: Path, features: Mapping[str, str]) -> None:
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
     tool = [*program, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", "server.properties", "--standalone"]
+    for name, level in features.items():
+        tool += ["--feature", f"{name}={level}"]
     code, output = run(tool, cwd=folder, timeout=120)
     if code != 0:
         raise ServerFailed(f"Kafka's storage cannot be formatted:\n{output}")

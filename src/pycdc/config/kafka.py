@@ -171,8 +171,17 @@ class KafkaSinkConfig(KafkaClientConfig):
 
     format: Literal["avro", "json", "json_schema"] = "avro"
     """avro: Confluent's wire format; json: Debezium's payload; json_schema: the same with the schema beside it."""
-    delivery: Literal["at_least_once"] = "at_least_once"
-    """at_least_once: after a crash, what was written since the last stored position comes again."""
+    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    """at_least_once: after a crash, what was written since the last stored position comes again. exactly_once: records
+    and position are one Kafka transaction, and consumers that read committed records find each change once. It needs
+    the position in a topic of the same cluster, and the right to use the transactional id `pycdc-{name}`."""
+    transaction_timeout: Annotated[float, Field(ge=1)] = 60.0
+    """Seconds after which brokers give up a Kafka transaction of exactly_once that was not ended; at most their
+    `transaction.max.timeout.ms`. So long, at most, consumers wait behind a pipeline that died."""
+    transaction_changes: Annotated[int, Field(ge=1)] = 1_000_000
+    """Changes of one source transaction that exactly_once makes visible as a whole. A larger one, or one that takes
+    longer than half of `transaction_timeout`, comes in chunks, each of them once; as a whole in any case with
+    `envelope.transaction_metadata`, whose counts are of whole transactions."""
     topics: TopicsConfig = TopicsConfig()
     """How topics are made."""
     delivery_timeout: Annotated[float, Field(gt=0)] = 120.0

@@ -270,6 +270,29 @@ class CapturePipeline(PipelineSection):
             raise InvalidValue("has a signal topic without brokers, and the sink is not Kafka", "set signals.brokers")
         return self
 
+    @model_validator(mode="after")
+    def _exactly_once_fits(self) -> CapturePipeline:
+        """Refuse a position that would not be of the Kafka transaction of the records: it could be stored alone."""
+        kafka, offsets = self.sink.kafka, self.offsets
+        if kafka is None or kafka.delivery != "exactly_once" or offsets is None:
+            return self
+        remedy = "remove `offsets`, so that it is stored in a topic of the sink's cluster, or choose at_least_once"
+        if offsets.kafka is None:
+            raise InvalidValue("has delivery: exactly_once, and stores its position outside of Kafka", remedy)
+        if offsets.kafka.brokers not in (None, kafka.brokers):
+            raise InvalidValue("has delivery: exactly_once, and its position on other brokers than the sink's", remedy)
+        return self
+
+    @property
+    def exactly_once(self) -> bool:
+        """Whether records and position are one Kafka transaction."""
+        return self.sink.kafka is not None and self.sink.kafka.delivery == "exactly_once"
+
+    @property
+    def transactional_id(self) -> str:
+        """By it brokers know the newest instance of this pipeline from older ones."""
+        return f"pycdc-{self.name}"
+
     @property
     def dead_letters(self) -> str:
         """The topic of what transforms failed at."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from pycdc.errors import ProtocolError
 from pycdc.model.origin import ChangeOrigin
+from pycdc.model.transaction_chunk import TransactionChunk
 
 Row = dict[str, Any]
 """A row as Python values by column name; a value may be `UNCHANGED`."""
@@ -350,6 +351,8 @@ class Batch:
     batches whose position still moves. `last_commit` is the end LSN of the last transaction that had changes.
     `ends_at_commit`: the batch does not end within a transaction.
     `flush_now`: nothing more was there to be read, so a sink should not wait for company before it sends this.
+    `chunk` is there where the position lies within a transaction, whose end LSN is not known yet: then the position is
+    that of the transaction before it, and counts changes.
     `checkpoint_now`: the position is to be stored before the next batch is asked for. `snapshot_done`, `snapshot`,
     `membership` and `unseen` go into the checkpoint. `dropped` are tables, by OID, of which nothing comes after
     this batch: what is kept for their rows can be freed. `encoded` comes behind the runs, and only where the pipeline
@@ -370,6 +373,7 @@ class Batch:
     dropped: frozenset[int] = frozenset()
     encoded: list[Encoded] = field(default_factory=list)
     notifications: list[Notification] = field(default_factory=list)
+    chunk: TransactionChunk | None = None
 
     def __iter__(self) -> Iterator[Change]:
         for run in self.runs:

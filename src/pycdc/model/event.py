@@ -265,6 +265,7 @@ class EventBatch:
     position: PartitionOffsets | None = None
     ends_at_commit: bool = True
     checkpoint_now: bool = True
+    flush_now: bool = False
     starts: dict[Partition, int] = field(default_factory=dict)
     load: Load | None = None
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import asdict
 from typing import Any, Final
 
 from pycdc.errors import CheckpointCorrupt, PycdcError, SinkFenced
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Lsn, Position
+from pycdc.model.transaction_chunk import TransactionChunk
 
-VERSION: Final = 4
-"""Of a checkpoint that knows of transactions that no snapshot may see yet. One that does not, but remembers how its
+VERSION: Final = 5
+"""Of a checkpoint that lies within a transaction, or names its Kafka cluster. One that does not, but knows of
+transactions that no snapshot may see yet, is version 4; one that does not know of any, but remembers how its
 tables were published, is version 3; one that has a snapshot under way version 2, all others are version 1: older ones
 read what they understand."""
 _HINT: Final = (
@@ -39,7 +42,11 @@ def dump(checkpoint: Checkpoint) -> bytes:
     if checkpoint.membership:
         version, document["membership"] = 3, checkpoint.membership
     if checkpoint.unseen:
-        version, document["unseen"] = VERSION, list(checkpoint.unseen)
+        version, document["unseen"] = 4, list(checkpoint.unseen)
+    if checkpoint.chunk is not None:
+        version, document["chunk"] = VERSION, asdict(checkpoint.chunk)
+    if checkpoint.cluster:
+        version, document["cluster"] = VERSION, checkpoint.cluster
     body = _json(document)
     return f'{{"version":{version},"crc32":"{zlib.crc32(body.encode()):08x}","checkpoint":{body}}}\n'.encode()
 
@@ -82,6 +89,7 @@ def went_backward(where: str, new: Checkpoint) -> SinkFenced:
 
 
 def _checkpoint(document: dict[str, Any]) -> Checkpoint:
+    chunk = document.get("chunk")
     return Checkpoint(
         position=Position(Lsn.parse(document["position"]), document["index"]),
         last_commit=Lsn.parse(document["last_commit"]),
@@ -90,6 +98,8 @@ def _checkpoint(document: dict[str, Any]) -> Checkpoint:
         snapshot=document.get("snapshot", {}),
         membership=document.get("membership", {}),
         unseen=tuple(document.get("unseen", ())),
+        chunk=None if chunk is None else TransactionChunk(**chunk),
+        cluster=document.get("cluster", ""),
     )
 
 

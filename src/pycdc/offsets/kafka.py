@@ -8,8 +8,10 @@ offset first: the end that a fetch reports may lag behind what was acknowledged 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import wait
+from dataclasses import replace
 from typing import Any, Final
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -26,6 +28,7 @@ PARTITION: Final = 0
 SETTINGS: Final = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "86400000"}
 """How the topic is to be created."""
 _POLL: Final = 0.2
+_PAUSE: Final = 0.05
 _STRIDE, _GROWTH = 500, 20
 """Offsets that are read first, and how many times as many next."""
 _AT_ONCE: Final = 10_000
@@ -58,15 +61,20 @@ class KafkaOffsetStore:
         self._producer: Producer | None = None
         self._newest: Checkpoint | None = None
         self._loaded = False
+        self.cluster = ""
+        """Its id, known after `load`."""
         self._error: KafkaError | None = None
         self._trouble: KafkaError | None = None
 
-    def load(self) -> Checkpoint | None:
+    def load(self, *, settled: bool = False) -> Checkpoint | None:
+        """`settled`: wait until no transaction is open in the topic, behind which a newer position may hide."""
         try:
-            data = self._newest_record()
+            data = self._newest_record(settled=settled)
         except KafkaException as error:
             raise self._unreadable(self._trouble or error.args[0]) from None
         self._newest = None if data is None else load(data, f"the newest record of the offset topic {self._topic}")
+        if self._newest is not None and self._newest.cluster not in ("", self.cluster):
+            raise self._of_another_cluster(self._newest.cluster)
         self._loaded = True
         return self._newest
 
@@ -76,6 +84,18 @@ class KafkaOffsetStore:
         require_forward(self._newest, checkpoint, f"the offset topic {self._topic}")
         self._produce(dump(checkpoint))
         self._newest = checkpoint
+
+    def prepare(self) -> None:
+        """Make sure that the topic is there, and that it keeps positions."""
+        self._topics.ensure(self._topic)
+        self._require_compaction()
+
+    def record(self, checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
+        """Topic and record of a position that somebody else stores, in a transaction. It counts as stored."""
+        checkpoint = replace(checkpoint, cluster=self.cluster)
+        require_forward(self._newest, checkpoint, f"the offset topic {self._topic}")
+        self._newest = checkpoint
+        return self._topic, {"key": self._key, "value": dump(checkpoint), "partition": PARTITION}
 
     def clear(self) -> None:
         if self.load() is not None:
@@ -109,8 +129,7 @@ class KafkaOffsetStore:
 
     def _ready_producer(self) -> Producer:
         if self._producer is None:
-            self._topics.ensure(self._topic)
-            self._require_compaction()
+            self.prepare()
             self._producer = Producer(
                 {
                     **self._client,
@@ -140,7 +159,7 @@ class KafkaOffsetStore:
                 hint=f"kafka-configs --alter --topic {self._topic} --add-config cleanup.policy=compact",
             )
 
-    def _newest_record(self) -> bytes | None:
+    def _newest_record(self, *, settled: bool) -> bytes | None:
         """Return the value of the last record with this pipeline's key, None for none or a tombstone."""
         consumer = Consumer(
             {
@@ -158,7 +177,7 @@ class KafkaOffsetStore:
         try:
             if not self._exists(consumer):
                 return None
-            end = self._stable_end()
+            end = self._settled_end() if settled else self._end(IsolationLevel.READ_COMMITTED)
             return self._newest_before(consumer, end)
         finally:
             consumer.close()
@@ -168,7 +187,7 @@ class KafkaOffsetStore:
             found = patiently(
                 lambda seconds: consumer.list_topics(self._topic, timeout=seconds), self._timeout, self._stopping
             )
-            topic = found.topics[self._topic]
+            topic, self.cluster = found.topics[self._topic], found.cluster_id or ""
         except KafkaException:
             # The answer that did not come says only that; why is what the callback hears of the connections.
             consumer.poll(0)
@@ -179,14 +198,25 @@ class KafkaOffsetStore:
             return False
         raise KafkaException(topic.error)
 
-    def _stable_end(self) -> int:
-        partition = TopicPartition(self._topic, PARTITION)
+    def _settled_end(self) -> int:
+        """Behind the last record there is now, once no transaction is open before it."""
+        patience = StoppableLimit(self._timeout, self._stopping)
+        end = self._end(IsolationLevel.READ_UNCOMMITTED)
+        while (stable := self._end(IsolationLevel.READ_COMMITTED)) < end:
+            if not patience.left:
+                raise ConnectionLost(
+                    f"a transaction of another pipeline stays open in the offset topic {self._topic}",
+                    hint="give each pipeline an offset topic of its own, or wait until brokers end that transaction",
+                )
+            time.sleep(_PAUSE)
+        return stable
+
+    def _end(self, isolation: IsolationLevel) -> int:
         # The client must outlive the answer: a forgotten one cancels what was asked.
         admin = AdminClient(self._client)
+        partition = TopicPartition(self._topic, PARTITION)
         answers = admin.list_offsets(
-            {partition: OffsetSpec.latest()},
-            isolation_level=IsolationLevel.READ_COMMITTED,
-            request_timeout=self._timeout,
+            {partition: OffsetSpec.latest()}, isolation_level=isolation, request_timeout=self._timeout
         )
         patience = StoppableLimit(self._timeout, self._stopping)
         while not answers[partition].done() and (seconds := patience.left):
@@ -226,6 +256,12 @@ class KafkaOffsetStore:
                 # A transaction's markers take offsets too, so only the end of the partition is sure to come.
                 if offset + (error is None) >= end:
                     return newest
+
+    def _of_another_cluster(self, cluster: str) -> EnvironmentNotReady:
+        return EnvironmentNotReady(
+            f"the stored position belongs to records in Kafka cluster {cluster}, and this is {self.cluster}",
+            hint="correct `sink.kafka.brokers`; for another cluster on purpose start over: `pycdc teardown`, then run",
+        )
 
     def _on_trouble(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:

@@ -327,6 +327,10 @@ class TransformingSink:
     def commit(self, checkpoint: Checkpoint) -> None:
         self._sink.commit(checkpoint)
 
+    @property
+    def uncommitted(self) -> bool | None:
+        return getattr(self._sink, "uncommitted", None)
+
     def close(self) -> None:
         close = getattr(self._sink, "close", None)
         if close is not None:

@@ -30,7 +30,9 @@ from pycdc.connectors.postgres.replication.held_slot import FAR, WAIT, HeldSlot
 from pycdc.connectors.postgres.replication.relation_cache import RelationCache
 from pycdc.connectors.postgres.replication.stream import ReplicationStream
 from pycdc.connectors.postgres.replication.transaction_assembler import TransactionAssembler
+from pycdc.connectors.postgres.replication.transaction_chunks import TransactionChunks
 from pycdc.connectors.postgres.replication.wal_end import WalEnd
+from pycdc.connectors.postgres.replication.whole_transactions import WholeTransactions
 from pycdc.connectors.postgres.signals.messages import Signal
 from pycdc.connectors.postgres.signals.signing import SigningKey
 from pycdc.connectors.postgres.snapshot import lock_wait as waiting
@@ -100,6 +102,7 @@ class PostgresConnector:
         self._recorded: dict[str, Any] = {}
         self._unstored = False
         self._newest_commit: float | None = None
+        self._whole = WholeTransactions(config)
 
     def acquire(self, seconds: float) -> bool:
         """See `Exclusive`."""
@@ -136,10 +139,7 @@ class PostgresConnector:
         if decision.start is not StartAt.RESUME:
             begin = yield from self._begin(tables, decision)
         if self._source.snapshot != "only" or len(self._backlog):
-            resumes = start is not None and decision.start is StartAt.RESUME
-            yield from self._stream_from(
-                begin, last_commit, UnseenTransactions(start.unseen if start and resumes else ())
-            )
+            yield from self._stream_from(begin, last_commit, start if decision.start is StartAt.RESUME else None)
 
     def checkpoint(self, batch: Batch) -> Checkpoint:
         assert batch.position is not None
@@ -147,15 +147,8 @@ class PostgresConnector:
             # Whoever took the slot over stores positions of his own.
             self._held.stream.require_open()
         self._recorded = batch.membership or self._recorded
-        return Checkpoint(
-            batch.position,
-            batch.last_commit,
-            self._identity,
-            batch.snapshot_done,
-            batch.snapshot,
-            self._recorded,
-            batch.unseen,
-        )
+        state = batch.snapshot_done, batch.snapshot, self._recorded, batch.unseen, batch.chunk
+        return Checkpoint(batch.position, batch.last_commit, self._identity, *state)
 
     def acknowledge(self, checkpoint: Checkpoint) -> None:
         self._unstored = False
@@ -312,9 +305,10 @@ class PostgresConnector:
 
     # Stream.
 
-    def _stream_from(self, begin: Lsn, last_commit: Lsn, unseen: UnseenTransactions) -> Iterator[Batch | None]:
+    def _stream_from(self, begin: Lsn, last_commit: Lsn, resumed: Checkpoint | None) -> Iterator[Batch | None]:
         source, stream = self._source, self._held.stream
         assert stream is not None
+        unseen = UnseenTransactions(resumed.unseen if resumed else ())
         assembler = TransactionAssembler(
             self._relations.from_message,
             begin,
@@ -325,6 +319,7 @@ class PostgresConnector:
             by_table=source.skip_scope == "tables",
             signals=self._config.signals.schema_and_table,
             unseen=unseen,
+            chunks=TransactionChunks(resumed.chunk if resumed else None, counting=self._whole.chunked),
         )
         log.info("streaming", slot=self._config.slot, start=str(begin))
         position = begin
@@ -349,6 +344,8 @@ class PostgresConnector:
             if batch.position is not None:
                 position = batch.position.lsn
                 batch.dropped = self._dropped.passed(position, assembler)
+            elif batch.chunk is not None:
+                batch.position, batch.checkpoint_now = Position(position, batch.chunk.changes), True
             elif assembler.idle and heartbeat.due():
                 batch.position = Position(position)
             if watch.due():
@@ -377,14 +374,16 @@ class PostgresConnector:
 
     def _read(self, stream: ReplicationStream, assembler: TransactionAssembler, position: Lsn) -> Batch:
         """Return what came within the poll time. Where nothing is in flight, a keepalive moves the position."""
-        frames = stream.read(self._source.max_batch_changes, self._source.max_batch_bytes, _POLL)
+        source = self._source
+        frames = self._whole.cut(stream.read(source.max_batch_changes, source.max_batch_bytes, _POLL))
         self._progress.last_message = stream.last_message_at
         batch = Batch(last_commit=assembler.last_commit)
         if frames:
             assembler.feed(frames, batch)
             assembler.report(self._progress)
             batch.ends_at_commit = assembler.idle
-            batch.flush_now = len(frames) < _FEW and not stream.high_throughput
+            batch.flush_now = len(frames) < _FEW and not stream.high_throughput and not self._whole.holds
+            batch.chunk = self._whole.ends_here(assembler.half_read)
         elif assembler.idle and stream.idle_position is not None and stream.idle_position > position:
             batch.position = Position(stream.idle_position)
         self._measure(batch, position)

@@ -12,6 +12,7 @@ from pycdc.build import signal_client
 from pycdc.clients.kafka_inspection import TopicInspection
 from pycdc.clients.kafka_settings import client_settings, producer_settings
 from pycdc.clients.kafka_topics import TopicAdmin
+from pycdc.clients.kafka_transactions import transaction_limits
 from pycdc.clients.quoting import OPERATIONS
 from pycdc.clients.schema_registry import SchemaRegistry
 from pycdc.config.kafka import KafkaSourceConfig, RegistryConfig, TopicsConfig
@@ -36,6 +37,7 @@ from pycdc.errors import ConfigError, PycdcError
 from pycdc.observability.progress import Progress
 from pycdc.operations import apply_status
 from pycdc.operations.doctor import signals, transport
+from pycdc.operations.doctor.exactly_once import transaction_findings
 from pycdc.operations.doctor.finding import Finding, from_error, ok, warning
 from pycdc.operations.doctor.kafka import topic_findings
 from pycdc.operations.doctor.offsets import offsets_findings
@@ -250,6 +252,9 @@ def _kafka(config: CapturePipeline, source: SourceMetadata | None) -> Iterator[F
     refusals = inspection.refusals(missing) if sink.topics.create else {}
     commands = {topic: inspection.create_command(topic) for topic in missing}
     yield from topic_findings(sink, cluster, topics, refusals, commands)
+    if config.exactly_once:
+        limits = transaction_limits(client_settings(sink.brokers, sink.options), config.transactional_id)
+        yield from transaction_findings(sink, config.transactional_id, limits, cluster.brokers)
 
 
 def _topics(config: CapturePipeline, tables: list[TableRef]) -> list[str]:

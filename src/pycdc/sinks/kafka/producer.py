@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -59,8 +59,8 @@ _BATCH_SIZE: Final = 1_000_000
 """librdkafka's default for batch.size."""
 
 
-class KafkaSink:
-    """Publish batches; `commit` makes them durable and then stores the position in `offsets`, which stays open.
+class KafkaPublisher:
+    """Publish batches.
 
     `stopping` ends the wait for brokers that do not answer; `outages` tells of it. `beside` is closed with the sink.
     `oversized` says where records go that their topic does not take; of other topics these are errors. After an
@@ -71,7 +71,6 @@ class KafkaSink:
         self,
         serializer: BatchSerializer,
         settings: KafkaSinkConfig,
-        offsets: OffsetStore,
         *,
         topics: TopicAdmin | None = None,
         stopping: threading.Event | None = None,
@@ -81,7 +80,6 @@ class KafkaSink:
         self._serializer = serializer
         self._settings = producer_settings(settings)
         self._confirmed = Confirmations(settings.brokers, outages or Outages())
-        self._offsets = offsets
         self._delivery_timeout = settings.delivery_timeout
         self._hastens = not LINGER.intersection(settings.options)
         self._stopping = stopping or threading.Event()
@@ -110,6 +108,7 @@ class KafkaSink:
     def write(self, batch: Batch) -> None:
         with self._fatal():
             for topic, records in self._serializer.serialize(batch):
+                self._begin()
                 if topic not in self._limits:
                     self._admit(topic, batch)
                 self._send(topic, self._of_fit_size(topic, records))
@@ -119,11 +118,6 @@ class KafkaSink:
                 self._flush_slice(_AT_ONCE)
             else:
                 self._poll(0)
-
-    def commit(self, checkpoint: Checkpoint) -> None:
-        with self._fatal():
-            self._flush()
-            self._offsets.store(checkpoint)
 
     def close(self) -> None:
         """Drop what is still on its way and release the connections. Idempotent."""
@@ -165,6 +159,9 @@ class KafkaSink:
         """
         for topic in self._topics.missing(self._limits, _MISSING_TIMEOUT):
             raise disappeared(topic) from failure
+
+    def _begin(self) -> None:
+        """Make ready for records: a transactional producer begins a transaction."""
 
     def _connect(self) -> Producer:
         callbacks = {"on_delivery": self._on_delivery, "error_cb": self._on_trouble}
@@ -388,3 +385,16 @@ class KafkaSink:
             f"{self._limits.get(topic, 0)} bytes{whose}",
             hint=too_large_hint(topic),
         )
+
+
+class KafkaSink(KafkaPublisher):
+    """`commit` makes what was published durable, then stores the position in `offsets`, which stays open."""
+
+    def __init__(self, serializer: BatchSerializer, settings: KafkaSinkConfig, offsets: OffsetStore, **kw: Any) -> None:
+        super().__init__(serializer, settings, **kw)
+        self._offsets = offsets
+
+    def commit(self, checkpoint: Checkpoint) -> None:
+        with self._fatal():
+            self._flush()
+            self._offsets.store(checkpoint)

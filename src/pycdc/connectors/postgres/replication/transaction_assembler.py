@@ -21,16 +21,16 @@ from typing import Final, NamedTuple
 
 from pycdc.connectors.postgres.replication import pgoutput
 from pycdc.connectors.postgres.replication.pgoutput import POSTGRES_EPOCH
+from pycdc.connectors.postgres.replication.transaction_chunks import HEADER, TransactionChunks
 from pycdc.connectors.postgres.signals.messages import PREFIX as SIGNALS
 from pycdc.connectors.postgres.signals.signing import TransactionTime
 from pycdc.connectors.postgres.snapshot.pg_snapshot import UnseenTransactions
 from pycdc.errors import ProtocolError
 from pycdc.model.change import Batch, LogicalMessage, Lsn, Op, Position, Run, Table, Transaction
 from pycdc.model.origin import MESSAGE_PREFIX, ChangeOrigin, Mark, pipeline_of_origin, read_mark
+from pycdc.model.transaction_chunk import TransactionChunk
 from pycdc.observability.progress import Progress
 
-HEADER: Final = 25
-"""Bytes of XLogData before the message: 'w', start LSN, end LSN, send time."""
 _HEAD: Final = slice(HEADER, HEADER + 5)
 _ROW_OPS: Final = {pgoutput.INSERT: Op.CREATE, pgoutput.UPDATE: Op.UPDATE, pgoutput.DELETE: Op.DELETE}
 _NO_RUN: Final = None
@@ -62,7 +62,8 @@ class TransactionAssembler:
     mark names. `messages`: deliver logical messages. `signals` is schema and name of the signal table. `notes` collects
     what is meant for the connector, whose business it is to take them out; so is it to settle `unseen`, which gets the
     ids of the transactions that were read. `strange_marks` counts messages that look like a pipeline's mark and are
-    none; `hidden` counts rows that `foreign` pipelines wrote, by their names.
+    none; `hidden` counts rows that `foreign` pipelines wrote, by their names. What `chunks` know to be delivered is
+    left out.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class TransactionAssembler:
         by_table: bool = False,
         signals: tuple[str, str] | None = None,
         unseen: UnseenTransactions | None = None,
+        chunks: TransactionChunks | None = None,
     ) -> None:
         self._relation = relation
+        self._chunks = chunks or TransactionChunks()
         self._tables: dict[bytes, Table | None] = {}
         self._kinds: dict[bytes, tuple[Op, Table | None]] = {}
         self._start = start
@@ -145,9 +148,15 @@ class TransactionAssembler:
                 self._start_run(*known, kind, frame, batch)
             head, run = self._head, self._frames
         self._end_run(batch)
+        self._chunks.read(batch.runs, self._transaction)
         if self._committed:
             batch.position = Position(Lsn(self._committed))
             batch.last_commit = self.last_commit
+
+    @property
+    def half_read(self) -> TransactionChunk | None:
+        """As much of a transaction as was read; None between two, and before its first change."""
+        return self._chunks.half_read(self._transaction)
 
     def _described(self, kind: bytes) -> tuple[Op, Table | None]:
         oid = kind[1:]
@@ -175,16 +184,22 @@ class TransactionAssembler:
         run, transaction = self._run, self._transaction
         if run is not None and transaction is not None:
             count = len(self._frames)
+            if self._chunks.left:
+                self._chunks.shorten(run)
+                self._frames = run.frames
+                if not run.frames:
+                    batch.runs.pop()
             transaction.changes += count
-            batch.size += count
+            batch.size += len(self._frames)
             if transaction.counts is not None:
                 table = str(run.table)
                 transaction.counts[table] = transaction.counts.get(table, 0) + count
         if self._signalling:
             self._noted, self._signalling = True, False
+            frames = [] if run is None and self._chunks.left else self._frames
             self.notes += [
                 ControlMessage(len(batch.runs), frame, Lsn(int.from_bytes(frame[1:9], "big")), inserted=True)
-                for frame in self._frames
+                for frame in frames
             ]
         if self._hides and self._hidden_from is not None:
             self.hidden[self._hidden_from] += len(self._frames)
@@ -251,6 +266,8 @@ class TransactionAssembler:
         self._announced = not self._marks
         if self._marks:
             self._transaction.counts = {}
+        if not self._delivered and self._chunks.begin(xid, final_lsn):
+            self._announced = True
 
     def _announce(self, batch: Batch) -> None:
         """Mark the beginning, once it is known that something follows."""
@@ -275,6 +292,7 @@ class TransactionAssembler:
         transaction = self._transaction
         if transaction is None or transaction.commit_lsn != commit_lsn:
             raise ProtocolError("commit of another transaction than the one begun")
+        self._chunks.commit()
         transaction.end_lsn = end_lsn
         if transaction.xid is not None:
             self.unseen.delivered.append(transaction.xid)
@@ -300,9 +318,10 @@ class TransactionAssembler:
             table = self._tables.get(oid.to_bytes(4, "big"))
             if table is not None and str(table) not in self._left_out:
                 self._announce(batch)
-                batch.runs.append(Run(Op.TRUNCATE, table, self._transaction, self._transaction.changes, [frame]))
+                if not self._chunks.passed([frame]):
+                    batch.runs.append(Run(Op.TRUNCATE, table, self._transaction, self._transaction.changes, [frame]))
+                    batch.size += 1
                 self._transaction.changes += 1
-                batch.size += 1
 
     def _note(self, message: pgoutput.Message, run: int) -> ControlMessage:
         transaction = self._transaction
@@ -313,7 +332,7 @@ class TransactionAssembler:
 
     def _message(self, message: pgoutput.Message, frame: bytes, batch: Batch) -> None:
         if message.prefix == SIGNALS:
-            if message.transactional and not self._skipping:
+            if message.transactional and not self._skipping and not self._chunks.left:
                 self._noted = True
                 self.notes.append(self._note(message, len(batch.runs)))
             return
@@ -330,14 +349,18 @@ class TransactionAssembler:
             if self._skipping or not self._messages:
                 return
             self._announce(batch)
-            batch.runs.append(Run(Op.MESSAGE, None, transaction, transaction.changes, [frame], message=logical))
+            passed = self._chunks.passed([frame])
             transaction.changes += 1
+            if passed:
+                return
+            batch.runs.append(Run(Op.MESSAGE, None, transaction, transaction.changes - 1, [frame], message=logical))
         else:
             if message.lsn < self._start or not self._messages:
                 return
             sent = int.from_bytes(frame[17:HEADER], "big", signed=True) + POSTGRES_EPOCH
             alone = Transaction(None, message.lsn, sent, self._last_commit)
             batch.runs.append(Run(Op.MESSAGE, None, alone, 0, [frame], message=logical))
+            self._committed = max(self._committed, message.lsn)
         batch.size += 1
 
 

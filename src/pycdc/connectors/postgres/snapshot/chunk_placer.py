@@ -27,9 +27,15 @@ _ROWS: Final = 4096
 
 
 class ChunkPlacer:
-    """Places the chunks of one stream. `runs` are always those of the batch that are to come before what is placed."""
+    """Places the chunks of one stream. `runs` are always those of the batch that are to come before what is placed.
 
-    def __init__(self, backlog: Backlog, report: SnapshotReport, reader: ChunkReader, end: TaskEnd) -> None:
+    `once`: of rows that were placed none may come again.
+    """
+
+    def __init__(
+        self, backlog: Backlog, report: SnapshotReport, reader: ChunkReader, end: TaskEnd, *, once: bool = False
+    ) -> None:
+        self._once = once
         self._backlog = backlog
         self._report = report
         self._reader = reader
@@ -85,6 +91,9 @@ class ChunkPlacer:
             try:
                 self._end.give_up(task, error, chunk.began)
             except TableLocked:
+                if self._once and window.placed:
+                    # The sink gives up what it has of them, and the stream begins anew before them.
+                    raise
                 log.warning("a table without a key is read again, because somebody wants it", table=str(task))
                 chunk.abandoned = True
                 self._reader.end()

@@ -76,7 +76,7 @@ class IncrementalSnapshot:
         self._tables = TaskTables(config, catalog, backlog, self._report)
         self._end = TaskEnd(config, backlog, self._report, self._reader, self._yielding)
         self._opener = ChunkOpener(config, catalog, relations, backlog, self._report, self._reader)
-        self._placer = ChunkPlacer(backlog, self._report, self._reader, self._end)
+        self._placer = ChunkPlacer(backlog, self._report, self._reader, self._end, once=config.exactly_once)
         self._chunk: OpenChunk | None = None
         self._not_before = 0.0
         self._locked: dict[TableTask, float] = {}
@@ -173,6 +173,9 @@ class IncrementalSnapshot:
             yield from self._control(message, runs)
         batch.runs, batch.size = runs, size_of(runs)
         batch.snapshot = self.backlog.state
+        if self._chunk is not None and self._chunk.window.placed:
+            # The backlog does not say yet that some of the chunk's rows were placed.
+            batch.position = batch.chunk = None
         yield batch
 
     def _before(self, run: Run, runs: list[Run]) -> Iterator[Batch]:

@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Final
 
 from pycdc.clients.postgres_errors import TableLocked
@@ -22,17 +21,18 @@ from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.exported_snapshot import ExportedSnapshot
 from pycdc.connectors.postgres.catalog.keyset import KeyValues
-from pycdc.connectors.postgres.catalog.metadata import CopySource, TableRef
+from pycdc.connectors.postgres.catalog.metadata import TableRef
 from pycdc.connectors.postgres.replication.relation_cache import RelationCache
 from pycdc.connectors.postgres.snapshot.backlog import Backlog, TableTask
-from pycdc.connectors.postgres.snapshot.block_ranges import BlockRange, Delivered, Rewritten, TableBlocks
-from pycdc.connectors.postgres.snapshot.copy_reader import CopiedPart, HeldLocks, SnapshotReader
+from pycdc.connectors.postgres.snapshot.block_ranges import BlockRange, Rewritten
+from pycdc.connectors.postgres.snapshot.copy_reader import CopiedPart, SnapshotReader
 from pycdc.connectors.postgres.snapshot.lock_yield import Yielding, mark_of
 from pycdc.connectors.postgres.snapshot.notifications import Notifications
+from pycdc.connectors.postgres.snapshot.open_table import OpenTable
 from pycdc.connectors.postgres.snapshot.parallel import Chunk, ParallelReader, Task, Workers, unpacked
 from pycdc.connectors.postgres.snapshot.snapshot_markers import SnapshotMarkers
-from pycdc.errors import SchemaIncompatible
-from pycdc.model.change import NOWHERE, Batch, Encoded, Position, Run, Table, Transaction
+from pycdc.errors import ConnectionLost, SchemaIncompatible
+from pycdc.model.change import NOWHERE, Batch, Encoded, Position, Run, Transaction
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress, TableSnapshot
 
@@ -49,43 +49,11 @@ _PATIENCE: Final = 5.0
 _MORE: Final = 12
 
 
-@dataclass(slots=True, eq=False)
-class _Open:
-    """A table that is being read, which was `held` as it has to stay.
-
-    `blocks` is how many the next range has. `left`: it is read in another way.
-    """
-
-    table: Table
-    source: CopySource
-    task: TableTask
-    progress: TableSnapshot
-    held: HeldLocks
-    oldest: int
-    blocks: int
-    plan: bytes = field(default=b"", repr=False)
-    left: bool = False
-
-    def __str__(self) -> str:
-        return str(self.table)
-
-    @property
-    def heap(self) -> TableBlocks:
-        return self.held.heap
-
-    def ranges(self) -> Iterator[BlockRange]:
-        first = 0
-        while first < self.heap.blocks and not self.left:
-            end = min(first + self.blocks, self.heap.blocks)
-            yield BlockRange(first, end)
-            first = end
-
-    def delivered(self, block: int) -> Delivered:
-        return Delivered(block, self.oldest, self.heap.files)
-
-
 class InitialSnapshot:
-    """Made for one snapshot. A batch's position is nowhere; its index counts, so that progress is stored."""
+    """Made for one snapshot. A batch's position is nowhere; its index counts, so that progress is stored.
+
+    Only a batch behind which the backlog lists just what is still to come has a position.
+    """
 
     def __init__(
         self,
@@ -111,6 +79,8 @@ class InitialSnapshot:
         self._markers = SnapshotMarkers(self._moment)
         self._backlog = Backlog()
         self._batches = 0
+        self._held_back = False
+        self._within_range = False
         self._reader: SnapshotReader | None = None
         self._yielding = Yielding(config.source.postgres.dsn.get_secret_value(), config.slot)
         self._next_ping = 0.0
@@ -149,7 +119,7 @@ class InitialSnapshot:
 
     # -- tables
 
-    def _opened(self, ref: TableRef, task: TableTask, progress: TableSnapshot) -> _Open | None:
+    def _opened(self, ref: TableRef, task: TableTask, progress: TableSnapshot) -> OpenTable | None:
         """Open a table, None for one that cannot be read now."""
         generated = self._config.compatibility.generated_columns == "snapshot"
         try:
@@ -164,7 +134,7 @@ class InitialSnapshot:
         except (Rewritten, TableLocked) as error:
             self._leave(task, error)
             return None
-        opened = _Open(table, source, task, progress, held, oldest, 1)
+        opened = OpenTable(table, source, task, progress, held, oldest, 1)
         opened.blocks = self._first_blocks(held.heap.leaves)
         self._notifications.scanning(ref, self._tables)
         return opened
@@ -181,7 +151,7 @@ class InitialSnapshot:
         log.warning("a table is read in chunks from here on", table=str(task), reason=reason, rows=task.rows)
         self.unseen.append(task)
 
-    def _close(self, opened: _Open) -> None:
+    def _close(self, opened: OpenTable) -> None:
         if not opened.left:
             opened.progress.finished = True
             done = opened.progress.done
@@ -211,20 +181,25 @@ class InitialSnapshot:
         if reader is not None:
             reader.close()
 
-    def _one_by_one(self, tables: Iterator[_Open | None]) -> Iterator[Batch | None]:
+    def _one_by_one(self, tables: Iterator[OpenTable | None]) -> Iterator[Batch | None]:
         for opened in tables:
             if opened is not None:
                 yield from self._alone(opened)
                 self._close(opened)
 
-    def _alone(self, opened: _Open) -> Iterator[Batch | None]:
+    def _alone(self, opened: OpenTable) -> Iterator[Batch | None]:
         try:
             yield from self._in_blocks(opened) if opened.heap.ordinary else self._by_key(opened)
         except (Rewritten, TableLocked) as error:
+            if self._within_range and self._config.exactly_once:
+                raise ConnectionLost(
+                    f"table {opened} was locked or changed by somebody while a part of it was read",
+                    hint="nothing is to be done: what was read of that part is given up, and the rest read in chunks",
+                ) from None
             opened.left = True
             self._leave(opened.task, error)
 
-    def _in_blocks(self, opened: _Open) -> Iterator[Batch | None]:
+    def _in_blocks(self, opened: OpenTable) -> Iterator[Batch | None]:
         for part in opened.ranges():
             before = opened.progress.done
             self._delivered(opened, part, before)
@@ -234,43 +209,57 @@ class InitialSnapshot:
                     continue
                 runs = self._markers.runs(opened.table, lines)
                 opened.progress.read(len(lines))
-                yield self._batch(runs)
+                self._within_range = True
+                yield from self._placed(opened, runs)
+            self._within_range = False
 
-    def _by_key(self, opened: _Open) -> Iterator[Batch | None]:
+    def _by_key(self, opened: OpenTable) -> Iterator[Batch | None]:
         """Read what has no blocks of rows in the key's order, where it has a key."""
         task, progress, keyset = opened.task, opened.progress, opened.source.keyset
         held: KeyValues | None = None
-        for lines in self._lines(opened, CopiedPart(), patience=0.0):
-            if not lines:
-                yield None
-                continue
-            runs = self._markers.runs(opened.table, lines)
-            progress.read(len(lines))
-            self._forget_before(task)
-            if keyset is not None:
-                # The newest row is not in the runs yet.
-                after = keyset.of_line(lines[-2]) if len(lines) > 1 else held
-                self._backlog.advance(task, after, progress.done - 1 - task.rows)
-                held = keyset.of_line(lines[-1])
-            yield self._batch(runs)
+        try:
+            for lines in filter(None, self._lines(opened, CopiedPart(), patience=0.0)):
+                runs = self._markers.runs(opened.table, lines)
+                progress.read(len(lines))
+                self._forget_before(task)
+                self._within_range = keyset is None
+                if keyset is not None:
+                    # The newest row is not in the runs yet.
+                    after = keyset.of_line(lines[-2]) if len(lines) > 1 else held
+                    self._backlog.advance(task, after, progress.done - 1 - task.rows)
+                    held = keyset.of_line(lines[-1])
+                yield self._batch(runs, whole=keyset is not None)
+        except (Rewritten, TableLocked):
+            if held is not None:
+                # It comes before whatever is read next.
+                self._backlog.advance(task, held, 1)
+            raise
+        self._within_range = False
 
     def _lines(
-        self, opened: _Open, part: CopiedPart | BlockRange, patience: float = _PATIENCE
+        self, opened: OpenTable, part: CopiedPart | BlockRange, patience: float = _PATIENCE
     ) -> Iterator[list[bytes]]:
-        """Yield the lines of a part; none, where there are none yet. A part that somebody interrupted is read again."""
+        """Yield the lines of a part; none, where there are none yet.
+
+        A part that somebody interrupted is read again: the same snapshot has the same lines in the same order.
+        """
         if opened.source.keyset is None and opened.progress.done:
             # All of it would be read once more.
             patience *= _MORE
         deadline: float | None = None
+        seen = 0
         while True:
+            read = 0
             try:
                 with self._transaction() as reader:
                     reader.hold(opened.source, opened.held)
                     for lines in reader.lines(
                         opened.source, part, max_bytes=self._config.source.postgres.max_batch_bytes
                     ):
-                        deadline = None
-                        yield lines
+                        deadline, read = None, read + len(lines)
+                        new, seen = min(read - seen, len(lines)), max(read, seen)
+                        if new > 0:
+                            yield lines[-new:]
                 return
             except TableLocked:
                 now = time.monotonic()
@@ -282,7 +271,7 @@ class InitialSnapshot:
 
     # -- by workers
 
-    def _by_workers(self, tables: Iterator[_Open | None], reader: ParallelReader) -> Iterator[Batch | None]:
+    def _by_workers(self, tables: Iterator[OpenTable | None], reader: ParallelReader) -> Iterator[Batch | None]:
         for job_result in reader.results(self._jobs(tables)):
             self._ping()
             if job_result is None:
@@ -300,7 +289,7 @@ class InitialSnapshot:
                     yield from self._alone(opened)
                 self._close(opened)
 
-    def _jobs(self, tables: Iterator[_Open | None]) -> Iterator[tuple[_Open, Task | None]]:
+    def _jobs(self, tables: Iterator[OpenTable | None]) -> Iterator[tuple[OpenTable, Task | None]]:
         """Yield the ranges of each table, and its end."""
         for opened in tables:
             if opened is None:
@@ -310,7 +299,7 @@ class InitialSnapshot:
                 yield opened, Task(opened.plan, self._snapshot.name, part)
             yield opened, None
 
-    def _plan(self, opened: _Open) -> bytes:
+    def _plan(self, opened: OpenTable) -> bytes:
         """Empty for a table that workers cannot read."""
         assert self._workers is not None
         if not opened.heap.ordinary:
@@ -321,7 +310,7 @@ class InitialSnapshot:
             # What is to become of its rows is the sink's business.
             return b""
 
-    def _chunk(self, opened: _Open, task: Task, chunk: Chunk) -> Iterator[Batch]:
+    def _chunk(self, opened: OpenTable, task: Task, chunk: Chunk) -> Iterator[Batch]:
         self._count(chunk)
         self._fit(opened, task, chunk)
         if chunk.head is None:
@@ -330,9 +319,9 @@ class InitialSnapshot:
         self._delivered(opened, task.range, opened.progress.done)
         runs = self._markers.around(opened.table, chunk.head, between, chunk.tail)
         opened.progress.read(chunk.rows)
-        yield self._batch(runs)
+        yield from self._placed(opened, runs)
         for rows, data in chunk.records:
-            batch = self._batch([])
+            batch = self._batch([], whole=False)
             batch.encoded = [Encoded(opened.table, rows, unpacked(data))]
             batch.size = rows
             yield batch
@@ -341,7 +330,7 @@ class InitialSnapshot:
         self._progress.nulled = dict(Counter(self._progress.nulled) + Counter(chunk.nulled))
         self._progress.dead_letters = dict(Counter(self._progress.dead_letters) + Counter(chunk.dead_letters))
 
-    def _fit(self, opened: _Open, task: Task, chunk: Chunk) -> None:
+    def _fit(self, opened: OpenTable, task: Task, chunk: Chunk) -> None:
         """Set the next range to as many blocks as make half of what a worker may return."""
         blocks = max(1, chunk.range.end - chunk.range.first)
         share = chunk.size / (self._config.source.postgres.max_batch_bytes / 2)
@@ -350,24 +339,34 @@ class InitialSnapshot:
 
     # -- both
 
-    def _delivered(self, opened: _Open, part: BlockRange, rows: int) -> None:
+    def _delivered(self, opened: OpenTable, part: BlockRange, rows: int) -> None:
         """Take note that all before the range was delivered with the batch at hand; `rows` are that.
 
         The range's own last row is not certain before the next one begins.
         """
         task = opened.task
+        self._held_back = self._markers.holds
         self._forget_before(task)
         if opened.source.keyset is not None and part.first and not part.item:
             known = task.delivered
             if known is None or known.block != part.first:
                 self._backlog.delivered(task, opened.delivered(part.first), rows - task.rows)
 
-    def _batch(self, runs: list[Run]) -> Batch:
+    def _placed(self, opened: OpenTable, runs: list[Run]) -> Iterator[Batch]:
+        """Yield the rows of a range, and before them the row that was held back: there the backlog is right."""
+        if self._held_back and (opened.source.keyset is not None or runs[0].table is not opened.table):
+            yield self._batch(runs[:1])
+            runs = runs[1:]
+        self._held_back = False
+        if runs:
+            yield self._batch(runs, whole=False)
+
+    def _batch(self, runs: list[Run], *, whole: bool = True) -> Batch:
         self._batches += 1
         self._ping()
         return Batch(
             runs,
-            Position(NOWHERE, self._batches),
+            Position(NOWHERE, self._batches) if whole else None,
             size=sum(map(len, runs)),
             snapshot_done=False,
             snapshot=self._backlog.state,

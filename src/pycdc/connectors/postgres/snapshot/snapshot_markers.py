@@ -17,6 +17,11 @@ class SnapshotMarkers:
         self._in_table = 0
         self._count = 0
 
+    @property
+    def holds(self) -> bool:
+        """Whether a row is held back, which comes before all others."""
+        return self._held is not None
+
     def runs(self, table: Table, lines: list[bytes]) -> list[Run]:
         """Return the runs that are certain now that `lines`, not empty, were read."""
         out: list[Run] = []

@@ -1,0 +1,167 @@
+"""Transactions that note what they wrote, and a consumer that finds each of their changes once.
+
+Nothing here is the engine's: transactions are written with psycopg, topics are read with the Confluent client under
+``read_committed``, records are decoded by the json module (`sink.kafka.format: json`).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from confluent_kafka import Message
+
+from tests.services.kafka import KafkaAddress
+
+TABLES = """
+CREATE TABLE ledger (tx uuid PRIMARY KEY, changes int NOT NULL);
+CREATE TABLE entries (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tx uuid NOT NULL, seq int NOT NULL, pad text);
+CREATE TABLE removals (id bigint PRIMARY KEY, tx uuid NOT NULL);
+"""
+"""`entries` holds (tx, seq) of each insert and update; `removals` the ids that were deleted from it."""
+
+
+@dataclass(slots=True)
+class LedgerWriter:
+    """Commits transactions until told to end: each notes in `ledger` how many changes of `entries` it made.
+
+    `plain`: only inserts, so that each change is a row, whether a snapshot or the stream brings it.
+    """
+
+    dsn: str
+    plain: bool = False
+    pause: float = 0.02
+    most: int = 12
+    transactions: int = 0
+    _end: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> LedgerWriter:
+        for number in range(2):
+            self._threads.append(threading.Thread(target=self._run, args=(random.Random(number),)))
+            self._threads[-1].start()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, dice: random.Random) -> None:
+        while not self._end.is_set():
+            try:
+                with psycopg.connect(self.dsn) as connection:
+                    while not self._end.is_set():
+                        write(connection, dice.randint(1, self.most), plain=self.plain)
+                        self._conclude(connection, keep=dice.random() < 0.9)
+                        self._end.wait(self.pause)
+            except psycopg.OperationalError:
+                self._end.wait(0.05)
+
+    def _conclude(self, connection: psycopg.Connection[Any], *, keep: bool) -> None:
+        if keep:
+            connection.commit()
+            self.transactions += 1
+        else:
+            connection.rollback()
+
+
+def write(connection: psycopg.Connection[Any], rows: int, *, plain: bool = False) -> uuid.UUID:
+    """What one transaction does; the caller ends it."""
+    tx = uuid.uuid4()
+    first = connection.execute(
+        "INSERT INTO entries (tx, seq, pad) SELECT %s, i, repeat('x', i %% 50) FROM generate_series(0, %s - 1) AS i "
+        "RETURNING id",
+        [tx, rows],
+    ).fetchone()
+    changes = rows
+    if not plain:
+        assert first is not None
+        connection.execute("UPDATE entries SET seq = %s WHERE id = %s", [rows, first[0]])
+        connection.execute(
+            "WITH gone AS (DELETE FROM entries WHERE id = %s - 40 RETURNING id) "
+            "INSERT INTO removals SELECT id, %s FROM gone",
+            [first[0], tx],
+        )
+        changes += 1
+    connection.execute("INSERT INTO ledger VALUES (%s, %s)", [tx, changes])
+    return tx
+
+
+@dataclass(slots=True)
+class Delivered:
+    """What a read_committed consumer finds in the topics, each with how often it is there.
+
+    Transactions and changes are counted by the letter of what brought them: a row that the stream has brought may be
+    read in a chunk of a snapshot too, once.
+    """
+
+    transactions: Counter[tuple[str, str]]
+    changes: Counter[tuple[str, str, int]]
+    deletes: Counter[int]
+    tombstones: Counter[int]
+
+    def doubled(self) -> dict[str, int]:
+        """How many of each kind came more than once."""
+        kinds: Sequence[tuple[str, Counter[Any]]] = (
+            ("transactions", self.transactions),
+            ("changes", self.changes),
+            ("deletes", self.deletes),
+            ("tombstones", self.tombstones),
+        )
+        return {name: many for name, counts in kinds if (many := sum(n > 1 for n in counts.values()))}
+
+
+def delivered(kafka: KafkaAddress, prefix: str) -> Delivered:
+    """Read all of it, to the last stable offset."""
+    found = Delivered(Counter(), Counter(), Counter(), Counter())
+    for message in kafka.consume_all(f"{prefix}.public.ledger"):
+        value = _value(message)
+        found.transactions[value["op"], value["after"]["tx"]] += 1
+    for message in kafka.consume_all(f"{prefix}.public.entries"):
+        key = json.loads(message.key())["id"]
+        if message.value() is None:
+            found.tombstones[key] += 1
+        elif (value := _value(message))["op"] == "d":
+            found.deletes[key] += 1
+        else:
+            found.changes[value["op"], value["after"]["tx"], value["after"]["seq"]] += 1
+    return found
+
+
+def _value(message: Message) -> Any:
+    data = message.value()
+    assert data is not None
+    return json.loads(data)
+
+
+def missing_and_phantoms(dsn: str, found: Delivered) -> dict[str, int]:
+    """How much of what the database committed is not in the topics, and how much there is that it did not commit."""
+    with psycopg.connect(dsn) as connection:
+        ledger = {str(tx): changes for tx, changes in connection.execute("SELECT tx, changes FROM ledger")}
+        removed = {row[0] for row in connection.execute("SELECT id FROM removals")}
+    expected = {(tx, seq) for tx, changes in ledger.items() for seq in range(changes)}
+    transactions, came = {tx for _, tx in found.transactions}, {(tx, seq) for _, tx, seq in found.changes}
+    differences: dict[str, set[Any]] = {
+        "transactions missing": ledger.keys() - transactions,
+        "transactions that were rolled back": transactions - ledger.keys(),
+        "changes missing": expected - came,
+        "changes that were rolled back": came - expected,
+        "deletes missing": removed - found.deletes.keys(),
+        "deletes that were rolled back": found.deletes.keys() - removed,
+        "tombstones missing": removed - found.tombstones.keys(),
+    }
+    return {name: len(what) for name, what in differences.items() if what}
+
+
+def is_complete(dsn: str, kafka: KafkaAddress, prefix: str) -> bool:
+    """Whether all that is committed by now can be read."""
+    found = delivered(kafka, prefix)
+    return not any("missing" in name for name in missing_and_phantoms(dsn, found))
