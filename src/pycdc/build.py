@@ -107,7 +107,8 @@ def _capture_loop(
             made.close = lambda: None
         return made if transforms is None else TransformingSink(made, transforms)
 
-    return Loop(source, sink, offsets, config.checkpoint, config.retries, progress, stopping)
+    stands_by = config.source.postgres.standby
+    return Loop(source, sink, offsets, config.checkpoint, config.retries, progress, stopping, stands_by=stands_by)
 
 
 def _fenced(config: CapturePipeline, offsets: OffsetStore) -> FencedOffsets:

@@ -17,7 +17,15 @@ from pycdc.checkpoint import Checkpointer
 from pycdc.clients.postgres import stopped_by
 from pycdc.config.runtime import CheckpointConfig, RetriesConfig
 from pycdc.engine_interfaces import BatchSink, BatchSource, BatchT, CheckpointLoader, CheckpointT
-from pycdc.errors import ConnectionLost, ProtocolError, ProtocolViolation, PycdcError, RegistryLost, Undelivered
+from pycdc.errors import (
+    ConnectionLost,
+    ProtocolError,
+    ProtocolViolation,
+    PycdcError,
+    RegistryLost,
+    SinkFenced,
+    Undelivered,
+)
 from pycdc.interfaces import Exclusive, ReconnectableSource
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
@@ -70,7 +78,7 @@ class Loop(Generic[BatchT, CheckpointT]):
     Source and sink are made anew after each fault: an error forgets what was in flight, and reading starts again at the
     stored checkpoint. That is the rewind that at-least-once delivery rests on. A `ReconnectableSource` stays while its
     sink is made anew, and rewinds. `stopping` is set by `stop`; a sink may watch it to give up waiting for brokers that
-    do not answer.
+    do not answer. `stands_by`: once another instance took over, this one waits for its end.
     """
 
     def __init__(
@@ -82,6 +90,8 @@ class Loop(Generic[BatchT, CheckpointT]):
         retries: RetriesConfig,
         progress: Progress | None = None,
         stopping: threading.Event | None = None,
+        *,
+        stands_by: bool = False,
     ) -> None:
         self._make_source = source
         self._make_sink = sink
@@ -89,6 +99,7 @@ class Loop(Generic[BatchT, CheckpointT]):
         self._rule = checkpoint
         self._retries = retries
         self._stop = stopping or threading.Event()
+        self._stands_by = stands_by
         self._faults = _Faults()
         self.progress = progress or Progress()
 
@@ -124,14 +135,16 @@ class Loop(Generic[BatchT, CheckpointT]):
     def _let_pass(self, exc: PycdcError, wait: Callable[[float], object], *, of_sink: bool) -> None:
         """Wait a while after a fault, longer after each. Raises it where it cannot pass, or has lasted too long."""
         self.progress.last_error = exc.fact
-        if not exc.retry:
+        overtaken = self._stands_by and isinstance(exc, SinkFenced)
+        if not exc.retry and not overtaken:
             raise exc
         faults = self._faults
         calm = not faults.lasts and time.monotonic() - faults.over_at > self._retries.max_delay
         if calm or self.progress.checkpoints > faults.stored:
             faults = self._faults = _Faults(self.progress.checkpoints)
         faults.lasts = True
-        faults.left = exc if of_sink else faults.left
+        # What an instance that was overtaken did not deliver, the other one does.
+        faults.left = exc if of_sink and not overtaken else faults.left
         self.progress.interrupted()
         if isinstance(exc, ProtocolViolation):
             self._limit(exc, faults)

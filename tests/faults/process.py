@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import signal
 import sys
@@ -113,6 +114,7 @@ def arm(point: str, count: int) -> None:
 def main() -> None:
     if len(sys.argv) > 2:
         arm(sys.argv[2], int(sys.argv[3]))
+    logging.basicConfig(level=logging.INFO)
     pipeline = pycdc.Pipeline(json.loads(Path(sys.argv[1]).read_text()))
     signal.signal(signal.SIGTERM, lambda signum, frame: pipeline.stop())
     print(READY, flush=True)

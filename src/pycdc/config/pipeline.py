@@ -283,6 +283,16 @@ class CapturePipeline(PipelineSection):
             raise InvalidValue("has delivery: exactly_once, and its position on other brokers than the sink's", remedy)
         return self
 
+    @model_validator(mode="after")
+    def _a_standby_is_fenced(self) -> CapturePipeline:
+        """Refuse what would let an instance write that was frozen and wakes up: only Kafka's fencing prevents it."""
+        if self.source.postgres.standby and not self.exactly_once:
+            raise InvalidValue(
+                "stands by, without delivery: exactly_once",
+                "set sink.kafka.delivery: exactly_once, or leave out source.postgres.standby",
+            )
+        return self
+
     @property
     def exactly_once(self) -> bool:
         """Whether records and position are one Kafka transaction."""

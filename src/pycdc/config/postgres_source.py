@@ -65,6 +65,14 @@ class PostgresSourceConfig(Section):
     slot_timeout: Annotated[float, Field(ge=0)] = 120.0
     """Seconds to wait while another session reads the slot, before that counts as a fault, with its pid. The pipeline
     tries again, as after every fault that may pass, for as long as `retries.give_up_after` allows."""
+    standby: bool = False
+    """Wait for as long as another instance reads the slot, instead of `slot_timeout`, and take over when it dies: at
+    once where its connection ends, and after `standby_timeout` where it is silent, because it is frozen or its machine
+    is gone. Any number of instances may run so; it needs `delivery: exactly_once`, which keeps a frozen instance that
+    wakes up from writing."""
+    standby_timeout: Annotated[float, Field(ge=1)] = 3.0
+    """Seconds without a status update (see `status_interval`) after which the instance that reads the slot counts as
+    dead, and its session is ended."""
     failover: bool = False
     """Create the slot with FAILOVER (Postgres 17 and later)."""
     wal_guard: WalGuardConfig | None = None
@@ -112,6 +120,15 @@ class PostgresSourceConfig(Section):
             raise InvalidValue(
                 "drops the slot (wal_guard.drop_slot), and the pipeline would refuse to go on without it",
                 "set `snapshot: when_needed`, so that it starts over with a snapshot",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _silence_is_longer_than_between_updates(self) -> Self:
+        if self.standby and self.standby_timeout < 2 * self.status_interval:
+            raise InvalidValue(
+                "has a standby_timeout that is less than two of its status_interval",
+                "make it longer: one late update must not cost an instance its slot",
             )
         return self
 

@@ -3,6 +3,7 @@
 Rules:
 
 - stopped: never healthy.
+- standby: healthy; the instance that reads the slot is judged by itself.
 - starting: healthy until it has waited for something (a lock, open transactions, a server that does not answer) for
   as long as the limit. All that it waits for has a time limit of its own that ends in an error.
 - streaming: the server was heard within the limit (it sends keepalives when nothing happens), and the sink took a
@@ -55,6 +56,8 @@ def judge(progress: Progress, unhealthy_after: float, now: float | None = None) 
 def _reasons(progress: Progress, state: str, limit: float, now: float) -> list[str]:
     if state == "stopped":
         return ["the pipeline has stopped" + (f": {progress.last_error}" if progress.last_error else "")]
+    if state == "standby":
+        return []
     if state == "starting":
         return _starting(progress, limit, now)
     out = []

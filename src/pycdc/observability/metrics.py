@@ -17,7 +17,7 @@ from pycdc.observability.apply_metrics import apply_metrics
 from pycdc.observability.progress import Progress
 from pycdc.version import __version__
 
-STATES = ("starting", "snapshot", "streaming", "retrying", "stopping", "stopped")
+STATES = ("starting", "standby", "snapshot", "streaming", "retrying", "stopping", "stopped")
 
 
 def registry(progress: Progress, now: Callable[[], float] = time.monotonic) -> CollectorRegistry:

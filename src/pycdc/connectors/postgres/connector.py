@@ -93,7 +93,7 @@ class PostgresConnector:
         self._dropped = DroppedTables(self._catalog, self._relations, forget)
         self._identity: dict[str, Any] = {}
         self.signing_key = SigningKey(config)
-        self._held = HeldSlot(config, self._catalog)
+        self._held = HeldSlot(config, self._catalog, self._progress)
         self._notifications = Notifications(config)
         self._backlog = Backlog()
         self._incremental: IncrementalSnapshot | None = None

@@ -251,6 +251,11 @@ class Catalog:
         lsns = {key: _lsn(row[key]) for key in ("current", "confirmed", "restart", "sent", "flushed")}
         return ReplicationLag(**{**row, **lsns})
 
+    def last_reply(self, pid: int) -> str | None:
+        """Return the time of the last status update that a walsender had, by its reader's clock; None if unknown."""
+        row = self._row("SELECT reply_time::text AS replied FROM pg_stat_replication WHERE pid = %(pid)s", pid=pid)
+        return None if row is None else row["replied"]
+
     def xmin_holder(self) -> XminHolder | None:
         """Return what holds back xmin most, as far as this role may see it."""
         row = self._row(_XMIN)

@@ -7,16 +7,21 @@ from typing import Final
 
 from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.connectors.postgres.catalog.privileges import SourceInspection
+from pycdc.connectors.postgres.replication.slot_reader import SlotReader
 from pycdc.connectors.postgres.replication.stream import ReplicationStream
 from pycdc.connectors.postgres.start_check import can_be_read
 from pycdc.errors import SlotActive
 from pycdc.model.change import Lsn
 from pycdc.observability.logger import get_logger
+from pycdc.observability.progress import Progress
 
 log = get_logger()
 
 WAIT: Final = 1.0
 """Seconds between looks at a slot that is somebody else's."""
+_LOOK: Final = 0.25
+"""Seconds between looks of a standby: what a takeover costs is this, and the start."""
 FAR: Final = Lsn((1 << 64) - 2)
 """Where no WAL ever is. From there on nothing is sent, to one who only holds the slot: a walsender that cannot send
 cannot be ended either, and a checkpoint of the server's that wants the slot invalidated would wait for it."""
@@ -25,9 +30,11 @@ cannot be ended either, and a checkpoint of the server's that wants the slot inv
 class HeldSlot:
     """`stream` is None while the slot is not ours."""
 
-    def __init__(self, config: CapturePipeline, catalog: Catalog) -> None:
+    def __init__(self, config: CapturePipeline, catalog: Catalog, progress: Progress) -> None:
         self._config = config
         self._catalog = catalog
+        self._progress = progress
+        self._reader = SlotReader(catalog)
         self._waiting_since: float | None = None
         self.stream: ReplicationStream | None = None
 
@@ -39,6 +46,8 @@ class HeldSlot:
         slot = None if self.stream is not None else self._catalog.slot(self._config.slot)
         if slot is None:
             return True
+        if self._config.source.postgres.standby and slot.active_pid is not None:
+            return self._stand_by(slot.active_pid, seconds)
         if slot.confirmed_flush is None:
             time.sleep(seconds)
             hint = "start again when that is done"
@@ -53,6 +62,19 @@ class HeldSlot:
             self._wait(error)
             return False
         return True
+
+    def _stand_by(self, reader: int, seconds: float) -> bool:
+        """Wait for `seconds`, and end the session of a reader that is silent for too long."""
+        if self._waiting_since is None:
+            self._waiting_since = time.monotonic()
+            log.info("standing by: another instance reads the slot", slot=self._config.slot, pid=reader)
+        self._progress.state = "standby"
+        silent = self._reader.silent_for(reader)
+        if silent > self._config.source.postgres.standby_timeout:
+            log.warning("the instance that reads the slot is silent: taking over", pid=reader, seconds=round(silent, 1))
+            SourceInspection(self._config.source.postgres.dsn.get_secret_value()).end(reader)
+        time.sleep(min(seconds, _LOOK))
+        return False
 
     def _wait(self, error: SlotActive) -> None:
         """Say once that the slot is in use; raise `error` where that has lasted for `slot_timeout`."""
