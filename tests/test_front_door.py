@@ -29,6 +29,7 @@ NOT_HELD = {
     "Encoded": "records of a snapshot's workers, which go to Kafka only",
     "Notification": "what is told of a snapshot, which becomes records in Kafka only",
     "Outages": "what the engine tells `Progress`",
+    "TransactionChunk": "where within a transaction exactly-once delivery goes on",
 }
 """Classes that a public attribute or argument names, and that no program needs a name for."""
 
