@@ -306,11 +306,8 @@ def _kafka_sink(
         serializer = build_serializer(config, form, progress, parking)
         oversized = Oversized(config.message_topic, config.dead_letters, progress.dead_letter)
         beside = {"stopping": stopping, "oversized": oversized, "outages": progress.outages}
-        sink: KafkaProducerSink | TransactionalKafkaSink
-        if isinstance(offsets, FencedOffsets):
-            sink = TransactionalKafkaSink(serializer, kafka, offsets, **beside)
-        else:
-            sink = KafkaProducerSink(serializer, kafka, offsets, **beside)
+        made = TransactionalKafkaSink if isinstance(offsets, FencedOffsets) else KafkaProducerSink
+        sink = made(serializer, kafka, offsets, **beside)  # type: ignore[arg-type]  # each takes what it was chosen for
         sink.beside = opened.pop_all()
         return sink
 

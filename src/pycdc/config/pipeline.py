@@ -272,8 +272,10 @@ class CapturePipeline(PipelineSection):
 
     @model_validator(mode="after")
     def _exactly_once_fits(self) -> CapturePipeline:
-        """Refuse a position that would not be of the Kafka transaction of the records: it could be stored alone."""
+        """Refuse a position that could be stored without its records, and a standby that nothing fences."""
         kafka, offsets = self.sink.kafka, self.offsets
+        if self.source.postgres.standby and not self.exactly_once:
+            raise InvalidValue("stands by, without delivery: exactly_once", "set sink.kafka.delivery: exactly_once")
         if kafka is None or kafka.delivery != "exactly_once" or offsets is None:
             return self
         remedy = "remove `offsets`, so that it is stored in a topic of the sink's cluster, or choose at_least_once"
@@ -281,16 +283,6 @@ class CapturePipeline(PipelineSection):
             raise InvalidValue("has delivery: exactly_once, and stores its position outside of Kafka", remedy)
         if offsets.kafka.brokers not in (None, kafka.brokers):
             raise InvalidValue("has delivery: exactly_once, and its position on other brokers than the sink's", remedy)
-        return self
-
-    @model_validator(mode="after")
-    def _a_standby_is_fenced(self) -> CapturePipeline:
-        """Refuse what would let an instance write that was frozen and wakes up: only Kafka's fencing prevents it."""
-        if self.source.postgres.standby and not self.exactly_once:
-            raise InvalidValue(
-                "stands by, without delivery: exactly_once",
-                "set sink.kafka.delivery: exactly_once, or leave out source.postgres.standby",
-            )
         return self
 
     @property
