@@ -199,3 +199,8 @@ def test_a_record_that_holds_itself_without_end_is_a_record_that_cannot_be_read(
     assert decoded(endless).problem is not None
     assert decoded(list_, b"\x02" * 100_000).problem is not None
     assert decoded(list_, b"\x02\x02\0").row == {"next": {"next": {"next": None}}}
+
+
+def test_a_schema_that_refers_to_another_one_of_the_registry_is_refused_with_its_remedy() -> None:
+    with pytest.raises(BadSchema, match="refer to others in the registry are not read: register them with all types"):
+        parse_schema(record(("place", "shop.Place")))

@@ -97,7 +97,10 @@ class _Parser:
         for candidate in (full, name):
             if candidate in self.named or candidate in self._sizes:
                 return candidate
-        raise BadSchema("a type is named that is neither Avro's nor defined before")
+        raise BadSchema(
+            "a type is named that is neither Avro's nor defined before; schemas that refer to others in the registry "
+            "are not read: register them with all types written out"
+        )
 
     def _union(self, branches: list[Any], space: str, depth: int) -> list[Any]:
         if any(isinstance(branch, list) for branch in branches):
