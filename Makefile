@@ -90,8 +90,11 @@ chaos-ddl: venv servers ## 200 rounds of DDL, locks and ended sessions at any mo
 	PYCDC_CHAOS_ROUNDS=$(CHAOS_ROUNDS) PYCDC_CHAOS_SEED=$(CHAOS_SEED) $(PYTEST) tests/chaos $(PYTEST_ARGS)
 
 chaos-exactly-once: venv servers ## Exactly-once delivery killed and frozen in 20 rounds, brokers killed 40 times, on two versions of Kafka
-	PYCDC_EXACTLY_ONCE_ROUNDS=20 PYCDC_BROKER_KILLS=40 PYCDC_TEST_EVERY_KAFKA=1 $(PYTEST) -s tests/faults/test_exactly_once.py \
-		tests/sinks/kafka/test_transactional.py $(PYTEST_ARGS)
+	for kafka in 4.3.0 4.4.0; do for transactions in 1 2; do \
+		PYCDC_EXACTLY_ONCE_ROUNDS=20 PYCDC_BROKER_KILLS=40 PYCDC_TEST_KAFKA_VERSION=$$kafka \
+			PYCDC_TEST_TRANSACTION_VERSION=$$transactions $(PYTEST) -s tests/faults/test_exactly_once.py \
+			tests/faults/test_standby.py tests/sinks/kafka/test_transactional.py $(PYTEST_ARGS) || exit; \
+	done; done
 
 chaos-reconnects: venv servers ## 1,000 sessions that are ended: descriptors, threads and memory stay flat
 	PYCDC_RECONNECTS=1000 $(PYTEST) -s tests/faults/test_reconnects.py $(PYTEST_ARGS)

@@ -21,6 +21,8 @@ from .availability import ServerFailed, Unavailable
 from .process import Control, ServerProcess, accepts_connections, free_port, run, temporary_folder, wait_until_ready
 
 VARIABLE = "PYCDC_TEST_KAFKA"
+CHOSEN_VERSION = "PYCDC_TEST_KAFKA_VERSION"
+CHOSEN_TRANSACTIONS = "PYCDC_TEST_TRANSACTION_VERSION"
 VERSION = "4.3.0"
 IMAGE = f"apache/kafka:{VERSION}"
 
@@ -255,7 +257,9 @@ def launch(**properties: str) -> KafkaAddress:
     if address:
         return KafkaAddress(address)
     own = {name.replace("_", "."): value for name, value in properties.items()}
-    server = _containerised(own) if docker.engine_answers() else _installed(own)
+    wanted, features = _chosen()
+    contained = docker.engine_answers() and wanted is LIBRARIES and not features
+    server = _containerised(own) if contained else _installed(own, wanted, features)
     try:
         server.start()
     except BaseException:
@@ -273,20 +277,13 @@ def _containerised(own: Mapping[str, str]) -> Kafka:
     return Kafka(docker.Container(IMAGE, ports=published, environment=environment), ports=ports, log=None)
 
 
-def launch_version(version: str, features: Mapping[str, str]) -> Kafka:
-    """A Kafka of our own, of a version and with features that are chosen, such as ``transaction.version``."""
-    server = _installed({}, libraries(version), features)
-    try:
-        server.start()
-    except BaseException:
-        server.close()
-        raise
-    return server
+def _chosen() -> tuple[maven.Libraries, dict[str, str]]:
+    """The version and the features that the environment asks for: `make chaos-exactly-once` goes through several."""
+    version, level = os.environ.get(CHOSEN_VERSION), os.environ.get(CHOSEN_TRANSACTIONS)
+    return libraries(version) if version else LIBRARIES, {"transaction.version": level} if level else {}
 
 
-def _installed(
-    own: Mapping[str, str], wanted: maven.Libraries = LIBRARIES, features: Mapping[str, str] | None = None
-) -> Kafka:
+def _installed(own: Mapping[str, str], wanted: maven.Libraries, features: Mapping[str, str]) -> Kafka:
     java = maven.java()
     jars = maven.resolve(wanted)
     folder = temporary_folder("kafka")
@@ -303,7 +300,7 @@ def _installed(
         "-cp",
         f"{jars}/*",
     ]
-    _format(program, folder, features or {})
+    _format(program, folder, features)
     control = ServerProcess(
         [*program, "kafka.Kafka", "server.properties"], log=folder / "output.log", cwd=folder, end_signal=signal.SIGKILL
     )
