@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -34,6 +35,8 @@ class Program:
                 stderr=err,
                 cwd=folder,
                 env=self.environment,
+                # A shell starts what runs in its background with SIGINT ignored, and programs inherit that.
+                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
             )
 
     @property

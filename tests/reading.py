@@ -30,6 +30,8 @@ PASSING = {
 PATIENCE = 180.0
 """Seconds after which what is waited for counts as missing: what a test that passes needs on a machine ten times too
 busy. It costs nothing but where something is wrong."""
+_STUCK = 20.0
+"""Seconds after which a reader connects anew: once, a client never found its broker again that had been stopped."""
 
 
 def wait_for(condition: Callable[[], Any], timeout: float = PATIENCE) -> None:
@@ -53,9 +55,13 @@ class Reader:
     """Keeps what was read of each topic, so that asking again only reads what is new."""
 
     def __init__(self, brokers: str, registry: str) -> None:
-        self._consumer = Consumer(
-            {"bootstrap.servers": brokers, "group.id": "reader", "enable.auto.commit": False, "log_level": 3}
-        )
+        self._settings = {
+            "bootstrap.servers": brokers,
+            "group.id": "reader",
+            "enable.auto.commit": False,
+            "log_level": 3,
+        }
+        self._consumer = Consumer(self._settings)
         self._registry = SchemaRegistryClient({"url": registry})
         self._schemas: dict[int, Any] = {}
         self._records: dict[str, list[Read]] = {}
@@ -63,14 +69,18 @@ class Reader:
     def read(self, topic: str) -> list[Read]:
         """All records of the topic's first partition, as far as the broker has them now."""
         records = self._records.setdefault(topic, [])
-        deadline = time.monotonic() + PATIENCE
+        began = anew = time.monotonic()
         while True:
             try:
                 self._read_on(topic, records)
                 return records
             except KafkaException as error:
-                if error.args[0].code() not in PASSING or time.monotonic() > deadline:
+                now = time.monotonic()
+                if error.args[0].code() not in PASSING or now > began + PATIENCE:
                     raise
+                if now > anew + _STUCK:
+                    self._consumer.close()
+                    self._consumer, anew = Consumer(self._settings), now
             time.sleep(0.05)
 
     def _read_on(self, topic: str, records: list[Read]) -> None:

@@ -13,8 +13,9 @@ pytestmark = pytest.mark.server
 
 
 def test_a_killed_guard_is_followed_by_one_that_takes_over_without_a_failed_request(run: Run) -> None:
+    """The kernel resets connections that wait to be accepted where an Envoy leaves the port: browsers try again."""
     facade = run()
-    with Load(facade.port) as load:
+    with Load(facade.port, repeats=True) as load:
         wait_for(lambda: load.total > 50)
         facade.program.kill()
         before = load.total

@@ -109,9 +109,13 @@ class Browser:
 
 
 class Load:
-    """Clients that read without a pause until the block ends. `counts` is (status, system) to how many."""
+    """Clients that read without a pause until the block ends. `counts` is (status, system) to how many.
 
-    def __init__(self, port: int, clients: int = 4) -> None:
+    With `repeats` they do as browsers do: a read whose connection is reset is sent once more, over another one.
+    """
+
+    def __init__(self, port: int, clients: int = 4, *, repeats: bool = False) -> None:
+        self._repeats = repeats
         self.counts: Counter[tuple[int, str]] = Counter()
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._read, args=(port, number)) for number in range(clients)]
@@ -120,12 +124,21 @@ class Load:
         browser = Browser(port)
         while not self._ended.wait(0.004):
             try:
-                status, body = browser.ask("GET", f"/api/stock/{number}")
+                status, body = self._ask(browser, f"/api/stock/{number}")
             except (OSError, http.client.HTTPException):
                 status, body = 0, "none"
                 browser.close()
             self.counts[status, body.partition(" ")[0]] += 1
         browser.close()
+
+    def _ask(self, browser: Browser, path: str) -> tuple[int, str]:
+        try:
+            return browser.ask("GET", path)
+        except ConnectionError:
+            if not self._repeats:
+                raise
+            browser.close()
+            return browser.ask("GET", path)
 
     @property
     def total(self) -> int:
