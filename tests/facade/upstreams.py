@@ -111,7 +111,7 @@ class Browser:
 class Load:
     """Clients that read without a pause until the block ends. `counts` is (status, system) to how many.
 
-    With `repeats` they do as browsers do: a read whose connection is reset is sent once more, over another one.
+    With `repeats` they do as browsers do: a read whose connection is reset is sent again, over another one.
     """
 
     def __init__(self, port: int, clients: int = 4, *, repeats: bool = False) -> None:
@@ -132,13 +132,13 @@ class Load:
         browser.close()
 
     def _ask(self, browser: Browser, path: str) -> tuple[int, str]:
-        try:
-            return browser.ask("GET", path)
-        except ConnectionError:
-            if not self._repeats:
-                raise
-            browser.close()
-            return browser.ask("GET", path)
+        for _ in range(5 if self._repeats else 0):
+            try:
+                return browser.ask("GET", path)
+            except (ConnectionError, http.client.HTTPException):
+                browser.close()
+                time.sleep(0.05)
+        return browser.ask("GET", path)
 
     @property
     def total(self) -> int:
