@@ -161,6 +161,15 @@ def missing_and_phantoms(dsn: str, found: Delivered) -> dict[str, int]:
     return {name: len(what) for name, what in differences.items() if what}
 
 
+def half_visible(dsn: str, found: Delivered) -> int:
+    """Return how many transactions are there in part only."""
+    with psycopg.connect(dsn) as connection:
+        ledger = {str(tx): changes for tx, changes in connection.execute("SELECT tx, changes FROM ledger")}
+    came = Counter(tx for _, tx, _ in found.changes)
+    noted = {tx for _, tx in found.transactions}
+    return sum(tx not in noted or came[tx] != ledger[tx] for tx in noted | came.keys())
+
+
 def is_complete(dsn: str, kafka: KafkaAddress, prefix: str) -> bool:
     """Whether all that is committed by now can be read."""
     found = delivered(kafka, prefix)
