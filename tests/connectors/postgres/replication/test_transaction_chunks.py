@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from pycdc.connectors.postgres.replication.transaction_assembler import TransactionAssembler
 from pycdc.connectors.postgres.replication.transaction_chunks import TransactionChunks, last_end
+from pycdc.connectors.postgres.signals.messages import PREFIX as SIGNALS
 from pycdc.errors import PositionGap
 from pycdc.model.change import Batch, Lsn
 from pycdc.model.transaction_chunk import TransactionChunk
 from tests.connectors.postgres import frames
-from tests.connectors.postgres.replication.test_transaction_assembler import OTHER, TABLE, feed, table_of
+from tests.connectors.postgres.replication.test_transaction_assembler import IGNORED, OTHER, TABLE, feed, table_of
 
 CHANGES = [
     frames.insert(1, [b"1"]),
@@ -27,6 +28,28 @@ CHANGES = [
     frames.insert(2, [b"7"]),
 ]
 TRANSACTION = [frames.begin(200), TABLE, OTHER, *CHANGES, frames.commit(200, 210)]
+
+SIGNALLED = [
+    frames.begin(200),
+    TABLE,
+    OTHER,
+    IGNORED,
+    frames.message(SIGNALS, b"one"),
+    frames.insert(3, [b"row"]),
+    CHANGES[0],
+    frames.message(SIGNALS, b"two"),
+    CHANGES[1],
+    CHANGES[2],
+    frames.insert(3, [b"row"]),
+    frames.insert(3, [b"row"]),
+    CHANGES[3],
+    frames.message(SIGNALS, b"six"),
+    frames.insert(3, [b"row"]),
+    CHANGES[4],
+    CHANGES[6],
+    frames.commit(200, 210),
+]
+"""With messages, and rows of two tables, either of which may be the one of signals."""
 
 
 def rows(batch: Batch) -> list[tuple[str, str, bytes, int]]:
@@ -88,6 +111,36 @@ def test_another_transaction_in_its_place_is_refused() -> None:
     subject = assembler(TransactionChunk(xid=7, commit_lsn=190, changes=2, crc32=1))
     with pytest.raises(PositionGap):
         feed(subject, *TRANSACTION)
+
+
+@given(st.integers(1, len(SIGNALLED) - 1), st.booleans())
+def test_a_signal_is_handled_once_wherever_the_cut_was(cut: int, captured: bool) -> None:
+    """A cut behind a signal would have the same number of changes as one before it."""
+
+    def noted(chunk: TransactionChunk | None, *sent: bytes) -> tuple[TransactionAssembler, list[bytes]]:
+        chunks = TransactionChunks(chunk, counting=True)
+        signals = ("public", "other" if captured else "ignored")
+        subject = TransactionAssembler(table_of, Lsn(110), chunks=chunks, signals=signals)
+        feed(subject, *sent)
+        return subject, [note.content[-3:] for note in subject.notes]
+
+    _, whole = noted(None, *SIGNALLED)
+    first, before = noted(None, *SIGNALLED[:cut])
+    if first.half_read is None:
+        return
+    _, after = noted(first.half_read, *SIGNALLED)
+    assert before + after == whole
+
+
+def test_a_chunk_does_not_end_behind_a_signal_also_where_nothing_new_came_since() -> None:
+    subject = TransactionAssembler(table_of, Lsn(110), chunks=TransactionChunks(counting=True))
+    feed(subject, frames.begin(200), TABLE, CHANGES[0])
+    assert subject.half_read is not None
+    feed(subject, frames.message(SIGNALS, b"one"))
+    feed(subject, OTHER)
+    assert subject.half_read is None
+    feed(subject, CHANGES[1])
+    assert subject.half_read is not None
 
 
 def test_batches_end_behind_the_last_transaction_that_is_complete() -> None:

@@ -99,7 +99,7 @@ class TransactionAssembler:
         self._head: bytes | None = _NO_RUN
         self._frames: list[bytes] = []
         self._run: Run | None = None
-        self._noted = False
+        self._noted_behind: int | None = None
         self._last_commit = int(last_commit)
         self._committed = 0
         self._signalling = False
@@ -155,8 +155,14 @@ class TransactionAssembler:
 
     @property
     def half_read(self) -> TransactionChunk | None:
-        """As much of a transaction as was read; None between two, and before its first change."""
-        return self._chunks.half_read(self._transaction)
+        """As much of a transaction as was read; None between two, before its first change, and behind a note.
+
+        How much was read is told by changes alone: a restart there could not tell whether the note was handled.
+        """
+        transaction = self._transaction
+        if transaction is not None and transaction.changes == self._noted_behind:
+            return None
+        return self._chunks.half_read(transaction)
 
     def _described(self, kind: bytes) -> tuple[Op, Table | None]:
         oid = kind[1:]
@@ -195,8 +201,9 @@ class TransactionAssembler:
                 table = str(run.table)
                 transaction.counts[table] = transaction.counts.get(table, 0) + count
         if self._signalling:
-            self._noted, self._signalling = True, False
+            self._signalling = False
             frames = [] if run is None and self._chunks.left else self._frames
+            self._noted_behind = 0 if transaction is None else transaction.changes
             self.notes += [
                 ControlMessage(len(batch.runs), frame, Lsn(int.from_bytes(frame[1:9], "big")), inserted=True)
                 for frame in frames
@@ -299,12 +306,13 @@ class TransactionAssembler:
         if not self._delivered:
             if transaction.changes:
                 self._last_commit = end_lsn
-            if self._marks and not self._skipping and not (self._noted and not transaction.changes):
+            if self._marks and not self._skipping and (transaction.changes or self._noted_behind is None):
                 self._announce(batch)
                 batch.runs.append(Run(Op.END, None, transaction, transaction.changes, []))
             self._committed = end_lsn
         self._transaction = None
-        self._skipping = self._delivered = self._noted = False
+        self._skipping = self._delivered = False
+        self._noted_behind = None
         self._hidden_from = None
         if self._left_out:
             self._left_out = frozenset()
@@ -328,12 +336,12 @@ class TransactionAssembler:
         if transaction is None:
             raise ProtocolError("transactional message outside of a transaction")
         moment = TransactionTime(transaction.xid or 0, transaction.commit_time / 1_000_000)
+        self._noted_behind = transaction.changes
         return ControlMessage(run, message.content, Lsn(message.lsn), moment=moment)
 
     def _message(self, message: pgoutput.Message, frame: bytes, batch: Batch) -> None:
         if message.prefix == SIGNALS:
             if message.transactional and not self._skipping and not self._chunks.left:
-                self._noted = True
                 self.notes.append(self._note(message, len(batch.runs)))
             return
         logical = LogicalMessage(_legible(message.prefix), message.content, message.transactional, Lsn(message.lsn))
