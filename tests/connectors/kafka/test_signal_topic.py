@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from pycdc.connectors.kafka.signal_topic import ListeningConnector, SignalTopic
@@ -124,6 +124,30 @@ def test_a_signal_that_cannot_be_passed_on_is_kept_and_comes_first(rig: Rig, cap
     rig.wait(2)
     assert [signal.type for signal in rig.heard] == ["pause-snapshot", "resume-snapshot"]
     wait_for(lambda: rig.committed == 2)
+
+
+def test_a_signal_is_passed_on_once_also_where_its_offset_cannot_be_committed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a user who may describe the group and not write its offsets."""
+    refusals = 2
+    commit = SignalTopic._commit
+
+    def refused(listener: SignalTopic, consumer: Consumer) -> None:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))
+        commit(listener, consumer)
+
+    monkeypatch.setattr(SignalTopic, "_commit", refused)
+    rig.create()
+    rig.send(PAUSE)
+    rig.listener().start()
+    wait_for(lambda: rig.committed == 1)
+    rig.send({"type": "resume-snapshot"})
+    rig.wait(2)
+    assert [signal.type for signal in rig.heard] == ["pause-snapshot", "resume-snapshot"]
 
 
 def test_messages_that_are_no_signals_are_counted_and_left_behind(rig: Rig) -> None:

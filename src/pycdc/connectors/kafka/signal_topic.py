@@ -62,6 +62,8 @@ class SignalTopic:
         self._passing = threading.Lock()
         self._thread: threading.Thread | None = None
         self._said = ""
+        self._heard: dict[int, int] = {}
+        """Where to go on in each partition, until the group knows."""
 
     def start(self) -> None:
         """Begin to listen. Idempotent. Raises ConfigError for settings that librdkafka does not take."""
@@ -112,7 +114,10 @@ class SignalTopic:
             log.warning("signals of the topic have to wait", topic=self._topic, fact=fact)
 
     def _assign(self, consumer: Consumer) -> None:
-        """Begin behind what was heard; the first time with what the topic has."""
+        """Begin behind what was heard; the first time with what the topic has.
+
+        The group does not know of what was heard where brokers did not answer a commit.
+        """
         found = consumer.list_topics(self._topic, timeout=_ANSWER).topics[self._topic]
         if found.error is not None:
             raise KafkaException(found.error)
@@ -121,26 +126,23 @@ class SignalTopic:
         for partition in heard:
             if partition.error is not None:
                 raise KafkaException(partition.error)
-        consumer.assign(
-            [TopicPartition(p.topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING) for p in heard]
-        )
+        begins = {p.partition: max(p.offset, self._heard.get(p.partition, 0)) for p in heard}
+        consumer.assign([TopicPartition(self._topic, n, begin or OFFSET_BEGINNING) for n, begin in begins.items()])
         log.info("listening to signals", topic=self._topic, partitions=len(partitions))
 
     def _listen(self, consumer: Consumer) -> None:
-        done: dict[int, int] = {}
         while not self._stopping.is_set():
             message = consumer.poll(_POLL)
             if message is not None and self._is_record(message):
                 ours = message.key() == self._key and bool(message.value())
                 if ours and not self._hear(message):
                     return
-                done[message.partition() or 0] = (message.offset() or 0) + 1
+                self._heard[message.partition() or 0] = (message.offset() or 0) + 1
                 if not ours:
                     continue
             # What is for others is left behind when there is time.
-            if done:
-                self._commit(consumer, done)
-                done.clear()
+            if self._heard:
+                self._commit(consumer)
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
@@ -165,9 +167,10 @@ class SignalTopic:
         log.info("passed on a signal", action=signal.type[:64], id=place)
         return True
 
-    def _commit(self, consumer: Consumer, done: Mapping[int, int]) -> None:
-        offsets = [TopicPartition(self._topic, number, offset) for number, offset in done.items()]
+    def _commit(self, consumer: Consumer) -> None:
+        offsets = [TopicPartition(self._topic, number, offset) for number, offset in self._heard.items()]
         consumer.commit(offsets=offsets, asynchronous=False)
+        self._heard.clear()
 
 
 class ListeningConnector:
