@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.clients.kafka_topics import Cluster
+from pycdc.clients.kafka_topics import Cluster, TopicDurability
 from pycdc.clients.kafka_transactions import TransactionLimits
 from pycdc.config import validate_capture
 from pycdc.config.kafka import KafkaSinkConfig
@@ -32,6 +32,7 @@ from pycdc.operations.doctor.exactly_once import transaction_findings
 from pycdc.operations.doctor.finding import Finding
 from pycdc.operations.doctor.finding import FindingStatus as Status
 from pycdc.operations.doctor.kafka import topic_findings
+from pycdc.operations.doctor.offsets import durability_findings
 from pycdc.operations.doctor.publication import publication_findings
 from pycdc.operations.doctor.routes import key_findings
 from pycdc.operations.doctor.server import clock_finding, headroom_findings, replication_finding, server_findings
@@ -405,3 +406,21 @@ def test_what_exactly_once_asks_of_brokers(limits: TransactionLimits, brokers: i
     wrong = [finding for finding in found if finding.status is not Status.OK]
     assert len(wrong) == len(expected)
     assert all(said in finding.fix + finding.title for said, finding in zip(expected, wrong, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "expected"),
+    [
+        (TopicDurability(3, 3, 2), Status.OK, []),
+        (TopicDurability(1, 1, 1), Status.OK, []),
+        (TopicDurability(3, 1, 1), Status.WARNING, ["kafka-reassign-partitions", "min.insync.replicas=2"]),
+        (TopicDurability(3, 3, 1), Status.WARNING, ["min.insync.replicas=2"]),
+        (TopicDurability(3, 2, None), Status.WARNING, ["partition 0 of pycdc-offsets-shop"]),
+        (TopicDurability(3, 1, 2), Status.FAILED, ["min.insync.replicas=1"]),
+    ],
+)
+def test_the_topic_of_positions_survives_a_broker(found: TopicDurability, status: Status, expected: list[str]) -> None:
+    wrong = list(durability_findings("pycdc-offsets-shop", found))
+    assert {finding.status for finding in wrong} <= {status}
+    assert len(wrong) == len(expected)
+    assert all(said in finding.fix for said, finding in zip(expected, wrong, strict=True))

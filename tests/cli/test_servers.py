@@ -268,6 +268,10 @@ def test_doctor_asks_brokers_and_registry(
     impossible = invoke("doctor", config_file(text(replication=7)))
     assert impossible.exit_code == 3
     assert "in:  sink.kafka.topics" in impossible.stdout
+    kafka.create_topic(f"pycdc-offsets-{topic_prefix}", config={"min.insync.replicas": "2"})
+    unwritable = invoke("doctor", config_file(text()))
+    assert unwritable.exit_code == 3
+    assert f"2 brokers must confirm one, and pycdc-offsets-{topic_prefix} is on 1" in unwritable.stdout
 
 
 # -- run

@@ -32,6 +32,15 @@ class Cluster:
     topics: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class TopicDurability:
+    """On how many of how many `brokers` the topic is; `in_sync` have to confirm a record, None where nobody tells."""
+
+    brokers: int
+    replicas: int
+    in_sync: int | None
+
+
 def has_controller(cluster: ClusterMetadata) -> bool:
     """Return whether the cluster answers an administrator's questions, which librdkafka's mock cluster does not.
 
@@ -106,6 +115,16 @@ class TopicAdmin:
         except KafkaException:
             return None
         return None if entry is None else entry.value
+
+    def durability(self, topic: str) -> TopicDurability | None:
+        """Return how many brokers may be lost without the topic; None for a topic that is not there."""
+        metadata = self._metadata(topic)
+        partitions = metadata.topics[topic].partitions
+        if metadata.topics[topic].error is not None or not partitions:
+            return None
+        in_sync = self.setting(topic, "min.insync.replicas")
+        replicas = min(len(partition.replicas) for partition in partitions.values())
+        return TopicDurability(len(metadata.brokers), replicas, None if in_sync is None else int(in_sync))
 
     def cluster(self) -> Cluster:
         """Return what the brokers tell of themselves. Raises ConnectionLost or EnvironmentNotReady."""

@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pycdc.clients.kafka_errors import DENIED, refused_tls
-from pycdc.clients.kafka_topics import TopicAdmin
+from pycdc.clients.kafka_topics import TopicAdmin, TopicDurability
 from pycdc.clients.kafka_wait import StoppableLimit, patiently
 from pycdc.errors import ConnectionLost, DeliveryError, EnvironmentNotReady
 from pycdc.interfaces import Checkpoint
@@ -53,7 +53,7 @@ class KafkaOffsetStore:
         stopping: threading.Event | None = None,
     ) -> None:
         self._client = dict(client)
-        self._topic = topic
+        self.topic = topic
         self._key = name.encode()
         self._topics = topics
         self._timeout = timeout
@@ -72,7 +72,7 @@ class KafkaOffsetStore:
             data = self._newest_record(settled=settled)
         except KafkaException as error:
             raise self._unreadable(self._trouble or error.args[0]) from None
-        self._newest = None if data is None else load(data, f"the newest record of the offset topic {self._topic}")
+        self._newest = None if data is None else load(data, f"the newest record of the offset topic {self.topic}")
         if self._newest is not None and self._newest.cluster not in ("", self.cluster):
             raise self._of_another_cluster(self._newest.cluster)
         self._loaded = True
@@ -81,21 +81,21 @@ class KafkaOffsetStore:
     def store(self, checkpoint: Checkpoint) -> None:
         if not self._loaded:
             self.load()
-        require_forward(self._newest, checkpoint, f"the offset topic {self._topic}")
+        require_forward(self._newest, checkpoint, f"the offset topic {self.topic}")
         self._produce(dump(checkpoint))
         self._newest = checkpoint
 
     def prepare(self) -> None:
         """Make sure that the topic is there, and that it keeps positions."""
-        self._topics.ensure(self._topic)
+        self._topics.ensure(self.topic)
         self._require_compaction()
 
     def record(self, checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
         """Topic and record of a position that somebody else stores, in a transaction. It counts as stored."""
         checkpoint = replace(checkpoint, cluster=self.cluster)
-        require_forward(self._newest, checkpoint, f"the offset topic {self._topic}")
+        require_forward(self._newest, checkpoint, f"the offset topic {self.topic}")
         self._newest = checkpoint
-        return self._topic, {"key": self._key, "value": dump(checkpoint), "partition": PARTITION}
+        return self.topic, {"key": self._key, "value": dump(checkpoint), "partition": PARTITION}
 
     def clear(self) -> None:
         if self.load() is not None:
@@ -104,7 +104,11 @@ class KafkaOffsetStore:
 
     def require_room(self) -> None:
         """Raise PycdcError where the topic is not there and cannot be made. Changes nothing."""
-        self._topics.require_creatable(self._topic)
+        self._topics.require_creatable(self.topic)
+
+    def durability(self) -> TopicDurability | None:
+        """Return how safe positions are in the topic, None where it is not there. Changes nothing."""
+        return self._topics.durability(self.topic)
 
     def close(self) -> None:
         if self._producer is not None:
@@ -116,7 +120,7 @@ class KafkaOffsetStore:
         producer = self._ready_producer()
         self._error = None
         try:
-            producer.produce(self._topic, value, self._key, partition=PARTITION)
+            producer.produce(self.topic, value, self._key, partition=PARTITION)
             left, patience = 1, StoppableLimit(self._timeout, self._stopping)
             while left and (seconds := patience.left):
                 left = producer.flush(min(_POLL, seconds))
@@ -152,11 +156,11 @@ class KafkaOffsetStore:
         self._error = error or self._error
 
     def _require_compaction(self) -> None:
-        policy = self._topics.setting(self._topic, "cleanup.policy")
+        policy = self._topics.setting(self.topic, "cleanup.policy")
         if policy is not None and policy != "compact":
             raise EnvironmentNotReady(
-                f"the offset topic {self._topic} has cleanup.policy={policy}, which forgets positions",
-                hint=f"kafka-configs --alter --topic {self._topic} --add-config cleanup.policy=compact",
+                f"the offset topic {self.topic} has cleanup.policy={policy}, which forgets positions",
+                hint=f"kafka-configs --alter --topic {self.topic} --add-config cleanup.policy=compact",
             )
 
     def _newest_record(self, *, settled: bool) -> bytes | None:
@@ -164,7 +168,7 @@ class KafkaOffsetStore:
         consumer = Consumer(
             {
                 **self._client,
-                "group.id": f"pycdc-{self._topic}",
+                "group.id": f"pycdc-{self.topic}",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
@@ -185,9 +189,9 @@ class KafkaOffsetStore:
     def _exists(self, consumer: Consumer) -> bool:
         try:
             found = patiently(
-                lambda seconds: consumer.list_topics(self._topic, timeout=seconds), self._timeout, self._stopping
+                lambda seconds: consumer.list_topics(self.topic, timeout=seconds), self._timeout, self._stopping
             )
-            topic, self.cluster = found.topics[self._topic], found.cluster_id or ""
+            topic, self.cluster = found.topics[self.topic], found.cluster_id or ""
         except KafkaException:
             # The answer that did not come says only that; why is what the callback hears of the connections.
             consumer.poll(0)
@@ -205,7 +209,7 @@ class KafkaOffsetStore:
         while (stable := self._end(IsolationLevel.READ_COMMITTED)) < end:
             if not patience.left:
                 raise ConnectionLost(
-                    f"a transaction of another pipeline stays open in the offset topic {self._topic}",
+                    f"a transaction of another pipeline stays open in the offset topic {self.topic}",
                     hint="give each pipeline an offset topic of its own, or wait until brokers end that transaction",
                 )
             time.sleep(_PAUSE)
@@ -214,7 +218,7 @@ class KafkaOffsetStore:
     def _end(self, isolation: IsolationLevel) -> int:
         # The client must outlive the answer: a forgotten one cancels what was asked.
         admin = AdminClient(self._client)
-        partition = TopicPartition(self._topic, PARTITION)
+        partition = TopicPartition(self.topic, PARTITION)
         answers = admin.list_offsets(
             {partition: OffsetSpec.latest()}, isolation_level=isolation, request_timeout=self._timeout
         )
@@ -229,7 +233,7 @@ class KafkaOffsetStore:
         stride = _STRIDE
         while end > 0:
             begin = max(0, end - stride)
-            consumer.assign([TopicPartition(self._topic, PARTITION, begin)])
+            consumer.assign([TopicPartition(self.topic, PARTITION, begin)])
             found = self._newest_within(consumer, end)
             if found is not None:
                 value: bytes | None = found.value()
@@ -268,23 +272,23 @@ class KafkaOffsetStore:
             self._trouble = error
 
     def _unreadable(self, error: KafkaError) -> ConnectionLost | EnvironmentNotReady:
-        tls = refused_tls(error.str(), f"the offset topic {self._topic}", "the options")
+        tls = refused_tls(error.str(), f"the offset topic {self.topic}", "the options")
         if tls is not None:
             return tls
         if error.code() in DENIED:
             return EnvironmentNotReady(
-                f"the brokers refuse reading the offset topic {self._topic}: {error.str()}",
+                f"the brokers refuse reading the offset topic {self.topic}: {error.str()}",
                 hint="check `security.protocol` and `sasl.*` in the options, and give the user the ACLs Read, Write, "
                 "Describe and Create on the topic",
             )
         return ConnectionLost(
-            f"the offset topic {self._topic} cannot be read: {error.str()}",
+            f"the offset topic {self.topic} cannot be read: {error.str()}",
             hint="check that the brokers are up and that the user may read the topic",
         )
 
     def _undelivered(self, error: KafkaError | None) -> DeliveryError:
         reason = "no broker confirmed it in time" if error is None else error.str()
         return DeliveryError(
-            f"the position could not be stored in the offset topic {self._topic}: {reason}",
+            f"the position could not be stored in the offset topic {self.topic}: {reason}",
             hint="check that the brokers are up and that the user may write the topic",
         )

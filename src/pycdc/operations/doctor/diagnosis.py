@@ -292,7 +292,6 @@ def _position(
     except PycdcError as error:
         yield from_error(error, "offsets")
         return
-    if checkpoint is None:
-        yield from offsets_findings(config)
+    yield from offsets_findings(config, stored=checkpoint is not None)
     yield start_finding(config, checkpoint, compared(config, catalog, source.server, source.slot, checkpoint))
     yield from drift_findings(changes_of(config, catalog, source.slot, checkpoint).plan)
