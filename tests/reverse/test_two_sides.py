@@ -42,11 +42,14 @@ def change_row(connection: psycopg.Connection[Any], word: str, key: int, change:
     )
 
 
-def dispute(one: str, other: str) -> None:
-    """Both sides hold the same rows before either commits, so that neither can have heard of the other."""
-    with psycopg.connect(one) as first, psycopg.connect(other) as second:
-        change_row(first, "one", 0, 1)
-        change_row(second, "other", 0, 1)
+def dispute(earlier: str, later: str, key: int) -> None:
+    """Both sides hold the same rows before either commits, so that neither can have heard of the other.
+
+    By the rows' own times, only the side that wrote later hears of an event that is older than its row.
+    """
+    with psycopg.connect(earlier) as first, psycopg.connect(later) as second:
+        change_row(first, "earlier", key, 1)
+        change_row(second, "later", key, 1)
 
 
 def state(dsn: str) -> list[Any]:
@@ -101,7 +104,8 @@ def test_both_sides_keep_what_was_written_last_and_all_that_was_counted(
             writer.start()
         for writer in writers:
             writer.join()
-        dispute(database, second)
+        dispute(database, second, 0)
+        dispute(second, database, 1)
         # What was written before this arrived when this is there.
         for number, dsn in enumerate(ends.values()):
             with psycopg.connect(dsn, autocommit=True) as connection:
@@ -110,7 +114,7 @@ def test_both_sides_keep_what_was_written_last_and_all_that_was_counted(
         wait_for(lambda: all(len(state(dsn)[0]) == ROWS + 2 for dsn in ends.values()))
         wait_for(lambda: all(row.count(None) == 0 for dsn in ends.values() for row in state(dsn)[0]))
     assert state(database) == state(second)
-    assert state(database)[1] == [(sum(added) + 2,)]
+    assert state(database)[1] == [(sum(added) + 4,)]
     for dsn in ends.values():
         with psycopg.connect(dsn) as connection:
             met = connection.execute('SELECT "table", count(*) FROM pycdc.conflicts GROUP BY 1 ORDER BY 1').fetchall()

@@ -58,13 +58,14 @@ def test_a_table_in_another_schema_is_delivered_by_its_full_name(stream: Stream,
 def test_a_schema_that_gets_another_name_is_known_by_it_from_postgres_16_on(
     stream: Stream, postgres: PostgresServer
 ) -> None:
-    """Before, Postgres goes on with the old name until something else makes it describe the table again."""
+    """Before, Postgres goes on with the old name until something, of another session too, has it describe the table."""
     stream.execute("CREATE SCHEMA early", "CREATE TABLE early.rows (id int PRIMARY KEY)")
     stream.write(["INSERT INTO early.rows VALUES (1)"])
     stream.write(["ALTER SCHEMA early RENAME TO late", "INSERT INTO late.rows VALUES (2)"])
     stream.write(["ALTER TABLE late.rows ADD n int", "INSERT INTO late.rows VALUES (3)"])
-    named = [one.table for one in stream.read()]
-    assert named == ["early.rows", "late.rows" if postgres.major >= 16 else "early.rows", "late.rows"]
+    first, second, third = (one.table for one in stream.read())
+    assert (first, third) == ("early.rows", "late.rows")
+    assert second in (["late.rows"] if postgres.major >= 16 else ["early.rows", "late.rows"])
 
 
 def test_names_that_change_places_in_one_transaction_are_those_of_the_moment(stream: Stream) -> None:
