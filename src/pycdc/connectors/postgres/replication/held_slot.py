@@ -34,7 +34,7 @@ class HeldSlot:
         self._config = config
         self._catalog = catalog
         self._progress = progress
-        self._reader = SlotReader(catalog)
+        self._reader = SlotReader(catalog, config.source.postgres.dsn.get_secret_value())
         self._waiting_since: float | None = None
         self.stream: ReplicationStream | None = None
 
@@ -44,10 +44,12 @@ class HeldSlot:
         A slot that is not there yet, or cannot be read at all, is for others to deal with.
         """
         slot = None if self.stream is not None else self._catalog.slot(self._config.slot)
+        if slot is not None and slot.active_pid is not None and self._config.source.postgres.standby:
+            return self._stand_by(slot.active_pid, seconds)
+        if self._progress.state == "standby":
+            self._progress.state = "starting"
         if slot is None:
             return True
-        if self._config.source.postgres.standby and slot.active_pid is not None:
-            return self._stand_by(slot.active_pid, seconds)
         if slot.confirmed_flush is None:
             time.sleep(seconds)
             hint = "start again when that is done"
@@ -59,7 +61,9 @@ class HeldSlot:
             # Where the stored position is further, the assembler leaves out what was delivered.
             self._take(Lsn(0), seconds)
         except SlotActive as error:
-            self._wait(error)
+            # Of several that stand by, another one was quicker.
+            if not self._config.source.postgres.standby:
+                self._wait(error)
             return False
         return True
 
@@ -69,10 +73,10 @@ class HeldSlot:
             self._waiting_since = time.monotonic()
             log.info("standing by: another instance reads the slot", slot=self._config.slot, pid=reader)
         self._progress.state = "standby"
-        silent = self._reader.silent_for(reader)
-        if silent > self._config.source.postgres.standby_timeout:
-            log.warning("the instance that reads the slot is silent: taking over", pid=reader, seconds=round(silent, 1))
-            SourceInspection(self._config.source.postgres.dsn.get_secret_value()).end(reader)
+        source = self._config.source.postgres
+        if self._reader.is_silent(reader, source.standby_timeout):
+            log.warning("the instance that reads the slot is silent: taking over", pid=reader)
+            SourceInspection(source.dsn.get_secret_value()).end(reader)
         time.sleep(min(seconds, _LOOK))
         return False
 

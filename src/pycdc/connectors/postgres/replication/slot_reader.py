@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from pycdc.clients.walsender_commands import is_working
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 
 
@@ -15,19 +16,26 @@ class SlotReader:
     so the question is only whether it changes.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, dsn: str) -> None:
         self._catalog = catalog
+        self._dsn = dsn
         self._seen: tuple[int, str] | None = None
         self._changed = 0.0
 
-    def silent_for(self, pid: int) -> float:
-        """Return the seconds since the session `pid` was first seen without a newer update; 0 where it may be gone.
+    def is_silent(self, pid: int, seconds: float) -> bool:
+        """Return whether the walsender `pid` has waited that long for a status update. Raises PycdcError.
 
-        Raises PycdcError. A role that may not see the other's updates sees none, so it never takes one for silent.
+        One that sorts a large transaction takes none meanwhile: whoever took its slot over would have it begin anew. A
+        role that may not see the other's updates sees none, and never takes it for silent.
         """
         replied = self._catalog.last_reply(pid)
         now = time.monotonic()
         if replied is None or self._seen != (pid, replied):
             self._seen = None if replied is None else (pid, replied)
             self._changed = now
-        return now - self._changed
+        if now - self._changed <= seconds:
+            return False
+        if is_working(self._dsn, pid):
+            self._changed = now
+            return False
+        return True
