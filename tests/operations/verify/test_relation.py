@@ -140,3 +140,65 @@ def test_more_rows_than_a_batch_are_all_reported(connections: tuple[Connection, 
     with ThreadPoolExecutor(1) as executor:
         sides = BothSides(layout, (source,), target, *connections, executor)
         assert sum(1 for _ in compare(sides, KeyRange(), [], Counts())) == 30000
+
+
+def compared(
+    connections: tuple[Connection, Connection], key: tuple[str, ...], without: list[tuple[str, ...]], *, cut: bool
+) -> list[Any]:
+    layout, target = relation(connections[1], "b", *key)
+    _, source = relation(connections[0], "a", *key)
+    bounds = source.every(connections[0], layout, KeyRange(), 1000) if cut else []
+    counts = Counts()
+    with ThreadPoolExecutor(1) as executor:
+        sides = BothSides(layout, (source,), target, *connections, executor, without)
+        parts = KeyRange().cut(bounds) if len(key) > 1 else [KeyRange()]
+        found = sorted(one for part in parts for one in compare(sides, part, bounds if len(key) == 1 else [], counts))
+    rows = connections[1].execute("SELECT count(*) FROM b").fetchall()
+    assert counts.target_rows == rows[0][0] - len(without)
+    return found
+
+
+@pytest.mark.parametrize("cut", [True, False])
+@pytest.mark.parametrize(("key", "without"), [(("k",), ("5",)), (("k", "g"), ("5", "5"))])
+def test_a_row_whose_key_is_null_is_left_out_of_no_range_and_by_no_key_in_flight(
+    connections: tuple[Connection, Connection], key: tuple[str, ...], without: tuple[str, ...], cut: bool
+) -> None:
+    connection = connections[0]
+    for table in ("a", "b"):
+        connection.execute(f"CREATE TABLE {table} (k int, g int, v text)".encode())
+        connection.execute(f"INSERT INTO {table} SELECT n, n, 'v' FROM generate_series(1, 5000) n".encode())
+    connection.execute("INSERT INTO b VALUES (NULL, 1000, 'x')")
+    named = (None, "1000")[: len(key)]
+    assert compared(connections, key, [without], cut=cut) == [(DifferenceKind.EXTRA, named)]
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_rows_that_have_the_same_key_hide_no_difference(connections: tuple[Connection, Connection], cut: bool) -> None:
+    connection = connections[0]
+    for table in ("a", "b"):
+        connection.execute(f"CREATE TABLE {table} (k int NOT NULL, v text)".encode())
+        connection.execute(f"INSERT INTO {table} SELECT n, 'v' FROM generate_series(1, 5000) n".encode())
+    connection.execute("INSERT INTO a VALUES (7, 'w'), (8, 'v'), (9, 'v'), (9, 'v'), (10, 'w'), (11, 'w'), (12, 'w')")
+    connection.execute("INSERT INTO b VALUES (6, 'v'), (9, 'v'), (10, 'w'), (11, 'x'), (13, 'x')")
+    connection.execute("UPDATE b SET v = 'z' WHERE k = 12")
+    assert compared(connections, ("k",), [], cut=cut) == [
+        (DifferenceKind.CHANGED, ("11",)),
+        (DifferenceKind.CHANGED, ("12",)),
+        (DifferenceKind.EXTRA, ("13",)),
+        (DifferenceKind.EXTRA, ("6",)),
+        (DifferenceKind.MISSING, ("9",)),
+    ]
+
+
+@pytest.mark.parametrize("bounds", [[], [("50",)]])
+def test_what_is_left_of_a_table_that_events_emptied_is_too_many(
+    connections: tuple[Connection, Connection], bounds: list[tuple[str, ...]]
+) -> None:
+    connections[0].execute("CREATE TABLE b (k int PRIMARY KEY, v text)")
+    layout, target = relation(connections[1], "b", "k")
+    with ThreadPoolExecutor(1) as executor:
+        sides = BothSides(layout, (), target, *connections, executor)
+        assert list(compare(sides, KeyRange(), bounds, Counts())) == []
+        connections[0].execute("INSERT INTO b VALUES (1, 'x'), (70, 'y')")
+        found = list(compare(sides, KeyRange(), bounds, Counts()))
+    assert found == [(DifferenceKind.EXTRA, ("1",)), (DifferenceKind.EXTRA, ("70",))]

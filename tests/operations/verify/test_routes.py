@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pycdc.operations.verify import routed_comparison
 from pycdc.operations.verify.result import ComparisonMethod, Verification
 from tests.chaos.verified_pair import Pair, told
 
@@ -283,6 +284,30 @@ def test_rows_that_a_function_makes_are_compared_with_what_it_makes(
     assert faults(pair, "UPDATE loud SET shout = 'x', own = 1 WHERE id = 3; INSERT INTO loud VALUES (1, 'ZOË 1')") == [
         ("public.loud", "changed", ("3",), ("shout",)),
         ("public.loud", "extra", ("1",), ()),
+    ]
+
+
+KINDS = """
+def row(change):
+    return {"kind": change.after["kind"]}
+"""
+
+
+def test_a_row_that_is_too_many_shows_where_a_function_makes_one_row_of_several(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kinds_of_people.py").write_text(KINDS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(routed_comparison, "_MOST_CANDIDATES", 2)
+    sys.modules.pop("kinds_of_people", None)
+    pair = make(
+        PEOPLE + FILL,
+        "CREATE TABLE kinds (kind text PRIMARY KEY);",
+        {"topic": "{name}.public.people", "table": "kinds", "function": "kinds_of_people:row"},
+    )
+    assert told(verified(pair)) == []
+    assert faults(pair, "INSERT INTO kinds SELECT 'k' || n FROM generate_series(1, 5) n") == [
+        ("public.kinds", "extra", (f"k{n}",), ()) for n in range(1, 6)
     ]
 
 

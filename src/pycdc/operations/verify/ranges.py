@@ -48,10 +48,14 @@ def literal(text: str, column: ColumnType) -> sql.Composable:
 
 
 def inside(keys: Sequence[sql.Composable], columns: Sequence[ColumnType], part: KeyRange) -> list[sql.Composable]:
-    """Return the conditions that a row lies in the range; `keys` are `ordered`."""
+    """Return the conditions that a row lies in the range; `keys` are `ordered`.
+
+    A key that cannot be compared with the bounds, for it is NULL, lies behind all others.
+    """
     out: list[sql.Composable] = []
-    for bound, operator in ((part.low, ">="), (part.high, "<")):
+    behind = "({}) < ({}) IS NOT TRUE" if any(column.nullable for column in columns) else "({}) >= ({})"
+    for bound, form in ((part.low, behind), (part.high, "({}) < ({})")):
         if bound is not None:
             values = sql.SQL(", ").join(map(literal, bound, columns))
-            out.append(sql.SQL("({}) {} ({})").format(sql.SQL(", ").join(keys), sql.SQL(operator), values))
+            out.append(sql.SQL(form).format(sql.SQL(", ").join(keys), values))
     return out

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from pycdc.clients.postgres import Connection
 from pycdc.clients.postgres_errors import source_error, target_error
@@ -48,11 +49,18 @@ class SnapshotSession:
             yield self.connection
             if oids:
                 self._require_unchanged(oids)
-            self.connection.execute("ROLLBACK")
         except psycopg.Error as error:
             if error.sqlstate in _CHANGED:
                 raise rewritten("a table") from None
             raise self._translate(error) from None
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """End the transaction, also where what was read in it failed: the next one begins in another snapshot."""
+        if self.connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            with suppress(psycopg.Error):  # of a connection that is lost the next question tells
+                self.connection.execute("ROLLBACK")
 
     def _require_unchanged(self, oids: Sequence[int]) -> None:
         found = self.connection.execute(_REWRITTEN, {"oids": list(oids)}).fetchone()

@@ -70,7 +70,10 @@ class ComparedRelation:
             array = sql.SQL("{}::{}[]").format(sql.Literal([bound[0] for bound in bounds]), kind)
             if by_text(layout.key[0]):
                 array = sql.SQL('({} COLLATE "C")').format(array)
-            bucket = sql.SQL("width_bucket({}, {})").format(ordered(self.key[0], layout.key[0]), array)
+            # A key that is NULL lies behind all others.
+            bucket = sql.SQL("coalesce(width_bucket({}, {}), {})").format(
+                ordered(self.key[0], layout.key[0]), array, sql.Literal(len(bounds))
+            )
         query = sql.SQL(
             "SELECT b, count(*), sum(f), sum(s)"
             " FROM (SELECT b, {} FROM (SELECT {} AS b, {} AS t FROM {}{} OFFSET 0) AS x) AS y (b, f, s) GROUP BY 1"
@@ -128,7 +131,7 @@ class ComparedRelation:
             where=self._conditions(layout, part, ()),
             step=sql.Literal(step),
         )
-        return [tuple(row) for row in connection.execute(query)]
+        return [tuple(row) for row in connection.execute(query) if None not in row]
 
     def sampled(
         self, connection: Connection, layout: Layout, percent: float, count: int, part: KeyRange
@@ -150,7 +153,7 @@ class ComparedRelation:
             where=self._conditions(layout, part, ()),
         )
         found = [tuple(row) for row in connection.execute(query)]
-        return list(dict.fromkeys(found[1:]))
+        return list(dict.fromkeys(bound for bound in found[1:] if None not in bound))
 
     def texts(self, connection: Connection, layout: Layout, keys: Sequence[Key]) -> dict[Key, tuple[str | None, ...]]:
         """Return the canonical texts of the rows of `keys`, as far as they are there. Raises psycopg.Error."""
@@ -175,7 +178,7 @@ class ComparedRelation:
         keys = [ordered(*one) for one in zip(self.key, layout.key, strict=True)]
         conditions = [*self.where, *inside(keys, layout.key, part)]
         if without:
-            conditions.append(sql.SQL("NOT {}").format(self._among(layout, without)))
+            conditions.append(sql.SQL("{} IS NOT TRUE").format(self._among(layout, without)))
         return _where(conditions)
 
     def _among(self, layout: Layout, keys: Sequence[Key]) -> sql.Composable:

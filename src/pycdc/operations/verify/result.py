@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 Key = tuple[str, ...]
 """The texts of a row's key columns in the target, as `canonical` writes them."""
+
+
+def shown_key(texts: Sequence[str | None]) -> Key:
+    """Return a key as it is reported: a column may be NULL where the table has no primary key."""
+    return tuple("NULL" if text is None else text for text in texts)
 
 
 class DifferenceKind(StrEnum):

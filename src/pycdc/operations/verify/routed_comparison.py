@@ -1,7 +1,7 @@
 """Compare a table whose rows no server can compute: each row of the source goes through the route's code.
 
-Rows that are missing or changed show while the source is read. Rows that are too many show by their number; only then
-are the target's keys read, and the source once more, by buckets of keys, so that memory does not grow with the table.
+Rows that are missing or changed show while the source is read. Rows that are too many show by the target's keys, added
+up by buckets; only where those differ is the source read once more, so that memory does not grow with the table.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pycdc.clients.postgres import Connection
 from pycdc.operations.verify.in_flight import CanonicalTexts, Mismatch, Texts
 from pycdc.operations.verify.ranges import KeyRange
 from pycdc.operations.verify.relation import ComparedRelation, Layout
-from pycdc.operations.verify.result import DifferenceKind, Key
+from pycdc.operations.verify.result import DifferenceKind, Key, shown_key
 from pycdc.sinks.postgres.writing.writes import RowWrite
 
 _CHUNK: Final = 500
@@ -56,7 +56,7 @@ class RoutedComparison:
 
     def run(self) -> Iterator[Mismatch]:
         """Yield what differs. Raises psycopg.Error, PycdcError."""
-        buckets, matched = array("I", bytes(4 * _BUCKETS)), 0
+        expected = _Buckets()
         for chunk in self._chunks():
             there = self.target.texts(self.connection, self.layout, [one.key for one in chunk])
             for one in chunk:
@@ -65,14 +65,13 @@ class RoutedComparison:
                 if found is None:
                     yield Mismatch(DifferenceKind.MISSING, one.key)
                     continue
-                matched += 1
-                buckets[_bucket(one.key)] += 1
+                expected.add(one.key)
                 mismatch = self._compared(one, found)
                 if mismatch is not None:
                     yield mismatch
         self.target_rows = self.target.sums(self.connection, self.layout, KeyRange(), (), list(self.without))[0].rows
-        if self.complete and self.target_rows > matched:
-            yield from self._extra(buckets)
+        if self.complete:
+            yield from self._extra(expected)
 
     def _chunks(self) -> Iterator[list[Expected]]:
         """Yield the rows whose keys are not in flight."""
@@ -123,18 +122,23 @@ class RoutedComparison:
 
     # Rows that are too many.
 
-    def _extra(self, expected: array[int]) -> Iterator[Mismatch]:
-        found = array("I", bytes(4 * _BUCKETS))
+    def _extra(self, expected: _Buckets) -> Iterator[Mismatch]:
+        found = _Buckets()
         for key in self._target_keys():
-            found[_bucket(key)] += 1
-        suspicious = {place for place in range(_BUCKETS) if found[place] > expected[place]}
+            found.add(key)
+        suspicious = found.differing(expected)
         candidates: set[Key] = set()
         for key in self._target_keys():
             if _bucket(key) in suspicious:
                 candidates.add(key)
                 if len(candidates) >= _MOST_CANDIDATES:
-                    break
-        for chunk in self._chunks():
+                    yield from self._without_source(candidates)
+                    candidates = set()
+        yield from self._without_source(candidates)
+
+    def _without_source(self, candidates: set[Key]) -> Iterator[Mismatch]:
+        """Yield those that no row of the source has, all of which are read for it."""
+        for chunk in self._chunks() if candidates else ():
             candidates.difference_update(one.key for one in chunk)
         yield from (Mismatch(DifferenceKind.EXTRA, key) for key in sorted(candidates))
 
@@ -144,9 +148,31 @@ class RoutedComparison:
         self.connection.execute(sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(name, query))
         try:
             while rows := self.connection.execute(sql.SQL("FETCH 5000 FROM {}").format(name)).fetchall():
-                yield from rows
+                yield from map(shown_key, rows)
         finally:
             self.connection.execute(sql.SQL("CLOSE {}").format(name))
+
+
+class _Buckets:
+    """Keys by buckets: how many there are, and the sum of their hashes.
+
+    Numbers alone do not tell: a route may make one row of several, which then make up for one that is too many.
+    """
+
+    def __init__(self) -> None:
+        self._numbers = array("Q", bytes(8 * _BUCKETS))
+        self._sums = array("Q", bytes(8 * _BUCKETS))
+
+    def add(self, key: Key) -> None:
+        place = _bucket(key)
+        self._numbers[place] += 1
+        self._sums[place] = (self._sums[place] + hash(key)) % (1 << 64)
+
+    def differing(self, other: _Buckets) -> set[int]:
+        """Return the buckets that do not have the same keys."""
+        own = zip(self._numbers, self._sums, strict=True)
+        others = zip(other._numbers, other._sums, strict=True)
+        return {place for place, (one, two) in enumerate(zip(own, others, strict=True)) if one != two}
 
 
 def _bucket(key: Key) -> int:

@@ -30,7 +30,14 @@ from pycdc.operations.verify.range_comparison import BothSides, Counts, Found, c
 from pycdc.operations.verify.ranges import Bound, KeyRange, by_text
 from pycdc.operations.verify.readers import SnapshotSession
 from pycdc.operations.verify.relation import ComparedRelation, Layout
-from pycdc.operations.verify.result import ComparisonMethod, Difference, DifferenceKind, Key, TableResult
+from pycdc.operations.verify.result import (
+    ComparisonMethod,
+    Difference,
+    DifferenceKind,
+    Key,
+    TableResult,
+    shown_key,
+)
 from pycdc.operations.verify.routed_comparison import RoutedComparison, Rows
 
 _RANGE: Final = 100_000
@@ -91,7 +98,7 @@ class TableComparison:
     def layout(self) -> Layout:
         types = self.unit.types
         return Layout(
-            tuple(types[name] for name in self.unit.key),
+            tuple(_nullable(types[name], self.unit) for name in self.unit.key),
             tuple(_nullable(types[name], self.unit) for name in self.unit.columns),
             self.digest,
         )
@@ -269,7 +276,7 @@ class TableComparison:
                 Difference(
                     self.result.table,
                     kind,
-                    dict(zip(self.unit.key, key, strict=True)),
+                    dict(zip(self.unit.key, shown_key(key), strict=True)),
                     names,
                     source={name: pair[0] for name, pair in values.items()} if shown else None,
                     target={name: pair[1] for name, pair in values.items()} if shown else None,
