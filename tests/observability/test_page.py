@@ -15,6 +15,7 @@ from pycdc.config.runtime import HttpConfig
 from pycdc.model.event import Partition
 from pycdc.observability.progress import PartitionPlace, Progress, TableSnapshot
 from pycdc.observability.server import StatusServer
+from tests.contrast import COLORS, contrast
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -142,22 +143,3 @@ def test_it_fits_and_can_be_read(browser: Browser, tmp_path: Path, width: int, s
         for place in ("h1", ".state", "#tables td", "#tables th", "footer a", "#charts h2"):
             assert contrast(*page.locator(place).first.evaluate(COLORS)) >= 4.5, place
         page.screenshot(path=tmp_path / "page.png", full_page=True)
-
-
-COLORS = """element => {
-    let ground = element;
-    while (ground && getComputedStyle(ground).backgroundColor === "rgba(0, 0, 0, 0)") ground = ground.parentElement;
-    return [getComputedStyle(element).color, getComputedStyle(ground || document.body).backgroundColor];
-}"""
-
-
-def contrast(*colors: str) -> float:
-    """As WCAG 2.2 defines it, of ``rgb(r, g, b)``."""
-
-    def luminance(color: str) -> float:
-        parts = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
-        red, green, blue = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-    dark, light = sorted(map(luminance, colors))
-    return (light + 0.05) / (dark + 0.05)

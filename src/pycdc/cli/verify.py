@@ -109,7 +109,11 @@ def run(path: str, capture: str | None, report: Path | None, as_json: bool, **gi
         for written in write_reports(found, report):
             click.echo(f"wrote {written}", err=True)
     print_json(document(found)) if as_json else show_verification(found)
-    return 0 if found.equal else 1
+    return _exit_code(found)
+
+
+def _exit_code(found: Verification) -> int:
+    return 0 if found.equal else 1 if found.differs else _NOT_VERIFIED
 
 
 def _verified(path: str, capture: str | None, given: dict[str, Any]) -> Verification:
@@ -143,7 +147,7 @@ def show(path: Path) -> int:
     """Show a report: report.json or its folder."""
     found = read(path)
     show_verification(found)
-    return 0 if found.equal else 1
+    return _exit_code(found)
 
 
 @verify.command()
@@ -155,7 +159,7 @@ def rerun(path: Path, source_dsn: str | None) -> int:
     show_verification(found)
     before, now = ({(d.table, d.kind, *d.key.values()) for d in one.differences} for one in (reported, found))
     click.echo(f"{len(before & now)} of {len(before)} differences are still there, {len(now - before)} are new")
-    return 0 if found.equal else 1
+    return _exit_code(found)
 
 
 @verify.command()
@@ -203,18 +207,27 @@ def _tell(text: str) -> None:
 
 def show_verification(found: Verification) -> None:
     """Print a verification for people."""
-    verdict = click.style("equal", fg="green") if found.equal else click.style("differences", fg="red")
+    told = "equal" if found.equal else "differences" if found.differs else "not verified"
+    verdict = click.style(told, fg="green" if found.equal else "red")
     click.echo(f"{click.style(printable(found.pipeline), bold=True)}: {verdict}, {duration(found.seconds)}")
     if not found.exact:
         click.secho("  not exact: two passes without a common point", fg="yellow")
     for table in found.tables:
         _show_table(table)
+    for name, reason in found.left_out.items():
+        click.echo(printable(f"  {name} is left out: {reason}"))
 
 
 def _show_table(table: TableResult) -> None:
     counts = ", ".join(f"{number(count)} {kind.value}" for kind, count in sorted(table.differing.items()))
-    told = [f"{number(table.source_rows)} rows", f"{number(table.in_flight)} keys in flight", counts or "equal"]
+    told = [
+        f"{number(table.source_rows)} rows",
+        f"{number(table.in_flight)} keys in flight",
+        counts or ("equal" if table.equal else "not compared"),
+    ]
     click.echo(printable(f"  {table.table}: {', '.join(told)}"))
+    if table.problem is not None:
+        click.echo(printable(f"    {table.problem}"))
     if table.why_routed is not None:
         click.echo(printable(f"    through the route's code: {table.why_routed}"))
     for note in table.notes:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from pycdc.errors import EnvironmentNotReady
 from pycdc.model.event import Event, Partition
+from pycdc.operations.verify import prediction
 from pycdc.operations.verify.prediction import Prediction, Predictions, fold
 from pycdc.rows.target_column import TargetColumn
 from pycdc.sinks.postgres.target_tables import TargetTable
@@ -119,3 +123,17 @@ def test_rows_of_an_emptied_table_are_gone_but_for_those_that_were_written_since
     )
     assert found.predictions.emptied == {"public.items"}
     assert list(found.predictions.tables["public.items"]) == [("3",)]
+
+
+def test_more_than_fits_is_refused_and_what_is_gone_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction, "MOST_HELD", 10_000)
+    predictions = Predictions()
+    for number in range(100):
+        predictions.add(write("upsert", "1", a="x" * 5000))
+        predictions.add(write("delete", "1"))
+        predictions.add(write("upsert", str(number), a="x" * 5000))
+        predictions.empty("public.items")
+    predictions.add(write("upsert", "1", a="x" * 5000))
+    with pytest.raises(EnvironmentNotReady, match="more rows were written") as caught:
+        predictions.add(write("upsert", "2", a="x" * 5000))
+    assert "--table" in caught.value.hint

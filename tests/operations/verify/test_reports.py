@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -137,6 +138,16 @@ def test_junit_has_a_case_for_each_table_and_no_values() -> None:
     assert failure.text is not None
     assert "secret" not in failure.text
     assert suite.find("testcase[@name='public.stock']/failure") is None
+    assert suite.findtext("testcase[@name='public.items']/system-out") == (
+        "a note\ntotal not compared: the server generates it"
+    )
+
+
+def test_junit_can_be_read_whatever_tables_are_called() -> None:
+    found = verification()
+    found.tables = [replace(found.tables[1], table="public.\x01<\ufffe")]
+    (case,) = ElementTree.fromstring(junit(found)).iter("testcase")
+    assert case.get("name") == r"public.\u0001<\ufffe"
 
 
 def test_the_page_stands_alone_and_escapes_what_it_shows() -> None:
@@ -148,6 +159,24 @@ def test_the_page_stands_alone_and_escapes_what_it_shows() -> None:
     assert "prefers-color-scheme: dark" in page
     for outside in ("http://", "https://", "<script", "<link", "<img"):
         assert outside not in page
+
+
+def test_a_table_that_was_not_compared_is_an_error_in_every_report(tmp_path: Path) -> None:
+    found = verification()
+    stock = replace(found.tables[1], problem="permission denied")
+    found = replace(found, tables=[stock], left_out={"public.more": "no route takes it"})
+    assert (found.equal, found.differs) == (False, False)
+    suite = ElementTree.fromstring(junit(found))
+    assert (suite.get("errors"), suite.get("failures")) == ("1", "0")
+    error = suite.find("testcase[@name='public.stock']/error")
+    assert error is not None
+    assert error.get("message") == "permission denied"
+    assert suite.findtext("system-out") == "public.more left out: no route takes it"
+    for text in ("1 tables not compared", "permission denied", "left out: public.more", "no route takes it"):
+        assert text in html(found)
+    assert "equal" not in html(found)
+    write_reports(found, tmp_path)
+    assert read(tmp_path) == found
 
 
 def test_a_page_of_two_passes_says_that_it_is_not_exact() -> None:

@@ -24,8 +24,10 @@ SETTINGS: Final = {
     "row_security": "off",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "client_connection_check_interval": "10s",
 }
-"""Of every session that computes texts. `row_security` off makes hidden rows an error."""
+"""Of every session that computes texts. `row_security` off makes hidden rows an error; a query ends soon after its
+client is killed."""
 
 _COLUMNS: Final = """SELECT a.attname, format_type(a.atttypid, a.atttypmod), base.typname,
     base.nspname = 'pg_catalog', coalesce(element.typname, ''), base.modifier, NOT a.attnotnull,

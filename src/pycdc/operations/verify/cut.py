@@ -150,7 +150,9 @@ def open_cut(ends: VerifiedEnds, sessions: EndSessions, window: StreamWindow, te
         tell("waits for the pipeline to apply what was captured")
         waited_for_apply = wait_for_apply(ends, sessions.target, window, high)
         holder, name, vector, parked = target_snapshot(ends)
-        relevant = {partition: offset for partition, offset in vector.items() if partition in high}
+        # Also of partitions that a topic got since: what was read of them is in the target's snapshot.
+        topics = {partition.topic for partition in high}
+        relevant = {partition: offset for partition, offset in vector.items() if partition.topic in topics}
         return Cut(
             low,
             high,

@@ -15,7 +15,7 @@ from pycdc.config.values import ValuesConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import CopySource, arriving
 from pycdc.connectors.postgres.replication.relation_cache import RelationCache
-from pycdc.errors import EnvironmentNotReady
+from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.model.change import Table
 from pycdc.model.patterns import matches_any, names_any
 from pycdc.operations.verify.canonical import NUMBERS, TEXTS, ColumnType, columns_of
@@ -289,18 +289,22 @@ def units(
     told: Reasons,
     wanted: Sequence[str],
     columns: Sequence[str] = (),
-) -> list[Unit]:
-    """Return what there is to compare: the tables and columns that are wanted, all of them if none is.
+) -> tuple[list[Unit], dict[str, str]]:
+    """Return what there is to compare, and why tables are left out: `wanted` and `columns` are all where none is named.
 
-    Raises EnvironmentNotReady for a route whose topics belong to no table of the source.
+    Raises EnvironmentNotReady for a route whose topics belong to no table of the source, ConfigError for a table or a
+    column that is wanted and not there.
     """
     sink = config.sink.postgres
+    _require_known(wanted, columns, tables, types)
     out: dict[tuple[str, frozenset[str]], Unit] = {}
+    left_out: dict[str, str] = {}
     for route in sink.routes:
         target = tables[route.table]
-        if route.operation in ("delete", "soft_delete") or (
-            wanted and not any(matches_any([pattern], target.schema, target.name) for pattern in wanted)
-        ):
+        if not _is_wanted(wanted, target):
+            left_out[str(target)] = "it was not asked for"
+            continue
+        if route.operation in ("delete", "soft_delete"):
             continue
         fed = [one for one in sources if names_any([route.topic], one.topic)]
         if not fed:
@@ -328,10 +332,38 @@ def units(
                 dict(one.not_compared),
                 _live(route, types[route.table]),
             )
+    for source in sources:
+        if not any(names_any([route.topic], source.topic) for route in sink.routes):
+            left_out[str(source)] = f"no route takes its topic {source.topic}"
     shared = [name for name, _ in out]
     for (name, _), unit in out.items():
         unit.complete = shared.count(name) == 1
-    return list(out.values())
+    return list(out.values()), left_out
+
+
+def _is_wanted(wanted: Sequence[str], table: TargetTable) -> bool:
+    return not wanted or any(matches_any([pattern], table.schema, table.name) for pattern in wanted)
+
+
+def _require_known(
+    wanted: Sequence[str],
+    columns: Sequence[str],
+    tables: Mapping[str, TargetTable],
+    types: Mapping[str, Mapping[str, ColumnType]],
+) -> None:
+    """Raise ConfigError for a table or a column that was asked for and is not there: nothing would be compared."""
+    for pattern in wanted:
+        if not any(_is_wanted([pattern], table) for table in tables.values()):
+            raise ConfigError(
+                f"no table that the pipeline writes matches {pattern}",
+                hint=f"name tables of the target: {', '.join(sorted(map(str, tables.values())))}",
+            )
+    known = {name for table, found in types.items() if _is_wanted(wanted, tables[table]) for name in found}
+    for name in columns:
+        if name not in known:
+            raise ConfigError(
+                f"no table that is compared has a column {name}", hint="name columns of the target's tables"
+            )
 
 
 def _restrict(one: Feed, kept: Collection[str]) -> None:

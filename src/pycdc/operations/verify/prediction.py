@@ -10,8 +10,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from pycdc.errors import EnvironmentNotReady
 from pycdc.model.event import Event, Partition, Unwritable
 from pycdc.sinks.postgres.writing.writes import RowWrite
+
+MOST_HELD: Final = 1 << 30
+"""Bytes that predictions may take, about."""
+_ROW: Final = 1000
+"""Bytes of a prediction beside its texts."""
 
 RowKey = tuple[str, ...]
 Place = tuple[Partition, int]
@@ -46,11 +52,25 @@ class Predictions:
         self.tables: dict[str, dict[RowKey, Prediction]] = {}
         self.emptied: set[str] = set()
         """Tables that a TRUNCATE emptied: rows that no event wrote since are gone."""
+        self.size = 0
+        """About how many bytes they take."""
 
     def add(self, write: RowWrite) -> None:
-        """Apply a write to what is known of its row."""
+        """Apply a write to what is known of its row. Raises EnvironmentNotReady where too much would be held."""
+        rows = self.tables.setdefault(str(write.shape.table), {})
+        touched = {write.key, _moved_to(write)} if write.shape.moves else {write.key}
+        before = _size(rows, touched)
+        self._apply(rows, write)
+        self.size += _size(rows, touched) - before
+        if self.size > MOST_HELD:
+            raise EnvironmentNotReady(
+                f"more rows were written between the two snapshots than fit into {MOST_HELD >> 20} MiB, where each is "
+                "compared with its events",
+                hint="verify when capture and pipeline lag less (`pycdc lag`), or fewer tables at once with --table",
+            )
+
+    def _apply(self, rows: dict[RowKey, Prediction], write: RowWrite) -> None:
         shape = write.shape
-        rows = self.tables.setdefault(str(shape.table), {})
         if shape.moves:
             self._move(rows, write)
         elif shape.operation == "delete":
@@ -65,12 +85,14 @@ class Predictions:
 
     def empty(self, table: str) -> None:
         """Apply a TRUNCATE."""
+        rows = self.tables.get(table, {})
+        self.size -= _size(rows, rows)
         self.tables[table] = {}
         self.emptied.add(table)
 
     def _move(self, rows: dict[RowKey, Prediction], write: RowWrite) -> None:
         """Give the row of the old key the new one, unless there is a row of that; a delete removes what is left."""
-        old, new = write.key, tuple(text or "" for text in write.set)
+        old, new = write.key, _moved_to(write)
         if write.shape.operation == "delete":
             if old != new:
                 rows[old] = Prediction(False, whole=True)
@@ -113,6 +135,15 @@ class Predictions:
         for column in (*write.shape.add, *write.shape.reset):
             known.columns.pop(column, None)
             known.unknown.add(column)
+
+
+def _moved_to(write: RowWrite) -> RowKey:
+    return tuple(text or "" for text in write.set)
+
+
+def _size(rows: Mapping[RowKey, Prediction], keys: Iterable[RowKey]) -> int:
+    known = (rows[key] for key in keys if key in rows)
+    return sum(_ROW + sum(len(text) for text in one.columns.values() if text is not None) for one in known)
 
 
 @dataclass(slots=True)

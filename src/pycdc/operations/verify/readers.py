@@ -11,9 +11,9 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from pycdc.clients.postgres import Connection
-from pycdc.clients.postgres_errors import source_error, target_error
+from pycdc.clients.postgres_errors import described, source_error, target_error
 from pycdc.clients.postgres_sessions import connect_to_source
-from pycdc.errors import ConnectionLost, PycdcError
+from pycdc.errors import ConnectionLost, EnvironmentNotReady, PycdcError
 from pycdc.operations.verify.canonical import pin
 from pycdc.operations.verify.cut import BEGIN, VerifiedEnds, target_session
 
@@ -52,6 +52,11 @@ class SnapshotSession:
         except psycopg.Error as error:
             if error.sqlstate in _CHANGED:
                 raise rewritten("a table") from None
+            if isinstance(error, psycopg.DataError):
+                raise EnvironmentNotReady(
+                    f"a value of a row cannot be compared: {described(error)}",
+                    hint="see whether the pipeline has parked the row, or leave the column out with --column",
+                ) from None
             raise self._translate(error) from None
         finally:
             self._end()

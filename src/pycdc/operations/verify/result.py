@@ -63,7 +63,8 @@ class TableResult:
     `key_fields` are
     the columns of the sources that the key is made from, empty where they are not the same in all of them.
     `not_compared` maps each column of the target that was not compared to the reason. `differing` counts all
-    differences by kind; `differences` holds the first of them, as many as `max_differences` allows.
+    differences by kind; `differences` holds the first of them, as many as `max_differences` allows. `problem` says why
+    the table could not be compared, or not to its end.
     """
 
     table: str
@@ -82,12 +83,13 @@ class TableResult:
     differences: list[Difference] = field(default_factory=list)
     differing: Counter[DifferenceKind] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    problem: str | None = None
     seconds: float = 0.0
 
     @property
     def equal(self) -> bool:
-        """Whether nothing differs."""
-        return not self.differing
+        """Whether all of it was compared, and nothing differs."""
+        return not self.differing and self.problem is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,13 @@ class Verification:
     exact: bool = True
     points: list[PointInTime] = field(default_factory=list)
     tables: list[TableResult] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Tables that were not compared, and why: those of the source that no route takes, those not asked for."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether a difference was found."""
+        return any(table.differing for table in self.tables)
 
     @property
     def equal(self) -> bool:

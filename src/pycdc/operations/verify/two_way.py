@@ -68,7 +68,7 @@ def confirmed(first: Verification, other: OtherDirection, again: Callable[[], Ve
     """Return the last verification with the differences that all have found since. Raises PycdcError."""
     found, known = first, first.differences
     for _ in range(_MOST):
-        if not known:
+        if not known or any(map(_has_more, found.tables)):
             break
         before = {_identity(one) for one in known}
         other.wait()
@@ -90,7 +90,14 @@ def _only(found: Verification, known: list[Difference]) -> Verification:
     return replace(found, tables=[_table(table, known) for table in found.tables])
 
 
+def _has_more(table: TableResult) -> bool:
+    """Whether it has more differences than are kept, so that nobody can say which of them are found again."""
+    return sum(table.differing.values()) > len(table.differences)
+
+
 def _table(table: TableResult, known: list[Difference]) -> TableResult:
+    if _has_more(table):
+        return replace(table, notes=[*table.notes, "too many differences to tell those under way from others"])
     kept = [one for one in table.differences if one in known]
     gone = len(table.differences) - len(kept)
     notes = [*table.notes, f"{gone} keys were under way in the other direction"] if gone else table.notes

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -19,7 +20,7 @@ from pycdc.clients.postgres_errors import target_error
 from pycdc.clients.postgres_sessions import database_identity
 from pycdc.config.pipeline import ApplyPipeline, PipelineConfig
 from pycdc.connectors.postgres.catalog.catalog import Catalog
-from pycdc.errors import ConfigError
+from pycdc.errors import ConfigError, PycdcError
 from pycdc.model.event import Event
 from pycdc.model.patterns import names_any
 from pycdc.operations.verify.canonical import ColumnType, columns_of
@@ -45,7 +46,7 @@ from pycdc.sinks.postgres.writing.writes import RowWrite
 from pycdc.transforms.reverse import ReverseFunctions
 
 _ATTEMPTS: Final = 5
-"""Cuts in a row that schema changes may spoil."""
+"""Cuts that changes of one table's schema may spoil."""
 
 
 def verify(config: PipelineConfig, options: VerifyOptions, tell: Told = lambda text: None) -> Verification:
@@ -58,6 +59,19 @@ def verify(config: PipelineConfig, options: VerifyOptions, tell: Told = lambda t
     with Verifier(config, replace(options, values=True), tell) as verifier:
         found = confirmed(verifier.run(), other, verifier.run)
     return found if options.values else found.without_values()
+
+
+_UnitName = tuple[str, tuple[str, ...], tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What the cuts so far have compared: `after` is where a table that is not `done` goes on."""
+
+    results: dict[_UnitName, TableResult] = field(default_factory=dict)
+    done: set[_UnitName] = field(default_factory=set)
+    after: dict[_UnitName, Key] = field(default_factory=dict)
+    rewritten: Counter[_UnitName] = field(default_factory=Counter)
 
 
 class Verifier:
@@ -110,8 +124,7 @@ class Verifier:
     def _run(self) -> Verification:
         began = time.monotonic()
         out = self._begun()
-        done: set[int] = set()
-        attempts, after = 0, dict[int, Key]()
+        progress, attempts = _Progress(), 0
         with ExitStack() as opened:
             source = opened.enter_context(closing(source_reader(self._ends)))
             target = opened.enter_context(closing(target_reader(self._ends)))
@@ -121,18 +134,19 @@ class Verifier:
                 self._tell("takes a consistent cut")
                 try:
                     with closing(open_cut(self._ends, self._sessions, self._window, self._tell)) as cut:
-                        complete = self._in_cut(cut, readers, out, done, after)
+                        complete = self._in_cut(cut, readers, out, progress)
                 except TableRewritten:
                     attempts += 1
-                    if attempts >= _ATTEMPTS:
+                    if attempts >= _ATTEMPTS * max(1, len(progress.results)):
                         raise
+        out.tables = [progress.results[name] for name in progress.results if name in progress.done]
         self._note_sequences(out)
         out.seconds = time.monotonic() - began
         return out
 
     # One cut.
 
-    def _in_cut(self, cut: Cut, readers: Readers, out: Verification, done: set[int], after: dict[int, Key]) -> bool:
+    def _in_cut(self, cut: Cut, readers: Readers, out: Verification, progress: _Progress) -> bool:
         """Compare as many tables as the cut's age allows. Return whether all are compared."""
         out.points.append(point_of(cut))
         readers.source.use(cut.exported.name)
@@ -143,37 +157,45 @@ class Verifier:
             sources = list(self._sources(here))
         out.digest = digest.name
         told = Reasons(self._config, self._options.capture)
-        wanted = units(self._config, tables, types, sources, told, self._options.tables, self._options.columns)
+        wanted, out.left_out = units(
+            self._config, tables, types, sources, told, self._options.tables, self._options.columns
+        )
         router = RouteTable(self._sink, tables, self._functions, partial(_is_ordered, cut.vector))
-        predictions = self._predictions(cut, tables, router)
-        for number, unit in enumerate(wanted):
-            if number in done:
-                continue
+        left = [unit for unit in wanted if _name(unit) not in progress.done]
+        predictions = self._predictions(cut, tables, router, {str(unit.target) for unit in left})
+        for place, unit in enumerate(left, 1):
             self._tell(f"compares {unit.target}")
-            result = _result(out, unit, number)
-            comparison = TableComparison(
-                unit,
-                readers,
-                predictions,
-                digest,
-                self._options,
-                result,
-                None if unit.obstacle is None else self._routed(cut, unit, router),
-            )
+            name = _name(unit)
+            result = progress.results.setdefault(name, result_of(unit))
             try:
-                rest = comparison.run(after.get(number), partial(self._is_old, cut))
-            except TableRewritten:
-                out.tables[number] = result_of(unit)
-                after.pop(number, None)
-                raise
+                routed = None if unit.obstacle is None else self._routed(cut, unit, router)
+                comparison = TableComparison(unit, readers, predictions, digest, self._options, result, routed)
+                rest = comparison.run(progress.after.get(name), partial(self._is_old, cut))
+            except PycdcError as error:
+                self._failed(unit, error, progress)
+                continue
             if rest is not None:
-                after[number] = rest
+                progress.after[name] = rest
                 return False
             self._explain(result, router)
-            done.add(number)
-            if self._is_old(cut) and number + 1 < len(wanted):
+            progress.done.add(name)
+            if self._is_old(cut) and place < len(left):
                 return False
         return True
+
+    def _failed(self, unit: Unit, error: PycdcError, progress: _Progress) -> None:
+        """Note what keeps one table from being compared; raise what concerns all of them, or asks for a new cut."""
+        name = _name(unit)
+        if isinstance(error, TableRewritten):
+            progress.results[name] = result_of(unit)
+            progress.after.pop(name, None)
+            progress.rewritten[name] += 1
+            if progress.rewritten[name] < _ATTEMPTS:
+                raise error
+        elif error.retry:
+            raise error
+        progress.results[name].problem = f"{error.fact}; {error.hint}" if error.hint else error.fact
+        progress.done.add(name)
 
     def _explain(self, result: TableResult, router: RouteTable) -> None:
         try:
@@ -243,14 +265,16 @@ class Verifier:
         topics = sorted({partition.topic for partition in self._window.ends()})
         return tables_of_topics(topics, self._catalog, connection)
 
-    def _predictions(self, cut: Cut, tables: dict[str, TargetTable], router: RouteTable) -> Predictions:
+    def _predictions(
+        self, cut: Cut, tables: dict[str, TargetTable], router: RouteTable, compared: Collection[str]
+    ) -> Predictions:
         self._tell("reads the events between the snapshots")
         marks = {
             str(tables[route.table]): frozenset(route.soft_delete) for route in self._sink.routes if route.soft_delete
         }
         folded = fold(
             self._window.events(cut.low, cut.vector, cut.spans),
-            router.writes,
+            lambda event: [write for write in router.writes(event) if str(write.shape.table) in compared],
             lambda event: [str(table) for table in router.truncated(event)],
             self._refused,
             cut.parked,
@@ -303,10 +327,9 @@ def _is_ordered(vector: Vector, topic: str) -> bool:
     return sum(partition.topic == topic for partition in vector) <= 1
 
 
-def _result(out: Verification, unit: Unit, number: int) -> TableResult:
-    while len(out.tables) <= number:
-        out.tables.append(result_of(unit))
-    return out.tables[number]
+def _name(unit: Unit) -> _UnitName:
+    """Return what a unit is called in all cuts: a schema change may bring others."""
+    return str(unit.target), unit.key, unit.columns
 
 
 def _identity(connection: psycopg.Connection[object]) -> str:

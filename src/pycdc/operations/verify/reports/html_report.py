@@ -19,13 +19,14 @@ _STYLE: Final = """
 body { margin: 0; padding: 2rem 1rem; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
 main { max-width: 66rem; margin: 0 auto; }
+h1, h2, dt, td { overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 0; }
 .verdict { display: inline-block; padding: .3rem .8rem; border-radius: .4rem; font-weight: 600; }
 .good { color: var(--good); background: var(--good-back); } .bad { color: var(--bad); background: var(--bad-back); }
 section { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: 1rem 1.2rem;
   margin: 1rem 0; overflow-x: auto; }
 section > header { display: flex; gap: .8rem; align-items: baseline; flex-wrap: wrap; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; margin: .8rem 0 0; }
+dl { display: grid; grid-template-columns: fit-content(16rem) minmax(50%, 1fr); gap: .15rem 1.2rem; margin: .8rem 0 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; margin-top: .8rem; font-size: .93rem; }
 th { text-align: left; color: var(--soft); font-weight: 600; } td, th { padding: .3rem .8rem .3rem 0;
@@ -37,7 +38,7 @@ code { font: .92em ui-monospace, "Cascadia Mono", Menlo, monospace; overflow-wra
 
 def html(found: Verification) -> str:
     """Return the page."""
-    verdict = "equal" if found.equal else f"{number(sum(sum(t.differing.values()) for t in found.tables))} differences"
+    verdict = _verdict(found)
     body = "".join(
         (
             f"<h1>Verification of {_text(found.pipeline)}</h1>",
@@ -56,6 +57,14 @@ def html(found: Verification) -> str:
     )
 
 
+def _verdict(found: Verification) -> str:
+    differing = sum(sum(table.differing.values()) for table in found.tables)
+    failed = sum(table.problem is not None for table in found.tables)
+    told = [f"{number(differing)} differences"] if differing else []
+    told += [f"{number(failed)} tables not compared"] if failed else []
+    return ", ".join(told) or "equal"
+
+
 def _inexact() -> str:
     return (
         '<section><span class="verdict bad">not exact</span> The databases were compared twice with a pause between, '
@@ -72,6 +81,7 @@ def _summary(found: Verification) -> str:
         ("rows", f"{number(sum(t.source_rows for t in found.tables))} compared"),
         ("keys in flight", f"{number(sum(t.in_flight for t in found.tables))} compared one by one"),
         *_points(found.points),
+        *((f"left out: {name}", reason) for name, reason in found.left_out.items()),
     ]
     return f"<section><h2>What was compared</h2>{_pairs(rows)}</section>"
 
@@ -88,6 +98,7 @@ def _points(points: Iterable[PointInTime]) -> Iterator[tuple[str, str]]:
 
 def _table(table: TableResult) -> str:
     rows = [
+        *([] if table.problem is None else [("not compared", table.problem)]),
         ("from", ", ".join(table.sources)),
         ("rows", f"{number(table.source_rows)} in the source, {number(table.target_rows)} in the target"),
         ("ranges", f"{number(table.ranges)}, of which {number(table.differing_ranges)} differ"),
@@ -98,8 +109,9 @@ def _table(table: TableResult) -> str:
         ("seconds", f"{table.seconds:.1f}"),
     ]
     counts = ", ".join(f"{number(count)} {kind.value}" for kind, count in sorted(table.differing.items()))
-    verdict = '<span class="verdict good">equal</span>' if table.equal else f'<span class="verdict bad">{counts}</span>'
-    shown = "" if table.equal else _differences(table)
+    told = ", ".join([*([counts] if counts else []), *([] if table.problem is None else ["not compared"])])
+    verdict = '<span class="verdict good">equal</span>' if table.equal else f'<span class="verdict bad">{told}</span>'
+    shown = "" if not table.differing else _differences(table)
     return f"<section><header><h2>{_text(table.table)}</h2>{verdict}</header>{_pairs(rows)}{shown}</section>"
 
 

@@ -39,6 +39,7 @@ def document(found: Verification) -> dict[str, Any]:
         "digest": found.digest,
         "points": [_point(point) for point in found.points],
         "tables": [_table(table) for table in found.tables],
+        "left_out": dict(found.left_out),
     }
 
 
@@ -58,6 +59,7 @@ def _table(table: TableResult) -> dict[str, Any]:
         "table": table.table,
         "sources": list(table.sources),
         "equal": table.equal,
+        "problem": table.problem,
         "method": table.method.value,
         "why_routed": table.why_routed,
         "key": list(table.key),
@@ -116,6 +118,7 @@ def _verification(found: dict[str, Any]) -> Verification:
         **{name: found[name] for name in names},
         points=[PointInTime(**point) for point in found["points"]],
         tables=[_table_of(table) for table in found["tables"]],
+        left_out=found.get("left_out", {}),
     )
 
 
@@ -129,6 +132,7 @@ def _table_of(found: dict[str, Any]) -> TableResult:
         key=tuple(found["key"]),
         key_fields=tuple(found["key_fields"]),
         columns=tuple(found["columns"]),
+        problem=found.get("problem"),
         seconds=found["seconds"],
         notes=list(found["notes"]),
         differing=Counter({DifferenceKind(kind): count for kind, count in found["differing"].items()}),
