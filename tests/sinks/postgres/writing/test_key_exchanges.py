@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -13,6 +13,7 @@ import pytest
 from pycdc.errors import ApplyError
 from pycdc.model.event import Event, Partition
 from pycdc.sinks.postgres.failures.failure_policy import Routed
+from pycdc.sinks.postgres.writing import free_keys
 from pycdc.sinks.postgres.writing.key_exchanges import apart
 from tests.sinks.postgres.rig import Process, Rig
 from tests.sinks.postgres.routing.test_key_changes import BIG, header
@@ -81,6 +82,37 @@ def test_rows_are_where_their_moves_led_with_values_that_were_not_sent(rig: Rig,
     expected = [(key, f"{'m' if name in moved else 'n'}{name}", f"{name}", f"{name}") for key, name in ends.items()]
     assert rows(rig) == sorted(expected)
     assert sorted(rig.sql("SELECT id, doc FROM notes")) == sorted((name, key) for key, name in ends.items())
+
+
+def test_a_key_in_between_that_somebody_has_is_not_taken(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a smallint there are few: neither a row of the target nor another one that stands aside is overwritten."""
+    monkeypatch.setattr(free_keys, "randbelow", _answers(5, 7, 7, 5, 8))
+    sink = process(rig)
+    begin(sink, rig, 1, 2, 3, 4)
+    rig.sql(f"INSERT INTO docs VALUES ({-(2**31) + 5}, 'n0', 'b0', 'of 0')")
+    sink.feed(*itertools.chain(*(move(old, new, f"m{old}") for old, new in ((1, 3), (2, 4), (3, 1), (4, 2)))))
+    assert [(key, name) for key, name, _, _ in rows(rig)] == [
+        (-(2**31) + 5, "n0"),
+        (1, "m3"),
+        (2, "m4"),
+        (3, "m1"),
+        (4, "m2"),
+    ]
+
+
+def test_where_all_keys_in_between_are_taken_the_event_is_a_problem(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(free_keys, "randbelow", lambda most: 5)
+    sink = process(rig)
+    begin(sink, rig, 1, 2)
+    rig.sql(f"INSERT INTO docs VALUES ({-(2**31) + 5}, 'n0', 'b0', 'of 0')")
+    with pytest.raises(ApplyError, match="exchange their keys within a transaction"):
+        sink.feed(*move(1, 2, "m1"), *move(2, 1, "m2"))
+    assert [name for _, name, _, _ in rows(rig)] == ["n0", "n1", "n2"]
+
+
+def _answers(*numbers: int) -> Callable[[int], int]:
+    left = iter(numbers)
+    return lambda most: next(left)
 
 
 def trickle(sink: Process, rig: Rig, records: list[Any]) -> list[Any]:

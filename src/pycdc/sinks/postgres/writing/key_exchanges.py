@@ -173,12 +173,12 @@ class _Transaction:
 
     def _put_aside(self, row: KeyInSpace, first: RowWrite, place: int) -> RowWrite:
         (table, names), key = row
-        other = free_key(table, names, key)
+        other = free_key(table, names, key, lambda texts: self._known.is_there(((table, names), texts)))
         if other is None:
             raise Unwritable(
                 f"rows of table {table} exchange their keys within a transaction, and its key has no column for which "
-                "a value in between can be made (whole numbers, texts of some length, uuid): exchange them by a third "
-                "key in the source"
+                "a free value in between is found (whole numbers, texts of some length, uuid): exchange them by a "
+                "third key in the source"
             )
         self._aside.setdefault(row, deque()).append(other)
         self._takers.setdefault(row, []).append((place, (first.shape.space, first.key)))
