@@ -121,6 +121,27 @@ def test_each_kind_of_change_arrives_as_debezium_writes_it(orders: Shop) -> None
 
 
 @newest
+def test_an_outbox_of_logical_messages_tells_what_was_committed(orders: Shop) -> None:
+    event = {"aggregatetype": "Order", "aggregateid": "o-1", "type": "OrderPlaced", "payload": {"total": 12}}
+    emit = "SELECT pg_logical_emit_message(true, 'outbox', '{}')"
+    topic = f"{orders.name}.Order"
+    with orders.run(outbox={"messages": "outbox", "topic": f"{orders.name}.{{route}}"}) as pipeline:
+        pipeline.until_streaming()
+        orders.execute("BEGIN; " + emit.format(json.dumps({**event, "id": "never"})) + "; ROLLBACK")
+        orders.execute(emit.format("no event"))
+        orders.execute(
+            emit.format(json.dumps({**event, "id": "e-1", "correlation_id": "saga-1", "causation_id": "e-0"}))
+        )
+        pipeline.until(lambda: orders.reader.messages(topic))
+    (record,) = orders.reader.read(topic)
+    assert (record.key, json.loads(record.value)) == ("o-1", {"total": 12})
+    ids = {"id": b"e-1", "correlation_id": b"saga-1", "causation_id": b"e-0"}
+    assert record.headers == {**ids, "type": b"OrderPlaced"}
+    (dead,) = orders.reader.messages(f"{orders.name}.dead-letter")
+    assert dead.value() == b"no event"
+
+
+@newest
 def test_a_table_without_a_key_has_null_keys_and_one_with_a_composite_key_keeps_its_order(shop: Shop) -> None:
     shop.execute("CREATE TABLE log (a int, b text)")
     shop.execute("CREATE TABLE lines (a int, b text, c int, PRIMARY KEY (c, a))")

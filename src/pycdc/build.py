@@ -334,7 +334,7 @@ def build_serializer(
         database = catalog.server().database
     finally:
         catalog.close()
-    return Serializer(config, database, form, progress.became_null, parking)
+    return Serializer(config, database, form, progress.became_null, parking, progress.dead_letter)
 
 
 def _form(

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from pycdc.config.pipeline import ConsoleSinkConfig
+from pycdc.config.capture_sink import ConsoleSinkConfig
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import (
     UNCHANGED,

@@ -128,6 +128,9 @@ class OutboxConfig(Section):
 
     table: str = "outbox"
     """Pattern over `schema.table` of the outbox tables; a name without a schema is in `public`."""
+    messages: str | None = None
+    """Prefix of transactional logical messages that are events too, without a table: JSON objects whose members are
+    named as the columns are. One without `id` has its LSN for it. One that is no event goes to `{name}.dead-letter`."""
     id: str = "id"
     """Column of the event's id: the header `id`."""
     key: str | None = "aggregateid"
@@ -169,6 +172,13 @@ class OutboxConfig(Section):
             parts = [("", "", None)]
         if not all(name and name.isidentifier() and not form and not conversion for name, form, conversion in parts):
             raise InvalidValue("has a placeholder that is no name", "write placeholders as `{route}`")
+        return value
+
+    @field_validator("messages")
+    @classmethod
+    def _prefix(cls, value: str | None) -> str | None:
+        if value is not None and (not value or value.split(".")[0] == "pycdc"):
+            raise InvalidValue("is no prefix of an application's messages", "take one that does not begin with `pycdc`")
         return value
 
     @field_validator("route_pattern")

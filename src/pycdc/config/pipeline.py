@@ -11,52 +11,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from pycdc.config.capture_sink import CaptureSinkConfig
 from pycdc.config.envelope import EnvelopeConfig, FlattenConfig, OutboxConfig
-from pycdc.config.kafka import KafkaSinkConfig, KafkaSourceConfig
+from pycdc.config.kafka import KafkaSourceConfig
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.config.postgres_source import PostgresSourceConfig, SignalsConfig
 from pycdc.config.runtime import CheckpointConfig, HttpConfig, OffsetsConfig, RetriesConfig
 from pycdc.config.section import (
-    FUNCTION_PATH,
     InvalidValue,
     Section,
     function_path,
-    given,
-    require_one_of,
 )
 from pycdc.config.values import DEBEZIUM_VALUES, PRESETS, CompatibilityConfig, TableRule, ValuesConfig
 from pycdc.errors import ConfigError
 from pycdc.model.patterns import qualified
-
-
-class ConsoleSinkConfig(Section):
-    """Print each change as a line of JSON."""
-
-    pretty: bool = False
-    """Spread each change over several lines."""
-
-
-class NullSinkConfig(Section):
-    """Serialise, then throw away: for measurements."""
-
-    format: Literal["avro", "json", "json_schema"] = "avro"
-    """What to serialise to, as in `sink.kafka.format`."""
-
-
-class CustomSinkConfig(Section):
-    """A sink of your own: `module:factory`, called with `options` as keyword arguments."""
-
-    factory: str
-    """`package.module:name` of a class or function, importable from where pycdc runs."""
-    options: Annotated[dict[str, Any], Field(repr=False)] = {}
-    """Keyword arguments of the factory."""
-
-    @field_validator("factory")
-    @classmethod
-    def _importable(cls, value: str) -> str:
-        if not FUNCTION_PATH.fullmatch(value):
-            raise InvalidValue("is no path to a class or function", "write it as `package.module:name`")
-        return value
 
 
 class CaptureSourceConfig(Section):
@@ -79,29 +47,6 @@ class ApplySourceConfig(Section):
 
     kafka: KafkaSourceConfig
     """Topics of a Kafka cluster: the apply direction."""
-
-
-class CaptureSinkConfig(Section):
-    """Exactly one."""
-
-    kafka: KafkaSinkConfig | None = None
-    """Topics of a Kafka cluster."""
-    console: ConsoleSinkConfig | None = None
-    """Standard output."""
-    null: NullSinkConfig | None = None
-    """Nowhere."""
-    custom: CustomSinkConfig | None = None
-    """A Python object."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _chosen(cls, data: Any) -> Any:
-        return given(data)
-
-    @model_validator(mode="after")
-    def _one(self) -> CaptureSinkConfig:
-        require_one_of(self, "kafka", "console", "null", "custom")
-        return self
 
 
 class ApplySinkConfig(Section):
@@ -283,6 +228,14 @@ class CapturePipeline(PipelineSection):
             raise InvalidValue("has delivery: exactly_once, and stores its position outside of Kafka", remedy)
         if offsets.kafka.brokers not in (None, kafka.brokers):
             raise InvalidValue("has delivery: exactly_once, and its position on other brokers than the sink's", remedy)
+        return self
+
+    @model_validator(mode="after")
+    def _messages_come(self) -> CapturePipeline:
+        if self.outbox is not None and self.outbox.messages is not None and not self.source.postgres.messages:
+            raise InvalidValue(
+                "has outbox.messages, and does not read logical messages", "remove `source.postgres.messages: false`"
+            )
         return self
 
     @property

@@ -76,6 +76,12 @@ class EventRouter:
             if event.after is not None:
                 yield outbox.record(event.after, partial(_position, run, event))
 
+    def record(
+        self, table: Table, columns: list[ColumnBytes], where: Callable[[], Position]
+    ) -> tuple[str, EncodedParts]:
+        """Return topic and record of one row; `where` is asked only for an error. Raises ConversionError."""
+        return self._outbox(table, snapshot=False).record(columns, where)
+
     def _outbox(self, table: Table, *, snapshot: bool) -> _Outbox:
         found = self._outboxes.get((table, snapshot))
         if found is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 
 from pycdc.model.change import Run, Table
-from pycdc.rows.encoder import UnexpectedNull
+from pycdc.rows.encoder import EncodedParts, UnexpectedNull
 from pycdc.serialization.event_counter import EventCounter
 from pycdc.serialization.event_writer import headers_of
 from pycdc.serialization.headers import Header
@@ -40,16 +40,20 @@ class OutboxWriter:
             self._older.loosen(table, written, found)
             self.write(rest_of(run, found.index), table)
 
+    def append(self, run: Run, topic: str, record: EncodedParts) -> None:
+        """Write the record of one event of the run."""
+        record["headers"] = self._context + record["headers"] + headers_of(run)
+        self._runs.buffer(topic).into(headed=True).append(record)
+
     def forget(self, oids: Set[int]) -> None:
         """Forget these tables, of which nothing more comes."""
         self._router.forget(frozenset(oids))
 
     def _write(self, run: Run, table: Table) -> None:
-        added, done = headers_of(run), len(run.frames)
+        done = len(run.frames)
         try:
             for topic, record in self._router.records(run, table):
-                record["headers"] = self._context + record["headers"] + added
-                self._runs.buffer(topic).into(headed=True).append(record)
+                self.append(run, topic, record)
         except UnexpectedNull as found:
             done = found.index - run.index
             raise

@@ -8,7 +8,7 @@ each table version; how a record is written is the format's business (`AvroForma
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pycdc.config.pipeline import CapturePipeline
 from pycdc.model.change import Batch, Op, Run, Table, Transaction
@@ -18,6 +18,7 @@ from pycdc.serialization.event_writer import EventWriter
 from pycdc.serialization.flatten import Flattening
 from pycdc.serialization.older_rows import OlderTables
 from pycdc.serialization.outbox import EventRouter
+from pycdc.serialization.outbox_messages import MessageEvents
 from pycdc.serialization.outbox_writer import OutboxWriter
 from pycdc.serialization.record_format import RecordFormat
 from pycdc.serialization.run_writer import RunWriter
@@ -31,7 +32,7 @@ from pycdc.serialization.topic_buffers import TopicBuffer, TopicBuffers, TopicRe
 class Serializer:
     """Turns batches into groups of records by topic. Order within a topic is commit order.
 
-    With `parking`, rows whose schema the registry refuses are set apart.
+    With `parking`, rows whose schema the registry refuses are set apart. `count_dead` is told of other dead letters.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Serializer:
         form: RecordFormat,
         on_null: OnNull,
         parking: SchemaDeadLetters | None = None,
+        count_dead: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._form = form
         self._origin = origin = SourceOrigin(config.name, database)
@@ -57,9 +59,12 @@ class Serializer:
         self._writer = RunWriter(form, origin, self._encoders, self._older, events, compiled=self._gathers)
         self._outbox: OutboxWriter | None = None
         self._router: EventRouter | None = None
+        self._messages: MessageEvents | None = None
         if config.outbox is not None:
             self._router = EventRouter(config.outbox, config, form, self._encoders.row_encoder)
             self._outbox = OutboxWriter(self._router, context, counter, self._older, self._writer)
+            if config.outbox.messages is not None:
+                self._messages = MessageEvents(config.outbox, self._router, config.dead_letters, count_dead)
         self._special = SpecialTopics(config, origin, form, self._writer.alone)
         self._heartbeat_interval = config.envelope.heartbeat_interval
         self._next_heartbeat = 0.0
@@ -133,6 +138,9 @@ class Serializer:
             # One that belongs to no transaction has no block, as in Debezium.
             counted = self._counter.enabled and run.message.transactional
             block = self._counter.next(run, MESSAGES) if counted else None
+            if self._messages is not None and self._messages.takes(run.message) and self._outbox is not None:
+                self._outbox.append(run, *self._messages.record(run, run.message))
+                return
             self._special.message(run, run.message, self._moment, block)
         elif run.op is Op.BEGIN:
             self._counter.begin()

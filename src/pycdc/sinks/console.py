@@ -10,7 +10,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, TextIO
 
-from pycdc.config.pipeline import ConsoleSinkConfig
+from pycdc.config.capture_sink import ConsoleSinkConfig
 from pycdc.interfaces import Checkpoint, OffsetStore
 from pycdc.model.change import UNCHANGED, Batch, Change, Row
 
