@@ -93,7 +93,7 @@ chaos-exactly-once: venv servers ## Exactly-once delivery killed and frozen in 2
 	for kafka in 4.3.0 4.4.0; do for transactions in 1 2; do \
 		PYCDC_EXACTLY_ONCE_ROUNDS=20 PYCDC_BROKER_KILLS=40 PYCDC_TEST_KAFKA_VERSION=$$kafka \
 			PYCDC_TEST_TRANSACTION_VERSION=$$transactions $(PYTEST) -s tests/faults/test_exactly_once.py \
-			tests/faults/test_standby.py tests/sinks/kafka/test_transactional.py $(PYTEST_ARGS) || exit; \
+			tests/faults/test_exactly_once_topics.py tests/faults/test_standby.py tests/sinks/kafka/test_transactional.py $(PYTEST_ARGS) || exit; \
 	done; done
 
 chaos-reconnects: venv servers ## 1,000 sessions that are ended: descriptors, threads and memory stay flat
