@@ -14,8 +14,10 @@ import psycopg
 import pytest
 
 from pycdc.cli.cutover import opened
+from pycdc.cli.facade import load_facade
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.origin import MESSAGE_PREFIX, mark
+from pycdc.operations.cutover import commands, handover
 from pycdc.operations.cutover.commands import Cutover
 from pycdc.operations.cutover.drain import drain
 from pycdc.operations.cutover.fence import SQLSTATE
@@ -143,8 +145,85 @@ def test_the_way_back_is_given_up_only_when_it_may_be(world: Worlds) -> None:
     with pytest.raises(EnvironmentNotReady, match="rollback window lasts"):
         here.commands(Cutover.close)
     assert here.commands(lambda commands: commands.close(now=True)).stage == "closed"
+    assert here.commands(Cutover.start).stage == "closed"  # makes no fence again
+    assert [fences(here, side) for side in ("old", "new")] == [0, 0]
+    here.execute("old", "UPDATE stock SET price = 2 WHERE sku = 'sku-2'")
     with pytest.raises(EnvironmentNotReady, match="is closed"):
         here.commands(Cutover.roll_back)
+
+
+def fences(world: World, side: str) -> int:
+    """Return how many triggers and functions of the fence a database has."""
+    found = world.rows(
+        side,
+        "SELECT (SELECT count(*) FROM pg_trigger WHERE tgname LIKE '%pycdc%')"
+        " + (SELECT count(*) FROM pg_proc WHERE pronamespace = 'pycdc_cutover'::regnamespace)",
+    )
+    return int(found[0][0])
+
+
+def test_a_close_that_was_broken_off_is_finished_and_leaves_other_groups_theirs(
+    world: Worlds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = world()
+    ready(here)
+    here.commands(Cutover.advance)
+    monkeypatch.setattr(commands, "_LOCK_SECONDS", 0.3)
+    with psycopg.connect(here.dsns["new"]) as reader:
+        reader.execute("SELECT * FROM items")
+        with pytest.raises(EnvironmentNotReady, match=r"open transactions hold public\.items") as caught:
+            here.commands(lambda found: found.close(now=True))
+        assert caught.value.hint
+    assert here.stage() == "closed"
+    for side in ("old", "new"):
+        here.execute(side, "INSERT INTO pycdc_cutover.groups VALUES ('other', 1, '{\"stage\": \"ready\"}')")
+    here.commands(Cutover.close)
+    assert here.rows("new", "SELECT count(*) FROM pg_trigger WHERE tgname LIKE '%pycdc%'") == [(0,)]
+    assert fences(here, "new") == 1  # the function
+    for side in ("old", "new"):
+        here.execute(side, "DELETE FROM pycdc_cutover.groups WHERE name = 'other'")
+    here.commands(Cutover.close)
+    assert [fences(here, side) for side in ("old", "new")] == [0, 0]
+
+
+def test_what_hangs_on_the_way_forth_does_not_keep_a_roll_back_up(
+    world: Worlds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads and writes are at the old system at once; what is left is to see the way forth alive."""
+    here = world(facade=FACADE, routes=["adjust"], reads=["read"])
+    here.commands(Cutover.start)
+    here.commands(Cutover.advance)
+    read_everything(here)
+    for _ in range(STEPS - 1):
+        here.commands(Cutover.advance)
+    assert (here.weight("adjust")["percent"], here.weight("read")["percent"]) == (100, 100)
+    here.execute("new", "UPDATE items SET available = 7 WHERE code = 'sku-1'")
+    monkeypatch.setattr(handover, "_PROBE_SECONDS", 0.5)
+    for name in ("capture", "reverse_capture"):  # the second time nothing is asked of the way back either: it is done
+        pipeline = here.pipelines[name]
+        pipeline.stop()
+        wait_for(lambda pipeline=pipeline: pipeline.progress.state == "stopped")  # type: ignore[misc]
+        with pytest.raises(EnvironmentNotReady, match="did not bring"):
+            here.commands(Cutover.roll_back)
+        state = here.commands(Cutover.state)
+        assert (state.stage, state.owner) == ("switched", "old")
+        assert (here.weight("adjust")["percent"], here.weight("read")["percent"]) == (0, 0)
+        assert not here.weight("adjust")["held"]
+    here.execute("old", "UPDATE stock SET on_hand = on_hand + 1 WHERE sku = 'sku-1'")
+    assert here.rows("old", "SELECT on_hand FROM stock WHERE sku = 'sku-1'") == [(8,)]
+    with pytest.raises(EnvironmentNotReady, match="a roll back is under way"):
+        here.commands(Cutover.advance)
+
+
+def read_everything(world: World) -> None:
+    weights = load_facade(str(world.path)).weights
+    weights.change({"read": lambda weight: weight.moved(100, 100, "set")})
+
+
+FACADE = {
+    "clusters": {"old": "http://127.0.0.1:1", "new": "http://127.0.0.1:1"},
+    "routes": {"adjust": {"path": "/adjust", "methods": ["POST"]}, "read": {"path": "/items/{item}"}},
+}
 
 
 KILLER = """

@@ -48,6 +48,7 @@ class World:
     """`commands` opens the group in this process; `command` runs `pycdc cutover` as a user does."""
 
     def __init__(self, folder: Path, old: str, new: str, brokers: str, prefix: str, **options: Any) -> None:
+        facade = options.pop("facade", None)
         self.folder = folder
         self.dsns = {"old": old, "new": new}
         self.path = folder / "migration.yaml"
@@ -75,7 +76,7 @@ class World:
             "gates": {"max_lag": 10, "max_transaction": 60},
             **options,
         }
-        self.path.write_text(json.dumps({"groups": {"inventory": group}}))
+        self.path.write_text(json.dumps({"facade": facade, "groups": {"inventory": group}}))
         self.pipelines = {name: Pipeline(document) for name, document in pipelines.items()}
 
     def start(self) -> None:
@@ -110,6 +111,11 @@ class World:
 
     def stage(self) -> str:
         return str(self.commands(Cutover.state).stage)
+
+    def weight(self, route: str) -> dict[str, Any]:
+        kept = json.loads((self.folder / "facade" / "weights.json").read_text())
+        found: dict[str, Any] = kept["routes"][route]
+        return found
 
     def sums(self, side: str) -> list[Any]:
         names = ("sku", "on_hand", "stock", "moves") if side == "old" else ("code", "available", "items", "adjustments")

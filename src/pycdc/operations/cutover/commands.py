@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from pycdc.errors import EnvironmentNotReady
 from pycdc.facade.envoy import Facade
 from pycdc.operations.cutover import fence
-from pycdc.operations.cutover.gates import Gate, ask_gates, closed
+from pycdc.operations.cutover.gates import DIRECTIONS, Gate, ask_gates, closed
 from pycdc.operations.cutover.group_state import (
     IN_PAUSE,
     GroupState,
     HandoverDirection,
     Stage,
+    all_closed,
     create_table,
     lock_group,
     read_state,
     write_state,
 )
-from pycdc.operations.cutover.handover import Handover, StageListener, Verify
+from pycdc.operations.cutover.handover import Handover, StageListener, Verify, lead_reads_back
 from pycdc.operations.cutover.sides import Group, Way
 from pycdc.operations.verify.options import VerifyOptions
 from pycdc.operations.verify.verification import verify
@@ -65,10 +66,12 @@ class Cutover:
     def start(self) -> GroupState:
         """Put the fence around the new side, and store the state. Once more, it changes nothing."""
         self._lock()
+        state = read_state(self._group.connections, self._group.name)
+        if state is not None and state.stage == "closed":
+            return state
         for connection in self._group.connections:
             fence.install(connection)
             create_table(connection)
-        state = read_state(self._group.connections, self._group.name)
         if state is None:
             self._require_open(verified=False)
             new = self._group.new
@@ -107,10 +110,10 @@ class Cutover:
             if state.stage == "switched" and state.direction == "forward":
                 state = self._handover(state, "forward").run()
             if state.stage != "following":
-                if not under_way:
-                    self._require_open(verified=False)
+                if not under_way and state.stage != "switched":
+                    self._require_open(verified=False, directions=("back",))
                 state = self._handover(state, "back").run()
-        self._reads_back()
+        lead_reads_back(self._facade, self._group.config.reads)
         return state if state.stage == "following" else self._stored(state.at("following", direction="forward"))
 
     def close(self, *, now: bool = False) -> GroupState:
@@ -118,13 +121,21 @@ class Cutover:
         self._lock()
         state = self._stored(self.state())
         if state.stage == "closed":
-            return state
+            return self._without_fence(state)
         if state.stage != "watching":
             raise EnvironmentNotReady(f"group {self._group.name} is {state.stage}", hint="advance it to watching first")
         left = state.switched_at + self._group.config.rollback_window - time.time()
         if left > 0 and not now:
             raise EnvironmentNotReady(f"the rollback window lasts {left:.0f} s more", hint="wait, or give --now")
-        return self._stored(state.at("closed"))
+        return self._without_fence(self._stored(state.at("closed")))
+
+    def _without_fence(self, state: GroupState) -> GroupState:
+        """Remove what `start` made, but for the state. Other groups of a database go on using the function."""
+        for side in (self._group.old, self._group.new):
+            fence.remove(side.connection, side.tables, _LOCK_SECONDS)
+            if all_closed(side.connection):
+                fence.uninstall(side.connection)
+        return state
 
     # Steps.
 
@@ -165,12 +176,6 @@ class Cutover:
     def _handover(self, state: GroupState, direction: HandoverDirection) -> Handover:
         return Handover(self._group, state, direction, self._facade, self._verify, self._tell)
 
-    def _reads_back(self) -> None:
-        if self._facade is not None and self._group.config.reads:
-            self._facade.weights.change(
-                dict.fromkeys(self._group.config.reads, lambda weight: weight.moved(0, 0, "rolled back"))
-            )
-
     def _lock(self) -> None:
         for connection in self._group.connections:
             lock_group(connection, self._group.name)
@@ -181,9 +186,9 @@ class Cutover:
             write_state(connection, self._group.name, state)
         return state
 
-    def _require_open(self, *, verified: bool = True) -> None:
+    def _require_open(self, *, verified: bool = True, directions: Sequence[HandoverDirection] = DIRECTIONS) -> None:
         state = read_state(self._group.connections, self._group.name) or GroupState()
-        for gate in closed(ask_gates(self._group, state, verified=verified)):
+        for gate in closed(ask_gates(self._group, state, verified=verified, directions=directions)):
             raise EnvironmentNotReady(f"the gate {gate.name} is closed: {gate.reason}", hint="pycdc cutover check")
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import psycopg
 from psycopg import sql
@@ -64,14 +64,19 @@ def install(connection: psycopg.Connection[Any]) -> None:
 
 
 @contextmanager
-def locked(connection: psycopg.Connection[Any], tables: Sequence[tuple[str, str]], seconds: float) -> Iterator[None]:
+def locked(
+    connection: psycopg.Connection[Any],
+    tables: Sequence[tuple[str, str]],
+    seconds: float,
+    mode: Literal["SHARE ROW EXCLUSIVE", "ACCESS EXCLUSIVE"] = "SHARE ROW EXCLUSIVE",
+) -> Iterator[None]:
     """Begin a transaction once all others that wrote to `tables` have ended, and keep new ones waiting.
 
     It waits for a moment and lets go again: an application may write to the tables in another order, and would be in a
     deadlock with who holds one of them and waits for the next. Raises EnvironmentNotReady after `seconds`.
     """
     names = sql.SQL(", ").join(sql.Identifier(*table) for table in sorted(tables))
-    statement = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(names)
+    statement = sql.SQL("LOCK TABLE {} IN {} MODE").format(names, sql.SQL(mode))
     deadline = time.monotonic() + seconds
     with connection.transaction():
         connection.execute("SELECT set_config('lock_timeout', %s, true)", (_ATTEMPT,))
@@ -113,11 +118,23 @@ def take_down(connection: psycopg.Connection[Any], tables: Sequence[tuple[str, s
             connection.execute(statement.format(sql.Identifier(*table), sql.Identifier(kind)))
 
 
-def remove(connection: psycopg.Connection[Any], tables: Sequence[tuple[str, str]]) -> None:
-    """Drop the triggers."""
+def remove(connection: psycopg.Connection[Any], tables: Sequence[tuple[str, str]], seconds: float) -> None:
+    """Drop the triggers, one table after the other: that locks out its readers too, for a moment.
+
+    Raises EnvironmentNotReady where a table's transactions do not end in `seconds`; again, it goes on.
+    """
     for table in tables:
-        for kind in _present(connection, table):
-            connection.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(kind), sql.Identifier(*table)))
+        if not (kinds := _present(connection, table)):
+            continue
+        with locked(connection, [table], seconds, "ACCESS EXCLUSIVE"):
+            for kind in kinds:
+                statement = sql.SQL("DROP TRIGGER {} ON {}")
+                connection.execute(statement.format(sql.Identifier(kind), sql.Identifier(*table)))
+
+
+def uninstall(connection: psycopg.Connection[Any]) -> None:
+    """Drop the triggers' function."""
+    connection.execute("DROP FUNCTION IF EXISTS pycdc_cutover.refuse()")
 
 
 def _present(connection: psycopg.Connection[Any], table: tuple[str, str]) -> list[str]:

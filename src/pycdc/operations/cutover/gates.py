@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -44,10 +44,16 @@ class Gate:
         return {"gate": self.name, "open": self.open, "reason": self.reason}
 
 
-def ask_gates(group: Group, state: GroupState, *, verified: bool = True) -> list[Gate]:
-    """Ask all gates. `verified`: a verification must have been made."""
+def ask_gates(
+    group: Group,
+    state: GroupState,
+    *,
+    verified: bool = True,
+    directions: Sequence[HandoverDirection] = DIRECTIONS,
+) -> list[Gate]:
+    """Ask the gates of `directions`; the first is the one of the hand-over. `verified`: one must have been made."""
     questions: list[tuple[str, Callable[[], str]]] = []
-    for direction in DIRECTIONS:
+    for direction in directions:
         way = group.way(direction)
         questions += [
             (f"{way.capture.name} slot", partial(_slot, group.sides(direction)[0], way)),
@@ -57,7 +63,8 @@ def ask_gates(group: Group, state: GroupState, *, verified: bool = True) -> list
             (f"{way.apply.name} sequences", partial(_sequences, way)),
         ]
     questions += [(f"{side.name} fence", partial(_may_fence, side)) for side in (group.old, group.new)]
-    questions += [("transactions", partial(_transactions, group)), ("clocks", partial(_clocks, group))]
+    giver = group.sides(directions[0])[0]
+    questions += [("transactions", partial(_transactions, group, giver)), ("clocks", partial(_clocks, group))]
     if verified:
         questions.append(("verification", partial(_verification, group, state)))
     return [_asked(name, question) for name, question in questions]
@@ -156,11 +163,11 @@ def _may_fence(side: Side) -> str:
     return "can be put up"
 
 
-def _transactions(group: Group) -> str:
-    row = group.old.connection.execute(_OLDEST).fetchone()
+def _transactions(group: Group, giver: Side) -> str:
+    row = giver.connection.execute(_OLDEST).fetchone()
     oldest = float(row[0]) if row else 0.0
     if oldest > group.config.gates.max_transaction:
-        raise _Closed(f"a transaction of the old database has lasted {oldest:.0f} s")
+        raise _Closed(f"a transaction of the {giver.name} database has lasted {oldest:.0f} s")
     return f"the oldest has lasted {oldest:.1f} s"
 
 

@@ -27,6 +27,7 @@ _READ: Final = "SELECT version, state FROM pycdc_cutover.groups WHERE name = %s"
 _WRITE: Final = """INSERT INTO pycdc_cutover.groups AS g (name, version, state) VALUES (%s, %s, %s)
 ON CONFLICT (name) DO UPDATE SET version = excluded.version, state = excluded.state, changed_at = now()
 WHERE g.version < excluded.version"""
+_OPEN: Final = "SELECT count(*) FROM pycdc_cutover.groups WHERE state ->> 'stage' <> 'closed'"
 _LOCK: Final = "SELECT pg_try_advisory_lock(hashtextextended('pycdc cutover ' || %s, 0))"
 
 
@@ -90,6 +91,11 @@ def _read(connection: psycopg.Connection[Any], name: str) -> GroupState | None:
         raise CheckpointCorrupt(
             f"the state of group {name} was written by another version of pycdc", hint="use that version"
         ) from None
+
+
+def all_closed(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether no group of this database may need the fence any more."""
+    return connection.execute(_OPEN).fetchone() == (0,)
 
 
 def write_state(connection: psycopg.Connection[Any], name: str, state: GroupState) -> bool:

@@ -14,7 +14,7 @@ is a hand-over of its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TimedOut
 from dataclasses import replace
@@ -50,6 +50,12 @@ class SteppedBack(EnvironmentNotReady):
     exit_code = 1
 
 
+def lead_reads_back(facade: Facade | None, reads: Sequence[str]) -> None:
+    """Send the reads of a group to the old system."""
+    if facade is not None and reads:
+        facade.weights.change(dict.fromkeys(reads, lambda weight: weight.moved(0, 0, "rolled back")))
+
+
 class Handover:
     """One direction of a group. `state` is current after every step."""
 
@@ -65,7 +71,7 @@ class Handover:
         self.state = state
         self._group = group
         self._direction: HandoverDirection = direction
-        self._facade = facade if group.config.routes else None
+        self._facade = facade
         self._verify = verify
         self._tell = tell
         self._way = group.way(direction)
@@ -146,8 +152,12 @@ class Handover:
         self._tell("switched")
 
     def _lead(self) -> None:
+        """Send writes to the taker; reads too where it is the old system, before anything else can fail."""
         percent = 100 if self._direction == "forward" else 0
         self._route(lambda weight: replace(weight.moved(percent, percent, "cutover"), held=False, held_until=0.0))
+
+        if self._direction == "back":
+            lead_reads_back(self._facade, self._group.config.reads)
 
     def _probe(self) -> None:
         """Require that the other direction is alive: what the taker's system writes comes to the other side."""
@@ -190,7 +200,7 @@ class Handover:
         self._tell(stage)
 
     def _route(self, change: Callable[[RouteWeight], RouteWeight]) -> None:
-        if self._facade is None:
+        if self._facade is None or not self._group.config.routes:
             return
         version = self._facade.weights.change(dict.fromkeys(self._group.config.routes, change))
         try:
