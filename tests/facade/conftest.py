@@ -55,8 +55,11 @@ class Running:
         self.browsers: list[Browser] = []
         self.program = self.start()
 
+    def begin(self) -> Program:
+        return Program([*PYCDC, "facade", "run", str(self.path)], self.folder)
+
     def start(self) -> Program:
-        program = Program([*PYCDC, "facade", "run", str(self.path)], self.folder)
+        program = self.begin()
         program.wait_until(lambda: "is served" in program.log)
         return program
 

@@ -109,13 +109,9 @@ class Browser:
 
 
 class Load:
-    """Clients that read without a pause until the block ends. `counts` is (status, system) to how many.
+    """Clients that read without a pause until the block ends. `counts` is (status, system) to how many."""
 
-    With `repeats` they do as browsers do: a read whose connection is reset is sent again, over another one.
-    """
-
-    def __init__(self, port: int, clients: int = 4, *, repeats: bool = False) -> None:
-        self._repeats = repeats
+    def __init__(self, port: int, clients: int = 4) -> None:
         self.counts: Counter[tuple[int, str]] = Counter()
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._read, args=(port, number)) for number in range(clients)]
@@ -124,21 +120,12 @@ class Load:
         browser = Browser(port)
         while not self._ended.wait(0.004):
             try:
-                status, body = self._ask(browser, f"/api/stock/{number}")
+                status, body = browser.ask("GET", f"/api/stock/{number}")
             except (OSError, http.client.HTTPException):
                 status, body = 0, "none"
                 browser.close()
             self.counts[status, body.partition(" ")[0]] += 1
         browser.close()
-
-    def _ask(self, browser: Browser, path: str) -> tuple[int, str]:
-        for _ in range(5 if self._repeats else 0):
-            try:
-                return browser.ask("GET", path)
-            except (ConnectionError, http.client.HTTPException):
-                browser.close()
-                time.sleep(0.05)
-        return browser.ask("GET", path)
 
     @property
     def total(self) -> int:

@@ -16,7 +16,8 @@ from pycdc.cli.arguments import json_option, print_json
 from pycdc.config import load_migration
 from pycdc.errors import ConfigError, ConnectionLost, EnvironmentNotReady
 from pycdc.facade.cluster_statistics import ClusterStatistics, cluster_statistics
-from pycdc.facade.envoy import EnvoyProcess, Facade
+from pycdc.facade.envoy import Facade
+from pycdc.facade.envoy_process import EnvoyProcess, only_run
 from pycdc.facade.guard import guarded
 from pycdc.facade.route_weights import RouteWeight
 from pycdc.observability import logs
@@ -59,15 +60,15 @@ def run(path: str) -> None:
     """Run Envoy, and guard what goes to the new system.
 
     Each second the new system is judged by Envoy's statistics and by the gates. A breach sends its reads back to the
-    old system. A weight that `pycdc facade set` asked for is reached in steps.
+    old system. A weight that `pycdc facade set` asked for is reached in steps. An Envoy that a killed run left behind
+    is adopted.
     """
     logs.configure(level=logging.INFO)
     found = load_facade(path)
-    found.render()
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    with EnvoyProcess(found) as envoy:
+    with only_run(found), EnvoyProcess(found) as envoy:
         click.echo(f"{found.config.listen} is served, {_weights_line(found)}", err=True)
 
         def stopped(seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""The Envoy process: found, asked whether it takes the files, started, stopped; and its admin interface."""
+"""A façade's files, the Envoy that takes them, and its admin interface."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,13 +16,11 @@ import urllib3
 from pycdc.config.facade import FacadeConfig
 from pycdc.errors import ConnectionLost, EnvironmentNotReady
 from pycdc.facade.envoy_config import ROUTES, bootstrap, routes
-from pycdc.facade.route_weights import RouteWeights
+from pycdc.facade.route_weights import RouteWeights, replace_file
 
-START_SECONDS: Final = 30.0
-_STOP_SECONDS: Final = 10.0
 _DRAIN_SECONDS: Final = 5.0
 _BOOTSTRAP: Final = "envoy.json"
-_ADMIN_ADDRESS: Final = "admin-address"
+_PROCESS: Final = "envoy-process.json"
 
 
 def envoy_binary() -> str:
@@ -49,6 +48,15 @@ def validate(bootstrap_file: Path) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class EnvoyRecord:
+    """What is kept of the Envoy that serves. `bootstrap` is the digest of the one that it was started with."""
+
+    pid: int
+    admin: str
+    bootstrap: str
+
+
 class Facade:
     """The files of a façade in `folder`."""
 
@@ -61,100 +69,33 @@ class Facade:
     def bootstrap_file(self) -> Path:
         return self.folder / _BOOTSTRAP
 
-    @property
-    def admin_file(self) -> Path:
-        return self.folder / _ADMIN_ADDRESS
+    def bootstrap(self) -> str:
+        """Return the bootstrap's text."""
+        return json.dumps(bootstrap(self.config, self.weights.routes_file.resolve()), indent=1)
 
     def render(self) -> None:
         """Write the bootstrap, and the routes anew. Raises EnvironmentNotReady where Envoy refuses the bootstrap."""
         self.weights.change({})
-        text = json.dumps(bootstrap(self.config, self.weights.routes_file.resolve()), indent=1)
-        self.bootstrap_file.write_text(text, encoding="utf-8")
+        self.bootstrap_file.write_text(self.bootstrap(), encoding="utf-8")
         validate(self.bootstrap_file)
 
-    def left_behind(self) -> EnvoyAdmin | None:
-        """Return the Envoy of an earlier process that still runs with these files."""
+    def record(self) -> EnvoyRecord | None:
+        """Return what is kept of the Envoy that became ready last, whether it still runs or not."""
         try:
-            admin = self.admin()
-            mine = admin.config_path() == str(self.bootstrap_file)
-        except (EnvironmentNotReady, ConnectionLost):
+            return EnvoyRecord(**json.loads((self.folder / _PROCESS).read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
             return None
-        return admin if mine else None
+
+    def keep(self, record: EnvoyRecord) -> None:
+        """Store what the next `pycdc facade run` needs to find this Envoy."""
+        replace_file(self.folder / _PROCESS, asdict(record))
 
     def admin(self) -> EnvoyAdmin:
-        """Return the admin interface of the Envoy that was started last. Raises EnvironmentNotReady without one."""
-        try:
-            text = self.admin_file.read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            text = ""
-        if not text:
+        """Return the admin interface of the Envoy that became ready last. Raises EnvironmentNotReady without one."""
+        found = self.record()
+        if found is None:
             raise EnvironmentNotReady("no Envoy was started with these files", hint="pycdc facade run")
-        return EnvoyAdmin(f"http://{text}")
-
-
-class EnvoyProcess:
-    """An Envoy that lives as long as its block. Raises EnvironmentNotReady where it does not come up.
-
-    One that a killed process left behind serves on until the new one is ready: both listen on the port, by
-    SO_REUSEPORT, and both follow the route file.
-    """
-
-    def __init__(self, facade: Facade) -> None:
-        left_behind = facade.left_behind()
-        facade.admin_file.unlink(missing_ok=True)
-        self._log = facade.folder / "envoy.log"
-        command = [envoy_binary(), "-c", str(facade.bootstrap_file), "--admin-address-path", str(facade.admin_file)]
-        # With hot restart Envoy ends with its parent: a killed guard would take the users' requests with it.
-        command += ["--log-level", "warning", "--disable-hot-restart"]
-        command += ["--drain-strategy", "immediate"]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            self.admin = self._started(facade)
-        except BaseException:
-            self._kill()
-            raise
-        if left_behind is not None:
-            left_behind.leave()
-
-    def _started(self, facade: Facade) -> EnvoyAdmin:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            self.check()
-            try:
-                admin = facade.admin()
-                if admin.ready():
-                    return admin
-            except (EnvironmentNotReady, ConnectionLost):
-                pass
-            time.sleep(0.05)
-        raise EnvironmentNotReady(f"Envoy is not ready after {START_SECONDS:g} s", hint=f"see {self._log}")
-
-    def check(self) -> None:
-        """Raise EnvironmentNotReady where it has ended."""
-        code = self._process.poll()
-        if code is not None:
-            raise EnvironmentNotReady(
-                f"Envoy ended with {code}", hint=f"see {self._log}; does something else listen on its port?"
-            )
-
-    def stop(self) -> None:
-        """Answer what was asked, and end."""
-        try:
-            self.admin.leave()
-            self._process.wait(_STOP_SECONDS)
-        except (ConnectionLost, subprocess.TimeoutExpired):
-            self._kill()
-
-    def _kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def __enter__(self) -> EnvoyProcess:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop()
+        return EnvoyAdmin(f"http://{found.admin}")
 
 
 class EnvoyAdmin:
@@ -174,13 +115,6 @@ class EnvoyAdmin:
 
     def ready(self) -> bool:
         return self._get("/ready").status == 200
-
-    def config_path(self) -> str:
-        """Return the bootstrap file that it was started with, empty where this is no Envoy."""
-        try:
-            return str(self._get("/server_info").json()["command_line_options"]["config_path"])
-        except (ValueError, KeyError, TypeError):
-            return ""
 
     def leave(self) -> None:
         """End this Envoy once its clients have left: it takes no new ones, and closes with each answer."""

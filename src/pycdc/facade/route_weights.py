@@ -75,8 +75,8 @@ class RouteWeights:
             weights.update({name: change(weights[name]) for name, change in changes.items()})
             version += 1
             kept = {"version": version, "routes": {name: asdict(weight) for name, weight in weights.items()}}
-            _replace(self._folder / _WEIGHTS, kept)
-            _replace(self.routes_file, self._render(self._config, weights, str(version)))
+            replace_file(self._folder / _WEIGHTS, kept)
+            replace_file(self.routes_file, self._render(self._config, weights, str(version)))
         return str(version)
 
     @contextmanager
@@ -101,7 +101,8 @@ class RouteWeights:
         return {name: found.get(name, RouteWeight()) for name in self._config.routes}, version
 
 
-def _replace(path: Path, value: dict[str, Any]) -> None:
+def replace_file(path: Path, value: dict[str, Any]) -> None:
+    """Write JSON beside `path` and rename it: a reader never sees half of it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with beside.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=1)
