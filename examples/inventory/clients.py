@@ -5,20 +5,22 @@ from __future__ import annotations
 import http.client
 import json
 import random
-import threading
 import time
 from collections import Counter
 from itertools import pairwise
-from types import TracebackType
 from typing import Any
+
+from examples.inventory.browser import Browser
+from examples.inventory.crowd import Crowd
 
 _RETRY = 0.05
 
 
-class Clients:
+class Clients(Crowd):
     """A context manager. Each client is due at fixed times; what it waits for an answer counts from then."""
 
     def __init__(self, port: int, clients: int = 6, rate: float = 10.0) -> None:
+        super().__init__(self._run, clients)
         self.reads: list[float] = []
         """Seconds."""
         self.writes: list[float] = []
@@ -27,14 +29,12 @@ class Clients:
         self.written_at: list[float] = []
         self._port = port
         self._rate = rate
-        self._ended = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(clients)]
 
     def _run(self, number: int) -> None:
         chance = random.Random(number)  # noqa: S311  (load, no secret)
-        client = _Client(self._port)
+        client = Browser(self._port)
         due = time.monotonic() + chance.random() / self._rate
-        while not self._ended.wait(max(0.0, due - time.monotonic())):
+        while not self.ended.wait(max(0.0, due - time.monotonic())):
             item = f"item-{chance.randint(1, 200)}"
             if chance.random() < 0.3:
                 self._write(client, item, due)
@@ -42,20 +42,20 @@ class Clients:
                 self._read(client, item, 0, due)
             due += 1 / self._rate
 
-    def _read(self, client: _Client, item: str, at_least: int, due: float) -> None:
-        status, answer = client.ask("GET", f"/api/inventory/{item}")
+    def _read(self, client: Browser, item: str, at_least: int, due: float) -> None:
+        status, answer = _asked(client, "GET", f"/api/inventory/{item}")
         if status != 200:
             self.outcomes["failed"] += 1
             return
         self.reads.append(time.monotonic() - due)
         self.outcomes["stale" if answer["version"] < at_least else "ok"] += 1
 
-    def _write(self, client: _Client, item: str, due: float) -> None:
-        status, answer = client.ask("POST", "/api/inventory/adjust", {"itemId": item, "delta": 1})
-        while status == 503 and not self._ended.is_set():
+    def _write(self, client: Browser, item: str, due: float) -> None:
+        status, answer = _asked(client, "POST", "/api/inventory/adjust", {"itemId": item, "delta": 1})
+        while status == 503 and not self.ended.is_set():
             self.outcomes["held"] += 1
             time.sleep(_RETRY)
-            status, answer = client.ask("POST", "/api/inventory/adjust", {"itemId": item, "delta": 1})
+            status, answer = _asked(client, "POST", "/api/inventory/adjust", {"itemId": item, "delta": 1})
         if status != 200:
             self.outcomes["write-failed"] += status != 503
             return
@@ -70,34 +70,10 @@ class Clients:
         times = sorted(at for at in self.written_at if at >= since)
         return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
 
-    def __enter__(self) -> Clients:
-        for thread in self._threads:
-            thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
-
-
-class _Client:
-    def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        self._cookie = ""
-
-    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-        headers = {"Cookie": self._cookie} if self._cookie else {}
-        try:
-            self._connection.request(method, path, None if body is None else json.dumps(body), headers)
-            answer = self._connection.getresponse()
-            data = answer.read()
-        except (OSError, http.client.HTTPException):
-            self._connection.close()
-            return 0, {}
-        given = answer.getheader("set-cookie")
-        if given:
-            self._cookie = given.partition(";")[0]
-        return answer.status, json.loads(data) if answer.status == 200 else {}
+def _asked(browser: Browser, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+    try:
+        status, text = browser.ask(method, path, None if body is None else json.dumps(body))
+    except (OSError, http.client.HTTPException):
+        return 0, {}
+    return status, json.loads(text) if status == 200 else {}

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples.inventory.browser import Browser
 
-from tests.facade.upstreams import Browser, Upstream
+from tests.facade.upstreams import SECONDS, Upstream
 from tests.programs import Program
 from tests.services.process import free_port
 
@@ -74,7 +75,7 @@ class Running:
         return found
 
     def browser(self) -> Browser:
-        self.browsers.append(Browser(self.port))
+        self.browsers.append(Browser(self.port, SECONDS, theme="dark"))
         return self.browsers[-1]
 
 

@@ -91,9 +91,10 @@ def test_a_step_back_ends_the_wait_and_the_next_way_up_begins_anew(run: Run, new
     assert load.failed == 0, load.counts
 
 
-def test_without_requests_there_is_no_next_step(run: Run) -> None:
-    facade = run(bake=0.0)
+def test_without_requests_there_is_no_next_step(run: Run, old: Upstream) -> None:
+    facade = run(bake=0.0, gates={"urls": [f"{old.url}/gate"]})
     facade.command("set", "read", "100", "--no-wait")
     wait_for(lambda: facade.weight()["percent"] == 1)
-    time.sleep(2.5)  # two judgements, in which nothing may happen
+    before = old.asked["GET /gate"]
+    wait_for(lambda: old.asked["GET /gate"] >= before + 3)  # two judgements, in which nothing may happen
     assert facade.weight()["percent"] == 1

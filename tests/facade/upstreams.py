@@ -6,9 +6,10 @@ import http.client
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+
+from examples.inventory.browser import Browser
+from examples.inventory.crowd import Crowd
 
 SECONDS = 10.0
 
@@ -85,45 +86,21 @@ class Upstream:
         self._thread.join()
 
 
-class Browser:
-    """One client with one connection and its cookies."""
-
-    def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
-        self.cookie = ""
-        self.headers: dict[str, str] = {}
-
-    def ask(self, method: str, path: str) -> tuple[int, str]:
-        headers = {"Cookie": f"theme=dark; {self.cookie}"} if self.cookie else {}
-        self._connection.request(method, path, headers=headers)
-        answer = self._connection.getresponse()
-        body = answer.read().decode()
-        self.headers = {name.lower(): value for name, value in answer.getheaders()}
-        given = answer.getheader("set-cookie")
-        if given is not None:
-            self.cookie = given.partition(";")[0]
-        return answer.status, body
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-class Load:
+class Load(Crowd):
     """Clients that read without a pause until the block ends. `counts` is (status, system) to how many."""
 
     def __init__(self, port: int, clients: int = 4) -> None:
+        super().__init__(self._read, clients)
         self.counts: Counter[tuple[int, str]] = Counter()
-        self._ended = threading.Event()
-        self._threads = [threading.Thread(target=self._read, args=(port, number)) for number in range(clients)]
+        self._port = port
 
-    def _read(self, port: int, number: int) -> None:
-        browser = Browser(port)
-        while not self._ended.wait(0.004):
+    def _read(self, number: int) -> None:
+        browser = Browser(self._port, SECONDS)
+        while not self.ended.wait(0.004):
             try:
                 status, body = browser.ask("GET", f"/api/stock/{number}")
             except (OSError, http.client.HTTPException):
                 status, body = 0, "none"
-                browser.close()
             self.counts[status, body.partition(" ")[0]] += 1
         browser.close()
 
@@ -135,71 +112,47 @@ class Load:
     def failed(self) -> int:
         return sum(count for (status, _), count in self.counts.items() if status != 200)
 
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
-
-
-class Replication:
+class Replication(Crowd):
     """Brings the number of one system to the other, `lag` seconds later; never while `broken`."""
 
     def __init__(self, source: Upstream, target: Upstream, lag: float) -> None:
+        super().__init__(self._carry, 1)
         self.lag = lag
         self.broken = False
         self._source, self._target = source, target
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._carry)
 
-    def _carry(self) -> None:
+    def _carry(self, _: int) -> None:
         waiting: list[tuple[float, int]] = []
-        while not self._ended.wait(0.005):
+        while not self.ended.wait(0.005):
             now = time.monotonic()
             waiting.append((now, self._source.number))
             while waiting and waiting[0][0] <= now - self.lag and not self.broken:
                 self._target.number = waiting.pop(0)[1]
 
-    def __enter__(self) -> Replication:
-        self._thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-
-
-def stale_reads(port: int, clients: int, until: Callable[[], bool]) -> tuple[int, int]:
-    """Let each client write and read its write at once, again and again; return the reads, and those that were older.
+class Writers(Crowd):
+    """Clients that write and read their write at once, again and again. Counts `reads`, and those that were `stale`.
 
     The number is shared and grows: a client has read its own write if it reads at least what its write answered.
     """
-    reads, stale = Counter[str](), Counter[str]()
 
-    def client() -> None:
-        browser = Browser(port)
-        while not until():
+    def __init__(self, port: int, clients: int = 4) -> None:
+        super().__init__(self._write, clients)
+        self.reads = self.stale = 0
+        self._port = port
+        self._lock = threading.Lock()
+
+    def _write(self, _: int) -> None:
+        browser = Browser(self._port, SECONDS, theme="dark")
+        while not self.ended.is_set():
             status, written = browser.ask("POST", "/api/stock")
             assert status == 200
             for _ in range(5):
                 status, read = browser.ask("GET", "/api/stock/1")
                 assert status == 200
-                reads["all"] += 1
-                stale["all"] += int(read.split()[1]) < int(written.split()[1])
+                with self._lock:
+                    self.reads += 1
+                    self.stale += int(read.split()[1]) < int(written.split()[1])
                 time.sleep(0.01)
         browser.close()
-
-    threads = [threading.Thread(target=client) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return reads["all"], stale["all"]

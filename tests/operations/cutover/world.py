@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import psycopg
 from confluent_kafka.admin import AdminClient, NewTopic
+from examples.inventory.crowd import Crowd
 
 from pycdc import Pipeline
 from pycdc.cli.cutover import opened
@@ -130,21 +130,20 @@ class World:
         self._stack.close()
 
 
-class Applications:
+class Applications(Crowd):
     """Clients that add to stock without a pause, at the system that takes it. `written` is what was acknowledged."""
 
     def __init__(self, world: World, clients: int = 3) -> None:
+        super().__init__(self._write, clients)
         self.written: dict[str, int] = {}
         self.by_side = {"old": 0, "new": 0}
         self._world = world
         self._lock = threading.Lock()
-        self._ended = threading.Event()
-        self._threads = [threading.Thread(target=self._write, args=(number,), daemon=True) for number in range(clients)]
 
     def _write(self, client: int) -> None:
         connections = {side: psycopg.connect(dsn) for side, dsn in self._world.dsns.items()}
         side, number = "old", 0
-        while not self._ended.wait(0.005):
+        while not self.ended.wait(0.005):
             number += 1
             sku = f"sku-{(number * 7 + client) % 20 + 1}"
             try:
@@ -171,18 +170,6 @@ class Applications:
         expected = sorted((f"sku-{n}", self.written.get(f"sku-{n}", 0)) for n in range(1, 21))
         for side in ("old", "new"):
             wait_for(lambda side=side: self._world.sums(side) == [(sku, n, n) for sku, n in expected], 20)  # type: ignore[misc]
-
-    def __enter__(self) -> Applications:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
 
 
 def topics_of(document: dict[str, Any]) -> list[str]:

@@ -155,7 +155,6 @@ class Handover:
         """Send writes to the taker; reads too where it is the old system, before anything else can fail."""
         percent = 100 if self._direction == "forward" else 0
         self._route(lambda weight: replace(weight.moved(percent, percent, "cutover"), held=False, held_until=0.0))
-
         if self._direction == "back":
             lead_reads_back(self._facade, self._group.config.reads)
 
