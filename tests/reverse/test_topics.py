@@ -92,6 +92,19 @@ def test_partitions_and_topics_that_are_found_later_begin_at_their_first_record(
         running.until(lambda: rig.sql("SELECT 1 FROM items WHERE id = 40") == [(1,)])
 
 
+def test_a_pattern_that_matches_no_topic_yet_waits_for_those_that_come(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are found without an option, well within librdkafka's five minutes."""
+    caplog.set_level("INFO", "pycdc")
+    with Running(rig.document({"topic": f"{rig.topic}*"}, source={"topics": [f"{rig.topic}*"]})) as running:
+        running.until(lambda: "no topic matches" in caplog.text)
+        assert f"pattern={rig.topic}*" in caplog.text
+        rig.kafka.create_topic(rig.topic)
+        write(rig, rig.topic, 0, 1)
+        running.until(lambda: rig.sql("SELECT id FROM items") == [(1,)], 60)
+
+
 def test_latest_is_for_what_there_is_at_the_first_start(rig: Rig) -> None:
     """Of a process that ends before it gets its partitions, too."""
     rig.kafka.create_topic(rig.topic, partitions=3)

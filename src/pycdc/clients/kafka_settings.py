@@ -127,6 +127,8 @@ CONSUMER_DEFAULTS: Final[dict[str, Any]] = {
     # After a full queue, the next fetch waits so long: its second is longer than these take to apply.
     "fetch.queue.backoff.ms": 5,
     "fetch.wait.max.ms": 50,
+    # So long nobody reads a topic that is new to a pattern, or a new partition; librdkafka's own is five minutes.
+    "topic.metadata.refresh.interval.ms": 10_000,
     "allow.auto.create.topics": False,
 }
 

@@ -133,7 +133,8 @@ class KafkaSourceConfig(KafkaClientConfig):
     """Read topics, as one of any number of processes of a consumer group. Only what is committed is read."""
 
     topics: Annotated[list[str], Field(min_length=1)]
-    """Names of topics; `*` matches any characters, and topics made later are found too."""
+    """Names of topics. `*` matches any characters: no topic has to be there yet, and one that is made later is found
+    within ten seconds."""
     group: str | None = None
     """Consumer group; default: the pipeline's name. A group writes into one database."""
     format: Literal["auto", "avro", "json"] = "auto"

@@ -44,12 +44,11 @@ from pycdc.connectors.kafka.partition_claims import PartitionClaims
 from pycdc.connectors.kafka.prefetch import MANY, Prefetch, portions
 from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.connectors.kafka.record_reader import RecordReader
-from pycdc.connectors.kafka.source_topics import SourceTopics
+from pycdc.connectors.kafka.source_topics import SourceTopics, subscription
 from pycdc.connectors.kafka.unapplied import Unapplied
 from pycdc.engine_interfaces import Claims, ColumnarTargets
 from pycdc.errors import ConfigError
 from pycdc.model.event import Applied, EventBatch, Partition
-from pycdc.model.patterns import expression
 from pycdc.observability.progress import Progress
 
 _POLL: Final = 0.1
@@ -109,7 +108,7 @@ class KafkaConnector:
         self._group.begin(self._claims.database())
         self._topics.begin(self._claims)
         self._consumer.subscribe(
-            [_subscription(topic) for topic in self._source.topics],
+            [subscription(topic) for topic in self._source.topics],
             on_assign=self._partition_claims.on_assign,
             on_revoke=self._partition_claims.on_revoke,
             on_lost=self._partition_claims.on_revoke,
@@ -200,8 +199,3 @@ def _consumer(source: KafkaSourceConfig, group: str, trouble: LastError, livenes
         raise ConfigError(
             f"librdkafka refuses the options ({type(error).__name__})", hint="correct source.kafka.options"
         ) from None
-
-
-def _subscription(topic: str) -> str:
-    """Return a topic or a pattern as librdkafka reads it: a name that begins with ``^`` is a regular expression."""
-    return f"^{expression(topic).pattern}$" if "*" in topic else topic

@@ -7,10 +7,11 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
-from pycdc.clients.kafka_errors import unreadable
+from pycdc.clients.kafka_errors import GONE, unreadable
 from pycdc.config.kafka import KafkaSourceConfig
 from pycdc.connectors.kafka.assigned_partitions import AssignedPartitions
 from pycdc.connectors.kafka.consumer_lag import ConsumerLag
+from pycdc.connectors.kafka.source_topics import subscription
 from pycdc.model.event import Partition
 from pycdc.observability.logger import get_logger
 
@@ -47,6 +48,7 @@ class RecordReader:
         self._partitions = partitions
         self._lag = lag
         self._raise_failure = raise_failure
+        self._patterns = {subscription(topic): topic for topic in source.topics if "*" in topic}
 
     def read(self, seconds: float) -> list[Message]:
         """Return what came within the poll time, errors included; the group's callbacks run in here."""
@@ -95,7 +97,12 @@ class RecordReader:
         if error.code() in _PASSING and not error.fatal():
             log.debug("the brokers have a moment", reason=error.str())
             return
-        raise unreadable(error, str(partition) if partition.topic else "a topic")
+        pattern = self._patterns.get(partition.topic)
+        if pattern is not None and error.code() in GONE:
+            log.info("no topic matches yet", pattern=pattern)
+            return
+        where = str(partition) if partition.topic else "a topic"
+        raise unreadable(error, where if pattern is None else f"what matches {pattern}")
 
 
 def _partition(message: Message) -> Partition:

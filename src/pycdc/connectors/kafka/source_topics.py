@@ -21,11 +21,17 @@ from pycdc.config.kafka import KafkaSourceConfig
 from pycdc.engine_interfaces import Claims
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.event import Partition
+from pycdc.model.patterns import expression
 
 _ANSWER: Final = 10.0
 """Seconds for a question to the brokers."""
 _LOOK: Final = 5.0
 """Seconds between two looks at the topics' ids."""
+
+
+def subscription(topic: str) -> str:
+    """Return a topic or a pattern as librdkafka reads it: a name that begins with ``^`` is a regular expression."""
+    return f"^{expression(topic).pattern}$" if "*" in topic else topic
 
 
 class SourceTopics:
