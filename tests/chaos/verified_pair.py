@@ -181,10 +181,13 @@ class Pair:
 
     def start(self) -> None:
         """Run both pipelines, and wait until what there is was applied."""
-        self.capturing = self._stack.enter_context(Running(self.capture))
+        self.start_capture()
         self.capturing.until_streaming()
         self.applying = self._stack.enter_context(Running(self.apply))
         self.applying.until(self.caught_up)
+
+    def start_capture(self) -> None:
+        self.capturing = self._stack.enter_context(Running(self.capture))
 
     def caught_up(self) -> bool:
         """Whether a verification comes to an end, which waits until what there is was applied."""

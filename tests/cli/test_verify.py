@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.chaos.verified_pair import Pair
@@ -100,24 +101,32 @@ def test_rows_are_repaired_through_the_pipeline_if_they_are_still_wrong(
     assert invoke("verify", config, "--table", "public.persons").exit_code == 1
 
 
-def test_an_interrupt_leaves_no_slot_and_no_session(pair: Pair, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_its_end_leaves_no_slot_and_no_session(pair: Pair, tmp_path: Path, how: signal.Signals) -> None:
     """It comes while the verification waits for a transaction that keeps its slot from being made."""
-    import psycopg
-
     with psycopg.connect(pair.source) as holding:
         holding.execute("SELECT pg_current_xact_id()")
-        command = [sys.executable, "-m", "pycdc", "verify", "apply.json"]
-        with Program(command, tmp_path) as program:
+        with Program([sys.executable, "-m", "pycdc", "verify", "apply.json"], tmp_path) as program:
             program.wait_until(lambda: pair.leftovers() != [])
-            assert program.stop(signal.SIGINT) == 130, program.log
-        wait_for(lambda: pair.leftovers() == [])
-    assert pair.sql(pair.source, SESSIONS) == [(0,)]
-    assert pair.sql(pair.target, SESSIONS) == [(0,)]
+            assert program.stop(how) == (130 if how is signal.SIGINT else -9), program.log
+        if how is signal.SIGINT:
+            wait_for(lambda: pair.leftovers() == [])
+    wait_for(lambda: pair.leftovers() == [])
+    wait_for(lambda: [pair.sql(dsn, SESSIONS) for dsn in (pair.source, pair.target)] == [[(0,)], [(0,)]])
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_its_end_leaves_no_snapshot_while_rows_are_compared(pair: Pair, tmp_path: Path, how: signal.Signals) -> None:
+    command = [sys.executable, "-m", "pycdc", "verify", "apply.json", "--max-rate", "1"]
+    with Program(command, tmp_path) as program:
+        program.wait_until(lambda: "compares public." in program.log)
+        assert all(pair.sql(dsn, SESSIONS) != [(0,)] for dsn in (pair.source, pair.target))
+        assert program.stop(how) == (130 if how is signal.SIGINT else -9), program.log
+    wait_for(lambda: [pair.sql(dsn, SESSIONS) for dsn in (pair.source, pair.target)] == [[(0,)], [(0,)]])
+    assert pair.leftovers() == []
 
 
 def test_a_transaction_that_keeps_the_slot_from_being_made_is_named(pair: Pair, invoke: Invoke, tmp_path: Path) -> None:
-    import psycopg
-
     with psycopg.connect(pair.source) as holding:
         holding.execute("SELECT pg_current_xact_id()")
         found = invoke("verify", str(tmp_path / "apply.json"), "--timeout", "0.5")

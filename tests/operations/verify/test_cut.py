@@ -10,9 +10,12 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 
+from pycdc.config import validate, validate_capture
 from pycdc.errors import EnvironmentNotReady
-from pycdc.operations.verify import table_comparison
+from pycdc.operations.verify import table_comparison, verification
+from pycdc.operations.verify.options import VerifyOptions
 from pycdc.operations.verify.result import Verification
+from pycdc.operations.verify.verification import Verifier
 from tests.chaos.verified_pair import Pair, told
 from tests.reading import wait_for
 
@@ -140,6 +143,27 @@ def test_snapshots_that_are_too_old_are_taken_anew_between_ranges(pair: Pair, mo
     ]
     assert len(found.points) == found.tables[0].ranges > 2
     assert found.tables[0].source_rows == 1492
+
+
+def test_a_cut_with_many_events_in_flight_is_taken_anew(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the capture has caught up for it, there are fewer: none of them is left to compare one by one."""
+    monkeypatch.setattr(verification, "_MANY_EVENTS", 100)
+    pair.capturing.pipeline.stop()
+    wait_for(lambda: pair.sql(pair.source, "SELECT active FROM pg_replication_slots") == [(False,)])
+    pair.sql(pair.source, "INSERT INTO t SELECT n, 'v' || n FROM generate_series(10, 1500) n")
+    heard: list[str] = []
+
+    def tell(text: str) -> None:
+        heard.append(text)
+        if text.startswith("waits for the capture") and len(heard) < 5:
+            pair.start_capture()
+
+    options = VerifyOptions(capture=validate_capture(pair.capture), timeout=30.0)
+    with Verifier(validate(pair.apply), options, tell) as verifier:
+        found = verifier.run()
+    assert (found.equal, found.tables[0].source_rows + found.tables[0].in_flight) == (True, 1492)
+    assert found.tables[0].in_flight < 100
+    assert any("events lie between the snapshots" in text for text in heard)
 
 
 def test_a_sample_compares_some_ranges_and_says_so(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

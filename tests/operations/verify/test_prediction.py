@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pycdc.errors import EnvironmentNotReady
 from pycdc.model.event import Event, Partition
 from pycdc.operations.verify import prediction
 from pycdc.operations.verify.prediction import Prediction, Predictions, fold
+from pycdc.operations.verify.spilling_map import SpillingMap
 from pycdc.rows.target_column import TargetColumn
 from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.writes import Operation, RowWrite, shape_of
@@ -37,7 +37,7 @@ def moved(operation: Operation, old: str, new: str) -> RowWrite:
     return RowWrite(shape_of(TABLE, operation, ("id",), ("id",)), (old,), (new,), (), event(), event())
 
 
-def folded(*writes: RowWrite, marks: frozenset[str] = frozenset()) -> dict[tuple[str, ...], Prediction]:
+def folded(*writes: RowWrite, marks: frozenset[str] = frozenset()) -> SpillingMap[Prediction]:
     predictions = Predictions({"public.items": marks} if marks else None)
     for one in writes:
         predictions.add(one)
@@ -125,15 +125,14 @@ def test_rows_of_an_emptied_table_are_gone_but_for_those_that_were_written_since
     assert list(found.predictions.tables["public.items"]) == [("3",)]
 
 
-def test_more_than_fits_is_refused_and_what_is_gone_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_into_memory_is_folded_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction, "MOST_HELD", 10_000)
-    predictions = Predictions()
-    for number in range(100):
-        predictions.add(write("upsert", "1", a="x" * 5000))
-        predictions.add(write("delete", "1"))
-        predictions.add(write("upsert", str(number), a="x" * 5000))
-        predictions.empty("public.items")
-    predictions.add(write("upsert", "1", a="x" * 5000))
-    with pytest.raises(EnvironmentNotReady, match="more rows were written") as caught:
-        predictions.add(write("upsert", "2", a="x" * 5000))
-    assert "--table" in caught.value.hint
+    writes = [write("upsert", str(number), a=f"{number}" * 1000, b="y") for number in range(30)]
+    writes += [write("delete", "3"), moved("update", "4", "40"), moved("delete", "4", "40")]
+    writes += [write("update", str(number), must_exist=True, a="z") for number in range(5, 30)]
+    rows = folded(*writes)
+    assert rows.spilled
+    assert list(rows) == [*((str(number),) for number in range(30)), ("40",)]
+    assert [number for number in range(30) if rows[(str(number),)].present is False] == [3, 4]
+    assert rows[("40",)].columns == {"a": "4" * 1000, "b": "y"}
+    assert all(rows[(str(number),)].columns == {"a": "z", "b": "y"} for number in range(5, 30))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
 from psycopg import sql
 
 from pycdc.clients.postgres import Connection
+from pycdc.operations.verify import in_flight
 from pycdc.operations.verify.canonical import columns_of, pin
 from pycdc.operations.verify.digests import DIGESTS
+from pycdc.operations.verify.in_flight import Flight
+from pycdc.operations.verify.prediction import Prediction
 from pycdc.operations.verify.range_comparison import BothSides, Counts, compare
 from pycdc.operations.verify.ranges import KeyRange
 from pycdc.operations.verify.relation import ComparedRelation, Layout
@@ -142,6 +145,12 @@ def test_more_rows_than_a_batch_are_all_reported(connections: tuple[Connection, 
         assert sum(1 for _ in compare(sides, KeyRange(), [], Counts())) == 30000
 
 
+def flight(*keys: tuple[str, ...]) -> Flight:
+    found = Flight()
+    found.rows.update((key, Prediction(None)) for key in keys)
+    return found
+
+
 def compared(
     connections: tuple[Connection, Connection], key: tuple[str, ...], without: list[tuple[str, ...]], *, cut: bool
 ) -> list[Any]:
@@ -150,7 +159,7 @@ def compared(
     bounds = source.every(connections[0], layout, KeyRange(), 1000) if cut else []
     counts = Counts()
     with ThreadPoolExecutor(1) as executor:
-        sides = BothSides(layout, (source,), target, *connections, executor, without)
+        sides = BothSides(layout, (source,), target, *connections, executor, flight(*without))
         parts = KeyRange().cut(bounds) if len(key) > 1 else [KeyRange()]
         found = sorted(one for part in parts for one in compare(sides, part, bounds if len(key) == 1 else [], counts))
     rows = connections[1].execute("SELECT count(*) FROM b").fetchall()
@@ -202,3 +211,40 @@ def test_what_is_left_of_a_table_that_events_emptied_is_too_many(
         connections[0].execute("INSERT INTO b VALUES (1, 'x'), (70, 'y')")
         found = list(compare(sides, KeyRange(), bounds, Counts()))
     assert found == [(DifferenceKind.EXTRA, ("1",)), (DifferenceKind.EXTRA, ("70",))]
+
+
+def test_more_keys_in_flight_than_a_statement_names_are_left_out_of_every_range(
+    connections: tuple[Connection, Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_flight, "_KEYS", 50)
+    for table in ("a", "b"):
+        connections[0].execute(f"CREATE TABLE {table} (k text PRIMARY KEY, v text)".encode())
+        connections[0].execute(f"INSERT INTO {table} SELECT 'k' || n, 'v' FROM generate_series(1, 9000) n".encode())
+    connections[0].execute("UPDATE b SET v = 'w' WHERE substr(k, 2)::int % 20 = 0; DELETE FROM b WHERE k = 'k4040'")
+    known = flight(*((f"k{number}",) for number in range(20, 9001, 20) if number not in (600, 4040)))
+    layout, target = relation(connections[1], "b", "k")
+    _, source = relation(connections[0], "a", "k")
+    with ThreadPoolExecutor(1) as executor:
+        sides = BothSides(layout, (source,), target, *connections, executor, known)
+        counts = Counts()
+        found = list(compare(sides, KeyRange(), source.every(connections[0], layout, KeyRange(), 1000), counts))
+    assert sorted(found) == [(DifferenceKind.CHANGED, ("k600",)), (DifferenceKind.MISSING, ("k4040",))]
+    assert (counts.source_rows, counts.target_rows) == (9000 - 448, 9000 - 449)
+
+
+def test_rows_of_keys_are_found_by_an_index_whatever_its_collation_is(
+    connections: tuple[Connection, Connection],
+) -> None:
+    connection = connections[0]
+    connection.execute('CREATE TABLE a (k varchar(20) COLLATE "C" PRIMARY KEY, v text)')
+    connection.execute("INSERT INTO a SELECT 'k' || n, 'v' FROM generate_series(1, 20000) n; ANALYZE a")
+    layout, one = relation(connection, "a", "k")
+    asked: list[Any] = []
+
+    class Explaining:
+        def execute(self, query: sql.Composed) -> Any:
+            asked.extend(connection.execute(sql.SQL("EXPLAIN ") + query).fetchall())
+            return connection.execute(query)
+
+    assert one.texts(cast(Connection, Explaining()), layout, [("k7",), ("K7",)]) == {("k7",): ("k7", "v")}
+    assert not any("Seq Scan on a" in line for (line,) in asked)

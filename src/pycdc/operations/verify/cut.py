@@ -90,6 +90,11 @@ class Cut:
     waited_for_capture: float
     waited_for_apply: float
 
+    @property
+    def events(self) -> int:
+        """How many records may lie between the two snapshots."""
+        return sum(max(0, end - self.low.get(partition, 0)) for partition, end in self.vector.items())
+
     def close(self) -> None:
         """End both snapshots. Idempotent."""
         self.holder.close()

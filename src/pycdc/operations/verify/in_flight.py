@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import psycopg
@@ -14,9 +14,12 @@ from pycdc.operations.verify.canonical import ColumnType, text_of
 from pycdc.operations.verify.prediction import Prediction, RowKey
 from pycdc.operations.verify.relation import ComparedRelation, Layout
 from pycdc.operations.verify.result import DifferenceKind, Key
+from pycdc.operations.verify.spilling_map import SpillingMap
 
 _CHUNK: Final = 500
 """Rows that a statement asks for."""
+_KEYS: Final = 5000
+"""Keys that a statement names."""
 
 Texts = tuple[str | None, ...]
 SourceTexts = Callable[[Sequence[Key]], Mapping[Key, Texts]]
@@ -85,16 +88,27 @@ class CanonicalTexts:
 class Flight:
     """The predictions of one table by canonical keys, with canonical texts in their columns."""
 
-    rows: Mapping[Key, Prediction]
+    rows: SpillingMap[Prediction] = field(default_factory=SpillingMap)
 
-    @property
-    def keys(self) -> list[Key]:
-        """The keys in flight."""
-        return list(self.rows)
+    def chunks(self) -> Iterator[list[Key]]:
+        """Yield the keys in flight, as many as one statement can name."""
+        for page in self.rows.pages(_KEYS):
+            yield [key for key, _ in page]
 
 
-def canonical_flight(predictions: Mapping[RowKey, Prediction], layout: Layout, texts: CanonicalTexts) -> Flight:
+def canonical_flight(predictions: SpillingMap[Prediction], layout: Layout, texts: CanonicalTexts) -> Flight:
     """Return the predictions with canonical keys and texts. Raises psycopg.Error."""
+    flight = Flight()
+    for page in predictions.pages(_CHUNK):
+        for key, known in _canonical_page(dict(page), layout, texts).items():
+            flight.rows[key] = known
+            flight.rows.grew(known.size)
+    return flight
+
+
+def _canonical_page(
+    predictions: Mapping[RowKey, Prediction], layout: Layout, texts: CanonicalTexts
+) -> dict[Key, Prediction]:
     key_names = [column.name for column in layout.key]
     asked = list(dict.fromkeys([*predictions, *(key for one in predictions.values() for key in one.was)]))
     canonical = dict(zip(asked, texts.rows(key_names, asked), strict=True))
@@ -105,11 +119,15 @@ def canonical_flight(predictions: Mapping[RowKey, Prediction], layout: Layout, t
         found = canonical[key]
         if found is None:
             continue
-        known.was = tuple(was for one in known.was if (was := _whole(canonical[one])) is not None)
-        known.columns = {name: text for name, text in known.columns.items() if name in compared}
-        rows[_key(found)] = known
-        if known.present is not False and known.columns:
-            groups.setdefault(tuple(known.columns), []).append(known)
+        # A copy: other columns of the same row may be compared with another table.
+        own = rows[_key(found)] = replace(
+            known,
+            was=tuple(was for one in known.was if (was := _whole(canonical[one])) is not None),
+            columns={name: text for name, text in known.columns.items() if name in compared},
+            unknown=set(known.unknown),
+        )
+        if own.present is not False and own.columns:
+            groups.setdefault(tuple(own.columns), []).append(own)
     for names, members in groups.items():
         told = texts.rows(names, [tuple(one.columns.values()) for one in members])
         for known, row in zip(members, told, strict=True):
@@ -118,21 +136,19 @@ def canonical_flight(predictions: Mapping[RowKey, Prediction], layout: Layout, t
                 known.columns = {}
             else:
                 known.columns = dict(zip(names, row, strict=True))
-    return Flight(rows)
+    return rows
 
 
 def compare_flight(
     flight: Flight, layout: Layout, target: ComparedRelation, connection: Connection, source: SourceTexts
 ) -> Iterator[Mismatch]:
     """Yield what is not as predicted. Raises psycopg.Error."""
-    keys = flight.keys
-    for at in range(0, len(keys), _CHUNK):
-        chunk = keys[at : at + _CHUNK]
-        there = target.texts(connection, layout, chunk)
-        lacking = [key for known in (flight.rows[one] for one in chunk) if _lacks(known, layout) for key in known.was]
+    for page in flight.rows.pages(_CHUNK):
+        there = target.texts(connection, layout, [key for key, _ in page])
+        lacking = [key for _, known in page if _lacks(known, layout) for key in known.was]
         here = source(list(dict.fromkeys(lacking))) if lacking else {}
-        for key in chunk:
-            mismatch = _compared(key, flight.rows[key], layout, there.get(key), here)
+        for key, known in page:
+            mismatch = _compared(key, known, layout, there.get(key), here)
             if mismatch is not None:
                 yield mismatch
 

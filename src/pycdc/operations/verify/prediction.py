@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from pycdc.errors import EnvironmentNotReady
 from pycdc.model.event import Event, Partition, Unwritable
+from pycdc.operations.verify.spilling_map import SpillingMap
 from pycdc.sinks.postgres.writing.writes import RowWrite
 
-MOST_HELD: Final = 1 << 30
-"""Bytes that predictions may take, about."""
+MOST_HELD: Final = 16 << 20
+"""Bytes of predictions that are kept in memory, about."""
 _ROW: Final = 1000
 """Bytes of a prediction beside its texts."""
 
@@ -40,6 +40,11 @@ class Prediction:
     whole: bool = False
     marked: bool = False
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        return _ROW + sum(len(text) for text in self.columns.values() if text is not None)
+
 
 class Predictions:
     """Folds the writes of events, in the order of their partitions, by table and key.
@@ -49,27 +54,23 @@ class Predictions:
 
     def __init__(self, marks: Mapping[str, frozenset[str]] | None = None) -> None:
         self._marks = marks or {}
-        self.tables: dict[str, dict[RowKey, Prediction]] = {}
+        self.tables: dict[str, SpillingMap[Prediction]] = {}
         self.emptied: set[str] = set()
         """Tables that a TRUNCATE emptied: rows that no event wrote since are gone."""
-        self.size = 0
-        """About how many bytes they take."""
+        self._held = 0
 
     def add(self, write: RowWrite) -> None:
-        """Apply a write to what is known of its row. Raises EnvironmentNotReady where too much would be held."""
-        rows = self.tables.setdefault(str(write.shape.table), {})
-        touched = {write.key, _moved_to(write)} if write.shape.moves else {write.key}
-        before = _size(rows, touched)
+        """Apply a write to what is known of its row."""
+        rows = self.tables.setdefault(str(write.shape.table), SpillingMap())
         self._apply(rows, write)
-        self.size += _size(rows, touched) - before
-        if self.size > MOST_HELD:
-            raise EnvironmentNotReady(
-                f"more rows were written between the two snapshots than fit into {MOST_HELD >> 20} MiB, where each is "
-                "compared with its events",
-                hint="verify when capture and pipeline lag less (`pycdc lag`), or fewer tables at once with --table",
-            )
+        touched = {write.key, _moved_to(write)} if write.shape.moves else {write.key}
+        self._held += sum(rows[key].size for key in touched if key in rows)
+        if self._held > MOST_HELD:
+            self._held = 0
+            for one in self.tables.values():
+                one.spill()
 
-    def _apply(self, rows: dict[RowKey, Prediction], write: RowWrite) -> None:
+    def _apply(self, rows: SpillingMap[Prediction], write: RowWrite) -> None:
         shape = write.shape
         if shape.moves:
             self._move(rows, write)
@@ -85,12 +86,10 @@ class Predictions:
 
     def empty(self, table: str) -> None:
         """Apply a TRUNCATE."""
-        rows = self.tables.get(table, {})
-        self.size -= _size(rows, rows)
-        self.tables[table] = {}
+        self.tables[table] = SpillingMap()
         self.emptied.add(table)
 
-    def _move(self, rows: dict[RowKey, Prediction], write: RowWrite) -> None:
+    def _move(self, rows: SpillingMap[Prediction], write: RowWrite) -> None:
         """Give the row of the old key the new one, unless there is a row of that; a delete removes what is left."""
         old, new = write.key, _moved_to(write)
         if write.shape.operation == "delete":
@@ -107,7 +106,7 @@ class Predictions:
             rows[new] = known
         rows[old] = Prediction(False, whole=True)
 
-    def _update(self, rows: dict[RowKey, Prediction], write: RowWrite) -> None:
+    def _update(self, rows: SpillingMap[Prediction], write: RowWrite) -> None:
         known = rows.get(write.key)
         if known is None:
             known = rows[write.key] = Prediction(None, was=(write.key,))
@@ -117,7 +116,7 @@ class Predictions:
             known.present = True
         self._set(known, write)
 
-    def _upsert(self, rows: dict[RowKey, Prediction], write: RowWrite) -> None:
+    def _upsert(self, rows: SpillingMap[Prediction], write: RowWrite) -> None:
         known = rows.get(write.key)
         if known is None:
             known = Prediction(True, was=(write.key,))
@@ -139,11 +138,6 @@ class Predictions:
 
 def _moved_to(write: RowWrite) -> RowKey:
     return tuple(text or "" for text in write.set)
-
-
-def _size(rows: Mapping[RowKey, Prediction], keys: Iterable[RowKey]) -> int:
-    known = (rows[key] for key in keys if key in rows)
-    return sum(_ROW + sum(len(text) for text in one.columns.values() if text is not None) for one in known)
 
 
 @dataclass(slots=True)

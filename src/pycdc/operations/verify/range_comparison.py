@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import psycopg
 
 from pycdc.clients.postgres import Connection
+from pycdc.operations.verify.in_flight import Flight
 from pycdc.operations.verify.ranges import Bound, KeyRange
 from pycdc.operations.verify.relation import ComparedRelation, Layout, RowDigest, Sum
 from pycdc.operations.verify.result import DifferenceKind, Key
@@ -26,10 +27,19 @@ Found = tuple[DifferenceKind, Key]
 
 
 @dataclass(frozen=True, slots=True)
+class RangeSums:
+    """What both sides have in a range: the sums of the settled keys, and how many rows either has, in flight or not."""
+
+    source: Sum
+    target: Sum
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class BothSides:
     """Both sides of a table in their snapshots.
 
-    `sources` are those that its rows come from; `without` are keys in flight. `complete`: rows of the target that no
+    `sources` are those that its rows come from; keys in `flight` are left out. `complete`: rows of the target that no
     source has are too many.
     """
 
@@ -39,19 +49,28 @@ class BothSides:
     source_connection: Connection
     target_connection: Connection
     executor: Executor
-    without: Sequence[Key] = ()
+    flight: Flight = field(default_factory=Flight)
     complete: bool = True
 
-    def sums(self, part: KeyRange, bounds: Sequence[Bound] = ()) -> tuple[list[Sum], list[Sum]]:
+    def sums(self, part: KeyRange, bounds: Sequence[Bound] = ()) -> list[RangeSums]:
         """Return the sums of both sides, computed at the same time. Raises psycopg.Error."""
         if bounds and len(self.layout.key) > 1:
-            pairs = [self.sums(one) for one in part.cut(bounds)]
-            return [pair[0][0] for pair in pairs], [pair[1][0] for pair in pairs]
-        target = self.executor.submit(self.target.sums, self.target_connection, self.layout, part, bounds, self.without)
+            return [self.sums(one)[0] for one in part.cut(bounds)]
+        source, target = self._asked(part, bounds, None)
+        rows = [max(left.rows, right.rows) for left, right in zip(source, target, strict=True)]
+        # What is added up can be taken off again: however many keys are in flight, a statement names a few of them.
+        for keys in self.flight.chunks():
+            left, right = self._asked(part, bounds, keys)
+            source = list(map(Sum.__sub__, source, left))
+            target = list(map(Sum.__sub__, target, right))
+        return list(map(RangeSums, source, target, rows))
+
+    def _asked(
+        self, part: KeyRange, bounds: Sequence[Bound], among: Sequence[Key] | None
+    ) -> tuple[list[Sum], list[Sum]]:
+        target = self.executor.submit(self.target.sums, self.target_connection, self.layout, part, bounds, among)
         try:
-            own = [
-                source.sums(self.source_connection, self.layout, part, bounds, self.without) for source in self.sources
-            ]
+            own = [source.sums(self.source_connection, self.layout, part, bounds, among) for source in self.sources]
         except BaseException:
             with suppress(psycopg.Error):
                 self.target_connection.cancel_safe(timeout=_CANCEL_SECONDS)
@@ -61,11 +80,11 @@ class BothSides:
         return [sum(column, Sum()) for column in zip(nothing, *own, strict=True)], target.result()
 
     def rows(self, part: KeyRange) -> tuple[list[RowDigest], list[RowDigest]]:
-        """Return the rows of both sides. Raises psycopg.Error."""
-        source = [
-            row for one in self.sources for row in one.rows(self.source_connection, self.layout, part, self.without)
-        ]
-        return source, self.target.rows(self.target_connection, self.layout, part, self.without)
+        """Return the rows of both sides whose keys are settled. Raises psycopg.Error."""
+        source = [row for one in self.sources for row in one.rows(self.source_connection, self.layout, part)]
+        target = self.target.rows(self.target_connection, self.layout, part)
+        flown = self.flight.rows
+        return [row for row in source if row[0] not in flown], [row for row in target if row[0] not in flown]
 
     def bounds(self, part: KeyRange, rows: int) -> list[Bound]:
         """Return keys that cut a range into pieces. Raises psycopg.Error."""
@@ -89,14 +108,13 @@ class Counts:
 
 def compare(both: BothSides, part: KeyRange, bounds: Sequence[Bound], counts: Counts) -> Iterator[Found]:
     """Yield what differs in `part`, which is hashed by one query for all ranges between `bounds`."""
-    source, target = both.sums(part, bounds)
-    for piece, left, right in zip(part.cut(bounds), source, target, strict=True):
-        counts.source_rows += left.rows
-        counts.target_rows += right.rows
+    for piece, sums in zip(part.cut(bounds), both.sums(part, bounds), strict=True):
+        counts.source_rows += sums.source.rows
+        counts.target_rows += sums.target.rows
         counts.ranges += 1
-        if left != right:
+        if sums.source != sums.target:
             counts.differing_ranges += 1
-            yield from _inside(both, piece, max(left.rows, right.rows))
+            yield from _inside(both, piece, sums.rows)
 
 
 def _inside(both: BothSides, part: KeyRange, rows: int) -> Iterator[Found]:
@@ -104,10 +122,9 @@ def _inside(both: BothSides, part: KeyRange, rows: int) -> Iterator[Found]:
     if not bounds:
         yield from differing(*both.rows(part), complete=both.complete)
         return
-    source, target = both.sums(part, bounds)
-    for piece, left, right in zip(part.cut(bounds), source, target, strict=True):
-        if left != right:
-            yield from _inside(both, piece, max(left.rows, right.rows))
+    for piece, sums in zip(part.cut(bounds), both.sums(part, bounds), strict=True):
+        if sums.source != sums.target:
+            yield from _inside(both, piece, sums.rows)
 
 
 def differing(source: Sequence[RowDigest], target: Sequence[RowDigest], *, complete: bool) -> Iterator[Found]:

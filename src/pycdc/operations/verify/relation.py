@@ -34,6 +34,9 @@ class Sum:
     def __add__(self, other: Sum) -> Sum:
         return Sum(self.rows + other.rows, self.first + other.first, self.second + other.second)
 
+    def __sub__(self, other: Sum) -> Sum:
+        return Sum(self.rows - other.rows, self.first - other.first, self.second - other.second)
+
 
 RowDigest = tuple[Key, tuple[int, int]]
 """A key and the row's digest."""
@@ -58,9 +61,9 @@ class ComparedRelation:
         layout: Layout,
         part: KeyRange,
         bounds: Sequence[Bound] = (),
-        without: Sequence[Key] = (),
+        among: Sequence[Key] | None = None,
     ) -> list[Sum]:
-        """Return the sums of the ranges that `part` is cut into at `bounds`, rows of the keys `without` left out.
+        """Return the sums of the ranges that `part` is cut into at `bounds`, of the rows of the keys `among` or of all.
 
         Several ranges need a key of one column. Raises psycopg.Error.
         """
@@ -82,16 +85,14 @@ class ComparedRelation:
             bucket,
             row_text(self._values(layout)),
             self.table,
-            self._conditions(layout, part, without),
+            self._conditions(layout, part, among),
         )
         out = [Sum()] * (len(bounds) + 1)
         for number, rows, first, second in connection.execute(query):
             out[number] = Sum(rows, int(first), int(second))
         return out
 
-    def rows(
-        self, connection: Connection, layout: Layout, part: KeyRange, without: Sequence[Key] = ()
-    ) -> list[RowDigest]:
+    def rows(self, connection: Connection, layout: Layout, part: KeyRange) -> list[RowDigest]:
         """Return keys and digests of the range's rows. Raises psycopg.Error."""
         query = sql.SQL("SELECT {}, {} FROM (SELECT {} AS t, {} FROM {}{} OFFSET 0) AS x ({})").format(
             sql.SQL(", ").join(sql.SQL(f"k{n}") for n in range(len(layout.key))),
@@ -99,22 +100,16 @@ class ComparedRelation:
             row_text(self._values(layout)),
             sql.SQL(", ").join(self._key_texts(layout)),
             self.table,
-            self._conditions(layout, part, without),
+            self._conditions(layout, part),
             sql.SQL(", ").join(sql.SQL(name) for name in ("t", *(f"k{n}" for n in range(len(layout.key))))),
         )
         size = len(layout.key)
         return [(row[:size], (row[size], row[size + 1])) for row in connection.execute(query)]
 
-    def count(self, connection: Connection, layout: Layout, part: KeyRange) -> int:
-        """Return how many rows the range has. Raises psycopg.Error."""
-        query = sql.SQL("SELECT count(*) FROM {}{}").format(self.table, self._conditions(layout, part, ()))
-        row = connection.execute(query).fetchone()
-        return int(row[0]) if row else 0
-
-    def keys_query(self, layout: Layout, without: Sequence[Key]) -> sql.Composed:
-        """Return a query of all keys but those `without`."""
+    def keys_query(self, layout: Layout) -> sql.Composed:
+        """Return a query of all keys."""
         return sql.SQL("SELECT {} FROM {}{}").format(
-            sql.SQL(", ").join(self._key_texts(layout)), self.table, self._conditions(layout, KeyRange(), without)
+            sql.SQL(", ").join(self._key_texts(layout)), self.table, _where(self.where)
         )
 
     def every(self, connection: Connection, layout: Layout, part: KeyRange, step: int) -> list[Bound]:
@@ -128,7 +123,7 @@ class ComparedRelation:
             texts=sql.SQL(", ").join(self._key_texts(layout)),
             order=sql.SQL(", ").join(keys),
             table=self.table,
-            where=self._conditions(layout, part, ()),
+            where=self._conditions(layout, part),
             step=sql.Literal(step),
         )
         return [tuple(row) for row in connection.execute(query) if None not in row]
@@ -150,7 +145,7 @@ class ComparedRelation:
             keys=keys,
             table=self.table,
             percent=sql.Literal(percent),
-            where=self._conditions(layout, part, ()),
+            where=self._conditions(layout, part),
         )
         found = [tuple(row) for row in connection.execute(query)]
         return list(dict.fromkeys(bound for bound in found[1:] if None not in bound))
@@ -174,16 +169,22 @@ class ComparedRelation:
     def _key_texts(self, layout: Layout) -> list[sql.Composable]:
         return [text_of(*one) for one in zip(self.key, layout.key, strict=True)]
 
-    def _conditions(self, layout: Layout, part: KeyRange, without: Sequence[Key]) -> sql.Composable:
+    def _conditions(self, layout: Layout, part: KeyRange, among: Sequence[Key] | None = None) -> sql.Composable:
         keys = [ordered(*one) for one in zip(self.key, layout.key, strict=True)]
         conditions = [*self.where, *inside(keys, layout.key, part)]
-        if without:
-            conditions.append(sql.SQL("{} IS NOT TRUE").format(self._among(layout, without)))
+        if among is not None:
+            conditions.append(self._among(layout, among))
         return _where(conditions)
 
     def _among(self, layout: Layout, keys: Sequence[Key]) -> sql.Composable:
         own = sql.SQL(", ").join(ordered(*one) for one in zip(self.key, layout.key, strict=True))
-        return sql.SQL("(({}) IN (SELECT {} FROM {}))").format(own, typed_keys(layout), unnested(layout, keys))
+        conditions = [sql.SQL("({}) IN (SELECT {} FROM {})").format(own, typed_keys(layout), unnested(layout, keys))]
+        for number, (expression, column) in enumerate(zip(self.key, layout.key, strict=True)):
+            if by_text(column):
+                # The same once more in the collation of the column, and so of its index.
+                texts = sql.Literal(list(dict.fromkeys(key[number] for key in keys)))
+                conditions.append(sql.SQL("({})::text = ANY ({}::text[])").format(expression, texts))
+        return sql.SQL(" AND ").join(conditions)
 
 
 def typed_keys(layout: Layout) -> sql.Composable:

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from psycopg import sql
 
 from pycdc.clients.postgres import Connection
-from pycdc.operations.verify.in_flight import CanonicalTexts, Mismatch, Texts
-from pycdc.operations.verify.ranges import KeyRange
+from pycdc.operations.verify.in_flight import CanonicalTexts, Flight, Mismatch, Texts
 from pycdc.operations.verify.relation import ComparedRelation, Layout
 from pycdc.operations.verify.result import DifferenceKind, Key, shown_key
+from pycdc.operations.verify.spilling_map import SpillingMap
 from pycdc.sinks.postgres.writing.writes import RowWrite
 
 _CHUNK: Final = 500
 _BUCKETS: Final = 1 << 16
+_KEY: Final = 200
+"""Bytes of a key that is held, about."""
 _MOST_CANDIDATES: Final = 100_000
 """Keys that may be too many and are held at once."""
 
@@ -40,28 +42,28 @@ class Expected:
 
 @dataclass(slots=True)
 class RoutedComparison:
-    """`wanted` are keys under which keys in flight may lie in the source: their rows are kept in `kept`."""
+    """Keys in `flight` are left out; rows of the source that they may come from are kept in `kept`."""
 
     layout: Layout
     target: ComparedRelation
     connection: Connection
     texts: CanonicalTexts
     rows: Rows
-    without: Collection[Key]
-    wanted: Collection[Key]
+    flight: Flight
     complete: bool
-    kept: dict[Key, Texts] = field(default_factory=dict)
+    kept: SpillingMap[Texts | None] = field(default_factory=SpillingMap)
     source_rows: int = 0
     target_rows: int = 0
 
     def run(self) -> Iterator[Mismatch]:
         """Yield what differs. Raises psycopg.Error, PycdcError."""
+        self._want()
         expected = _Buckets()
         for chunk in self._chunks():
-            there = self.target.texts(self.connection, self.layout, [one.key for one in chunk])
+            texts = self.target.texts(self.connection, self.layout, [one.key for one in chunk])
             for one in chunk:
                 self.source_rows += 1
-                found = there.get(one.key)
+                found = texts.get(one.key)
                 if found is None:
                     yield Mismatch(DifferenceKind.MISSING, one.key)
                     continue
@@ -69,9 +71,24 @@ class RoutedComparison:
                 mismatch = self._compared(one, found)
                 if mismatch is not None:
                     yield mismatch
-        self.target_rows = self.target.sums(self.connection, self.layout, KeyRange(), (), list(self.without))[0].rows
+        there = _Buckets()
+        for key in self._target_keys():
+            self.target_rows += 1
+            there.add(key)
         if self.complete:
-            yield from self._extra(expected)
+            yield from self._extra(there.differing(expected))
+
+    def kept_texts(self, keys: Sequence[Key]) -> Mapping[Key, Texts]:
+        """Return the rows of the source that were kept, as far as it has them."""
+        found = ((key, self.kept.get(key)) for key in keys)
+        return {key: row for key, row in found if row is not None}
+
+    def _want(self) -> None:
+        for page in self.flight.rows.pages():
+            for _, known in page:
+                for key in known.was:
+                    self.kept[key] = None
+                    self.kept.grew(_KEY)
 
     def _chunks(self) -> Iterator[list[Expected]]:
         """Yield the rows whose keys are not in flight."""
@@ -99,9 +116,10 @@ class RoutedComparison:
             rows = self.texts.rows(columns, [texts for _, texts in members])
             for (key, _), row in zip(members, rows, strict=True):
                 one = Expected(key, {} if row is None else dict(zip(columns, row, strict=True)))
-                if key in self.wanted:
-                    self.kept[key] = self._texts_of(one)
-                if key not in self.without:
+                if key in self.kept:
+                    self.kept[key] = texts = self._texts_of(one)
+                    self.kept.grew(_KEY + sum(len(text) for text in texts if text is not None))
+                if key not in self.flight.rows:
                     out.append(one)
         return out
 
@@ -122,13 +140,9 @@ class RoutedComparison:
 
     # Rows that are too many.
 
-    def _extra(self, expected: _Buckets) -> Iterator[Mismatch]:
-        found = _Buckets()
-        for key in self._target_keys():
-            found.add(key)
-        suspicious = found.differing(expected)
+    def _extra(self, suspicious: set[int]) -> Iterator[Mismatch]:
         candidates: set[Key] = set()
-        for key in self._target_keys():
+        for key in self._target_keys() if suspicious else ():
             if _bucket(key) in suspicious:
                 candidates.add(key)
                 if len(candidates) >= _MOST_CANDIDATES:
@@ -143,12 +157,13 @@ class RoutedComparison:
         yield from (Mismatch(DifferenceKind.EXTRA, key) for key in sorted(candidates))
 
     def _target_keys(self) -> Iterator[Key]:
+        """Yield those that are not in flight."""
         name = sql.Identifier("pycdc_verify_keys")
-        query = self.target.keys_query(self.layout, list(self.without))
+        query = self.target.keys_query(self.layout)
         self.connection.execute(sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(name, query))
         try:
             while rows := self.connection.execute(sql.SQL("FETCH 5000 FROM {}").format(name)).fetchall():
-                yield from map(shown_key, rows)
+                yield from (key for key in map(shown_key, rows) if key not in self.flight.rows)
         finally:
             self.connection.execute(sql.SQL("CLOSE {}").format(name))
 

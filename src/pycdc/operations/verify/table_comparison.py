@@ -25,7 +25,7 @@ from pycdc.operations.verify.in_flight import (
     compare_flight,
 )
 from pycdc.operations.verify.options import VerifyOptions
-from pycdc.operations.verify.prediction import Predictions
+from pycdc.operations.verify.prediction import Prediction, Predictions
 from pycdc.operations.verify.range_comparison import BothSides, Counts, Found, compare
 from pycdc.operations.verify.ranges import Bound, KeyRange, by_text
 from pycdc.operations.verify.readers import SnapshotSession
@@ -39,6 +39,7 @@ from pycdc.operations.verify.result import (
     shown_key,
 )
 from pycdc.operations.verify.routed_comparison import RoutedComparison, Rows
+from pycdc.operations.verify.spilling_map import SpillingMap
 
 _RANGE: Final = 100_000
 """Rows of a range, about."""
@@ -128,7 +129,7 @@ class TableComparison:
     # Keys in flight.
 
     def _flight(self) -> Flight:
-        known = self.predictions.tables.get(str(self.unit.target), {})
+        known = self.predictions.tables.get(str(self.unit.target)) or SpillingMap[Prediction]()
         return canonical_flight(known, self.layout, CanonicalTexts(self.readers.texts, self.unit.types))
 
     def _in_flight(self, flight: Flight) -> None:
@@ -144,7 +145,6 @@ class TableComparison:
 
     def _routed(self, flight: Flight, rows: Rows) -> None:
         """Compare settled keys through the route's code, and then those in flight: the source's rows are read once."""
-        wanted = {key for one in flight.rows.values() for key in one.was}
         emptied = str(self.unit.target) in self.predictions.emptied
         with self.readers.target.transaction([self._target_oid()]) as target:
             comparison = RoutedComparison(
@@ -153,15 +153,13 @@ class TableComparison:
                 target,
                 CanonicalTexts(self.readers.texts, self.unit.types),
                 (lambda: iter(())) if emptied else rows,
-                set(flight.keys),
-                wanted,
+                flight,
                 self.unit.complete,
             )
             for mismatch in comparison.run():
                 self._add_mismatch(mismatch, in_flight=False)
             self.result.in_flight = max(self.result.in_flight, len(flight.rows))
-            kept = comparison.kept
-            for mismatch in compare_flight(flight, self.layout, self._target(), target, lambda keys: kept):
+            for mismatch in compare_flight(flight, self.layout, self._target(), target, comparison.kept_texts):
                 self._add_mismatch(mismatch, in_flight=True)
         self.result.source_rows, self.result.target_rows = comparison.source_rows, comparison.target_rows
 
@@ -249,7 +247,7 @@ class TableComparison:
                 source,
                 target,
                 readers.executor,
-                flight.keys,
+                flight,
                 self.unit.complete,
             )
             found: list[Found] = []
