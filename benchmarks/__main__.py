@@ -3,7 +3,7 @@
     python -m benchmarks [--only throughput,latency,…] [--runs 5] [--scale 1] [--without-peers] [--resume] [--list]
     python -m benchmarks --quick
 
-All of it takes less than 40 minutes on two quiet cores (`--list` tells what each scenario takes). Figures are saved
+All of it takes less than 45 minutes on two quiet cores (`--list` tells what each scenario takes). Figures are saved
 after each scenario: a run that was interrupted goes on with `--resume`, with its own options, and tries again what had
 failed. `--scale 0.3` writes three tenths of the rows. `--quick` runs everything small, in minutes, to see that it
 works: what it prints means little, and nothing is saved. Each scenario also runs alone, with options of its own:

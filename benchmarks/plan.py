@@ -1,6 +1,6 @@
 """Which scenarios there are, what each costs, and how large each is: in full, and to see that it works.
 
-In full all of it is done within 40 minutes on two quiet cores: the figures that targets are about come from five short
+In full all of it is done within 45 minutes on two quiet cores: the figures that targets are about come from five short
 runs beside the peer, in turns, the others from three.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import growth, idle, latency, memory, recovery, reverse, snapshot, start, throughput
+from benchmarks import growth, idle, latency, memory, recovery, reverse, snapshot, start, throughput, verify
 from benchmarks.figures import Result, together
 from benchmarks.rig import Rig
 from benchmarks.workload import SHAPES
@@ -122,6 +122,13 @@ SCENARIOS: dict[str, Scenario] = {
         4.5,
         lambda rig, to: reverse.measure(rig, rows=to.rows(100_000), runs=to.runs, peer=to.peers),
         lambda rig, to: reverse.measure(rig, rows=20_000, runs=1, operations="insert", peer=to.peers, seconds=5),
+    ),
+    "verify": Scenario(
+        6.0,
+        lambda rig, to: verify.measure(
+            rig, rows=to.rows(10_000_000), runs=to.few, engines=to.engines("reladiff", alone=("copy",))
+        ),
+        lambda rig, to: verify.measure(rig, rows=100_000, runs=1, engines=to.engines("reladiff", alone=("copy",))),
     ),
     "growth": Scenario(
         6.5,

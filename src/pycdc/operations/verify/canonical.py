@@ -25,9 +25,10 @@ SETTINGS: Final = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "client_connection_check_interval": "10s",
+    "jit": "off",
 }
 """Of every session that computes texts. `row_security` off makes hidden rows an error; a query ends soon after its
-client is killed."""
+client is killed. Compiling them takes longer than it saves."""
 
 _COLUMNS: Final = """SELECT a.attname, format_type(a.atttypid, a.atttypmod), base.typname,
     base.nspname = 'pg_catalog', coalesce(element.typname, ''), base.modifier, NOT a.attnotnull,
@@ -100,13 +101,14 @@ def pin(connection: psycopg.Connection[Any]) -> None:
 
 def canonical(expression: sql.Composable, column: ColumnType) -> sql.Composable:
     """Return the expression of a value whose text is canonical; `column` is the target's."""
-    if column.base == "numeric":
+    scaled = column.modifier >= 0  # then all its values are printed with the same scale
+    if column.base == "numeric" and not scaled:
         return sql.SQL("trim_scale({})").format(expression)
     if column.base in _FLOATS:
         return sql.SQL("({} + '0'::{})").format(expression, sql.SQL(column.base))  # -0 is 0
     if column.base == "bpchar" or (column.base in TEXTS and column.base != "text") or not column.builtin:
         return sql.SQL("({})::text").format(expression)
-    if column.element == "numeric" and column.base.startswith("_"):
+    if column.element == "numeric" and column.base.startswith("_") and not scaled:
         return sql.SQL(
             "CASE WHEN array_ndims({0}) = 1 THEN ARRAY(SELECT trim_scale(e) FROM unnest({0}) WITH ORDINALITY AS u(e, n)"
             " ORDER BY n) ELSE {0} END"
