@@ -17,13 +17,14 @@ CHAOS_ROUNDS ?= 200
 CHAOS_SEED ?= 20261130
 FUZZ_SECONDS ?= 60
 TRANSACTIONS ?= 20000
+SEEDS ?= 10000
 VERIFICATIONS ?= 10000
 
 # Programs that the tests start would be compiled each time.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-exactly-once chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-snapshot chaos-types chaos-verify bench bench-quick clean mutants
+.PHONY: help venv servers test test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-exactly-once chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-simulator chaos-snapshot chaos-types chaos-verify bench bench-quick clean mutants
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -114,6 +115,9 @@ mutants: venv servers ## Known bugs, put back one at a time: the tests have to c
 
 chaos-cutover: venv servers ## Cut-overs that are killed at each of their steps, forth and back
 	PYCDC_CUTOVER_KILLS=all $(PYTEST) -s tests/operations/cutover -k kill $(PYTEST_ARGS)
+
+chaos-simulator: venv ## Captures with a simulated server, brokers and clock, where anything may fail at any point: SEEDS=10000
+	PYCDC_SIMULATOR_SEEDS=$(SEEDS) $(PYTEST) tests/chaos/test_simulator.py $(PYTEST_ARGS)
 
 chaos-types: venv servers ## 20,000 random transactions over random tables of all types, from one database into another
 	PYCDC_CHAOS_TRANSACTIONS=$(TRANSACTIONS) $(PYTEST) -s tests/chaos/test_types.py $(PYTEST_ARGS)

@@ -215,6 +215,7 @@ class PostgresConnector:
             ends = self._catalog.timeline_ends() if moved and slot is not None and slot.failover else None
             decision = check_start(start, slot, server, slot_name, timeline_ends=ends)
         except PositionGap as gap:
+            self._held.require()
             if self._source.snapshot != "when_needed" or isinstance(gap, OtherSource):
                 raise
             log.warning("starting over with a snapshot", reason=gap.fact)

@@ -111,6 +111,14 @@ class HeldSlot:
             raise SlotActive(f"another session read slot {self._config.slot} just now", hint="run one instance")
         return stream
 
+    def require(self) -> None:
+        """Raise ConnectionLost where the slot was taken over, as from a process that was frozen.
+
+        Whoever has it now moves slot and position on, so that what was read of them says nothing.
+        """
+        if self.stream is not None:
+            self.stream.require_open()
+
     def release(self) -> None:
         if self.stream is not None:
             self.stream.close()
