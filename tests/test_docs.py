@@ -28,7 +28,7 @@ from pycdc.connectors.postgres.catalog.slots_and_publications import Admin
 from pycdc.connectors.postgres.snapshot.copy_reader import copy_rows
 from pycdc.model.event import Partition
 from pycdc.observability.metrics import exposition, registry
-from pycdc.observability.progress import PartitionPlace, Progress, TableSnapshot
+from pycdc.observability.progress import ParkedCount, PartitionPlace, Progress, TableSnapshot
 from tests.observability.lagging import Lagging
 
 ROOT = Path(__file__).parents[1]
@@ -205,6 +205,7 @@ def test_every_metric_is_documented() -> None:
     progress.unknown_type("public.t", "geometry")
     progress.signal("table", "refused")
     progress.dead_letters["public.t"] = progress.parked_rows["public.t"] = 1
+    progress.parked_now["public.t"], progress.truncated_rows["public.t"] = ParkedCount(1, 0.0), 1
     progress.refused["public.t"] = "why"
     table = TableSnapshot("public.t", estimated=1000)
     progress.snapshot.append(table)

@@ -22,7 +22,7 @@ LAYERS = (
     ("clients",),
     ("connectors", "transforms", "serialization", "sinks", "offsets", "testing"),
     ("checkpoint",),
-    ("pipeline", "snapshot_worker", "table_validation"),
+    ("parking", "pipeline", "snapshot_worker", "table_validation"),
     ("build", "facade"),
     ("operations",),
     ("api",),

@@ -33,6 +33,7 @@ from pycdc.observability.outages import Outages
 from pycdc.observability.progress import Progress
 from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
+from pycdc.parking.build import parking_sink
 from pycdc.pipeline import Loop
 from pycdc.process_pool import ProcessPool
 from pycdc.rows.schema import Schema
@@ -45,8 +46,10 @@ from pycdc.sinks.column_rules import ColumnRulesSink
 from pycdc.sinks.console import ConsoleSink
 from pycdc.sinks.kafka.oversized import Oversized
 from pycdc.sinks.kafka.producer import KafkaSink as KafkaProducerSink
+from pycdc.sinks.kafka.record_sizes import RefusedRecord
 from pycdc.sinks.kafka.transactional import FencedOffsets, TransactionalKafkaSink
 from pycdc.sinks.null import NullSink
+from pycdc.sinks.storing import StoringSink
 from pycdc.snapshot_worker import TablePlanner, read, strict
 from pycdc.table_validation import TableValidation
 from pycdc.transforms.capture import CaptureTransforms, TransformingSink
@@ -94,6 +97,7 @@ def _capture_loop(
     plain = own.offsets or (MemoryOffsetStore() if kept and not config.offsets else build_offsets(config, stopping))
     offsets = _fenced(config, plain) if config.exactly_once and kept is None else plain
     levels = CompatibilityOverrides()
+    refusals: set[RefusedRecord] = set()
     transforms = CaptureTransforms(config, progress) if config.transforms else None
 
     def source() -> Connector:
@@ -105,6 +109,8 @@ def _capture_loop(
         else:
             made = StoringSink(ColumnRulesSink(kept, config), plain)
             made.close = lambda: None
+        if isinstance(made, KafkaProducerSink | TransactionalKafkaSink) and config.parks:
+            return parking_sink(config, made, transforms, refusals, progress, stopping)
         return made if transforms is None else TransformingSink(made, transforms)
 
     stands_by = config.source.postgres.standby
@@ -310,20 +316,6 @@ def _kafka_sink(
         sink = made(serializer, kafka, offsets, **beside)  # type: ignore[arg-type]  # each takes what it was chosen for
         sink.beside = opened.pop_all()
         return sink
-
-
-class StoringSink:
-    """A sink without a place for positions, completed by an offset store."""
-
-    def __init__(self, sink: Sink, offsets: OffsetStore) -> None:
-        self._sink = sink
-        self._offsets = offsets
-        self.write = sink.write
-        self.close: Callable[[], None] = getattr(sink, "close", lambda: None)
-
-    def commit(self, checkpoint: Any) -> None:
-        self._sink.commit(checkpoint)
-        self._offsets.store(checkpoint)
 
 
 def build_serializer(

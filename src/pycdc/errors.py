@@ -17,6 +17,7 @@
     ├── DeliveryError          the sink could not make records durable              retried from the checkpoint
     │   ├── RecordTooLarge     one record exceeds what the broker takes                 exit 5
     │   └── Undelivered        stopped before all was delivered; the next start repeats it  exit 6
+    ├── ParkingFull            more rows are parked than parking.limit allows       exit 5
     ├── ApplyError             an event cannot be written into its table                exit 5
     ├── SinkFenced             another instance took over; never retried                exit 5
     └── CheckpointCorrupt      the stored position cannot be trusted                    exit 5
@@ -139,6 +140,11 @@ class Undelivered(DeliveryError):
     code = "undelivered"
     retry = False
     exit_code = 6
+
+
+class ParkingFull(PycdcError):
+    code = "parking-full"
+    exit_code = STOPPED_FOR_GOOD
 
 
 class ApplyError(PycdcError):

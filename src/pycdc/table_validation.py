@@ -13,6 +13,7 @@ from pycdc.model.change import Table
 from pycdc.model.patterns import matches_any
 from pycdc.observability.progress import Progress
 from pycdc.rows.plan import TablePlan, hash_length, merged_rule, plan_table
+from pycdc.rows.truncation import require_truncatable
 from pycdc.serialization import envelope
 from pycdc.serialization.names import DEFAULT_TOPIC, routed
 from pycdc.transforms.capture import CaptureTransforms
@@ -60,6 +61,7 @@ class TableValidation:
         if config.sink.kafka is None and config.sink.null is None:
             return
         self._refuse_hidden_keys(table, plan)
+        require_truncatable(table, [one.column.name for one in plan.key], merged_rule(table, config.rules).truncatable)
         if config.outbox is not None and matches_any([config.outbox.table], table.schema, table.name):
             return
         adjust = config.envelope.adjust_names

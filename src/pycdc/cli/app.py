@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "run": "pycdc.cli.run:run",
     "status": "pycdc.cli.status:status",
     "snapshot": "pycdc.cli.snapshot:snapshot",
+    "parked": "pycdc.cli.parked:parked",
     "apply": "pycdc.cli.apply:apply",
     "lag": "pycdc.cli.lag:lag",
     "verify": "pycdc.cli.verify:verify",

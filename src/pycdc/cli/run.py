@@ -31,6 +31,7 @@ from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 from pycdc.observability.server import StatusServer
 from pycdc.operations.humanize import plural
+from pycdc.operations.parked_monitor import ParkedMonitor
 from pycdc.operations.slot_monitor import SlotMonitor
 from pycdc.operations.stored_position import shown
 
@@ -179,6 +180,7 @@ def _run(config: PipelineConfig, *, live: bool) -> None:
             log.info("serving metrics and health", url=url)
         if isinstance(config, CapturePipeline):
             stack.enter_context(SlotMonitor(config, progress))
+            stack.enter_context(ParkedMonitor(config, progress))
         execute(pipeline, _view(config, progress, url, live=live))
     _say_where(progress, config)
 

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from pycdc.config.capture_sink import CaptureSinkConfig
 from pycdc.config.envelope import EnvelopeConfig, FlattenConfig, OutboxConfig
 from pycdc.config.kafka import KafkaSourceConfig
+from pycdc.config.parking import ParkingConfig
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.config.postgres_source import PostgresSourceConfig, SignalsConfig
 from pycdc.config.runtime import CheckpointConfig, HttpConfig, OffsetsConfig, RetriesConfig
-from pycdc.config.section import (
-    InvalidValue,
-    Section,
-    function_path,
-)
+from pycdc.config.section import InvalidValue, Section
+from pycdc.config.transforms import TableTransformConfig, TopicTransformConfig, TransformConfig
 from pycdc.config.values import DEBEZIUM_VALUES, PRESETS, CompatibilityConfig, TableRule, ValuesConfig
 from pycdc.errors import ConfigError
 from pycdc.model.patterns import qualified
@@ -54,55 +52,6 @@ class ApplySinkConfig(Section):
 
     postgres: PostgresSinkConfig
     """Tables of a Postgres database, where the source is Kafka."""
-
-
-class TransformConfig(Section):
-    """A Python function that gets each change, decoded, and returns it, changed or not; or None to drop it, or several.
-
-    `package.module:name` alone will do for a function of all tables or topics. Functions apply in this order. Only
-    tables and topics that one of them names pay for decoding.
-    """
-
-    function: str
-    """`package.module:name`, importable from where pycdc runs. The command `pycdc` also looks in the folder of this
-    file."""
-
-    _importable = field_validator("function")(function_path)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _path_alone(cls, data: Any) -> Any:
-        return {"function": data} if isinstance(data, str) else data
-
-
-class TableTransformConfig(TransformConfig):
-    __doc__ = TransformConfig.__doc__
-
-    tables: Annotated[list[str], Field(min_length=1)] = ["*"]
-    """Patterns over `schema.table` of the tables it is for, where the source is Postgres."""
-    columns: dict[str, str] = {}
-    """Columns that it adds, or gives another type: name to SQL type, `integer`, `numeric(10,2)`, `text[]`,
-    `bigint not null` … Each row that it returns must have them."""
-    drop: list[str] = []
-    """Columns that it removes. No row that it returns may have them."""
-    on_error: Literal["stop", "dead_letter"] = "stop"
-    """What an exception in it means, where the source is Postgres: end with an error that names function, table and
-    position; or send the record as it was to the topic `{name}.dead-letter` (sink Kafka) and go on. Where the source is
-    Kafka, `sink.postgres.on_error` says."""
-
-    @model_validator(mode="after")
-    def _added_or_dropped(self) -> TableTransformConfig:
-        both = sorted(self.columns.keys() & set(self.drop))
-        if both:
-            raise InvalidValue(f"adds and drops column {both[0]!r}", "name it under `columns` or under `drop`")
-        return self
-
-
-class TopicTransformConfig(TransformConfig):
-    __doc__ = TransformConfig.__doc__
-
-    topics: Annotated[list[str], Field(min_length=1)] = ["*"]
-    """Patterns of the topics it is for, where the source is Kafka."""
 
 
 class PipelineSection(Section):
@@ -147,6 +96,8 @@ class CapturePipeline(PipelineSection):
     """What to do with columns, keys and topics, by table."""
     envelope: EnvelopeConfig = EnvelopeConfig()
     """What is emitted beside the rows."""
+    parking: ParkingConfig | None = None
+    """Rows that are parked because of `rules: on_error` or `on_too_large`. Default: as much as such a rule needs."""
     transforms: list[TableTransformConfig] = []
     """Python functions that see each row or event."""
     flatten: FlattenConfig | None = None
@@ -208,6 +159,29 @@ class CapturePipeline(PipelineSection):
                         "set `on_error: stop`, or let the function return None for what it cannot do",
                     )
         return self
+
+    @model_validator(mode="after")
+    def _parked_somewhere(self) -> CapturePipeline:
+        if self.parks and self.sink.kafka is None:
+            raise InvalidValue(
+                "parks or cuts rows, and the sink is not Kafka", "remove `parking`, rules[].on_error and on_too_large"
+            )
+        if self.parks and self.source.postgres.parallel:
+            raise InvalidValue(
+                "parks or cuts rows, and has workers, which hand back records",
+                "remove source.postgres.workers and executor, or rules[].on_error and on_too_large",
+            )
+        return self
+
+    @property
+    def parks(self) -> bool:
+        """Whether rows may be parked or cut, or were."""
+        return self.parking is not None or any(rule.spares for rule in self.rules)
+
+    @property
+    def parked_topic(self) -> str:
+        """The topic of parked rows."""
+        return (self.parking and self.parking.topic) or f"{self.name}.parked"
 
     @model_validator(mode="after")
     def _signals_from_somewhere(self) -> CapturePipeline:

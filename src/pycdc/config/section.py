@@ -69,3 +69,9 @@ def function_path(path: str) -> str:
     if not FUNCTION_PATH.fullmatch(path):
         raise InvalidValue("is no path to a function", "write it as `package.module:name`")
     return path
+
+
+def webhook_url(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
+        raise InvalidValue("is no URL of a webhook", "write it as https://…")
+    return value

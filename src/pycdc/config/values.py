@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from pycdc.config.section import (
     InvalidValue,
@@ -199,6 +199,26 @@ class TableRule(Section):
     characters."""
     topic: str | None = None
     """Topic in place of `{name}.{schema}.{table}`; those three placeholders are filled in."""
+    on_error: Literal["stop", "park"] | None = None
+    """What becomes of a row that cannot be encoded, or whose transform fails: the pipeline stops (the default); or the
+    row is parked, and later rows of its key behind it, until `pycdc parked` retries or drops it."""
+    on_too_large: Literal["stop", "park", "truncate"] | None = None
+    """What becomes of a row that is larger than its topic takes. `truncate`: columns of `truncatable` are cut as far as
+    is necessary, and the record's header `__pycdc.truncated` names them with the bytes that they had; a row that is
+    still too large stops the pipeline. Default: as `on_error`."""
+    truncatable: list[str] = []
+    """Columns that `on_too_large: truncate` may cut: text, varchar, char, citext and bytea, not of the key."""
+
+    @property
+    def spares(self) -> bool:
+        """Whether some rows are parked or cut rather than stop the pipeline."""
+        return self.on_error == "park" or self.on_too_large in ("park", "truncate")
+
+    @model_validator(mode="after")
+    def _cuts_something(self) -> TableRule:
+        if self.on_too_large == "truncate" and not self.truncatable:
+            raise InvalidValue("truncates rows that are too large, and no column may be cut", "set `truncatable`")
+        return self
 
 
 def _of_placeholder(value: str) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import ByteSize, Field, SecretStr, field_validator
 
-from pycdc.config.section import InvalidValue, Section
+from pycdc.config.section import InvalidValue, Section, webhook_url
 
 _SMALLEST = 1024 * 1024
 
@@ -38,9 +38,4 @@ class WalGuardConfig(Section):
             raise InvalidValue("is less than a slot always holds back", "give 1MiB at least, rather many GB")
         return value
 
-    @field_validator("webhook")
-    @classmethod
-    def _webhook_is_http(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
-            raise InvalidValue("is no URL of a webhook", "write it as https://…")
-        return value
+    _http = field_validator("webhook")(webhook_url)

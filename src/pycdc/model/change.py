@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from pycdc.errors import ProtocolError
 from pycdc.model.origin import ChangeOrigin
+from pycdc.model.parked_request import ParkedRequest
 from pycdc.model.transaction_chunk import TransactionChunk
 
 Row = dict[str, Any]
@@ -357,6 +358,8 @@ class Batch:
     `membership` and `unseen` go into the checkpoint. `dropped` are tables, by OID, of which nothing comes after
     this batch: what is kept for their rows can be freed. `encoded` comes behind the runs, and only where the pipeline
     has workers. `notifications` tell of the snapshot that rows of this batch, or of earlier ones, are of.
+    `parked_requests` are to be handled behind the runs.
+    `parked_requests` are to be handled behind the runs.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -374,6 +377,7 @@ class Batch:
     encoded: list[Encoded] = field(default_factory=list)
     notifications: list[Notification] = field(default_factory=list)
     chunk: TransactionChunk | None = None
+    parked_requests: list[ParkedRequest] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Change]:
         for run in self.runs:

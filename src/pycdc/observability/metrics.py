@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from pycdc.model.change import Position
 from pycdc.observability.apply_metrics import apply_metrics
+from pycdc.observability.parked_metrics import parked_metrics
 from pycdc.observability.progress import Progress
 from pycdc.version import __version__
 
@@ -47,6 +48,7 @@ class PipelineCollector(Collector):
         yield from self._labelled_counters()
         yield from self._gauges()
         yield from self._snapshot()
+        yield from parked_metrics(self._progress)
         yield from apply_metrics(self._progress)
 
     def _counters(self) -> Iterator[Metric]:

@@ -78,6 +78,14 @@ class PartitionPlace:
         return max(0, self.end - self.next)
 
 
+@dataclass(frozen=True, slots=True)
+class ParkedCount:
+    """How many rows of a table are parked; `since`: when the first of them was, in seconds since the Unix epoch."""
+
+    rows: int
+    since: float
+
+
 @dataclass(slots=True)
 class Progress:
     """Counters since the process started, and the current place.
@@ -102,6 +110,8 @@ class Progress:
     strange_marks   logical messages under the prefix of pycdc's marks (`origins`) that are none
     refused         tables whose schema the registry refuses at present, and how it differs from the one before
     parked_rows     records of such tables, by table, that went to the dead letters instead
+    parked_now      rows that wait to be retried or dropped (on_error: park), by table
+    truncated_rows  rows that were cut because they were too large, by table
     hidden          rows that are not captured because of source.postgres.skip_origins, by the pipeline that wrote them
     unclaimed       tables that are gone, whose rows came, and of which nothing tells whether they were captured
     unwritable      captured tables in which the application cannot UPDATE, because they are published, and why
@@ -139,6 +149,8 @@ class Progress:
     dead_letters: dict[str, int] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     parked_rows: dict[str, int] = field(default_factory=dict)
+    parked_now: dict[str, ParkedCount] = field(default_factory=dict)
+    truncated_rows: Counter[str] = field(default_factory=Counter)
     hidden: Counter[str] = field(default_factory=Counter)
     unclaimed: Counter[str] = field(default_factory=Counter)
     unwritable: dict[str, str] = field(default_factory=dict)

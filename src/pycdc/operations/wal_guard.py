@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-import urllib3
-
+from pycdc.clients.webhook import post
 from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import SlotMetadata, XminHolder
@@ -25,7 +23,6 @@ _ENDANGERED: Final = ("unreserved", "lost")
 """Values of wal_status: the server takes WAL away that the slot needs, or has done so."""
 _SOON: Final = 3600.0
 """Seconds until a limit is reached, below which that is worth a warning."""
-_WEBHOOK_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,25 +132,5 @@ class WalGuard:
             )
         if self._settings is None or self._settings.webhook is None or state.level == self._announced:
             return
-        if _sent(self._settings.webhook.get_secret_value(), {"pipeline": self._config.name, **state.as_dict()}):
+        if post(self._settings.webhook.get_secret_value(), {"pipeline": self._config.name, **state.as_dict()}):
             self._announced = state.level
-
-
-def _sent(url: str, document: dict[str, Any]) -> bool:
-    """Post the document; log a webhook that does not take it, without its URL."""
-    try:
-        answer = urllib3.request(
-            "POST",
-            url,
-            body=json.dumps(document).encode(),
-            headers={"Content-Type": "application/json"},
-            timeout=urllib3.Timeout(total=_WEBHOOK_SECONDS),
-            retries=False,
-            redirect=False,
-        )
-    except urllib3.exceptions.HTTPError as error:
-        log.warning("the webhook does not answer", error=type(error).__name__)
-        return False
-    if answer.status >= 300:
-        log.warning("the webhook refuses", status=answer.status)
-    return answer.status < 300

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
 from pycdc.config.values import CompatibilityConfig, TableRule, ValuesConfig
 from pycdc.errors import ConfigError
@@ -157,6 +158,10 @@ def merged_rule(table: Table, rules: Sequence[TableRule]) -> TableRule:
     return merged
 
 
+_LAST_WINS: Final = ("include_columns", "key", "topic", "on_error", "on_too_large")
+"""Options of which the later rule's holds, where it has one."""
+
+
 def _followed(earlier: TableRule, rule: TableRule) -> TableRule:
     """Both rules as one; what `rule` masks, hashes or truncates is none of the earlier's business any more."""
     hashed = {name for item in rule.hash for name in item.columns}
@@ -169,9 +174,10 @@ def _followed(earlier: TableRule, rule: TableRule) -> TableRule:
             "hash": [*kept, *rule.hash],
             "truncate": {**{n: size for n, size in earlier.truncate.items() if n not in treated}, **rule.truncate},
             "rename": {**earlier.rename, **rule.rename},
+            "truncatable": [*earlier.truncatable, *rule.truncatable],
             "tell_types": [*earlier.tell_types, *rule.tell_types],
             "tell_types_of": [*earlier.tell_types_of, *rule.tell_types_of],
-            **{n: getattr(rule, n) for n in ("include_columns", "key", "topic") if getattr(rule, n) is not None},
+            **{n: getattr(rule, n) for n in _LAST_WINS if getattr(rule, n) is not None},
         }
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from pycdc.model.change import Op, Run
 from pycdc.serialization.source_info import TransactionMetadata
@@ -15,6 +16,7 @@ class EventCounter:
     def __init__(self, *, enabled: bool) -> None:
         self.enabled = enabled
         self._orders: dict[str, int] = {}
+        self._paused = False
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -30,8 +32,27 @@ class EventCounter:
 
         None for rows of a snapshot, which belong to no transaction; Debezium's have no block either.
         """
-        if run.op is Op.READ:
+        if run.op is Op.READ or self._paused:
             return None
         total = self._orders[""] = self._orders.get("", 0) + 1
         order = self._orders[table] = self._orders.get(table, 0) + 1
         return TransactionMetadata(transaction_id(run.transaction), total, order)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count nothing meanwhile."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
+    @contextmanager
+    def restored_on_error(self) -> Iterator[None]:
+        """Forget what was counted meanwhile, where an error ends it."""
+        before = self._orders.copy() if self.enabled else self._orders
+        try:
+            yield
+        except BaseException:
+            self._orders = before
+            raise

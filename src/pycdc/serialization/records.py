@@ -12,12 +12,19 @@ Record = dict[str, Any]
 since the Unix epoch)."""
 
 
+TopicRecordList = tuple[str, list[Record]]
+"""Records of one topic, in order. Either all of them have headers or none has."""
+
+
 class BatchSerializer(Protocol):
     """Turns batches into records: `serializer.Serializer`, for all sinks that take bytes."""
 
-    def serialize(self, batch: Batch) -> list[tuple[str, list[Record]]]:
+    def serialize(self, batch: Batch) -> list[TopicRecordList]:
         """Return groups of (topic, records) in order; a topic may occur several times.
 
         Either all records of a group have headers or none has. Raises ConversionError or SchemaIncompatible before
         anything was sent.
         """
+
+    def serialize_apart(self, batch: Batch) -> list[TopicRecordList]:
+        """Return the records of rows outside of their transaction: none is counted, none tells its place there."""

@@ -21,12 +21,13 @@ from pycdc.serialization.outbox import EventRouter
 from pycdc.serialization.outbox_messages import MessageEvents
 from pycdc.serialization.outbox_writer import OutboxWriter
 from pycdc.serialization.record_format import RecordFormat
+from pycdc.serialization.records import TopicRecordList
 from pycdc.serialization.run_writer import RunWriter
 from pycdc.serialization.schema_dead_letters import SchemaDeadLetters
 from pycdc.serialization.source_info import ProcessingTime, SourceOrigin, context_headers
 from pycdc.serialization.special_topics import MESSAGES, SpecialTopics
 from pycdc.serialization.table_encoders import TableEncoders
-from pycdc.serialization.topic_buffers import TopicBuffer, TopicBuffers, TopicRecordList
+from pycdc.serialization.topic_buffers import TopicBuffer, TopicBuffers
 
 
 class Serializer:
@@ -74,8 +75,17 @@ class Serializer:
         """Return the batch's records.
 
         Groups with headers stand apart from those without, so that the latter can be sent in one call; groups of one
-        topic are in order.
+        topic are in order. What an error leaves behind is not counted.
         """
+        with self._counter.restored_on_error():
+            return self._serialize(batch)
+
+    def serialize_apart(self, batch: Batch) -> list[TopicRecordList]:
+        """Return the records of rows outside of their transaction: none is counted, none tells its place there."""
+        with self._counter.paused():
+            return self._serialize(batch)
+
+    def _serialize(self, batch: Batch) -> list[TopicRecordList]:
         self._moment = moment = ProcessingTime.now()
         buffers = TopicBuffers()
         self._writer.begin_batch(buffers, moment)

@@ -13,8 +13,7 @@ from pycdc.model.change import Op, Run, Table
 from pycdc.rows.encoder import Append, EncodedParts
 from pycdc.serialization.headers import Header
 from pycdc.serialization.record_format import TableEncoder
-
-TopicRecordList = tuple[str, list[EncodedParts]]
+from pycdc.serialization.records import TopicRecordList
 
 
 class TopicBuffer:

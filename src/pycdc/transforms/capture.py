@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from pycdc.config.pipeline import CapturePipeline, TableTransformConfig
+from pycdc.config.pipeline import CapturePipeline
+from pycdc.config.transforms import TableTransformConfig
 from pycdc.errors import ConfigError, TransformError
 from pycdc.interfaces import Checkpoint, Sink
 from pycdc.model.change import Batch, Change, Column, Op, Routing, Run, Table

@@ -11,7 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from pycdc.config.pipeline import ApplyPipeline, TopicTransformConfig
+from pycdc.config.pipeline import ApplyPipeline
+from pycdc.config.transforms import TopicTransformConfig
 from pycdc.errors import PycdcError, TransformError
 from pycdc.model.change import UNCHANGED, Op, Row
 from pycdc.model.event import Event, Partition

@@ -98,6 +98,9 @@ class Rows:
             groups.append((run.table.name, [{"key": None, "value": frame[VALUE:]} for frame in run.frames]))
         return groups
 
+    def serialize_apart(self, batch: Batch) -> list[tuple[str, list[Record]]]:
+        return self.serialize(batch)
+
 
 class SimulatedRelations:
     """See `RelationCache`."""

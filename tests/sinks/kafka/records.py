@@ -24,6 +24,9 @@ class GivenRecords:
     def serialize(self, batch: Batch) -> Groups:
         return self._batches.pop(0)
 
+    def serialize_apart(self, batch: Batch) -> Groups:
+        return self.serialize(batch)
+
 
 def numbered(first: int, last: int, keys: int = 7, pad: int = 0) -> list[Record]:
     """Records whose value starts with their number, spread over `keys` keys."""

@@ -23,26 +23,25 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from operator import itemgetter
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from pycdc.clients.kafka_errors import SINK_OPTIONS, disappeared, refused_option, too_large_hint, undelivered
+from pycdc.clients.kafka_errors import SINK_OPTIONS, disappeared, refused_option, undelivered
 from pycdc.clients.kafka_settings import LINGER, client_settings, producer_settings
 from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.config.kafka import KafkaSinkConfig
-from pycdc.errors import ConfigError, DeliveryError, PycdcError, RecordTooLarge
+from pycdc.errors import ConfigError, DeliveryError, PycdcError
 from pycdc.interfaces import Checkpoint, OffsetStore
-from pycdc.model.change import Batch, Table
+from pycdc.model.change import Batch, Run
 from pycdc.observability.outages import Outages
-from pycdc.serialization.records import BatchSerializer, Record
+from pycdc.serialization.records import BatchSerializer, Record, TopicRecordList
 from pycdc.sinks.kafka.confirmations import Confirmations
 from pycdc.sinks.kafka.oversized import Oversized
+from pycdc.sinks.kafka.record_sizes import RecordSizes
 
 log = logging.getLogger(__name__)
 
-_value = itemgetter("value")
 _SLICE: Final = 0.05
 """Seconds between looks at failures and at the stop signal."""
 _AT_ONCE: Final = 0.001
@@ -53,8 +52,8 @@ _MISSING_TIMEOUT: Final = 2.0
 """Seconds for the question which topics are still there, after a failure."""
 _RETRIED: Final = 512
 """Records offered at once to a queue that was full: what does not fit is parsed in vain."""
-_OVERHEAD: Final = 96
-"""Bytes a record and its batch take beside key, value and headers, at most."""
+_SPARE: Final = 256
+"""Bytes by which a record may grow after it was tried out: its place in the transaction is told then."""
 _BATCH_SIZE: Final = 1_000_000
 """librdkafka's default for batch.size."""
 
@@ -85,10 +84,7 @@ class KafkaPublisher:
         self._stopping = stopping or threading.Event()
         self.beside = ExitStack()
         self._stop_deadline: float | None = None
-        self._compressed = str(self._settings["compression.type"]) != "none"
-        self._limits: dict[str, int] = {}
-        self._bounds: dict[str, int] = {}
-        self._tables: dict[str, Table] = {}
+        self.sizes = RecordSizes(self._settings)
         self._oversized = oversized
         self._refusals: list[tuple[bytes | None, bytes | None]] = []
         self._failure: PycdcError | None = None
@@ -107,17 +103,43 @@ class KafkaPublisher:
 
     def write(self, batch: Batch) -> None:
         with self._fatal():
-            for topic, records in self._serializer.serialize(batch):
-                self._begin()
-                if topic not in self._limits:
-                    self._admit(topic, batch)
-                self._send(topic, self._of_fit_size(topic, records))
-            if batch.dropped:
-                self._tables = {topic: t for topic, t in self._tables.items() if t.oid not in batch.dropped}
-            if batch.flush_now and self._hastens:
-                self._flush_slice(_AT_ONCE)
-            else:
-                self._poll(0)
+            self._publish(self.prepared(batch), batch)
+
+    def prepared(self, batch: Batch, *, apart: bool = False) -> list[TopicRecordList]:
+        """Return the records of a batch, all of which may fit their topics; nothing is sent yet.
+
+        `apart`: the rows are delivered outside of their transaction. Raises ConversionError or RecordTooLarge for a row
+        that cannot be sent; the sink can go on without it.
+        """
+        serialize = self._serializer.serialize_apart if apart else self._serializer.serialize
+        return self._fitting(serialize(batch), batch)
+
+    def try_out(self, runs: list[Run], *, surely: bool = False) -> None:
+        """Raise what `prepared` would for a batch of these rows; `surely`: also for what only compression may save."""
+        batch = Batch(runs)
+        self._fitting(self._serializer.serialize_apart(batch), batch, _SPARE, surely=surely)
+
+    def publish(self, groups: list[TopicRecordList], batch: Batch) -> None:
+        """Send records, those of `batch` among them."""
+        with self._fatal():
+            self._publish(groups, batch)
+
+    def takes(self, topic: str) -> int:
+        """Return how many bytes a record for `topic` may have, headers included."""
+        if topic not in self.sizes.limits:
+            self._admit(topic, Batch())
+        return self.sizes.most(topic)
+
+    def _publish(self, groups: list[TopicRecordList], batch: Batch) -> None:
+        for topic, records in groups:
+            self._begin()
+            self._send(topic, records)
+        if batch.dropped:
+            self.sizes.forget(batch.dropped)
+        if batch.flush_now and self._hastens:
+            self._flush_slice(_AT_ONCE)
+        else:
+            self._poll(0)
 
     def close(self) -> None:
         """Drop what is still on its way and release the connections. Idempotent."""
@@ -157,7 +179,7 @@ class KafkaPublisher:
         The client asks about a topic from time to time only. A new sink would make the topic anew, and what consumers
         had not read of it would be missing.
         """
-        for topic in self._topics.missing(self._limits, _MISSING_TIMEOUT):
+        for topic in self._topics.missing(self.sizes.limits, _MISSING_TIMEOUT):
             raise disappeared(topic) from failure
 
     def _begin(self) -> None:
@@ -183,7 +205,7 @@ class KafkaPublisher:
             self._refusals.append((message.key(), message.value()))
             return
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and topic is not None:
-            self._failure = self._too_large(topic, len(message.key() or b""), len(message.value() or b""))
+            self._failure = self.sizes.refusal(topic, message.key(), message.value())
         else:
             self._failure = undelivered(error, topic, self._trouble)
         # Here and not later, so that the records behind this one have no time to leave.
@@ -252,8 +274,6 @@ class KafkaPublisher:
         self._check()
         return left + self._set_aside()
 
-    # -- records
-
     def _sets_aside(self, topic: str | None) -> bool:
         return self._oversized is not None and topic == self._oversized.source
 
@@ -261,18 +281,16 @@ class KafkaPublisher:
         """Send what the brokers found too large in parts; return how many."""
         sent = 0
         while self._refusals:
-            sent += self._send_parts(*self._refusals.pop(0))
+            topic, parts = self._parts(*self._refusals.pop(0))
+            self._send_singly(topic, parts)
+            sent += len(parts)
         return sent
 
-    def _send_parts(self, key: bytes | None, value: bytes | None) -> int:
+    def _parts(self, key: bytes | None, value: bytes | None) -> TopicRecordList:
         oversized = self._oversized
         assert oversized is not None
-        if oversized.target not in self._limits:
-            self._admit(oversized.target, Batch())
-        most = min(self._limits[oversized.target], int(self._settings["message.max.bytes"]))
-        parts = list(oversized.parts(key, value, self._limits.get(oversized.source, 0), most))
-        self._send_singly(oversized.target, parts)
-        return len(parts)
+        most, limit = self.takes(oversized.target), self.sizes.limits.get(oversized.source, 0)
+        return oversized.target, list(oversized.parts(key, value, limit, most))
 
     def _send(self, topic: str, records: list[Record]) -> None:
         # Two entries are key and value; whoever has more needs `produce`.
@@ -324,13 +342,11 @@ class KafkaPublisher:
 
     def _refused(self, error: KafkaError, topic: str, record: Record) -> PycdcError:
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-            return self._too_large(topic, len(record["key"] or b""), len(record["value"] or b""))
+            return self.sizes.too_large(topic, record["key"], record["value"])
         if error.code() == KafkaError._FATAL:
             # The refusal does not say why; the callback that does may not have been served yet.
             self._poll(0)
         return undelivered(error, topic, self._trouble)
-
-    # -- topics and sizes
 
     def _admit(self, topic: str, batch: Batch) -> None:
         """Make sure that `topic` is there, and learn what it takes."""
@@ -339,8 +355,7 @@ class KafkaPublisher:
         limit = int(setting) if setting else int(self._settings["message.max.bytes"])
         if limit < int(self._settings.get("batch.size", _BATCH_SIZE)):
             self._shrink_batches(limit)
-        self._tables.update((topic, run.table) for run in batch.runs if run.table and topic.endswith(str(run.table)))
-        self._limits[topic] = limit
+        self.sizes.admit(topic, limit, batch)
 
     def _shrink_batches(self, limit: int) -> None:
         """Shrink batches to the least limit of a topic.
@@ -353,38 +368,21 @@ class KafkaPublisher:
         self._settings["batch.size"] = limit
         self._producer = self._connect()
 
-    def _of_fit_size(self, topic: str, records: list[Record]) -> list[Record]:
-        """Return the records that may fit; what certainly does not is an error, or set aside."""
-        bound = max(map(len, filter(None, map(_value, records))), default=0)
-        limit = self._bounds.get(topic) or self._bounds.setdefault(topic, self._limit(topic))
-        # Keys and headers are small: looking at each only near the limit keeps the usual case at one C loop.
-        if bound * 2 < limit:
-            return records
-        fit = []
-        for record in records:
-            key, value = len(record["key"] or b""), len(record["value"] or b"")
-            headers = sum(len(name) + len(data or b"") + 10 for name, data in record.get("headers", ()))
-            if key + value + headers + _OVERHEAD <= limit:
-                fit.append(record)
-            elif self._sets_aside(topic):
-                self._send_parts(record["key"], record["value"])
-            else:
-                raise self._too_large(topic, key, value)
-        return fit
-
-    def _limit(self, topic: str) -> int:
-        """Bytes that certainly do not fit. Compression may save a record that is above the topic's own limit."""
-        client = min(int(self._settings["message.max.bytes"]), int(self._settings["queue.buffering.max.kbytes"]) << 10)
-        return client if self._compressed else min(client, self._limits[topic])
-
-    def _too_large(self, topic: str, key: int, value: int) -> RecordTooLarge:
-        table = self._tables.get(topic)
-        whose = f" (table {table}, key {', '.join(table.key) or 'none'})" if table else ""
-        return RecordTooLarge(
-            f"a record of {key + value} bytes (key {key}, value {value}) is more than topic {topic} takes, "
-            f"{self._limits.get(topic, 0)} bytes{whose}",
-            hint=too_large_hint(topic),
-        )
+    def _fitting(
+        self, groups: list[TopicRecordList], batch: Batch, spare: int = 0, *, surely: bool = False
+    ) -> list[TopicRecordList]:
+        """Return the records with what is too large set aside; what may not be is an error."""
+        out: list[TopicRecordList] = []
+        for topic, records in groups:
+            if topic not in self.sizes.limits:
+                self._admit(topic, batch)
+            fit, large = self.sizes.split(topic, records, spare, surely=surely)
+            out.append((topic, fit))
+            for record in large:
+                if not self._sets_aside(topic):
+                    raise self.sizes.too_large(topic, record["key"], record["value"])
+                out.append(self._parts(record["key"], record["value"]))
+        return out
 
 
 class KafkaSink(KafkaPublisher):

@@ -89,6 +89,9 @@ class TransactionalKafkaSink(KafkaPublisher):
         self._began: float | None = None
         self._unknown = False
         super().__init__(serializer, settings, **options)
+        if self._oversized is not None:
+            # What brokers refuse would be the end of the transaction.
+            self.sizes.strict = frozenset((self._oversized.source,))
         # What is waited for is the end of the transaction.
         self._hastens = False
         offsets.sink = self
@@ -209,8 +212,3 @@ class TransactionalKafkaSink(KafkaPublisher):
             f"a topic takes batches of {limit} bytes at most, so smaller ones are sent from now on",
             hint="nothing is to be done: the pipeline goes on at the stored position",
         )
-
-    def _limit(self, topic: str) -> int:
-        """Nothing is set aside after the brokers refused it: that would be the end of the transaction."""
-        limit = super()._limit(topic)
-        return min(limit, self._limits[topic]) if self._sets_aside(topic) else limit

@@ -29,7 +29,7 @@ from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.model.change import Lsn
 
 PREFIX: Final = "pycdc.snapshot"
-SignalAction = Literal["snapshot", "pause", "resume", "cancel", "apply"]
+SignalAction = Literal["snapshot", "pause", "resume", "cancel", "apply", "retry", "drop"]
 _DEBEZIUM: Final = "debezium"
 _EMIT: Final = "SELECT pg_logical_emit_message(true, %s, %s)::text"
 _MOMENT: Final = """SELECT pg_current_xact_id()::text::int8, extract(epoch FROM clock_timestamp())::float8"""
@@ -39,16 +39,17 @@ _LONGEST: Final = 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A request of `pycdc snapshot`.
+    """A request of `pycdc snapshot` or `pycdc parked`.
 
     `tables` are patterns as in source.postgres.tables. Without any, cancelling means all that signals asked for. apply:
-    take in what matches the configuration now.
+    take in what matches the configuration now. retry, drop: the `parked` rows of these ids.
     """
 
     action: SignalAction
     tables: tuple[str, ...] = ()
     where: str | None = field(default=None, repr=False)
     id: str = field(default_factory=lambda: uuid4().hex)
+    parked: tuple[str, ...] = ()
 
 
 def sign(signal: Signal | DebeziumSignal, slot: str, key: bytes, moment: TransactionTime) -> str:
@@ -56,6 +57,7 @@ def sign(signal: Signal | DebeziumSignal, slot: str, key: bytes, moment: Transac
     said: dict[str, Any] = {"slot": slot, "id": signal.id, "xid": moment.xid, "at": moment.at}
     if isinstance(signal, Signal):
         said |= {"action": signal.action, "tables": list(signal.tables), "where": signal.where}
+        said |= {"parked": list(signal.parked)} if signal.parked else {}
     else:
         said |= {"action": _DEBEZIUM, "type": signal.type, "data": signal.data}
     body = json.dumps(said)
@@ -79,7 +81,7 @@ def verified(
         return DebeziumSignal(said["id"], said["type"], said["data"], "topic")
     if said["action"] not in get_args(SignalAction):
         raise Unusable("its action is none that this version knows", "use the same version of pycdc on both sides")
-    return Signal(said["action"], tuple(said["tables"]), said["where"], said["id"])
+    return Signal(said["action"], tuple(said["tables"]), said["where"], said["id"], tuple(said.get("parked", ())))
 
 
 def mark(slot: str, chunk: str) -> str:

@@ -32,6 +32,7 @@ from pycdc.connectors.postgres.snapshot.task_end import TaskEnd
 from pycdc.connectors.postgres.snapshot.task_tables import TaskTables
 from pycdc.errors import PycdcError
 from pycdc.model.change import Batch, Run
+from pycdc.model.parked_request import ParkedRequest
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 
@@ -77,6 +78,7 @@ class IncrementalSnapshot:
         self._end = TaskEnd(config, backlog, self._report, self._reader, self._yielding)
         self._opener = ChunkOpener(config, catalog, relations, backlog, self._report, self._reader)
         self._placer = ChunkPlacer(backlog, self._report, self._reader, self._end, once=config.exactly_once)
+        self._parked: list[ParkedRequest] = []
         self._chunk: OpenChunk | None = None
         self._not_before = 0.0
         self._locked: dict[TableTask, float] = {}
@@ -173,6 +175,7 @@ class IncrementalSnapshot:
             yield from self._control(message, runs)
         batch.runs, batch.size = runs, size_of(runs)
         batch.snapshot = self.backlog.state
+        batch.parked_requests, self._parked = self._parked, []
         if self._chunk is not None and self._chunk.window.placed:
             # The backlog does not say yet that some of the chunk's rows were placed.
             batch.position = batch.chunk = None
@@ -206,5 +209,7 @@ class IncrementalSnapshot:
         self._notifications.changed("ABORTED", result.gone)
         for gone in result.gone:
             self._report.cancelled(gone)
+        if result.parked is not None:
+            self._parked.append(result.parked)
         if result.paused is not None:
             self._notifications.changed("PAUSED" if result.paused else "RESUMED", list(self.backlog))

@@ -23,6 +23,7 @@ from pycdc.connectors.postgres.signals.signing import SigningKey
 from pycdc.connectors.postgres.signals.table_regex import matching
 from pycdc.connectors.postgres.snapshot.backlog import RESYNC, Backlog, TableTask
 from pycdc.errors import ConfigError, EnvironmentNotReady
+from pycdc.model.parked_request import ParkedRequest
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
 
@@ -30,11 +31,15 @@ log = get_logger()
 
 
 class SignalResult(NamedTuple):
-    """What is to be read from now on, and what no more; whether what is left waits or goes on."""
+    """What is to be read from now on, and what no more; whether what is left waits or goes on.
+
+    `parked` is for whoever parks rows.
+    """
 
     added: Sequence[TableTask] = ()
     gone: Sequence[TableTask] = ()
     paused: bool | None = None
+    parked: ParkedRequest | None = None
 
 
 class SignalHandler:
@@ -82,11 +87,13 @@ class SignalHandler:
             return SignalResult()
         return self._ours(signal) if isinstance(signal, Signal) else self._debezium(signal, message)
 
-    # -- those of `pycdc snapshot`
+    # -- those of `pycdc snapshot` and `pycdc parked`
 
     def _ours(self, signal: Signal) -> SignalResult:
         log.info("a signal came", action=signal.action, id=signal.id, tables=list(signal.tables))
         self._progress.signal("command", "handled")
+        if signal.action == "retry" or signal.action == "drop":
+            return SignalResult(parked=ParkedRequest(signal.action, signal.parked))
         if signal.action in ("pause", "resume"):
             return self._pause(signal.action == "pause")
         if signal.action == "apply":
