@@ -26,9 +26,9 @@ from pycdc.connectors.postgres.catalog.metadata import PublishedTable, TableRef,
 from pycdc.connectors.postgres.catalog.slots_and_publications import Admin, Blocker
 from pycdc.connectors.postgres.publication.captured_tables import DeliveredTables
 from pycdc.connectors.postgres.publication.reconciler import PublicationReconciler
+from pycdc.connectors.postgres.replication.batch_reader import BatchReader
 from pycdc.connectors.postgres.replication.held_slot import FAR, WAIT, HeldSlot
 from pycdc.connectors.postgres.replication.relation_cache import RelationCache
-from pycdc.connectors.postgres.replication.stream import ReplicationStream
 from pycdc.connectors.postgres.replication.transaction_assembler import TransactionAssembler
 from pycdc.connectors.postgres.replication.transaction_chunks import TransactionChunks
 from pycdc.connectors.postgres.replication.wal_end import WalEnd
@@ -53,12 +53,8 @@ from pycdc.observability.progress import Progress
 log = get_logger()
 T = TypeVar("T")
 
-_POLL = 0.1
-"""Seconds without data after which the pipeline gets its turn."""
 _LOOK = 1.0
 """Seconds between looks at the WAL's end, and at which delivered transactions snapshots see by now."""
-_FEW = 256
-"""Messages: so many at once show that more are waiting."""
 
 
 class PostgresConnector:
@@ -100,9 +96,7 @@ class PostgresConnector:
         self._pinned: InitialSnapshot | None = None
         self._watch = PublicationReconciler(config, self._catalog, self._admin, self._progress, self._objection)
         self._recorded: dict[str, Any] = {}
-        self._unstored = False
-        self._newest_commit: float | None = None
-        self._whole = WholeTransactions(config)
+        self._reader: BatchReader | None = None
 
     def acquire(self, seconds: float) -> bool:
         """See `Exclusive`."""
@@ -151,9 +145,11 @@ class PostgresConnector:
         return Checkpoint(batch.position, batch.last_commit, self._identity, *state)
 
     def acknowledge(self, checkpoint: Checkpoint) -> None:
-        self._unstored = False
+        if self._reader is not None:
+            self._reader.acknowledge(checkpoint)
+            return
         if checkpoint.snapshot_done:
-            self._progress.lag.reached(checkpoint.position.lsn, self._newest_commit)
+            self._progress.lag.reached(checkpoint.position.lsn)
         if self._held.stream is not None:
             self._held.stream.confirm(checkpoint.position.lsn)
 
@@ -309,7 +305,7 @@ class PostgresConnector:
     def _stream_from(self, begin: Lsn, last_commit: Lsn, resumed: Checkpoint | None) -> Iterator[Batch | None]:
         source, stream = self._source, self._held.stream
         assert stream is not None
-        unseen = UnseenTransactions(resumed.unseen if resumed else ())
+        unseen, whole = UnseenTransactions(resumed.unseen if resumed else ()), WholeTransactions(self._config)
         assembler = TransactionAssembler(
             self._relations.from_message,
             begin,
@@ -320,8 +316,9 @@ class PostgresConnector:
             by_table=source.skip_scope == "tables",
             signals=self._config.signals.schema_and_table,
             unseen=unseen,
-            chunks=TransactionChunks(resumed.chunk if resumed else None, counting=self._whole.chunked),
+            chunks=TransactionChunks(resumed.chunk if resumed else None, counting=whole.chunked),
         )
+        reader = self._reader = BatchReader(self._config, stream, assembler, whole, self._progress)
         log.info("streaming", slot=self._config.slot, start=str(begin))
         position = begin
         heartbeat = waiting.Timer(self._config.envelope.heartbeat_interval / 4)
@@ -341,7 +338,7 @@ class PostgresConnector:
         self._progress.state = "streaming"
         while True:
             yield from incremental.step(assembler)
-            batch = self._read(stream, assembler, position)
+            batch = reader.read(position)
             if batch.position is not None:
                 position = batch.position.lsn
                 batch.dropped = self._dropped.passed(position, assembler)
@@ -372,29 +369,3 @@ class PostgresConnector:
             assembler.dismiss(gone)
         self._dropped.look()
         return tasks
-
-    def _read(self, stream: ReplicationStream, assembler: TransactionAssembler, position: Lsn) -> Batch:
-        """Return what came within the poll time. Where nothing is in flight, a keepalive moves the position."""
-        source = self._source
-        frames = self._whole.cut(stream.read(source.max_batch_changes, source.max_batch_bytes, _POLL))
-        self._progress.last_message = stream.last_message_at
-        batch = Batch(last_commit=assembler.last_commit)
-        if frames:
-            assembler.feed(frames, batch)
-            assembler.report(self._progress)
-            batch.ends_at_commit = assembler.idle
-            batch.flush_now = len(frames) < _FEW and not stream.high_throughput and not self._whole.holds
-            batch.chunk = self._whole.ends_here(assembler.half_read)
-        elif assembler.idle and stream.idle_position is not None and stream.idle_position > position:
-            batch.position = Position(stream.idle_position)
-        self._measure(batch, position)
-        return batch
-
-    def _measure(self, batch: Batch, position: Lsn) -> None:
-        """Count what comes without changes as delivered, where nothing before it waits to be stored."""
-        if batch.runs:
-            self._unstored = True
-            self._progress.lag.arrived(batch.runs[-1].transaction.commit_lsn)
-            self._newest_commit = batch.runs[-1].transaction.commit_time / 1_000_000
-        elif not self._unstored:
-            self._progress.lag.reached(batch.position.lsn if batch.position is not None else position)
