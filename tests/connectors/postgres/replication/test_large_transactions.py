@@ -13,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Batch
+from pycdc.offsets.memory import MemoryOffsetStore
 from tests.connectors.postgres.looping import Looping, config_for
 from tests.connectors.postgres.reading import execute
 
@@ -61,6 +62,23 @@ def test_a_transaction_of_very_many_within_it_comes_whole_and_without_what_was_r
         running.until(lambda: sink.ids[-1:] == [0], PATIENCE)
         assert sink.ids == [*(i for i in range(1, SUBTRANSACTIONS + 1) if i % 10), 0]
         assert running.progress.reconnects == 0
+
+
+@pytest.mark.pg("newest")
+def test_a_large_transaction_that_was_rolled_back_while_nobody_read_stops_nothing(database: str) -> None:
+    """Postgres 18 says of what it had put aside that it was aborted, though nothing of it was sent."""
+    execute(database, "CREATE TABLE a (id int PRIMARY KEY)")
+    small = make_conninfo(database, options="-c logical_decoding_work_mem=64kB")
+    offsets, config = MemoryOffsetStore(), config_for(small, snapshot="never")
+    with Looping(config, offsets) as first:
+        first.until_streaming()
+    many = "INSERT INTO a SELECT generate_series(1, 2000)"
+    execute(database, f"BEGIN; SAVEPOINT s; INSERT INTO a VALUES (0); RELEASE s; {many}; ROLLBACK")
+    execute(database, "INSERT INTO a VALUES (0)")
+    with Looping(config, offsets) as second:
+        second.until(lambda: [record.key["id"] for record in second.records] == [0])
+        second.stop()
+        assert second.error is None
 
 
 @pytest.mark.pg("newest")

@@ -240,7 +240,8 @@ class TransactionAssembler:
                 self._transaction.origin, self._transaction.origin_lsn = _legible(message.name), message.commit_lsn
                 pipeline = pipeline_of_origin(message.name)
                 self._marked(None if pipeline is None else Mark(pipeline, ChangeOrigin(pipeline, 1)))
-        elif not isinstance(message, pgoutput.Type):
+        elif not isinstance(message, pgoutput.Type | pgoutput.StreamAbort):
+            # Postgres 18 sends Stream Abort unasked, of what it had put aside and found to be rolled back.
             letter = chr(frame[HEADER])
             raise ProtocolError(f"message {letter!r} although neither streaming nor two_phase was asked for")
 
