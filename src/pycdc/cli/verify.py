@@ -78,6 +78,13 @@ def verify() -> None:
 @click.option("--other", metavar="CONFIG", help="The pipeline of the other direction, where both sides are written.")
 @click.option("--table", "tables", multiple=True, help="Only tables of the target that match, `schema.table`.")
 @click.option("--column", "columns", multiple=True, help="Only these columns, and always those of the key.")
+@click.option("--where", metavar="SQL", help="Only rows for which this is true, over the target's columns.")
+@click.option(
+    "--two-passes",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Not exact: compare twice with a pause between. Needs neither slot nor offsets.",
+)
 @click.option("--sample", type=Share(), default="100%", metavar="PERCENT", help="Compare only a part of the ranges.")
 @click.option(
     "--max-rate", type=click.FloatRange(min=1), metavar="ROWS", help="Rows that are read in a second at most."
@@ -135,6 +142,9 @@ def _options(path: str, capture: str | None, given: dict[str, Any]) -> tuple[Pip
         command += ["--other", other]
         given["other_apply"] = require_apply(load_config(other))
         given["other_capture"] = capture_beside(Path(other), given["other_apply"])
+    for name in ("where", "two_passes"):
+        if given[name] is not None:
+            command += [f"--{name.replace('_', '-')}", str(given[name])]
     for name in ("table", "column"):
         for value in given[f"{name}s"]:
             command += [f"--{name}", value]

@@ -72,7 +72,11 @@ def _parked(
 ) -> dict[_RowName, str]:
     out: dict[_RowName, str] = {}
     query = sql.SQL(_PARKED).format(sql.Identifier(schema, "parked"))
-    for topic, number, offset, key, value, names, values in connection.execute(query, (pipeline, _MOST)).fetchall():
+    try:
+        rows = connection.execute(query, (pipeline, _MOST)).fetchall()
+    except psycopg.errors.UndefinedTable:
+        return {}
+    for topic, number, offset, key, value, names, values in rows:
         headers = tuple(zip(names, (None if one is None else bytes(one) for one in values), strict=True))
         try:
             event = decoder.event(

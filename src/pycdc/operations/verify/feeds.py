@@ -198,11 +198,9 @@ def _paths(
             reasons[name] = "the server generates it"
         elif owned.get(name) == "keep_local":
             reasons[name] = "this side owns it"
-        elif owned.get(name) == "delta":
-            reasons[name] = "changes are added to it"
         else:
             paths[name] = path
-    reasons.update(dict.fromkeys(route.delta, "changes are added to it"))
+    reasons.update(dict.fromkeys(route.delta, "amounts of events are added to it"))
     reasons.update(dict.fromkeys(route.soft_delete, "it marks deleted rows"))
     compared = {*paths, *route.constants}
     return paths, {name: reason for name, reason in reasons.items() if name not in compared}

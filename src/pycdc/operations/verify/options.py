@@ -31,6 +31,12 @@ class VerifyOptions:
     """The pipeline of the other direction, and its capture, where both databases are written."""
     tables: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    where: str | None = None
+    """SQL over the target's columns: only rows for which it is true, on either side. Keys in flight are compared all
+    the same."""
+    two_passes: float | None = None
+    """Compare twice with so many seconds between, in place of a consistent cut: neither slot nor offsets are needed,
+    and the result is not exact."""
     digest: Literal["hashtext", "md5", "sha256"] | None = None
     sample: float = 1.0
     max_rate: float | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from psycopg import sql
 
@@ -163,6 +164,16 @@ class ComparedRelation:
         )
         return {row[:size]: row[size:] for row in connection.execute(query)}
 
+    def renamed(self, columns: Sequence[str], name: str) -> sql.Composable:
+        """Return a FROM item `name` of the relation's rows, with its values under the names of `columns`."""
+        values = (
+            sql.SQL("{} AS {}").format(value, sql.Identifier(column))
+            for value, column in zip(self.values, columns, strict=True)
+        )
+        return sql.SQL("(SELECT {} FROM {}{}) AS {}").format(
+            sql.SQL(", ").join(values), self.table, _where(self.where), sql.Identifier(name)
+        )
+
     def _values(self, layout: Layout) -> list[tuple[sql.Composable, ColumnType]]:
         return list(zip(self.values, layout.columns, strict=True))
 
@@ -185,6 +196,16 @@ class ComparedRelation:
                 texts = sql.Literal(list(dict.fromkeys(key[number] for key in keys)))
                 conditions.append(sql.SQL("({})::text = ANY ({}::text[])").format(expression, texts))
         return sql.SQL(" AND ").join(conditions)
+
+
+ROW_DIGEST: Final = ColumnType("row digest", "bigint", "int8", True, "", -1, False, False, False)
+"""What stands for the key of a table without one: half of the digest of all columns."""
+
+
+def without_key(one: ComparedRelation, layout: Layout, digest: Digest) -> ComparedRelation:
+    """Return a relation whose rows are told apart by their digests: equal rows are counted."""
+    text = row_text(list(zip(one.values, layout.columns, strict=True)))
+    return replace(one, key=(sql.SQL("({})").format(sql.SQL(digest.halves[0]).format(text)),))
 
 
 def typed_keys(layout: Layout) -> sql.Composable:

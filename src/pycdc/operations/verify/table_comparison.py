@@ -29,7 +29,7 @@ from pycdc.operations.verify.prediction import Prediction, Predictions
 from pycdc.operations.verify.range_comparison import BothSides, Counts, Found, compare
 from pycdc.operations.verify.ranges import Bound, KeyRange, by_text
 from pycdc.operations.verify.readers import SnapshotSession
-from pycdc.operations.verify.relation import ComparedRelation, Layout
+from pycdc.operations.verify.relation import ROW_DIGEST, ComparedRelation, Layout, without_key
 from pycdc.operations.verify.result import (
     ComparisonMethod,
     Difference,
@@ -39,6 +39,7 @@ from pycdc.operations.verify.result import (
     shown_key,
 )
 from pycdc.operations.verify.routed_comparison import RoutedComparison, Rows
+from pycdc.operations.verify.row_condition import condition
 from pycdc.operations.verify.spilling_map import SpillingMap
 
 _RANGE: Final = 100_000
@@ -99,7 +100,7 @@ class TableComparison:
     def layout(self) -> Layout:
         types = self.unit.types
         return Layout(
-            tuple(_nullable(types[name], self.unit) for name in self.unit.key),
+            tuple(_nullable(types[name], self.unit) for name in self.unit.key) or (ROW_DIGEST,),
             tuple(_nullable(types[name], self.unit) for name in self.unit.columns),
             self.digest,
         )
@@ -108,9 +109,21 @@ class TableComparison:
         unit = self.unit
         names = [sql.Identifier(name) for name in unit.columns]
         table = sql.Identifier(unit.target.schema, unit.target.name)
-        return ComparedRelation(table, tuple(map(sql.Identifier, unit.key)), tuple(names), unit.live)
+        only = [condition(self.options.where)] if self.options.where is not None else []
+        one = ComparedRelation(table, tuple(map(sql.Identifier, unit.key)), tuple(names), (*unit.live, *only))
+        return one if unit.key else without_key(one, self.layout, self.digest)
 
     def _source(self, feed: Feed) -> ComparedRelation:
+        """With the condition of the options over the columns as they are called in the target."""
+        one = self._whole_source(feed)
+        if self.options.where is not None:
+            names = tuple(map(sql.Identifier, self.unit.columns))
+            key = tuple(map(sql.Identifier, self.unit.key))
+            table = one.renamed(self.unit.columns, self.unit.target.name)
+            one = ComparedRelation(table, key, names, (condition(self.options.where),))
+        return one if self.unit.key else without_key(one, self.layout, self.digest)
+
+    def _whole_source(self, feed: Feed) -> ComparedRelation:
         columns = feed.columns
         only = sql.SQL("ONLY ") if feed.source.copy.only else sql.SQL("")
         table = only + sql.Identifier(feed.source.copy.schema, feed.source.copy.name)
@@ -274,7 +287,7 @@ class TableComparison:
                 Difference(
                     self.result.table,
                     kind,
-                    dict(zip(self.unit.key, shown_key(key), strict=True)),
+                    dict(zip((column.name for column in both.layout.key), shown_key(key), strict=True)),
                     names,
                     source={name: pair[0] for name, pair in values.items()} if shown else None,
                     target={name: pair[1] for name, pair in values.items()} if shown else None,
@@ -298,9 +311,9 @@ class TableComparison:
         with self.readers.source.transaction() as connection:
             row = connection.execute(_ROWS, (self._oids(),)).fetchone()
             rows = int(row[0] or 0) if row else 0
-            if rows <= 2 * _RANGE or len(feeds) != 1:
+            if rows <= 2 * _RANGE or len(feeds) != 1 or not self.unit.key:
                 return [], True
-            source = self._source(feeds[0])
+            source = self._whole_source(feeds[0])
             count = min(_MOST_RANGES, rows // _RANGE)
             percent = min(100.0, 100.0 * max(_SAMPLE, 20 * count) / rows)
             bounds = source.sampled(connection, layout, percent, count, start)

@@ -68,17 +68,22 @@ def confirmed(first: Verification, other: OtherDirection, again: Callable[[], Ve
     """Return the last verification with the differences that all have found since. Raises PycdcError."""
     found, known = first, first.differences
     for _ in range(_MOST):
-        if not known or any(map(_has_more, found.tables)):
+        if not known or any(map(has_more, found.tables)):
             break
-        before = {_identity(one) for one in known}
         other.wait()
         found = again()
-        same = [one for one in found.differences if _identity(one) in before]
+        same = differs_again(known, found)
         settled = len(same) == len(known)
         known = same
         if settled:
             break
-    return _only(found, known)
+    return only(found, known, "were under way in the other direction")
+
+
+def differs_again(known: list[Difference], found: Verification) -> list[Difference]:
+    """Return the differences of `found` that are the same as known ones, with the same row in the target."""
+    before = {_identity(one) for one in known}
+    return [one for one in found.differences if _identity(one) in before]
 
 
 def _identity(one: Difference) -> tuple[object, ...]:
@@ -86,19 +91,20 @@ def _identity(one: Difference) -> tuple[object, ...]:
     return one.table, one.kind, tuple(one.key.items()), one.columns, target
 
 
-def _only(found: Verification, known: list[Difference]) -> Verification:
-    return replace(found, tables=[_table(table, known) for table in found.tables])
+def only(found: Verification, known: list[Difference], why: str) -> Verification:
+    """Return a verification with the known differences alone; `why` says what the others are."""
+    return replace(found, tables=[_table(table, known, why) for table in found.tables])
 
 
-def _has_more(table: TableResult) -> bool:
+def has_more(table: TableResult) -> bool:
     """Whether it has more differences than are kept, so that nobody can say which of them are found again."""
     return sum(table.differing.values()) > len(table.differences)
 
 
-def _table(table: TableResult, known: list[Difference]) -> TableResult:
-    if _has_more(table):
+def _table(table: TableResult, known: list[Difference], why: str) -> TableResult:
+    if has_more(table):
         return replace(table, notes=[*table.notes, "too many differences to tell those under way from others"])
     kept = [one for one in table.differences if one in known]
     gone = len(table.differences) - len(kept)
-    notes = [*table.notes, f"{gone} keys were under way in the other direction"] if gone else table.notes
+    notes = [*table.notes, f"{gone} keys {why}"] if gone else table.notes
     return replace(table, differences=kept, differing=Counter(one.kind for one in kept), notes=notes)

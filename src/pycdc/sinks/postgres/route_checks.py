@@ -140,6 +140,20 @@ def read_tables(connection: Connection, routes: list[Route]) -> dict[str, Target
     return {name: table for name, table in tables.items() if table is not None}
 
 
+def existing_tables(connection: Connection, routes: list[Route]) -> dict[str, TargetTable]:
+    """Return the tables of all routes by their names there, whatever their keys are.
+
+    Raises EnvironmentNotReady with those that are not there.
+    """
+    tables = tables_now(connection, routes)
+    require(
+        (f"table {name} does not exist", "create it, or correct the route's table")
+        for name, table in tables.items()
+        if table is None
+    )
+    return {name: table for name, table in tables.items() if table is not None}
+
+
 def require(found: Problems) -> None:
     """Raise EnvironmentNotReady with all of `found`, if there is anything."""
     wrong = list(found)

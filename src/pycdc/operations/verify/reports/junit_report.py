@@ -22,6 +22,8 @@ def junit(found: Verification) -> bytes:
         time=f"{found.seconds:.3f}",
         timestamp=found.started.partition("+")[0],
     )
+    properties = ElementTree.SubElement(suite, "properties")
+    ElementTree.SubElement(properties, "property", name="exact", value="true" if found.exact else "false")
     for table in found.tables:
         case = ElementTree.SubElement(
             suite, "testcase", classname=found.pipeline, name=printable(table.table), time=f"{table.seconds:.3f}"
@@ -31,7 +33,8 @@ def junit(found: Verification) -> bytes:
         if table.differing:
             _add_failure(case, table)
         _add_output(case, [*table.notes, *(f"{name} not compared: {why}" for name, why in table.not_compared.items())])
-    _add_output(suite, [f"{name} left out: {why}" for name, why in found.left_out.items()])
+    inexact = [] if found.exact else ["not exact: two passes without a common point"]
+    _add_output(suite, [*inexact, *(f"{name} left out: {why}" for name, why in found.left_out.items())])
     ElementTree.indent(suite)
     out: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
     return out + b"\n"
