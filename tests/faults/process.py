@@ -32,6 +32,9 @@ from pycdc.serialization.serializer import Serializer
 from pycdc.sinks.kafka.producer import KafkaPublisher, KafkaSink
 from pycdc.sinks.kafka.transactional import TransactionalKafkaSink
 from pycdc.sinks.postgres.columnar_apply import ColumnarWriter
+from pycdc.sinks.postgres.sagas import saga_timeouts
+from pycdc.sinks.postgres.sagas.saga_timeouts import SagaTimeouts
+from pycdc.sinks.postgres.sagas.saga_tracker import SagaTracker
 from pycdc.sinks.postgres.sink import PostgresSink
 
 BEFORE, AFTER = "before", "after"
@@ -90,9 +93,17 @@ LANE_POINTS: dict[str, tuple[Any, str, str]] = {
     "after a columnar commit": (ColumnarWriter, "write", AFTER),
 }
 
+SAGA_POINTS: dict[str, tuple[Any, str, str]] = {
+    "before sagas are counted": (SagaTracker, "track", BEFORE),
+    "after sagas were counted, before the commit": (SagaTracker, "track", AFTER),
+    "after the commit of sagas": (PostgresSink, "commit", AFTER),
+    "after a command was written, before its commit": (saga_timeouts, "command", AFTER),
+    "after the commit of commands": (SagaTimeouts, "_time_out", AFTER),
+}
+
 
 def arm(point: str, count: int) -> None:
-    points = POINTS | TRANSACTION_POINTS | SNAPSHOT_POINTS | SIGNAL_POINTS | REVERSE_POINTS | LANE_POINTS
+    points = POINTS | TRANSACTION_POINTS | SNAPSHOT_POINTS | SIGNAL_POINTS | REVERSE_POINTS | LANE_POINTS | SAGA_POINTS
     owner, name, when = points[point]
     original: Callable[..., Any] = getattr(owner, name)
     passed = 0

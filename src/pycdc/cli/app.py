@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "lag": "pycdc.cli.lag:lag",
     "verify": "pycdc.cli.verify:verify",
     "conflicts": "pycdc.cli.conflicts:conflicts",
+    "saga": "pycdc.cli.saga:saga",
     "sequences": "pycdc.cli.sequences:sequences",
     "guard": "pycdc.cli.guard:guard",
     "facade": "pycdc.cli.facade:facade",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from pycdc.config.sagas import SagaConfig
 from pycdc.config.section import (
     InvalidValue,
     Section,
@@ -240,7 +241,7 @@ class PostgresSinkConfig(Section):
 
     dsn: SecretStr
     """libpq connection string or URI."""
-    routes: Annotated[list[Route], Field(min_length=1)]
+    routes: list[Route] = []
     """Which events go where. Parents first: within a batch, rows are written in the order of the routes."""
     on_error: Literal["stop", "park"] = "stop"
     """A record that cannot be decoded, or a row that the database refuses: end with an error that names it; or put it
@@ -270,6 +271,15 @@ class PostgresSinkConfig(Section):
     """Leave out events that were sent twice. Default: they are applied twice."""
     loops: LoopsConfig = LoopsConfig()
     """Which changes that pycdc carried before are taken."""
+    sagas: dict[str, SagaConfig] = {}
+    """Business transactions over several services that are followed by their events, by name; `pycdc saga` shows them.
+    They need no routes."""
+
+    @model_validator(mode="after")
+    def _does_something(self) -> PostgresSinkConfig:
+        if not self.routes and not self.sagas:
+            raise InvalidValue("has neither routes nor sagas", "add `routes`")
+        return self
 
     _dsn_encoded = field_validator("dsn")(percent_encoded)
 

@@ -19,6 +19,7 @@ def apply_metrics(progress: Progress) -> Iterator[Metric]:
         yield from _counters(progress)
         yield from _partitions(progress)
         yield _halted(progress)
+        yield from _sagas(progress)
         if progress.has_origin is not None:
             text = "Whether the session has a replication origin, by which a row's last writer is known."
             yield GaugeMetricFamily("pycdc_replication_origin", text, value=int(progress.has_origin))
@@ -68,6 +69,31 @@ def _partitions(progress: Progress) -> Iterator[Metric]:
         if lag is not None:
             seconds.add_metric(values, lag)
     yield from (records, seconds, offset)
+
+
+def _sagas(progress: Progress) -> Iterator[Metric]:
+    """Yield the metrics of sagas, none where none are followed."""
+    if not progress.stuck_sagas:
+        return
+    labels = ("saga", "state")
+    states = GaugeMetricFamily("pycdc_sagas", "Sagas there ever were, by the state that they are in.", labels=labels)
+    stuck = GaugeMetricFamily("pycdc_sagas_stuck", "Sagas beyond their time limit, not ended.", labels=["saga"])
+    timed_out = GaugeMetricFamily("pycdc_sagas_timed_out", "Sagas that exceeded their time limit.", labels=["saga"])
+    ratio = GaugeMetricFamily(
+        "pycdc_saga_success_ratio", "Of sagas that succeeded or failed, the share that succeeded.", labels=["saga"]
+    )
+    counts, beyond = progress.sagas, progress.stuck_sagas
+    for (saga, state), count in counts.items():
+        if state != "timed_out":
+            states.add_metric([saga, state], count)
+    for saga, count in beyond.items():
+        stuck.add_metric([saga], count)
+        timed_out.add_metric([saga], counts.get((saga, "timed_out"), 0))
+        succeeded = counts.get((saga, "succeeded"), 0)
+        judged = succeeded + counts.get((saga, "inconsistent"), 0) + count
+        if judged:
+            ratio.add_metric([saga], succeeded / judged)
+    yield from (states, stuck, timed_out, ratio)
 
 
 def _halted(progress: Progress) -> Metric:

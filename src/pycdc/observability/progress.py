@@ -131,6 +131,9 @@ class Progress:
     applying        seconds of a transaction, its commit included
     committing      seconds of its commit alone
     columnar        events that were written by columns
+    unreported      partitions that this process has, and of which nothing is known yet
+    sagas           how many there ever were, by name and state, and `timed_out`
+    stuck_sagas     those that have not ended within their time limit, by name
     """
 
     state: str = "starting"
@@ -183,6 +186,9 @@ class Progress:
     applying: Durations = field(default_factory=Durations)
     committing: Durations = field(default_factory=Durations)
     columnar: int = 0
+    unreported: set[Partition] = field(default_factory=set)
+    sagas: dict[tuple[str, str], int] = field(default_factory=dict)
+    stuck_sagas: dict[str, int] = field(default_factory=dict)
 
     def wait_for(self, what: str) -> None:
         """Say what is waited for from now on; nothing, with an empty text."""
@@ -220,6 +226,15 @@ class Progress:
     def place_behind(self, place: PartitionPlace) -> int | None:
         """Return how many records a partition is behind, at least; None where that is not known."""
         return place.behind if place.behind or self._holds(place) else None
+
+    def unread_seconds(self) -> float | None:
+        """Return up to how long ago all records are applied in this process's partitions; None where nobody knows."""
+        places = list(self.partitions.copy().values())
+        lags = [lag for place in places if (lag := self.place_lag(place)) is not None]
+        if not places or self.unreported or len(lags) < len(places):
+            return None
+        now = time.monotonic()
+        return max([*lags, *(now - place.reported_at for place in places if place.reported_at)])
 
     def _holds(self, place: PartitionPlace) -> bool:
         """Return whether what was told of it may be told of the present."""

@@ -51,9 +51,11 @@ class ConsumerLag:
 
     def claimed(self, begin: Mapping[Partition, int]) -> None:
         self._applied.update(begin)
+        self._progress.unreported.update(begin)
 
     def released(self, partitions: Iterable[Partition]) -> None:
         for partition in partitions:
+            self._progress.unreported.discard(partition)
             for known in (self._applied, self._newest, self._tails, self._progress.partitions):
                 known.pop(partition, None)
         if not self._applied:
@@ -81,7 +83,9 @@ class ConsumerLag:
 
     def _report(self, partitions: Iterable[Partition]) -> None:
         places = self._progress.partitions
-        places.update((partition, place) for partition in partitions if (place := self._place(partition)) is not None)
+        found = {partition: place for partition in partitions if (place := self._place(partition)) is not None}
+        places.update(found)
+        self._progress.unreported.difference_update(found)
         known = [place.lag_seconds for place in places.values() if place.lag_seconds is not None]
         self._progress.reverse_lag = max(known, default=None)
 

@@ -34,13 +34,10 @@ from pycdc.errors import ConnectionLost, DeliveryError
 from pycdc.model.event import Applied, Event, EventBatch, PartitionOffsets, events_of
 from pycdc.observability.logger import get_logger
 from pycdc.observability.progress import Progress
-from pycdc.rows.column_presence import ColumnPresence
 from pycdc.rows.text_values import Unwritable
 from pycdc.sinks.postgres.batch_counters import BatchCounters
 from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
-from pycdc.sinks.postgres.bookkeeping.deduplication import Inbox
 from pycdc.sinks.postgres.bookkeeping.left_out import LeftOut
-from pycdc.sinks.postgres.bookkeeping.redelivery import Redelivery, adding
 from pycdc.sinks.postgres.columnar_apply import ColumnarRoutes, ColumnarWriter
 from pycdc.sinks.postgres.failures.attempts import Attempts, TookTooLong, too_slow
 from pycdc.sinks.postgres.failures.bisection import Bisection
@@ -51,7 +48,10 @@ from pycdc.sinks.postgres.loop_filter import ApplyChunk, LoopFilter, set_apart
 from pycdc.sinks.postgres.replication_origin import set_up_origin
 from pycdc.sinks.postgres.routing.router import Functions
 from pycdc.sinks.postgres.routing.topic_order import TopicOrder
+from pycdc.sinks.postgres.sagas.saga_timeouts import SagaTimeouts
+from pycdc.sinks.postgres.sagas.saga_tracker import SagaTracker
 from pycdc.sinks.postgres.schema_drift import LOOK_AGAIN, Drifted, KnownTables, TargetTables, drift
+from pycdc.sinks.postgres.seen_before import SeenBefore
 from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.key_exchanges import apart
 from pycdc.sinks.postgres.writing.write_order import Manner, arranged
@@ -95,10 +95,8 @@ class PostgresSink:
         self._batches: list[EventBatch] = []
         self._parent_wait = ParentWait(settings.wait_for_parents)
         self._loop_filter = LoopFilter(settings.loops, pipeline)
-        presence = ColumnPresence(settings.unavailable)
-        self._inbox = Inbox(settings.inbox, pipeline, settings.bookkeeping, presence) if settings.inbox else None
-        self._adding = adding(settings)
-        self._repeats = Redelivery(pipeline, settings.bookkeeping)
+        self._seen = SeenBefore(settings, pipeline)
+        self._sagas = SagaTracker(settings, pipeline) if settings.sagas else None
         self._left_out = LeftOut(pipeline, settings.bookkeeping)
         self._known = known or KnownTables()
         self._stopping = stopping or threading.Event()
@@ -122,6 +120,7 @@ class PostgresSink:
         except BaseException:
             self._connection.close()
             raise
+        self._saga_timeouts = self._timeouts(pipeline)
         self._columnar_routes = columnar_routes or ColumnarRoutes()
         self._columns = ColumnarWriter(self._connection, apply_offsets, self._progress, has_origin=self._has_origin)
         self._columnar_routes.fit(self._targets)
@@ -142,6 +141,7 @@ class PostgresSink:
             limits = PartitionLimits() if self._wrote_columns(batches) else self._apply_all(events_of(batches))
             self._heard_at = time.monotonic()
             self._targets.conflicts.sweep(self._connection)
+            self._look_after_sagas()
             if limits.error is not None:
                 raise limits.error
             if not limits:
@@ -153,6 +153,8 @@ class PostgresSink:
 
     def idle(self) -> None:
         """Notice a database that is gone, or takes no writes any more; called when nothing came for a moment."""
+        with self._fatal():
+            self._look_after_sagas()
         if time.monotonic() - self._heard_at < _PULSE:
             return
         with self._fatal():
@@ -167,6 +169,21 @@ class PostgresSink:
         """Idempotent. An open transaction is rolled back by the server."""
         self._dead = True
         self._connection.close()
+        if self._saga_timeouts is not None:
+            self._saga_timeouts.close()
+
+    def _timeouts(self, pipeline: str) -> SagaTimeouts | None:
+        if self._sagas is None:
+            return None
+        try:
+            return SagaTimeouts(self._settings, pipeline, self._progress, self._stopping)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _look_after_sagas(self) -> None:
+        if self._saga_timeouts is not None:
+            self._saga_timeouts.look()
 
     @contextmanager
     def _fatal(self) -> Iterator[None]:
@@ -191,7 +208,7 @@ class PostgresSink:
 
     def _wrote_columns(self, batches: list[EventBatch]) -> bool:
         """Return whether all of it is applied; else none of it is."""
-        if len(batches) != 1 or batches[0].load is None or self._inbox is not None or len(batches[0]) > self._most:
+        if len(batches) != 1 or batches[0].load is None or self._seen.inbox is not None or len(batches[0]) > self._most:
             return False
         self._columnar_routes.fit(self._targets)
         return self._columns.write(batches[0], self._targets)
@@ -280,7 +297,7 @@ class PostgresSink:
         policy = FailurePolicy(
             self._settings, stored, connection, self._counters, limits, self._parent_wait, ends, self._targets.conflicts
         )
-        events = policy.accepted(self._new(events))  # step 3
+        events = policy.accepted(self._seen.new(connection, events, self._counters))  # step 3
         carried = (chunk.events[place] for place in chunk.refused)
         nowhere = [(event.partition, "loop") for event in carried if limits.includes(event)]
         idle = (routed.event for routed in events if not (routed.writes or routed.emptied))
@@ -293,6 +310,8 @@ class PostgresSink:
         if limits.changes != known:
             connection.rollback()
             return False
+        if self._sagas is not None:
+            self._sagas.track(connection, (routed.event for routed in events))
         applied = time.monotonic()
         connection.commit()  # step 5
         committed = time.monotonic()
@@ -340,7 +359,10 @@ class PostgresSink:
         return found
 
     def _poison(self, event: Event) -> str | None:
-        if self._inbox is not None and (problem := self._inbox.problem(event)) is not None:
+        problem = self._seen.problem(event)
+        if problem is None and self._sagas is not None:
+            problem = self._sagas.problem(event)
+        if problem is not None:
             return problem
         times = self._known.slow.get((event.partition, event.offset), 0)
         if times < _SLOW_ATTEMPTS or self._settings.on_error == "stop":
@@ -356,28 +378,6 @@ class PostgresSink:
         return [
             event for place, event in enumerate(chunk.events) if place not in chunk.refused and limits.includes(event)
         ]
-
-    def _new(self, events: list[Routed]) -> list[Routed]:
-        """Return the events that were not applied before; some are marked as a problem."""
-        repeated: set[int] = set()
-        if self._inbox is not None:
-            repeated |= self._inbox.repeated(self._connection, [routed.event for routed in events])
-        if self._adding:
-            repeated |= self._repeated(events)
-        if not repeated:
-            return events
-        self._counters.duplicates.update(events[place].event.partition.topic for place in repeated)
-        return [routed for place, routed in enumerate(events) if place not in repeated]
-
-    def _repeated(self, events: list[Routed]) -> set[int]:
-        places = [place for place, routed in enumerate(events) if self._adds(routed)]
-        repeated, strange = self._repeats.repeated(self._connection, [events[place].event for place in places])
-        for index, problem in strange.items():
-            events[places[index]].problem = problem
-        return {places[index] for index in repeated}
-
-    def _adds(self, routed: Routed) -> bool:
-        return any(str(write.shape.table) in self._adding for write in routed.writes)
 
     def _run(self, events: list[Routed], manner: Manner = "together") -> None:
         done, conflicts = BatchCounters(), self._targets.conflicts

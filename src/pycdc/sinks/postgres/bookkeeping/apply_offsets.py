@@ -35,6 +35,7 @@ from pycdc.sinks.postgres.bookkeeping.tables import ADDED_COLUMNS, CREATE, LACKI
 from pycdc.sinks.postgres.conflicts import write_times
 from pycdc.sinks.postgres.conflicts.conflict_table import TABLES as CONFLICT_TABLES
 from pycdc.sinks.postgres.read_only import require_writable
+from pycdc.sinks.postgres.sagas import saga_tables
 from pycdc.sinks.postgres.target_tables import split_name
 
 ParkedKey = tuple[str, bytes]
@@ -42,7 +43,7 @@ ParkedKey = tuple[str, bytes]
 
 _EXISTS: Final = "SELECT count(to_regclass(name)) = count(*) FROM unnest(%s::text[]) AS u(name)"
 _TABLES: Final = ("apply_offsets", "parked", *CONFLICT_TABLES)
-_SOMETIMES: Final = ("inbox", "positions", write_times.TABLE)
+_SOMETIMES: Final = ("inbox", "positions", write_times.TABLE, *saga_tables.TABLES)
 _HAS_SCHEMA: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
 _PARTITIONS: Final = "SELECT count(*) FROM {offsets} WHERE pipeline = %s AND topic = %s"
 _TOPICS: Final = "SELECT DISTINCT topic FROM {offsets} WHERE pipeline = %s"
@@ -115,14 +116,15 @@ class ApplyOffsets:
         return made
 
     def fit(self, settings: PostgresSinkConfig) -> None:
-        """Have the tables that the routes need: of positions where something adds up, of times where they decide."""
+        """Have the tables that are needed: positions where something adds up, times where they decide, sagas."""
         needed = (
-            ("positions", repeats.CREATE, bool(repeats.adding(settings))),
-            (write_times.TABLE, write_times.CREATE, write_times.remembered(settings)),
+            (("positions",), repeats.CREATE, bool(repeats.adding(settings))),
+            ((write_times.TABLE,), write_times.CREATE, write_times.remembered(settings)),
+            (saga_tables.TABLES, saga_tables.CREATE, bool(settings.sagas)),
         )
-        for name, create, is_needed in needed:
-            if is_needed and name not in self._needed:
-                self._needed, self._create = (*self._needed, name), (*self._create, *create)
+        for names, create, is_needed in needed:
+            if is_needed and names[0] not in self._needed:
+                self._needed, self._create = (*self._needed, *names), (*self._create, *create)
 
     # For the loop, which begins with no checkpoint: each partition has its own.
 

@@ -18,8 +18,12 @@ from pycdc.errors import EnvironmentNotReady
 from pycdc.model.event import Partition
 from pycdc.model.origin import pipeline_of_origin
 from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
+from pycdc.sinks.postgres.sagas.saga_tables import TABLES as SAGA_TABLES
 
-TABLES: Final = ("apply_offsets", "parked", "inbox", "positions", "conflicts", "conflict_watch", "write_times")
+TABLES: Final = (
+    *("apply_offsets", "parked", "inbox", "positions", "conflicts", "conflict_watch", "write_times"),
+    *SAGA_TABLES,
+)
 """All that a pipeline may have rows in, by a column `pipeline`. Not each of them need be there."""
 _THERE: Final = """SELECT c.relname FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace

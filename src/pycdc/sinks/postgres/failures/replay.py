@@ -32,6 +32,7 @@ from pycdc.sinks.postgres.replication_origin import set_up_origin
 from pycdc.sinks.postgres.route_checks import read_tables
 from pycdc.sinks.postgres.routing.router import Functions, RouteTable
 from pycdc.sinks.postgres.routing.topic_order import TopicOrder
+from pycdc.sinks.postgres.sagas.saga_tracker import SagaTracker
 from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.foreign_key_order import tied
 from pycdc.sinks.postgres.writing.statements import parameters, statement
@@ -100,6 +101,7 @@ class Replay:
             "parked": sql.Identifier(settings.bookkeeping, "parked"),
         }
         self._apply_offsets = ApplyOffsets.of(settings, pipeline)
+        self._sagas = SagaTracker(settings, pipeline)
         self._connection = connect_to_write(settings)
         self._rules: _Rules | None = None
         with self._open():
@@ -231,10 +233,11 @@ class Replay:
                 # A mark holds for a transaction, and each event came its own way.
                 change_origin = read_headers(event.headers)
                 self._apply_offsets.sign(self._connection, change_origin, origin=rules.origin is not None)
-                reason = self._apply(rules, event, resolution)
+                reason = self._sagas.problem(event) or self._apply(rules, event, resolution)
                 if reason is not None:
                     left = self._connection.execute(self._sql(_COUNT), of_key).fetchone()
                     return Replayed(waiting, done, left[0] if left else 0, reason)
+                self._sagas.track(self._connection, [event])
                 self._connection.execute(self._sql(_DELETE), (*place, event.offset))
                 said = resolution.side if resolution is not None else "replayed"
                 self.archive.resolved(said, place=RecordPlace(waiting.partition, event.offset))

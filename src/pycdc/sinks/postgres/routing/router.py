@@ -10,6 +10,7 @@ from pycdc.config.postgres_sink import PostgresSinkConfig, Route
 from pycdc.errors import TransformError
 from pycdc.model.change import UNCHANGED, Row
 from pycdc.model.event import Event, Forms
+from pycdc.model.patterns import names_any
 from pycdc.rows.column_presence import ColumnPresence
 from pycdc.rows.text_values import Unwritable
 from pycdc.sinks.postgres.routing.compiled_route import WriteOf, compile_route
@@ -68,6 +69,7 @@ class RouteTable:
             for order, route in enumerate(settings.routes)
         ]
         self._by_topic: dict[str, list[_CompiledRoute]] = {}
+        self._followed = [topic for saga in settings.sagas.values() for topic in saga.topics]
 
     def writes(self, event: Event) -> list[RowWrite]:
         """Return an event's writes. Raises Unwritable where it does not fit its route, or a function failed at it."""
@@ -113,6 +115,8 @@ class RouteTable:
         if event.truncates:
             return "truncate"
         plain = [route.plain for route in self._by_topic.get(event.partition.topic, ())]
+        if not plain and names_any(self._followed, event.partition.topic):
+            return "saga"
         if (self._functions is not None and any(one.route.function for one in plain)) or not plain:
             return "function"
         if all(one.route.when or one.ops is not None for one in plain):
@@ -127,15 +131,17 @@ class RouteTable:
         return (0, 0) if plain is None else (plain.table.rank, plain.order)
 
     def only(self, topic: str) -> PlainRoute | None:
-        """Return the one route that takes all events of a topic, as long as no user's function is asked."""
+        """Return the one route that takes all events of a topic, as long as no function and no saga looks at them."""
         routes = [route for route in self._routes if route.plain.takes_topic(topic)]
         if self._functions is not None or len(routes) != 1 or not routes[0].always or routes[0].plain.route.function:
+            return None
+        if names_any(self._followed, topic):
             return None
         return routes[0].plain
 
     def _of(self, topic: str) -> list[_CompiledRoute]:
         found = [route for route in self._routes if route.plain.takes_topic(topic)]
-        if not found:
+        if not found and not names_any(self._followed, topic):
             raise Unwritable(f"no route takes topic {topic}")
         return self._by_topic.setdefault(topic, found)
 

@@ -1,0 +1,1 @@
+"""Sagas: what becomes of business transactions over several services, followed by their events."""
