@@ -218,6 +218,7 @@ def test_every_metric_is_documented() -> None:
     progress.hidden["back"] = progress.unclaimed["public.t"] = 1
     progress.xmin_ages["slot"] = 1
     progress.unwritable["public.t"], progress.has_origin = "why", True
+    progress.sagas["order", "succeeded"], progress.stuck_sagas["order"] = 1, 0
     text = exposition(registry(progress)).decode()
     emitted = set(re.findall(r"^(pycdc_\w+?)(?:_bucket|_sum|_count)?\b", text, re.M)) | {"pycdc_position_lsn"}
     documented = set(re.findall(r"^\| `(pycdc_\w+)`", text_of("docs/operations.md"), re.M))
