@@ -72,7 +72,7 @@ class Shop:
         self._random.shuffle(events)
         for number, kind, late in events:
             self.event(number, kind, LONG_AGO if late else 0)
-        assert self._producer.flush(20) == 0
+        self.flush()
 
     def event(self, number: str, kind: str, ago: int = 0) -> None:
         headers = {"id": f"{number}/{kind}", "type": kind, "correlation_id": number}
@@ -80,6 +80,9 @@ class Shop:
         at = int((time.time() - ago) * 1000)
         self._producer.produce(**where, key=number, value=b"{}", headers=headers, timestamp=at)
         self.told.events += 1
+
+    def flush(self) -> None:
+        assert self._producer.flush(20) == 0
 
     def saga(self, **options: Any) -> dict[str, Any]:
         return {
@@ -166,6 +169,7 @@ def test_a_time_limit_sends_a_command_through_the_capture_and_the_saga_ends_well
         shop.send({"late": 1, "succeeded": 3})
         out.until(lambda: reader.messages(topic))
         shop.event("saga-0", "Refused")
+        shop.flush()
         tracker.until(lambda: tracker.pipeline.progress.sagas.get(("order", "compensated")))
     (sent,) = reader.messages(topic)
     reader.close()
@@ -211,7 +215,7 @@ def test_an_event_without_the_sagas_id_is_refused_and_tracked_when_it_is_mended(
     config = document(rig, shop, id="order")
     config["sink"]["postgres"]["on_error"] = "park"
     shop.event("saga-0", "Placed")
-    shop._producer.flush(20)
+    shop.flush()
     with Running(config) as tracker:
         tracker.until(lambda: rig.offsets() == 1)
     assert rig.sql("SELECT error, detail FROM pycdc.parked") == [
