@@ -21,8 +21,10 @@ from pycdc.connectors.postgres.replication.transaction_chunks import Transaction
 from pycdc.sinks.kafka.producer import KafkaSink
 from pycdc.sinks.kafka.transactional import FencedOffsets, TransactionalKafkaSink
 from tests.chaos.simulator.database import TABLES
+from tests.chaos.simulator.scheduler import Faults, Kind
 from tests.chaos.simulator.world import Delivery, World
 
+CHAOS = "PYCDC_SIMULATOR_SEEDS" in os.environ
 SEEDS = int(os.environ.get("PYCDC_SIMULATOR_SEEDS", "100"))
 SEED = os.environ.get("PYCDC_CHAOS_SEED")
 FIRST = 20261130
@@ -31,19 +33,20 @@ FIRST = 20261130
 def seeds() -> Iterable[int]:
     if SEED:
         return [int(SEED)]
-    first = random.SystemRandom().randrange(10**9) if "PYCDC_SIMULATOR_SEEDS" in os.environ else FIRST
+    first = random.SystemRandom().randrange(10**9) if CHAOS else FIRST
     return range(first, first + SEEDS)
 
 
-def judge(seed: int, delivery: Delivery) -> None:
+def judge(seed: int, delivery: Delivery, faults: Faults | None = None) -> World:
     """Run a seed. Raises AssertionError where what was delivered is not what was written."""
-    world = World(seed, delivery)
+    world = World(seed, delivery, faults)
     world.run()
     for table in TABLES.values():
         delivered = world.delivered(table)
         if delivery == "at_least_once":
             delivered = list(dict.fromkeys(delivered))
-        assert delivered == world.written(table), seed
+        assert delivered == world.written(table), (seed, faults)
+    return world
 
 
 def test_each_row_comes_once_and_in_order_by_exactly_once_delivery() -> None:
@@ -54,6 +57,17 @@ def test_each_row_comes_once_and_in_order_by_exactly_once_delivery() -> None:
 def test_no_row_is_missing_and_firsts_are_in_order_by_at_least_once_delivery() -> None:
     for seed in seeds():
         judge(seed, "at_least_once")
+
+
+@pytest.mark.parametrize("kind", ["kill", "error", "freeze"])
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_a_fault_at_any_one_point_changes_nothing(delivery: Delivery, kind: Kind) -> None:
+    """At every point with `make chaos-simulator`, at each of a share of them in `make test`."""
+    seed = FIRST
+    points = judge(seed, delivery, Faults(on=False)).faults.passed
+    step = 1 if CHAOS else points // 40
+    for at in range(1, points, step):
+        judge(seed, delivery, Faults(on=False, at=at, kind=kind))
 
 
 def read_before_fencing(patch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,10 @@ class SimulatedBrokers:
         return all(record.committed is not None for record in self.log if record.topic == topic)
 
 
+def _timed_out() -> KafkaException:
+    return KafkaException(KafkaError(KafkaError._TIMED_OUT, retriable=True))
+
+
 class SimulatedProducer:
     """See `confluent_kafka.Producer`. What is sent arrives in order, or is reported as undelivered and may arrive."""
 
@@ -150,7 +154,7 @@ class SimulatedProducer:
     # -- records
 
     def produce_batch(self, topic: str, records: list[dict[str, Any]]) -> int:
-        self._scheduler.point()
+        self._scheduler.point(_timed_out())
         taken = len(records)
         if self._faults.chance(self._dice, FULL):
             taken = self._dice.randrange(len(records))
@@ -160,18 +164,18 @@ class SimulatedProducer:
         return taken
 
     def produce(self, topic: str, value: bytes, key: bytes | None = None, **options: object) -> None:
-        self._scheduler.point()
+        self._scheduler.point(_timed_out())
         self._waiting.append((topic, value))
 
     def poll(self, timeout: float) -> int:
-        self._scheduler.point()
+        self._scheduler.point(_timed_out())
         self._send()
         if timeout:
             self._scheduler.sleep(self._dice.uniform(0, timeout))
         return self._serve()
 
     def flush(self, timeout: float) -> int:
-        self._scheduler.point()
+        self._scheduler.point(_timed_out())
         deadline = self._scheduler.now + timeout
         while len(self):
             self._send()
@@ -231,31 +235,31 @@ class SimulatedProducer:
     # -- transactions
 
     def init_transactions(self, timeout: float) -> None:
-        self._scheduler.point()
+        self._scheduler.point(_timed_out())
         self._brokers.arrive()
         if self._faults.chance(self._dice, DELAYS):
             self._scheduler.sleep(timeout)
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, retriable=True))
+            raise _timed_out()
         self._scheduler.sleep(self._delay())
         self._epoch = self._brokers.fence()
 
     def begin_transaction(self) -> None:
-        self._scheduler.point()
+        self._scheduler.point(_timed_out())
         if self._epoch in (None, -1):
             raise KafkaException(KafkaError(KafkaError._FENCED, fatal=True))
         self._begun = True
 
     def commit_transaction(self, timeout: float) -> None:
-        self._scheduler.point()
+        self._scheduler.point(_timed_out())
         assert self._begun
         if self.flush(timeout):
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, retriable=True))
+            raise _timed_out()
         self._end(timeout, committed=True)
 
     def abort_transaction(self, timeout: float) -> None:
         if self._process.dead:
             return
-        self._scheduler.point()
+        self._scheduler.point(_timed_out())
         self._end(timeout, committed=False)
 
     def _end(self, timeout: float, *, committed: bool) -> None:
@@ -265,20 +269,20 @@ class SimulatedProducer:
         faults, dice, brokers = self._faults, self._dice, self._brokers
         if faults.chance(dice, LOST):
             self._scheduler.sleep(timeout)
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, retriable=True))
+            raise _timed_out()
         if faults.chance(dice, LATE):
             brokers.send(timeout + dice.uniform(0, 30), lambda: brokers.end_late(epoch, committed=committed))
             self._scheduler.sleep(timeout)
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, retriable=True))
+            raise _timed_out()
         self._scheduler.sleep(self._delay())
         brokers.arrive()
         if not brokers.end(epoch, committed=committed):
             raise KafkaException(KafkaError(KafkaError._FENCED, fatal=True))
         # Here a process may die, or be frozen, without knowing that it committed.
-        self._scheduler.point()
+        self._scheduler.point(_timed_out())
         if faults.chance(dice, UNANSWERED):
             self._scheduler.sleep(timeout)
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, retriable=True))
+            raise _timed_out()
         if faults.chance(dice, BROKEN):
             self._on_error(KafkaError(KafkaError._TRANSPORT))
         self._begun = False
@@ -322,7 +326,7 @@ class SimulatedPositions:
         self._newest: Checkpoint | None = None
 
     def load(self, *, settled: bool = False) -> Checkpoint | None:
-        self._scheduler.point()
+        self._scheduler.point(ConnectionLost("the brokers do not answer"))
         deadline = self._scheduler.now + 30
         self._brokers.arrive()
         while settled and not self._brokers.settled(OFFSETS):
@@ -342,13 +346,13 @@ class SimulatedPositions:
         return OFFSETS, {"key": b"simulated", "value": dump(checkpoint), "partition": 0}
 
     def store(self, checkpoint: Checkpoint) -> None:
-        self._scheduler.point()
+        self._scheduler.point(DeliveryError("the brokers do not answer"))
         require_forward(self._newest, checkpoint, "the simulated topic")
         faults, dice = self._scheduler.faults, self._scheduler.dice
         if faults.chance(dice, LOST):
             raise DeliveryError("the position could not be stored")
         self._brokers.append(None, [(OFFSETS, dump(checkpoint))])
-        self._scheduler.point()
+        self._scheduler.point(DeliveryError("the brokers do not answer"))
         if faults.chance(dice, UNANSWERED):
             raise DeliveryError("no broker confirmed the position")
         self._newest = checkpoint

@@ -103,7 +103,7 @@ class SimulatedStream:
         self.idle_position: Lsn | None = None
 
     def read(self, max_messages: int, max_bytes: int, timeout: float) -> list[bytes]:
-        self._scheduler.point()
+        self._scheduler.point(ConnectionLost("the server does not answer"))
         self._require()
         dice = self._scheduler.dice
         if self._scheduler.faults.chance(dice, CUTS):
@@ -133,7 +133,7 @@ class SimulatedStream:
         self._database.confirmed = max(self._database.confirmed, lsn)
 
     def require_open(self) -> None:
-        self._scheduler.point()
+        self._scheduler.point(ConnectionLost("the server does not answer"))
         self._require()
 
     def close(self) -> None:
@@ -168,7 +168,7 @@ class SimulatedSlot:
         self.stream: Any = None
 
     def acquire(self, seconds: float) -> bool:
-        self._scheduler.point()
+        self._scheduler.point(ConnectionLost("the server does not answer"))
         if self.stream is not None:
             return True
         self._database.end_silent_reader()
@@ -199,7 +199,7 @@ class SimulatedCatalog:
         self._slot = slot
 
     def server(self) -> ServerMetadata:
-        self._scheduler.point()
+        self._scheduler.point(ConnectionLost("the server does not answer"))
         return ServerMetadata(
             version=180_000,
             system_identifier="7",
@@ -222,7 +222,7 @@ class SimulatedCatalog:
         )
 
     def slot(self, name: str) -> SlotMetadata:
-        self._scheduler.point()
+        self._scheduler.point(ConnectionLost("the server does not answer"))
         return SlotMetadata(
             name=name,
             plugin="pgoutput",
@@ -243,7 +243,7 @@ class SimulatedCatalog:
         return [TableRef(oid, "public", name) for oid, name in TABLES.items()]
 
     def wal_end(self) -> Lsn:
-        self._scheduler.point()
+        self._scheduler.point(ConnectionLost("the server does not answer"))
         return Lsn(self._database.wal_end)
 
     def visibility(self) -> PgSnapshot:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 
@@ -26,14 +27,25 @@ class Killed(BaseException):
     """The process is no more: nothing that it still does has an effect."""
 
 
+Kind = Literal["kill", "error", "freeze"]
+
+
 @dataclass(slots=True)
 class Faults:
-    """How likely each is at a point where it may happen; `calm` ends them all."""
+    """At random while `on`; or one `kind` alone, at the point of the number `at`. `passed` counts the points."""
 
     on: bool = True
+    at: int = -1
+    kind: Kind = "kill"
+    passed: int = 0
 
     def chance(self, dice: random.Random, likely: float) -> bool:
         return self.on and dice.random() < likely
+
+    def here(self) -> Kind | None:
+        """Return what is to happen at this point."""
+        self.passed += 1
+        return self.kind if self.passed == self.at else None
 
 
 class Process:
@@ -125,15 +137,20 @@ class Scheduler:
         assert found is not None
         return found
 
-    def point(self) -> None:
-        """Something outside of the process is about to be done. Raises Killed."""
+    def point(self, error: Exception | None = None) -> None:
+        """Something outside of the process is about to be done, or to fail with `error`. Raises Killed."""
         process = self.process
         if process.dead:
             raise Killed
-        if self.faults.chance(self.dice, KILLS):
+        fault = self.faults.here()
+        if fault == "kill" or self.faults.chance(self.dice, KILLS):
             process.dead = True
             raise Killed
-        if self.faults.chance(self.dice, FREEZES):
+        if fault == "error" and error is not None:
+            raise error
+        if fault == "freeze":
+            self.sleep(LONGEST)
+        elif self.faults.chance(self.dice, FREEZES):
             self.sleep(self.dice.uniform(0, LONGEST))
         elif self.dice.random() < SWITCHES:
             self.sleep(0)

@@ -150,9 +150,9 @@ class Connector(PostgresConnector):
 class World:
     """What there is outside of the processes, and who starts them. Raises AssertionError where one may not end so."""
 
-    def __init__(self, seed: int, delivery: Delivery) -> None:
+    def __init__(self, seed: int, delivery: Delivery, faults: Faults | None = None) -> None:
         self.dice = random.Random(seed)
-        self.faults = Faults()
+        self.faults = faults or Faults()
         self.scheduler = Scheduler(self.dice, self.faults)
         self.database = SimulatedDatabase(self.scheduler)
         self.brokers = SimulatedBrokers(self.scheduler)
