@@ -144,7 +144,14 @@ class Pair:
         self.capture: dict[str, Any] = {
             "name": name,
             "source": {"postgres": {"dsn": source, "tables": ["public.*"], **options.get("reading", {})}},
-            "sink": {"kafka": {**kafka, "format": form, "topics": {"partitions": partitions}}},
+            "sink": {
+                "kafka": {
+                    **kafka,
+                    "format": form,
+                    "topics": {"partitions": partitions},
+                    "delivery": options.get("delivery", "at_least_once"),
+                }
+            },
             "checkpoint": {"interval": 0.1},
             "retries": {"max_delay": 0.5},
             "http": {"enabled": False},
