@@ -24,7 +24,7 @@ VERIFICATIONS ?= 10000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-exactly-once chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-simulator chaos-snapshot chaos-types chaos-verify bench bench-quick clean mutants
+.PHONY: help venv servers test collected test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-exactly-once chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-simulator chaos-snapshot chaos-types chaos-verify bench bench-quick clean mutants
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -38,11 +38,16 @@ $(VENV)/.installed: pyproject.toml
 servers: ## What the tests' servers need, as far as it can be installed here
 	@scripts/install-test-servers.sh
 
-test: venv servers check ## Everything: the checks, then all tests on real servers, side by side in WORKERS=4 processes
+test: venv servers ## Everything: the checks, then all tests on real servers, side by side in WORKERS=4 processes
+	@$(MAKE) --no-print-directory --jobs 2 check collected
 	$(PYTEST) --numprocesses $(WORKERS) $(PYTEST_ARGS)
 
 test-ten: venv servers ## The tests that use servers, TIMES=10 times, with a report of each in build/test-ten
 	scripts/repeat-tests.sh $(BIN)/python $(TIMES) build/test-ten --numprocesses $(WORKERS) $(PYTEST_ARGS)
+
+# Once, so that the workers find the tests compiled: else each of them compiles all. What fails here fails there too.
+collected: venv
+	@$(PYTEST) --collect-only --quiet $(PYTEST_ARGS) >/dev/null || true
 
 check: venv ## Lint, format and types
 	$(BIN)/ruff check .

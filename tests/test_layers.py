@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -65,6 +66,7 @@ class Import(NamedTuple):
         return f"{self.module}, line {self.line}, imports {self.target or 'pycdc itself'}"
 
 
+@functools.cache
 def modules() -> dict[str, ast.Module]:
     """Every module's syntax tree by its dotted name, ``cli`` for ``cli/__init__.py``; the front door stays out."""
     trees = {}
@@ -76,16 +78,13 @@ def modules() -> dict[str, ast.Module]:
     return trees
 
 
-MODULES = modules()
-
-
 def layer(module: str) -> int:
     top = module.partition(".")[0]
     return next(index for index, names in enumerate(LAYERS) if top in names)
 
 
 def imports() -> Iterator[Import]:
-    for module, tree in MODULES.items():
+    for module, tree in modules().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 yield from (_import(module, alias.name, node.lineno) for alias in node.names)
@@ -102,7 +101,7 @@ def _from(module: str, node: ast.ImportFrom) -> Iterator[str]:
         base = ".".join(part for part in (*parents[: len(parents) - node.level + package], node.module) if part)
     for alias in node.names:
         full = f"{base}.{alias.name}"
-        yield full if full.removeprefix("pycdc.") in MODULES else base
+        yield full if full.removeprefix("pycdc.") in modules() else base
 
 
 def _import(module: str, target: str, line: int) -> Import:
@@ -112,7 +111,7 @@ def _import(module: str, target: str, line: int) -> Import:
 
 def test_every_module_stands_in_a_layer() -> None:
     known = {name for names in LAYERS for name in names}
-    strangers = sorted({module.partition(".")[0] for module in MODULES} - known)
+    strangers = sorted({module.partition(".")[0] for module in modules()} - known)
     assert not strangers, f"say in LAYERS where {', '.join(strangers)} belongs"
 
 
@@ -164,7 +163,7 @@ def defined_names(tree: ast.Module) -> Iterator[str]:
 def test_a_public_name_stands_for_one_class() -> None:
     """A name in two modules means two things to whoever reads an import. What is re-exported is defined once."""
     homes: dict[str, list[str]] = {}
-    for module, tree in MODULES.items():
+    for module, tree in modules().items():
         for name in defined_names(tree):
             if len(name) > 1:  # one letter is a type variable
                 homes.setdefault(name, []).append(module)
@@ -175,7 +174,7 @@ def test_a_public_name_stands_for_one_class() -> None:
 def test_one_module_turns_text_into_code() -> None:
     wrong = [
         f"{module}, line {node.lineno}, calls {node.func.id}"
-        for module, tree in MODULES.items()
+        for module, tree in modules().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
@@ -190,7 +189,7 @@ def test_importing_the_front_door_loads_no_driver() -> None:
     eager: set[str] = set()
     waiting = ["__init__"]
     seen = set()
-    trees = {**MODULES, "__init__": ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))}
+    trees = {**modules(), "__init__": ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))}
     while waiting:
         module = waiting.pop()
         if module in seen or module not in trees:
