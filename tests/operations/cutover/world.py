@@ -131,7 +131,7 @@ class World:
 
 
 class Applications(Crowd):
-    """Clients that add to stock without a pause, at the system that takes it. `written` is what was acknowledged."""
+    """Clients that add to stock all the while, at the system that takes it. `written` is what was acknowledged."""
 
     def __init__(self, world: World, clients: int = 3) -> None:
         super().__init__(self._write, clients)
@@ -143,7 +143,7 @@ class Applications(Crowd):
     def _write(self, client: int) -> None:
         connections = {side: psycopg.connect(dsn) for side, dsn in self._world.dsns.items()}
         side, number = "old", 0
-        while not self.ended.wait(0.005):
+        while not self.ended.wait(0.02):
             number += 1
             sku = f"sku-{(number * 7 + client) % 20 + 1}"
             try:
