@@ -9,7 +9,7 @@ BENCH_ARGS ?=
 T ?= tests
 IMAGE ?= pycdc
 SECONDS ?= 20
-WORKERS ?= 4
+WORKERS ?= 6
 UNIT_WORKERS ?= 2
 TIMES ?= 10
 CHAOS_SECONDS ?= 300
@@ -38,7 +38,7 @@ $(VENV)/.installed: pyproject.toml
 servers: ## What the tests' servers need, as far as it can be installed here
 	@scripts/install-test-servers.sh
 
-test: venv servers ## Everything: the checks, then all tests on real servers, side by side in WORKERS=4 processes
+test: venv servers ## Everything: the checks, then all tests on real servers, side by side in WORKERS=6 processes
 	@$(MAKE) --no-print-directory --jobs 2 check collected
 	$(PYTEST) --numprocesses $(WORKERS) $(PYTEST_ARGS)
 
