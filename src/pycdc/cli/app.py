@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "guard": "pycdc.cli.guard:guard",
     "facade": "pycdc.cli.facade:facade",
     "cutover": "pycdc.cli.cutover:cutover",
+    "decommission": "pycdc.cli.decommission:decommission",
     "teardown": "pycdc.cli.teardown:teardown",
     "schema": "pycdc.cli.schema:schema",
     "version": "pycdc.cli.version:version",

@@ -35,16 +35,24 @@ def cutover() -> None:
 
 
 @contextmanager
-def opened(path: str, name: str) -> Iterator[tuple[Group, Cutover]]:
-    """Yield a group of a migration's file with its commands. Raises PycdcError."""
+def opened_group(path: str, name: str) -> Iterator[tuple[Group, Path]]:
+    """Yield a group of a migration's file, and the file's folder. Raises PycdcError."""
     config, folder = load_migration(path), Path(path).resolve().parent
     if name not in config.groups:
         raise ConfigError(
             f"there is no group {name}",
             hint=f"write it under `groups`; there are: {', '.join(config.groups) or 'none'}",
         )
-    facade = None if config.facade is None else Facade(config.facade, folder / config.facade.folder)
     with Group(name, config.groups[name], folder) as group:
+        yield group, folder
+
+
+@contextmanager
+def opened(path: str, name: str) -> Iterator[tuple[Group, Cutover]]:
+    """Yield a group of a migration's file with its commands. Raises PycdcError."""
+    with opened_group(path, name) as (group, folder):
+        config = load_migration(path).facade
+        facade = None if config is None else Facade(config, folder / config.folder)
         yield group, Cutover(group, facade, tell=_tell)
 
 

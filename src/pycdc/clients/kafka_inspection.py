@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import (
@@ -46,6 +48,8 @@ _COORDINATOR_COMES: Final = (
     KafkaError.COORDINATOR_NOT_AVAILABLE,
 )
 _PAUSE: Final = 0.1
+_ASKING: Final = 16
+"""Groups whose offsets are asked for at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +131,12 @@ class TopicInspection:
 
     def ask_ids(self, topics: Collection[str]) -> dict[str, Any]:
         """Ask for the ids; return the answers that come, as futures."""
-        if not topics or not self._has_controller():
+        if not topics or not self.administered():
             return {}
         return dict(self._admin.describe_topics(TopicCollection(sorted(topics)), request_timeout=self._timeout))
 
-    def _has_controller(self) -> bool:
+    def administered(self) -> bool:
+        """Return whether the brokers answer an administrator, as an embedded one does not."""
         if self._controller is None:
             try:
                 cluster = self._admin.list_topics(timeout=self._timeout)
@@ -169,6 +174,53 @@ class TopicInspection:
             )
             for member in found.members
         ]
+
+    def group_exists(self, group: str) -> bool:
+        """Return whether the group has members or offsets."""
+        try:
+            found = self._coordinated(
+                lambda: self._admin.describe_consumer_groups([group], request_timeout=self._timeout)[group].result()
+            )
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return False
+            raise self._unanswered(error, f"the consumer group {group}") from None
+        return bool(found.state != ConsumerGroupState.DEAD)
+
+    def readers(self, topics: Collection[str]) -> dict[str, list[str]]:
+        """Return the groups that read `topics`, or have offsets there, with the topics of each."""
+        places = [Partition(name, number) for name, numbers in self._metadata().items() for number in numbers]
+        asked = [one for one in places if one.topic in topics]
+        try:
+            listed = self._coordinated(lambda: self._admin.list_consumer_groups().result(self._timeout)).valid
+            with ThreadPoolExecutor(_ASKING, "pycdc-groups") as executor:
+                found = dict(executor.map(partial(self._topics_of, asked), [one.group_id for one in listed]))
+        except KafkaException as error:
+            raise self._unanswered(error, "the consumer groups") from None
+        return {group: names for group, names in sorted(found.items()) if names}
+
+    def _topics_of(self, partitions: list[Partition], group: str) -> tuple[str, list[str]]:
+        """Return a group with those topics of `partitions` that it has to do with. Raises KafkaException."""
+        members = {one for member in self.members(group) for one in member.partitions}
+        asking = Consumer({**consumer_settings(self._settings, group), "error_cb": self._trouble})
+        try:
+            offsets = [one for one in committed(asking, partitions, self._timeout) if one.offset >= 0]
+        finally:
+            asking.close()
+        read = members.intersection(partitions)
+        return group, sorted({one.topic for one in offsets} | {one.topic for one in read})
+
+    def delete_topics(self, topics: Collection[str]) -> None:
+        """Delete them, and return once the brokers do not name them any more; those that are not there are left out."""
+        for topic, answer in self._admin.delete_topics(list(topics), request_timeout=self._timeout).items():
+            try:
+                answer.result()
+            except KafkaException as error:
+                if error.args[0].code() not in GONE:
+                    raise self._unanswered(error, f"topic {topic}") from None
+        deadline = time.monotonic() + self._timeout
+        while self.named(topics) and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
 
     def committed(self, group: str) -> list[TopicPartition]:
         """Return the group's offsets of the partitions that the source reads, with their metadata."""

@@ -44,6 +44,22 @@ class CutoverGatesConfig(Section):
     """Seconds between the clocks of both databases."""
 
 
+class DecommissionConfig(Section):
+    """What becomes of the old tables and of what moved them, once the group is closed."""
+
+    quiet: Annotated[float, Field(ge=0)] = 86_400.0
+    """Seconds for which nobody may have read or written the old tables before they go."""
+    archive: str | None = None
+    """Folder beside this file, into which the old tables are written before they are dropped: `schema.table.csv.gz`
+    and the statements that make the table again. Without it they are dropped only."""
+    keep_topics: bool = False
+    """Leave the topics between both systems to others who read them."""
+    old_roles: list[str] = []
+    """Roles of the old database that only the pipelines needed, to be dropped."""
+    new_roles: list[str] = []
+    """The same of the new database."""
+
+
 class CutoverGroupConfig(Section):
     """Tables that move together."""
 
@@ -77,5 +93,7 @@ class CutoverGroupConfig(Section):
     """Seconds after the switch before `pycdc cutover close` gives the way back up."""
     gates: CutoverGatesConfig = CutoverGatesConfig()
     """What must hold before anything moves."""
+    decommission: DecommissionConfig = DecommissionConfig()
+    """What `pycdc decommission` removes."""
 
     _dsns_encoded = field_validator("old_dsn", "new_dsn")(percent_encoded)

@@ -10,7 +10,7 @@ from pycdc.config.section import InvalidValue, Section
 
 
 class MigrationConfig(Section):
-    """A bounded context that moves out of a monolith: for `pycdc facade` and `pycdc cutover`."""
+    """A bounded context that moves out of a monolith: for `pycdc facade`, `pycdc cutover` and `pycdc decommission`."""
 
     facade: FacadeConfig | None = None
     """The proxy in front of both systems."""

@@ -22,7 +22,7 @@ from pycdc.operations.cutover.commands import Cutover
 from pycdc.operations.cutover.drain import drain
 from pycdc.operations.cutover.fence import SQLSTATE
 from pycdc.operations.cutover.handover import SteppedBack
-from tests.operations.cutover.conftest import Worlds
+from tests.operations.conftest import Worlds
 from tests.operations.cutover.world import Applications, World
 from tests.reading import wait_for
 
@@ -138,14 +138,23 @@ def test_a_closed_gate_keeps_everything_where_it_is(world: Worlds) -> None:
     ready(here)
     here.pipelines["reverse_apply"].stop()
     wait_for(lambda: here.pipelines["reverse_apply"].progress.state == "stopped")
+    here.execute("old", "ALTER TABLE stock ADD note text")
+    here.execute("new", UNDECIDED.format(pipeline=here.pipelines["apply"].config.name))
     told = here.command("check", "--json")
     assert told.returncode == 1
-    closed = [gate for gate in json.loads(told.stdout)["gates"] if not gate["open"]]
-    assert any(gate["gate"].endswith("to_old parked") and "does not run" in gate["reason"] for gate in closed)
+    closed = {gate["gate"].split()[-1]: gate["reason"] for gate in json.loads(told.stdout)["gates"] if not gate["open"]}
+    assert "does not run" in closed["parked"]
+    assert closed["conflicts"].startswith("1 conflicts wait")
+    assert closed["tables"].startswith("old public.stock changed since")
     with pytest.raises(EnvironmentNotReady, match="is closed"):
         here.commands(Cutover.advance)
     assert here.stage() == "ready"
     assert here.command("advance", "--dry-run").stdout.startswith("would: hold writes, drain, verify")
+
+
+UNDECIDED = """INSERT INTO pycdc.conflicts
+    (pipeline, topic, partition, "offset", "table", key, kind, decision, event_time)
+VALUES ('{pipeline}', 't', 0, 0, 'public.items', '{{}}', 'update_update', 'parked', now())"""
 
 
 def test_the_way_back_is_given_up_only_when_it_may_be(world: Worlds) -> None:
@@ -156,8 +165,9 @@ def test_the_way_back_is_given_up_only_when_it_may_be(world: Worlds) -> None:
         here.commands(Cutover.close)
     assert here.commands(lambda commands: commands.close(now=True)).stage == "closed"
     assert here.commands(Cutover.start).stage == "closed"  # makes no fence again
-    assert [fences(here, side) for side in ("old", "new")] == [0, 0]
-    here.execute("old", "UPDATE stock SET price = 2 WHERE sku = 'sku-2'")
+    assert fences(here, "new") == 0
+    with pytest.raises(psycopg.Error, match="belongs to the new system"):
+        here.execute("old", "UPDATE stock SET price = 2 WHERE sku = 'sku-2'")
     with pytest.raises(EnvironmentNotReady, match="is closed"):
         here.commands(Cutover.roll_back)
 
@@ -193,7 +203,7 @@ def test_a_close_that_was_broken_off_is_finished_and_leaves_other_groups_theirs(
     for side in ("old", "new"):
         here.execute(side, "DELETE FROM pycdc_cutover.groups WHERE name = 'other'")
     here.commands(Cutover.close)
-    assert [fences(here, side) for side in ("old", "new")] == [0, 0]
+    assert fences(here, "new") == 0
 
 
 def test_what_hangs_on_the_way_forth_does_not_keep_a_roll_back_up(

@@ -12,7 +12,7 @@ from pycdc.config.runtime import HttpConfig
 from pycdc.observability.progress import Progress
 from pycdc.observability.server import StatusServer
 from pycdc.operations.cutover.gate_keeper import GateKeeper
-from tests.operations.cutover.conftest import Worlds
+from tests.operations.conftest import Worlds
 from tests.reading import wait_for
 
 pytestmark = pytest.mark.pg("newest")

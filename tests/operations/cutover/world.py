@@ -117,6 +117,10 @@ class World:
         found: dict[str, Any] = kept["routes"][route]
         return found
 
+    def topics(self) -> list[str]:
+        """Return the topics from the old side to the new one."""
+        return topics_of(json.loads((self.folder / "apply.json").read_text()))
+
     def sums(self, side: str) -> list[Any]:
         names = ("sku", "on_hand", "stock", "moves") if side == "old" else ("code", "available", "items", "adjustments")
         key, number, table, log = names

@@ -15,7 +15,6 @@ from pycdc.operations.cutover.group_state import (
     GroupState,
     HandoverDirection,
     Stage,
-    all_closed,
     create_table,
     lock_group,
     read_state,
@@ -23,6 +22,7 @@ from pycdc.operations.cutover.group_state import (
 )
 from pycdc.operations.cutover.handover import Handover, StageListener, Verify, lead_reads_back
 from pycdc.operations.cutover.sides import Group, Way
+from pycdc.operations.cutover.table_shapes import table_shapes
 from pycdc.operations.verify.options import VerifyOptions
 from pycdc.operations.verify.verification import verify
 
@@ -121,20 +121,19 @@ class Cutover:
         self._lock()
         state = self._stored(self.state())
         if state.stage == "closed":
-            return self._without_fence(state)
+            return self._without_idle_triggers(state)
         if state.stage != "watching":
             raise EnvironmentNotReady(f"group {self._group.name} is {state.stage}", hint="advance it to watching first")
         left = state.switched_at + self._group.config.rollback_window - time.time()
         if left > 0 and not now:
             raise EnvironmentNotReady(f"the rollback window lasts {left:.0f} s more", hint="wait, or give --now")
-        return self._without_fence(self._stored(state.at("closed")))
+        return self._without_idle_triggers(self._stored(state.at("closed")))
 
-    def _without_fence(self, state: GroupState) -> GroupState:
-        """Remove what `start` made, but for the state. Other groups of a database go on using the function."""
+    def _without_idle_triggers(self, state: GroupState) -> GroupState:
+        """Drop the triggers that refuse nothing any more. Those of the old system's tables refuse on, until they go."""
         for side in (self._group.old, self._group.new):
-            fence.remove(side.connection, side.tables, _LOCK_SECONDS)
-            if all_closed(side.connection):
-                fence.uninstall(side.connection)
+            fence.remove(side.connection, side.tables, _LOCK_SECONDS, idle=True)
+            fence.uninstall(side.connection)
         return state
 
     # Steps.
@@ -142,8 +141,9 @@ class Cutover:
     def _reading(self, state: GroupState) -> GroupState:
         self._require_open(verified=False)
         self._tell("verifies")
+        shapes = table_shapes(self._group.old, self._group.new)  # before: DDL meanwhile counts as later
         self._verify(self._group.way("forward"))
-        return self._stored(state.at("reading", direction="forward", verified_at=time.time()))
+        return self._stored(state.at("reading", direction="forward", verified_at=time.time(), shapes=shapes))
 
     def _ready(self, state: GroupState) -> GroupState:
         self._require_open()

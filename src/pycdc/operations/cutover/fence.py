@@ -29,6 +29,11 @@ _ATTEMPT: Final = "200ms"
 """Less than deadlock_timeout: nobody else's transaction is ended for ours."""
 _PAUSE: Final = 0.02
 
+_PRESENT: Final = """SELECT tgname, tgenabled <> 'D' FROM pg_trigger
+WHERE tgrelid = to_regclass(%s) AND tgname = ANY (%s) AND tgparentid = 0"""
+_CALLED: Final = """SELECT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regproc('pycdc_cutover.refuse'))"""
+_OPEN: Final = "SELECT EXISTS (SELECT FROM pycdc_cutover.groups WHERE state ->> 'stage' <> 'closed')"
+
 _FUNCTION: Final = """CREATE OR REPLACE FUNCTION pycdc_cutover.refuse() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog AS $function$
 BEGIN
@@ -113,18 +118,20 @@ def put_up(connection: psycopg.Connection[Any], fences: Sequence[Fence], until: 
 def take_down(connection: psycopg.Connection[Any], tables: Sequence[tuple[str, str]]) -> None:
     """Refuse nothing any more. The triggers stay, disabled: to drop one would lock out readers."""
     for table in tables:
-        for kind in _present(connection, table):
+        for kind in present(connection, table):
             statement = sql.SQL("ALTER TABLE {} DISABLE TRIGGER {}")
             connection.execute(statement.format(sql.Identifier(*table), sql.Identifier(kind)))
 
 
-def remove(connection: psycopg.Connection[Any], tables: Sequence[tuple[str, str]], seconds: float) -> None:
-    """Drop the triggers, one table after the other: that locks out its readers too, for a moment.
+def remove(
+    connection: psycopg.Connection[Any], tables: Sequence[tuple[str, str]], seconds: float, *, idle: bool = False
+) -> None:
+    """Drop the triggers, with `idle` those that refuse nothing; one table after the other: it locks out readers too.
 
     Raises EnvironmentNotReady where a table's transactions do not end in `seconds`; again, it goes on.
     """
     for table in tables:
-        if not (kinds := _present(connection, table)):
+        if not (kinds := present(connection, table, idle=idle)):
             continue
         with locked(connection, [table], seconds, "ACCESS EXCLUSIVE"):
             for kind in kinds:
@@ -132,15 +139,30 @@ def remove(connection: psycopg.Connection[Any], tables: Sequence[tuple[str, str]
                 connection.execute(statement.format(sql.Identifier(kind), sql.Identifier(*table)))
 
 
+def installed(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether the triggers' function is there."""
+    row = connection.execute("SELECT to_regproc('pycdc_cutover.refuse') IS NOT NULL").fetchone()
+    return row == (True,)
+
+
+def needed(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether a trigger calls the function, or a group that is not closed will make one."""
+    called = connection.execute(_CALLED).fetchone() == (True,)
+    there = connection.execute("SELECT to_regclass('pycdc_cutover.groups') IS NOT NULL").fetchone() == (True,)
+    return called or (there and connection.execute(_OPEN).fetchone() == (True,))
+
+
 def uninstall(connection: psycopg.Connection[Any]) -> None:
-    """Drop the triggers' function."""
-    connection.execute("DROP FUNCTION IF EXISTS pycdc_cutover.refuse()")
+    """Drop the triggers' function, unless it is needed."""
+    if not needed(connection):
+        connection.execute("DROP FUNCTION IF EXISTS pycdc_cutover.refuse()")
 
 
-def _present(connection: psycopg.Connection[Any], table: tuple[str, str]) -> list[str]:
-    query = "SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND tgname = ANY (%s) AND tgparentid = 0"
+def present(connection: psycopg.Connection[Any], table: tuple[str, str], *, idle: bool = False) -> list[str]:
+    """Return the names of the triggers that a table has; with `idle` of those that refuse nothing."""
     name = sql.Identifier(*table).as_string(connection)
-    return [row[0] for row in connection.execute(query, (name, [f"{_TRIGGER}_{kind}" for kind in _KINDS]))]
+    found = connection.execute(_PRESENT, (name, [f"{_TRIGGER}_{kind}" for kind in _KINDS])).fetchall()
+    return [trigger for trigger, enabled in found if not (idle and enabled)]
 
 
 def _other_columns(connection: psycopg.Connection[Any], fence: Fence) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ from pycdc.operations import apply_status
 from pycdc.operations.cutover.drain import drain
 from pycdc.operations.cutover.group_state import GroupState, HandoverDirection
 from pycdc.operations.cutover.sides import Group, Side, Way
+from pycdc.operations.cutover.table_shapes import table_shapes
+from pycdc.sinks.postgres.bookkeeping.inspection import read_pipeline_state
 from pycdc.sinks.postgres.replication_origin import origin_granted
 from pycdc.sinks.postgres.sequences import read_sequences
 
@@ -57,6 +59,7 @@ def ask_gates(
         way = group.way(direction)
         questions += [
             (f"{way.capture.name} slot", partial(_slot, group.sides(direction)[0], way)),
+            (f"{way.apply.name} conflicts", partial(_conflicts, way)),
             (f"{way.apply.name} parked", partial(_parked, way)),
             (f"{way.apply.name} origin", partial(_origin, way)),
             (f"{way.apply.name} lag", partial(_lag, group, way)),
@@ -67,27 +70,28 @@ def ask_gates(
     questions += [("transactions", partial(_transactions, group, giver)), ("clocks", partial(_clocks, group))]
     if verified:
         questions.append(("verification", partial(_verification, group, state)))
-    return [_asked(name, question) for name, question in questions]
+        questions.append(("tables", partial(_tables, group, state)))
+    return [ask(name, question) for name, question in questions]
 
 
 def closed(gates: list[Gate]) -> Iterator[Gate]:
     return (gate for gate in gates if not gate.open)
 
 
-class _Closed(Exception):
+class Closed(Exception):
     """Why a gate is closed."""
 
 
-def _asked(name: str, question: Callable[[], str], *, again: bool = True) -> Gate:
+def ask(name: str, question: Callable[[], str], *, again: bool = True) -> Gate:
     """Ask a gate; once more where what failed may pass."""
     try:
         return Gate(name, True, question())
-    except _Closed as why:
+    except Closed as why:
         return Gate(name, False, str(why))
     except PycdcError as error:
         if error.retry and again:
             time.sleep(_PAUSE)
-            return _asked(name, question, again=False)
+            return ask(name, question, again=False)
         return Gate(name, False, error.fact)
     except psycopg.Error as error:
         return Gate(name, False, f"the database refuses the question ({error.sqlstate})")
@@ -96,10 +100,17 @@ def _asked(name: str, question: Callable[[], str], *, again: bool = True) -> Gat
 def _slot(side: Side, way: Way) -> str:
     row = side.connection.execute(_SLOT, (way.capture.slot,)).fetchone()
     if row is None or not row[0]:
-        raise _Closed(f"slot {way.capture.slot} is not read: start the capture")
+        raise Closed(f"slot {way.capture.slot} is not read: start the capture")
     if row[1] not in ("reserved", "extended"):
-        raise _Closed(f"slot {way.capture.slot} loses its WAL ({row[1]})")
+        raise Closed(f"slot {way.capture.slot} loses its WAL ({row[1]})")
     return "read"
+
+
+def _conflicts(way: Way) -> str:
+    undecided = read_pipeline_state(way.apply.sink.postgres, way.apply.name).undecided
+    if undecided:
+        raise Closed(f"{undecided} conflicts wait for a decision: pycdc conflicts list --open")
+    return "none waits for a decision"
 
 
 def _parked(way: Way) -> str:
@@ -110,11 +121,11 @@ def _parked(way: Way) -> str:
         if tells_members or problem is not kafka:
             raise problem
     if tells_members and not found.members:
-        raise _Closed(f"{way.apply.name} does not run")
+        raise Closed(f"{way.apply.name} does not run")
     bookkeeping = found.bookkeeping
     parked = sum((bookkeeping.parked or {}).values()) if bookkeeping is not None else 0
     if parked:
-        raise _Closed(f"{parked} records are parked: pycdc conflicts list")
+        raise Closed(f"{parked} records are parked: pycdc conflicts list")
     return "nothing is parked"
 
 
@@ -123,7 +134,7 @@ def _origin(way: Way) -> str:
     sink = way.apply.sink.postgres
     with connected(sink.dsn.get_secret_value()) as connection:
         if not origin_granted(connection):
-            raise _Closed("the role may not set up replication origins, by which the fence lets it through")
+            raise Closed("the role may not set up replication origins, by which the fence lets it through")
     return "granted"
 
 
@@ -132,7 +143,7 @@ def _lag(group: Group, way: Way) -> str:
     try:
         seconds = drain(way, limit)
     except EnvironmentNotReady as error:
-        raise _Closed(error.fact) from None
+        raise Closed(error.fact) from None
     return f"{seconds * 1000:.0f} ms"
 
 
@@ -141,14 +152,14 @@ def _sequences(way: Way) -> str:
     sink = way.apply.sink.postgres
     fixed = [one.sequence_name for one in read_sequences(sink) if not (one.readable and one.settable)]
     if fixed:
-        raise _Closed(f"the role of {way.apply.name} may not read and set {', '.join(fixed)}")
+        raise Closed(f"the role of {way.apply.name} may not read and set {', '.join(fixed)}")
     return "can be set"
 
 
 def _may_fence(side: Side) -> str:
     row = side.connection.execute(_MAY_ASK).fetchone()
     if row is None or not row[0]:
-        raise _Closed(
+        raise Closed(
             "the role may not ask for a session's origin: GRANT EXECUTE ON FUNCTION "
             "pg_replication_origin_session_is_setup() TO it"
         )
@@ -156,10 +167,10 @@ def _may_fence(side: Side) -> str:
         name = sql.Identifier(*table).as_string(side.connection)
         there = side.connection.execute("SELECT to_regclass(%s) IS NOT NULL", (name,)).fetchone()
         if there is None or not there[0]:
-            raise _Closed(f"there is no table {'.'.join(table)}")
+            raise Closed(f"there is no table {'.'.join(table)}")
         allowed = side.connection.execute("SELECT has_table_privilege(%s, 'TRIGGER')", (name,)).fetchone()
         if allowed is None or not allowed[0]:
-            raise _Closed(f"the role may not make triggers on {'.'.join(table)}")
+            raise Closed(f"the role may not make triggers on {'.'.join(table)}")
     return "can be put up"
 
 
@@ -167,7 +178,7 @@ def _transactions(group: Group, giver: Side) -> str:
     row = giver.connection.execute(_OLDEST).fetchone()
     oldest = float(row[0]) if row else 0.0
     if oldest > group.config.gates.max_transaction:
-        raise _Closed(f"a transaction of the {giver.name} database has lasted {oldest:.0f} s")
+        raise Closed(f"a transaction of the {giver.name} database has lasted {oldest:.0f} s")
     return f"the oldest has lasted {oldest:.1f} s"
 
 
@@ -180,14 +191,26 @@ def _clocks(group: Group) -> str:
         times.append(float(row[0]) - (began + time.monotonic()) / 2)
     difference = abs(times[0] - times[1])
     if difference > group.config.gates.max_clock_difference:
-        raise _Closed(f"the clocks of both databases differ by {difference:.1f} s")
+        raise Closed(f"the clocks of both databases differ by {difference:.1f} s")
     return f"differ by {difference * 1000:.0f} ms"
 
 
 def _verification(group: Group, state: GroupState) -> str:
     if not state.verified_at:
-        raise _Closed("nothing was verified yet")
+        raise Closed("nothing was verified yet")
     age = time.time() - state.verified_at
     if age > group.config.gates.max_verification_age:
-        raise _Closed(f"the last verification is {age:.0f} s old")
+        raise Closed(f"the last verification is {age:.0f} s old")
     return f"equal {age:.0f} s ago"
+
+
+def _tables(group: Group, state: GroupState) -> str:
+    """Ask whether the tables are as they were verified: DDL may have left a column out of a route, or of a trigger."""
+    now = table_shapes(group.old, group.new)
+    changed = [name for name, shape in state.shapes.items() if now.get(name) != shape]
+    if changed:
+        raise Closed(
+            f"{', '.join(changed)} changed since the last verification: see that the routes fit, then pycdc cutover "
+            "roll-back and advance verify anew"
+        )
+    return "as they were verified"

@@ -8,7 +8,8 @@ database that gets it: it takes the fence down there and stores the state, if no
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+import time
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 import psycopg
@@ -27,7 +28,8 @@ _READ: Final = "SELECT version, state FROM pycdc_cutover.groups WHERE name = %s"
 _WRITE: Final = """INSERT INTO pycdc_cutover.groups AS g (name, version, state) VALUES (%s, %s, %s)
 ON CONFLICT (name) DO UPDATE SET version = excluded.version, state = excluded.state, changed_at = now()
 WHERE g.version < excluded.version"""
-_OPEN: Final = "SELECT count(*) FROM pycdc_cutover.groups WHERE state ->> 'stage' <> 'closed'"
+_ENDING: Final = 3.0
+_PAUSE: Final = 0.05
 _LOCK: Final = "SELECT pg_try_advisory_lock(hashtextextended('pycdc cutover ' || %s, 0))"
 
 
@@ -36,7 +38,8 @@ class GroupState:
     """What is stored of a group of tables.
 
     `direction` is that of the last hand-over, `until` (ISO 8601) when the fence of one under way falls by itself,
-    `pause` the seconds that writes were held at the last one. Times are Unix seconds.
+    `pause` the seconds that writes were held at the last one, `shapes` digests of the tables when they were verified.
+    Times are Unix seconds.
     """
 
     version: int = 0
@@ -48,6 +51,7 @@ class GroupState:
     switched_at: float = 0.0
     pause: float | None = None
     note: str = ""
+    shapes: dict[str, str] = field(default_factory=dict)
 
     @property
     def owner(self) -> Literal["old", "new"]:
@@ -66,12 +70,17 @@ def create_table(connection: psycopg.Connection[Any]) -> None:
 
 
 def lock_group(connection: psycopg.Connection[Any], name: str) -> None:
-    """Keep other commands off this group until the session ends. Raises EnvironmentNotReady."""
-    row = connection.execute(_LOCK, (name,)).fetchone()
-    if row is None or not row[0]:
-        raise EnvironmentNotReady(
-            f"another command is at work on group {name}", hint="wait for it, or see pycdc cutover status"
-        )
+    """Keep other commands off this group until the session ends. Raises EnvironmentNotReady.
+
+    Waits for a moment: the session of a command that was killed takes some time to end.
+    """
+    deadline = time.monotonic() + _ENDING
+    while connection.execute(_LOCK, (name,)).fetchone() != (True,):
+        if time.monotonic() > deadline:
+            raise EnvironmentNotReady(
+                f"another command is at work on group {name}", hint="wait for it, or see pycdc cutover status"
+            )
+        time.sleep(_PAUSE)
 
 
 def read_state(connections: tuple[psycopg.Connection[Any], ...], name: str) -> GroupState | None:
@@ -91,11 +100,6 @@ def _read(connection: psycopg.Connection[Any], name: str) -> GroupState | None:
         raise CheckpointCorrupt(
             f"the state of group {name} was written by another version of pycdc", hint="use that version"
         ) from None
-
-
-def all_closed(connection: psycopg.Connection[Any]) -> bool:
-    """Return whether no group of this database may need the fence any more."""
-    return connection.execute(_OPEN).fetchone() == (0,)
 
 
 def write_state(connection: psycopg.Connection[Any], name: str, state: GroupState) -> bool:

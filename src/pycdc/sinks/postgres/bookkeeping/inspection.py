@@ -35,6 +35,7 @@ FROM {table} AS o WHERE pipeline = %s ORDER BY 1, 2"""
 _PARKED: Final = "SELECT error, count(*) FROM {table} WHERE pipeline = %s GROUP BY 1 ORDER BY 2 DESC, 1"
 _BLOCKED: Final = "SELECT count(DISTINCT (topic, key)) FROM {table} WHERE pipeline = %s AND key IS NOT NULL"
 _COUNT: Final = "SELECT count(*) FROM {table} WHERE pipeline = %s"
+_UNDECIDED: Final = "SELECT count(*) FROM {table} WHERE pipeline = %s AND decision = 'parked' AND resolved_at IS NULL"
 _DELETE: Final = "DELETE FROM {table} WHERE pipeline = %s"
 _ANY: Final = "SELECT EXISTS (SELECT FROM {table})"
 _ORIGINS: Final = "SELECT roname FROM pg_replication_origin ORDER BY 1"
@@ -61,8 +62,8 @@ class StoredOffset:
 class PipelineState:
     """What the target database holds of a pipeline.
 
-    `parked` counts records by error; `conflicts` is None where the table is not there; `database` identifies the
-    database among others.
+    `parked` counts records by error; `conflicts` is None where the table is not there, `undecided` counts those that
+    wait for somebody's decision; `database` identifies the database among others.
     """
 
     offsets: tuple[StoredOffset, ...] = ()
@@ -70,6 +71,7 @@ class PipelineState:
     blocked_keys: int = 0
     conflicts: int | None = None
     database: str | None = None
+    undecided: int = 0
 
     @property
     def left_out(self) -> Mapping[str, Mapping[str, int]]:
@@ -83,10 +85,14 @@ class PipelineState:
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """What a pipeline has in the database: rows by table, and replication origins."""
+    """What a pipeline has in the database: rows by table, and replication origins.
+
+    `unused` are tables that no pipeline has rows in.
+    """
 
     rows: Mapping[str, int]
     origins: tuple[str, ...]
+    unused: tuple[str, ...] = ()
 
 
 def read_pipeline_state(settings: PostgresSinkConfig, pipeline: str) -> PipelineState:
@@ -106,6 +112,7 @@ def read_pipeline_state(settings: PostgresSinkConfig, pipeline: str) -> Pipeline
             blocked[0][0] if blocked else 0,
             conflicts[0][0] if conflicts else None,
             database_identity(connection),
+            bookkeeping.ask("conflicts", _UNDECIDED)[0][0] if conflicts else 0,
         )
 
 
@@ -114,7 +121,8 @@ def leftovers(settings: PostgresSinkConfig, pipeline: str) -> Leftovers:
     with connected(settings.dsn.get_secret_value()) as connection:
         bookkeeping = _StateTables(connection, settings.bookkeeping, pipeline)
         rows = {table: int(bookkeeping.ask(table, _COUNT)[0][0]) for table in bookkeeping.there}
-        return Leftovers(rows, tuple(_origins(connection, pipeline)))
+        unused = () if bookkeeping.used() else tuple(bookkeeping.there)
+        return Leftovers(rows, tuple(_origins(connection, pipeline)), unused)
 
 
 def remove_pipeline_state(settings: PostgresSinkConfig, pipeline: str) -> Iterator[str]:
@@ -165,21 +173,21 @@ class _StateTables:
         statement = sql.SQL("DROP TABLE {}").format(names)
         try:
             self._connection.execute(statement)
-            self._connection.commit()
+            schema = self._schema != "public" and self._drop_schema()
+            self._connection.commit()  # of both: an empty schema would be nobody's
         except psycopg.errors.InsufficientPrivilege:
             self._connection.rollback()
             yield f"kept {tables}, which are empty: their owner can run {statement.as_string(self._connection)}"
             return
         yield f"dropped {tables}: no pipeline uses them"
-        if self._schema != "public" and self._drop_schema():
+        if schema:
             yield f"dropped schema {self._schema}"
 
     def _drop_schema(self) -> bool:
         try:
-            self._connection.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(self._schema)))
-            self._connection.commit()
+            with self._connection.transaction():
+                self._connection.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(self._schema)))
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.DependentObjectsStillExist):
-            self._connection.rollback()
             return False
         return True
 

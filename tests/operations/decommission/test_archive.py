@@ -1,0 +1,59 @@
+"""An archived table can be made again: definition, rows, keys, sequences."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pycdc.errors import EnvironmentNotReady
+from pycdc.operations.decommission.archive import archive
+
+pytestmark = pytest.mark.server
+
+TABLE = """
+CREATE TABLE "Odd names" (
+    id serial PRIMARY KEY, no bigint GENERATED ALWAYS AS IDENTITY, "a b" text DEFAULT 'it''s', n numeric(6, 2),
+    twice numeric GENERATED ALWAYS AS (n * 2) STORED, at timestamptz, data jsonb, raw bytea, words text[] NOT NULL,
+    UNIQUE (no), CHECK (n > 0), gone int
+);
+ALTER TABLE "Odd names" DROP COLUMN gone;
+CREATE INDEX odd ON "Odd names" (lower("a b")) WHERE n > 1;
+INSERT INTO "Odd names" ("a b", n, at, data, raw, words) VALUES
+    (NULL, 1.5, now(), '{"a": "x, \\"y\\""}', '\\x00ff', '{a,NULL,"b c"}'), ('', NULL, NULL, NULL, '', '{}'),
+    (E'line\\nbreak', 2, 'infinity', 'null', NULL, '{x}');
+"""
+DEFINITION = """SELECT attname, format_type(atttypid, atttypmod), attnotnull, attidentity, attgenerated
+FROM pg_attribute WHERE attrelid = '"Odd names"'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
+OBJECTS = """SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = '"Odd names"'::regclass
+UNION ALL SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = '"Odd names"'::regclass ORDER BY 1"""
+
+
+def test_a_table_comes_back_as_it_was(database: str, tmp_path: Path) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(TABLE.encode())
+        asked = [DEFINITION, OBJECTS, 'SELECT t::text FROM "Odd names" t ORDER BY id']
+        before = [connection.execute(query.encode()).fetchall() for query in asked]
+        found = archive(connection, ("public", "Odd names"), tmp_path / "new" / "folder")
+        assert (found.table, found.rows) == ("public.Odd names", 3)
+        connection.execute('DROP TABLE "Odd names"')
+        connection.execute(Path(found.file.replace(".csv.gz", ".sql")).read_bytes())
+        rows = gzip.decompress(Path(found.file).read_bytes())
+        header = rows.partition(b"\n")[0].replace(b"a b", b'"a b"')
+        statement = b'COPY "Odd names" (' + header + b") FROM STDIN (FORMAT csv, HEADER)"
+        with connection.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(rows)
+        assert [connection.execute(query.encode()).fetchall() for query in asked] == before
+        connection.execute("INSERT INTO \"Odd names\" (words) VALUES ('{}')")
+        assert connection.execute('SELECT max(id), max(no) FROM "Odd names"').fetchone() == (4, 4)
+
+
+def test_a_folder_that_cannot_be_written_is_told_with_a_remedy(database: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE items (id int)")
+        with pytest.raises(EnvironmentNotReady, match="cannot be written") as caught:
+            archive(connection, ("public", "items"), tmp_path / "file" / "folder")
+    assert caught.value.hint
