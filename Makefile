@@ -24,7 +24,7 @@ VERIFICATIONS ?= 10000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test collected test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-exactly-once chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-simulator chaos-snapshot chaos-types chaos-verify bench bench-quick clean mutants
+.PHONY: help venv servers test collected test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-exactly-once chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-simulator chaos-snapshot chaos-streaming chaos-types chaos-verify bench bench-quick clean mutants
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -107,6 +107,10 @@ chaos-reconnects: venv servers ## 1,000 sessions that are ended: descriptors, th
 
 chaos-large: venv servers ## A transaction with 1,000,000 within it
 	PYCDC_SUBTRANSACTIONS=1000000 $(PYTEST) tests/connectors/postgres/replication/test_large_transactions.py $(PYTEST_ARGS)
+
+chaos-streaming: venv servers ## Random transactions that are streamed or prepared, on every Postgres, the pipeline killed 20 times: CHAOS_SEED=1
+	PYCDC_STREAMING_ROUNDS=20 PYCDC_CHAOS_SEED=$(CHAOS_SEED) $(PYTEST) tests/faults/test_streaming.py \
+		tests/faults/test_two_phase.py $(PYTEST_ARGS)
 
 chaos-fuzz: venv ## Every parser of strangers' bytes under a coverage-guided fuzzer: FUZZ_SECONDS=60 each
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)

@@ -201,6 +201,7 @@ def test_every_switch_of_compatibility_is_documented_value_by_value() -> None:
 
 def test_every_metric_is_documented() -> None:
     progress = Progress(lag=Lagging(0.0, 0), slot_retained=0, slot_safe=1, slot_full_in=1.0, last_message=1.0)
+    progress.in_progress = progress.spooled_bytes = 1
     progress.operations["public.t", "c"] = progress.nulled["public.t", "c"] = 1
     progress.unknown_type("public.t", "geometry")
     progress.signal("table", "refused")

@@ -31,17 +31,25 @@ def is_working(dsn: str, pid: int) -> bool:
 
 
 def start_replication(
-    slot: str, start: Lsn, publications: Sequence[str], *, messages: bool = True, streaming: bool = False
+    slot: str,
+    start: Lsn,
+    publications: Sequence[str],
+    *,
+    messages: bool = True,
+    streaming: bool = False,
+    two_phase: bool = False,
 ) -> str:
-    """START_REPLICATION for pgoutput, of servers from Postgres 14 on."""
+    """START_REPLICATION for pgoutput, of servers from Postgres 14 on; `two_phase` from 15 on."""
     options = {
-        "proto_version": "2" if streaming else "1",
+        "proto_version": "3" if two_phase else "2" if streaming else "1",
         "publication_names": ",".join(map(_identifier, publications)),
     }
     if messages:
         options["messages"] = "true"
     if streaming:
         options["streaming"] = "on"
+    if two_phase:
+        options["two_phase"] = "on"
     listed = ", ".join(f"{name} {_string(value)}" for name, value in options.items())
     return f"START_REPLICATION SLOT {_identifier(slot)} LOGICAL {start} ({listed})"
 

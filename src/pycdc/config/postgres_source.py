@@ -58,6 +58,19 @@ class PostgresSourceConfig(Section):
     messages: bool = True
     """Deliver what pg_logical_emit_message writes, to the topic `{name}.message`. A message that is larger than Kafka
     takes goes to the topic `{name}.dead-letter`, in parts: any role may write one."""
+    streaming: bool = False
+    """Have the server send large transactions while they are in progress, so that it need not sort them on its disk and
+    send all of it only after the commit. Nothing is delivered before the commit: until then they are kept here, and
+    rows of what was rolled back are dropped."""
+    two_phase: bool = False
+    """Have the server (Postgres 15 and later) send a transaction when it is prepared. It is delivered when it is
+    committed (COMMIT PREPARED), and kept until then. Without this, it is sent only then. It cannot be taken back: the
+    server goes on to do so for this slot."""
+    spool_memory: Annotated[int, Field(ge=64 * 1024)] = 64 * 1024 * 1024
+    """Bytes of such transactions that are kept in memory; what is more is on disk."""
+    spool_folder: str | None = None
+    """Folder of their files, which have no names, only this process can read, and are gone when it ends. What they hold
+    is compressed, not encrypted. Default: the system's folder for temporary files."""
     status_interval: Annotated[float, Field(gt=0, le=60)] = 1.0
     """Seconds between status updates; they do not depend on traffic or on the sink."""
     silence_timeout: Annotated[float, Field(gt=0)] = 60.0
@@ -120,6 +133,15 @@ class PostgresSourceConfig(Section):
             raise InvalidValue(
                 "drops the slot (wal_guard.drop_slot), and the pipeline would refuse to go on without it",
                 "set `snapshot: when_needed`, so that it starts over with a snapshot",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _two_phase_without_failover(self) -> Self:
+        if self.two_phase and self.failover:
+            raise InvalidValue(
+                "has both two_phase and failover, which Postgres does not promise to keep right together",
+                "leave two_phase out: a prepared transaction is delivered at its commit all the same",
             )
         return self
 

@@ -137,6 +137,12 @@ class PipelineCollector(Collector):
                 "Seconds until the slot reaches its limit or budget at the present rate.",
                 progress.slot_full_in,
             ),
+            (
+                "pycdc_transactions_in_progress",
+                "Transactions that are kept until they are committed (streaming, two_phase).",
+                progress.in_progress,
+            ),
+            ("pycdc_spooled_bytes", "What is on disk of transactions in progress.", progress.spooled_bytes),
             ("pycdc_server_silence_seconds", "Time since the server's last message.", heard),
             (
                 "pycdc_progress_age_seconds",

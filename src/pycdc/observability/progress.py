@@ -105,6 +105,9 @@ class Progress:
     slot_full_in    seconds until it does, or the budget of wal_guard is used up, at the present rate; None likewise
     xmin_ages       transactions that the holder of the oldest xmin is behind, by its kind
     over_wal_budget whether the slot holds back more than wal_guard.budget
+    in_progress     transactions that are kept until they are committed, None where the server does not send such
+    spooled_bytes   what is on disk of them, None likewise
+    unstreamed      whether transactions come at their commits in spite of `streaming`, because of messages in one
     waits_for       what the start waits for at present, empty where it does not; `waits_since` is monotonic
     signals         that came, by channel (command, table, topic) and whether they were handled
     strange_marks   logical messages under the prefix of pycdc's marks (`origins`) that are none
@@ -172,6 +175,9 @@ class Progress:
     slot_full_in: float | None = None
     xmin_ages: dict[str, int] = field(default_factory=dict)
     over_wal_budget: bool = False
+    in_progress: int | None = None
+    spooled_bytes: int | None = None
+    unstreamed: bool = False
     waits_for: str = ""
     waits_since: float = 0.0
     applied: Counter[tuple[str, str]] = field(default_factory=Counter)

@@ -59,3 +59,36 @@ def truncate(*oids: int, options: int = 0) -> bytes:
 
 def message(prefix: str, content: bytes, *, lsn: int = 1, transactional: bool = True) -> bytes:
     return b"M" + pack(">BQ", transactional, lsn) + prefix.encode() + b"\0" + pack(">I", len(content)) + content
+
+
+def within(payload: bytes, xid: int) -> bytes:
+    """Return a message as it is between Stream Start and Stream Stop."""
+    return payload[:1] + pack(">I", xid) + payload[1:]
+
+
+def stream_start(xid: int, *, first: bool) -> bytes:
+    return b"S" + pack(">IB", xid, first)
+
+
+def stream_commit(xid: int, commit_lsn: int, end_lsn: int, time: int = 0) -> bytes:
+    return b"c" + pack(">IBQQq", xid, 0, commit_lsn, end_lsn, time)
+
+
+def stream_abort(xid: int, subxid: int) -> bytes:
+    return b"A" + pack(">II", xid, subxid)
+
+
+def begin_prepare(xid: int, prepare_lsn: int, end_lsn: int, gid: str) -> bytes:
+    return b"b" + pack(">QQqI", prepare_lsn, end_lsn, 0, xid) + gid.encode() + b"\0"
+
+
+def prepare(xid: int, prepare_lsn: int, end_lsn: int, gid: str, letter: bytes = b"P") -> bytes:
+    return letter + pack(">BQQqI", 0, prepare_lsn, end_lsn, 0, xid) + gid.encode() + b"\0"
+
+
+def commit_prepared(xid: int, commit_lsn: int, end_lsn: int, gid: str) -> bytes:
+    return b"K" + pack(">BQQqI", 0, commit_lsn, end_lsn, 0, xid) + gid.encode() + b"\0"
+
+
+def rollback_prepared(xid: int, prepare_end: int, rollback_end: int, gid: str) -> bytes:
+    return b"r" + pack(">BQQqqI", 0, prepare_end, rollback_end, 0, 0, xid) + gid.encode() + b"\0"

@@ -155,6 +155,8 @@ class PostgresConnector:
 
     def close(self) -> None:
         self._held.release()
+        if self._reader is not None:
+            self._reader.close()
         if self._incremental is not None:
             self._incremental.close()
         if self._pinned is not None:
@@ -318,7 +320,11 @@ class PostgresConnector:
             unseen=unseen,
             chunks=TransactionChunks(resumed.chunk if resumed else None, counting=whole.chunked),
         )
-        reader = self._reader = BatchReader(self._config, stream, assembler, whole, self._progress)
+        slot = self._catalog.slot(self._config.slot)
+        prepares = slot is not None and slot.two_phase
+        reader = self._reader = BatchReader(
+            self._config, stream, assembler, begin, whole, self._progress, prepares=prepares
+        )
         log.info("streaming", slot=self._config.slot, start=str(begin))
         position = begin
         heartbeat = waiting.Timer(self._config.envelope.heartbeat_interval / 4)

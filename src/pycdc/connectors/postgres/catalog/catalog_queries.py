@@ -15,7 +15,7 @@ def slot_query(version: int) -> str:
     return f"""
 SELECT slot_name::text AS name, plugin::text, database::text, temporary, active_pid,
        confirmed_flush_lsn::text AS confirmed_flush, restart_lsn::text, wal_status, safe_wal_size,
-       {invalidation} AS invalidation, {failover} AS failover, {synced} AS synced,
+       {invalidation} AS invalidation, {failover} AS failover, {synced} AS synced, two_phase,
        pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
                        restart_lsn)::int8 AS retained_bytes
   FROM pg_replication_slots WHERE slot_name = %(name)s

@@ -46,7 +46,7 @@ class SlotMetadata:
 
     `invalidation` is why the slot can no longer be read, in the server's word (``rows_removed``, ``wal_removed`` …;
     ``lost`` before Postgres 17), None while it can. `safe_wal_size` and `retained_bytes` are bytes; the former is None
-    without max_slot_wal_keep_size.
+    without max_slot_wal_keep_size. `two_phase` stays true once the slot was read with that option.
     """
 
     name: str
@@ -62,6 +62,7 @@ class SlotMetadata:
     invalidation: str | None
     failover: bool
     synced: bool
+    two_phase: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,11 +91,15 @@ class HeldSlot:
 
     def _take(self, start: Lsn, wait: float) -> ReplicationStream:
         config = self._config
+        # The server remembers with the slot from where on it sends what is prepared: never from where it only holds.
+        reads = start != FAR
         stream = ReplicationStream(
             config.source.postgres.dsn.get_secret_value(),
             slot=config.slot,
             publications=[config.publication],
             options=config.source.postgres,
+            streaming=config.source.postgres.streaming and reads and not self._progress.unstreamed,
+            two_phase=config.source.postgres.two_phase and reads,
             raw_text=config.values.encoding_errors == "replace",
             stopping=self._catalog.stopping,
         )
@@ -122,4 +126,7 @@ class HeldSlot:
     def release(self) -> None:
         if self.stream is not None:
             self.stream.close()
+            if self.stream.cannot_stream and not self._progress.unstreamed:
+                log.warning("source.postgres.streaming is off until the next start: the error says why")
+                self._progress.unstreamed = True
             self.stream = None

@@ -32,7 +32,7 @@ from pycdc.clients.walsender_commands import is_working, start_replication
 from pycdc.config.postgres_source import PostgresSourceConfig
 from pycdc.config.runtime import RetriesConfig
 from pycdc.connectors.postgres.replication.receive_watermark import GATHER_POLL_MS, ReceiveWatermark
-from pycdc.errors import ConnectionLost, PositionGap, ProtocolError, PycdcError, SlotActive
+from pycdc.errors import ConnectionLost, EnvironmentNotReady, PositionGap, ProtocolError, PycdcError, SlotActive
 from pycdc.model.change import Lsn
 from pycdc.observability.logger import get_logger
 
@@ -61,7 +61,8 @@ def backoff(retries: RetriesConfig) -> Iterator[float]:
 
 
 _SPILLS: Final = (
-    "if pg_stat_replication_slots.spill_txns grows, let the role have more logical_decoding_work_mem: ALTER ROLE … SET"
+    "if pg_stat_replication_slots.spill_txns grows, set source.postgres.streaming, or let the role have more "
+    "logical_decoding_work_mem: ALTER ROLE … SET"
 )
 _GAP_HINT: Final = "compare pg_replication_slots with the configuration; drop a lost slot and take a new snapshot"
 _AT_START: Final = {
@@ -76,12 +77,18 @@ _IN_STREAM: Final = {
     "42704": ErrorMeaning(PositionGap, _TOO_LATE_HINT),
     "55000": ErrorMeaning(PositionGap, _GAP_HINT),
 }
+_IN_PROGRESS: Final = {
+    # Of what is still going on, the server may not find what a savepoint altered, whether or not that is rolled back.
+    "XX000": ErrorMeaning(ConnectionLost, "it is a fault of the server's: look for a newer minor version of it")
+}
 
 
 class ReplicationStream:
     """One connection that reads one slot. Opened once, closed once; reconnecting takes a new object.
 
-    `streaming` asks for transactions while they are in progress (protocol 2); the engine does not yet.
+    `streaming` asks for transactions while they are in progress (protocol 2), `two_phase` for those that are prepared
+    (protocol 3).
+    `cannot_stream` is set when a transaction cannot be had before its commit: then a stream without `streaming` has it.
     `systemid`, `timeline`, `database` and `server_version` are known after `open`. `last_message_at` is
     time.monotonic() of the last bytes from the server, `received` the furthest LSN that came, `server_wal_end` how far
     the walsender says it has read the WAL. `raw_text`: see `leave_text_raw`.
@@ -96,11 +103,14 @@ class ReplicationStream:
         options: PostgresSourceConfig,
         retries: RetriesConfig | None = None,
         streaming: bool = False,
+        two_phase: bool = False,
         raw_text: bool = False,
         stopping: threading.Event | None = None,
     ) -> None:
         self._dsn = dsn
         self._streaming = streaming
+        self._two_phase = two_phase
+        self.cannot_stream = False
         self._slot = slot
         self._publications = tuple(publications)
         self._options = options
@@ -177,11 +187,13 @@ class ReplicationStream:
         self._interval = min([*limits, timeout / 3] if timeout else limits)
 
     def _start(self, connection: Connection, start: Lsn, wait: float) -> None:
+        if self._two_phase and self.server_version < 150_000:
+            raise EnvironmentNotReady(
+                "the server does not know two_phase, which is there since Postgres 15",
+                hint="leave out source.postgres.two_phase: prepared transactions are delivered at their commit anyway",
+            )
         command = start_replication(
-            self._slot,
-            start,
-            self._publications,
-            streaming=self._streaming,
+            self._slot, start, self._publications, streaming=self._streaming, two_phase=self._two_phase
         )
         deadline = time.monotonic() + wait
         for delay in backoff(self._retries):
@@ -292,7 +304,7 @@ class ReplicationStream:
             try:
                 self._fill(frames, max_messages, max_bytes, timeout)
             except psycopg.Error as error:
-                self._failure = source_error(error, _IN_STREAM)
+                self._failure = self._lost(error)
             except PycdcError as error:
                 self._failure = error
             except BaseException:
@@ -372,8 +384,14 @@ class ReplicationStream:
     def _ended(self) -> PycdcError:
         result = self._pg.get_result()
         if result is not None and result.status == ExecStatus.FATAL_ERROR:
-            return source_error(psycopg.errors.error_from_result(result), _IN_STREAM)
+            return self._lost(psycopg.errors.error_from_result(result))
         return ConnectionLost("the server ended the replication stream")
+
+    def _lost(self, error: psycopg.Error) -> PycdcError:
+        if not self._streaming:
+            return source_error(error, _IN_STREAM)
+        self.cannot_stream = error.sqlstate in _IN_PROGRESS
+        return source_error(error, _IN_STREAM | _IN_PROGRESS)
 
     def _await_bytes(self, deadline: float) -> bool:
         """Wait until there may be bytes to consume, minding the timers; False at the deadline."""
