@@ -28,6 +28,7 @@ from pycdc.connectors.postgres.snapshot.backlog import Backlog
 from pycdc.connectors.postgres.snapshot.chunk_opener import ChunkOpener
 from pycdc.connectors.postgres.snapshot.chunk_reader import ChunkReader
 from pycdc.offsets.kafka import KafkaOffsetStore
+from pycdc.parking.sink import ParkingSink
 from pycdc.serialization.serializer import Serializer
 from pycdc.sinks.kafka.producer import KafkaPublisher, KafkaSink
 from pycdc.sinks.kafka.transactional import TransactionalKafkaSink
@@ -88,6 +89,11 @@ REVERSE_POINTS: dict[str, tuple[Any, str, str]] = {
     "after the group knows": (KafkaConnector, "acknowledge", AFTER),
 }
 
+PARKING_POINTS: dict[str, tuple[Any, str, str]] = {
+    "after a batch of a table with parked rows": (ParkingSink, "write", AFTER),
+    "after parked rows were tried again": (ParkingSink, "_handle", AFTER),
+}
+
 LANE_POINTS: dict[str, tuple[Any, str, str]] = {
     "after columnar rows, before the commit": (ColumnarWriter, "_done", AFTER),
     "after a columnar commit": (ColumnarWriter, "write", AFTER),
@@ -103,7 +109,8 @@ SAGA_POINTS: dict[str, tuple[Any, str, str]] = {
 
 
 def arm(point: str, count: int) -> None:
-    points = POINTS | TRANSACTION_POINTS | SNAPSHOT_POINTS | SIGNAL_POINTS | REVERSE_POINTS | LANE_POINTS | SAGA_POINTS
+    points = POINTS | TRANSACTION_POINTS | SNAPSHOT_POINTS | SIGNAL_POINTS | REVERSE_POINTS | LANE_POINTS
+    points |= SAGA_POINTS | PARKING_POINTS
     owner, name, when = points[point]
     original: Callable[..., Any] = getattr(owner, name)
     passed = 0

@@ -13,6 +13,7 @@ from pycdc.errors import ConfigError
 from pycdc.observability.progress import Progress
 from pycdc.parking.sink import ParkingSink
 from pycdc.parking.table_policies import TablePolicies
+from pycdc.sinks.kafka.dead_letters import DeadLetters
 from pycdc.sinks.kafka.parked_topic import SETTINGS, ParkedTopic
 from pycdc.sinks.kafka.producer import KafkaSink
 from pycdc.sinks.kafka.record_sizes import RefusedRecord
@@ -50,3 +51,10 @@ def require_kafka(config: CapturePipeline) -> KafkaSinkConfig:
     if config.sink.kafka is None:
         raise ConfigError("rows are parked in Kafka, and the sink is not Kafka", hint="name another configuration")
     return config.sink.kafka
+
+
+def dead_letters(config: CapturePipeline) -> DeadLetters:
+    """Return the dead letters of a pipeline. Raises ConfigError where the sink is not Kafka."""
+    kafka = require_kafka(config)
+    client = client_settings(kafka.brokers, kafka.options)
+    return DeadLetters(client, kafka, config.dead_letters, config.parked_topic, f"{config.transactional_id}-parked")

@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Message
 
-from pycdc.clients.kafka_errors import DENIED
 from pycdc.clients.kafka_topics import TopicAdmin
-from pycdc.clients.kafka_wait import StoppableLimit, patiently
-from pycdc.errors import ConnectionLost, EnvironmentNotReady
+from pycdc.errors import EnvironmentNotReady
 from pycdc.model.parked_row import ParkedEntry, ParkedRow
 from pycdc.serialization.parked_records import entry_of, place_of, row_of
+from pycdc.sinks.kafka.committed_records import CommittedRecords
+from pycdc.sinks.kafka.dead_letters import is_settlement
 
-PARTITION: Final = 0
 SETTINGS: Final = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "86400000"}
 """How the topic is to be created."""
-_POLL: Final = 0.2
-_AT_ONCE: Final = 500
 
 
 @dataclass(slots=True)
@@ -42,7 +38,10 @@ class _Stored:
 
 
 class ParkedTopic:
-    """`client` holds librdkafka settings; `timeout` is seconds without an answer from the brokers."""
+    """`client` holds librdkafka settings.
+
+    Whatever reads raises ConnectionLost, EnvironmentNotReady or CheckpointCorrupt.
+    """
 
     def __init__(
         self,
@@ -50,14 +49,11 @@ class ParkedTopic:
         topic: str,
         topics: TopicAdmin,
         *,
-        timeout: float = 30.0,
         stopping: threading.Event | None = None,
     ) -> None:
         self.topic = topic
-        self._client = dict(client)
+        self._records = CommittedRecords(client, topic, stopping=stopping)
         self._topics = topics
-        self._timeout = timeout
-        self._stopping = stopping
 
     def prepare(self) -> None:
         """Make sure that the topic is there, and that it forgets nothing that is parked."""
@@ -73,18 +69,14 @@ class ParkedTopic:
         self._topics.close()
 
     def entries(self, *, settled: bool = False) -> dict[str, ParkedEntry]:
-        """Return what is parked by id, in its order; `settled`: once no transaction is open in the topic.
-
-        Raises ConnectionLost or EnvironmentNotReady.
-        """
+        """Return what is parked by id, in its order; `settled`: once no transaction is open in the topic."""
         return {identity: found.entry for identity, found in self._stored(settled=settled).items()}
 
     def rows(self, ids: Collection[str]) -> Iterator[ParkedRow]:
         """Yield rows that were parked, and are committed, in the order in which they were."""
         stored = {identity: found for identity, found in self._stored(settled=False).items() if identity in ids}
         pieces: dict[str, dict[int, bytes]] = defaultdict(dict)
-        last = max((max(found.offsets.values()) for found in stored.values()), default=-1)
-        for message in self._messages(lambda: last + 1):
+        for message in self._pieces(settled=False) if stored else ():
             identity, number = place_of(message.key() or b"")
             found = stored.get(identity)
             if found is None or found.offsets.get(number) != message.offset():
@@ -95,9 +87,8 @@ class ParkedTopic:
                 yield row_of(found.entry, b"".join(parts[number] for number in range(found.entry.parts)))
 
     def _stored(self, *, settled: bool) -> dict[str, _Stored]:
-        isolation = IsolationLevel.READ_UNCOMMITTED if settled else IsolationLevel.READ_COMMITTED
         stored: dict[str, _Stored] = {}
-        for message in self._messages(lambda: self._end(isolation)):
+        for message in self._pieces(settled=settled):
             identity, number = place_of(message.key() or b"")
             if message.value() is None:
                 stored.pop(identity, None)
@@ -105,75 +96,13 @@ class ParkedTopic:
             if number == 0 or identity not in stored:
                 # One that is parked anew is the last again. A piece 0 may be compacted away before the others are.
                 known = stored.pop(identity, None)
-                headers = [
-                    (name, value if isinstance(value, bytes) else None) for name, value in message.headers() or []
-                ]
-                stored[identity] = _Stored(entry_of(identity, headers), {} if known is None else known.offsets)
+                stored[identity] = _Stored(
+                    entry_of(identity, message.headers() or []), {} if known is None else known.offsets
+                )
             stored[identity].offsets[number] = message.offset() or 0
         # What was cut short by a crash comes again.
         return {identity: found for identity, found in stored.items() if found.complete}
 
-    def _messages(self, end_of: Callable[[], int]) -> Iterator[Message]:
-        """Yield the committed records up to an offset."""
-        consumer = Consumer(
-            {
-                **self._client,
-                "group.id": f"pycdc-{self.topic}",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
-                "allow.auto.create.topics": False,
-            }
-        )
-        try:
-            if self._exists(consumer) and (end := end_of()) > 0:
-                yield from self._read(consumer, end)
-        except KafkaException as error:
-            raise self._unreadable(error.args[0]) from None
-        finally:
-            consumer.close()
-
-    def _read(self, consumer: Consumer, end: int) -> Iterator[Message]:
-        consumer.assign([TopicPartition(self.topic, PARTITION, 0)])
-        patience = StoppableLimit(self._timeout, self._stopping)
-        while True:
-            messages = consumer.consume(_AT_ONCE, _POLL)
-            if not messages and not patience.left:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-            for message in messages:
-                error, offset = message.error(), message.offset() or 0
-                if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                    raise KafkaException(error)
-                if error is None:
-                    patience = StoppableLimit(self._timeout, self._stopping)
-                    if offset < end:
-                        yield message
-                # A transaction's markers take offsets too, so only the end of the partition is sure to come.
-                if offset + (error is None) >= end:
-                    return
-
-    def _exists(self, consumer: Consumer) -> bool:
-        found = patiently(
-            lambda seconds: consumer.list_topics(self.topic, timeout=seconds), self._timeout, self._stopping
-        ).topics[self.topic]
-        if found.error is not None and found.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise KafkaException(found.error)
-        return found.error is None
-
-    def _end(self, isolation: IsolationLevel) -> int:
-        # The client must outlive the answer: a forgotten one cancels what was asked.
-        admin = AdminClient(self._client)
-        partition = TopicPartition(self.topic, PARTITION)
-        answers = admin.list_offsets(
-            {partition: OffsetSpec.latest()}, isolation_level=isolation, request_timeout=self._timeout
-        )
-        return int(answers[partition].result(self._timeout + 1).offset)
-
-    def _unreadable(self, error: KafkaError) -> ConnectionLost | EnvironmentNotReady:
-        fact = f"the topic of parked rows {self.topic} cannot be read: {error.str()}"
-        if error.code() in DENIED:
-            return EnvironmentNotReady(
-                fact, hint="give the user the ACLs Read, Write, Describe and Create on the topic"
-            )
-        return ConnectionLost(fact, hint="check that the brokers are up and that the user may read the topic")
+    def _pieces(self, *, settled: bool) -> Iterator[Message]:
+        """Yield the records that are pieces of rows."""
+        return (one for one in self._records.all(settled=settled) if not is_settlement(one.key() or b""))
