@@ -14,7 +14,7 @@ import pytest
 
 from pycdc.errors import ConversionError
 from pycdc.process_pool import ProcessDied, ProcessPool
-from tests.reading import wait_for
+from tests.reading import PATIENCE, wait_for
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def ended(pid: int) -> bool:
 
 
 def test_tasks_are_done_by_other_processes_and_as_many_as_were_asked_for(processes: ProcessPool) -> None:
-    pids = {processes.submit(os.getpid).result(30) for _ in range(20)}
+    pids = {processes.submit(os.getpid).result(PATIENCE) for _ in range(20)}
     assert os.getpid() not in pids
     assert pids <= set(processes.pids)
     assert len(processes.pids) == 2
@@ -61,7 +61,7 @@ def test_tasks_are_done_by_other_processes_and_as_many_as_were_asked_for(process
 
 def test_large_arguments_and_results_come_whole(processes: ProcessPool) -> None:
     data = os.urandom(5_000_000)
-    assert processes.submit(bytes, data).result(30) == data
+    assert processes.submit(bytes, data).result(PATIENCE) == data
 
 
 def test_what_a_task_raises_is_raised_here_with_its_hint_and_without_its_context(processes: ProcessPool) -> None:
@@ -74,29 +74,29 @@ def test_an_error_that_cannot_travel_is_named(processes: ProcessPool) -> None:
     error = processes.submit(fail_unsendably).exception(30)
     assert isinstance(error, RuntimeError)
     assert "Unsendable" in str(error)
-    assert processes.submit(len, "abc").result(30) == 3
+    assert processes.submit(len, "abc").result(PATIENCE) == 3
 
 
 def test_what_cannot_be_sent_fails_alone(processes: ProcessPool) -> None:
     assert processes.submit(lambda: 1).exception(30) is not None
-    assert processes.submit(len, "abc").result(30) == 3
+    assert processes.submit(len, "abc").result(PATIENCE) == 3
 
 
 def test_a_process_that_dies_fails_its_task_only_and_is_replaced(processes: ProcessPool) -> None:
     sleeping = processes.submit(time.sleep, 60)
-    other = processes.submit(os.getpid).result(30)
+    other = processes.submit(os.getpid).result(PATIENCE)
     (victim,) = [pid for pid in processes.pids if pid != other]
     os.kill(victim, signal.SIGKILL)
     assert isinstance(sleeping.exception(30), ProcessDied)
-    assert {processes.submit(os.getpid).result(30) for _ in range(20)} <= set(processes.pids) - {victim}
+    assert {processes.submit(os.getpid).result(PATIENCE) for _ in range(20)} <= set(processes.pids) - {victim}
 
 
 def test_an_idle_process_that_died_costs_no_task(processes: ProcessPool) -> None:
-    victims = {processes.submit(os.getpid).result(30) for _ in range(20)}
+    victims = {processes.submit(os.getpid).result(PATIENCE) for _ in range(20)}
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: all(map(ended, victims)))
-    assert processes.submit(len, "abc").result(30) == 3
+    assert processes.submit(len, "abc").result(PATIENCE) == 3
 
 
 def test_shutting_down_ends_what_is_under_way_at_once(processes: ProcessPool) -> None:
@@ -125,7 +125,7 @@ def test_processes_end_when_their_parent_is_killed_in_the_middle_of_a_task() -> 
     assert all(map(running, pids))
     parent.kill()
     parent.wait()
-    wait_for(lambda: not any(map(running, pids)), timeout=20)
+    wait_for(lambda: not any(map(running, pids)))
 
 
 def test_a_process_does_not_run_the_main_module_again(tmp_path: Path) -> None:
@@ -143,6 +143,6 @@ def test_a_process_imports_nothing_from_the_folder_at_hand(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     made = ProcessPool(1)
     try:
-        assert made.submit(abs, -3).result(30) == 3
+        assert made.submit(abs, -3).result(PATIENCE) == 3
     finally:
         made.shutdown()

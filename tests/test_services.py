@@ -140,7 +140,7 @@ class TestKafka:
         self, kafka: KafkaAddress, topic_prefix: str
     ) -> None:
         topic = kafka.create_topic(f"{topic_prefix}.wide", partitions=3, config={"cleanup.policy": "compact"})
-        assert len(kafka.admin().list_topics(topic, timeout=10).topics[topic].partitions) == 3
+        assert len(kafka.admin().list_topics(topic, timeout=60).topics[topic].partitions) == 3
 
     def test_an_aborted_transaction_is_seen_by_uncommitted_readers_only(
         self, kafka: KafkaAddress, topic_prefix: str

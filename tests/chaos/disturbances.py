@@ -12,6 +12,7 @@ import psycopg
 
 from tests.chaos.locks import APPLICATION
 from tests.chaos.tables import World, execute
+from tests.reading import PATIENCE
 
 Step = Callable[[World, random.Random, psycopg.Connection[Any]], None]
 PUBLICATION = "pycdc_chaos"
@@ -198,4 +199,4 @@ class Disturber:
 
     def stop(self) -> None:
         self._end.set()
-        self._thread.join(20)
+        self._thread.join(PATIENCE)

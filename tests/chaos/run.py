@@ -259,8 +259,8 @@ def ends_of(places: Places, topics: list[str]) -> dict[str, int]:
     try:
         ends: Counter[str] = Counter()
         for topic in topics:
-            for number in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-                ends[topic] += consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]
+            for number in consumer.list_topics(topic, timeout=60).topics[topic].partitions:
+                ends[topic] += consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=60)[1]
     finally:
         consumer.close()
     return dict(+ends)
@@ -305,11 +305,11 @@ def _short(text: str) -> str:
 def create_topics(brokers: str, topics: list[str], partitions: int) -> None:
     admin = AdminClient({"bootstrap.servers": brokers, "log_level": 3})
     for made in admin.create_topics([NewTopic(topic, partitions, 1) for topic in topics]).values():
-        made.result(30)
+        made.result(PATIENCE)
 
 
 def delete_topics(brokers: str, topics: list[str]) -> None:
     """Leave a broker that many rounds share as it was."""
     admin = AdminClient({"bootstrap.servers": brokers, "log_level": 3})
     for deleted in admin.delete_topics(topics).values():
-        deleted.result(30)
+        deleted.result(PATIENCE)

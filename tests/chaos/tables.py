@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 
 from tests.chaos.pipelines import Event
+from tests.reading import PATIENCE
 
 COLUMNS = "id int DEFAULT nextval('ids'), v bigint NOT NULL DEFAULT 0, flags int NOT NULL DEFAULT 1, filler text"
 TABLES = f"""
@@ -130,7 +131,7 @@ class Writers:
     def __exit__(self, *args: object) -> None:
         self._end.set()
         for thread in self._threads:
-            thread.join(20)
+            thread.join(PATIENCE)
 
     def _run(self, rng: random.Random) -> None:
         while not self._end.is_set():

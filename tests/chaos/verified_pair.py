@@ -20,6 +20,7 @@ from pycdc.errors import EnvironmentNotReady
 from pycdc.operations.verify.options import VerifyOptions
 from pycdc.operations.verify.result import Difference, Verification
 from pycdc.operations.verify.verification import Verifier, verify
+from tests.reading import PATIENCE
 from tests.running import Running
 
 QUIET = 1000
@@ -213,7 +214,7 @@ class Pair:
     def verifier(self, **options: Any) -> Verifier:
         return Verifier(
             validate(self.apply),
-            VerifyOptions(capture=validate_capture(self.capture), **{"values": True, "timeout": 30.0, **options}),
+            VerifyOptions(capture=validate_capture(self.capture), **{"values": True, "timeout": PATIENCE, **options}),
         )
 
     def verify_with(self, back: Pair) -> Verification:
@@ -222,7 +223,7 @@ class Pair:
             capture=validate_capture(self.capture),
             other_apply=require_apply(validate(back.apply)),
             other_capture=validate_capture(back.capture),
-            timeout=30.0,
+            timeout=PATIENCE,
         )
         return verify(validate(self.apply), options)
 

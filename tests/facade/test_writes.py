@@ -94,4 +94,4 @@ def test_writes_are_held_no_longer_than_they_may(run: Run) -> None:
     change_writes(facade, RouteWeight(held=True, held_until=time.time() + 1))
     browser = facade.browser()
     assert browser.ask("POST", "/api/stock")[0] == 503
-    wait_for(lambda: browser.ask("POST", "/api/stock")[0] == 200, 10)
+    wait_for(lambda: browser.ask("POST", "/api/stock")[0] == 200)

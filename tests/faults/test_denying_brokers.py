@@ -16,6 +16,7 @@ from confluent_kafka.admin import (
 )
 
 from tests.faults.chain import Chain, is_final
+from tests.reading import PATIENCE
 from tests.services import kafka as kafka_service
 from tests.services.availability import Unavailable
 from tests.services.kafka import Kafka
@@ -59,7 +60,7 @@ def deny(broker: Kafka, kind: ResourceType, name: str, *operations: AclOperation
     bindings = [AclBinding(kind, name, ResourcePatternType.LITERAL, *EVERYBODY, *rule) for rule in rules]
     admin = broker.admin()
     for future in admin.create_acls(bindings).values():
-        future.result(30)
+        future.result(PATIENCE)
 
 
 def deny_nothing(broker: Kafka) -> None:
@@ -68,7 +69,7 @@ def deny_nothing(broker: Kafka) -> None:
     )
     admin = broker.admin()
     for future in admin.delete_acls([every]).values():
-        future.result(30)
+        future.result(PATIENCE)
 
 
 def test_a_topic_that_may_not_be_written_or_read_any_more_ends_both_ways_until_it_may(

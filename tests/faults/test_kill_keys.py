@@ -182,7 +182,7 @@ def wait_for_marker(rig: Rig) -> None:
     for _ in range(2):
         number = rig.execute("INSERT INTO finish DEFAULT VALUES RETURNING id")[0][0]
         topic = f"{rig.name}.public.finish"
-        wait_for(lambda: any(r.value and r.value["after"]["id"] == number for r in rig.reader.read(topic)), 120)  # noqa: B023
+        wait_for(lambda: any(r.value and r.value["after"]["id"] == number for r in rig.reader.read(topic)))  # noqa: B023
 
 
 @pytest.mark.slow
@@ -203,7 +203,7 @@ def test_topics_equal_tables_whenever_the_command_is_killed(
         while kills < KILLS and not snapshot_finished(config):
             before, wanted = ends.total(), choose.randint(1, ROWS // (3 * KILLS))
             command = start(config)
-            wait_for(lambda: ends.total() >= before + wanted or not command.alive(), 120)  # noqa: B023
+            wait_for(lambda: ends.total() >= before + wanted or not command.alive())  # noqa: B023
             assert command.end(signal.SIGKILL) == -signal.SIGKILL, command.log.read_text()
             kills += not snapshot_finished(config)
         assert kills, "nothing was killed in the middle of a snapshot"

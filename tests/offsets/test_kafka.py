@@ -47,7 +47,7 @@ def test_the_topic_is_compacted_and_has_one_partition(kafka: KafkaAddress, topic
     store_on(kafka.bootstrap, topic).store(at(1))
     admin = TopicAdmin({"bootstrap.servers": kafka.bootstrap}, TopicsConfig())
     assert admin.setting(topic, "cleanup.policy") == "compact"
-    assert len(kafka.admin().list_topics(topic, timeout=10).topics[topic].partitions) == 1
+    assert len(kafka.admin().list_topics(topic, timeout=60).topics[topic].partitions) == 1
 
 
 def test_pipelines_may_share_a_topic(kafka: KafkaAddress, topic: str) -> None:

@@ -12,7 +12,7 @@ from confluent_kafka import Producer, TopicPartition
 import pycdc
 from pycdc.errors import EnvironmentNotReady, PositionGap
 from tests.faults.process import REVERSE_POINTS
-from tests.reading import wait_for
+from tests.reading import PATIENCE, wait_for
 from tests.reverse.conftest import Rig
 
 pytestmark = pytest.mark.pg("newest")
@@ -116,7 +116,7 @@ def test_an_offset_that_the_topic_no_longer_has_is_an_error_and_not_a_jump(rig: 
     process.stop()
     rig.produce([(n, {"id": n}) for n in range(10, 20)])
     admin = rig.kafka.admin()
-    admin.delete_records([TopicPartition(rig.topic, 0, 15)])[TopicPartition(rig.topic, 0)].result(20)
+    admin.delete_records([TopicPartition(rig.topic, 0, 15)])[TopicPartition(rig.topic, 0)].result(PATIENCE)
     with pytest.raises(PositionGap, match="not in the topic any more"):
         pycdc.Pipeline(rig.document()).run()
     assert rig.offsets() == 10
@@ -147,7 +147,7 @@ def test_a_server_that_lost_the_last_transactions_gets_them_again(rig: Rig, post
     with pytest.raises(EnvironmentNotReady, match="works for another database"):
         pycdc.Pipeline(rig.document(DELTA)).run()
     admin = rig.kafka.admin()
-    admin.delete_consumer_groups([rig.name])[rig.name].result(20)
+    admin.delete_consumer_groups([rig.name])[rig.name].result(PATIENCE)
     process = rig.start(rig.document(DELTA))
     rig.wait_for_offsets(300)
     process.stop()

@@ -101,7 +101,7 @@ def test_processes_come_and_go_and_every_event_is_applied_once_in_the_order_of_i
                 # Awake again: fenced, it ends or begins anew; whatever it does, it writes nothing twice.
                 frozen.pop(0).thaw()
     assert all(done.values()), f"the seed's first {SECONDS:g} seconds have one of each: {done}"
-    wait_for(lambda: rig.offsets() == traffic.sent, timeout=120)
+    wait_for(lambda: rig.offsets() == traffic.sent)
     for process in running:
         process.stop()
     assert rig.sql("SELECT * FROM disorder") == []

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 
 from pycdc.cli import main
 from pycdc.errors import PositionGap
-from tests.reading import wait_for
+from tests.reading import PATIENCE, wait_for
 from tests.reverse.conftest import Rig
 from tests.running import Running
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.pg("newest")
 
 def make_anew(rig: Rig) -> None:
     admin = AdminClient({"bootstrap.servers": rig.kafka.bootstrap})
-    admin.delete_topics([rig.topic])[rig.topic].result(20)
-    wait_for(lambda: rig.topic not in admin.list_topics(timeout=10).topics)
+    admin.delete_topics([rig.topic])[rig.topic].result(PATIENCE)
+    wait_for(lambda: rig.topic not in admin.list_topics(timeout=60).topics)
     rig.kafka.create_topic(rig.topic)
 
 
@@ -80,8 +80,8 @@ def test_partitions_and_topics_that_are_found_later_begin_at_their_first_record(
         write(rig, rig.topic, 0, 10)
         running.until(lambda: rig.sql("SELECT id FROM items") == [(10,)])
     admin = AdminClient({"bootstrap.servers": rig.kafka.bootstrap})
-    admin.create_partitions([NewPartitions(rig.topic, 2)])[rig.topic].result(20)
-    wait_for(lambda: len(admin.list_topics(rig.topic, timeout=10).topics[rig.topic].partitions) == 2)
+    admin.create_partitions([NewPartitions(rig.topic, 2)])[rig.topic].result(PATIENCE)
+    wait_for(lambda: len(admin.list_topics(rig.topic, timeout=60).topics[rig.topic].partitions) == 2)
     write(rig, rig.topic, 1, 20, 21)
     rig.kafka.create_topic(f"{rig.topic}.more")
     write(rig, f"{rig.topic}.more", 0, 30)

@@ -17,7 +17,7 @@ from pycdc.connectors.postgres.signals.debezium import DebeziumSignal
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.observability.progress import Progress
 from pycdc.testing import MemoryConnector
-from tests.reading import wait_for
+from tests.reading import PATIENCE, wait_for
 from tests.services.kafka import KafkaAddress
 
 pytestmark = pytest.mark.kafka_mock_ok
@@ -41,7 +41,7 @@ class Rig:
     def create(self, partitions: int = 1) -> None:
         admin = AdminClient({"bootstrap.servers": self.brokers})
         for made in admin.create_topics([NewTopic(self.topic, partitions, 1)]).values():
-            made.result(10)
+            made.result(PATIENCE)
 
     def send(self, document: object, key: str | None = "shop", *, partition: int = 0) -> None:
         value = document if isinstance(document, bytes) else json.dumps(document).encode()
@@ -60,13 +60,13 @@ class Rig:
         self.heard.append(signal)
 
     def wait(self, count: int) -> None:
-        wait_for(lambda: len(self.heard) >= count, 120)
+        wait_for(lambda: len(self.heard) >= count)
 
     @property
     def committed(self) -> int:
         consumer = Consumer({"bootstrap.servers": self.brokers, "group.id": self.group})
         try:
-            return int(consumer.committed([TopicPartition(self.topic, 0)], timeout=10)[0].offset)
+            return int(consumer.committed([TopicPartition(self.topic, 0)], timeout=60)[0].offset)
         finally:
             consumer.close()
 

@@ -123,4 +123,4 @@ def test_a_fence_until_a_time_falls_by_itself(owner: psycopg.Connection[Any]) ->
     assert row is not None
     put_up(owner, until=row[0])
     assert refused(owner, UPDATE)
-    wait_for(lambda: not refused(owner, UPDATE), 10)
+    wait_for(lambda: not refused(owner, UPDATE))

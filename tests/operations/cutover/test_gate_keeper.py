@@ -25,11 +25,11 @@ def test_gates_are_served_with_their_reasons(world: Worlds) -> None:
         StatusServer(HttpConfig(port=0), Progress(), "to-new", keeper.answer) as server,
     ):
         assert server.answer("/gates/inventory")[0] == HTTPStatus.SERVICE_UNAVAILABLE  # not asked yet
-        wait_for(lambda: server.answer("/gates/inventory")[0] == HTTPStatus.OK, 30)
+        wait_for(lambda: server.answer("/gates/inventory")[0] == HTTPStatus.OK)
         assert server.answer("/gates/other")[0] == HTTPStatus.NOT_FOUND
         with psycopg.connect(here.dsns["old"]) as idle:
             idle.execute("UPDATE stock SET price = 5")
-            wait_for(lambda: server.answer("/gates/inventory")[0] == HTTPStatus.SERVICE_UNAVAILABLE, 30)
+            wait_for(lambda: server.answer("/gates/inventory")[0] == HTTPStatus.SERVICE_UNAVAILABLE)
             told = json.loads(server.answer("/gates/inventory")[2])
             assert [gate["gate"] for gate in told["gates"] if not gate["open"]] == ["transactions"]
-        wait_for(lambda: server.answer("/gates/inventory")[0] == HTTPStatus.OK, 30)
+        wait_for(lambda: server.answer("/gates/inventory")[0] == HTTPStatus.OK)

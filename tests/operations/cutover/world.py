@@ -19,7 +19,7 @@ from pycdc import Pipeline
 from pycdc.cli.cutover import opened
 from pycdc.operations.cutover.commands import Cutover
 from pycdc.operations.cutover.fence import SQLSTATE
-from tests.reading import wait_for
+from tests.reading import PATIENCE, wait_for
 
 OLD = """
 CREATE TABLE stock (sku text PRIMARY KEY, on_hand int NOT NULL, price numeric NOT NULL DEFAULT 1);
@@ -79,12 +79,18 @@ class World:
         self.path.write_text(json.dumps({"facade": facade, "groups": {"inventory": group}}))
         self.pipelines = {name: Pipeline(document) for name, document in pipelines.items()}
 
+    def change(self, **options: Any) -> None:
+        """Configure the group otherwise from here on."""
+        document = json.loads(self.path.read_text())
+        document["groups"]["inventory"] |= options
+        self.path.write_text(json.dumps(document))
+
     def start(self) -> None:
         """Run the pipelines until both databases hold the same."""
         for name in self.pipelines:
             self.run_pipeline(name)
-        wait_for(lambda: self.rows("new", "SELECT count(*) FROM items") == [(20,)], 30)
-        wait_for(lambda: self.pipelines["reverse_capture"].progress.state == "streaming", 30)
+        wait_for(lambda: self.rows("new", "SELECT count(*) FROM items") == [(20,)])
+        wait_for(lambda: self.pipelines["reverse_capture"].progress.state == "streaming")
 
     def run_pipeline(self, name: str) -> None:
         pipeline = self.pipelines[name]
@@ -173,7 +179,7 @@ class Applications(Crowd):
         """Both sides hold exactly what was acknowledged: in the stock, and in its log."""
         expected = sorted((f"sku-{n}", self.written.get(f"sku-{n}", 0)) for n in range(1, 21))
         for side in ("old", "new"):
-            wait_for(lambda side=side: self._world.sums(side) == [(sku, n, n) for sku, n in expected], 20)  # type: ignore[misc]
+            wait_for(lambda side=side: self._world.sums(side) == [(sku, n, n) for sku, n in expected])  # type: ignore[misc]
 
 
 def topics_of(document: dict[str, Any]) -> list[str]:
@@ -184,7 +190,7 @@ def topics_of(document: dict[str, Any]) -> list[str]:
 def make_topics(brokers: str, topics: list[str]) -> None:
     admin = AdminClient({"bootstrap.servers": brokers})
     for future in admin.create_topics([NewTopic(topic, 2, 1) for topic in topics]).values():
-        future.result(30)
+        future.result(PATIENCE)
 
 
 def documents(old: str, new: str, brokers: str, prefix: str) -> dict[str, dict[str, Any]]:

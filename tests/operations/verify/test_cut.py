@@ -17,7 +17,7 @@ from pycdc.operations.verify.options import VerifyOptions
 from pycdc.operations.verify.result import Verification
 from pycdc.operations.verify.verification import Verifier
 from tests.chaos.verified_pair import Pair, told
-from tests.reading import wait_for
+from tests.reading import PATIENCE, wait_for
 
 pytestmark = pytest.mark.pg("newest")
 
@@ -58,11 +58,11 @@ def test_a_commit_that_is_delivered_before_anybody_sees_it_is_no_difference(pair
             verifying.join(1.0)
             postgres.psql("ALTER SYSTEM RESET synchronous_standby_names")
             postgres.psql("SELECT pg_reload_conf()")
-            verifying.join(60)
+            verifying.join(PATIENCE)
     finally:
         postgres.psql("ALTER SYSTEM RESET synchronous_standby_names")
         postgres.psql("SELECT pg_reload_conf()")
-        held.join(60)
+        held.join(PATIENCE)
     assert told(found[0]) == []
     assert found[0].tables[0].source_rows == 2
 
@@ -158,7 +158,7 @@ def test_a_cut_with_many_events_in_flight_is_taken_anew(pair: Pair, monkeypatch:
         if text.startswith("waits for the capture") and len(heard) < 5:
             pair.start_capture()
 
-    options = VerifyOptions(capture=validate_capture(pair.capture), timeout=30.0)
+    options = VerifyOptions(capture=validate_capture(pair.capture), timeout=PATIENCE)
     with Verifier(validate(pair.apply), options, tell) as verifier:
         found = verifier.run()
     assert (found.equal, found.tables[0].source_rows + found.tables[0].in_flight) == (True, 1492)

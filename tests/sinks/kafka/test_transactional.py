@@ -16,7 +16,7 @@ from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Batch, Lsn, Position
 from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
 from pycdc.sinks.kafka.transactional import FencedOffsets, TransactionalKafkaSink
-from tests.reading import wait_for
+from tests.reading import PATIENCE, wait_for
 from tests.services.kafka import KafkaAddress
 from tests.sinks.kafka.records import GivenRecords, Groups, numbered
 
@@ -68,7 +68,7 @@ def test_nothing_is_visible_before_the_position_is(kafka: KafkaAddress, topic_pr
     stored = open_sink()[1].load()
     assert stored is not None
     assert stored.position == Position(Lsn(100))
-    assert stored.cluster == kafka.admin().list_topics(timeout=10).cluster_id
+    assert stored.cluster == kafka.admin().list_topics(timeout=60).cluster_id
 
 
 def test_a_newer_instance_ends_an_older_one_and_what_it_had_begun(
@@ -127,12 +127,12 @@ def test_librdkafka_commits_a_transaction_without_the_record_that_it_refused(
             "log_level": 0,
         }
     )
-    producer.init_transactions(30)
+    producer.init_transactions(PATIENCE)
     producer.begin_transaction()
     producer.produce(topic_prefix, b"one")
     with pytest.raises(KafkaException):
         producer.produce(topic_prefix, b"x" * 5000)
-    producer.commit_transaction(30)
+    producer.commit_transaction(PATIENCE)
     assert values(kafka, topic_prefix) == [b"one"]
 
 
@@ -149,7 +149,7 @@ def test_a_transaction_that_brokers_gave_up_is_no_other_instance(
         # Read from outside: fencing would end the transaction by itself.
         return kafka.consume_all(topic_prefix, isolation="read_uncommitted") != [] and _stable(kafka, topic_prefix)
 
-    wait_for(given_up, 120)
+    wait_for(given_up)
     with pytest.raises(PycdcError) as caught:
         sink.commit(checkpoint(100))
     assert caught.value.retry
@@ -163,7 +163,7 @@ def _stable(kafka: KafkaAddress, topic: str) -> bool:
     for isolation in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED):
         partition = TopicPartition(topic, 0)
         answer = admin.list_offsets({partition: OffsetSpec.latest()}, isolation_level=isolation)[partition]
-        ends.append(answer.result(10).offset)
+        ends.append(answer.result(PATIENCE).offset)
     return ends[0] == ends[1]
 
 
