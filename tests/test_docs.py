@@ -29,6 +29,7 @@ from pycdc.connectors.postgres.snapshot.copy_reader import copy_rows
 from pycdc.model.event import Partition
 from pycdc.observability.metrics import exposition, registry
 from pycdc.observability.progress import ParkedCount, PartitionPlace, Progress, TableSnapshot
+from pycdc.observability.verify_progress import VerifyProgress
 from tests.observability.lagging import Lagging
 
 ROOT = Path(__file__).parents[1]
@@ -220,6 +221,7 @@ def test_every_metric_is_documented() -> None:
     progress.xmin_ages["slot"] = 1
     progress.unwritable["public.t"], progress.has_origin = "why", True
     progress.sagas["order", "succeeded"], progress.stuck_sagas["order"] = 1, 0
+    progress.verification = VerifyProgress(0.0, differences={("public.t", "missing"): 1})
     text = exposition(registry(progress)).decode()
     emitted = set(re.findall(r"^(pycdc_\w+?)(?:_bucket|_sum|_count)?\b", text, re.M)) | {"pycdc_position_lsn"}
     documented = set(re.findall(r"^\| `(pycdc_\w+)`", text_of("docs/operations.md"), re.M))

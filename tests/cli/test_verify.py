@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,20 @@ def test_rows_are_repaired_through_the_pipeline_if_they_are_still_wrong(
     wait_for(lambda: pair.sql(pair.target, "SELECT count(*) FROM stock WHERE item = 1002") == [(1,)])
     assert invoke("verify", config, "--table", "public.items", "--table", "public.stock").exit_code == 0
     assert invoke("verify", config, "--table", "public.persons").exit_code == 1
+
+
+def test_a_watch_tells_each_look_and_serves_metrics_until_it_is_interrupted(pair: Pair, tmp_path: Path) -> None:
+    options = ["--watch", "--interval", "0.2", "--http-port", "0", "--json"]
+    with Program([sys.executable, "-m", "pycdc", "verify", "apply.json", *options], tmp_path) as program:
+        program.wait_until(lambda: len(program.lines) > 1)
+        assert [json.loads(line)["equal"] for line in program.lines[:2]] == [True, True]
+        url = re.search(r"serves (http://\S+)", program.log)
+        assert url is not None
+        with urllib.request.urlopen(f"{url[1]}/metrics", timeout=10) as answer:
+            assert b"pycdc_verify_age_seconds" in answer.read()
+        assert program.stop(signal.SIGINT) == 130, program.log
+    wait_for(lambda: [pair.sql(dsn, SESSIONS) for dsn in (pair.source, pair.target)] == [[(0,)], [(0,)]])
+    wait_for(lambda: pair.leftovers() == [])
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,8 +16,11 @@ import click
 from pycdc.cli.app import print_error
 from pycdc.cli.arguments import load_config, print_json
 from pycdc.config.pipeline import PipelineConfig, require_apply, require_capture
+from pycdc.config.runtime import HttpConfig
 from pycdc.errors import ConfigError, PycdcError
 from pycdc.observability import logs
+from pycdc.observability.progress import Progress
+from pycdc.observability.server import StatusServer
 from pycdc.operations.humanize import duration, number
 from pycdc.operations.verify.capture_search import capture_beside
 from pycdc.operations.verify.options import VerifyOptions
@@ -22,9 +29,12 @@ from pycdc.operations.verify.reports.json_report import document, read
 from pycdc.operations.verify.reports.report_folder import write_reports
 from pycdc.operations.verify.result import Difference, TableResult, Verification
 from pycdc.operations.verify.verification import verify as run_verification
+from pycdc.operations.verify.watch import WatchSchedule, watch
 from pycdc.printable import printable
 
 _NOT_VERIFIED: Final = 2
+_OF_RUN: Final = ("report", "as_json", "watching", "interval", "full_every", "http_port")
+"""Options that say nothing of what is verified."""
 _SHOWN: Final = 20
 """Differences of a table that are printed."""
 
@@ -108,24 +118,70 @@ def verify() -> None:
 )
 @click.option("--values", is_flag=True, help="Keep and show the values of columns that differ.")
 @click.option("--report", type=click.Path(path_type=Path), metavar="DIR", help="Write report.json, .html, junit.xml.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report's JSON.")
-def run(path: str, capture: str | None, report: Path | None, as_json: bool, **given: Any) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print the report's JSON; with --watch a line each.")
+@click.option("--watch", "watching", is_flag=True, help="Go on, with what events touched since, until interrupted.")
+@click.option(
+    "--interval", type=click.FloatRange(min=0.1), default=30.0, show_default=True, help="Of --watch: seconds between."
+)
+@click.option(
+    "--full-every",
+    type=click.FloatRange(min=1),
+    default=3600.0,
+    show_default=True,
+    help="Of --watch: seconds after which everything is verified again.",
+)
+@click.option(
+    "--http-port", type=click.IntRange(0, 65535), help="Of --watch: serve /metrics, /status and /healthz on 127.0.0.1."
+)
+def run(
+    path: str,
+    capture: str | None,
+    report: Path | None,
+    as_json: bool,
+    watching: bool,
+    interval: float,
+    full_every: float,
+    http_port: int | None,
+    **given: Any,
+) -> int:
     """Verify a pipeline."""
-    found = _verified(path, capture, given)
-    if report is not None:
-        for written in write_reports(found, report):
-            click.echo(f"wrote {written}", err=True)
-    print_json(document(found)) if as_json else show_verification(found)
+
+    def hear(found: Verification) -> None:
+        if report is not None:
+            for written in write_reports(found, report):
+                click.echo(f"wrote {written}", err=True)
+        if as_json:
+            print_json(document(found)) if not watching else click.echo(json.dumps(document(found)))
+        else:
+            show_verification(found)
+
+    config, options = _options(path, capture, given)
+    if watching:
+        _watch(config, options, WatchSchedule(interval, full_every), hear, http_port)
+        return 0
+    found = run_verification(config, options, _tell)
+    hear(found)
     return _exit_code(found)
+
+
+def _watch(
+    config: PipelineConfig,
+    options: VerifyOptions,
+    schedule: WatchSchedule,
+    hear: Callable[[Verification], None],
+    http_port: int | None,
+) -> None:
+    progress = Progress()
+    with ExitStack() as stack:
+        if http_port is not None:
+            settings = HttpConfig(port=http_port)
+            server = stack.enter_context(StatusServer(settings, progress, f"{config.name} verify"))
+            click.echo(f"serves {server.url}", err=True)
+        watch(config, options, schedule, hear, progress=progress, stop=threading.Event(), tell=_tell)
 
 
 def _exit_code(found: Verification) -> int:
     return 0 if found.equal else 1 if found.differs else _NOT_VERIFIED
-
-
-def _verified(path: str, capture: str | None, given: dict[str, Any]) -> Verification:
-    config, options = _options(path, capture, given)
-    return run_verification(config, options, _tell)
 
 
 def _options(path: str, capture: str | None, given: dict[str, Any]) -> tuple[PipelineConfig, VerifyOptions]:
@@ -206,7 +262,7 @@ def _again(path: Path, source_dsn: str | None) -> tuple[Verification, Verificati
         raise ConfigError("the report does not say what was verified", hint="call `pycdc verify CONFIG`")
     given = run.make_context("run", list(reported.command)).params
     config, capture = given.pop("path"), given.pop("capture")
-    given = {name: value for name, value in given.items() if name not in ("report", "as_json")}
+    given = {name: value for name, value in given.items() if name not in _OF_RUN}
     options = _options(config, capture, {**given, "source_dsn": source_dsn})
     return reported, run_verification(*options, _tell), options[1]
 

@@ -16,6 +16,7 @@ from pycdc.model.change import Position
 from pycdc.observability.apply_metrics import apply_metrics
 from pycdc.observability.parked_metrics import parked_metrics
 from pycdc.observability.progress import Progress
+from pycdc.observability.verify_metrics import verify_metrics
 from pycdc.version import __version__
 
 STATES = ("starting", "standby", "snapshot", "streaming", "retrying", "stopping", "stopped")
@@ -50,6 +51,8 @@ class PipelineCollector(Collector):
         yield from self._snapshot()
         yield from parked_metrics(self._progress)
         yield from apply_metrics(self._progress)
+        if self._progress.verification is not None:
+            yield from verify_metrics(self._progress.verification)
 
     def _counters(self) -> Iterator[Metric]:
         progress = self._progress

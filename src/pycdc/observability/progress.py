@@ -13,6 +13,7 @@ from pycdc.model.event import Partition, PartitionOffsets
 from pycdc.observability.capture_lag import CaptureLag
 from pycdc.observability.durations import Durations
 from pycdc.observability.outages import Outages
+from pycdc.observability.verify_progress import VerifyProgress
 
 _FRESH: Final = 5.0
 """Seconds for which what brokers told of a partition's end says something of the present."""
@@ -137,6 +138,7 @@ class Progress:
     unreported      partitions that this process has, and of which nothing is known yet
     sagas           how many there ever were, by name and state, and `timed_out`
     stuck_sagas     those that have not ended within their time limit, by name
+    verification    of `pycdc verify --watch`: what it has found
     """
 
     state: str = "starting"
@@ -195,6 +197,7 @@ class Progress:
     unreported: set[Partition] = field(default_factory=set)
     sagas: dict[tuple[str, str], int] = field(default_factory=dict)
     stuck_sagas: dict[str, int] = field(default_factory=dict)
+    verification: VerifyProgress | None = None
 
     def wait_for(self, what: str) -> None:
         """Say what is waited for from now on; nothing, with an empty text."""

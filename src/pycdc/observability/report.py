@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pycdc.observability.durations import Durations
 from pycdc.observability.outages import Outage
 from pycdc.observability.progress import Progress
+from pycdc.observability.verify_progress import verify_report
 
 Names = TypeVar("Names", bound=tuple[str, ...])
 
@@ -37,6 +38,7 @@ def report(progress: Progress) -> dict[str, Any]:
         "slot": _slot(progress),
         "outages": _outages(progress.outages.lasting),
         **_applied(progress),
+        "verification": None if progress.verification is None else verify_report(progress.verification),
     }
     return {name: value for name, value in document.items() if value is not None}
 

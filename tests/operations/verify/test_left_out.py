@@ -17,14 +17,13 @@ from pycdc.errors import ConfigError
 from pycdc.model.event import Partition
 from pycdc.operations.verify.canonical import pin
 from pycdc.operations.verify.cut import EndSessions, open_cut
-from pycdc.operations.verify.options import VerifyOptions
+from pycdc.operations.verify.options import VerifyOptions, ends_of
 from pycdc.operations.verify.readers import SnapshotSession, TableRewritten, rewritten
 from pycdc.operations.verify.reports.html_report import html
 from pycdc.operations.verify.reports.json_report import document
 from pycdc.operations.verify.reports.junit_report import junit
 from pycdc.operations.verify.stream_window import StreamWindow
 from pycdc.operations.verify.table_comparison import TableComparison
-from pycdc.operations.verify.verification import ends_of
 from tests.chaos.verified_pair import Pair, told
 
 pytestmark = pytest.mark.pg("newest")

@@ -21,9 +21,8 @@ from pycdc.model.change import Lsn
 from pycdc.model.patterns import names_any
 from pycdc.operations.cutover.sides import Way
 from pycdc.operations.verify.cut import EndSessions, wait_for_apply, wait_for_capture
-from pycdc.operations.verify.options import VerifyOptions
+from pycdc.operations.verify.options import VerifyOptions, ends_of
 from pycdc.operations.verify.stream_window import StreamWindow, Vector
-from pycdc.operations.verify.verification import ends_of
 
 PREFIX: Final = "pycdc.cutover"
 _PAUSE: Final = 0.05

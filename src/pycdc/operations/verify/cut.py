@@ -33,6 +33,7 @@ from pycdc.model.change import Lsn
 from pycdc.model.event import Partition
 from pycdc.operations.verify.canonical import pin
 from pycdc.operations.verify.prediction import Place
+from pycdc.operations.verify.result import PointInTime
 from pycdc.operations.verify.stream_window import StreamWindow, Vector
 
 _LOOK: Final = 0.01
@@ -294,6 +295,22 @@ def _parked(connection: Connection, ends: VerifiedEnds) -> frozenset[Place]:
     table = sql.Identifier(ends.bookkeeping, "parked")
     rows = connection.execute(sql.SQL(_PARKED).format(table), (ends.pipeline,)).fetchall()
     return frozenset((Partition(topic, number), offset) for topic, number, offset in rows)
+
+
+def point_of(cut: Cut) -> PointInTime:
+    """Return what a report says of a cut."""
+    return PointInTime(
+        str(cut.point),
+        _named(cut.low),
+        _named(cut.high),
+        _named(cut.vector),
+        cut.waited_for_capture,
+        cut.waited_for_apply,
+    )
+
+
+def _named(vector: Vector) -> dict[str, int]:
+    return {str(partition): offset for partition, offset in sorted(vector.items())}
 
 
 def _no_slot(slot: str) -> EnvironmentNotReady:

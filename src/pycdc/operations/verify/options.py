@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pycdc.config.pipeline import ApplyPipeline, CapturePipeline
+from pycdc.errors import ConfigError
+from pycdc.operations.verify.cut import VerifiedEnds
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +48,17 @@ class VerifyOptions:
     max_snapshot_age: float = 600.0
     command: tuple[str, ...] = ()
     """The arguments of the command line, for the report; no secrets."""
+
+
+def ends_of(config: ApplyPipeline, options: VerifyOptions) -> VerifiedEnds:
+    """Return where both ends are reached. Raises ConfigError where the source is not named."""
+    sink, capture = config.sink.postgres, options.capture
+    dsn = options.source_dsn or (None if capture is None else capture.source.postgres.dsn.get_secret_value())
+    slot = options.slot or ("" if options.two_passes is not None else None if capture is None else capture.slot)
+    if dsn is None or slot is None:
+        raise ConfigError(
+            f"nothing says where the events of pipeline {config.name} come from",
+            hint="name the capture's configuration with --capture, or --source-dsn and --slot",
+        )
+    target = sink.dsn.get_secret_value()
+    return VerifiedEnds(dsn, target, slot, config.name, sink.bookkeeping, options.timeout)

@@ -63,7 +63,7 @@ class Predictions:
         """Apply a write to what is known of its row."""
         rows = self.tables.setdefault(str(write.shape.table), SpillingMap())
         self._apply(rows, write)
-        touched = {write.key, _moved_to(write)} if write.shape.moves else {write.key}
+        touched = {write.key, moved_to(write)} if write.shape.moves else {write.key}
         self._held += sum(rows[key].size for key in touched if key in rows)
         if self._held > MOST_HELD:
             self._held = 0
@@ -91,7 +91,7 @@ class Predictions:
 
     def _move(self, rows: SpillingMap[Prediction], write: RowWrite) -> None:
         """Give the row of the old key the new one, unless there is a row of that; a delete removes what is left."""
-        old, new = write.key, _moved_to(write)
+        old, new = write.key, moved_to(write)
         if write.shape.operation == "delete":
             if old != new:
                 rows[old] = Prediction(False, whole=True)
@@ -136,7 +136,8 @@ class Predictions:
             known.unknown.add(column)
 
 
-def _moved_to(write: RowWrite) -> RowKey:
+def moved_to(write: RowWrite) -> RowKey:
+    """Return the key that a row gets by a move."""
     return tuple(text or "" for text in write.set)
 
 

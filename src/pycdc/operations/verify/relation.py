@@ -208,11 +208,21 @@ def without_key(one: ComparedRelation, layout: Layout, digest: Digest) -> Compar
     return replace(one, key=(sql.SQL("({})").format(sql.SQL(digest.halves[0]).format(text)),))
 
 
-def typed_keys(layout: Layout) -> sql.Composable:
+def ranges_of(connection: Connection, layout: Layout, keys: Sequence[Key], bounds: Sequence[Bound]) -> set[int]:
+    """Return the numbers of the ranges between `bounds` that the keys lie in. Raises psycopg.Error."""
+    if not bounds:
+        return {0}
+    query = sql.SQL("SELECT DISTINCT (SELECT count(*) FROM {} WHERE ({}) <= ({}))::int8 FROM {}").format(
+        unnested(layout, bounds, "b"), typed_keys(layout, "b"), typed_keys(layout), unnested(layout, keys)
+    )
+    return {number for (number,) in connection.execute(query)}
+
+
+def typed_keys(layout: Layout, alias: str = "u") -> sql.Composable:
     """Return the key columns of `unnested`, typed and ordered as the relation's."""
     out = []
     for number, column in enumerate(layout.key):
-        text = sql.SQL(f"u.k{number}")
+        text = sql.SQL(f"{alias}.k{number}")
         out.append(
             sql.SQL('({} COLLATE "C")').format(text)
             if by_text(column)
@@ -221,13 +231,13 @@ def typed_keys(layout: Layout) -> sql.Composable:
     return sql.SQL(", ").join(out)
 
 
-def unnested(layout: Layout, keys: Sequence[Key]) -> sql.Composable:
+def unnested(layout: Layout, keys: Sequence[Key], alias: str = "u") -> sql.Composable:
     """Return a FROM item of keys, `u (k0, k1 …)`, all texts."""
     arrays = sql.SQL(", ").join(
         sql.SQL("{}::text[]").format(sql.Literal([key[number] for key in keys])) for number in range(len(layout.key))
     )
     names = sql.SQL(", ").join(sql.SQL(f"k{number}") for number in range(len(layout.key)))
-    return sql.SQL("unnest({}) AS u ({})").format(arrays, names)
+    return sql.SQL("unnest({}) AS {} ({})").format(arrays, sql.SQL(alias), names)
 
 
 def _where(conditions: Sequence[sql.Composable]) -> sql.Composable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Final
 
 from pycdc.clients.kafka_inspection import OffsetSpan, TopicInspection
@@ -54,9 +54,15 @@ class StreamWindow:
         finally:
             events.close()
 
-    def reached(self, applied: Vector, high: Vector) -> Iterable[Partition]:
-        """Yield the partitions that `applied` has not reached in `high`."""
-        return [one for one, end in high.items() if applied.get(one, 0) < end]
+
+def lies_before(event: Event, low: Vector) -> bool:
+    """Whether an event is none of those that `events` yields from `low` on."""
+    return event.offset < low.get(event.partition, 0) - _BEFORE
+
+
+def are_kept(since: Vector, spans: Mapping[Partition, OffsetSpan]) -> bool:
+    """Whether the topics still hold everything from `since` on."""
+    return all(_first(spans, partition) <= offset for partition, offset in since.items())
 
 
 def _first(spans: Mapping[Partition, OffsetSpan], partition: Partition) -> int:

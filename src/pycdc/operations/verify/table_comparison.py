@@ -9,9 +9,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Final
 
+import psycopg
 from psycopg import sql
 
 from pycdc.clients.postgres import Connection
+from pycdc.clients.postgres_errors import target_error
 from pycdc.operations.verify.canonical import ColumnType
 from pycdc.operations.verify.digests import Digest
 from pycdc.operations.verify.feeds import Feed, Unit
@@ -29,7 +31,7 @@ from pycdc.operations.verify.prediction import Prediction, Predictions
 from pycdc.operations.verify.range_comparison import BothSides, Counts, Found, compare
 from pycdc.operations.verify.ranges import Bound, KeyRange, by_text
 from pycdc.operations.verify.readers import SnapshotSession
-from pycdc.operations.verify.relation import ROW_DIGEST, ComparedRelation, Layout, without_key
+from pycdc.operations.verify.relation import ROW_DIGEST, ComparedRelation, Layout, ranges_of, without_key
 from pycdc.operations.verify.result import (
     ComparisonMethod,
     Difference,
@@ -77,6 +79,8 @@ class TableComparison:
     result: TableResult
     routed: Rows | None = None
     """For a table whose rows no server can compute."""
+    touched: SpillingMap[None] | None = None
+    """Keys as the routes write them, whose ranges are compared alone; None for all ranges."""
 
     def run(self, after: Key | None = None, until: Callable[[], bool] = lambda: False) -> Key | None:
         """Compare keys from `after` on, and all keys in flight. Raises PycdcError.
@@ -86,6 +90,8 @@ class TableComparison:
         began = time.monotonic()
         try:
             flight = self._flight()
+            if self.touched is not None and not self.touched and not flight.rows:
+                return None
             if self.routed is not None:
                 self._routed(flight, self.routed)
                 return None
@@ -222,7 +228,7 @@ class TableComparison:
             parts: list[tuple[KeyRange, Sequence[Bound]]] = (
                 [(part, ()) for part in start.cut(bounds)] if ordered else [(start, bounds)]
             )
-            for part, inner in self._sampled(parts):
+            for part, inner in self._sampled(self._touched(parts)):
                 if part.low is not None and part.low != after and until():
                     return part.low
                 began, before = time.monotonic(), counts.target_rows
@@ -235,9 +241,29 @@ class TableComparison:
             self.result.ranges += counts.ranges
             self.result.differing_ranges += counts.differing_ranges
 
+    def _touched(self, parts: list[tuple[KeyRange, Sequence[Bound]]]) -> list[tuple[KeyRange, Sequence[Bound]]]:
+        """Return those that touched keys lie in. Where ranges have no index, one pass goes over them all."""
+        if self.touched is None:
+            return parts
+        if not self.touched:
+            return []
+        if len(parts) == 1 and by_text(self.layout.key[0]):
+            return parts
+        cut = [(one, ()) for part, inner in parts for one in part.cut(inner)]
+        bounds = [part.low for part, _ in cut[1:] if part.low is not None]
+        texts, names = CanonicalTexts(self.readers.texts, self.unit.types), self.unit.key
+        chosen: set[int] = set()
+        try:
+            for page in self.touched.pages():
+                keys = [key for key in texts.rows(names, [key for key, _ in page]) if key is not None]
+                chosen |= ranges_of(self.readers.texts, self.layout, [shown_key(key) for key in keys], bounds)
+        except psycopg.Error as error:
+            raise target_error(error) from None
+        return [cut[number] for number in sorted(chosen)]
+
     def _sampled(self, parts: list[tuple[KeyRange, Sequence[Bound]]]) -> Iterator[tuple[KeyRange, Sequence[Bound]]]:
         share = self.options.sample
-        if share >= 1.0 or len(parts) == 1:
+        if share >= 1.0 or len(parts) == 1 or self.touched is not None:
             yield from parts
             return
         chosen = random.SystemRandom().sample(range(len(parts)), max(1, round(share * len(parts))))

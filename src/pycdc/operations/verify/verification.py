@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -24,21 +24,22 @@ from pycdc.errors import ConfigError, PycdcError
 from pycdc.model.event import Event
 from pycdc.model.patterns import names_any
 from pycdc.operations.verify.canonical import ColumnType, columns_of
-from pycdc.operations.verify.cut import Cut, EndSessions, Told, VerifiedEnds, open_cut
+from pycdc.operations.verify.cut import Cut, EndSessions, Told, open_cut, point_of
 from pycdc.operations.verify.digests import agreed
 from pycdc.operations.verify.explanations import explain
 from pycdc.operations.verify.feeds import Reasons, SourceTable, Unit, captured_tables, tables_of_topics, units
-from pycdc.operations.verify.options import VerifyOptions
+from pycdc.operations.verify.options import VerifyOptions, ends_of
 from pycdc.operations.verify.prediction import Predictions, fold
 from pycdc.operations.verify.readers import TableRewritten, source_reader, target_reader
-from pycdc.operations.verify.result import Key, PointInTime, TableResult, Verification
+from pycdc.operations.verify.result import Difference, Key, TableResult, Verification
 from pycdc.operations.verify.routed_comparison import Rows
 from pycdc.operations.verify.routed_rows import RowRouter
 from pycdc.operations.verify.row_condition import require_condition
-from pycdc.operations.verify.stream_window import StreamWindow, Vector
+from pycdc.operations.verify.stream_window import StreamWindow, Vector, are_kept
 from pycdc.operations.verify.table_comparison import Readers, TableComparison, result_of
+from pycdc.operations.verify.touched_keys import TouchedKeys
 from pycdc.operations.verify.two_passes import plain_cut, twice
-from pycdc.operations.verify.two_way import OtherDirection, confirmed
+from pycdc.operations.verify.two_way import OtherDirection, confirmed, has_more
 from pycdc.sinks.postgres.loop_filter import LoopFilter
 from pycdc.sinks.postgres.route_checks import existing_tables, read_tables
 from pycdc.sinks.postgres.routing.router import RouteTable
@@ -104,6 +105,8 @@ class Verifier:
         self._ends = ends_of(config, options)
         self._functions = ReverseFunctions(config) or None
         self._loops = LoopFilter(sink.loops, config.name)
+        self._since: Vector | None = None
+        """The ends of the topics before the first cut of the last run: what lies behind may have been touched since."""
         self._opened = ExitStack()
         try:
             self._decoder = decoder = self._opened.enter_context(build_decoder(source))
@@ -124,13 +127,28 @@ class Verifier:
 
     def run(self) -> Verification:
         """Verify all tables that were asked for. Raises PycdcError."""
+        self._since = None
+        return self._closing(())
+
+    def run_again(self, before: Verification) -> Verification:
+        """Verify what events touched since the last run, and what differed in `before`. Raises PycdcError.
+
+        All of it where that cannot be told: some differences are not kept, or the topics have lost events since.
+        """
+        if any(map(has_more, before.tables)) or any(table.problem is not None for table in before.tables):
+            return self.run()
+        return self._closing(before.differences)
+
+    def _closing(self, known: Sequence[Difference]) -> Verification:
         try:
-            return self._run()
+            return self._run(known)
         except BaseException:
             self._sessions.close()
+            self._since = None
             raise
 
-    def _run(self) -> Verification:
+    def _run(self, known: Sequence[Difference]) -> Verification:
+        since, self._since = self._since, None
         began = time.monotonic()
         out = self._begun()
         progress, attempts = _Progress(), 0
@@ -142,7 +160,10 @@ class Verifier:
             while not complete:
                 try:
                     with closing(self._cut()) as cut:
-                        complete = self._in_cut(cut, readers, out, progress)
+                        self._since = self._since or cut.low
+                        kept = since is not None and are_kept(since, cut.spans)
+                        touched = TouchedKeys(known) if kept else None
+                        complete = self._in_cut(cut, readers, out, progress, since, touched)
                 except TableRewritten:
                     attempts += 1
                     if attempts >= _ATTEMPTS * max(1, len(progress.results)):
@@ -169,7 +190,15 @@ class Verifier:
             cut = open_cut(self._ends, self._sessions, self._window, self._tell)
         return cut
 
-    def _in_cut(self, cut: Cut, readers: Readers, out: Verification, progress: _Progress) -> bool:
+    def _in_cut(
+        self,
+        cut: Cut,
+        readers: Readers,
+        out: Verification,
+        progress: _Progress,
+        since: Vector | None,
+        touched: TouchedKeys | None,
+    ) -> bool:
         """Compare as many tables as the cut's age allows. Return whether all are compared."""
         out.points.append(point_of(cut))
         readers.source.use(cut.exported.name)
@@ -185,7 +214,8 @@ class Verifier:
         )
         router = RouteTable(self._sink, tables, self._functions, partial(_is_ordered, cut.vector))
         left = [unit for unit in wanted if _name(unit) not in progress.done]
-        predictions = self._predictions(cut, tables, router, {str(unit.target) for unit in left})
+        compared = {str(unit.target) for unit in left}
+        predictions = self._predictions(cut, tables, router, compared, since, touched)
         for place, unit in enumerate(left, 1):
             self._tell(f"compares {unit.target}")
             name = _name(unit)
@@ -194,7 +224,8 @@ class Verifier:
                 if self._options.where is not None:
                     require_condition(self._sessions.target, unit, self._options.where)
                 routed = None if unit.obstacle is None else self._routed(cut, unit, router)
-                comparison = TableComparison(unit, readers, predictions, digest, self._options, result, routed)
+                keys = None if touched is None else touched.of(str(unit.target))
+                comparison = TableComparison(unit, readers, predictions, digest, self._options, result, routed, keys)
                 rest = comparison.run(progress.after.get(name), partial(self._is_old, cut))
             except PycdcError as error:
                 self._failed(unit, error, progress)
@@ -299,14 +330,26 @@ class Verifier:
         return tables_of_topics(topics, self._catalog, connection)
 
     def _predictions(
-        self, cut: Cut, tables: dict[str, TargetTable], router: RouteTable, compared: Collection[str]
+        self,
+        cut: Cut,
+        tables: dict[str, TargetTable],
+        router: RouteTable,
+        compared: Collection[str],
+        since: Vector | None,
+        touched: TouchedKeys | None,
     ) -> Predictions:
         self._tell("reads the events between the snapshots")
         marks = {
             str(tables[route.table]): frozenset(route.soft_delete) for route in self._sink.routes if route.soft_delete
         }
+        events: Iterator[Event]
+        if since is None or touched is None:
+            events = self._window.events(cut.low, cut.vector, cut.spans)
+        else:
+            events = self._window.events(since, cut.vector, cut.spans)
+            events = touched.noted(events, router.writes, partial(self._tables_of, tables), cut.low)
         folded = fold(
-            self._window.events(cut.low, cut.vector, cut.spans),
+            events,
             lambda event: [write for write in router.writes(event) if str(write.shape.table) in compared],
             lambda event: [str(table) for table in router.truncated(event)],
             self._refused,
@@ -314,6 +357,9 @@ class Verifier:
             marks,
         )
         return folded.predictions
+
+    def _tables_of(self, tables: dict[str, TargetTable], topic: str) -> list[str]:
+        return [str(tables[route.table]) for route in self._sink.routes if names_any([route.topic], topic)]
 
     def _refused(self, event: Event) -> bool:
         return any(portion.refused for portion in self._loops.portions([event], 1))
@@ -324,36 +370,6 @@ class Verifier:
         return Verification(
             self._config.name, self._options.command, started, source, target, "", _configuration(self._config)
         )
-
-
-def ends_of(config: ApplyPipeline, options: VerifyOptions) -> VerifiedEnds:
-    """Return where both ends are reached. Raises ConfigError where the source is not named."""
-    sink, capture = config.sink.postgres, options.capture
-    dsn = options.source_dsn or (None if capture is None else capture.source.postgres.dsn.get_secret_value())
-    slot = options.slot or ("" if options.two_passes is not None else None if capture is None else capture.slot)
-    if dsn is None or slot is None:
-        raise ConfigError(
-            f"nothing says where the events of pipeline {config.name} come from",
-            hint="name the capture's configuration with --capture, or --source-dsn and --slot",
-        )
-    target = sink.dsn.get_secret_value()
-    return VerifiedEnds(dsn, target, slot, config.name, sink.bookkeeping, options.timeout)
-
-
-def point_of(cut: Cut) -> PointInTime:
-    """Return what a report says of a cut."""
-    return PointInTime(
-        str(cut.point),
-        _named(cut.low),
-        _named(cut.high),
-        _named(cut.vector),
-        cut.waited_for_capture,
-        cut.waited_for_apply,
-    )
-
-
-def _named(vector: Vector) -> dict[str, int]:
-    return {str(partition): offset for partition, offset in sorted(vector.items())}
 
 
 def _is_ordered(vector: Vector, topic: str) -> bool:
