@@ -99,6 +99,9 @@ def verify() -> None:
 @click.option(
     "--max-rate", type=click.FloatRange(min=1), metavar="ROWS", help="Rows that are read in a second at most."
 )
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that add up ranges of keys."
+)
 @click.option("--digest", type=click.Choice(["hashtext", "md5", "sha256"]), help="Default: the fastest that both have.")
 @click.option(
     "--timeout",

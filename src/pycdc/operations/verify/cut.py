@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import psycopg
@@ -63,8 +63,8 @@ class VerifiedEnds:
     step may make no progress.
     """
 
-    source_dsn: str
-    target_dsn: str
+    source_dsn: str = field(repr=False)
+    target_dsn: str = field(repr=False)
     slot: str
     pipeline: str
     bookkeeping: str

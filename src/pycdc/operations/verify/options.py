@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pycdc.config.pipeline import ApplyPipeline, CapturePipeline
@@ -43,6 +45,11 @@ class VerifyOptions:
     sample: float = 1.0
     max_rate: float | None = None
     values: bool = False
+    workers: int = 1
+    """Processes that add up ranges of large tables, each by two sessions of its own."""
+    executor: Callable[[], Executor] | None = field(default=None, repr=False)
+    """What makes the executor that does it in place of processes, a cluster's for instance; functions and arguments
+    are pickled, the DSNs among them."""
     max_differences: int = 1000
     timeout: float = 60.0
     max_snapshot_age: float = 600.0

@@ -52,22 +52,28 @@ class BothSides:
     flight: Flight = field(default_factory=Flight)
     complete: bool = True
 
-    def sums(self, part: KeyRange, bounds: Sequence[Bound] = ()) -> list[RangeSums]:
-        """Return the sums of both sides, computed at the same time. Raises psycopg.Error."""
+    def sums(
+        self, part: KeyRange, bounds: Sequence[Bound] = (), totals: tuple[list[Sum], list[Sum]] | None = None
+    ) -> list[RangeSums]:
+        """Return the sums of both sides, computed at the same time; `totals` where somebody has computed those.
+
+        Raises psycopg.Error.
+        """
         if bounds and len(self.layout.key) > 1:
             return [self.sums(one)[0] for one in part.cut(bounds)]
-        source, target = self._asked(part, bounds, None)
+        source, target = self.totals(part, bounds) if totals is None else totals
         rows = [max(left.rows, right.rows) for left, right in zip(source, target, strict=True)]
         # What is added up can be taken off again: however many keys are in flight, a statement names a few of them.
         for keys in self.flight.chunks():
-            left, right = self._asked(part, bounds, keys)
+            left, right = self.totals(part, bounds, keys)
             source = list(map(Sum.__sub__, source, left))
             target = list(map(Sum.__sub__, target, right))
         return list(map(RangeSums, source, target, rows))
 
-    def _asked(
-        self, part: KeyRange, bounds: Sequence[Bound], among: Sequence[Key] | None
+    def totals(
+        self, part: KeyRange, bounds: Sequence[Bound] = (), among: Sequence[Key] | None = None
     ) -> tuple[list[Sum], list[Sum]]:
+        """Return the sums of both sides, of the keys `among` or of all, in flight or not. Raises psycopg.Error."""
         target = self.executor.submit(self.target.sums, self.target_connection, self.layout, part, bounds, among)
         try:
             own = [source.sums(self.source_connection, self.layout, part, bounds, among) for source in self.sources]
@@ -106,9 +112,18 @@ class Counts:
     differing_ranges: int = 0
 
 
-def compare(both: BothSides, part: KeyRange, bounds: Sequence[Bound], counts: Counts) -> Iterator[Found]:
-    """Yield what differs in `part`, which is hashed by one query for all ranges between `bounds`."""
-    for piece, sums in zip(part.cut(bounds), both.sums(part, bounds), strict=True):
+def compare(
+    both: BothSides,
+    part: KeyRange,
+    bounds: Sequence[Bound],
+    counts: Counts,
+    totals: tuple[list[Sum], list[Sum]] | None = None,
+) -> Iterator[Found]:
+    """Yield what differs in `part`, which is hashed by one query for all ranges between `bounds`.
+
+    Its `totals` may be known already.
+    """
+    for piece, sums in zip(part.cut(bounds), both.sums(part, bounds, totals), strict=True):
         counts.source_rows += sums.source.rows
         counts.target_rows += sums.target.rows
         counts.ranges += 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Final
 
 import psycopg
@@ -36,9 +38,11 @@ class SnapshotSession:
         self.connection = connection
         self._translate = translate
         self._begin = ""
+        self.snapshot = ""
 
     def use(self, snapshot: str) -> None:
         """Read in the snapshot of that name from here on."""
+        self.snapshot = snapshot
         self._begin = f"{BEGIN}; SET TRANSACTION SNAPSHOT {sql.Literal(snapshot).as_string(None)}"
 
     @contextmanager
@@ -75,6 +79,21 @@ class SnapshotSession:
     def close(self) -> None:
         """Idempotent."""
         self.connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """The readers of both snapshots, one for texts that need none, and a thread for the target's queries.
+
+    `workers` add up ranges of large tables, if there are any.
+    """
+
+    ends: VerifiedEnds
+    source: SnapshotSession
+    target: SnapshotSession
+    texts: Connection
+    executor: Executor
+    workers: Executor | None = None
 
 
 def source_reader(ends: VerifiedEnds) -> SnapshotSession:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Final
 
 import psycopg
@@ -29,8 +29,9 @@ from pycdc.operations.verify.in_flight import (
 from pycdc.operations.verify.options import VerifyOptions
 from pycdc.operations.verify.prediction import Prediction, Predictions
 from pycdc.operations.verify.range_comparison import BothSides, Counts, Found, compare
+from pycdc.operations.verify.range_reading import RangeTask, Totals, read_ahead
 from pycdc.operations.verify.ranges import Bound, KeyRange, by_text
-from pycdc.operations.verify.readers import SnapshotSession
+from pycdc.operations.verify.readers import Readers
 from pycdc.operations.verify.relation import ROW_DIGEST, ComparedRelation, Layout, ranges_of, without_key
 from pycdc.operations.verify.result import (
     ComparisonMethod,
@@ -55,16 +56,6 @@ _ROWS: Final = "SELECT greatest(sum(c.reltuples), 0)::int8 FROM pg_class c WHERE
 _IN_ORDER: Final = """SELECT abs(s.correlation) FROM pg_stats s
 WHERE s.schemaname = %s AND s.tablename = %s AND s.attname = %s"""
 _CORRELATED: Final = 0.9
-
-
-@dataclass(frozen=True, slots=True)
-class Readers:
-    """The readers of both snapshots, one for texts that need none, and a thread for the target's queries."""
-
-    source: SnapshotSession
-    target: SnapshotSession
-    texts: Connection
-    executor: Executor
 
 
 @dataclass(slots=True)
@@ -228,11 +219,13 @@ class TableComparison:
             parts: list[tuple[KeyRange, Sequence[Bound]]] = (
                 [(part, ()) for part in start.cut(bounds)] if ordered else [(start, bounds)]
             )
-            for part, inner in self._sampled(self._touched(parts)):
+            chosen = list(self._sampled(self._touched(parts)))
+            totals = self._totals(chosen)
+            for part, inner in chosen:
                 if part.low is not None and part.low != after and until():
                     return part.low
                 began, before = time.monotonic(), counts.target_rows
-                self._range(flight, part, inner, counts)
+                self._range(flight, part, inner, counts, next(totals))
                 self._pace(counts.target_rows - before, time.monotonic() - began)
             return None
         finally:
@@ -275,7 +268,22 @@ class TableComparison:
         if self.options.max_rate is not None:
             time.sleep(max(0.0, rows / self.options.max_rate - seconds))
 
-    def _range(self, flight: Flight, part: KeyRange, inner: Sequence[Bound], counts: Counts) -> None:
+    def _totals(self, parts: Sequence[tuple[KeyRange, Sequence[Bound]]]) -> Iterator[Totals | None]:
+        """Return what workers add up, part by part; None for each where they are not asked."""
+        readers = self.readers
+        if readers.workers is None or len(parts) == 1:
+            return repeat(None)
+        snapshots = readers.source.snapshot, readers.target.snapshot
+        oids = tuple(self._oids()), (self._target_oid(),)
+        tasks = [
+            RangeTask(readers.ends, snapshots, self.layout, self._sources(), self._target(), oids, part, tuple(inner))
+            for part, inner in parts
+        ]
+        return read_ahead(readers.workers, self.options.workers, tasks)
+
+    def _range(
+        self, flight: Flight, part: KeyRange, inner: Sequence[Bound], counts: Counts, totals: Totals | None
+    ) -> None:
         readers = self.readers
         oids = [self._target_oid()] if self.unit.feeds else []
         with readers.source.transaction(self._oids()) as source, readers.target.transaction(oids) as target:
@@ -290,7 +298,7 @@ class TableComparison:
                 self.unit.complete,
             )
             found: list[Found] = []
-            for one in compare(both, part, inner, counts):
+            for one in compare(both, part, inner, counts, totals):
                 found.append(one)
                 if len(found) >= _TEXTS:
                     self._add_found(both, found)
@@ -347,7 +355,8 @@ class TableComparison:
             told = connection.execute(_IN_ORDER, (feeds[0].source.copy.schema, feeds[0].source.copy.name, name))
             found = told.fetchone()
         correlated = found is not None and found[0] is not None and found[0] >= _CORRELATED
-        return bounds, (correlated and not by_text(layout.key[0])) or len(layout.key) > 1
+        by_index = not by_text(layout.key[0]) and (correlated or self.readers.workers is not None)
+        return bounds, by_index or len(layout.key) > 1
 
 
 def _nullable(column: ColumnType, unit: Unit) -> ColumnType:

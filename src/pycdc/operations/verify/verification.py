@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -30,16 +30,17 @@ from pycdc.operations.verify.explanations import explain
 from pycdc.operations.verify.feeds import Reasons, SourceTable, Unit, captured_tables, tables_of_topics, units
 from pycdc.operations.verify.options import VerifyOptions, ends_of
 from pycdc.operations.verify.prediction import Predictions, fold
-from pycdc.operations.verify.readers import TableRewritten, source_reader, target_reader
+from pycdc.operations.verify.readers import Readers, TableRewritten, source_reader, target_reader
 from pycdc.operations.verify.result import Difference, Key, TableResult, Verification
 from pycdc.operations.verify.routed_comparison import Rows
 from pycdc.operations.verify.routed_rows import RowRouter
 from pycdc.operations.verify.row_condition import require_condition
 from pycdc.operations.verify.stream_window import StreamWindow, Vector, are_kept
-from pycdc.operations.verify.table_comparison import Readers, TableComparison, result_of
+from pycdc.operations.verify.table_comparison import TableComparison, result_of
 from pycdc.operations.verify.touched_keys import TouchedKeys
 from pycdc.operations.verify.two_passes import plain_cut, twice
 from pycdc.operations.verify.two_way import OtherDirection, confirmed, has_more
+from pycdc.process_pool import ProcessPool
 from pycdc.sinks.postgres.loop_filter import LoopFilter
 from pycdc.sinks.postgres.route_checks import existing_tables, read_tables
 from pycdc.sinks.postgres.routing.router import RouteTable
@@ -155,7 +156,8 @@ class Verifier:
         with ExitStack() as opened:
             source = opened.enter_context(closing(source_reader(self._ends)))
             target = opened.enter_context(closing(target_reader(self._ends)))
-            readers = Readers(source, target, self._sessions.target, self._executor)
+            workers = self._workers(opened)
+            readers = Readers(self._ends, source, target, self._sessions.target, self._executor, workers)
             complete = False
             while not complete:
                 try:
@@ -172,6 +174,11 @@ class Verifier:
         self._note_sequences(out)
         out.seconds = time.monotonic() - began
         return out
+
+    def _workers(self, opened: ExitStack) -> Executor | None:
+        if self._options.executor is not None:
+            return opened.enter_context(self._options.executor())
+        return opened.enter_context(ProcessPool(self._options.workers)) if self._options.workers > 1 else None
 
     # One cut.
 
