@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import growth, idle, latency, memory, recovery, reverse, snapshot, start, throughput, verify
+from benchmarks import growth, idle, large, latency, memory, recovery, reverse, snapshot, start, throughput, verify
 from benchmarks.figures import Result, together
 from benchmarks.rig import Rig
 from benchmarks.workload import SHAPES
@@ -134,6 +134,11 @@ SCENARIOS: dict[str, Scenario] = {
         6.5,
         _growth,
         lambda rig, to: growth.measure(rig, rows=20_000, runs=1, series=("tables", "columns")),
+    ),
+    "large": Scenario(
+        0.5,
+        lambda rig, to: large.measure(rig, rows=to.rows(1_000_000), runs=1),
+        lambda rig, to: large.measure(rig, rows=400_000, runs=1),
     ),
     "recovery": Scenario(
         1.5,

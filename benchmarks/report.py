@@ -20,7 +20,19 @@ PAGE = ROOT / "docs" / "performance.md"
 CHARTS = ROOT / "docs" / "performance"
 BEGIN = "<!-- Made by `python -m benchmarks.report` from benchmarks/results/latest.json, down to the next mark. -->"
 END = "<!-- The end of what is made. -->"
-ORDER = ("throughput", "latency", "snapshot", "reverse", "verify", "memory", "growth", "start", "recovery", "idle")
+ORDER = (
+    "throughput",
+    "latency",
+    "snapshot",
+    "reverse",
+    "verify",
+    "memory",
+    "growth",
+    "large",
+    "start",
+    "recovery",
+    "idle",
+)
 
 Row = dict[str, Any]
 
