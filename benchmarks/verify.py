@@ -103,14 +103,21 @@ def _verify(rig: Rig, name: str, rows: int, *, differing: int | None = None) -> 
     seconds = time.monotonic() - started
     if process.returncode != (0 if differing is None else 1):
         raise RuntimeError(f"pycdc verify ended with {process.returncode}: {told[-2000:]}")
-    (table,) = json.loads(out.read_text())["tables"]
+    document = json.loads(out.read_text())
+    (table,) = document["tables"]
     found = [one["key"] for one in table["differences"]]
     if (
         found != ([] if differing is None else [{"id": str(differing)}])
         or table["source_rows"] + table["in_flight"] < rows
     ):
         raise RuntimeError(f"pycdc verify compared {table['source_rows']} rows and found {found}")
-    return {"rows_per_second": round(rows / seconds), "peak_rss_mb": round(usage.ru_maxrss / 1024)}
+    return {
+        "rows_per_second": round(rows / seconds),
+        "peak_rss_mb": round(usage.ru_maxrss / 1024),
+        "seconds": round(seconds, 2),
+        "waited": round(sum(one["waited_for_capture"] + one["waited_for_apply"] for one in document["points"]), 2),
+        "comparing": table["seconds"],
+    }
 
 
 def _figures(results: dict[str, list[dict[str, float]]]) -> list[Figure]:
