@@ -46,6 +46,7 @@ HOMES = {
         "demo",
     ),
     "click": ("cli",),
+    "opentelemetry": ("observability.spans",),
     "rich": ("cli",),
 }
 """Where a library may be imported, `TYPE_CHECKING` included."""

@@ -31,6 +31,7 @@ from pycdc.model.change import Batch
 from pycdc.model.event import Applied, EventBatch
 from pycdc.observability.outages import Outages
 from pycdc.observability.progress import Progress
+from pycdc.observability.tracing import traced_apply, traced_capture
 from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.parking.build import parking_sink
@@ -111,7 +112,9 @@ def _capture_loop(
             made.close = lambda: None
         if isinstance(made, KafkaProducerSink | TransactionalKafkaSink) and config.parks:
             return parking_sink(config, made, transforms, refusals, progress, stopping)
-        return made if transforms is None else TransformingSink(made, transforms)
+        made = made if transforms is None else TransformingSink(made, transforms)
+        traced: Sink = traced_capture(made, config.tracing, config.name)
+        return traced
 
     stands_by = config.source.postgres.standby
     return Loop(source, sink, offsets, config.checkpoint, config.retries, progress, stopping, stands_by=stands_by)
@@ -141,13 +144,16 @@ def _apply_loop(config: ApplyPipeline, progress: Progress, stopping: threading.E
     apply_offsets, known, columnar_routes = ApplyOffsets.of(sink, config.name), KnownTables(), ColumnarRoutes()
     functions = ReverseFunctions(config) or None
     apply_offsets.stopping = stopping
+
+    def target() -> Any:
+        beside = (progress, known, functions, columnar_routes, stopping)
+        return traced_apply(PostgresApplySink(sink, config.name, apply_offsets, *beside), config.tracing, config.name)
+
     return Loop(
         lambda: KafkaConnector(
             config, apply_offsets, _registry(source.registry, stopping, progress.outages), progress, columnar_routes
         ),
-        lambda: PostgresApplySink(
-            sink, config.name, apply_offsets, progress, known, functions, columnar_routes, stopping
-        ),
+        target,
         apply_offsets,
         config.checkpoint,
         config.retries,

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from pycdc.config.runtime import TracingConfig
 from pycdc.config.section import InvalidValue, Section
 
 READ_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -108,6 +109,9 @@ class FacadeConfig(Section):
     """Seconds that clients are told to wait (503 with Retry-After) while writes are held."""
     gates: FacadeGatesConfig = FacadeGatesConfig()
     """What sends reads back to the old system."""
+    tracing: TracingConfig | None = None
+    """Envoy's spans, and `traceparent` for the systems. `sample` is the share of requests without a trace that begin
+    one. Default: none."""
 
     @field_validator("listen", "admin")
     @classmethod

@@ -17,7 +17,7 @@ from pycdc.config.kafka import KafkaSourceConfig
 from pycdc.config.parking import ParkingConfig
 from pycdc.config.postgres_sink import PostgresSinkConfig
 from pycdc.config.postgres_source import PostgresSourceConfig, SignalsConfig
-from pycdc.config.runtime import CheckpointConfig, HttpConfig, OffsetsConfig, RetriesConfig
+from pycdc.config.runtime import CheckpointConfig, HttpConfig, OffsetsConfig, RetriesConfig, TracingConfig
 from pycdc.config.section import InvalidValue, Section
 from pycdc.config.transforms import TableTransformConfig, TopicTransformConfig, TransformConfig
 from pycdc.config.values import DEBEZIUM_VALUES, PRESETS, CompatibilityConfig, TableRule, ValuesConfig
@@ -69,6 +69,13 @@ class PipelineSection(Section):
     """What happens after a fault that may pass."""
     http: HttpConfig = HttpConfig()
     """Metrics and health over HTTP."""
+    tracing: TracingConfig | None = None
+    """Spans for OpenTelemetry. Default: none."""
+
+    @field_validator("tracing", mode="before")
+    @classmethod
+    def _with_defaults(cls, data: Any) -> Any:
+        return {} if data is None else data
 
     @property
     def slug(self) -> str:
@@ -79,8 +86,8 @@ class PipelineSection(Section):
 class CapturePipeline(PipelineSection):
     """One pipeline: one source, one sink, one process.
 
-    Where the source is Kafka, only `name`, `source`, `sink`, `transforms`, `checkpoint`, `retries` and `http` have a
-    meaning: the rest is about capturing.
+    Where the source is Kafka, only `name`, `source`, `sink`, `transforms`, `checkpoint`, `retries`, `http` and
+    `tracing` have a meaning: the rest is about capturing.
     """
 
     source: CaptureSourceConfig

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -88,6 +89,29 @@ class RetriesConfig(Section):
     """Seconds between attempts, at most."""
     give_up_after: Annotated[float, Field(ge=0)] = 0.0
     """Seconds without progress after which the pipeline ends with exit code 1; 0 means never."""
+
+
+class TracingConfig(Section):
+    """Spans of traced transactions and their records, sent by OTLP over HTTP; needs `pycdc-postgres[tracing]`.
+
+    A transaction is traced whose application wrote its `traceparent` as the logical message `pycdc.trace`, and a record
+    that has it as header. OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_HEADERS`, …) hold beside.
+    """
+
+    endpoint: str = "http://localhost:4318"
+    """The collector; spans go to `/v1/traces` there."""
+    sample: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Of a capture's transactions without a trace, the share that begins one."""
+    service: str | None = None
+    """The name of the service. Default: the pipeline's."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidValue("is no URL", "write `http://host:4318`")
+        return value.rstrip("/")
 
 
 class HttpConfig(Section):

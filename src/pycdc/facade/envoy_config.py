@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from pycdc.config.facade import FacadeConfig, FacadeRouteConfig, address
+from pycdc.config.runtime import TracingConfig
 from pycdc.facade.route_weights import RouteWeight
 
 ROUTES: Final = "facade"
@@ -21,6 +22,7 @@ ROUTES: Final = "facade"
 COOKIE: Final = "pycdc-writer"
 
 _TYPE: Final = "type.googleapis.com/envoy."
+_COLLECTOR: Final = "pycdc-tracing"
 _EDGES: Final = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 250, 300, 400, 500, 750)
 """Milliseconds, the edges of Envoy's histograms; beyond them by seconds."""
 _LIMITS: Final = {
@@ -50,6 +52,7 @@ def bootstrap(config: FacadeConfig, routes_file: Path) -> dict[str, Any]:
             "clusters": [
                 *(_cluster(name, url) for name, url in config.clusters.items()),
                 *(_aggregate(name) for name in targets),
+                *([] if config.tracing is None else [_cluster(_COLLECTOR, config.tracing.endpoint)]),
             ],
         },
     }
@@ -175,12 +178,27 @@ def _listener(config: FacadeConfig, routes_file: Path) -> dict[str, Any]:
         },
         "http_filters": [router],
     }
+    if config.tracing is not None:
+        manager["tracing"] = _tracing(config.tracing)
     return {
         "name": ROUTES,
         "address": _socket(*address(config.listen)),
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],
+    }
+
+
+def _tracing(settings: TracingConfig) -> dict[str, Any]:
+    uri = {"uri": f"{settings.endpoint}/v1/traces", "cluster": _COLLECTOR, "timeout": "1s"}
+    tracer = {
+        "@type": f"{_TYPE}config.trace.v3.OpenTelemetryConfig",
+        "http_service": {"http_uri": uri},
+        "service_name": settings.service or "facade",
+    }
+    return {
+        "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": tracer},
+        "random_sampling": {"value": 100 * settings.sample},
     }
 
 

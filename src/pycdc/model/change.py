@@ -7,13 +7,14 @@ consecutive changes that share table, operation and transaction, and compiled en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
 from typing import Any, Final
 
 from pycdc.errors import ProtocolError
+from pycdc.model.notification import Notification
 from pycdc.model.origin import ChangeOrigin
 from pycdc.model.parked_request import ParkedRequest
 from pycdc.model.transaction_chunk import TransactionChunk
@@ -158,7 +159,7 @@ class Transaction:
 
     `commit_lsn` is the LSN of the commit record, `end_lsn` the byte after it (0 until the commit was read),
     `previous_end` the end LSN of the last transaction delivered before it (0 if none was). `change_origin` is the
-    origin of changes that pycdc itself wrote into the database.
+    origin of changes that pycdc itself wrote into the database. `trace` is the trace that its records belong to.
     """
 
     __slots__ = (
@@ -171,6 +172,7 @@ class Transaction:
         "origin",
         "origin_lsn",
         "previous_end",
+        "trace",
         "xid",
     )
 
@@ -185,6 +187,7 @@ class Transaction:
         self.origin: str | None = None
         self.origin_lsn: int | None = None
         self.counts: dict[str, int] | None = None
+        self.trace: bytes | None = None
 
     @property
     def committed_at(self) -> datetime:
@@ -331,17 +334,6 @@ class Encoded:
     table: Table
     rows: int
     groups: list[tuple[str, list[dict[str, Any]]]] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Notification:
-    """What became of a snapshot, in Debezium's words; `at` is in milliseconds since the Unix epoch."""
-
-    id: str
-    aggregate: str
-    type: str
-    data: Mapping[str, str] = field(repr=False)
-    at: int
 
 
 @dataclass(slots=True)

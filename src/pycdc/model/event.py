@@ -240,7 +240,7 @@ class Load:
     """A batch of columns: no `Event` was made of it. `parts` are the sinks' own, one for each topic.
 
     `removed` counts deletes by topic, `newest` are the timestamps of the last records, and `events` decodes all of it
-    after all.
+    after all. `headers` returns those of each record.
     """
 
     parts: list[Any]
@@ -249,6 +249,7 @@ class Load:
     removed: Mapping[str, int]
     newest: Mapping[Partition, int]
     events: Callable[[], list[Event]]
+    headers: Callable[[], list[Sequence[tuple[str, bytes | None]] | None]]
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ It is the reference implementation of the compiled loops, and takes over where a
 from __future__ import annotations
 
 from pycdc.model.change import Op, Run
+from pycdc.model.trace_context import HEADER as TRACE
 from pycdc.rows.change_events import RecordPlan, events
 from pycdc.rows.encoder import UnexpectedNull
 from pycdc.serialization.event_counter import EventCounter
@@ -78,6 +79,9 @@ class EventWriter:
 
 
 def headers_of(run: Run) -> list[Header]:
-    """Return the headers of a run: the origin and hops of changes that pycdc applied, and what a transform added."""
-    origin = [] if run.transaction.change_origin is None else run.transaction.change_origin.headers()
-    return origin if run.routing is None else [*origin, *run.routing.headers]
+    """Return the headers of a run: origin and hops of changes that pycdc applied, the trace, what a transform added."""
+    transaction = run.transaction
+    own = [] if transaction.change_origin is None else transaction.change_origin.headers()
+    if transaction.trace is not None:
+        own.append((TRACE, transaction.trace))
+    return own if run.routing is None else [*own, *run.routing.headers]

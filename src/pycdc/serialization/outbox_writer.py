@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 
 from pycdc.model.change import Run, Table
+from pycdc.model.trace_context import HEADER as TRACE
 from pycdc.rows.encoder import EncodedParts, UnexpectedNull
 from pycdc.serialization.event_counter import EventCounter
 from pycdc.serialization.event_writer import headers_of
@@ -42,7 +43,11 @@ class OutboxWriter:
 
     def append(self, run: Run, topic: str, record: EncodedParts) -> None:
         """Write the record of one event of the run."""
-        record["headers"] = self._context + record["headers"] + headers_of(run)
+        added = headers_of(run)
+        own = record["headers"]
+        if run.transaction.trace is not None:  # it leads to what the event itself may say
+            own = [header for header in own if header[0] != TRACE]
+        record["headers"] = self._context + own + added
         self._runs.buffer(topic).into(headed=True).append(record)
 
     def forget(self, oids: Set[int]) -> None:

@@ -47,7 +47,8 @@ class RunWriter:
         buffer = self.buffer(target.topic)
         buffer.target, buffer.table, buffer.op, buffer.runs = target, table, run.op, [(run, source_block)]
         buffer.headers = target.delete_headers if run.op is Op.DELETE else target.headers
-        if run.routing is not None or run.transaction.change_origin is not None:
+        transaction = run.transaction
+        if run.routing is not None or transaction.change_origin is not None or transaction.trace is not None:
             buffer.headers = [*(buffer.headers or ()), *headers_of(run)] or None
         buffer.into(headed=buffer.headers is not None)
         return buffer

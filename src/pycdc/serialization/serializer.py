@@ -120,7 +120,7 @@ class Serializer:
             if run.transaction is not transaction:
                 transaction = run.transaction
                 source_block = self._form.source_block(transaction, self._origin)
-                alike = transaction.change_origin is None and transaction.origin is None
+                alike = transaction.change_origin is None and transaction.origin is None and transaction.trace is None
             buffer = gathering.get(run.table)
             if (
                 buffer is not None

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pycdc.config.pipeline import CapturePipeline
-from pycdc.model.change import LogicalMessage, Notification, Run, Transaction
+from pycdc.model.change import LogicalMessage, Run, Transaction
+from pycdc.model.notification import Notification
 from pycdc.rows.encoder import EncodedParts
 from pycdc.rows.schema import Schema
 from pycdc.serialization import envelope

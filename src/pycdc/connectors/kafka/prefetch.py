@@ -144,7 +144,7 @@ def _loaded(decoder: Decoder, columnar_decoder: ColumnarDecoder, places: RecordO
         if removals:
             removed[topic] = removals
     newest = {partition: messages[last].timestamp()[1] for partition, last in lasts.items()}
-    return Load(parts, len(messages), counts, removed, newest, lambda: _decoded(decoder, places))
+    return Load(parts, len(messages), counts, removed, newest, lambda: _decoded(decoder, places), lambda: headers)
 
 
 def _decoded(decoder: Decoder, places: RecordOffsets) -> list[Event]:

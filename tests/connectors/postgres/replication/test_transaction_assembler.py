@@ -143,6 +143,25 @@ def test_logical_messages_keep_their_transaction_or_stand_alone() -> None:
     assert messages == [("alone", None), ("inside", 7)]
 
 
+def test_a_trace_is_of_its_transaction_and_no_change_of_it() -> None:
+    trace = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    batch = feed(
+        TransactionAssembler(table_of, Lsn(0)),
+        frames.message("pycdc.trace", trace, lsn=60, transactional=False),
+        frames.begin(100, 7),
+        frames.message("pycdc.trace", trace),
+        TABLE,
+        frames.insert(1, [b"1"]),
+        frames.commit(100, 110),
+        frames.begin(200, 8),
+        frames.insert(1, [b"2"]),
+        frames.commit(200, 210),
+    )
+    rows = [(run.transaction.xid, run.index, run.transaction.trace) for run in batch.runs if run.op is Op.CREATE]
+    assert rows == [(7, 0, trace), (8, 0, None)]
+    assert [run.message.transactional for run in batch.runs if run.message is not None] == [False]
+
+
 def test_boundaries_are_marked_on_request() -> None:
     assembler = TransactionAssembler(table_of, Lsn(0), marks=True)
     batch = feed(assembler, frames.begin(100), TABLE, frames.insert(1, [b"1"]), frames.commit(100, 110))

@@ -13,7 +13,8 @@ from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.snapshot.backlog import ADDED, Backlog, TableTask
 from pycdc.connectors.postgres.snapshot.notifications import Extent, Notifications
 from pycdc.connectors.postgres.snapshot.progress_report import SnapshotReport
-from pycdc.model.change import Batch, Lsn, Notification, Op, Position
+from pycdc.model.change import Batch, Lsn, Op, Position
+from pycdc.model.notification import Notification
 from pycdc.observability.progress import Progress
 from tests.connectors.postgres.reading import execute
 

@@ -28,6 +28,8 @@ from pycdc.connectors.postgres.snapshot.pg_snapshot import UnseenTransactions
 from pycdc.errors import ProtocolError
 from pycdc.model.change import Batch, LogicalMessage, Lsn, Op, Position, Run, Table, Transaction
 from pycdc.model.origin import MESSAGE_PREFIX, ChangeOrigin, Mark, pipeline_of_origin, read_mark
+from pycdc.model.trace_context import PREFIX as TRACE
+from pycdc.model.trace_context import sampled
 from pycdc.model.transaction_chunk import TransactionChunk
 from pycdc.observability.progress import Progress
 
@@ -354,6 +356,9 @@ class TransactionAssembler:
                 mark = read_mark(message.content)
                 self.strange_marks += mark is None
                 self._marked(mark)
+                return
+            if message.prefix == TRACE:
+                transaction.trace = sampled(message.content)
                 return
             if self._skipping or not self._messages:
                 return

@@ -15,7 +15,8 @@ from uuid import uuid4
 
 from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.snapshot.backlog import ADDED, RESYNC, TableTask
-from pycdc.model.change import Batch, Notification
+from pycdc.model.change import Batch
+from pycdc.model.notification import Notification
 
 Scan = Literal["SUCCEEDED", "EMPTY", "SQL_EXCEPTION", "UNKNOWN_SCHEMA"]
 _INITIAL: Final = "Initial Snapshot"
