@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
@@ -111,6 +112,15 @@ def test_a_transaction_of_several_runs_and_batches_has_one_span(collector: Colle
         sink.write(Batch([third], size=1))
         sink.commit(None)
     assert {span.get("parentId") for span in sent(collector, 3).values()} == {PARENT, None}
+
+
+def test_a_capture_begins_a_hundred_traces_a_second_at_most() -> None:
+    sink = traced_capture(Sink(), TracingConfig(endpoint="http://127.0.0.1:1", sample=1.0), "shop")
+    runs = [inserts(USERS, [b"1", b"a", b"2"]) for _ in range(1000)]
+    began = time.monotonic()
+    sink.write(Batch(runs, size=1000))
+    traced = sum(run.transaction.trace is not None for run in runs)
+    assert 100 <= traced <= 101 + 100 * (time.monotonic() - began)
 
 
 def test_a_batch_that_failed_says_so(collector: Collector) -> None:

@@ -101,7 +101,7 @@ class TracingConfig(Section):
     endpoint: str = "http://localhost:4318"
     """The collector; spans go to `/v1/traces` there."""
     sample: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Of a capture's transactions without a trace, the share that begins one."""
+    """Of a capture's transactions without a trace, the share that begins one: 100 a second at most."""
     service: str | None = None
     """The name of the service. Default: the pipeline's."""
 
