@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -34,25 +34,32 @@ def cutover() -> None:
     logs.configure(level=logging.ERROR)
 
 
+class OpenedGroup(NamedTuple):
+    """A group of a migration's file, in `folder`, with the façade of the file where it has one."""
+
+    group: Group
+    facade: Facade | None
+    folder: Path
+
+
 @contextmanager
-def opened_group(path: str, name: str) -> Iterator[tuple[Group, Path]]:
-    """Yield a group of a migration's file, and the file's folder. Raises PycdcError."""
+def opened_group(path: str, name: str) -> Iterator[OpenedGroup]:
+    """Yield a group of a migration's file. Raises PycdcError."""
     config, folder = load_migration(path), Path(path).resolve().parent
     if name not in config.groups:
         raise ConfigError(
             f"there is no group {name}",
             hint=f"write it under `groups`; there are: {', '.join(config.groups) or 'none'}",
         )
+    facade = None if config.facade is None else Facade(config.facade, folder / config.facade.folder)
     with Group(name, config.groups[name], folder) as group:
-        yield group, folder
+        yield OpenedGroup(group, facade, folder)
 
 
 @contextmanager
 def opened(path: str, name: str) -> Iterator[tuple[Group, Cutover]]:
     """Yield a group of a migration's file with its commands. Raises PycdcError."""
-    with opened_group(path, name) as (group, folder):
-        config = load_migration(path).facade
-        facade = None if config is None else Facade(config, folder / config.folder)
+    with opened_group(path, name) as (group, facade, _):
         yield group, Cutover(group, facade, tell=_tell)
 
 

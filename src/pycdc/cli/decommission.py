@@ -43,8 +43,8 @@ def decommission(
     was when it is given again. The exit code is 1 as long as something is in use, watched or left.
     """
     logs.configure(level=logging.ERROR)
-    with opened_group(path, name) as (group, folder):
-        work = Decommission(group, folder, _tell)
+    with opened_group(path, name) as (group, facade, folder):
+        work = Decommission(group, facade, folder, _tell)
         report = work.plan() if dry_run else work.run(now=now, ignored=ignored)
     if as_json:
         print_json({**asdict(report), "gates": [gate.as_dict() for gate in report.gates]})

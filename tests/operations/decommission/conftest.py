@@ -16,6 +16,7 @@ from pycdc.operations.cutover.group_state import GroupState, create_table, write
 from pycdc.operations.decommission.commands import Decommission, Report
 from tests.operations.conftest import Worlds
 from tests.operations.cutover.world import World
+from tests.reading import wait_for
 
 Closed = Callable[..., "ClosedGroup"]
 
@@ -28,7 +29,7 @@ class ClosedGroup:
         self.brokers = brokers
         self._admin = AdminClient({"bootstrap.servers": brokers})
         world.close()
-        with opened_group(str(world.path), "inventory") as (group, _):
+        with opened_group(str(world.path), "inventory") as (group, *_):
             for side, owns in ((group.old, False), (group.new, True)):
                 fence.install(side.connection)
                 create_table(side.connection)
@@ -36,18 +37,37 @@ class ClosedGroup:
                     fence.put_up(side.connection, side.fences(owns=owns))
                 write_state(side.connection, group.name, GroupState(version=1, stage="closed"))
 
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until no session of a test is left, whose last statement would count as use of the tables."""
+        others = """SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""
+        wait_for(lambda: self.world.rows("old", others) == [(0,)])
+
+    def execute(self, side: str, *statements: str) -> None:
+        for statement in statements:
+            self.world.execute(side, statement)
+        self.settle()
+
+    def rows(self, side: str, query: str) -> list[Any]:
+        found = self.world.rows(side, query)
+        self.settle()
+        return found
+
     def run(self, **options: Any) -> Report:
-        with opened_group(str(self.world.path), "inventory") as (group, folder):
-            return Decommission(group, folder).run(**options)
+        with opened_group(str(self.world.path), "inventory") as (group, facade, folder):
+            return Decommission(group, facade, folder).run(**options)
 
     def plan(self) -> Report:
-        with opened_group(str(self.world.path), "inventory") as (group, folder):
-            return Decommission(group, folder).plan()
+        with opened_group(str(self.world.path), "inventory") as (group, facade, folder):
+            return Decommission(group, facade, folder).plan()
 
     def command(self, *options: str) -> tuple[int, Any]:
         """Run the command as a user does; return its exit code and its JSON."""
         command = [sys.executable, "-m", "pycdc", "decommission", str(self.world.path), "inventory", "--json", *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.stdout, done.stderr
         return done.returncode, json.loads(done.stdout)
 
     def remnants(self) -> list[str]:
@@ -76,7 +96,8 @@ UNION ALL SELECT 'role ' || rolname FROM pg_roles WHERE rolname LIKE %(name)s
 
 @pytest.fixture
 def closed(world: Worlds, kafka: Any) -> Closed:
-    def make(**decommission: Any) -> ClosedGroup:
-        return ClosedGroup(world(decommission={"quiet": 0, **decommission}), kafka.bootstrap)
+    def make(world_options: dict[str, Any] | None = None, **decommission: Any) -> ClosedGroup:
+        made = world(decommission={"quiet": 0, **decommission}, **(world_options or {}))
+        return ClosedGroup(made, kafka.bootstrap)
 
     return make

@@ -14,6 +14,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from pycdc.config.pipeline import require_capture
+from tests.operations.cutover.test_cutover import FACADE
 from tests.operations.decommission.conftest import Closed, ClosedGroup
 from tests.reading import wait_for
 from tests.running import Running
@@ -25,7 +26,7 @@ THERE_FIRST = {"slot", "publication", "position", "rows", "replication origin", 
 
 def test_everything_goes_and_what_goes_was_archived(closed: Closed) -> None:
     group = closed(archive="archive")
-    before = group.world.rows("old", "SELECT * FROM moves ORDER BY id"), group.world.rows("old", "SELECT * FROM stock")
+    before = group.rows("old", "SELECT * FROM moves ORDER BY id"), group.rows("old", "SELECT * FROM stock")
     code, plan = group.command("--dry-run")
     assert (code, plan["status"]) == (0, "ready"), plan
     assert {one["kind"] for one in plan["found"]} >= THERE_FIRST
@@ -38,12 +39,12 @@ def test_everything_goes_and_what_goes_was_archived(closed: Closed) -> None:
     assert {one["table"]: one["rows"] for one in report["archived"]} == {"public.stock": 20, "public.moves": 0}
     restore(group, group.world.folder / "archive")
     assert before == (
-        group.world.rows("old", "SELECT * FROM moves ORDER BY id"),
-        group.world.rows("old", "SELECT * FROM stock"),
+        group.rows("old", "SELECT * FROM moves ORDER BY id"),
+        group.rows("old", "SELECT * FROM stock"),
     )
-    group.world.execute("old", "DROP TABLE stock, moves")
+    group.execute("old", "DROP TABLE stock, moves")
     assert group.command() == (0, {**report, "gates": [], "removed": [], "archived": []})
-    assert group.world.rows("new", "SELECT count(*) FROM items") == [(20,)]
+    assert group.rows("new", "SELECT count(*) FROM items") == [(20,)]
 
 
 def restore(group: ClosedGroup, folder: Path) -> None:
@@ -57,7 +58,7 @@ def restore(group: ClosedGroup, folder: Path) -> None:
 
 def test_nothing_goes_while_somebody_uses_it(closed: Closed, topic_prefix: str) -> None:
     """Each use closes its own question. With all of them at once nothing has gone."""
-    group = closed()
+    group = closed({"facade": FACADE, "routes": ["adjust"], "reads": ["read"]})
     old, before = group.world.dsns["old"], group.remnants()
     for statement in (
         "CREATE VIEW low AS SELECT sku FROM stock WHERE on_hand < 5",
@@ -68,7 +69,7 @@ def test_nothing_goes_while_somebody_uses_it(closed: Closed, topic_prefix: str) 
         "CREATE FUNCTION restocked() RETURNS bigint LANGUAGE sql AS 'SELECT 1'",
         "CREATE PUBLICATION others FOR TABLE stock",
     ):
-        group.world.execute("old", statement)
+        group.execute("old", statement)
     readers = Consumer({"bootstrap.servers": group.brokers, "group.id": f"{topic_prefix}-analytics"})
     topic = group.world.topics()[0]
     readers.commit(offsets=[TopicPartition(topic, 0, 0)], asynchronous=False)
@@ -84,6 +85,7 @@ def test_nothing_goes_while_somebody_uses_it(closed: Closed, topic_prefix: str) 
     assert closed_gates.pop("dependents") == "default value for column id of table public.logs"
     assert closed_gates.pop("functions") == "public.of_stock()"
     assert closed_gates.pop("publications") == "others"
+    assert closed_gates.pop("routes").startswith("read, adjust of the façade are not all at the new system")
     assert "analytics reads" in closed_gates.pop(f"topics {group.world.pipelines['capture'].config.name}")
     assert f"pid {backend} " in closed_gates.pop("sessions")
     assert not closed_gates
@@ -94,9 +96,9 @@ def test_tables_are_watched_from_a_date_and_anew_after_each_use(closed: Closed) 
     group = closed(quiet=0.5)
     assert group.run().status == "watched"
     scans = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'stock'"
-    (before,) = group.world.rows("old", scans)
-    group.world.execute("old", "SELECT count(*) FROM stock")
-    wait_for(lambda: group.world.rows("old", scans) > [before])
+    (before,) = group.rows("old", scans)
+    group.execute("old", "SELECT count(*) FROM stock")
+    wait_for(lambda: group.rows("old", scans) > [before])
     report = group.run()
     assert report.status == "in use"
     (reads,) = (gate.reason for gate in report.gates if gate.name == "reads")
@@ -111,7 +113,7 @@ def closed_names(group: ClosedGroup) -> set[str]:
 
 def test_an_open_group_and_pipelines_that_run_keep_everything(closed: Closed) -> None:
     group = closed()
-    group.world.execute(
+    group.execute(
         "new", "UPDATE pycdc_cutover.groups SET version = 2, state = jsonb_set(state, '{stage}', '\"watching\"')"
     )
     with Running(json.loads((group.world.folder / "reverse_apply.json").read_text())) as running:
@@ -124,8 +126,8 @@ def test_an_open_group_and_pipelines_that_run_keep_everything(closed: Closed) ->
 def test_a_pipeline_that_works_for_others_too_stays(closed: Closed) -> None:
     group = closed()
     capture = require_capture(group.world.pipelines["capture"].config)
-    group.world.execute("old", "CREATE TABLE orders (id int PRIMARY KEY)")
-    group.world.execute("old", f"ALTER PUBLICATION {capture.publication} ADD TABLE orders")
+    group.execute("old", "CREATE TABLE orders (id int PRIMARY KEY)")
+    group.execute("old", f"ALTER PUBLICATION {capture.publication} ADD TABLE orders")
     report = group.run()
     assert (report.status, report.left) == ("decommissioned", [])
     (kept,) = report.kept
@@ -141,14 +143,14 @@ def test_roles_go_unless_they_own_something(closed: Closed, topic_prefix: str) -
     mine, theirs = (f"{topic_prefix}_{name}".replace("-", "_") for name in ("mine", "theirs"))
     group = closed(old_roles=[mine, theirs], new_roles=[mine])
     for statement in (f"CREATE ROLE {mine}", f"CREATE ROLE {theirs}", f"GRANT SELECT ON stock TO {mine}"):
-        group.world.execute("old", statement)
-    group.world.execute("new", f"GRANT SELECT ON items TO {mine}")
-    group.world.execute("old", f"CREATE TABLE owned (id int); ALTER TABLE owned OWNER TO {theirs}")
+        group.execute("old", statement)
+    group.execute("new", f"GRANT SELECT ON items TO {mine}")
+    group.execute("old", f"CREATE TABLE owned (id int); ALTER TABLE owned OWNER TO {theirs}")
     report = group.run()
     assert report.status == "left"
     assert [(one.kind, one.name) for one in report.left] == [("role", theirs)]
     assert "owns something" in report.left[0].reason
-    group.world.execute("old", "DROP TABLE owned")
+    group.execute("old", "DROP TABLE owned")
     assert group.run().status == "decommissioned"
     assert group.remnants() == []
 
@@ -186,8 +188,8 @@ def killed_behind(name, original):
 def run():
     for owner, name in EFFECTS:
         setattr(owner, name, killed_behind(name, getattr(owner, name)))
-    with opened_group(sys.argv[1], "inventory") as (group, folder):
-        status = Decommission(group, folder).run().status
+    with opened_group(sys.argv[1], "inventory") as opened:
+        status = Decommission(*opened).run().status
     os._exit(0 if status == "decommissioned" else 1)
 
 while True:
@@ -218,4 +220,4 @@ def test_a_kill_behind_any_step_is_gone_on_from(closed: Closed) -> None:
     assert kills["drop_slot"] == 2
     assert group.remnants() == []
     restore(group, group.world.folder / "archive")
-    assert group.world.rows("old", "SELECT count(*) FROM stock") == [(20,)]
+    assert group.rows("old", "SELECT count(*) FROM stock") == [(20,)]

@@ -6,6 +6,7 @@ go after the pipelines, the stored state goes last.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,8 @@ import psycopg
 from psycopg import sql
 
 from pycdc.clients.postgres_errors import source_error
-from pycdc.errors import EnvironmentNotReady
+from pycdc.errors import EnvironmentNotReady, PycdcError
+from pycdc.facade.envoy import Facade
 from pycdc.operations.cutover.gates import Closed, Gate, ask
 from pycdc.operations.cutover.group_state import lock_group, read_state
 from pycdc.operations.cutover.sides import Group
@@ -33,6 +35,8 @@ from pycdc.sinks.postgres.bookkeeping.inspection import read_pipeline_state
 
 IGNORABLE: Final = ("reads", "sessions", "functions")
 """Questions whose answer may be no: what they find does not break when the tables go, or may not be what it seems."""
+_ATTEMPTS: Final = 3
+_PAUSE: Final = 1.0
 _STATE: Final = ("decommissions", "groups")
 Status = Literal["in use", "watched", "ready", "left", "decommissioned"]
 
@@ -54,8 +58,9 @@ class Report:
 class Decommission:
     """The decommission of one group. `tell` hears what is done. All methods raise PycdcError."""
 
-    def __init__(self, group: Group, folder: Path, tell: Tell = lambda line: None) -> None:
+    def __init__(self, group: Group, facade: Facade | None, folder: Path, tell: Tell = lambda line: None) -> None:
         self._group = group
+        self._facade = facade
         self._config = group.config.decommission
         self._tell = tell
         self._archived: list[Archived] = []
@@ -119,6 +124,7 @@ class Decommission:
         own = [apply.apply.group for apply in self._applies]
         questions: list[tuple[str, Callable[[], str]]] = [
             ("group", self._is_closed),
+            ("routes", self._are_led),
             ("pipelines", self._are_stopped),
             ("parked", self._nothing_parked),
             ("quiet", partial(old.quiet, progress, now, self._config.quiet)),
@@ -140,6 +146,14 @@ class Decommission:
         if columns:
             raise Closed(f"of {', '.join(columns)} only columns have moved: its rows still come from the old system")
         return "closed"
+
+    def _are_led(self) -> str:
+        weights = {} if self._facade is None else self._facade.weights.read()
+        led = (*self._group.config.reads, *self._group.config.routes)
+        lacking = [name for name in led if weights[name].percent < 100]
+        if lacking:
+            raise Closed(f"{', '.join(lacking)} of the façade are not all at the new system: pycdc facade set")
+        return "at the new system"
 
     def _are_stopped(self) -> str:
         """Let a shared capture run on. What writes the old tables may not: it would fail without them."""
@@ -171,11 +185,7 @@ class Decommission:
         removed: list[Remnant] = []
         left: list[Remnant] = []
         for step in self._open_steps(progress):
-            before = step.present()
-            told: list[str] = []
-            if before:
-                step.remove(partial(self._hear, told))
-            after = [_with_reason(one, told) for one in step.present()] if before else []
+            before, after = self._taken(step)
             names = {(one.kind, one.name) for one in after}
             removed += [one for one in before if (one.kind, one.name) not in names]
             left += after
@@ -186,6 +196,24 @@ class Decommission:
             self._forget()
         status: Status = "left" if left else "decommissioned"
         return Report(self._group.name, status, gates, [], removed, left, kept, self._archived)
+
+    def _taken(self, step: Remnants) -> tuple[list[Remnant], list[Remnant]]:
+        """Remove what a step finds; again where what failed may pass. Return what was there, and what still is."""
+        before: list[Remnant] = []
+        told: list[str] = []
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                there = step.present()
+                before += [one for one in there if one not in before]
+                if there:
+                    step.remove(partial(self._hear, told))
+                    there = step.present()
+                return before, [_with_reason(one, told) for one in there]
+            except PycdcError as error:
+                if not (error.retry and left):
+                    raise
+                time.sleep(_PAUSE)
+        raise AssertionError
 
     def _hear(self, told: list[str], line: str) -> None:
         told.append(line)

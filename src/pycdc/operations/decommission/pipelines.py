@@ -17,6 +17,8 @@ from pycdc.operations.cutover.sides import Side
 from pycdc.operations.decommission.remnant import Remnant, Tell
 from pycdc.sinks.postgres.bookkeeping.inspection import leftovers, remove_pipeline_state
 
+_ANSWER: Final = 30.0
+"""Seconds for a question to the brokers."""
 _PUBLISHED: Final = "SELECT schemaname || '.' || tablename FROM pg_publication_tables WHERE pubname = %s ORDER BY 1"
 _SLOT: Final = "SELECT active FROM pg_replication_slots WHERE slot_name = %s"
 _PUBLICATION: Final = "SELECT FROM pg_publication WHERE pubname = %s"
@@ -82,7 +84,7 @@ class ApplyRemnants:
         """Tables that are none of the group's, and keep the pipeline in work."""
         self.mine = [route.topic for route in routes if qualified(route.table) in mine]
         """Topics of the group's tables, as the routes name them."""
-        self._brokers = TopicInspection(apply.source.kafka)
+        self._brokers = TopicInspection(apply.source.kafka, _ANSWER)
 
     def running(self) -> bool:
         """Return whether its group has members; False where the brokers do not tell."""
