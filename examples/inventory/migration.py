@@ -258,8 +258,9 @@ def decommissioned(run: Run, clients: Clients, seconds: float) -> None:
     pids = [run.programs[name].pid for name in configurations.PIPELINES]
     before = decommission.resources(databases, pids)
     run.cutover("close", "--now")
-    configurations.take_out_gates(run.migration)
+    configurations.give_up_the_way_back(run.migration)
     run.start_facade()
+    run.pycdc("facade", "set", str(run.migration), "read-item", "100", "--at-once")
     for name in configurations.PIPELINES:
         run.stop(name)
     command = [*PYCDC, "decommission", str(run.migration), "inventory", "--json"]
