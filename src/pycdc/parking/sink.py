@@ -4,8 +4,8 @@ Strategy: a batch is written as it is while that goes well, and costs nothing mo
 transformed, encoded or taken by its topic, before anything was sent, the batch is sifted: each run is tried, and halved
 until the rows that fail stand alone. What the tables' rules want parked goes to the topic of parked rows, in the same
 batch and so in the same Kafka transaction as the rest. From there on later rows of its keys follow it there, so that
-each key keeps its order, until a request (`pycdc parked retry | drop`) comes through the stream: then the rows of the
-keys are tried again, from where they are parked.
+each key keeps its order: only tables with parked rows pay for a look at each row's key. A request (`pycdc parked retry`
+or `drop`) that comes through the stream has the rows of the keys tried again, from where they are parked.
 
 What is parked is what the topic holds. It is read when the sink is made, behind the fence of exactly-once delivery.
 """
@@ -20,7 +20,7 @@ from typing import Final
 
 from pycdc.errors import ConnectionLost, ConversionError, PycdcError, RecordTooLarge, TransformError
 from pycdc.interfaces import Checkpoint
-from pycdc.model.change import Batch, Op, Run, Table
+from pycdc.model.change import Batch, Lsn, Op, Position, Run, Table
 from pycdc.model.parked_request import ParkedRequest
 from pycdc.model.parked_row import (
     WAITS,
@@ -54,10 +54,15 @@ Groups = list[tuple[str, list[Record]]]
 
 @dataclass(slots=True)
 class _Sifted:
-    """What becomes of rows: `runs` are delivered, `parked` are records of the topic of parked rows."""
+    """What becomes of rows: `runs` are delivered, `parked` are records of the topic of parked rows.
 
+    `tries`: runs are transformed, and tried out before they are taken. `ids` are those of the rows parked.
+    """
+
+    tries: bool = True
     runs: list[Run] = field(default_factory=list)
     parked: list[Record] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
 
 
 class ParkingSink:
@@ -97,9 +102,13 @@ class ParkingSink:
     def write(self, batch: Batch) -> None:
         """Take a batch. Raises what is wrong with a row that its table's rule does not park."""
         rows = self._parked()
-        groups = None if rows.tables and self._meets_parked(batch) else self._whole(batch)
+        sifted = _Sifted(tries=False)
+        groups = self._held_back(batch, sifted) if rows.tables and self._meets_parked(batch) else self._whole(batch)
         if groups is None:
-            groups = self._sifted(batch)
+            for identity in sifted.ids:
+                rows.remove(identity)
+                del self._uncommitted[identity]
+            groups = self._sifted(batch, _Sifted())
         self._sink.publish(groups, batch)
         for request in batch.parked_requests:
             self._handle(request)
@@ -138,14 +147,20 @@ class ParkingSink:
                 raise
             return None
 
-    def _sifted(self, batch: Batch) -> Groups:
-        sifted = _Sifted()
+    def _held_back(self, batch: Batch, sifted: _Sifted) -> Groups | None:
+        """Return the records of a batch without what has to wait; None as `_whole`."""
+        for run in batch.runs:
+            self._sift(run, sifted)
+        groups = self._whole(_of_runs(batch, sifted.runs))
+        return None if groups is None else [*groups, *self._groups(sifted)]
+
+    def _sifted(self, batch: Batch, sifted: _Sifted) -> Groups:
+        """Return the records of a batch of which some row is known to fail."""
         if self._transforms is not None and batch.dropped:
             self._transforms.batch(Batch(dropped=batch.dropped))
         for run in batch.runs:
             self._sift(run, sifted)
-        size = sum(len(run.frames) for run in sifted.runs)
-        return [*self._sink.prepared(replace(batch, runs=sifted.runs, size=size)), *self._groups(sifted)]
+        return [*self._sink.prepared(_of_runs(batch, sifted.runs)), *self._groups(sifted)]
 
     def _groups(self, sifted: _Sifted) -> Groups:
         return [(self._topic.topic, sifted.parked)] if sifted.parked else []
@@ -164,17 +179,20 @@ class ParkingSink:
             return
         first = 0
         for place, frame in enumerate(run.frames):
-            one = _part(run, place, place + 1)
             keys = policy.keys.of(run.op, frame)
-            if self._parked().holds(policy.name, keys, position_of(one), streamed=run.op is not Op.READ):
+            position = Position(Lsn(run.transaction.commit_lsn), run.index + place)
+            if self._parked().holds(policy.name, keys, position, streamed=run.op is not Op.READ):
                 self._try(_part(run, first, place), table, policy, sifted)
-                self._park(one, table, keys, WAITS, sifted)
+                self._park(_part(run, place, place + 1), table, keys, WAITS, sifted)
                 first = place + 1
         self._try(_part(run, first, len(run.frames)), table, policy, sifted)
 
     def _try(self, run: Run, table: Table, policy: TablePolicy, sifted: _Sifted) -> None:
         """Deliver a run where that can be done, else its parts."""
         if not run.frames:
+            return
+        if not sifted.tries:
+            sifted.runs.append(run)
             return
         try:
             made = self._transformed(run)
@@ -219,6 +237,7 @@ class ParkingSink:
         rows.add(entry)
         self._uncommitted[identity] = replace(row, entry=entry)
         sifted.parked += records
+        sifted.ids.append(identity)
         if not entry.waits:
             log.warning(
                 "parking a row",
@@ -285,6 +304,10 @@ class ParkingSink:
         if committed:
             yield from self._topic.rows(frozenset(committed))
         yield from fresh
+
+
+def _of_runs(batch: Batch, runs: list[Run]) -> Batch:
+    return replace(batch, runs=runs, size=sum(len(run.frames) for run in runs))
 
 
 def _part(run: Run, first: int, behind: int) -> Run:
