@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pycdc.errors import ParkingFull
@@ -14,7 +16,7 @@ TABLE = "public.items"
 
 
 def entry(identity: str, lsn: int, *keys: str, op: Op = Op.UPDATE, table: str = TABLE) -> ParkedEntry:
-    return ParkedEntry(identity, table, keys, op, Position(Lsn(lsn)), 1, WAITS, 1000 * lsn)
+    return ParkedEntry(identity, table, keys, op, Position(Lsn(lsn)), 1, WAITS, 1000 * lsn, lsn)
 
 
 def rows(*entries: ParkedEntry, limit: int = 100) -> ParkedRows:
@@ -79,3 +81,10 @@ def test_more_than_the_limit_stops_the_pipeline() -> None:
     parked = rows(entry("a", 1, "k"), limit=1)
     with pytest.raises(ParkingFull, match="1 rows are parked"):
         parked.add(entry("b", 2, "k"))
+
+
+def test_the_order_is_that_of_parking_whatever_was_written_anew() -> None:
+    first, second = entry("a", 1, "k"), entry("b", 2, "k")
+    parked = rows(replace(second, sequence=1), replace(first, sequence=0))
+    assert [one.id for one in parked.component(["b"])] == ["a", "b"]
+    assert parked.next == 2

@@ -31,8 +31,8 @@ class ParkedEntry:
 
     `id` is the same whenever the same change is read. `keys` are digests of the message keys that it concerns, two of
     an update that changes the key, none of a table without one. `parked_at` is in milliseconds since the Unix epoch.
-    `parts` is how many records of the topic hold it. `streamed`: it is no row of a snapshot, so that its position can
-    be compared with others.
+    `parts` is how many records of the topic hold it. `sequence` tells the order of parking, and stays when a row is
+    tried again in vain. `streamed`: it is no row of a snapshot, so that its position can be compared with others.
     """
 
     id: str
@@ -43,6 +43,7 @@ class ParkedEntry:
     xid: int | None
     reason: ParkedReason
     parked_at: int
+    sequence: int = 0
     parts: int = 1
 
     @property

@@ -20,7 +20,9 @@ class ParkedRows:
         self._tables: dict[str, dict[str, list[str]]] = {}
         self._changed: set[str] = set()
         progress.parked_now.clear()
-        for entry in entries:
+        self.next = 0
+        """The sequence number of the next row that is parked."""
+        for entry in sorted(entries, key=_order):
             self._add(entry)
         self.report()
 
@@ -97,14 +99,19 @@ class ParkedRows:
                 if identity not in chosen and _meets(entry, keys):
                     chosen[identity] = entry
                     keys.update((entry.table, key) for key in _places(entry))
-        return [entry for identity, entry in self._entries.items() if identity in chosen]
+        return sorted(chosen.values(), key=_order)
 
     def _add(self, entry: ParkedEntry) -> None:
         self._entries[entry.id] = entry
+        self.next = max(self.next, entry.sequence + 1)
         self._changed.add(entry.table)
         by_key = self._tables.setdefault(entry.table, {})
         for key in _places(entry):
             by_key.setdefault(key, []).append(entry.id)
+
+
+def _order(entry: ParkedEntry) -> int:
+    return entry.sequence
 
 
 def _places(entry: ParkedEntry) -> Collection[str]:

@@ -12,6 +12,7 @@ What is parked is what the topic holds. It is read when the sink is made, behind
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -92,8 +93,8 @@ class ParkingSink:
         self._rows: ParkedRows | None = None
         self._uncommitted: dict[str, ParkedRow] = {}
         self._most = 0
-        self._since: int | None = None
-        """When the row that is tried again was parked first."""
+        self._again: ParkedEntry | None = None
+        """The row that is tried again."""
 
     @property
     def uncommitted(self) -> bool | None:
@@ -230,8 +231,15 @@ class ParkingSink:
         if identity in rows:
             # It was parked before a crash, and comes again.
             return
-        position, since = position_of(run), self._since or time.time_ns() // 1_000_000
-        entry = ParkedEntry(identity, str(table), keys, run.op, position, run.transaction.xid, reason, since)
+        again = self._again if self._again is not None and self._again.id == identity else None
+        if again is not None and (again.reason, again.keys) == (reason, keys):
+            rows.add(again)
+            return
+        position = position_of(run)
+        since, sequence = (
+            (time.time_ns() // 1_000_000, rows.next) if again is None else (again.parked_at, again.sequence)
+        )
+        entry = ParkedEntry(identity, str(table), keys, run.op, position, run.transaction.xid, reason, since, sequence)
         row = ParkedRow(entry, table, run.transaction, run.frames[0], run.marker)
         entry, records = records_of(row, self._most)
         rows.add(entry)
@@ -261,8 +269,8 @@ class ParkingSink:
         sifted = _Sifted()
         for number, row in enumerate(self._stored(entries)):
             entry = entries.pop(row.entry.id)
-            self._uncommitted.pop(entry.id, None)
             if entry.id in dropped:
+                self._uncommitted.pop(entry.id, None)
                 log.warning("a parked row is dropped", table=entry.table, id=entry.id, position=str(entry.position))
                 sifted.parked += tombstones_of(entry)
             else:
@@ -281,7 +289,7 @@ class ParkingSink:
         """Deliver a row, or park it anew: whatever is wrong with it now does not stop the pipeline."""
         run = row.run()
         run.table = table = self._policies.live(row.table)
-        self._since = entry.parked_at
+        self._again = entry
         try:
             self._sift(run, sifted)
         except PycdcError as error:
@@ -289,21 +297,24 @@ class ParkingSink:
                 raise
             self._park(run, table, entry.keys, ParkedReason(type(error).__name__, error.fact), sifted)
         finally:
-            self._since = None
+            self._again = None
         if entry.id not in self._parked():
+            self._uncommitted.pop(entry.id, None)
             sifted.parked += tombstones_of(entry)
 
     def _release(self, sifted: _Sifted) -> None:
         batch = Batch(sifted.runs, size=len(sifted.runs))
-        self._sink.publish([*self._sink.prepared(batch, apart=True), *self._groups(sifted)], batch)
+        self._sink.publish(self._sink.prepared(batch, apart=True), batch)
+        # A row must not be forgotten before its record is sure to be there.
+        self._sink.settle()
+        self._sink.publish(self._groups(sifted), Batch())
 
     def _stored(self, entries: dict[str, ParkedEntry]) -> Iterator[ParkedRow]:
-        """Yield these rows in their order: what was committed, then what was parked since."""
+        """Yield these rows in their order: what was committed, and what was parked since."""
         fresh = [self._uncommitted[identity] for identity in entries if identity in self._uncommitted]
         committed = entries.keys() - self._uncommitted.keys()
-        if committed:
-            yield from self._topic.rows(frozenset(committed))
-        yield from fresh
+        stored = self._topic.rows(frozenset(committed)) if committed else iter(())
+        yield from heapq.merge(stored, fresh, key=lambda row: row.entry.sequence)
 
 
 def _of_runs(batch: Batch, runs: list[Run]) -> Batch:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from pycdc.errors import CheckpointCorrupt
@@ -33,7 +33,7 @@ def records_of(row: ParkedRow, most: int) -> tuple[ParkedEntry, list[Record]]:
     document = json.dumps(_document(row), separators=(",", ":")).encode()
     size = max(512, most - ROOM)
     pieces = [document[start : start + size] for start in range(0, len(document), size)]
-    entry = _in_parts(row.entry, len(pieces))
+    entry = replace(row.entry, parts=len(pieces))
     headers = _headers(entry)
     return entry, [
         {"key": _key(entry.id, number), "value": piece, "headers": headers} for number, piece in enumerate(pieces)
@@ -49,12 +49,6 @@ def _key(identity: str, number: int) -> bytes:
     return f"{identity}/{number}".encode()
 
 
-def _in_parts(entry: ParkedEntry, parts: int) -> ParkedEntry:
-    return ParkedEntry(
-        entry.id, entry.table, entry.keys, entry.op, entry.position, entry.xid, entry.reason, entry.parked_at, parts
-    )
-
-
 def _headers(entry: ParkedEntry) -> list[Header]:
     return [
         ("__pycdc.error", entry.reason.error.encode()),
@@ -66,6 +60,7 @@ def _headers(entry: ParkedEntry) -> list[Header]:
         ("__pycdc.xid", b"" if entry.xid is None else str(entry.xid).encode()),
         ("__pycdc.keys", " ".join(entry.keys).encode()),
         ("__pycdc.parked_at", str(entry.parked_at).encode()),
+        ("__pycdc.sequence", str(entry.sequence).encode()),
         ("__pycdc.parts", str(entry.parts).encode()),
     ]
 
@@ -111,6 +106,7 @@ def entry_of(identity: str, headers: Sequence[Header]) -> ParkedEntry:
             int(told["__pycdc.xid"]) if told["__pycdc.xid"] else None,
             ParkedReason(told["__pycdc.error"], told["__pycdc.reason"]),
             int(told["__pycdc.parked_at"]),
+            int(told["__pycdc.sequence"]),
             int(told["__pycdc.parts"]),
         )
     except (KeyError, ValueError):

@@ -73,9 +73,14 @@ class ParkedTopic:
         return {identity: found.entry for identity, found in self._stored(settled=settled).items()}
 
     def rows(self, ids: Collection[str]) -> Iterator[ParkedRow]:
-        """Yield rows that were parked, and are committed, in the order in which they were."""
+        """Yield rows that were parked, and are committed, in the order in which they were.
+
+        One that was written anew, because another thing is wrong with it now, stands behind rows that it precedes.
+        """
         stored = {identity: found for identity, found in self._stored(settled=False).items() if identity in ids}
         pieces: dict[str, dict[int, bytes]] = defaultdict(dict)
+        order, early = iter(stored), {}
+        due = next(order, None)
         for message in self._pieces(settled=False) if stored else ():
             identity, number = place_of(message.key() or b"")
             found = stored.get(identity)
@@ -84,7 +89,10 @@ class ParkedTopic:
             pieces[identity][number] = message.value() or b""
             if len(pieces[identity]) == found.entry.parts:
                 parts = pieces.pop(identity)
-                yield row_of(found.entry, b"".join(parts[number] for number in range(found.entry.parts)))
+                early[identity] = row_of(found.entry, b"".join(parts[number] for number in range(found.entry.parts)))
+            while due in early:
+                yield early.pop(due)
+                due = next(order, None)
 
     def _stored(self, *, settled: bool) -> dict[str, _Stored]:
         stored: dict[str, _Stored] = {}
@@ -94,14 +102,15 @@ class ParkedTopic:
                 stored.pop(identity, None)
                 continue
             if number == 0 or identity not in stored:
-                # One that is parked anew is the last again. A piece 0 may be compacted away before the others are.
+                # A piece 0 may be compacted away before the others are.
                 known = stored.pop(identity, None)
                 stored[identity] = _Stored(
                     entry_of(identity, message.headers() or []), {} if known is None else known.offsets
                 )
             stored[identity].offsets[number] = message.offset() or 0
         # What was cut short by a crash comes again.
-        return {identity: found for identity, found in stored.items() if found.complete}
+        complete = [found for found in stored.values() if found.complete]
+        return {found.entry.id: found for found in sorted(complete, key=lambda found: found.entry.sequence)}
 
     def _pieces(self, *, settled: bool) -> Iterator[Message]:
         """Yield the records that are pieces of rows."""

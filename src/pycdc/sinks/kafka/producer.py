@@ -108,21 +108,23 @@ class KafkaPublisher:
     def prepared(self, batch: Batch, *, apart: bool = False) -> list[TopicRecordList]:
         """Return the records of a batch, all of which may fit their topics; nothing is sent yet.
 
-        `apart`: the rows are delivered outside of their transaction. Raises ConversionError or RecordTooLarge for a row
-        that cannot be sent; the sink can go on without it.
+        `apart`: outside of their transaction. After ConversionError or RecordTooLarge, the sink can go on.
         """
-        serialize = self._serializer.serialize_apart if apart else self._serializer.serialize
-        return self._fitting(serialize(batch), batch)
+        return self._fitting((self._serializer.serialize_apart if apart else self._serializer.serialize)(batch), batch)
 
     def try_out(self, runs: list[Run], *, surely: bool = False) -> None:
         """Raise what `prepared` would for a batch of these rows; `surely`: also for what only compression may save."""
-        batch = Batch(runs)
-        self._fitting(self._serializer.serialize_apart(batch), batch, _SPARE, surely=surely)
+        self._fitting(self._serializer.serialize_apart(batch := Batch(runs)), batch, _SPARE, surely=surely)
 
     def publish(self, groups: list[TopicRecordList], batch: Batch) -> None:
         """Send records, those of `batch` among them."""
         with self._fatal():
             self._publish(groups, batch)
+
+    def settle(self) -> None:
+        """Return once all that was published is durable, where it does not become so by one transaction."""
+        with self._fatal():
+            self._flush()
 
     def takes(self, topic: str) -> int:
         """Return how many bytes a record for `topic` may have, headers included."""

@@ -100,6 +100,9 @@ class TransactionalKafkaSink(KafkaPublisher):
     def uncommitted(self) -> bool:
         return self._began is not None
 
+    def settle(self) -> None:
+        """Do nothing: what is published becomes visible together."""
+
     def fence(self) -> None:
         """End whatever an older instance has begun, and keep it from beginning more."""
         with self._fatal(), self._watchdog.limit(_FENCING + _LONGEST, "fencing older instances"):
