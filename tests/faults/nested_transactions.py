@@ -176,7 +176,7 @@ class Writers:
                 writer = Writer(connection, number, dice, self._prepares, self._wild, self._most)
                 while not self._end.is_set():
                     writer.write()
-                    self._end.wait(dice.uniform(0, 0.05))
+                    self._end.wait(dice.uniform(0, 0.05 if self._wild else 0.2))
         except BaseException as error:
             self._errors.append(error)
 
