@@ -111,8 +111,9 @@ def _capture_loop(
             made = StoringSink(ColumnRulesSink(kept, config), plain)
             made.close = lambda: None
         if isinstance(made, KafkaProducerSink | TransactionalKafkaSink) and config.parks:
-            return parking_sink(config, made, transforms, refusals, progress, stopping)
-        made = made if transforms is None else TransformingSink(made, transforms)
+            made = parking_sink(config, made, transforms, refusals, progress, stopping)
+        elif transforms is not None:
+            made = TransformingSink(made, transforms)
         traced: Sink = traced_capture(made, config.tracing, config.name)
         return traced
 
