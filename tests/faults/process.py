@@ -94,7 +94,7 @@ PARKING_POINTS: dict[str, tuple[Any, str, str]] = {
     "after parked rows were tried again": (ParkingSink, "_handle", AFTER),
 }
 
-LANE_POINTS: dict[str, tuple[Any, str, str]] = {
+COLUMNAR_POINTS: dict[str, tuple[Any, str, str]] = {
     "after columnar rows, before the commit": (ColumnarWriter, "_done", AFTER),
     "after a columnar commit": (ColumnarWriter, "write", AFTER),
 }
@@ -109,7 +109,7 @@ SAGA_POINTS: dict[str, tuple[Any, str, str]] = {
 
 
 def arm(point: str, count: int) -> None:
-    points = POINTS | TRANSACTION_POINTS | SNAPSHOT_POINTS | SIGNAL_POINTS | REVERSE_POINTS | LANE_POINTS
+    points = POINTS | TRANSACTION_POINTS | SNAPSHOT_POINTS | SIGNAL_POINTS | REVERSE_POINTS | COLUMNAR_POINTS
     points |= SAGA_POINTS | PARKING_POINTS
     owner, name, when = points[point]
     original: Callable[..., Any] = getattr(owner, name)

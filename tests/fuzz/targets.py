@@ -169,7 +169,7 @@ def _key(data: bytes) -> None:
             continue
 
 
-class _Lane:
+class _Target:
     def __init__(self, fields: Any) -> None:
         self.key, self.take = fields[:1], tuple(one.name for one in fields)
 
@@ -177,22 +177,22 @@ class _Lane:
         return rows
 
 
-class _Lanes:
+class _Targets:
     def target(self, topic: str, fields: Any) -> Any:
-        return _Lane(fields)
+        return _Target(fields)
 
 
-_LANE_DECODER = Decoder(_schema_text)
+_COLUMNAR_RECORDS = Decoder(_schema_text)
 for _known in WIRE.values():
-    _LANE_DECODER.event(Partition("t", 0), 0, 0, _known, _known)
-_LANES = ColumnarDecoder(_LANE_DECODER, _Lanes())
+    _COLUMNAR_RECORDS.event(Partition("t", 0), 0, 0, _known, _known)
+_COLUMNAR = ColumnarDecoder(_COLUMNAR_RECORDS, _Targets())
 
 
 def _columns(data: bytes) -> None:
     """What columns read, the decoder reads: never more."""
     value = WIRE[2] + data
-    rows, removals = _LANES.part("t", [None], [value])
-    event = _LANE_DECODER.event(Partition("t", 0), 0, 0, None, value)
+    rows, removals = _COLUMNAR.part("t", [None], [value])
+    event = _COLUMNAR_RECORDS.event(Partition("t", 0), 0, 0, None, value)
     assert event.problem is None, "columns read what the decoder refuses"
     assert (event.deleted, len(rows)) == (bool(removals), 1)
 

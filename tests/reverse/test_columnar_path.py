@@ -1,4 +1,4 @@
-"""By lanes from topics into tables, with real brokers: nothing is lost or doubled, and rows end as the topic says."""
+"""By columns from topics into tables, with real brokers: nothing is lost or doubled, and rows end as the topic says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 import pycdc
 from pycdc.clients.schema_registry import SchemaRegistry
 from pycdc.config.kafka import RegistryConfig
-from tests.faults.process import LANE_POINTS
+from tests.faults.process import COLUMNAR_POINTS
 from tests.reading import wait_for
 from tests.reverse.conftest import Rig
 from tests.sinks.postgres.columnar_rig import KEY, avro_of
@@ -73,7 +73,7 @@ def document(rig: Rig, registry: Any, topics: list[str], **source: Any) -> dict[
     )
 
 
-@pytest.mark.parametrize("point", LANE_POINTS)
+@pytest.mark.parametrize("point", COLUMNAR_POINTS)
 def test_nothing_is_lost_or_doubled_when_the_process_is_killed(
     rig: Rig, registry: Any, ids: tuple[int, int], point: str
 ) -> None:

@@ -60,10 +60,10 @@ def opened_group(path: str, name: str) -> Iterator[OpenedGroup]:
 def opened(path: str, name: str) -> Iterator[tuple[Group, Cutover]]:
     """Yield a group of a migration's file with its commands. Raises PycdcError."""
     with opened_group(path, name) as (group, facade, _):
-        yield group, Cutover(group, facade, tell=_tell)
+        yield group, Cutover(group, facade, announce=_announce)
 
 
-def _tell(text: str) -> None:
+def _announce(text: str) -> None:
     click.echo(click.style(f"{printable(text)} …", dim=True), err=True)
 
 

@@ -162,7 +162,7 @@ def run(
     if watching:
         _watch(config, options, WatchSchedule(interval, full_every), hear, http_port)
         return 0
-    found = run_verification(config, options, _tell)
+    found = run_verification(config, options, _announce)
     hear(found)
     return _exit_code(found)
 
@@ -180,7 +180,7 @@ def _watch(
             settings = HttpConfig(port=http_port)
             server = stack.enter_context(StatusServer(settings, progress, f"{config.name} verify"))
             click.echo(f"serves {server.url}", err=True)
-        watch(config, options, schedule, hear, progress=progress, stop=threading.Event(), tell=_tell)
+        watch(config, options, schedule, hear, progress=progress, stop=threading.Event(), announce=_announce)
 
 
 def _exit_code(found: Verification) -> int:
@@ -267,10 +267,10 @@ def _again(path: Path, source_dsn: str | None) -> tuple[Verification, Verificati
     config, capture = given.pop("path"), given.pop("capture")
     given = {name: value for name, value in given.items() if name not in _OF_RUN}
     options = _options(config, capture, {**given, "source_dsn": source_dsn})
-    return reported, run_verification(*options, _tell), options[1]
+    return reported, run_verification(*options, _announce), options[1]
 
 
-def _tell(text: str) -> None:
+def _announce(text: str) -> None:
     click.echo(click.style(f"{printable(text)} …", dim=True), err=True)
 
 

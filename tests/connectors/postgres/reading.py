@@ -63,9 +63,7 @@ class Pipeline:
 def config_for(dsn: str, **source: Any) -> CapturePipeline:
     options = {"dsn": dsn, "snapshot_method": "chunks", "snapshot_chunk": 37, "max_batch_bytes": 8192, **source}
     signals = {"key": SIGNALS_KEY}
-    return validate_capture(
-        {"name": "backfill", "source": {"postgres": options}, "sink": {"null": {}}, "signals": signals}
-    )
+    return validate_capture({"name": "shop", "source": {"postgres": options}, "sink": {"null": {}}, "signals": signals})
 
 
 def execute(dsn: str, statement: str) -> list[Any]:

@@ -225,16 +225,16 @@ def test_whoever_was_overtaken_writes_nothing(sides: Sides) -> None:
 
 
 def test_each_transaction_carries_the_mark(sides: Sides) -> None:
-    marks = "SELECT count(*) FROM pg_logical_slot_peek_binary_changes('lane_mark', NULL, NULL, {}) WHERE {}"
+    marks = "SELECT count(*) FROM pg_logical_slot_peek_binary_changes('columnar_mark', NULL, NULL, {}) WHERE {}"
     publication = "CREATE PUBLICATION everything FOR ALL TABLES"
     _, columnar = sides(publication)
-    columnar.sql("SELECT pg_create_logical_replication_slot('lane_mark', 'pgoutput')")
+    columnar.sql("SELECT pg_create_logical_replication_slot('columnar_mark', 'pgoutput')")
     columnar.feed([written("envelope", row(Random(1), 1))])
     options = "'proto_version', '1', 'publication_names', 'everything', 'messages', 'true'"
     first = columnar.sql(
         marks.format(options, "get_byte(data, 0) = ascii('M') AND strpos(encode(data, 'escape'), 'pycdc') > 0")
     )
-    columnar.sql("SELECT pg_drop_replication_slot('lane_mark')")
+    columnar.sql("SELECT pg_drop_replication_slot('columnar_mark')")
     assert (columnar.progress.columnar, first) == (1, [(1,)])
 
 

@@ -26,12 +26,13 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, Message
 
 from pycdc.clients.kafka_errors import SOURCE_OPTIONS, LastError, refused_option
 from pycdc.clients.kafka_settings import consumer_settings
+from pycdc.clients.schema_registry import SchemaRegistry
 from pycdc.config.kafka import KafkaSourceConfig
 from pycdc.config.pipeline import ApplyPipeline
 from pycdc.connectors.kafka.assigned_partitions import AssignedPartitions
@@ -57,13 +58,6 @@ _WAITING: Final = 4
 """Times `max_batch_bytes`: how much is kept of events that wait for others."""
 
 
-class SchemaById(Protocol):
-    """What is needed of a schema registry."""
-
-    def text_for(self, schema_id: int) -> str: ...
-    def close(self) -> None: ...
-
-
 class KafkaConnector:
     """A `Source` of `EventBatch`. `registry` is closed with it; None: no record is read as Avro.
 
@@ -74,7 +68,7 @@ class KafkaConnector:
         self,
         config: ApplyPipeline,
         claims: Claims,
-        registry: SchemaById | None,
+        registry: SchemaRegistry | None,
         progress: Progress | None = None,
         columnar_targets: ColumnarTargets | None = None,
     ) -> None:

@@ -41,15 +41,19 @@ def verified(way: Way) -> None:
 
 
 class Cutover:
-    """The commands of one group. `verify` judges a way, `tell` hears what is reached."""
+    """The commands of one group. `verify` judges a way, `announce` hears what is reached."""
 
     def __init__(
-        self, group: Group, facade: Facade | None, verify: Verify = verified, tell: StageListener = lambda text: None
+        self,
+        group: Group,
+        facade: Facade | None,
+        verify: Verify = verified,
+        announce: StageListener = lambda text: None,
     ) -> None:
         self._group = group
         self._facade = facade
         self._verify = verify
-        self._tell = tell
+        self._announce = announce
 
     def state(self) -> GroupState:
         """Return where the group stands. Raises EnvironmentNotReady where it was never started."""
@@ -140,7 +144,7 @@ class Cutover:
 
     def _reading(self, state: GroupState) -> GroupState:
         self._require_open(verified=False)
-        self._tell("verifies")
+        self._announce("verifies")
         shapes = table_shapes(self._group.old, self._group.new)  # before: DDL meanwhile counts as later
         self._verify(self._group.way("forward"))
         return self._stored(state.at("reading", direction="forward", verified_at=time.time(), shapes=shapes))
@@ -158,7 +162,7 @@ class Cutover:
     def _hand_over(self, state: GroupState) -> GroupState:
         self._require_open()
         if self._group.config.verify == "before":
-            self._tell("verifies")
+            self._announce("verifies")
             self._verify(self._group.way("forward"))
         return self._handover(state, "forward").run()
 
@@ -174,7 +178,7 @@ class Cutover:
         raise EnvironmentNotReady(f"group {self._group.name} is closed", hint="start a migration of its own")
 
     def _handover(self, state: GroupState, direction: HandoverDirection) -> Handover:
-        return Handover(self._group, state, direction, self._facade, self._verify, self._tell)
+        return Handover(self._group, state, direction, self._facade, self._verify, self._announce)
 
     def _lock(self) -> None:
         for connection in self._group.connections:

@@ -66,14 +66,14 @@ class Handover:
         direction: HandoverDirection,
         facade: Facade | None,
         verify: Verify,
-        tell: StageListener = lambda text: None,
+        announce: StageListener = lambda text: None,
     ) -> None:
         self.state = state
         self._group = group
         self._direction: HandoverDirection = direction
         self._facade = facade
         self._verify = verify
-        self._tell = tell
+        self._announce = announce
         self._way = group.way(direction)
         self._giver, self._taker = group.sides(direction)
 
@@ -93,7 +93,7 @@ class Handover:
             self._hold()
         if self.state.stage == "fenced":
             self._fence()
-            self._tell("drains")
+            self._announce("drains")
             drain(self._way, self._left())
             self._reach("drained")
         if self.state.stage == "drained":
@@ -107,7 +107,7 @@ class Handover:
         config = self._group.config
         until = time.time() + config.max_pause + config.settle
         text = datetime.fromtimestamp(until, UTC).isoformat()
-        self._tell("holds writes")
+        self._announce("holds writes")
         self._reach("fenced", direction=self._direction, held_at=time.time(), until=text, pause=None, note="")
         self._route(lambda weight: replace(weight, held=True, held_until=until))
         time.sleep(config.settle)
@@ -120,7 +120,7 @@ class Handover:
     def _verify_within_pause(self) -> None:
         if self._group.config.verify != "pause":
             return
-        self._tell("verifies")
+        self._announce("verifies")
         executor = ThreadPoolExecutor(1, "pycdc-cutover-verify")
         try:
             executor.submit(self._verify, self._way).result(self._left())
@@ -149,7 +149,7 @@ class Handover:
                 raise EnvironmentNotReady("somebody else has changed the group's state", hint="pycdc cutover status")
         self.state = decided
         write_state(giver, self._group.name, decided)
-        self._tell("switched")
+        self._announce("switched")
 
     def _lead(self) -> None:
         """Send writes to the taker; reads too where it is the old system, before anything else can fail."""
@@ -160,7 +160,7 @@ class Handover:
 
     def _probe(self) -> None:
         """Require that the other direction is alive: what the taker's system writes comes to the other side."""
-        self._tell("probes the way back")
+        self._announce("probes the way back")
         back = self._group.way("back" if self._direction == "forward" else "forward")
         drain(back, _PROBE_SECONDS)
         self._reach("watching" if self._direction == "forward" else "following", direction="forward")
@@ -196,7 +196,7 @@ class Handover:
             if not write_state(side.connection, self._group.name, state):
                 raise EnvironmentNotReady("somebody else has changed the group's state", hint="pycdc cutover status")
         self.state = state
-        self._tell(stage)
+        self._announce(stage)
 
     def _route(self, change: Callable[[RouteWeight], RouteWeight]) -> None:
         if self._facade is None or not self._group.config.routes:
@@ -205,7 +205,7 @@ class Handover:
         try:
             self._facade.admin().wait_for_routes(version)
         except (EnvironmentNotReady, ConnectionLost):
-            self._tell("no Envoy runs: it begins with these routes")
+            self._announce("no Envoy runs: it begins with these routes")
 
     def _left(self) -> float:
         """Seconds until the fence falls."""

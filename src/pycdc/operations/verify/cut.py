@@ -51,7 +51,7 @@ _OFFSETS: Final = "SELECT topic, partition, next_offset FROM {} WHERE pipeline =
 _PARKED: Final = 'SELECT topic, partition, "offset" FROM {} WHERE pipeline = %s'
 BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
-Told = Callable[[str], None]
+Announce = Callable[[str], None]
 """Hears what is being done, for a progress display."""
 
 
@@ -143,17 +143,19 @@ class EndSessions:
         self._source = self._target = None
 
 
-def open_cut(ends: VerifiedEnds, sessions: EndSessions, window: StreamWindow, tell: Told = lambda text: None) -> Cut:
+def open_cut(
+    ends: VerifiedEnds, sessions: EndSessions, window: StreamWindow, announce: Announce = lambda text: None
+) -> Cut:
     """Take the steps. Raises PycdcError that says which step failed and what to do; nothing is left behind then."""
     spans = window.ends()
     low = {partition: span.end for partition, span in spans.items()}
     began = time.monotonic()
-    exported = source_snapshot(ends, tell)
+    exported = source_snapshot(ends, announce)
     try:
-        tell("waits for the capture to confirm the snapshot's point")
+        announce("waits for the capture to confirm the snapshot's point")
         waited = wait_for_capture(ends, sessions.source, exported.slot.consistent_point)
         high = {partition: span.end for partition, span in window.ends().items()}
-        tell("waits for the pipeline to apply what was captured")
+        announce("waits for the pipeline to apply what was captured")
         waited_for_apply = wait_for_apply(ends, sessions.target, window, high)
         holder, name, vector, parked = target_snapshot(ends)
         # Also of partitions that a topic got since: what was read of them is in the target's snapshot.
@@ -178,11 +180,13 @@ def open_cut(ends: VerifiedEnds, sessions: EndSessions, window: StreamWindow, te
         raise
 
 
-def source_snapshot(ends: VerifiedEnds, tell: Told = lambda text: None) -> ExportedSnapshot:
+def source_snapshot(ends: VerifiedEnds, announce: Announce = lambda text: None) -> ExportedSnapshot:
     """Return S and P, of a slot that is gone when this returns. Raises PycdcError."""
 
     def waiting(blockers: list[Blocker]) -> None:
-        tell(f"creating the temporary slot waits for open transactions: {', '.join(map(str, blockers)) or 'none now'}")
+        announce(
+            f"creating the temporary slot waits for open transactions: {', '.join(map(str, blockers)) or 'none now'}"
+        )
 
     admin = Admin(ends.source_dsn)
     return admin.temporary_snapshot(f"pycdc_verify_{uuid.uuid4().hex[:12]}", timeout=ends.timeout, on_wait=waiting)

@@ -13,7 +13,7 @@ import psycopg
 
 from pycdc.clients.postgres_errors import target_error
 from pycdc.connectors.postgres.catalog.slots_and_publications import Admin
-from pycdc.operations.verify.cut import BEGIN, Cut, Told, VerifiedEnds, target_session
+from pycdc.operations.verify.cut import BEGIN, Announce, Cut, VerifiedEnds, target_session
 from pycdc.operations.verify.result import Verification
 from pycdc.operations.verify.two_way import differs_again, has_more, only
 
@@ -41,12 +41,12 @@ def plain_cut(ends: VerifiedEnds) -> Cut:
     return Cut({}, {}, {}, {}, point, frozenset(), exported, holder, name, began, 0.0, 0.0)
 
 
-def twice(run: Callable[[], Verification], pause: float, tell: Told) -> Verification:
+def twice(run: Callable[[], Verification], pause: float, announce: Announce) -> Verification:
     """Return the second of two verifications, with what differs as it did in the first. Raises PycdcError."""
     found = run()
     known = found.differences
     if known and not any(map(has_more, found.tables)):
-        tell(f"{len(known)} rows differ; looks again in {pause:g} s")
+        announce(f"{len(known)} rows differ; looks again in {pause:g} s")
         time.sleep(pause)
         found = run()
         found = only(found, differs_again(known, found), "have changed since the first pass")

@@ -24,7 +24,7 @@ from pycdc.errors import ConfigError, PycdcError
 from pycdc.model.event import Event
 from pycdc.model.patterns import names_any
 from pycdc.operations.verify.canonical import ColumnType, columns_of
-from pycdc.operations.verify.cut import Cut, EndSessions, Told, open_cut, point_of
+from pycdc.operations.verify.cut import Announce, Cut, EndSessions, open_cut, point_of
 from pycdc.operations.verify.digests import agreed
 from pycdc.operations.verify.explanations import explain
 from pycdc.operations.verify.feeds import Reasons, SourceTable, Unit, captured_tables, tables_of_topics, units
@@ -56,18 +56,18 @@ _CUTS: Final = 2
 _MANY_EVENTS: Final = 100_000
 
 
-def verify(config: PipelineConfig, options: VerifyOptions, tell: Told = lambda text: None) -> Verification:
+def verify(config: PipelineConfig, options: VerifyOptions, announce: Announce = lambda text: None) -> Verification:
     """Verify once, twice for `two_passes`; confirm what differs where the other direction is known. See `Verifier`."""
     if options.two_passes is not None:
-        with Verifier(config, replace(options, values=True), tell) as verifier:
-            found = twice(verifier.run, options.two_passes, tell)
+        with Verifier(config, replace(options, values=True), announce) as verifier:
+            found = twice(verifier.run, options.two_passes, announce)
         return found if options.values else found.without_values()
     if options.other_apply is None or options.other_capture is None:
-        with Verifier(config, options, tell) as verifier:
+        with Verifier(config, options, announce) as verifier:
             return verifier.run()
     other = OtherDirection(options.other_apply, options.other_capture, options.timeout)
     # The values tell whether a row is still the same; they are left out of the report again.
-    with Verifier(config, replace(options, values=True), tell) as verifier:
+    with Verifier(config, replace(options, values=True), announce) as verifier:
         found = confirmed(verifier.run(), other, verifier.run)
     return found if options.values else found.without_values()
 
@@ -86,13 +86,13 @@ class _Progress:
 
 
 class Verifier:
-    """Verifies one pipeline as often as it is asked. A context manager. `tell` hears what is being done.
+    """Verifies one pipeline as often as it is asked. A context manager. `announce` hears what is being done.
 
     Nothing is paused and nothing is locked for longer than a range is read. Raises PycdcError that says what to do
     where a precondition does not hold; no slot, no snapshot and no session is left behind then.
     """
 
-    def __init__(self, config: PipelineConfig, options: VerifyOptions, tell: Told = lambda text: None) -> None:
+    def __init__(self, config: PipelineConfig, options: VerifyOptions, announce: Announce = lambda text: None) -> None:
         if not isinstance(config, ApplyPipeline):
             raise ConfigError(
                 f"pipeline {config.name} does not write topics into tables, so there is nothing to compare",
@@ -101,7 +101,7 @@ class Verifier:
         source, sink = config.source.kafka, config.sink.postgres
         self._config = config
         self._options = options
-        self._tell = tell
+        self._announce = announce
         self._source, self._sink = source, sink
         self._ends = ends_of(config, options)
         self._functions = ReverseFunctions(config) or None
@@ -187,14 +187,14 @@ class Verifier:
         if self._options.two_passes is not None:
             return plain_cut(self._ends)
         for _ in range(_CUTS):
-            self._tell("takes a consistent cut")
-            cut = open_cut(self._ends, self._sessions, self._window, self._tell)
+            self._announce("takes a consistent cut")
+            cut = open_cut(self._ends, self._sessions, self._window, self._announce)
             if cut.events <= _MANY_EVENTS:
                 break
-            self._tell(f"{cut.events} events lie between the snapshots")
+            self._announce(f"{cut.events} events lie between the snapshots")
             cut.close()
         else:
-            cut = open_cut(self._ends, self._sessions, self._window, self._tell)
+            cut = open_cut(self._ends, self._sessions, self._window, self._announce)
         return cut
 
     def _in_cut(
@@ -224,7 +224,7 @@ class Verifier:
         compared = {str(unit.target) for unit in left}
         predictions = self._predictions(cut, tables, router, compared, since, touched)
         for place, unit in enumerate(left, 1):
-            self._tell(f"compares {unit.target}")
+            self._announce(f"compares {unit.target}")
             name = _name(unit)
             result = progress.results.setdefault(name, result_of(unit))
             try:
@@ -345,7 +345,7 @@ class Verifier:
         since: Vector | None,
         touched: TouchedKeys | None,
     ) -> Predictions:
-        self._tell("reads the events between the snapshots")
+        self._announce("reads the events between the snapshots")
         marks = {
             str(tables[route.table]): frozenset(route.soft_delete) for route in self._sink.routes if route.soft_delete
         }

@@ -13,7 +13,7 @@ from pycdc.config.pipeline import PipelineConfig
 from pycdc.errors import ConfigError, PycdcError
 from pycdc.observability.progress import Progress
 from pycdc.observability.verify_progress import VerifyProgress
-from pycdc.operations.verify.cut import Told
+from pycdc.operations.verify.cut import Announce
 from pycdc.operations.verify.options import VerifyOptions
 from pycdc.operations.verify.result import DifferenceKind, Verification
 from pycdc.operations.verify.two_way import OtherDirection, confirmed
@@ -39,7 +39,7 @@ def watch(
     *,
     progress: Progress,
     stop: threading.Event,
-    tell: Told = lambda text: None,
+    announce: Announce = lambda text: None,
 ) -> None:
     """Verify until `stop` is set; `hear` is told each outcome.
 
@@ -49,7 +49,7 @@ def watch(
     if options.two_passes is not None:
         raise ConfigError("two passes cannot be watched", hint="leave --watch or --two-passes out")
     known = progress.verification = VerifyProgress()
-    with _Rounds(config, options, tell) as rounds:
+    with _Rounds(config, options, announce) as rounds:
         due, found = 0.0, None
         while not stop.is_set():
             began = time.monotonic()
@@ -59,7 +59,7 @@ def watch(
             except PycdcError as error:
                 if not known.full or not error.retry:
                     raise
-                _failed(progress, error, tell)
+                _failed(progress, error, announce)
                 found = None
             else:
                 due = began + schedule.full_every if full else due
@@ -72,14 +72,14 @@ def watch(
 class _Rounds:
     """Verifications over the same connections, confirmed where the other direction is known."""
 
-    def __init__(self, config: PipelineConfig, options: VerifyOptions, tell: Told) -> None:
+    def __init__(self, config: PipelineConfig, options: VerifyOptions, announce: Announce) -> None:
         self._other: OtherDirection | None = None
         self._values = options.values
         if options.other_apply is not None and options.other_capture is not None:
             self._other = OtherDirection(options.other_apply, options.other_capture, options.timeout)
             options = replace(options, values=True)
         self._opened = ExitStack()
-        self._verifier = self._opened.enter_context(Verifier(config, options, tell))
+        self._verifier = self._opened.enter_context(Verifier(config, options, announce))
 
     def __enter__(self) -> _Rounds:
         return self
@@ -114,10 +114,10 @@ def _ended(progress: Progress, known: VerifyProgress, found: Verification, began
     progress.state, progress.last_error, progress.last_delivery = "streaming", None, math.inf
 
 
-def _failed(progress: Progress, error: PycdcError, tell: Told) -> None:
+def _failed(progress: Progress, error: PycdcError, announce: Announce) -> None:
     if progress.verification is not None:
         progress.verification.failures += 1
     if progress.state != "retrying":
         progress.state, progress.last_delivery = "retrying", time.monotonic()
     progress.last_error = error.fact
-    tell(f"{error.fact}; tries again")
+    announce(f"{error.fact}; tries again")

@@ -23,27 +23,27 @@ from tests.connectors.postgres.reading import Pipeline, execute, write_last
 from tests.connectors.postgres.snapshot.test_incremental import replayed, table_now
 
 ITEMS = "CREATE TABLE items (id int PRIMARY KEY, v int, w int); INSERT INTO items VALUES (1, 0, 0), (2, 0, 0);"
-DROP = "ALTER PUBLICATION pycdc_backfill DROP TABLE items"
-ADD = "ALTER PUBLICATION pycdc_backfill ADD TABLE items"
+DROP = "ALTER PUBLICATION pycdc_shop DROP TABLE items"
+ADD = "ALTER PUBLICATION pycdc_shop ADD TABLE items"
 DRIFTS = {
     "taken out": (DROP, "no longer publishes public.items"),
-    "taken out and put back": (f"{DROP}; {ADD}", "somebody took out of publication pycdc_backfill and put back"),
+    "taken out and put back": (f"{DROP}; {ADD}", "somebody took out of publication pycdc_shop and put back"),
     "filtered": (f"{DROP}; {ADD} WHERE (id > 1)", "somebody took out"),
     "its filter changed": (
-        "ALTER PUBLICATION pycdc_backfill SET TABLE finish, items (id, v)",
-        "somebody took out of publication pycdc_backfill and put back public.items",
+        "ALTER PUBLICATION pycdc_shop SET TABLE finish, items (id, v)",
+        "somebody took out of publication pycdc_shop and put back public.items",
     ),
     "publish changed": (
-        "ALTER PUBLICATION pycdc_backfill SET (publish = 'insert')",
+        "ALTER PUBLICATION pycdc_shop SET (publish = 'insert')",
         "no longer publishes update and delete and truncate",
     ),
     "partitions renamed": (
-        "ALTER PUBLICATION pycdc_backfill SET (publish_via_partition_root = true)",
+        "ALTER PUBLICATION pycdc_shop SET (publish_via_partition_root = true)",
         "publishes partitions under other names",
     ),
-    "dropped": ("DROP PUBLICATION pycdc_backfill", "publication pycdc_backfill was dropped"),
+    "dropped": ("DROP PUBLICATION pycdc_shop", "publication pycdc_shop was dropped"),
     "made anew": (
-        "DROP PUBLICATION pycdc_backfill; CREATE PUBLICATION pycdc_backfill FOR TABLE finish, items",
+        "DROP PUBLICATION pycdc_shop; CREATE PUBLICATION pycdc_shop FOR TABLE finish, items",
         "was dropped and made anew",
     ),
 }

@@ -45,7 +45,7 @@ def reconfigured(pipeline: Pipeline, dsn: str, **source: Any) -> None:
 
 
 def published(dsn: str) -> set[str]:
-    rows = execute(dsn, "SELECT tablename FROM pg_publication_tables WHERE pubname = 'pycdc_backfill'")
+    rows = execute(dsn, "SELECT tablename FROM pg_publication_tables WHERE pubname = 'pycdc_shop'")
     return {name for (name,) in rows} - {"finish"}
 
 
@@ -229,7 +229,7 @@ def test_without_a_record_a_publication_that_is_gone_is_a_gap_too(database: str)
     pipeline = streaming(database)
     assert pipeline.stored is not None
     pipeline.stored = replace(pipeline.stored, membership={})
-    execute(database, "DROP PUBLICATION pycdc_backfill")
+    execute(database, "DROP PUBLICATION pycdc_shop")
     with pytest.raises(PositionGap, match="does not exist any more"):
         tell(pipeline, until(lambda: False))
 
@@ -342,7 +342,7 @@ def test_a_table_taken_out_of_the_configuration_leaves_the_publication(database:
 @pytest.mark.pg("newest")
 def test_a_table_that_others_published_is_left_in_the_publication(database: str) -> None:
     pipeline = streaming(database, "CREATE TABLE theirs (id int PRIMARY KEY);", tables=["finish"])
-    execute(database, "ALTER PUBLICATION pycdc_backfill ADD TABLE theirs")
+    execute(database, "ALTER PUBLICATION pycdc_shop ADD TABLE theirs")
     assert pipeline.run(write_last(database))
     assert published(database) == {"theirs"}
 
@@ -393,13 +393,13 @@ def test_a_renamed_table_goes_on_under_its_new_name_or_ends_where_that_is_not_ca
 
 @pytest.mark.pg("newest")
 def test_a_publication_of_somebody_else_is_never_changed(database: str, caplog: pytest.LogCaptureFixture) -> None:
-    execute(database, "CREATE TABLE theirs (id int PRIMARY KEY); CREATE PUBLICATION pycdc_backfill FOR TABLE theirs")
+    execute(database, "CREATE TABLE theirs (id int PRIMARY KEY); CREATE PUBLICATION pycdc_shop FOR TABLE theirs")
     with pytest.raises(EnvironmentNotReady, match=r"does not publish public\.finish") as caught:
         streaming(database, manage_publication=False)
     assert "ALTER PUBLICATION" in caught.value.hint
-    execute(database, "ALTER PUBLICATION pycdc_backfill ADD TABLE finish")
+    execute(database, "ALTER PUBLICATION pycdc_shop ADD TABLE finish")
     execute(database, "DROP TABLE finish; CREATE TABLE keep (id int PRIMARY KEY)")
-    execute(database, "ALTER PUBLICATION pycdc_backfill ADD TABLE keep")
+    execute(database, "ALTER PUBLICATION pycdc_shop ADD TABLE keep")
     pipeline = streaming(database, tables=["keep", "finish", "theirs", "x*"], manage_publication=True)
     reconfigured(pipeline, database, tables=["keep", "finish", "x*"], manage_publication=False)
     execute(database, "CREATE TABLE xfresh (id int PRIMARY KEY)")

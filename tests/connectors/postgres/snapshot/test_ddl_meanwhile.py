@@ -117,7 +117,7 @@ def test_a_table_that_is_made_anew_under_its_name_is_read(database: str, pipelin
         "ALTER TABLE busy RENAME TO former; ALTER TABLE former RENAME CONSTRAINT busy_pkey TO former_pkey; "
         "CREATE TABLE busy (id int PRIMARY KEY, v int); "
         f"INSERT INTO busy SELECT i, 5 FROM generate_series(800, 799 + {ROWS}) i; "
-        "ALTER PUBLICATION pycdc_backfill ADD TABLE ONLY busy",
+        "ALTER PUBLICATION pycdc_shop ADD TABLE ONLY busy",
     )
     assert rows(pipeline, "busy") == now(database)
 

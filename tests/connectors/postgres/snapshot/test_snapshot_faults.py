@@ -129,7 +129,7 @@ def test_a_process_killed_while_its_slot_is_made_leaves_nothing_that_holds_up_th
     config = config_for(database, snapshot_method="pinned")
     store = tmp_path / "position"
     document = {
-        "name": "backfill",
+        "name": "shop",
         "source": {"postgres": {"dsn": database}},
         "sink": {"null": {}},
         "offsets": {"file": {"path": str(store)}},

@@ -1,7 +1,7 @@
 """Keeps publication and configuration in step, at the start and while the stream goes on; says whose rows to read.
 
-What a table that joins held before it was published is read in chunks (`backfill`). The transaction id taken after it
-was published goes with each reading: changes of transactions that wrote before it may not be in the stream, so the
+What a table that joins held before it was published is read in chunks (`incremental`). The transaction id taken after
+it was published goes with each reading: changes of transactions that wrote before it may not be in the stream, so the
 first chunk waits until those are over.
 """
 

@@ -2,7 +2,7 @@
 
 Tables are read in physical order, range of blocks after range, by this process or by workers. What was delivered is
 known at each range's beginning, so that a snapshot that is interrupted can leave it out. The rest is then read in
-chunks (`backfill`): the exported snapshot ended with its session.
+chunks (`incremental`): the exported snapshot ended with its session.
 
 No table is locked between two ranges. One that was changed in between, so that the snapshot does not see it any more,
 and one that somebody keeps locked, are read in chunks too, without what was delivered of them.
