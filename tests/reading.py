@@ -31,7 +31,11 @@ PATIENCE = 180.0
 """Seconds after which what is waited for counts as missing: what a test that passes needs on a machine ten times too
 busy. It costs nothing but where something is wrong."""
 _STUCK = 20.0
-"""Seconds after which a reader connects anew: once, a client never found its broker again that had been stopped."""
+"""Seconds after which a reader connects anew: once, a client never found its broker again that had been stopped.
+
+A broker that was stopped for longer than its session with the controller answers for a moment that there are topics
+and no brokers. librdkafka 2.16 gives up the broker that it knows then and begins anew from `bootstrap.servers`. By its
+issue tracker ("Stops Rebootstrap and Clears Brokers on 0 brokers but topic>0") that can end before it found one."""
 
 
 def wait_for(condition: Callable[[], Any], timeout: float = PATIENCE) -> None:
