@@ -22,6 +22,7 @@ ELSEWHERE = {
     "SECURITY.md": "security.md",
     "examples/capture/README.md": "examples/capture.md",
     "examples/inventory/README.md": "examples/inventory.md",
+    "examples/inventory/DOMAIN.md": "examples/inventory-domain.md",
     "examples/two-way/README.md": "examples/two-way.md",
 }
 """Pages from outside docs/: their place in the repository, and on the site."""
