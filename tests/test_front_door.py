@@ -29,7 +29,10 @@ NOT_HELD = {
     "Encoded": "records of a snapshot's workers, which go to Kafka only",
     "Notification": "what is told of a snapshot, which becomes records in Kafka only",
     "Outages": "what the engine tells `Progress`",
+    "ParkedCount": "read by the metrics",
+    "ParkedRequest": "what a message of `pycdc parked` asks the engine for",
     "TransactionChunk": "where within a transaction exactly-once delivery goes on",
+    "VerifyProgress": "read by the metrics",
 }
 """Classes that a public attribute or argument names, and that no program needs a name for."""
 

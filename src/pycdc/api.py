@@ -47,6 +47,10 @@ class CaptureOptions(TypedDict, total=False):
     skip_origins: Sequence[str]
     skip_scope: Literal["transaction", "tables"]
     messages: bool
+    streaming: bool
+    two_phase: bool
+    spool_memory: int
+    spool_folder: str | None
     status_interval: float
     silence_timeout: float
     slot_timeout: float
