@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
-import runpy
-import textwrap
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from pycdc import SchemaIncompatible
+from pycdc.cli import main
 from pycdc.observability.report import report
 from pycdc.serialization import schema_dead_letters as parking
 from tests.running import Record
@@ -54,7 +53,7 @@ def after(records: list[Record]) -> list[Any]:
 RETYPE = "ALTER TABLE orders ALTER n TYPE text"
 
 
-def test_parked_rows_are_durable_replayable_and_hold_nobody_up(shop: Shop, kafka: Any, tmp_path: Path) -> None:
+def test_parked_rows_are_durable_replayable_and_hold_nobody_up(shop: Shop, tmp_path: Path) -> None:
     policy = {"on_incompatible": "park"}
     with shop.run(registry=policy) as pipeline:
         pipeline.until_streaming()
@@ -74,7 +73,7 @@ def test_parked_rows_are_durable_replayable_and_hold_nobody_up(shop: Shop, kafka
         shop.execute("INSERT INTO orders VALUES (4, 'four')")
         pipeline.until(lambda: len(letters(shop)) == 4)
     shop.registry.set_compatibility(subject(shop), "NONE")
-    replay(kafka.bootstrap, f"{shop.name}.dead-letter", tmp_path)
+    retry(shop, tmp_path / "pipeline.json", policy)
     with shop.run(registry=policy) as pipeline:
         pipeline.until_streaming()
         shop.execute("INSERT INTO orders VALUES (5, 'five')")
@@ -84,14 +83,11 @@ def test_parked_rows_are_durable_replayable_and_hold_nobody_up(shop: Shop, kafka
     assert len({record.schema_id for record in records[2:] if record.raw}) == 1
 
 
-def replay(brokers: str, topic: str, folder: Path) -> None:
-    """As docs/schema-changes.md says."""
-    text = (Path(__file__).parents[2] / "docs" / "schema-changes.md").read_text(encoding="utf-8")
-    block = re.search(r"^ *```python\n(.*?)^ *```", text, re.M | re.S)
-    assert block is not None
-    script = folder / "replay.py"
-    script.write_text(textwrap.dedent(block[1]), encoding="utf-8")
-    runpy.run_path(str(script))["replay"](brokers, topic)
+def retry(shop: Shop, config: Path, policy: dict[str, str]) -> None:
+    """As docs/schema-changes.md says, of a pipeline that is stopped."""
+    config.write_text(json.dumps(shop.document(registry=policy)), encoding="utf-8")
+    done = CliRunner().invoke(main, ["parked", "retry", str(config), "--table", "public.orders"])
+    assert done.exit_code == 0, done.output
 
 
 def test_rows_go_to_their_topic_again_while_the_pipeline_runs(shop: Shop) -> None:
