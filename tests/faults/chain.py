@@ -172,7 +172,8 @@ class Watched:
             with urlopen(self._url + path, timeout=20) as answer:
                 return answer.status, answer.read().decode()
         except HTTPError as error:
-            return error.code, error.read().decode()
+            with error:
+                return error.code, error.read().decode()
 
     @property
     def lag(self) -> float | None:

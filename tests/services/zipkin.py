@@ -126,14 +126,18 @@ class Zipkin:
             with urllib.request.urlopen(f"{self.url}/api/v2/trace/{number}", timeout=60) as answer:
                 found: list[dict[str, Any]] = json.load(answer)
                 return found
-        except urllib.error.HTTPError:
+        except urllib.error.HTTPError as error:
+            error.close()
             return []
 
     def _answers(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:
                 return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
+        except OSError:
             return False
 
     def close(self) -> None:
