@@ -121,6 +121,17 @@ def test_an_error_is_told_without_a_traceback(
     result = invoke("status", "shop.yaml")
     assert result.exit_code == code
     assert result.stderr.startswith(error_report)
+
+
+def test_an_interrupt_that_a_call_into_c_reports_as_an_error_is_an_interrupt(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: str) -> None:
+        raise SystemError("a call returned a result with an exception set") from KeyboardInterrupt()
+
+    monkeypatch.setattr("pycdc.cli.status.load_config", fail)
+    result = invoke("status", "shop.yaml")
+    assert (result.exit_code, result.stderr) == (130, "aborted\n")
     assert "Traceback" not in result.output
     assert CANARY not in result.output
     assert "Traceback" in invoke("--debug", "status", "shop.yaml").stderr

@@ -107,7 +107,8 @@ def error_report(error: Exception) -> ErrorReport:
 
 def _report(error: Exception) -> int:
     """Print an error for people; return the exit code."""
-    if isinstance(error, click.Abort):
+    # A call into C during which Ctrl-C comes may report that it ended with an exception set: SystemError.
+    if isinstance(error, click.Abort) or isinstance(error.__cause__, KeyboardInterrupt):
         click.echo("aborted", err=True)
         return INTERRUPTED
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
