@@ -10,6 +10,7 @@ import pytest
 
 from pycdc.errors import EnvironmentNotReady
 from pycdc.operations.decommission.archive import archive
+from tests.services.postgres import PostgresServer
 
 pytestmark = pytest.mark.server
 
@@ -57,3 +58,23 @@ def test_a_folder_that_cannot_be_written_is_told_with_a_remedy(database: str, tm
         with pytest.raises(EnvironmentNotReady, match="cannot be written") as caught:
             archive(connection, ("public", "items"), tmp_path / "file" / "folder")
     assert caught.value.hint
+
+
+def test_rows_that_a_policy_hides_from_the_tables_owner_are_not_left_out(
+    database: str, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    role = f"owner_{database.rpartition('=')[2]}"
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE ROLE {role} LOGIN; CREATE TABLE items (id int); INSERT INTO items VALUES (1), (2);"
+            "ALTER TABLE items ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
+            f"CREATE POLICY few ON items USING (id = 1); ALTER TABLE items OWNER TO {role}".encode()
+        )
+        try:
+            with (
+                psycopg.connect(postgres.dsn(connection.info.dbname, user=role)) as owner,
+                pytest.raises(EnvironmentNotReady, match="cannot be read whole"),
+            ):
+                archive(owner, ("public", "items"), tmp_path)
+        finally:
+            connection.execute(f"DROP TABLE items; DROP ROLE {role}".encode())

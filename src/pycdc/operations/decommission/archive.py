@@ -43,8 +43,11 @@ class Archived:
 def archive(connection: psycopg.Connection[Any], table: tuple[str, str], folder: Path) -> Archived:
     """Write a table into `folder`, durably, in the transaction at hand; files of an earlier attempt are replaced.
 
-    Raises EnvironmentNotReady where the folder cannot be written, or what is read again is not what was written.
+    Raises EnvironmentNotReady where the folder cannot be written, what is read again is not what was written, or a row
+    security policy keeps rows from this role.
     """
+    # With policies that are FORCEd on its owner, COPY would leave rows out and say nothing.
+    connection.execute("SET row_security = off")
     name = sql.Identifier(*table)
     columns = connection.execute(_COLUMNS, (name.as_string(connection),)).fetchall()
     stored = sql.SQL(", ").join(sql.Identifier(column[0]) for column in columns if not column[4])
@@ -60,6 +63,11 @@ def archive(connection: psycopg.Connection[Any], table: tuple[str, str], folder:
                 size = _copied(cursor, copy, packed)
             rows = cursor.rowcount
         found = _size(path)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise EnvironmentNotReady(
+            f"table {'.'.join(table)} cannot be read whole: {error.diag.message_primary}",
+            hint="ALTER TABLE … NO FORCE ROW LEVEL SECURITY, or connect as a role with BYPASSRLS",
+        ) from None
     except OSError as error:
         raise EnvironmentNotReady(
             f"the archive {folder} cannot be written: {error.strerror}", hint="make room, or name another folder"
