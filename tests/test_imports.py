@@ -59,14 +59,36 @@ def test_every_name_of_the_front_door_is_there(name: str) -> None:
 
 
 def test_the_engine_loads_nothing_that_it_does_not_use() -> None:
-    assert not UNUSED & loaded("from pycdc.build import build_loop")
+    assert not UNUSED & loaded("import pycdc.build.capture, pycdc.build.apply")
 
 
 def test_a_capture_does_not_start_with_what_only_others_need() -> None:
     terminal, way_back = {"rich"}, {"pycdc.connectors.kafka.connector", "pycdc.sinks.postgres.sink", "fastavro"}
-    found = loaded("import pycdc.cli.run")
+    found = loaded("import pycdc.cli.run, pycdc.build.capture")
     assert not (terminal | way_back | {"structlog", "prometheus_client"}) & found
     assert {"psycopg", "confluent_kafka"} <= found
+
+
+def test_a_direction_does_not_wait_for_the_other() -> None:
+    command = loaded("import pycdc.cli.run")
+    assert not {"pycdc.build.capture", "pycdc.build.apply", "pycdc.config.migration"} & command
+    capture = {"pycdc.connectors.postgres.connector", "pycdc.serialization.serializer", "pycdc.sinks.kafka.producer"}
+    assert not capture & loaded("import pycdc.cli.run, pycdc.build.apply")
+
+
+def test_a_verification_does_not_start_with_what_only_some_need() -> None:
+    """It shall take 60 MB at most, and the drivers and pydantic are 40 of them."""
+    engine = {"pycdc.connectors.postgres.connector", "pycdc.serialization.serializer", "pycdc.sinks.postgres.sink"}
+    some = {
+        "sqlite3",
+        "http.server",
+        "xml.etree.ElementTree",
+        "tenacity",
+        "urllib3",
+        "fastavro",
+        "pycdc.config.migration",
+    }
+    assert not (engine | some) & loaded("import pycdc.cli.verify")
 
 
 def test_the_command_loads_no_driver_to_tell_its_version() -> None:

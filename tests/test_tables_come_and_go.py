@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pycdc.build import stored_source
+from pycdc.build.offsets import stored_source
 from pycdc.config.pipeline import require_capture
 from pycdc.connectors.postgres.signals.messages import Signal, send
 from pycdc.connectors.postgres.signals.signing import key_of

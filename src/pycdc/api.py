@@ -1,4 +1,4 @@
-"""Embedding: `Pipeline` runs a configuration, `capture` iterates over changes."""
+"""Embedding: `Pipeline` runs a configuration, `capture` iterates over changes. Each imports what it alone needs."""
 
 from __future__ import annotations
 
@@ -9,18 +9,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
-from pycdc.build import OwnObjects, build_loop, build_source, require_functions, stored_source
+from pycdc.build.loop import OwnObjects, build_loop, require_functions
 from pycdc.config import load, validate, validate_capture
 from pycdc.config.pipeline import ApplyPipeline, PipelineConfig, require_capture
-from pycdc.connectors.postgres.signals.messages import Signal, ask
 from pycdc.errors import ConfigError
 from pycdc.interfaces import Checkpoint, Connector, Exclusive, OffsetStore, Sink
 from pycdc.model.change import Batch, Change, Lsn, Position, Run
 from pycdc.observability.progress import Progress
-from pycdc.offsets.file import FileOffsetStore
-from pycdc.offsets.memory import MemoryOffsetStore
-from pycdc.rows.ruled import RuledRows
-from pycdc.transforms.capture import CaptureTransforms
 from pycdc.transforms.change import Transform
 from pycdc.transforms.functions import path_of
 
@@ -133,6 +128,9 @@ class Pipeline:
         Returns the request's id. Works from any thread and any process: the request travels by the database's WAL, and
         waits there for a pipeline that does not run. Raises PycdcError.
         """
+        from pycdc.build.offsets import stored_source
+        from pycdc.connectors.postgres.signals.messages import Signal, ask
+
         self._require_servers()
         captures = require_capture(self.config)
         signal = Signal("snapshot", tables, where)
@@ -295,6 +293,10 @@ def capture(
 
     Raises PycdcError; a lost connection too (ConnectionLost), after which `capture` can be called again.
     """
+    from pycdc.build.capture import build_source
+    from pycdc.rows.ruled import RuledRows
+    from pycdc.transforms.capture import CaptureTransforms
+
     entries, functions = _functions(transforms)
     config = validate_capture(
         {
@@ -336,7 +338,11 @@ def _functions(transforms: _Transforms) -> tuple[list[dict[str, Any]], dict[int,
 
 def _store(offsets: str | Path | OffsetStore | None) -> OffsetStore:
     if offsets is None:
+        from pycdc.offsets.memory import MemoryOffsetStore
+
         return MemoryOffsetStore()
+    from pycdc.offsets.file import FileOffsetStore
+
     return FileOffsetStore(offsets) if isinstance(offsets, str | Path) else offsets
 
 

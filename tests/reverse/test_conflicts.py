@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.build import build_replay
+from pycdc.build.apply import build_replay
 from pycdc.config.pipeline import ApplyPipeline
 from pycdc.sinks.postgres.failures.replay import Replayed
 from tests.reading import wait_for

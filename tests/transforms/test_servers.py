@@ -14,7 +14,7 @@ import psycopg
 import pytest
 import yaml
 
-from pycdc.build import build_replay
+from pycdc.build.apply import build_replay
 from pycdc.config import validate
 from tests.reverse.conftest import Rig
 from tests.running import Running, TopicReader

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pycdc.build import build_replay
+from pycdc.build.apply import build_replay
 from pycdc.cli.arguments import config_argument, load_config
 from pycdc.errors import ApplyError
 from pycdc.model.event import Partition

@@ -11,7 +11,8 @@ from typing import Any, Final, Literal
 
 import click
 
-from pycdc.build import build_decoder, build_preview
+from pycdc.build.apply import build_preview
+from pycdc.build.decoder import build_decoder
 from pycdc.clients.kafka_inspection import OffsetSpan
 from pycdc.config.pipeline import ApplyPipeline, PipelineConfig
 from pycdc.connectors.kafka.offset_range_reader import read_events

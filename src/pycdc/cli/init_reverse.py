@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from pycdc.build import build_decoder
+from pycdc.build.decoder import build_decoder
 from pycdc.cli.yaml_text import scalar
 from pycdc.clients.kafka_inspection import OffsetSpan, TopicInspection
 from pycdc.config.kafka import KafkaSourceConfig, RegistryConfig

@@ -7,7 +7,7 @@ from typing import cast
 
 import click
 
-from pycdc.build import stored_source
+from pycdc.build.offsets import stored_source
 from pycdc.cli.arguments import config_argument, json_option, load_config, print_json
 from pycdc.config.pipeline import CapturePipeline, require_capture
 from pycdc.connectors.postgres.catalog.catalog import Catalog

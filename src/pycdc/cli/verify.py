@@ -20,13 +20,10 @@ from pycdc.config.runtime import HttpConfig
 from pycdc.errors import ConfigError, PycdcError
 from pycdc.observability import logs
 from pycdc.observability.progress import Progress
-from pycdc.observability.server import StatusServer
 from pycdc.operations.humanize import duration, number
 from pycdc.operations.verify.capture_search import capture_beside
 from pycdc.operations.verify.options import VerifyOptions
-from pycdc.operations.verify.repair import plan_repair, send_repair
 from pycdc.operations.verify.reports.json_report import document, read
-from pycdc.operations.verify.reports.report_folder import write_reports
 from pycdc.operations.verify.result import Difference, TableResult, Verification
 from pycdc.operations.verify.verification import verify as run_verification
 from pycdc.operations.verify.watch import WatchSchedule, watch
@@ -151,6 +148,8 @@ def run(
 
     def hear(found: Verification) -> None:
         if report is not None:
+            from pycdc.operations.verify.reports.report_folder import write_reports
+
             for written in write_reports(found, report):
                 click.echo(f"wrote {written}", err=True)
         if as_json:
@@ -177,6 +176,8 @@ def _watch(
     progress = Progress()
     with ExitStack() as stack:
         if http_port is not None:
+            from pycdc.observability.server import StatusServer
+
             settings = HttpConfig(port=http_port)
             server = stack.enter_context(StatusServer(settings, progress, f"{config.name} verify"))
             click.echo(f"serves {server.url}", err=True)
@@ -240,6 +241,8 @@ def repair(path: Path, dry_run: bool) -> int:
     They take the way of all events: order, marks and conflict rules hold. Rows that are too many are printed as DELETE
     statements, and left to you.
     """
+    from pycdc.operations.verify.repair import plan_repair, send_repair
+
     reported, found, options = _again(path, None)
     plan = plan_repair(reported, found)
     if options.capture is None:

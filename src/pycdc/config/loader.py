@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from pycdc.config.migration import MigrationConfig
 from pycdc.config.pipeline import CapturePipeline, PipelineConfig, pipeline_model, require_capture
 from pycdc.config.section import Section
 from pycdc.config.validation_errors import explain
@@ -22,6 +21,9 @@ from pycdc.config.variables import expand
 from pycdc.config.yaml_document import ConfigProblem, YamlPath, compose, shown
 from pycdc.errors import ConfigError
 from pycdc.printable import Lines
+
+if TYPE_CHECKING:
+    from pycdc.config.migration import MigrationConfig
 
 _TEXT = re.compile(r"\s*\{|.*\n", re.DOTALL)
 
@@ -60,6 +62,8 @@ def load_text(text: str, where: str = "the configuration") -> PipelineConfig:
 
 def load_migration(path: str | Path) -> MigrationConfig:
     """Return a migration's configuration. Raises ConfigError."""
+    from pycdc.config.migration import MigrationConfig  # a pipeline's configuration is loaded without its models
+
     return _loaded(_read(Path(path)), str(path), lambda data: MigrationConfig)
 
 

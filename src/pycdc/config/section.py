@@ -20,7 +20,7 @@ class InvalidValue(ValueError):
 class Section(BaseModel):
     """What all sections share: unknown keys are errors, values do not change after loading, inputs stay unprinted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pycdc.build import build_offsets, stored_source
+from pycdc.build.offsets import build_offsets, stored_source
 from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import SlotMetadata, TableRef

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pycdc.build import build_offsets
+from pycdc.build.offsets import build_offsets
 from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import ServerMetadata, SlotMetadata

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 import pytest
 from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
-from pycdc.build import build_offsets
+from pycdc.build.offsets import build_offsets
 from pycdc.clients.kafka_settings import client_settings
 from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.config import validate_capture

@@ -14,7 +14,7 @@ from typing import Final
 
 import psycopg
 
-from pycdc.build import build_decoder
+from pycdc.build.decoder import build_decoder
 from pycdc.clients.postgres_errors import source_error
 from pycdc.errors import EnvironmentNotReady, PycdcError
 from pycdc.model.change import Lsn

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Final
 
-from pycdc.build import build_offsets
+from pycdc.build.offsets import build_offsets
 from pycdc.clients.kafka_inspection import TopicInspection
 from pycdc.config.pipeline import ApplyPipeline, CapturePipeline
 from pycdc.model.patterns import qualified

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pycdc.build import signal_client
+from pycdc.build.signal_client import signal_client
 from pycdc.clients.kafka_inspection import TopicInspection
 from pycdc.clients.kafka_settings import client_settings, producer_settings
 from pycdc.clients.kafka_topics import TopicAdmin

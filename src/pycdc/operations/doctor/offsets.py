@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pycdc.build import build_offsets
+from pycdc.build.offsets import build_offsets
 from pycdc.clients.kafka_topics import TopicDurability
 from pycdc.config.pipeline import CapturePipeline
 from pycdc.errors import PycdcError

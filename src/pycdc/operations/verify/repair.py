@@ -11,7 +11,7 @@ from typing import Final
 
 from psycopg import sql
 
-from pycdc.build import stored_source
+from pycdc.build.offsets import stored_source
 from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.signals.messages import Signal, ask
 from pycdc.errors import ConfigError

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import pickle
-import sqlite3
 from collections.abc import Iterator, MutableMapping
 from itertools import islice
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pycdc.errors import EnvironmentNotReady
 from pycdc.operations.verify.result import Key
+
+if TYPE_CHECKING:
+    import sqlite3  # few verifications spill, and it is a megabyte
 
 V = TypeVar("V")
 
@@ -52,6 +54,8 @@ class SpillingMap(MutableMapping[Key, V]):
         self._held = 0
         if not self._near:
             return
+        import sqlite3
+
         rows = [(_text(key), pickle.dumps(value, pickle.HIGHEST_PROTOCOL)) for key, value in self._near.items()]
         try:
             if self._far is None:
@@ -125,6 +129,8 @@ def _text(key: Key) -> str:
 
 
 def _opened() -> sqlite3.Connection:
+    import sqlite3
+
     # The name is empty: SQLite's own temporary file.
     far = sqlite3.connect("", isolation_level=None)
     for setting in _SETTINGS:

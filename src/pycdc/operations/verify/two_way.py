@@ -15,7 +15,7 @@ from typing import Final
 
 import psycopg
 
-from pycdc.build import build_decoder
+from pycdc.build.decoder import build_decoder
 from pycdc.clients.postgres_errors import source_error
 from pycdc.clients.postgres_sessions import connect_to_source
 from pycdc.config.pipeline import ApplyPipeline, CapturePipeline

@@ -15,7 +15,7 @@ from typing import Final
 
 import psycopg
 
-from pycdc.build import build_decoder
+from pycdc.build.decoder import build_decoder
 from pycdc.clients.postgres_errors import target_error
 from pycdc.clients.postgres_sessions import database_identity
 from pycdc.config.pipeline import ApplyPipeline, PipelineConfig
@@ -33,7 +33,6 @@ from pycdc.operations.verify.prediction import Predictions, fold
 from pycdc.operations.verify.readers import Readers, TableRewritten, source_reader, target_reader
 from pycdc.operations.verify.result import Difference, Key, TableResult, Verification
 from pycdc.operations.verify.routed_comparison import Rows
-from pycdc.operations.verify.routed_rows import RowRouter
 from pycdc.operations.verify.row_condition import require_condition
 from pycdc.operations.verify.stream_window import StreamWindow, Vector, are_kept
 from pycdc.operations.verify.table_comparison import TableComparison, result_of
@@ -289,6 +288,8 @@ class Verifier:
                 f"table {unit.target} has no key, and its rows go through code: {unit.obstacle}",
                 hint="give the route a key, or leave the table out with --table",
             )
+        from pycdc.operations.verify.routed_rows import RowRouter  # the serializers, which few tables need
+
         rows = RowRouter(capture, self._config, self._catalog.server().database, router.writes)
         orders = {self._sink.routes.index(feed.route) for feed in unit.feeds}
         tables = list({feed.source.oid: feed.source for feed in unit.feeds}.values())

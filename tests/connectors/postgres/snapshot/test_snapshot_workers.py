@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pycdc.build import build_workers
+from pycdc.build.capture import build_workers
 from pycdc.config import validate_capture
 from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.connector import PostgresConnector

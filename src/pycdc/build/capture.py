@@ -1,8 +1,4 @@
-"""From configuration to objects: the only module that knows concrete classes.
-
-Those that read Kafka and write into Postgres are imported where they are made: a capture starts a tenth of a second
-sooner without them.
-"""
+"""What reads Postgres and writes into Kafka, or where else the configuration says."""
 
 from __future__ import annotations
 
@@ -15,6 +11,8 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pycdc.build.offsets import build_offsets
+from pycdc.build.signal_client import signal_client
 from pycdc.clients.kafka_settings import client_settings
 from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.clients.registry_compatibility import CompatibilityOverrides
@@ -56,40 +54,10 @@ from pycdc.table_validation import TableValidation
 from pycdc.transforms.capture import CaptureTransforms, TransformingSink
 
 if TYPE_CHECKING:
-    from pycdc.connectors.kafka.record_decoder import Decoder
-    from pycdc.sinks.postgres.dry_run import Preview
-    from pycdc.sinks.postgres.failures.replay import Replay
+    from pycdc.build.loop import OwnObjects
 
 
-class OwnObjects(NamedTuple):
-    """What a program brings in the place of what a capture's configuration names."""
-
-    source: Connector | None = None
-    sink: Sink | None = None
-    offsets: OffsetStore | None = None
-
-
-def build_loop(
-    config: PipelineConfig, progress: Progress, stopping: threading.Event, own: OwnObjects | None = None
-) -> Loop[Any, Any]:
-    """Return everything that a pipeline is made of. Its parts end soon once `stopping` is set."""
-    if isinstance(config, ApplyPipeline):
-        return _apply_loop(config, progress, stopping)
-    return _capture_loop(config, progress, stopping, own or OwnObjects())
-
-
-def require_functions(config: PipelineConfig) -> None:
-    """Raise ConfigError where a function that the configuration names cannot be used. Connects to nothing."""
-    if not isinstance(config, ApplyPipeline):
-        if config.transforms:
-            CaptureTransforms(config, Progress())
-        return
-    from pycdc.transforms.reverse import ReverseFunctions
-
-    ReverseFunctions(config)
-
-
-def _capture_loop(
+def capture_loop(
     config: CapturePipeline, progress: Progress, stopping: threading.Event, own: OwnObjects
 ) -> Loop[Batch, Checkpoint]:
     kept = own.sink
@@ -130,54 +98,6 @@ def _fenced(config: CapturePipeline, offsets: OffsetStore) -> FencedOffsets:
     return FencedOffsets(offsets, config.transactional_id)
 
 
-def _apply_loop(config: ApplyPipeline, progress: Progress, stopping: threading.Event) -> Loop[EventBatch, Applied]:
-    """From topics into tables. `ApplyOffsets` ties both ends: the source claims partitions, the sink moves offsets."""
-    from pycdc.clients.postgres import place
-    from pycdc.connectors.kafka.connector import KafkaConnector
-    from pycdc.sinks.postgres.bookkeeping.apply_offsets import ApplyOffsets
-    from pycdc.sinks.postgres.columnar_apply import ColumnarRoutes
-    from pycdc.sinks.postgres.schema_drift import KnownTables
-    from pycdc.sinks.postgres.sink import PostgresSink as PostgresApplySink
-    from pycdc.transforms.reverse import ReverseFunctions
-
-    source, sink = config.source.kafka, config.sink.postgres
-    progress.sink_server = f"the database of sink.postgres{place(sink.dsn.get_secret_value())}"
-    apply_offsets, known, columnar_routes = ApplyOffsets.of(sink, config.name), KnownTables(), ColumnarRoutes()
-    functions = ReverseFunctions(config) or None
-    apply_offsets.stopping = stopping
-
-    def target() -> Any:
-        beside = (progress, known, functions, columnar_routes, stopping)
-        return traced_apply(PostgresApplySink(sink, config.name, apply_offsets, *beside), config.tracing, config.name)
-
-    return Loop(
-        lambda: KafkaConnector(
-            config, apply_offsets, _registry(source.registry, stopping, progress.outages), progress, columnar_routes
-        ),
-        target,
-        apply_offsets,
-        config.checkpoint,
-        config.retries,
-        progress,
-        stopping,
-    )
-
-
-@contextmanager
-def build_replay(config: PipelineConfig) -> Iterator[Replay]:
-    """Open what was parked, to be applied. Raises ConfigError where the pipeline does not write into Postgres."""
-    from pycdc.sinks.postgres.failures.replay import Replay
-    from pycdc.transforms.reverse import ReverseFunctions
-
-    applies = require_apply(config)
-    functions = ReverseFunctions(applies) or None
-    with (
-        build_decoder(applies.source.kafka) as decoder,
-        closing(Replay(applies.sink.postgres, config.name, decoder.event, functions)) as replay,
-    ):
-        yield replay
-
-
 def build_source(config: CapturePipeline, progress: Progress, stopping: threading.Event | None = None) -> Connector:
     admission = TableValidation(config)
     connector = PostgresConnector(config, progress, build_workers(config), admission, stopping, admission.forget)
@@ -191,23 +111,6 @@ def build_source(config: CapturePipeline, progress: Progress, stopping: threadin
     group = config.signals.group or f"pycdc-signals-{config.name}"
     forward = partial(signals.pass_on, config, connector.signing_key)
     return ListeningConnector(connector, SignalTopic(client, topic, config.name, group, forward, progress))
-
-
-def stored_source(config: CapturePipeline) -> dict[str, Any]:
-    """Return the last checkpoint's source: the key that signs signals is in it. Raises PycdcError."""
-    if config.signals.key is not None:
-        return {}
-    with closing(build_offsets(config)) as offsets:
-        stored = offsets.load()
-    return {} if stored is None else stored.source
-
-
-def signal_client(config: CapturePipeline) -> dict[str, Any]:
-    """Return librdkafka's settings for the signal topic: the sink's, if it is of the same brokers. Holds secrets."""
-    chosen, sink = config.signals, config.sink.kafka
-    if sink is None or chosen.brokers is not None:
-        return client_settings(chosen.brokers or "", chosen.options)
-    return client_settings(sink.brokers, {**sink.options, **chosen.options})
 
 
 def build_workers(config: CapturePipeline) -> Workers | None:
@@ -230,53 +133,6 @@ def _schema_id(config: CapturePipeline, topic: str, part: AvroPart, schema: Sche
         return 1
     with closing(SchemaRegistry(strict(kafka.registry))) as registry:
         return registered(registry.id_for, registry.subject)(topic, part, schema)
-
-
-def build_offsets(config: CapturePipeline, stopping: threading.Event | None = None) -> OffsetStore:
-    """Build the store named under `offsets`; without one the sink decides: Kafka's is a topic, others keep nothing."""
-    kafka = config.sink.kafka
-    chosen = config.offsets
-    if chosen is None:
-        return MemoryOffsetStore() if kafka is None else _kafka_offsets(config, KafkaOffsetsConfig(), kafka, stopping)
-    if chosen.file is not None:
-        return _file_offsets(chosen.file)
-    if chosen.postgres is not None:
-        return _postgres_offsets(config, chosen.postgres, stopping)
-    assert chosen.kafka is not None
-    return _kafka_offsets(config, chosen.kafka, kafka, stopping)
-
-
-def _file_offsets(chosen: FileOffsetsConfig) -> OffsetStore:
-    from pycdc.offsets.file import FileOffsetStore
-
-    return FileOffsetStore(chosen.path)
-
-
-def _postgres_offsets(
-    config: CapturePipeline, chosen: PostgresOffsetsConfig, stopping: threading.Event | None
-) -> OffsetStore:
-    from pycdc.offsets.postgres import PostgresOffsetStore
-
-    dsn = (chosen.dsn or config.source.postgres.dsn).get_secret_value()
-    return PostgresOffsetStore(dsn, config.name, chosen.table, stopping)
-
-
-def _kafka_offsets(
-    config: CapturePipeline, chosen: KafkaOffsetsConfig, kafka: KafkaSinkConfig | None, stopping: threading.Event | None
-) -> OffsetStore:
-    brokers = chosen.brokers or (kafka.brokers if kafka is not None else None)
-    if brokers is None:
-        raise ConfigError("offsets.kafka has no brokers, and the sink is not Kafka", hint="set offsets.kafka.brokers")
-    client = client_settings(brokers, {**(kafka.options if kafka is not None else {}), **chosen.options})
-    topics = kafka.topics if kafka is not None else TopicsConfig()
-    topic = chosen.topic or f"pycdc-offsets-{config.name}"
-    return KafkaOffsetStore(
-        client,
-        topic,
-        config.name,
-        TopicAdmin(client, topics.model_copy(update={"partitions": 1, "settings": SETTINGS}), stopping=stopping),
-        stopping=stopping,
-    )
 
 
 def build_sink(
@@ -356,32 +212,6 @@ def _form(
     parks = kafka.registry.on_incompatible == "park"
     parking = SchemaDeadLetters(config.dead_letters, registry.id_for, progress) if parks else None
     return AvroFormat(registered(registry.id_for, registry.subject)), parking
-
-
-def _registry(
-    settings: RegistryConfig | None, stopping: threading.Event | None = None, outages: Outages | None = None
-) -> SchemaRegistry | None:
-    return None if settings is None else SchemaRegistry(settings, stopping=stopping, outages=outages)
-
-
-def build_preview(config: ApplyPipeline) -> AbstractContextManager[Preview]:
-    """Build what shows what the sink would do with events."""
-    from pycdc.sinks.postgres.dry_run import preview
-    from pycdc.transforms.reverse import ReverseFunctions
-
-    return preview(config.sink.postgres, config.name, ReverseFunctions(config) or None)
-
-
-@contextmanager
-def build_decoder(source: KafkaSourceConfig) -> Iterator[Decoder]:
-    """Build the decoder that reads records as the pipeline does."""
-    from pycdc.connectors.kafka.record_decoder import Decoder
-
-    with ExitStack() as opened:
-        registry = _registry(source.registry)
-        if registry is not None:
-            opened.enter_context(closing(registry))
-        yield Decoder(None if registry is None else registry.text_for, source.format, source.key_format, source.values)
 
 
 def _import(path: str, where: str) -> Callable[..., Any]:
