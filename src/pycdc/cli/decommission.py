@@ -44,7 +44,7 @@ def decommission(
     """
     logs.configure(level=logging.ERROR)
     with opened_group(path, name) as (group, facade, folder):
-        work = Decommission(group, facade, folder, _tell)
+        work = Decommission(group, facade, folder, _show_progress)
         report = work.plan() if dry_run else work.run(now=now, ignored=ignored)
     if as_json:
         print_json({**asdict(report), "gates": [gate.as_dict() for gate in report.gates]})
@@ -53,7 +53,7 @@ def decommission(
     ctx.exit(0 if report.status in _DONE else 1)
 
 
-def _tell(line: str) -> None:
+def _show_progress(line: str) -> None:
     click.echo(click.style(printable(line), dim=True), err=True)
 
 

@@ -146,7 +146,7 @@ def run(
 ) -> int:
     """Verify a pipeline."""
 
-    def hear(found: Verification) -> None:
+    def report_result(found: Verification) -> None:
         if report is not None:
             from pycdc.operations.verify.reports.report_folder import write_reports
 
@@ -159,10 +159,10 @@ def run(
 
     config, options = _options(path, capture, given)
     if watching:
-        _watch(config, options, WatchSchedule(interval, full_every), hear, http_port)
+        _watch(config, options, WatchSchedule(interval, full_every), report_result, http_port)
         return 0
     found = run_verification(config, options, _announce)
-    hear(found)
+    report_result(found)
     return _exit_code(found)
 
 
@@ -170,7 +170,7 @@ def _watch(
     config: PipelineConfig,
     options: VerifyOptions,
     schedule: WatchSchedule,
-    hear: Callable[[Verification], None],
+    on_result: Callable[[Verification], None],
     http_port: int | None,
 ) -> None:
     progress = Progress()
@@ -181,7 +181,7 @@ def _watch(
             settings = HttpConfig(port=http_port)
             server = stack.enter_context(StatusServer(settings, progress, f"{config.name} verify"))
             click.echo(f"serves {server.url}", err=True)
-        watch(config, options, schedule, hear, progress=progress, stop=threading.Event(), announce=_announce)
+        watch(config, options, schedule, on_result, progress=progress, stop=threading.Event(), announce=_announce)
 
 
 def _exit_code(found: Verification) -> int:
@@ -279,8 +279,8 @@ def _announce(text: str) -> None:
 
 def show_verification(found: Verification) -> None:
     """Print a verification for people."""
-    told = "equal" if found.equal else "differences" if found.differs else "not verified"
-    verdict = click.style(told, fg="green" if found.equal else "red")
+    outcome = "equal" if found.equal else "differences" if found.differs else "not verified"
+    verdict = click.style(outcome, fg="green" if found.equal else "red")
     click.echo(f"{click.style(printable(found.pipeline), bold=True)}: {verdict}, {duration(found.seconds)}")
     if not found.exact:
         click.secho("  not exact: two passes without a common point", fg="yellow")
@@ -292,12 +292,12 @@ def show_verification(found: Verification) -> None:
 
 def _show_table(table: TableResult) -> None:
     counts = ", ".join(f"{number(count)} {kind.value}" for kind, count in sorted(table.differing.items()))
-    told = [
+    counted = [
         f"{number(table.source_rows)} rows",
         f"{number(table.in_flight)} keys in flight",
         counts or ("equal" if table.equal else "not compared"),
     ]
-    click.echo(printable(f"  {table.table}: {', '.join(told)}"))
+    click.echo(printable(f"  {table.table}: {', '.join(counted)}"))
     if table.problem is not None:
         click.echo(printable(f"    {table.problem}"))
     if table.why_routed is not None:

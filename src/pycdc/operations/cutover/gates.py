@@ -25,7 +25,7 @@ from pycdc.sinks.postgres.sequences import read_sequences
 DIRECTIONS: Final[tuple[HandoverDirection, HandoverDirection]] = ("forward", "back")
 _PAUSE: Final = 0.5
 _NOT_SUPPORTED: Final = "not supported by broker"
-"""What librdkafka says of the embedded broker, which cannot tell the members of a group."""
+"""What librdkafka says of the embedded broker, which does not know the members of a group."""
 _OLDEST: Final = """SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8
 FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'
     AND pid <> pg_backend_pid() AND (backend_xid IS NOT NULL OR state LIKE 'idle in transaction%')"""

@@ -26,7 +26,7 @@ from pycdc.operations.cutover.sides import Group
 from pycdc.operations.decommission.archive import Archived
 from pycdc.operations.decommission.pipelines import ApplyRemnants, CaptureRemnants
 from pycdc.operations.decommission.progress import DecommissionProgress, database_time, read_progress, write_progress
-from pycdc.operations.decommission.remnant import Remnant, Remnants, Tell
+from pycdc.operations.decommission.remnant import OnProgress, Remnant, Remnants
 from pycdc.operations.decommission.roles import RoleRemnants
 from pycdc.operations.decommission.tables import FenceRemnants, TableRemnants
 from pycdc.operations.decommission.topics import TopicRemnants
@@ -56,13 +56,15 @@ class Report:
 
 
 class Decommission:
-    """The decommission of one group. `tell` hears what is done. All methods raise PycdcError."""
+    """The decommission of one group. `on_progress` is called with what was done. All methods raise PycdcError."""
 
-    def __init__(self, group: Group, facade: Facade | None, folder: Path, tell: Tell = lambda line: None) -> None:
+    def __init__(
+        self, group: Group, facade: Facade | None, folder: Path, on_progress: OnProgress = lambda line: None
+    ) -> None:
         self._group = group
         self._facade = facade
         self._config = group.config.decommission
-        self._tell = tell
+        self._on_progress = on_progress
         self._archived: list[Archived] = []
         forward, back = group.way("forward"), group.way("back")
         self._captures = (CaptureRemnants(forward.capture, group.old), CaptureRemnants(back.capture, group.new))
@@ -200,24 +202,24 @@ class Decommission:
     def _taken(self, step: Remnants) -> tuple[list[Remnant], list[Remnant]]:
         """Remove what a step finds; again where what failed may pass. Return what was there, and what still is."""
         before: list[Remnant] = []
-        told: list[str] = []
+        lines: list[str] = []
         for left in reversed(range(_ATTEMPTS)):
             try:
                 there = step.present()
                 before += [one for one in there if one not in before]
                 if there:
-                    step.remove(partial(self._hear, told))
+                    step.remove(partial(self._note, lines))
                     there = step.present()
-                return before, [_with_reason(one, told) for one in there]
+                return before, [_with_reason(one, lines) for one in there]
             except PycdcError as error:
                 if not (error.retry and left):
                     raise
                 time.sleep(_PAUSE)
         raise AssertionError
 
-    def _hear(self, told: list[str], line: str) -> None:
-        told.append(line)
-        self._tell(line)
+    def _note(self, lines: list[str], line: str) -> None:
+        lines.append(line)
+        self._on_progress(line)
 
     def _open_steps(self, progress: DecommissionProgress | None) -> list[Remnants]:
         done = () if progress is None else progress.done
@@ -245,7 +247,7 @@ class Decommission:
                 for table in _STATE:
                     _forget_in(connection, table, self._group.name)
                 _drop_schema(connection)
-        self._tell("removed the state of the group")
+        self._on_progress("removed the state of the group")
 
 
 def _forget_in(connection: psycopg.Connection[Any], table: str, group: str) -> None:
@@ -267,11 +269,11 @@ def _drop_schema(connection: psycopg.Connection[Any]) -> None:
         pass
 
 
-def _with_reason(remnant: Remnant, told: list[str]) -> Remnant:
+def _with_reason(remnant: Remnant, lines: list[str]) -> Remnant:
     """Return what is still there with what was said of it."""
     if remnant.reason:
         return remnant
-    said = [line for line in told if line.startswith("kept ") and remnant.name in line]
+    said = [line for line in lines if line.startswith("kept ") and remnant.name in line]
     return replace(remnant, reason=said[0] if said else "it is still there")
 
 

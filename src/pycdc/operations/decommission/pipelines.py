@@ -14,7 +14,7 @@ from pycdc.config.pipeline import ApplyPipeline, CapturePipeline
 from pycdc.model.patterns import qualified
 from pycdc.operations import teardown
 from pycdc.operations.cutover.sides import Side
-from pycdc.operations.decommission.remnant import Remnant, Tell
+from pycdc.operations.decommission.remnant import OnProgress, Remnant
 from pycdc.sinks.postgres.bookkeeping.inspection import leftovers, remove_pipeline_state
 
 _ANSWER: Final = 30.0
@@ -64,9 +64,9 @@ class CaptureRemnants:
                 found.append(Remnant("position", self.capture.name))
         return found
 
-    def remove(self, tell: Tell) -> None:
+    def remove(self, on_progress: OnProgress) -> None:
         for line in teardown.remove(self.capture):
-            tell(line)
+            on_progress(line)
 
     def _publication(self) -> bool:
         return self._side.connection.execute(_PUBLICATION, (self.capture.publication,)).fetchone() is not None
@@ -87,7 +87,7 @@ class ApplyRemnants:
         self._brokers = TopicInspection(apply.source.kafka, _ANSWER)
 
     def running(self) -> bool:
-        """Return whether its group has members; False where the brokers do not tell."""
+        """Return whether its group has members; False where the brokers do not answer."""
         return self._brokers.administered() and bool(self._brokers.members(self.apply.group))
 
     def kept(self) -> list[Remnant]:
@@ -108,8 +108,8 @@ class ApplyRemnants:
             found.append(Remnant("consumer group", self.apply.group))
         return found
 
-    def remove(self, tell: Tell) -> None:
+    def remove(self, on_progress: OnProgress) -> None:
         for line in remove_pipeline_state(self.apply.sink.postgres, self.apply.name):
-            tell(line)
+            on_progress(line)
         if self._brokers.administered() and self._brokers.delete_group(self.apply.group):
-            tell(f"deleted consumer group {self.apply.group}")
+            on_progress(f"deleted consumer group {self.apply.group}")

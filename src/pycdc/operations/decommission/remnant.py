@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-Tell = Callable[[str], None]
-"""Hears each thing that was done."""
+OnProgress = Callable[[str], None]
+"""Called with a line for each thing that was done or kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,5 +35,5 @@ class Remnants(Protocol):
     def present(self) -> list[Remnant]:
         """Ask the servers what there is to remove."""
 
-    def remove(self, tell: Tell) -> None:
+    def remove(self, on_progress: OnProgress) -> None:
         """Remove it, as far as it can be. Raises PycdcError, psycopg.Error."""

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from pycdc.operations.cutover.sides import Side
-from pycdc.operations.decommission.remnant import Remnant, Tell
+from pycdc.operations.decommission.remnant import OnProgress, Remnant
 
 _THERE: Final = "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s) ORDER BY 1"
 _OBSTACLE: Final = """SELECT CASE
@@ -36,7 +36,7 @@ class RoleRemnants:
         names = {name for side, roles in self._sides for (name,) in side.connection.execute(_THERE, (roles,))}
         return [Remnant("role", name, self._reasons.get(name, "")) for name in sorted(names)]
 
-    def remove(self, tell: Tell) -> None:
+    def remove(self, on_progress: OnProgress) -> None:
         for statement in (
             "DROP OWNED BY {}",
             "DROP ROLE {}",
@@ -44,7 +44,7 @@ class RoleRemnants:
             for side, roles in self._sides:
                 for (role,) in side.connection.execute(_THERE, (roles,)).fetchall():
                     if self._run(side.connection, statement, role) and statement.startswith("DROP ROLE"):
-                        tell(f"dropped role {role}")
+                        on_progress(f"dropped role {role}")
 
     def _run(self, connection: psycopg.Connection[Any], statement: str, role: str) -> bool:
         """Return whether it was done; if not, remember why."""

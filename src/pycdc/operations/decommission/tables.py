@@ -14,7 +14,7 @@ from pycdc.errors import EnvironmentNotReady
 from pycdc.operations.cutover import fence
 from pycdc.operations.cutover.sides import Side
 from pycdc.operations.decommission.archive import Archived, archive
-from pycdc.operations.decommission.remnant import Remnant, Tell
+from pycdc.operations.decommission.remnant import OnProgress, Remnant
 
 _LOCK_SECONDS: Final = 10.0
 _THERE: Final = "SELECT to_regclass(%s) IS NOT NULL"
@@ -36,7 +36,7 @@ class TableRemnants:
     def present(self) -> list[Remnant]:
         return [Remnant("table", ".".join(table)) for table in self._there()]
 
-    def remove(self, tell: Tell) -> None:
+    def remove(self, on_progress: OnProgress) -> None:
         tables = self._there()
         if not tables:
             return
@@ -48,7 +48,7 @@ class TableRemnants:
                 for table in tables:
                     found = archive(connection, table, self._folder)
                     self._archived(found)
-                    tell(f"archived {found.rows} rows of {found.table}: {found.file}")
+                    on_progress(f"archived {found.rows} rows of {found.table}: {found.file}")
             names = sql.SQL(", ").join(sql.Identifier(*table) for table in tables)
             try:
                 connection.execute(sql.SQL("DROP TABLE {}").format(names))
@@ -56,7 +56,7 @@ class TableRemnants:
                 raise EnvironmentNotReady(
                     f"something depends on the tables: {error.diag.message_detail}", hint="drop it, and try again"
                 ) from None
-        tell(f"dropped {', '.join('.'.join(table) for table in tables)}")
+        on_progress(f"dropped {', '.join('.'.join(table) for table in tables)}")
 
     def _there(self) -> list[tuple[str, str]]:
         return [table for table in self._old.tables if _exists(self._old.connection, table)]
@@ -87,11 +87,11 @@ class FenceRemnants:
                 found.append(Remnant("function", _function(side)))
         return found
 
-    def remove(self, tell: Tell) -> None:
+    def remove(self, on_progress: OnProgress) -> None:
         fence.remove(self._new.connection, self._new.tables, _LOCK_SECONDS)
         for side in (self._old, self._new):
             fence.uninstall(side.connection)
-            tell(f"removed the fence of the {side.name} database")
+            on_progress(f"removed the fence of the {side.name} database")
 
 
 def _exists(connection: psycopg.Connection[Any], table: tuple[str, str]) -> bool:

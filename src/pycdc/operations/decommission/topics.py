@@ -9,7 +9,7 @@ from pycdc.config.pipeline import CapturePipeline
 from pycdc.model.patterns import names_any
 from pycdc.operations.cutover.gates import Closed
 from pycdc.operations.decommission.pipelines import ApplyRemnants, CaptureRemnants
-from pycdc.operations.decommission.remnant import Remnant, Tell
+from pycdc.operations.decommission.remnant import OnProgress, Remnant
 from pycdc.serialization.names import topic_name
 
 
@@ -26,11 +26,11 @@ class TopicRemnants:
         if self._keep:
             return "they stay"
         if not self._brokers.administered():
-            return "the brokers do not tell"
+            return "the brokers do not answer"
         found = {group: topics for group, topics in self._brokers.readers(self._there()).items() if group not in own}
         if found:
-            told = "; ".join(f"{group} reads {', '.join(topics)}" for group, topics in found.items())
-            raise Closed(f"{told}: end it and delete its offsets, or set keep_topics")
+            readers = "; ".join(f"{group} reads {', '.join(topics)}" for group, topics in found.items())
+            raise Closed(f"{readers}: end it and delete its offsets, or set keep_topics")
         return "nobody else reads them"
 
     def kept(self) -> list[Remnant]:
@@ -46,11 +46,11 @@ class TopicRemnants:
             return []
         return [Remnant("topic", topic) for topic in self._there()]
 
-    def remove(self, tell: Tell) -> None:
+    def remove(self, on_progress: OnProgress) -> None:
         topics = [one.name for one in self.present()]
         if topics:
             self._brokers.delete_topics(topics)
-            tell(f"deleted topics {', '.join(topics)}")
+            on_progress(f"deleted topics {', '.join(topics)}")
 
     def _there(self) -> list[str]:
         source = self._apply.apply.source.kafka

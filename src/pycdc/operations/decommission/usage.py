@@ -93,8 +93,8 @@ class OldTables:
             return "not watched yet"
         found = increases(progress.counters, self.counters(), name)
         if found:
-            told = ", ".join(f"{table} {number} times" for table, number in sorted(found.items()))
-            raise Closed(f"{verb} since {progress.date}: {told}{note}")
+            uses = ", ".join(f"{table} {number} times" for table, number in sorted(found.items()))
+            raise Closed(f"{verb} since {progress.date}: {uses}{note}")
         return f"none since {progress.date}"
 
     def sessions(self, progress: DecommissionProgress | None) -> str:

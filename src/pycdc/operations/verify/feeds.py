@@ -54,17 +54,17 @@ def captured_tables(config: CapturePipeline, catalog: Catalog, connection: Conne
         if copy is None or table is None:
             continue
         rule = merged_rule(table, config.rules)
-        told = treatments(table, rule, config.values, config.compatibility)
+        treated = treatments(table, rule, config.values, config.compatibility)
         columns = columns_of(connection, ref.oid)
         # The catalog is as it is now: a column that was added since is not one of the snapshot's.
-        fields = {name: table.columns[index].name for index, name, _ in told if table.columns[index].name in columns}
+        fields = {name: table.columns[index].name for index, name, _ in treated if table.columns[index].name in columns}
         yield SourceTable(
             routed(rule.topic or DEFAULT_TOPIC, name=config.name, schema=ref.schema, table=ref.name),
             ref.oid,
             copy,
             columns,
             fields,
-            frozenset(name for _, name, hide in told if hide is not None),
+            frozenset(name for _, name, hide in treated if hide is not None),
             table,
         )
 
@@ -141,11 +141,11 @@ class Reasons:
 
 
 def feed(
-    route: Route, target: TargetTable, types: Mapping[str, ColumnType], source: SourceTable, told: Reasons
+    route: Route, target: TargetTable, types: Mapping[str, ColumnType], source: SourceTable, reasons: Reasons
 ) -> Feed:
     """Return what the route makes of the source's table."""
     paths, not_compared = _paths(route, target, types, source)
-    obstacle = told.of_tables(route, source)
+    obstacle = reasons.of_tables(route, source)
     columns: dict[str, sql.Composable] = {}
     if route.function is not None:
         paths |= {name: name for name in not_compared if not types[name].generated and name not in route.soft_delete}
@@ -158,7 +158,7 @@ def feed(
             obstacle = obstacle or f"column {name} is made from {path}"
             columns[name] = sql.Identifier(name)
             continue
-        reason = _lossy(source.columns[column], told.values)
+        reason = _lossy(source.columns[column], reasons.values)
         if reason is not None and source.table is None and name not in key_columns(route, target):
             not_compared[name] = f"{reason}, and the capture's configuration is not known"
             continue
@@ -259,7 +259,7 @@ def _constant(value: str | int | float | bool | None, column: ColumnType) -> sql
 
 
 def _conditions(route: Route, source: SourceTable) -> tuple[tuple[sql.Composable, ...], str | None]:
-    """Return the rows that the publication sends and the route takes, or why SQL cannot tell."""
+    """Return the rows that the publication sends and the route takes, or why SQL cannot name them."""
     where: list[sql.Composable] = []
     if source.copy.row_filter is not None:
         where.append(sql.SQL("({}\n)").format(sql.SQL(source.copy.row_filter)))
@@ -284,7 +284,7 @@ def units(
     tables: Mapping[str, TargetTable],
     types: Mapping[str, Mapping[str, ColumnType]],
     sources: Sequence[SourceTable],
-    told: Reasons,
+    reasons: Reasons,
     wanted: Sequence[str],
     columns: Sequence[str] = (),
 ) -> tuple[list[Unit], dict[str, str]]:
@@ -312,7 +312,7 @@ def units(
                 "verified: choose tables with --table",
             )
         for source in fed:
-            one = feed(route, target, types[route.table], source, told)
+            one = feed(route, target, types[route.table], source, reasons)
             key = tuple(key_columns(route, target))
             if columns:
                 _restrict(one, {*key, *columns})

@@ -129,8 +129,8 @@ def _canonical_page(
         if own.present is not False and own.columns:
             groups.setdefault(tuple(own.columns), []).append(own)
     for names, members in groups.items():
-        told = texts.rows(names, [tuple(one.columns.values()) for one in members])
-        for known, row in zip(members, told, strict=True):
+        canonical_rows = texts.rows(names, [tuple(one.columns.values()) for one in members])
+        for known, row in zip(members, canonical_rows, strict=True):
             if row is None:
                 known.unknown |= set(names)
                 known.columns = {}
@@ -154,12 +154,12 @@ def compare_flight(
 
 
 def _lacks(known: Prediction, layout: Layout) -> bool:
-    """Whether the source's snapshot has to tell something of the row."""
+    """Whether the source's snapshot has to complete the row."""
     if known.whole or known.present is False:
         return False
     key = {column.name for column in layout.key}
-    told = known.columns.keys() | known.unknown | key
-    return known.present is None or any(column.name not in told for column in layout.columns)
+    predicted = known.columns.keys() | known.unknown | key
+    return known.present is None or any(column.name not in predicted for column in layout.columns)
 
 
 def _compared(

@@ -28,7 +28,7 @@ class Prediction:
     """The row of one key.
 
     `present`: True, False, or None for a row that an update met, if it was there. `columns` are texts that Postgres
-    reads, None for NULL. `unknown` are columns whose value nobody told: a default of the server's, a sum. `was` are
+    reads, None for NULL. `unknown` are columns whose value is not known: a default of the server's, a sum. `was` are
     keys under which the source's snapshot may have the row, `whole` that nothing is left to take from there. `marked`:
     the row is there, marked as deleted.
     """
@@ -163,8 +163,8 @@ def fold(
 ) -> Folded:
     """Fold events into predictions.
 
-    `writes` and `emptied` are the route's own, `refused` tells what the loop filter leaves out, `parked` are the
-    records that were set aside in place of being applied, as the target's snapshot has them.
+    `writes` and `emptied` are the route's own, `refused` returns whether the loop filter leaves an event out,
+    `parked` are the records that were set aside in place of being applied, as the target's snapshot has them.
     """
     out = Folded(Predictions(marks))
     for event in events:

@@ -68,7 +68,7 @@ class SnapshotSession:
     def _end(self) -> None:
         """End the transaction, also where what was read in it failed: the next one begins in another snapshot."""
         if self.connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
-            with suppress(psycopg.Error):  # of a connection that is lost the next question tells
+            with suppress(psycopg.Error):  # a connection that is lost fails at the next question
                 self.connection.execute("ROLLBACK")
 
     def _require_unchanged(self, oids: Sequence[int]) -> None:

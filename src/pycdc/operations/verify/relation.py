@@ -203,7 +203,7 @@ ROW_DIGEST: Final = ColumnType("row digest", "bigint", "int8", True, "", -1, Fal
 
 
 def without_key(one: ComparedRelation, layout: Layout, digest: Digest) -> ComparedRelation:
-    """Return a relation whose rows are told apart by their digests: equal rows are counted."""
+    """Return a relation whose rows are known by their digests: equal rows are counted."""
     text = row_text(list(zip(one.values, layout.columns, strict=True)))
     return replace(one, key=(sql.SQL("({})").format(sql.SQL(digest.halves[0]).format(text)),))
 

@@ -34,7 +34,7 @@ Rows = Callable[[], Iterator[RowWrite]]
 
 @dataclass(slots=True)
 class Expected:
-    """A row of the target as a route writes it, in canonical texts. `columns` are those that the route told."""
+    """A row of the target as a route writes it, in canonical texts. `columns` are those that the route sets."""
 
     key: Key
     columns: Mapping[str, str | None]
@@ -110,8 +110,8 @@ class RoutedComparison:
         for write, key in zip(writes, keys, strict=True):
             if key is None:
                 continue
-            told = {n: text for n, text in zip(write.shape.set, write.set, strict=True) if n in compared}
-            groups.setdefault(tuple(told), []).append((tuple(text or "" for text in key), tuple(told.values())))
+            values = {n: text for n, text in zip(write.shape.set, write.set, strict=True) if n in compared}
+            groups.setdefault(tuple(values), []).append((tuple(text or "" for text in key), tuple(values.values())))
         for columns, members in groups.items():
             rows = self.texts.rows(columns, [texts for _, texts in members])
             for (key, _), row in zip(members, rows, strict=True):
@@ -171,7 +171,7 @@ class RoutedComparison:
 class _Buckets:
     """Keys by buckets: how many there are, and the sum of their hashes.
 
-    Numbers alone do not tell: a route may make one row of several, which then make up for one that is too many.
+    Numbers alone do not show it: a route may make one row of several, which then make up for one that is too many.
     """
 
     def __init__(self) -> None:

@@ -352,8 +352,8 @@ class TableComparison:
             percent = min(100.0, 100.0 * max(_SAMPLE, 20 * count) / rows)
             bounds = source.sampled(connection, layout, percent, count, start)
             name = feeds[0].source.fields.get(feeds[0].route.key.get(self.unit.key[0], self.unit.key[0]), "")
-            told = connection.execute(_IN_ORDER, (feeds[0].source.copy.schema, feeds[0].source.copy.name, name))
-            found = told.fetchone()
+            copy = feeds[0].source.copy
+            found = connection.execute(_IN_ORDER, (copy.schema, copy.name, name)).fetchone()
         correlated = found is not None and found[0] is not None and found[0] >= _CORRELATED
         by_index = not by_text(layout.key[0]) and (correlated or self.readers.workers is not None)
         return bounds, by_index or len(layout.key) > 1

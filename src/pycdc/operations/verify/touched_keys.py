@@ -19,7 +19,7 @@ _KEY: Final = 200
 
 
 class TouchedKeys:
-    """By table. `whole` are tables of which nobody can tell which keys were touched."""
+    """By table. `whole` are tables of which it is not known which keys were touched."""
 
     def __init__(self, known: Iterable[Difference] = ()) -> None:
         """`known` differences are looked at again."""

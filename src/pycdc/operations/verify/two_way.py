@@ -103,7 +103,7 @@ def has_more(table: TableResult) -> bool:
 
 def _table(table: TableResult, known: list[Difference], why: str) -> TableResult:
     if has_more(table):
-        return replace(table, notes=[*table.notes, "too many differences to tell those under way from others"])
+        return replace(table, notes=[*table.notes, "too many differences to set those under way apart"])
     kept = [one for one in table.differences if one in known]
     gone = len(table.differences) - len(kept)
     notes = [*table.notes, f"{gone} keys {why}"] if gone else table.notes

@@ -65,7 +65,7 @@ def verify(config: PipelineConfig, options: VerifyOptions, announce: Announce = 
         with Verifier(config, options, announce) as verifier:
             return verifier.run()
     other = OtherDirection(options.other_apply, options.other_capture, options.timeout)
-    # The values tell whether a row is still the same; they are left out of the report again.
+    # The values show whether a row is still the same; they are left out of the report again.
     with Verifier(config, replace(options, values=True), announce) as verifier:
         found = confirmed(verifier.run(), other, verifier.run)
     return found if options.values else found.without_values()
@@ -133,7 +133,7 @@ class Verifier:
     def run_again(self, before: Verification) -> Verification:
         """Verify what events touched since the last run, and what differed in `before`. Raises PycdcError.
 
-        All of it where that cannot be told: some differences are not kept, or the topics have lost events since.
+        All of it where that is unknown: some differences are not kept, or the topics have lost events since.
         """
         if any(map(has_more, before.tables)) or any(table.problem is not None for table in before.tables):
             return self.run()
@@ -214,9 +214,9 @@ class Verifier:
             tables, types = self._tables(there)
             sources = list(self._sources(here))
         out.digest = digest.name
-        told = Reasons(self._config, self._options.capture)
+        reasons = Reasons(self._config, self._options.capture)
         wanted, out.left_out = units(
-            self._config, tables, types, sources, told, self._options.tables, self._options.columns
+            self._config, tables, types, sources, reasons, self._options.tables, self._options.columns
         )
         router = RouteTable(self._sink, tables, self._functions, partial(_is_ordered, cut.vector))
         left = [unit for unit in wanted if _name(unit) not in progress.done]

@@ -35,13 +35,13 @@ def watch(
     config: PipelineConfig,
     options: VerifyOptions,
     schedule: WatchSchedule,
-    hear: Callable[[Verification], None],
+    on_result: Callable[[Verification], None],
     *,
     progress: Progress,
     stop: threading.Event,
     announce: Announce = lambda text: None,
 ) -> None:
-    """Verify until `stop` is set; `hear` is told each outcome.
+    """Verify until `stop` is set; `on_result` is called with each outcome.
 
     A verification that fails is tried again at the next turn, all of it. Raises PycdcError where the first one fails,
     or where trying again cannot help.
@@ -64,7 +64,7 @@ def watch(
             else:
                 due = began + schedule.full_every if full else due
                 _ended(progress, known, found, began, full=full)
-                hear(found)
+                on_result(found)
             stop.wait(max(0.0, schedule.interval - (time.monotonic() - began)))
     progress.state = "stopped"
 

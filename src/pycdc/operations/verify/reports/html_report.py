@@ -60,9 +60,9 @@ def html(found: Verification) -> str:
 def _verdict(found: Verification) -> str:
     differing = sum(sum(table.differing.values()) for table in found.tables)
     failed = sum(table.problem is not None for table in found.tables)
-    told = [f"{number(differing)} differences"] if differing else []
-    told += [f"{number(failed)} tables not compared"] if failed else []
-    return ", ".join(told) or "equal"
+    problems = [f"{number(differing)} differences"] if differing else []
+    problems += [f"{number(failed)} tables not compared"] if failed else []
+    return ", ".join(problems) or "equal"
 
 
 def _inexact() -> str:
@@ -109,8 +109,10 @@ def _table(table: TableResult) -> str:
         ("seconds", f"{table.seconds:.1f}"),
     ]
     counts = ", ".join(f"{number(count)} {kind.value}" for kind, count in sorted(table.differing.items()))
-    told = ", ".join([*([counts] if counts else []), *([] if table.problem is None else ["not compared"])])
-    verdict = '<span class="verdict good">equal</span>' if table.equal else f'<span class="verdict bad">{told}</span>'
+    problems = ", ".join([*([counts] if counts else []), *([] if table.problem is None else ["not compared"])])
+    verdict = (
+        '<span class="verdict good">equal</span>' if table.equal else f'<span class="verdict bad">{problems}</span>'
+    )
     shown = "" if not table.differing else _differences(table)
     return f"<section><header><h2>{_text(table.table)}</h2>{verdict}</header>{_pairs(rows)}{shown}</section>"
 

@@ -90,7 +90,7 @@ def _difference(one: Difference) -> dict[str, Any]:
 
 
 def read(path: Path) -> Verification:
-    """Return the verification that a report tells; `path` is the document or its folder. Raises ConfigError."""
+    """Return the verification that a report holds; `path` is the document or its folder. Raises ConfigError."""
     place = path / "report.json" if path.is_dir() else path
     try:
         found = json.loads(place.read_text(encoding="utf-8"))
