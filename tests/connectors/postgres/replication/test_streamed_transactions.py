@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pycdc.connectors.postgres.replication.control_message import PREFIX as SIGNALS
 from pycdc.connectors.postgres.replication.streamed_transactions import StreamedTransactions
 from pycdc.connectors.postgres.replication.transaction_assembler import TransactionAssembler
 from pycdc.connectors.postgres.replication.transaction_spool import SpoolFolder
-from pycdc.connectors.postgres.signals.messages import PREFIX as SIGNALS
 from pycdc.errors import ConnectionLost, PositionGap, ProtocolError
 from pycdc.model.change import Batch, Change, Lsn
 from pycdc.model.origin import MESSAGE_PREFIX

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pycdc.connectors.postgres.replication.control_message import PREFIX as SIGNALS
 from pycdc.connectors.postgres.replication.transaction_assembler import TransactionAssembler
 from pycdc.connectors.postgres.replication.transaction_chunks import TransactionChunks, last_end
-from pycdc.connectors.postgres.signals.messages import PREFIX as SIGNALS
 from pycdc.errors import PositionGap
 from pycdc.model.change import Batch, Lsn
 from pycdc.model.transaction_chunk import TransactionChunk

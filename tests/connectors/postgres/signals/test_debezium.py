@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pycdc.connectors.postgres.replication.control_message import TransactionTime
 from pycdc.connectors.postgres.signals import messages as signals
 from pycdc.connectors.postgres.signals.debezium import DebeziumSignal, Request, Unusable, of_message, of_row, requested
 from pycdc.connectors.postgres.signals.messages import Signal
-from pycdc.connectors.postgres.signals.signing import TransactionTime
 
 KEY = b"k" * 32
 MOMENT = TransactionTime(7, 1_000.0)

@@ -25,9 +25,9 @@ from struct import Struct
 from typing import Final, Protocol
 
 from pycdc.connectors.postgres.replication import pgoutput
+from pycdc.connectors.postgres.replication.control_message import PREFIX as CONTROL
 from pycdc.connectors.postgres.replication.transaction_chunks import HEADER
 from pycdc.connectors.postgres.replication.transaction_spool import SpoolFolder, TransactionSpool
-from pycdc.connectors.postgres.signals.messages import PREFIX as SIGNALS
 from pycdc.errors import ConnectionLost, PositionGap, ProtocolError
 from pycdc.model.change import Lsn
 from pycdc.model.origin import MESSAGE_PREFIX
@@ -215,7 +215,7 @@ class StreamedTransactions:
             if block is not None and block.streamed and not block.told:
                 message = pgoutput.decode(frame, HEADER, streamed=True)
                 assert isinstance(message, pgoutput.Message)
-                block.told = message.prefix not in (SIGNALS, MESSAGE_PREFIX)
+                block.told = message.prefix not in (CONTROL, MESSAGE_PREFIX)
             self._take([frame], out)
         elif letter == pgoutput.RELATION:
             self._described(frame, out)

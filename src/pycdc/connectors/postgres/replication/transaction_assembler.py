@@ -17,13 +17,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from struct import Struct
 from struct import error as StructError
-from typing import Final, NamedTuple
+from typing import Final
 
 from pycdc.connectors.postgres.replication import pgoutput
+from pycdc.connectors.postgres.replication.control_message import PREFIX as CONTROL
+from pycdc.connectors.postgres.replication.control_message import ControlMessage, TransactionTime
 from pycdc.connectors.postgres.replication.pgoutput import POSTGRES_EPOCH
 from pycdc.connectors.postgres.replication.transaction_chunks import HEADER, TransactionChunks
-from pycdc.connectors.postgres.signals.messages import PREFIX as SIGNALS
-from pycdc.connectors.postgres.signals.signing import TransactionTime
 from pycdc.connectors.postgres.snapshot.pg_snapshot import UnseenTransactions
 from pycdc.errors import ProtocolError
 from pycdc.model.change import Batch, LogicalMessage, Lsn, Op, Position, Run, Table, Transaction
@@ -40,20 +40,6 @@ _NO_RUN: Final = None
 _begin = Struct(f">{HEADER + 1}xQqI").unpack
 _commit = Struct(f">{HEADER + 1}xBQQq").unpack
 """As `pgoutput.decode` reads them, of frames of the right length only."""
-
-
-class ControlMessage(NamedTuple):
-    """A signal or watermark before the batch's run of that number, or an `inserted` row of the signal table.
-
-    `content` is the message's content, or the row's frame. A message has its transaction's number and commit time, in
-    seconds.
-    """
-
-    run: int
-    content: bytes
-    lsn: Lsn
-    inserted: bool = False
-    moment: TransactionTime = TransactionTime(0, 0.0)
 
 
 class TransactionAssembler:
@@ -343,7 +329,7 @@ class TransactionAssembler:
         return ControlMessage(run, message.content, Lsn(message.lsn), moment=moment)
 
     def _message(self, message: pgoutput.Message, frame: bytes, batch: Batch) -> None:
-        if message.prefix == SIGNALS:
+        if message.prefix == CONTROL:
             if message.transactional and not self._skipping and not self._chunks.left:
                 self.notes.append(self._note(message, len(batch.runs)))
             return

@@ -22,13 +22,13 @@ from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import SlotMetadata
 from pycdc.connectors.postgres.catalog.row_filter import check_condition
+from pycdc.connectors.postgres.replication.control_message import PREFIX, TransactionTime
 from pycdc.connectors.postgres.signals import signing
 from pycdc.connectors.postgres.signals.debezium import DebeziumSignal, Unusable
-from pycdc.connectors.postgres.signals.signing import SigningKey, TransactionTime, key_of
+from pycdc.connectors.postgres.signals.signing import SigningKey, key_of
 from pycdc.errors import ConfigError, EnvironmentNotReady
 from pycdc.model.change import Lsn
 
-PREFIX: Final = "pycdc.snapshot"
 SignalAction = Literal["snapshot", "pause", "resume", "cancel", "apply", "retry", "drop"]
 _DEBEZIUM: Final = "debezium"
 _EMIT: Final = "SELECT pg_logical_emit_message(true, %s, %s)::text"

@@ -13,9 +13,10 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from pycdc.config.pipeline import CapturePipeline
+from pycdc.connectors.postgres.replication.control_message import TransactionTime
 from pycdc.errors import EnvironmentNotReady
 
 KEPT: Final = "signals_key"
@@ -24,13 +25,6 @@ _BYTES: Final = 32
 _XID: Final = 0xFFFFFFFF
 _FRESH: Final = 3600.0
 """Seconds between signing and commit, both by the server's clock: transaction numbers come again after 4 billion."""
-
-
-class TransactionTime(NamedTuple):
-    """The transaction of a signal: its number, and a time in seconds."""
-
-    xid: int
-    at: float
 
 
 class SigningKey:

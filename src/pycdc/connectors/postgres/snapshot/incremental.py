@@ -16,8 +16,9 @@ from pycdc.clients.postgres_errors import TableLocked
 from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import TableRef
+from pycdc.connectors.postgres.replication.control_message import ControlMessage
 from pycdc.connectors.postgres.replication.relation_cache import RelationCache
-from pycdc.connectors.postgres.replication.transaction_assembler import ControlMessage, TransactionAssembler
+from pycdc.connectors.postgres.replication.transaction_assembler import TransactionAssembler
 from pycdc.connectors.postgres.signals import messages as signals
 from pycdc.connectors.postgres.signals.signing import SigningKey
 from pycdc.connectors.postgres.snapshot.backlog import RESYNC, Backlog, TableTask

@@ -14,7 +14,7 @@ from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import TableRef
 from pycdc.connectors.postgres.catalog.row_filter import check_condition
-from pycdc.connectors.postgres.replication.transaction_assembler import ControlMessage
+from pycdc.connectors.postgres.replication.control_message import ControlMessage
 from pycdc.connectors.postgres.signals import debezium as debezium_signals
 from pycdc.connectors.postgres.signals import messages as signals
 from pycdc.connectors.postgres.signals.debezium import DebeziumSignal, Request, Unusable
