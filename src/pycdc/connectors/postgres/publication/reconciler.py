@@ -14,6 +14,7 @@ from typing import Final
 from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import TableRef, missing_tables
+from pycdc.connectors.postgres.catalog.open_transactions import has_rows_of_its_maker
 from pycdc.connectors.postgres.catalog.slots_and_publications import Admin, add_tables_sql, create_publication_sql
 from pycdc.connectors.postgres.publication.alter_publication import change_tables, current_transaction, publish_sql, run
 from pycdc.connectors.postgres.publication.delivered_names import require_one_name
@@ -21,7 +22,6 @@ from pycdc.connectors.postgres.publication.published_identity import failing_par
 from pycdc.connectors.postgres.publication.published_state import (
     CandidateTable,
     PublishedState,
-    has_rows_of_its_maker,
     observe,
 )
 from pycdc.connectors.postgres.publication.reconcile_plan import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.metadata import TableRef
-from pycdc.connectors.postgres.publication.published_state import older_writers
+from pycdc.connectors.postgres.catalog.open_transactions import older_writers
 from pycdc.connectors.postgres.snapshot.backlog import Backlog, TableTask
 from pycdc.connectors.postgres.snapshot.progress_report import SnapshotReport
 from pycdc.observability.logger import get_logger
