@@ -30,7 +30,7 @@ def catching(patch: Path) -> list[str]:
 def survives(patch: Path, folder: Path, **environment: str) -> bool:
     """Whether the tests that should catch the mutant are green."""
     tree = folder / "tree"
-    ignored = shutil.ignore_patterns(".venv", ".git", "docs", "build", "__pycache__", ".*_cache", ".hypothesis")
+    ignored = shutil.ignore_patterns(".venv", ".git", "docs", "__pycache__", ".*_cache", ".hypothesis")
     shutil.copytree(ROOT, tree, ignore=ignored)
     applied = subprocess.run(["git", "apply", "--unidiff-zero", str(patch)], cwd=tree, capture_output=True, text=True)
     assert applied.returncode == 0, f"{patch.name} does not fit the code any more: {applied.stderr}"
