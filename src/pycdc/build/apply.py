@@ -29,7 +29,6 @@ def apply_loop(config: ApplyPipeline, progress: Progress, stopping: threading.Ev
 
     `ApplyOffsets` ties both ends: the source claims partitions, the sink moves offsets.
     """
-
     source, sink = config.source.kafka, config.sink.postgres
     progress.sink_server = f"the database of sink.postgres{place(sink.dsn.get_secret_value())}"
     apply_offsets, known, columnar_routes = ApplyOffsets.of(sink, config.name), KnownTables(), ColumnarRoutes()
@@ -60,7 +59,6 @@ def apply_loop(config: ApplyPipeline, progress: Progress, stopping: threading.Ev
 @contextmanager
 def build_replay(config: PipelineConfig) -> Iterator[Replay]:
     """Open what was parked, to be applied. Raises ConfigError where the pipeline does not write into Postgres."""
-
     applies = require_apply(config)
     functions = ReverseFunctions(applies) or None
     with (
@@ -72,5 +70,4 @@ def build_replay(config: PipelineConfig) -> Iterator[Replay]:
 
 def build_preview(config: ApplyPipeline) -> AbstractContextManager[Preview]:
     """Build what shows what the sink would do with events."""
-
     return preview(config.sink.postgres, config.name, ReverseFunctions(config) or None)

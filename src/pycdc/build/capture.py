@@ -5,32 +5,27 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pycdc.build.offsets import build_offsets
 from pycdc.build.signal_client import signal_client
-from pycdc.clients.kafka_settings import client_settings
-from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.clients.registry_compatibility import CompatibilityOverrides
 from pycdc.clients.schema_registry import SchemaRegistry
-from pycdc.config.kafka import KafkaSinkConfig, KafkaSourceConfig, RegistryConfig, TopicsConfig
-from pycdc.config.pipeline import ApplyPipeline, CapturePipeline, PipelineConfig, require_apply
-from pycdc.config.runtime import FileOffsetsConfig, KafkaOffsetsConfig, PostgresOffsetsConfig
+from pycdc.config.kafka import KafkaSinkConfig
+from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.connector import PostgresConnector
 from pycdc.connectors.postgres.snapshot.parallel import Workers
 from pycdc.errors import ConfigError
 from pycdc.interfaces import Checkpoint, Connector, OffsetStore, Sink
 from pycdc.model.change import Batch
-from pycdc.model.event import Applied, EventBatch
-from pycdc.observability.outages import Outages
 from pycdc.observability.progress import Progress
-from pycdc.observability.tracing import traced_apply, traced_capture
-from pycdc.offsets.kafka import SETTINGS, KafkaOffsetStore
+from pycdc.observability.tracing import traced_capture
+from pycdc.offsets.kafka import KafkaOffsetStore
 from pycdc.offsets.memory import MemoryOffsetStore
 from pycdc.parking.build import parking_sink
 from pycdc.pipeline import Loop
