@@ -86,7 +86,7 @@ class CutoverGroupConfig(Section):
     settle: Annotated[float, Field(ge=0, le=30)] = 0.1
     """Seconds between holding writes at the façade and the fence, in which requests that are under way end."""
     verify: Literal["pause", "before"] = "pause"
-    """Whether the tables are verified while writes are held, or just before: for tables that take too long."""
+    """Whether rows that changed since the verification before the pause are verified while writes are held, or not."""
     sequence_margin: Annotated[int, Field(ge=0)] = 0
     """How far the other side's sequences are set beyond the greatest id."""
     rollback_window: Annotated[float, Field(ge=0)] = 604_800.0

@@ -8,12 +8,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
 
-from pycdc.cli.cutover import opened
+from pycdc.cli.cutover import opened, opened_group
 from pycdc.cli.facade import load_facade
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.origin import MESSAGE_PREFIX, mark
@@ -22,6 +26,7 @@ from pycdc.operations.cutover.commands import Cutover
 from pycdc.operations.cutover.drain import drain
 from pycdc.operations.cutover.fence import SQLSTATE
 from pycdc.operations.cutover.handover import SteppedBack
+from pycdc.operations.verify.relation import ComparedRelation
 from tests.operations.conftest import Worlds
 from tests.operations.cutover.world import Applications, World
 from tests.reading import PATIENCE, wait_for
@@ -37,6 +42,17 @@ def ready(world: World) -> None:
     for _ in range(STEPS - 1):
         world.commands(Cutover.advance)
     assert world.stage() == "ready"
+
+
+def advanced(world: World, act: Callable[[str], None]) -> None:
+    """Advance; `act` hears what is announced."""
+    with opened_group(str(world.path), "inventory") as (group, facade, _):
+        Cutover(group, facade, act).advance()
+
+
+def when_held(act: Callable[[], None]) -> Callable[[str], None]:
+    """Do something when writes are held at the façade, and the fence is not up yet."""
+    return lambda moment: act() if moment == "holds writes" else None
 
 
 def test_writes_move_forth_and_back_and_forth(world: Worlds) -> None:
@@ -96,9 +112,12 @@ def test_a_pause_that_is_too_long_steps_back_by_itself(world: Worlds) -> None:
     with Applications(here) as applications:
         applications.wait_for_writes("old")
         with psycopg.connect(here.dsns["old"]) as idle:
-            idle.execute("UPDATE stock SET price = 5 WHERE sku = 'sku-1'")  # its transaction stays open
+
+            def write() -> None:
+                idle.execute("UPDATE stock SET price = 5 WHERE sku = 'sku-1'")  # its transaction stays open
+
             with pytest.raises(SteppedBack, match="stepped back, writes were held for"):
-                here.commands(Cutover.advance)
+                advanced(here, when_held(write))
         applications.wait_for_writes("old")
         assert applications.by_side["new"] == 0
         state = here.commands(Cutover.state)
@@ -120,18 +139,84 @@ def test_the_side_that_gave_its_writes_away_refuses_them_beyond_the_pause(world:
         here.execute("old", "UPDATE stock SET on_hand = 5 WHERE sku = 'sku-1'")
 
 
-def test_a_difference_steps_back(world: Worlds) -> None:
+def plant(world: World, statement: str) -> None:
+    """Change rows of the new side past the fence, as if the apply side had: nothing brings it to the old database."""
+    with psycopg.connect(world.dsns["new"]) as somebody:
+        somebody.execute("SET session_replication_role = replica")
+        name = world.pipelines["apply"].config.name
+        somebody.execute("SELECT pg_logical_emit_message(true, %s, %s)", (MESSAGE_PREFIX, mark(name, ())))
+        somebody.execute(statement.encode())
+
+
+def test_a_difference_is_found_before_writes_are_held(world: Worlds) -> None:
     here = world()
     ready(here)
-    with psycopg.connect(here.dsns["new"]) as somebody:
-        somebody.execute("SET session_replication_role = replica")  # past the fence
-        # As if the apply side had written it: nothing brings it to the old database.
-        name = here.pipelines["apply"].config.name
-        somebody.execute("SELECT pg_logical_emit_message(true, %s, %s)", (MESSAGE_PREFIX, mark(name, ())))
-        somebody.execute("UPDATE items SET available = 99 WHERE code = 'sku-3'")
-    with pytest.raises(SteppedBack, match=r"1 rows that .* are not as"):
+    plant(here, "UPDATE items SET available = 99 WHERE code = 'sku-3'")
+    with pytest.raises(EnvironmentNotReady, match=r"1 rows that .* are not as") as refused:
         here.commands(Cutover.advance)
+    assert not isinstance(refused.value, SteppedBack)
+    assert here.commands(Cutover.state).held_at == 0
     here.execute("old", "UPDATE stock SET on_hand = 1 WHERE sku = 'sku-1'")
+
+
+def test_a_difference_that_comes_in_the_pause_steps_back(world: Worlds) -> None:
+    """In a row that has changed since the verification before it: the others are not looked at again."""
+    here = world(max_pause=60)
+    ready(here)
+
+    def act(moment: str) -> None:
+        if moment == "holds writes":
+            here.execute("old", "UPDATE stock SET on_hand = 5 WHERE sku = 'sku-3'")
+        if moment == "drained":
+            plant(here, "UPDATE items SET available = 99 WHERE code = 'sku-3'")
+
+    with pytest.raises(SteppedBack, match=r"1 rows that .* are not as"):
+        advanced(here, act)
+    here.execute("old", "UPDATE stock SET on_hand = 1 WHERE sku = 'sku-1'")
+
+
+def test_an_event_that_is_lost_just_before_the_pause_steps_back(world: Worlds) -> None:
+    here = world(max_pause=60)
+    ready(here)
+    here.execute(
+        "new",
+        "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.available := 0; RETURN NEW; END';"
+        "CREATE TRIGGER lose BEFORE UPDATE ON items FOR EACH ROW EXECUTE FUNCTION lose()",
+    )
+    with pytest.raises(SteppedBack, match=r"1 rows that .* are not as"):
+        advanced(here, when_held(lambda: here.execute("old", "UPDATE stock SET on_hand = 5 WHERE sku = 'sku-4'")))
+
+
+def test_tables_that_take_longer_than_the_pause_are_verified_before_it(
+    world: Worlds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sum over a table takes as long as writes may be held. Only rows that changed are compared meanwhile."""
+    here = world(max_pause=30)
+    ready(here)
+    paused, sums, rows = threading.Event(), ComparedRelation.sums, ComparedRelation.rows
+    compared: set[str] = set()
+
+    def slow(*args: Any, **options: Any) -> Any:
+        if paused.is_set():
+            time.sleep(31)
+        return sums(*args, **options)
+
+    def counted(*args: Any, **options: Any) -> Any:
+        found = rows(*args, **options)
+        if paused.is_set():
+            compared.update(key for (key,), _ in found)
+        return found
+
+    def change() -> None:
+        paused.set()
+        here.execute("old", "UPDATE stock SET on_hand = 5 WHERE sku = 'sku-4'")
+
+    monkeypatch.setattr(ComparedRelation, "sums", slow)
+    monkeypatch.setattr(ComparedRelation, "rows", counted)
+    advanced(here, when_held(change))
+    assert here.stage() == "watching"
+    assert "sku-4" in compared
+    assert len(compared) < 20  # with a few keys before: the end of the snapshot's records is read again
 
 
 def test_a_closed_gate_keeps_everything_where_it_is(world: Worlds) -> None:
@@ -150,7 +235,7 @@ def test_a_closed_gate_keeps_everything_where_it_is(world: Worlds) -> None:
     with pytest.raises(EnvironmentNotReady, match="is closed"):
         here.commands(Cutover.advance)
     assert here.stage() == "ready"
-    assert here.command("advance", "--dry-run").stdout.startswith("would: hold writes, drain, verify")
+    assert here.command("advance", "--dry-run").stdout.startswith("would: verify; hold writes, drain, verify")
 
 
 UNDECIDED = """INSERT INTO pycdc.conflicts

@@ -20,39 +20,22 @@ from pycdc.operations.cutover.group_state import (
     read_state,
     write_state,
 )
-from pycdc.operations.cutover.handover import Handover, StageListener, Verify, lead_reads_back
-from pycdc.operations.cutover.sides import Group, Way
+from pycdc.operations.cutover.handover import Handover, StageListener, lead_reads_back
+from pycdc.operations.cutover.sides import Group
 from pycdc.operations.cutover.table_shapes import table_shapes
-from pycdc.operations.verify.options import VerifyOptions
-from pycdc.operations.verify.verification import verify
+from pycdc.operations.cutover.way_verification import WayVerification
 
 _LOCK_SECONDS: Final = 10.0
-
-
-def verified(way: Way) -> None:
-    """Verify a way. Raises EnvironmentNotReady where its tables differ."""
-    found = verify(way.apply, VerifyOptions(capture=way.capture))
-    differing = sum(sum(table.differing.values()) for table in found.tables)
-    if not found.equal:
-        raise EnvironmentNotReady(
-            f"{differing} rows that {way.apply.name} writes are not as {way.capture.name} says",
-            hint="pycdc verify shows which, and repairs them",
-        )
+_OF_PAUSE: Final = 0.3
+"""The part of it that a verification of what changed may take: as much will have changed again in the pause."""
 
 
 class Cutover:
-    """The commands of one group. `verify` judges a way, `announce` hears what is reached."""
+    """The commands of one group. `announce` hears what is reached."""
 
-    def __init__(
-        self,
-        group: Group,
-        facade: Facade | None,
-        verify: Verify = verified,
-        announce: StageListener = lambda text: None,
-    ) -> None:
+    def __init__(self, group: Group, facade: Facade | None, announce: StageListener = lambda text: None) -> None:
         self._group = group
         self._facade = facade
-        self._verify = verify
         self._announce = announce
 
     def state(self) -> GroupState:
@@ -107,16 +90,18 @@ class Cutover:
             return self._closed(state)
         under_way = state.stage in IN_PAUSE
         if under_way and state.direction == "forward":
-            handover = self._handover(state, "forward")
-            handover.step_back("rolled back")
+            with WayVerification(self._group.way("forward")) as verification:
+                handover = self._handover(state, "forward", verification)
+                handover.step_back("rolled back")
             state = handover.state
         if state.owner == "new" or state.direction == "back":
             if state.stage == "switched" and state.direction == "forward":
-                state = self._handover(state, "forward").run()
+                state = self._resumed(state)
             if state.stage != "following":
-                if not under_way and state.stage != "switched":
+                begins = not under_way and state.stage != "switched"
+                if begins:
                     self._require_open(verified=False, directions=("back",))
-                state = self._handover(state, "back").run()
+                state = self._moved(state, "back", begins=begins)
         lead_reads_back(self._facade, self._group.config.reads)
         return state if state.stage == "following" else self._stored(state.at("following", direction="forward"))
 
@@ -146,7 +131,8 @@ class Cutover:
         self._require_open(verified=False)
         self._announce("verifies")
         shapes = table_shapes(self._group.old, self._group.new)  # before: DDL meanwhile counts as later
-        self._verify(self._group.way("forward"))
+        with WayVerification(self._group.way("forward")) as verification:
+            verification.verify()
         return self._stored(state.at("reading", direction="forward", verified_at=time.time(), shapes=shapes))
 
     def _ready(self, state: GroupState) -> GroupState:
@@ -161,13 +147,18 @@ class Cutover:
 
     def _hand_over(self, state: GroupState) -> GroupState:
         self._require_open()
-        if self._group.config.verify == "before":
-            self._announce("verifies")
-            self._verify(self._group.way("forward"))
-        return self._handover(state, "forward").run()
+        return self._moved(state, "forward", begins=True)
 
     def _resumed(self, state: GroupState) -> GroupState:
-        return self._handover(state, "forward").run()
+        return self._moved(state, "forward", begins=False)
+
+    def _moved(self, state: GroupState, direction: HandoverDirection, *, begins: bool) -> GroupState:
+        """Hand over. Where that `begins` only now, verify before writes are held, so that little is left for then."""
+        with WayVerification(self._group.way(direction)) as verification:
+            if begins:
+                self._announce("verifies")
+                verification.prepare(self._group.config.max_pause * _OF_PAUSE)
+            return self._handover(state, direction, verification).run()
 
     def _watched(self, state: GroupState) -> GroupState:
         raise EnvironmentNotReady(
@@ -177,8 +168,8 @@ class Cutover:
     def _closed(self, state: GroupState) -> GroupState:
         raise EnvironmentNotReady(f"group {self._group.name} is closed", hint="start a migration of its own")
 
-    def _handover(self, state: GroupState, direction: HandoverDirection) -> Handover:
-        return Handover(self._group, state, direction, self._facade, self._verify, self._announce)
+    def _handover(self, state: GroupState, direction: HandoverDirection, verification: WayVerification) -> Handover:
+        return Handover(self._group, state, direction, self._facade, verification, self._announce)
 
     def _lock(self) -> None:
         for connection in self._group.connections:
@@ -203,7 +194,7 @@ def planned(state: GroupState | None) -> str:
     return {
         "following": "verify without a pause, then allow reads to move",
         "reading": "see that all reads have moved, then allow writes to move",
-        "ready": "hold writes, drain, verify, set sequences, switch, probe the way back",
+        "ready": "verify; hold writes, drain, verify what changed, set sequences, switch, probe the way back",
         "watching": "nothing: close, or roll back",
         "closed": "nothing",
     }.get(state.stage, "go on with the hand-over that is under way, or step back if its pause is over")

@@ -2,7 +2,7 @@
 
 1. Hold writes at the façade, and put a fence around the giving side, which falls by itself after `max_pause`.
 2. Drain: all that was committed is on the other side.
-3. Verify, and set the sequences of the taking side.
+3. Verify what changed since the verification before the pause, and set the sequences of the taking side.
 4. Seal: the fence of the giving side is for good now, if it has not fallen yet.
 5. Decide: one transaction of the taking side takes its fence down and stores the state.
 6. Lead the façade's writes there. Probe the way back.
@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TimedOut
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -30,13 +28,12 @@ from pycdc.facade.route_weights import RouteWeight
 from pycdc.operations.cutover import fence
 from pycdc.operations.cutover.drain import drain
 from pycdc.operations.cutover.group_state import IN_PAUSE, GroupState, HandoverDirection, Stage, write_state
-from pycdc.operations.cutover.sides import Group, Way
+from pycdc.operations.cutover.sides import Group
+from pycdc.operations.cutover.way_verification import WayVerification
 from pycdc.sinks.postgres.sequences import advance_sequences
 
 StageListener = Callable[[str], None]
 """Hears what was reached."""
-Verify = Callable[[Way], None]
-"""Raises EnvironmentNotReady where what the way writes is not as its source says."""
 
 _PROBE_SECONDS: Final = 30.0
 _SEALED_SECONDS: Final = 30.0
@@ -57,7 +54,7 @@ def lead_reads_back(facade: Facade | None, reads: Sequence[str]) -> None:
 
 
 class Handover:
-    """One direction of a group. `state` is current after every step."""
+    """One direction of a group. `state` is current after every step. `verification` is of its way."""
 
     def __init__(
         self,
@@ -65,14 +62,14 @@ class Handover:
         state: GroupState,
         direction: HandoverDirection,
         facade: Facade | None,
-        verify: Verify,
+        verification: WayVerification,
         announce: StageListener = lambda text: None,
     ) -> None:
         self.state = state
         self._group = group
         self._direction: HandoverDirection = direction
         self._facade = facade
-        self._verify = verify
+        self._verification = verification
         self._announce = announce
         self._way = group.way(direction)
         self._giver, self._taker = group.sides(direction)
@@ -121,13 +118,10 @@ class Handover:
         if self._group.config.verify != "pause":
             return
         self._announce("verifies")
-        executor = ThreadPoolExecutor(1, "pycdc-cutover-verify")
         try:
-            executor.submit(self._verify, self._way).result(self._left())
-        except TimedOut:
+            self._verification.verify(self._left())
+        except TimeoutError:
             raise self._over() from None
-        finally:
-            executor.shutdown(wait=False)
 
     def _advance_sequences(self) -> None:
         sink = self._way.apply.sink.postgres

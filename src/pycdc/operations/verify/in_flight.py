@@ -18,7 +18,7 @@ from pycdc.operations.verify.spilling_map import SpillingMap
 
 _CHUNK: Final = 500
 """Rows that a statement asks for."""
-_KEYS: Final = 5000
+KEYS: Final = 5000
 """Keys that a statement names."""
 
 Texts = tuple[str | None, ...]
@@ -92,7 +92,7 @@ class Flight:
 
     def chunks(self) -> Iterator[list[Key]]:
         """Yield the keys in flight, as many as one statement can name."""
-        for page in self.rows.pages(_KEYS):
+        for page in self.rows.pages(KEYS):
             yield [key for key, _ in page]
 
 

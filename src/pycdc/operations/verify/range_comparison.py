@@ -85,10 +85,10 @@ class BothSides:
         nothing = [Sum()] * (len(bounds) + 1)  # events may have emptied the table: then there are no sources
         return [sum(column, Sum()) for column in zip(nothing, *own, strict=True)], target.result()
 
-    def rows(self, part: KeyRange) -> tuple[list[RowDigest], list[RowDigest]]:
-        """Return the rows of both sides whose keys are settled. Raises psycopg.Error."""
-        source = [row for one in self.sources for row in one.rows(self.source_connection, self.layout, part)]
-        target = self.target.rows(self.target_connection, self.layout, part)
+    def rows(self, part: KeyRange, among: Sequence[Key] | None = None) -> tuple[list[RowDigest], list[RowDigest]]:
+        """Return the rows of both sides whose keys are settled, `among` some or all. Raises psycopg.Error."""
+        source = [row for one in self.sources for row in one.rows(self.source_connection, self.layout, part, among)]
+        target = self.target.rows(self.target_connection, self.layout, part, among)
         flown = self.flight.rows
         return [row for row in source if row[0] not in flown], [row for row in target if row[0] not in flown]
 

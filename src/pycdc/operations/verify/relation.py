@@ -93,15 +93,17 @@ class ComparedRelation:
             out[number] = Sum(rows, int(first), int(second))
         return out
 
-    def rows(self, connection: Connection, layout: Layout, part: KeyRange) -> list[RowDigest]:
-        """Return keys and digests of the range's rows. Raises psycopg.Error."""
+    def rows(
+        self, connection: Connection, layout: Layout, part: KeyRange, among: Sequence[Key] | None = None
+    ) -> list[RowDigest]:
+        """Return keys and digests of the range's rows, of the keys `among` or of all. Raises psycopg.Error."""
         query = sql.SQL("SELECT {}, {} FROM (SELECT {} AS t, {} FROM {}{} OFFSET 0) AS x ({})").format(
             sql.SQL(", ").join(sql.SQL(f"k{n}") for n in range(len(layout.key))),
             layout.digest.columns(sql.SQL("t")),
             row_text(self._values(layout)),
             sql.SQL(", ").join(self._key_texts(layout)),
             self.table,
-            self._conditions(layout, part),
+            self._conditions(layout, part, among),
             sql.SQL(", ").join(sql.SQL(name) for name in ("t", *(f"k{n}" for n in range(len(layout.key))))),
         )
         size = len(layout.key)

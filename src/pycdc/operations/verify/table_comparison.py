@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Final
@@ -18,6 +19,7 @@ from pycdc.operations.verify.canonical import ColumnType
 from pycdc.operations.verify.digests import Digest
 from pycdc.operations.verify.feeds import Feed, Unit
 from pycdc.operations.verify.in_flight import (
+    KEYS,
     CanonicalTexts,
     Flight,
     Mismatch,
@@ -28,13 +30,12 @@ from pycdc.operations.verify.in_flight import (
 )
 from pycdc.operations.verify.options import VerifyOptions
 from pycdc.operations.verify.prediction import Prediction, Predictions
-from pycdc.operations.verify.range_comparison import BothSides, Counts, Found, compare
+from pycdc.operations.verify.range_comparison import BothSides, Counts, Found, compare, differing
 from pycdc.operations.verify.range_reading import RangeTask, Totals, read_ahead
 from pycdc.operations.verify.ranges import Bound, KeyRange, by_text
 from pycdc.operations.verify.readers import Readers
 from pycdc.operations.verify.relation import ROW_DIGEST, ComparedRelation, Layout, ranges_of, without_key
 from pycdc.operations.verify.result import (
-    ComparisonMethod,
     Difference,
     DifferenceKind,
     Key,
@@ -50,6 +51,8 @@ _RANGE: Final = 100_000
 _MOST_RANGES: Final = 1000
 _SAMPLE: Final = 20_000
 """Rows that bounds of ranges are chosen from."""
+_FEW_TOUCHED: Final = 200_000
+"""Keys that are looked for one by one: a range is read faster than that."""
 _TEXTS: Final = 500
 """Rows whose values are read at once."""
 _ROWS: Final = "SELECT greatest(sum(c.reltuples), 0)::int8 FROM pg_class c WHERE c.oid = ANY (%s::oid[])"
@@ -72,6 +75,8 @@ class TableComparison:
     """For a table whose rows no server can compute."""
     touched: SpillingMap[None] | None = None
     """Keys as the routes write them, whose ranges are compared alone; None for all ranges."""
+    by_row: bool = False
+    """Whether rows of these keys are compared in place of their ranges, unless they are too many."""
 
     def run(self, after: Key | None = None, until: Callable[[], bool] = lambda: False) -> Key | None:
         """Compare keys from `after` on, and all keys in flight. Raises PycdcError.
@@ -87,6 +92,9 @@ class TableComparison:
                 self._routed(flight, self.routed)
                 return None
             self._in_flight(flight)
+            if self.by_row and self.touched is not None and len(self.touched) <= _FEW_TOUCHED:
+                self._touched_rows(flight, self.touched)
+                return None
             return self._ranges(flight, after, until)
         finally:
             self.result.seconds += time.monotonic() - began
@@ -244,14 +252,13 @@ class TableComparison:
             return parts
         cut = [(one, ()) for part, inner in parts for one in part.cut(inner)]
         bounds = [part.low for part, _ in cut[1:] if part.low is not None]
-        texts, names = CanonicalTexts(self.readers.texts, self.unit.types), self.unit.key
         chosen: set[int] = set()
-        try:
-            for page in self.touched.pages():
-                keys = [key for key in texts.rows(names, [key for key, _ in page]) if key is not None]
-                chosen |= ranges_of(self.readers.texts, self.layout, [shown_key(key) for key in keys], bounds)
-        except psycopg.Error as error:
-            raise target_error(error) from None
+        for page in self.touched.pages():
+            keys = self._canonical_keys(page)
+            try:
+                chosen |= ranges_of(self.readers.texts, self.layout, keys, bounds)
+            except psycopg.Error as error:
+                raise target_error(error) from None
         return [cut[number] for number in sorted(chosen)]
 
     def _sampled(self, parts: list[tuple[KeyRange, Sequence[Bound]]]) -> Iterator[tuple[KeyRange, Sequence[Bound]]]:
@@ -281,13 +288,32 @@ class TableComparison:
         ]
         return read_ahead(readers.workers, self.options.workers, tasks)
 
-    def _range(
-        self, flight: Flight, part: KeyRange, inner: Sequence[Bound], counts: Counts, totals: Totals | None
-    ) -> None:
+    def _touched_rows(self, flight: Flight, touched: SpillingMap[None]) -> None:
+        """Compare the rows of touched keys that are settled."""
+        result = self.result
+        for page in touched.pages(KEYS):
+            keys = self._canonical_keys(page)
+            with self._both_sides(flight) as both:
+                source, target = both.rows(KeyRange(), keys)
+                result.source_rows += len(source)
+                result.target_rows += len(target)
+                self._add_found(both, list(differing(source, target, complete=both.complete)))
+
+    def _canonical_keys(self, page: Sequence[tuple[Key, None]]) -> list[Key]:
+        """Return keys that the routes wrote as `canonical` writes them, without those that are none."""
+        texts = CanonicalTexts(self.readers.texts, self.unit.types)
+        try:
+            found = texts.rows(self.unit.key, [key for key, _ in page])
+        except psycopg.Error as error:
+            raise target_error(error) from None
+        return [shown_key(key) for key in found if key is not None]
+
+    @contextmanager
+    def _both_sides(self, flight: Flight) -> Iterator[BothSides]:
         readers = self.readers
         oids = [self._target_oid()] if self.unit.feeds else []
         with readers.source.transaction(self._oids()) as source, readers.target.transaction(oids) as target:
-            both = BothSides(
+            yield BothSides(
                 self.layout,
                 self._sources(),
                 self._target(),
@@ -297,6 +323,11 @@ class TableComparison:
                 flight,
                 self.unit.complete,
             )
+
+    def _range(
+        self, flight: Flight, part: KeyRange, inner: Sequence[Bound], counts: Counts, totals: Totals | None
+    ) -> None:
+        with self._both_sides(flight) as both:
             found: list[Found] = []
             for one in compare(both, part, inner, counts, totals):
                 found.append(one)
@@ -363,27 +394,3 @@ def _nullable(column: ColumnType, unit: Unit) -> ColumnType:
     """Return the column as nullable if it is so on either side: both sides' texts are made alike."""
     filled = all(column.name in feed.filled for feed in unit.feeds)
     return replace(column, nullable=column.nullable or not filled)
-
-
-def result_of(unit: Unit) -> TableResult:
-    """Return an empty result."""
-    return TableResult(
-        str(unit.target),
-        tuple(dict.fromkeys(str(feed.source) for feed in unit.feeds)),
-        ComparisonMethod.HASHED if unit.obstacle is None else ComparisonMethod.ROUTED,
-        unit.obstacle,
-        unit.key,
-        _key_fields(unit),
-        unit.columns,
-        dict(unit.not_compared),
-    )
-
-
-def _key_fields(unit: Unit) -> tuple[str, ...]:
-    """Return the source's columns that the key is made from; none where the feeds differ, or fields are no columns."""
-    found = set()
-    for feed in unit.feeds:
-        paths = [feed.route.key.get(name, name).removeprefix("$key.") for name in unit.key]
-        found.add(tuple(feed.source.fields.get(path, "") for path in paths))
-    (first, *others) = found
-    return () if others or "" in first else first

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -16,6 +15,7 @@ from typing import Final
 import psycopg
 
 from pycdc.build.decoder import build_decoder
+from pycdc.clients.postgres import Connection
 from pycdc.clients.postgres_errors import target_error
 from pycdc.clients.postgres_sessions import database_identity
 from pycdc.config.pipeline import ApplyPipeline, PipelineConfig
@@ -24,6 +24,7 @@ from pycdc.errors import ConfigError, PycdcError
 from pycdc.model.event import Event
 from pycdc.model.patterns import names_any
 from pycdc.operations.verify.canonical import ColumnType, columns_of
+from pycdc.operations.verify.comparison_progress import ATTEMPTS, ComparisonProgress, result_of, unit_name
 from pycdc.operations.verify.cut import Announce, Cut, EndSessions, open_cut, point_of
 from pycdc.operations.verify.digests import agreed
 from pycdc.operations.verify.explanations import explain
@@ -31,11 +32,11 @@ from pycdc.operations.verify.feeds import Reasons, SourceTable, Unit, captured_t
 from pycdc.operations.verify.options import VerifyOptions, ends_of
 from pycdc.operations.verify.prediction import Predictions, fold
 from pycdc.operations.verify.readers import Readers, TableRewritten, source_reader, target_reader
-from pycdc.operations.verify.result import Difference, Key, TableResult, Verification
+from pycdc.operations.verify.result import Difference, TableResult, Verification
 from pycdc.operations.verify.routed_comparison import Rows
 from pycdc.operations.verify.row_condition import require_condition
 from pycdc.operations.verify.stream_window import StreamWindow, Vector, are_kept
-from pycdc.operations.verify.table_comparison import TableComparison, result_of
+from pycdc.operations.verify.table_comparison import TableComparison
 from pycdc.operations.verify.touched_keys import TouchedKeys
 from pycdc.operations.verify.two_passes import plain_cut, twice
 from pycdc.operations.verify.two_way import OtherDirection, confirmed, has_more
@@ -48,11 +49,10 @@ from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.writes import RowWrite
 from pycdc.transforms.reverse import ReverseFunctions
 
-_ATTEMPTS: Final = 5
-"""Cuts that changes of one table's schema may spoil."""
 _CUTS: Final = 2
 """That are taken anew for this many events between the snapshots: fewer rows are compared one by one then."""
 _MANY_EVENTS: Final = 100_000
+_CANCEL_SECONDS: Final = 2.0
 
 
 def verify(config: PipelineConfig, options: VerifyOptions, announce: Announce = lambda text: None) -> Verification:
@@ -71,17 +71,16 @@ def verify(config: PipelineConfig, options: VerifyOptions, announce: Announce = 
     return found if options.values else found.without_values()
 
 
-_UnitName = tuple[str, tuple[str, ...], tuple[str, ...]]
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """What is compared where the rest was before: `keys` that events touched from `since` on.
 
+    `by_row`: rows in place of their ranges.
+    """
 
-@dataclass(slots=True)
-class _Progress:
-    """What the cuts so far have compared: `after` is where a table that is not `done` goes on."""
-
-    results: dict[_UnitName, TableResult] = field(default_factory=dict)
-    done: set[_UnitName] = field(default_factory=set)
-    after: dict[_UnitName, Key] = field(default_factory=dict)
-    rewritten: Counter[_UnitName] = field(default_factory=Counter)
+    since: Vector
+    keys: TouchedKeys
+    by_row: bool
 
 
 class Verifier:
@@ -107,6 +106,7 @@ class Verifier:
         self._loops = LoopFilter(sink.loops, config.name)
         self._since: Vector | None = None
         """The ends of the topics before the first cut of the last run: what lies behind may have been touched since."""
+        self._reading: tuple[Connection, ...] = ()
         self._opened = ExitStack()
         try:
             self._decoder = decoder = self._opened.enter_context(build_decoder(source))
@@ -139,35 +139,56 @@ class Verifier:
             return self.run()
         return self._closing(before.differences)
 
-    def _closing(self, known: Sequence[Difference]) -> Verification:
+    def run_changes(self, before: Verification) -> Verification:
+        """Verify as `run_again` does, but rows in place of their ranges: as long as few changed, it takes a moment.
+
+        Everything where `before` is not equal. Raises PycdcError.
+        """
+        if not before.equal:
+            return self.run()
+        return self._closing((), by_row=True)
+
+    def cancel(self) -> None:
+        """End what another thread runs here, with an error there."""
+        for connection in self._reading:
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=_CANCEL_SECONDS)
+            connection.close()
+        self._sessions.close()
+
+    def _closing(self, known: Sequence[Difference], *, by_row: bool = False) -> Verification:
         try:
-            return self._run(known)
+            return self._run(known, by_row=by_row)
         except BaseException:
             self._sessions.close()
             self._since = None
             raise
+        finally:
+            self._reading = ()
 
-    def _run(self, known: Sequence[Difference]) -> Verification:
+    def _run(self, known: Sequence[Difference], *, by_row: bool) -> Verification:
         since, self._since = self._since, None
         began = time.monotonic()
         out = self._begun()
-        progress, attempts = _Progress(), 0
+        progress, attempts = ComparisonProgress(), 0
         with ExitStack() as opened:
             source = opened.enter_context(closing(source_reader(self._ends)))
             target = opened.enter_context(closing(target_reader(self._ends)))
             workers = self._workers(opened)
             readers = Readers(self._ends, source, target, self._sessions.target, self._executor, workers)
+            self._reading = source.connection, target.connection
             complete = False
             while not complete:
                 try:
                     with closing(self._cut()) as cut:
                         self._since = self._since or cut.low
-                        kept = since is not None and are_kept(since, cut.spans)
-                        touched = TouchedKeys(known) if kept else None
-                        complete = self._in_cut(cut, readers, out, progress, since, touched)
+                        again = None
+                        if since is not None and are_kept(since, cut.spans):
+                            again = _Changes(since, TouchedKeys(known), by_row)
+                        complete = self._in_cut(cut, readers, out, progress, again)
                 except TableRewritten:
                     attempts += 1
-                    if attempts >= _ATTEMPTS * max(1, len(progress.results)):
+                    if attempts >= ATTEMPTS * max(1, len(progress.results)):
                         raise
         out.tables = [progress.results[name] for name in progress.results if name in progress.done]
         self._note_sequences(out)
@@ -201,9 +222,8 @@ class Verifier:
         cut: Cut,
         readers: Readers,
         out: Verification,
-        progress: _Progress,
-        since: Vector | None,
-        touched: TouchedKeys | None,
+        progress: ComparisonProgress,
+        changes: _Changes | None,
     ) -> bool:
         """Compare as many tables as the cut's age allows. Return whether all are compared."""
         out.points.append(point_of(cut))
@@ -219,22 +239,23 @@ class Verifier:
             self._config, tables, types, sources, reasons, self._options.tables, self._options.columns
         )
         router = RouteTable(self._sink, tables, self._functions, partial(_is_ordered, cut.vector))
-        left = [unit for unit in wanted if _name(unit) not in progress.done]
+        left = [unit for unit in wanted if unit_name(unit) not in progress.done]
         compared = {str(unit.target) for unit in left}
-        predictions = self._predictions(cut, tables, router, compared, since, touched)
+        predictions = self._predictions(cut, tables, router, compared, changes)
         for place, unit in enumerate(left, 1):
             self._announce(f"compares {unit.target}")
-            name = _name(unit)
+            name = unit_name(unit)
             result = progress.results.setdefault(name, result_of(unit))
             try:
                 if self._options.where is not None:
                     require_condition(self._sessions.target, unit, self._options.where)
                 routed = None if unit.obstacle is None else self._routed(cut, unit, router)
-                keys = None if touched is None else touched.of(str(unit.target))
-                comparison = TableComparison(unit, readers, predictions, digest, self._options, result, routed, keys)
+                comparison = TableComparison(unit, readers, predictions, digest, self._options, result, routed)
+                if changes is not None:
+                    comparison.touched, comparison.by_row = changes.keys.of(str(unit.target)), changes.by_row
                 rest = comparison.run(progress.after.get(name), partial(self._is_old, cut))
             except PycdcError as error:
-                self._failed(unit, error, progress)
+                progress.failed(unit, error)
                 continue
             if rest is not None:
                 progress.after[name] = rest
@@ -244,20 +265,6 @@ class Verifier:
             if self._is_old(cut) and place < len(left):
                 return False
         return True
-
-    def _failed(self, unit: Unit, error: PycdcError, progress: _Progress) -> None:
-        """Note what keeps one table from being compared; raise what concerns all of them, or asks for a new cut."""
-        name = _name(unit)
-        if isinstance(error, TableRewritten):
-            progress.results[name] = result_of(unit)
-            progress.after.pop(name, None)
-            progress.rewritten[name] += 1
-            if progress.rewritten[name] < _ATTEMPTS:
-                raise error
-        elif error.retry:
-            raise error
-        progress.results[name].problem = f"{error.fact}; {error.hint}" if error.hint else error.fact
-        progress.done.add(name)
 
     def _explain(self, result: TableResult, router: RouteTable) -> None:
         try:
@@ -343,19 +350,18 @@ class Verifier:
         tables: dict[str, TargetTable],
         router: RouteTable,
         compared: Collection[str],
-        since: Vector | None,
-        touched: TouchedKeys | None,
+        changes: _Changes | None,
     ) -> Predictions:
         self._announce("reads the events between the snapshots")
         marks = {
             str(tables[route.table]): frozenset(route.soft_delete) for route in self._sink.routes if route.soft_delete
         }
         events: Iterator[Event]
-        if since is None or touched is None:
+        if changes is None:
             events = self._window.events(cut.low, cut.vector, cut.spans)
         else:
-            events = self._window.events(since, cut.vector, cut.spans)
-            events = touched.noted(events, router.writes, partial(self._tables_of, tables), cut.low)
+            events = self._window.events(changes.since, cut.vector, cut.spans)
+            events = changes.keys.noted(events, router.writes, partial(self._tables_of, tables), cut.low)
         folded = fold(
             events,
             lambda event: [write for write in router.writes(event) if str(write.shape.table) in compared],
@@ -382,11 +388,6 @@ class Verifier:
 
 def _is_ordered(vector: Vector, topic: str) -> bool:
     return sum(partition.topic == topic for partition in vector) <= 1
-
-
-def _name(unit: Unit) -> _UnitName:
-    """Return what a unit is called in all cuts: a schema change may bring others."""
-    return str(unit.target), unit.key, unit.columns
 
 
 def _identity(connection: psycopg.Connection[object]) -> str:

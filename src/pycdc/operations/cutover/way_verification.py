@@ -1,0 +1,83 @@
+"""A way verified several times: all of it while it is written, and while writes are held what changed since."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TimedOut
+from contextlib import ExitStack
+from typing import Final
+
+from pycdc.errors import EnvironmentNotReady
+from pycdc.operations.cutover.sides import Way
+from pycdc.operations.verify.options import VerifyOptions
+from pycdc.operations.verify.result import Verification
+from pycdc.operations.verify.verification import Verifier
+
+_PASSES: Final = 5
+"""Of what changed, at most, before writes are held."""
+
+
+class WayVerification:
+    """Its sessions stay open between two passes. A context manager."""
+
+    def __init__(self, way: Way) -> None:
+        self._way = way
+        self._opened = ExitStack()
+        self._executor = ThreadPoolExecutor(1, "pycdc-cutover-verify")
+        self._verifier: Verifier | None = None
+        self._found: Verification | None = None
+
+    def __enter__(self) -> WayVerification:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._executor.submit(self._opened.close)
+        self._executor.shutdown(wait=False)
+
+    def prepare(self, seconds: float) -> None:
+        """Verify everything, and what changes meanwhile until a pass of that takes no more than `seconds`.
+
+        Raises PycdcError, EnvironmentNotReady where the tables differ.
+        """
+        self._executor.submit(self._pass).result()
+        for _ in range(_PASSES):
+            began = time.monotonic()
+            self._executor.submit(self._pass).result()
+            if time.monotonic() - began <= seconds:
+                return
+
+    def verify(self, seconds: float | None = None) -> None:
+        """Verify the rows that events have touched since the last pass, everything if there was none.
+
+        Raises TimeoutError if that is not done in `seconds`, PycdcError, EnvironmentNotReady where the tables differ.
+        """
+        try:
+            self._executor.submit(self._pass).result(seconds)
+        except TimedOut:
+            if self._verifier is not None:
+                self._verifier.cancel()
+            raise
+
+    def _pass(self) -> None:
+        if self._verifier is None:
+            verifier = Verifier(self._way.apply, VerifyOptions(capture=self._way.capture))
+            self._verifier = self._opened.enter_context(verifier)
+        found, self._found = self._found, None
+        found = self._verifier.run() if found is None else self._verifier.run_changes(found)
+        _require_equal(found, self._way)
+        self._found = found
+
+
+def _require_equal(found: Verification, way: Way) -> None:
+    if found.differs:
+        differing = sum(sum(table.differing.values()) for table in found.tables)
+        raise EnvironmentNotReady(
+            f"{differing} rows that {way.apply.name} writes are not as {way.capture.name} says",
+            hint="pycdc verify shows which, and repairs them",
+        )
+    for table in found.tables:
+        if table.problem is not None:
+            raise EnvironmentNotReady(
+                f"table {table.table} cannot be verified: {table.problem}", hint="pycdc verify tries it alone"
+            )
