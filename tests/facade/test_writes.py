@@ -11,7 +11,7 @@ import pytest
 from pycdc.cli.facade import load_facade
 from pycdc.facade.route_weights import RouteWeight
 from tests.facade.conftest import Run, Running
-from tests.facade.upstreams import Replication, Upstream, Writers
+from tests.facade.upstreams import Posts, Replication, Upstream, Writers
 from tests.reading import wait_for
 
 pytestmark = pytest.mark.server
@@ -95,3 +95,55 @@ def test_writes_are_held_no_longer_than_they_may(run: Run) -> None:
     browser = facade.browser()
     assert browser.ask("POST", "/api/stock")[0] == 503
     wait_for(lambda: browser.ask("POST", "/api/stock")[0] == 200)
+
+
+@pytest.mark.parametrize("percent", [100, 0], ids=["switched", "rolled back"])
+def test_queued_writes_arrive_once_where_the_rows_are_owned_then(
+    run: Run, old: Upstream, new: Upstream, percent: int
+) -> None:
+    facade = run(held_writes="queue")
+    with Posts(facade.port) as posts:
+        wait_for(lambda: len(posts.answers) > 20)
+        change_writes(facade, RouteWeight(held=True, held_until=time.time() + 120))
+        held = posts.begun
+        wait_for(lambda: posts.begun > held + 50)
+        waiting = range(held + 1, posts.begun - 1)
+        assert not set(waiting) & set(posts.answers)
+        assert old.number < held + 2
+        assert new.number == 0
+        change_writes(facade, RouteWeight(percent=percent, target=percent))
+        wait_for(lambda: posts.answers.keys() >= set(waiting))
+        released = posts.begun
+        wait_for(lambda: posts.begun > released + 20)
+    assert {status for status, _ in posts.answers.values()} == {200}
+    expected = {f"POST /api/stock?{number}": 1 for number in range(posts.begun)}
+    assert old.asked + new.asked == expected, "each once"
+    owner = "new" if percent else "old"
+    assert {posts.answers[number][1].split()[0] for number in waiting} == {owner}
+
+
+def test_a_queued_write_that_the_service_refuses_is_not_sent_again(run: Run, new: Upstream) -> None:
+    facade = run(held_writes="queue")
+    new.status, new.headers = 503, {"x-pycdc-held": "1"}
+    change_writes(facade, RouteWeight(held=True, held_until=time.time() + 120))
+    with Posts(facade.port) as posts:
+        wait_for(lambda: posts.begun > 20)
+        change_writes(facade, RouteWeight(percent=100, target=100))
+    assert {status for status, _ in posts.answers.values()} == {503}
+    assert new.asked == {f"POST /api/stock?{number}": 1 for number in range(posts.begun)}
+
+
+def test_a_queued_write_waits_no_longer_than_the_pause_may_last(run: Run, old: Upstream) -> None:
+    facade = run(held_writes="queue", retry_after=3)
+    facade.program.kill()  # nobody ends the pause
+    change_writes(facade, RouteWeight(held=True, held_until=time.time() + 1))
+    browser = facade.browser()
+    since = time.monotonic()
+    assert browser.ask("POST", "/api/stock")[0] == 503
+    assert time.monotonic() - since > 0.5
+    assert browser.headers["retry-after"] == "3"
+    assert "x-pycdc-held" not in browser.headers
+    assert old.number == 0
+    facade.program = facade.start()
+    wait_for(lambda: browser.ask("POST", "/api/stock")[0] == 200)
+    assert old.number == 1

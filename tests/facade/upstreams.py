@@ -6,6 +6,7 @@ import http.client
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from examples.inventory.browser import Browser
@@ -17,7 +18,7 @@ SECONDS = 10.0
 class Upstream:
     """A system with one number. `GET /api/stock/N` tells its name and the number, `POST /api/stock` adds 1 to it.
 
-    `status` and `delay` say how it answers from now on; `gate` is the status of `/gate`.
+    `status`, `headers` and `delay` say how it answers from now on; `gate` is the status of `/gate`.
     """
 
     def __init__(self, name: str) -> None:
@@ -25,6 +26,7 @@ class Upstream:
         self.status = 200
         self.delay = 0.0
         self.gate = 200
+        self.headers: dict[str, str] = {}
         self.number = 0
         self.gone = False
         self.asked: Counter[str] = Counter()
@@ -74,6 +76,8 @@ class Upstream:
         data = body.encode()
         request.send_response(status)
         request.send_header("Content-Length", str(len(data)))
+        for name, value in self.headers.items():
+            request.send_header(name, value)
         request.end_headers()
         request.wfile.write(data)
         request.wfile.flush()
@@ -155,4 +159,29 @@ class Writers(Crowd):
                     self.reads += 1
                     self.stale += int(read.split()[1]) < int(written.split()[1])
                 time.sleep(0.01)
+        browser.close()
+
+
+class Posts(Crowd):
+    """Writes that are begun one each 10 ms, whether those before have their answers or not, each over a connection of
+    its own. The write with number N is `POST /api/stock?N`. The block ends once all have their answers."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(self._begin, 1)
+        self.begun = 0
+        self.answers: dict[int, tuple[int, str]] = {}
+        self._port = port
+
+    def _begin(self, _: int) -> None:
+        with ThreadPoolExecutor(400, "posts") as executor:
+            while not self.ended.wait(0.01):
+                executor.submit(self._post, self.begun)
+                self.begun += 1
+
+    def _post(self, number: int) -> None:
+        browser = Browser(self._port, 60.0)
+        try:
+            self.answers[number] = browser.ask("POST", f"/api/stock?{number}", f"body of {number}")
+        except (OSError, http.client.HTTPException) as error:
+            self.answers[number] = (0, repr(error))
         browser.close()

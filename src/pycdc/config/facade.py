@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -105,6 +105,10 @@ class FacadeConfig(Section):
     read_your_writes: Annotated[int, Field(ge=0, le=3600)] = 10
     """Seconds for which the reads of a client that wrote go to the system that took the write: more than the greatest
     lag that the gates allow, and the five seconds in which a breach sends reads back. 0: no cookie is set."""
+    held_writes: Literal["refuse", "queue"] = "refuse"
+    """What becomes of writes that come while `pycdc cutover` holds them. `refuse`: 503 with Retry-After at once.
+    `queue`: they wait, and reach the system that owns the rows then, once and in any order; 503 where they have waited
+    as long as a pause may last, and at once where the body is larger than 1 MiB."""
     retry_after: Annotated[int, Field(ge=1)] = 1
     """Seconds that clients are told to wait (503 with Retry-After) while writes are held."""
     gates: FacadeGatesConfig = FacadeGatesConfig()

@@ -3,11 +3,17 @@
 A read that moves is matched by a `runtime_fraction` in front of the old system's route, not by `weighted_clusters`: so
 it has a retry policy of its own. It goes to an aggregate of both clusters, whose retry goes to the next priority: what
 the new system fails to answer, or not in time, the old one does.
+
+Writes that are held and queued go to a second, internal listener, which decides by the same routes: it answers 503 with
+a header of its own while they are held. The first listener asks it again on that header alone, so a write waits there
+until the routes change, and reaches a system once.
 """
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -21,8 +27,17 @@ ROUTES: Final = "facade"
 """The route configuration's name, and the prefix of the listener's statistics."""
 COOKIE: Final = "pycdc-writer"
 
+HELD: Final = "x-pycdc-held"
+"""On an answer: that the write reached nobody. On a request: that it is asked within the façade."""
+
 _TYPE: Final = "type.googleapis.com/envoy."
 _COLLECTOR: Final = "pycdc-tracing"
+_QUEUE: Final = "pycdc-queue"
+_FAULT: Final = "envoy.filters.http.fault"
+_TRY_SECONDS: Final = 0.1
+"""Seconds after which a write that waits asks again."""
+_LONGEST_PAUSE: Final = 330.0
+"""Seconds, the most that `max_pause` and `settle` of a cut-over allow."""
 _EDGES: Final = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 250, 300, 400, 500, 750)
 """Milliseconds, the edges of Envoy's histograms; beyond them by seconds."""
 _LIMITS: Final = {
@@ -41,6 +56,12 @@ def bootstrap(config: FacadeConfig, routes_file: Path) -> dict[str, Any]:
     return {
         "node": {"id": "pycdc-facade", "cluster": "pycdc"},
         "admin": {"address": _socket(*address(config.admin))},
+        "bootstrap_extensions": [
+            {
+                "name": "envoy.bootstrap.internal_listener",
+                "typed_config": {"@type": f"{_TYPE}extensions.bootstrap.internal_listener.v3.InternalListener"},
+            }
+        ],
         "stats_flush_interval": "0.5s",
         "stats_config": {
             "histogram_bucket_settings": [
@@ -48,8 +69,9 @@ def bootstrap(config: FacadeConfig, routes_file: Path) -> dict[str, Any]:
             ]
         },
         "static_resources": {
-            "listeners": [_listener(config, routes_file)],
+            "listeners": [_listener(config, routes_file), _queue_listener(routes_file)],
             "clusters": [
+                _queue_cluster(),
                 *(_cluster(name, url) for name, url in config.clusters.items()),
                 *(_aggregate(name) for name in targets),
                 *([] if config.tracing is None else [_cluster(_COLLECTOR, config.tracing.endpoint)]),
@@ -77,7 +99,7 @@ def routes(config: FacadeConfig, weights: Mapping[str, RouteWeight], version: st
 
 def _route(config: FacadeConfig, route: FacadeRouteConfig, weight: RouteWeight) -> Iterator[dict[str, Any]]:
     if not route.reads:
-        yield _writes(config, route, weight)
+        yield from _writes(config, route, weight)
         return
     if config.read_your_writes:
         for cluster in ("old", route.to):
@@ -90,23 +112,61 @@ def _route(config: FacadeConfig, route: FacadeRouteConfig, weight: RouteWeight) 
     yield {"match": _match(route), "route": _to("old", config)}
 
 
-def _writes(config: FacadeConfig, route: FacadeRouteConfig, weight: RouteWeight) -> dict[str, Any]:
+def _writes(config: FacadeConfig, route: FacadeRouteConfig, weight: RouteWeight) -> Iterator[dict[str, Any]]:
     """Held, or at one of both systems. A write is never sent twice: only one that reached nobody is tried again."""
     if weight.held:
-        return {
-            "match": _match(route),
-            "direct_response": {"status": 503, "body": {"inline_string": "writes are paused for a moment\n"}},
-            "response_headers_to_add": [_header("retry-after", str(config.retry_after))],
-        }
+        queued = config.held_writes == "queue"
+        if queued:
+            yield _queued(config, route, weight.held_until - time.time())
+        yield _refused(config, route, again=queued)
+        return
     cluster = route.to if weight.percent else "old"
     out: dict[str, Any] = {
         "match": _match(route),
         "route": _to(cluster, config) | {"retry_policy": {"retry_on": "connect-failure", "num_retries": 2}},
+        "request_headers_to_remove": [HELD],
+        "response_headers_to_remove": [HELD],
     }
     if config.read_your_writes:
         cookie = f"{COOKIE}={cluster}; Max-Age={config.read_your_writes}; Path=/; HttpOnly; SameSite=Lax"
         out["response_headers_to_add"] = [_header("set-cookie", cookie)]
+    yield out
+
+
+def _refused(config: FacadeConfig, route: FacadeRouteConfig, *, again: bool) -> dict[str, Any]:
+    """`again`: the queue's answer, which comes after `_TRY_SECONDS`."""
+    out: dict[str, Any] = {
+        "match": _match(route),
+        "direct_response": {"status": 503, "body": {"inline_string": "writes are paused for a moment\n"}},
+        "response_headers_to_add": [_header("retry-after", str(config.retry_after))],
+    }
+    if again:
+        out["response_headers_to_add"].append(_header(HELD, "1"))
+        delay = {"fixed_delay": f"{_TRY_SECONDS:g}s", "percentage": {"numerator": 100}}
+        out["typed_per_filter_config"] = {_FAULT: _fault() | {"delay": delay}}
     return out
+
+
+def _queued(config: FacadeConfig, route: FacadeRouteConfig, seconds: float) -> dict[str, Any]:
+    """Ask the internal listener for so many seconds. A body beyond Envoy's buffer, 1 MiB, is asked for once."""
+    seconds = min(max(seconds, 0.0), _LONGEST_PAUSE)
+    match = _match(route)
+    match["headers"].append({"name": HELD, "present_match": True, "invert_match": True})
+    return {
+        "match": match,
+        "route": {
+            "cluster": _QUEUE,
+            "timeout": f"{config.timeout and config.timeout + seconds:g}s",
+            "retry_policy": {
+                "retry_on": "retriable-headers",
+                "retriable_headers": [{"name": HELD, "present_match": True}],
+                "num_retries": math.ceil(seconds / _TRY_SECONDS),
+                "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.001s"},
+            },
+        },
+        "request_headers_to_add": [_header(HELD, "1")],
+        "response_headers_to_remove": [HELD],
+    }
 
 
 def _header(key: str, value: str) -> dict[str, Any]:
@@ -155,14 +215,46 @@ def _second_try(config: FacadeConfig) -> dict[str, Any]:
 
 
 def _listener(config: FacadeConfig, routes_file: Path) -> dict[str, Any]:
+    manager = _manager(ROUTES, routes_file) | {"use_remote_address": True}
+    if config.tracing is not None:
+        manager["tracing"] = _tracing(config.tracing)
+    return _listens(ROUTES, manager) | {"address": _socket(*address(config.listen))}
+
+
+def _queue_listener(routes_file: Path) -> dict[str, Any]:
+    """Within Envoy, without a port."""
+    manager = _manager(_QUEUE, routes_file)
+    manager["http_filters"].insert(0, {"name": _FAULT, "typed_config": _fault()})
+    return _listens(_QUEUE, manager) | {"internal_listener": {}}
+
+
+def _queue_cluster() -> dict[str, Any]:
+    endpoint = {"endpoint": {"address": {"envoy_internal_address": {"server_listener_name": _QUEUE}}}}
+    return {
+        "name": _QUEUE,
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": _QUEUE, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "circuit_breakers": _LIMITS,
+    }
+
+
+def _listens(name: str, manager: dict[str, Any]) -> dict[str, Any]:
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    return {"name": name, "filter_chains": [{"filters": filters}]}
+
+
+def _fault() -> dict[str, Any]:
+    return {"@type": f"{_TYPE}extensions.filters.http.fault.v3.HTTPFault"}
+
+
+def _manager(name: str, routes_file: Path) -> dict[str, Any]:
     router = {
         "name": "envoy.filters.http.router",
         "typed_config": {"@type": f"{_TYPE}extensions.filters.http.router.v3.Router"},
     }
-    manager = {
+    return {
         "@type": f"{_TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": ROUTES,
-        "use_remote_address": True,
+        "stat_prefix": name,
         "normalize_path": True,
         "merge_slashes": True,
         "upgrade_configs": [{"upgrade_type": "websocket"}],
@@ -177,15 +269,6 @@ def _listener(config: FacadeConfig, routes_file: Path) -> dict[str, Any]:
             },
         },
         "http_filters": [router],
-    }
-    if config.tracing is not None:
-        manager["tracing"] = _tracing(config.tracing)
-    return {
-        "name": ROUTES,
-        "address": _socket(*address(config.listen)),
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        ],
     }
 
 
