@@ -24,7 +24,7 @@ VERIFICATIONS ?= 10000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test collected test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-exactly-once chaos-fuzz chaos-handoff chaos-large chaos-reconnects chaos-simulator chaos-snapshot chaos-streaming chaos-types chaos-verify bench bench-quick clean mutants
+.PHONY: help venv servers test collected test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-exactly-once chaos-fuzz chaos-handoff chaos-large chaos-promotion chaos-reconnects chaos-simulator chaos-snapshot chaos-streaming chaos-types chaos-verify bench bench-quick clean mutants
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -95,12 +95,17 @@ chaos-snapshot: venv servers ## The snapshot of 10,000,000 rows, killed three ti
 chaos-ddl: venv servers ## 200 rounds of DDL, locks and ended sessions at any moment of a capture: CHAOS_ROUNDS=200 CHAOS_SEED=1
 	PYCDC_CHAOS_ROUNDS=$(CHAOS_ROUNDS) PYCDC_CHAOS_SEED=$(CHAOS_SEED) $(PYTEST) tests/chaos $(PYTEST_ARGS)
 
-chaos-exactly-once: venv servers ## Exactly-once delivery killed and frozen in 20 rounds, brokers killed 40 times, on two versions of Kafka
+chaos-exactly-once: venv servers ## Exactly-once delivery killed and frozen in 20 rounds, brokers killed 40 times, one or three of them, on two versions of Kafka
 	for kafka in 4.3.0 4.4.0; do for transactions in 1 2; do \
 		PYCDC_EXACTLY_ONCE_ROUNDS=20 PYCDC_BROKER_KILLS=40 PYCDC_TEST_KAFKA_VERSION=$$kafka \
 			PYCDC_TEST_TRANSACTION_VERSION=$$transactions $(PYTEST) -s tests/faults/test_exactly_once.py \
 			tests/faults/test_exactly_once_topics.py tests/faults/test_standby.py tests/sinks/kafka/test_transactional.py $(PYTEST_ARGS) || exit; \
+		PYCDC_TEST_BROKERS=3 PYCDC_BROKER_KILLS=40 PYCDC_TEST_KAFKA_VERSION=$$kafka \
+			PYCDC_TEST_TRANSACTION_VERSION=$$transactions $(PYTEST) -s tests/faults/test_broker_kills.py $(PYTEST_ARGS) || exit; \
 	done; done
+
+chaos-promotion: venv servers ## 20 promotions of a standby of the source under writers: what was confirmed arrives
+	PYCDC_PROMOTIONS=20 $(PYTEST) tests/faults/test_promotion.py $(PYTEST_ARGS)
 
 chaos-reconnects: venv servers ## 1,000 sessions that are ended: descriptors, threads and memory stay flat
 	PYCDC_RECONNECTS=1000 $(PYTEST) -s tests/faults/test_reconnects.py $(PYTEST_ARGS)

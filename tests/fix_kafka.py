@@ -12,6 +12,7 @@ The workers of a parallel run use one Kafka and one registry. A test marked ``ex
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ import pytest
 
 from tests.proxy import Proxy
 from tests.services import kafka as kafka_service
+from tests.services import kafka_cluster
 from tests.services import registry as registry_service
 from tests.services.availability import Unavailable
 from tests.services.kafka import KafkaAddress
@@ -28,12 +30,20 @@ from tests.services.kafka_mock import MockKafka
 from tests.services.registry import RegistryAddress
 from tests.services.shared import Lazy, SharedKafka, SharedRegistry, SharedServers, address_of
 
+BROKERS = "PYCDC_TEST_BROKERS"
+"""3: the brokers that tests use are a cluster of three, as far as they are ours."""
+
+
+def launch_kafka() -> KafkaAddress:
+    three = os.environ.get(BROKERS) == "3" and not os.environ.get(kafka_service.VARIABLE)
+    return kafka_cluster.launch() if three else kafka_service.launch()
+
 
 @dataclass(slots=True)
 class Servers:
     """A Kafka and a registry."""
 
-    kafka: Lazy[KafkaAddress] = field(default_factory=lambda: Lazy(kafka_service.launch))
+    kafka: Lazy[KafkaAddress] = field(default_factory=lambda: Lazy(launch_kafka))
     registry: Lazy[RegistryAddress] = field(default_factory=lambda: Lazy(registry_service.launch))
 
     def heal(self) -> None:

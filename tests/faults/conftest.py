@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ import pytest
 
 from tests.faults.chain import Chain
 from tests.faults.harness import Rig
+from tests.fix_kafka import BROKERS
 from tests.services.kafka import KafkaAddress
 from tests.services.postgres import PostgresServer
 from tests.services.registry import RegistryAddress
+
+collect_ignore = [] if os.environ.get(BROKERS) == "3" else ["test_broker_kills.py"]
 
 TABLES = """
 CREATE TABLE items (id int PRIMARY KEY, v int NOT NULL);

@@ -187,7 +187,7 @@ def own_rig(database: str, kafka: KafkaAddress, topic_prefix: str, tmp_path: Pat
 
 @pytest.mark.exclusive
 @pytest.mark.pg("==15")
-def test_each_change_comes_once_when_brokers_are_killed(own_rig: Rig, kafka: KafkaAddress) -> None:
+def test_each_change_comes_once_when_the_broker_is_killed(own_rig: Rig, kafka: KafkaAddress) -> None:
     rig = own_rig
     process = started(rig, configured(rig, "exactly_once"))
     with LedgerWriter(rig.dsn) as writer:

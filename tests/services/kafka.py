@@ -7,7 +7,7 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ def libraries(version: str) -> maven.Libraries:
 
 
 LIBRARIES = libraries(VERSION)
-JAVA_OPTIONS = ["-Xmx1g", "-Xms256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
+HEAP = ["-Xmx1g", "-Xms256m"]
+JAVA_OPTIONS = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
 """For a server that lives for minutes: a start in two seconds is worth more here than the last compiler's code."""
 
 LOG4J = """
@@ -75,7 +76,7 @@ class KafkaAddress:
 
     def create_topic(self, name: str, *, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
         """Make a topic and wait until it can be used; its name."""
-        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=-1, config=dict(config or {}))
         admin = self.admin()
         admin.create_topics([topic])[name].result(READ_SECONDS)
         _wait_for_leaders(admin, name, partitions)
@@ -207,13 +208,14 @@ class Kafka(KafkaAddress):
 class Ports:
     """The ports of one node. Clients of ``hidden`` are told to come to ``proxied``, where a proxy may listen."""
 
-    def __init__(self) -> None:
+    def __init__(self, node: int = 1) -> None:
+        self.node = node
         self.client, self.hidden, self.proxied, self.controller = (free_port() for _ in range(4))
 
     def properties(self, *, listen: str = "127.0.0.1") -> dict[str, str]:
         return {
             "process.roles": "broker,controller",
-            "node.id": "1",
+            "node.id": str(self.node),
             "listeners": f"PLAINTEXT://{listen}:{self.client},PROXIED://{listen}:{self.hidden},"
             f"CONTROLLER://{listen}:{self.controller}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.client},PROXIED://127.0.0.1:{self.proxied}",
@@ -257,7 +259,7 @@ def launch(**properties: str) -> KafkaAddress:
     if address:
         return KafkaAddress(address)
     own = {name.replace("_", "."): value for name, value in properties.items()}
-    wanted, features = _chosen()
+    wanted, features = chosen()
     contained = docker.engine_answers() and wanted is LIBRARIES and not features
     server = _containerised(own) if contained else _installed(own, wanted, features)
     try:
@@ -277,39 +279,59 @@ def _containerised(own: Mapping[str, str]) -> Kafka:
     return Kafka(docker.Container(IMAGE, ports=published, environment=environment), ports=ports, log=None)
 
 
-def _chosen() -> tuple[maven.Libraries, dict[str, str]]:
+def chosen() -> tuple[maven.Libraries, dict[str, str]]:
     """The version and the features that the environment asks for: `make chaos-exactly-once` goes through several."""
     version, level = os.environ.get(CHOSEN_VERSION), os.environ.get(CHOSEN_TRANSACTIONS)
     return libraries(version) if version else LIBRARIES, {"transaction.version": level} if level else {}
 
 
 def _installed(own: Mapping[str, str], wanted: maven.Libraries, features: Mapping[str, str]) -> Kafka:
+    ports = Ports()
+    properties = {**ports.properties(), **SINGLE_NODE, **own}
+    properties["controller.quorum.bootstrap.servers"] = f"127.0.0.1:{ports.controller}"
+    return installed_node(ports, properties, wanted, features, [*JAVA_OPTIONS, *HEAP], cluster_id(), "--standalone")
+
+
+def cluster_id() -> str:
+    """An id as Kafka makes them, which may not begin with a dash."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
+
+
+def installed_node(
+    ports: Ports,
+    properties: dict[str, str],
+    wanted: maven.Libraries,
+    features: Mapping[str, str],
+    java_options: Sequence[str],
+    cluster: str,
+    *formatting: str,
+) -> Kafka:
+    """One node, by Java, formatted and not started."""
     java = maven.java()
     jars = maven.resolve(wanted)
     folder = temporary_folder("kafka")
-    ports = Ports()
-    properties = {**ports.properties(), **SINGLE_NODE, **own, "log.dirs": str(folder / "data")}
-    properties["controller.quorum.bootstrap.servers"] = f"127.0.0.1:{ports.controller}"
+    properties = {**properties, "log.dirs": str(folder / "data")}
     (folder / "server.properties").write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
     (folder / "log4j2.properties").write_text(LOG4J.format(log=folder / "kafka.log"))
     program = [
         java,
-        *JAVA_OPTIONS,
+        *java_options,
         f"-Djava.io.tmpdir={folder}",
         f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",
         "-cp",
         f"{jars}/*",
     ]
-    _format(program, folder, features)
+    _format(program, folder, features, cluster, formatting)
     control = ServerProcess(
         [*program, "kafka.Kafka", "server.properties"], log=folder / "output.log", cwd=folder, end_signal=signal.SIGKILL
     )
     return Kafka(control, ports=ports, log=folder / "kafka.log")
 
 
-def _format(program: list[str], folder: Path, features: Mapping[str, str]) -> None:
-    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
-    tool = [*program, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", "server.properties", "--standalone"]
+def _format(
+    program: list[str], folder: Path, features: Mapping[str, str], cluster: str, formatting: Sequence[str]
+) -> None:
+    tool = [*program, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", "server.properties", *formatting]
     for name, level in features.items():
         tool += ["--feature", f"{name}={level}"]
     code, output = run(tool, cwd=folder, timeout=120)
