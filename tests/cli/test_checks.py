@@ -19,20 +19,23 @@ from pycdc.connectors.postgres.catalog.metadata import (
     PublishedTable,
     ServerMetadata,
     SlotMetadata,
+    StandbySlot,
     TableMetadata,
     TableRef,
 )
 from pycdc.connectors.postgres.catalog.privileges import RoleMetadata, TableRights
+from pycdc.connectors.postgres.failover_check import failover_problems
 from pycdc.connectors.postgres.publication.writability import Failing
 from pycdc.connectors.postgres.start_check import StartAt, StartDecision
 from pycdc.errors import EnvironmentNotReady, PositionGap
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Lsn, Position
+from pycdc.operations.doctor.durability import PARKED, POSITION, durability_findings
 from pycdc.operations.doctor.exactly_once import transaction_findings
+from pycdc.operations.doctor.failover import standby_finding
 from pycdc.operations.doctor.finding import Finding
 from pycdc.operations.doctor.finding import FindingStatus as Status
 from pycdc.operations.doctor.kafka import topic_findings
-from pycdc.operations.doctor.offsets import durability_findings
 from pycdc.operations.doctor.publication import publication_findings
 from pycdc.operations.doctor.routes import key_findings
 from pycdc.operations.doctor.server import clock_finding, headroom_findings, replication_finding, server_findings
@@ -420,7 +423,64 @@ def test_what_exactly_once_asks_of_brokers(limits: TransactionLimits, brokers: i
     ],
 )
 def test_the_topic_of_positions_survives_a_broker(found: TopicDurability, status: Status, expected: list[str]) -> None:
-    wrong = list(durability_findings("pycdc-offsets-shop", found))
+    wrong = list(durability_findings("pycdc-offsets-shop", found, POSITION))
     assert {finding.status for finding in wrong} <= {status}
     assert len(wrong) == len(expected)
     assert all(said in finding.fix for said, finding in zip(expected, wrong, strict=True))
+
+
+def test_parked_rows_that_a_broker_could_take_along_are_named() -> None:
+    replicas, in_sync = durability_findings("shop.parked", TopicDurability(3, 1, 1), PARKED)
+    assert replicas.title == "parked rows are on 1 of 3 brokers"
+    assert in_sync.title == "a parked row counts as stored once a single broker has it"
+    assert {replicas.path, in_sync.path} == {"parking"}
+
+
+NEW = replace(SERVER, version=170002)
+FAILOVER_SLOT = replace(SLOT, failover=True)
+PRESENT = [StandbySlot("standby", active=True)]
+
+
+@pytest.mark.parametrize(
+    ("server", "slot", "standbys", "fact", "remedy"),
+    [
+        (SERVER, SLOT, [], "since Postgres 17, and the server is 16", "leave out"),
+        (NEW, SLOT, PRESENT, "slot pycdc_shop is no failover slot", "start the pipeline anew"),
+        (NEW, replace(SLOT, two_phase=True), PRESENT, "slot pycdc_shop is no failover slot", "with two_phase"),
+        (NEW, FAILOVER_SLOT, [], "changes may be delivered that no standby has", "SET synchronized_standby_slots"),
+        (NEW, FAILOVER_SLOT, [*PRESENT, StandbySlot("b", active=False)], "until a standby reads slot b", "start the"),
+    ],
+)
+def test_what_keeps_a_slot_from_coming_along_is_named(
+    server: ServerMetadata, slot: SlotMetadata, standbys: list[StandbySlot], fact: str, remedy: str
+) -> None:
+    (found,) = failover_problems(slot, server, standbys)
+    assert fact in found.fact
+    assert remedy in found.remedy
+    assert found.blocks == ("until" in fact)
+
+
+def test_a_slot_that_comes_along_has_no_problems() -> None:
+    assert list(failover_problems(FAILOVER_SLOT, NEW, PRESENT)) == []
+    assert list(failover_problems(None, NEW, PRESENT)) == []
+
+
+@pytest.mark.parametrize(
+    ("slot", "title", "fix"),
+    [
+        (None, "has no slot pycdc_shop", "sync_replication_slots = on"),
+        (FAILOVER_SLOT, "has a slot pycdc_shop of its own", "pg_drop_replication_slot('pycdc_shop')"),
+        (replace(FAILOVER_SLOT, synced=True, temporary=True), "cannot take slot pycdc_shop over yet", "wait"),
+        (replace(FAILOVER_SLOT, synced=True, invalidation="rows_removed"), "cannot take slot pycdc_shop over", "wait"),
+    ],
+)
+def test_a_standby_that_could_not_go_on_is_found(slot: SlotMetadata | None, title: str, fix: str) -> None:
+    finding = standby_finding("the standby", "pycdc_shop", slot)
+    assert finding.status is Status.WARNING
+    assert title in finding.title
+    assert fix in finding.fix
+    assert finding.path
+
+
+def test_a_standby_that_has_the_slot_is_good() -> None:
+    assert standby_finding("the standby", "s", replace(FAILOVER_SLOT, synced=True)).status is Status.OK

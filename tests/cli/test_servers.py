@@ -274,6 +274,29 @@ def test_doctor_asks_brokers_and_registry(
     assert f"2 brokers must confirm one, and pycdc-offsets-{topic_prefix} is on 1" in unwritable.stdout
 
 
+@pytest.mark.pg("newest")
+def test_doctor_and_run_look_at_the_topic_of_parked_rows(
+    shop: str, kafka: KafkaAddress, topic_prefix: str, invoke: Invoke, config_file: Write
+) -> None:
+    """Before any row is parked."""
+    kafka_sink = {"brokers": kafka.bootstrap, "format": "json"}
+    source = {"dsn": shop, "tables": ["users"], "snapshot": "only"}
+    document = {"name": topic_prefix, "source": {"postgres": source}, "sink": {"kafka": kafka_sink}}
+    path = config_file(yaml.safe_dump({**document, "rules": [{"tables": "public.users", "on_error": "park"}]}))
+    parked = f"{topic_prefix}.parked"
+    assert f"topic of parked rows can be created ({parked})" in invoke("doctor", path).stdout
+    kafka.create_topic(parked, partitions=2, config={"cleanup.policy": "delete"})
+    for command in (("doctor", path), ("run", path)):
+        refused = invoke(*command)
+        assert refused.exit_code == 3
+        assert f"the topic of parked rows {parked} has cleanup.policy=delete" in refused.output
+    kafka.delete_topic(parked)
+    kafka.create_topic(parked, partitions=2, config={"cleanup.policy": "compact", "min.insync.replicas": "2"})
+    found = invoke("doctor", path)
+    assert f"{parked} has 2 partitions" in found.stdout
+    assert f"2 brokers must confirm one, and {parked} is on 1" in found.stdout
+
+
 # -- run
 
 

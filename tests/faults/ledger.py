@@ -40,6 +40,8 @@ class LedgerWriter:
     pause: float = 0.02
     most: int = 12
     transactions: int = 0
+    confirmed: set[str] = field(default_factory=set)
+    """Transactions whose commit the server confirmed."""
     _end: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -59,16 +61,17 @@ class LedgerWriter:
             try:
                 with psycopg.connect(self.dsn) as connection:
                     while not self._end.is_set():
-                        write(connection, dice.randint(1, self.most), plain=self.plain)
-                        self._conclude(connection, keep=dice.random() < 0.9)
+                        tx = write(connection, dice.randint(1, self.most), plain=self.plain)
+                        self._conclude(connection, tx, keep=dice.random() < 0.9)
                         self._end.wait(self.pause)
             except psycopg.OperationalError:
                 self._end.wait(0.05)
 
-    def _conclude(self, connection: psycopg.Connection[Any], *, keep: bool) -> None:
+    def _conclude(self, connection: psycopg.Connection[Any], tx: uuid.UUID, *, keep: bool) -> None:
         if keep:
             connection.commit()
             self.transactions += 1
+            self.confirmed.add(str(tx))
         else:
             connection.rollback()
 

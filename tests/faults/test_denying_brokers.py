@@ -115,3 +115,18 @@ def test_a_topic_that_is_missing_and_may_not_be_created_ends_it_with_what_to_do(
     with chain.running("capture") as forward, chain.running("apply") as back:
         forward.until(lambda: chain.arrived == [1])
         assert (forward.program.stop(), back.program.stop()) == (0, 0)
+
+
+def test_parking_needs_its_topics_rights_before_any_row_is_parked(chain: Chain, broker: Kafka) -> None:
+    topic = broker.create_topic(f"{chain.name}.parked", config={"cleanup.policy": "compact"})
+    chain.document["capture"]["rules"] = [{"tables": "public.items", "on_error": "park"}]
+    deny(broker, ResourceType.TOPIC, topic, AclOperation.WRITE)
+    chain.write()
+    with chain.running("capture") as forward:
+        said = is_final(forward)
+    assert said["fact"] == f"the user lacks the ACLs Write on the topic of parked rows {topic}"
+    assert "--operation Write" in said["hint"]
+    deny_nothing(broker)
+    with chain.running("capture") as forward:
+        forward.until(forward.is_well)
+        assert forward.program.stop() == 0

@@ -6,7 +6,7 @@ import itertools
 import signal
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from .process import Control, ServerProcess, free_port, run, temporary_folder, u
 
 VARIABLE = "PYCDC_TEST_POSTGRES"
 START_SECONDS = 60.0
+DATA = "data"
+STANDBY = "standby"
+"""The slot of a physical standby, at its primary."""
 
 SETTINGS = {
     "wal_level": "logical",
@@ -276,17 +279,34 @@ def launch_installed(installation: Installation) -> Postgres:
     account = unprivileged_account()
     programs = reachable(installation, account)
     folder = temporary_folder("postgres", account)
-    data = folder / "data"
-    initdb = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+    initdb = [str(programs / "initdb"), "-D", str(folder / DATA), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
     code, output = run([*initdb, "--no-locale", "--no-sync"], cwd=folder, timeout=120, account=account)
     if code != 0:
         raise ServerFailed(f"initdb of Postgres {installation.version} failed:\n{output}")
-    port = free_port()
+    return _launch(installation, folder, free_port(), SETTINGS)
+
+
+def launch_standby(primary: Postgres, installation: Installation, port: int, **settings: str) -> Postgres:
+    """Start a physical standby of ``primary``, by a base backup. It reads the slot `STANDBY`, which this makes."""
+    account = unprivileged_account()
+    programs = reachable(installation, account)
+    folder = temporary_folder("standby", account)
+    backup = [str(programs / "pg_basebackup"), "-D", str(folder / DATA), "-d", primary.dsn()]
+    backup += ["--create-slot", "--slot", STANDBY, "--write-recovery-conf", "--checkpoint", "fast", "--no-sync"]
+    code, output = run(backup, cwd=folder, timeout=120, account=account)
+    if code != 0:
+        raise ServerFailed(f"pg_basebackup of Postgres {installation.version} failed:\n{output}")
+    return _launch(installation, folder, port, settings)
+
+
+def _launch(installation: Installation, folder: Path, port: int, settings: Mapping[str, str]) -> Postgres:
+    """Start what is in the folder, with settings of its own behind those that it has."""
+    account = unprivileged_account()
     own = {"port": str(port), "listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder)}
-    with (data / "postgresql.conf").open("a") as file:
-        file.writelines(f"{name} = '{value}'\n" for name, value in {**SETTINGS, **own}.items())
+    with (folder / DATA / "postgresql.conf").open("a") as file:
+        file.writelines(f"{name} = '{value}'\n" for name, value in {**settings, **own}.items())
     control = ServerProcess(
-        [str(programs / "postgres"), "-D", str(data)],
+        [str(reachable(installation, account) / "postgres"), "-D", str(folder / DATA)],
         log=folder / "postgres.log",
         cwd=folder,
         account=account,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic, ResourceType, TopicMetadata
 
 from pycdc.clients.kafka_errors import SINK_OPTIONS, LastError, refused_option, unreachable
@@ -39,6 +39,7 @@ class TopicDurability:
     brokers: int
     replicas: int
     in_sync: int | None
+    partitions: int = 1
 
 
 def has_controller(cluster: ClusterMetadata) -> bool:
@@ -124,7 +125,20 @@ class TopicAdmin:
             return None
         in_sync = self.setting(topic, "min.insync.replicas")
         replicas = min(len(partition.replicas) for partition in partitions.values())
-        return TopicDurability(len(metadata.brokers), replicas, None if in_sync is None else int(in_sync))
+        known = None if in_sync is None else int(in_sync)
+        return TopicDurability(len(metadata.brokers), replicas, known, len(partitions))
+
+    def operations(self, topic: str) -> frozenset[str] | None:
+        """Return what this user may do with a topic (READ, WRITE …), None where the brokers do not tell."""
+        if not self._has_controller():
+            return None
+        asked = TopicCollection([topic])
+        answers = self._admin.describe_topics(asked, include_authorized_operations=True, request_timeout=self._timeout)
+        try:
+            allowed = answers[topic].result().authorized_operations
+        except KafkaException:
+            return None
+        return None if allowed is None else frozenset(one.name for one in allowed)
 
     def cluster(self) -> Cluster:
         """Return what the brokers tell of themselves. Raises ConnectionLost or EnvironmentNotReady."""

@@ -35,15 +35,15 @@ def sqlstates(words: str, parameters: Mapping[str, Any]) -> list[str]:
     """
     if words in _known:
         return _known[words]
-    found = [state for host in _each_host(parameters) if (state := _traced(host))]
-    if len(found) != len(list(_each_host(parameters))):
+    found = [state for host in each_host(parameters) if (state := _traced(host))]
+    if len(found) != len(list(each_host(parameters))):
         return []
     if len(_known) < _REMEMBERED:
         _known[words] = found
     return found
 
 
-def _each_host(parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def each_host(parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the parameters for each host: libpq itself does not ask the next one after a refusal."""
     listed = {name: str(parameters[name]).split(",") for name in _HOSTS if name in parameters}
     for place in range(max(map(len, listed.values()), default=1)):

@@ -8,6 +8,7 @@ from typing import Final
 import psycopg
 from psycopg import conninfo
 
+from pycdc.clients.postgres_errors import source_error
 from pycdc.clients.postgres_sessions import connect_to_source
 from pycdc.errors import PycdcError
 from pycdc.model.change import Lsn
@@ -28,6 +29,17 @@ def is_working(dsn: str, pid: int) -> bool:
             return connection.execute(_WORKING, (pid,)).fetchone() is not None
     except (psycopg.Error, PycdcError):
         return False
+
+
+def enable_failover(dsn: str, slot: str) -> None:
+    """Make a slot that nobody reads one that comes along to standbys (Postgres 17). Raises PycdcError."""
+    connection = connect_to_source(dsn, replication=True, seconds=_SECONDS)
+    try:
+        connection.execute(f"ALTER_REPLICATION_SLOT {_identifier(slot)} (FAILOVER true)".encode())
+    except psycopg.Error as error:
+        raise source_error(error) from None
+    finally:
+        connection.close()
 
 
 def start_replication(

@@ -87,7 +87,8 @@ class PostgresSourceConfig(Section):
     """Seconds without a status update (see `status_interval`) after which the instance that reads the slot counts as
     dead, and its session is ended."""
     failover: bool = False
-    """Create the slot with FAILOVER (Postgres 17 and later)."""
+    """Have the slot come along to standbys that sync slots (FAILOVER, Postgres 17 and later). A slot that is there
+    becomes one that does at the next start."""
     wal_guard: WalGuardConfig | None = None
     """How much WAL the slot may hold back. Without it, only what the server itself limits is watched."""
     max_batch_changes: Annotated[int, Field(ge=1)] = 2048

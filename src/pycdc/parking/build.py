@@ -9,7 +9,7 @@ from pycdc.clients.kafka_topics import TopicAdmin
 from pycdc.config.kafka import KafkaSinkConfig
 from pycdc.config.parking import ParkingConfig
 from pycdc.config.pipeline import CapturePipeline
-from pycdc.errors import ConfigError
+from pycdc.errors import ConfigError, PycdcError
 from pycdc.observability.progress import Progress
 from pycdc.parking.sink import ParkingSink
 from pycdc.parking.table_policies import TablePolicies
@@ -29,11 +29,20 @@ def parking_sink(
     progress: Progress,
     stopping: threading.Event | None = None,
 ) -> ParkingSink:
-    """Return `sink` with what its rows' rules park. `refusals` outlive it: what brokers found too large."""
+    """Return `sink` with what its rows' rules park. `refusals` outlive it: what brokers found too large.
+
+    Raises PycdcError where the topic of parked rows would not keep them: also where nothing is to be parked yet.
+    """
     sink.sizes.keep_refusals(refusals)
     settings = config.parking or ParkingConfig()
     skips_truncates = "t" in config.envelope.skip
     policies, topic = TablePolicies(config), parked_topic(config, stopping)
+    try:
+        topic.prepare()
+    except PycdcError:
+        topic.close()
+        sink.close()
+        raise
     return ParkingSink(sink, transforms, policies, topic, settings.limit, progress, skips_truncates=skips_truncates)
 
 

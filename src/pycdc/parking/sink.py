@@ -130,7 +130,6 @@ class ParkingSink:
     def _parked(self) -> ParkedRows:
         """Return what is parked: read before the first batch, once older instances can write no more."""
         if self._rows is None:
-            self._topic.prepare()
             self._rows = ParkedRows(self._topic.entries(settled=True).values(), self._limit, self._progress)
             self._most = self._sink.takes(self._topic.topic)
         return self._rows

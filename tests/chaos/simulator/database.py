@@ -85,6 +85,7 @@ class SimulatedStream:
     """A session that has the slot; see `ReplicationStream`, whose place it takes."""
 
     high_throughput = False
+    systemid, timeline = "7", 1
 
     def __init__(self, database: SimulatedDatabase, scheduler: Scheduler) -> None:
         self._database = database

@@ -8,8 +8,15 @@ from typing import Any
 import pytest
 
 from pycdc.connectors.postgres.catalog.metadata import ServerMetadata, SlotMetadata
-from pycdc.connectors.postgres.start_check import StartAt, StartDecision, check_start, source_identity
-from pycdc.errors import EnvironmentNotReady, PositionGap
+from pycdc.connectors.postgres.start_check import (
+    StartAt,
+    StartDecision,
+    can_be_read,
+    check_start,
+    require_one_server,
+    source_identity,
+)
+from pycdc.errors import ConnectionLost, EnvironmentNotReady, OtherSource, PositionGap
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Lsn, Position
 
@@ -164,6 +171,30 @@ def test_a_failover_slot_is_refused_where_delivered_rows_did_not_survive() -> No
     promoted = replace(SERVER, timeline=2)
     with pytest.raises(PositionGap, match="which ended at 0/4FFF: rows were delivered that no longer exist"):
         decide(STORED, FAILOVER_SLOT, promoted, timeline_ends={1: Lsn.parse("0/4FFF")})
+
+
+def test_an_old_primary_is_another_source_though_its_slot_is_there() -> None:
+    """`snapshot: when_needed` must not read it again: what it has is not what the new primary has."""
+    with pytest.raises(OtherSource, match="on timeline 1, and the stored position on 2") as caught:
+        decide(stored(timeline=2), FAILOVER_SLOT, timeline_ends={1: Lsn.parse("0/9000")})
+    assert "name the server that was promoted" in caught.value.hint
+
+
+def test_stream_and_catalog_are_of_one_server() -> None:
+    require_one_server(SERVER.system_identifier, 1, SERVER)
+    require_one_server(SERVER.system_identifier, 2, replace(SERVER, in_recovery=True))
+    for systemid, timeline in ((SERVER.system_identifier, 2), ("8", 1)):
+        with pytest.raises(ConnectionLost, match="leads to two servers"):
+            require_one_server(systemid, timeline, SERVER)
+
+
+def test_a_slot_that_a_standby_syncs_is_waited_for() -> None:
+    """Until the standby is promoted."""
+    standby = replace(SERVER, in_recovery=True, version=170_000)
+    with pytest.raises(ConnectionLost, match="a copy of its primary's") as caught:
+        decide(STORED, FAILOVER_SLOT, standby)
+    assert "target_session_attrs=read-write" in caught.value.hint
+    assert not can_be_read(FAILOVER_SLOT, standby)
 
 
 NOT_READY = {

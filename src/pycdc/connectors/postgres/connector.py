@@ -24,6 +24,7 @@ from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.dropped_tables import DroppedTables
 from pycdc.connectors.postgres.catalog.metadata import PublishedTable, TableRef, arriving
 from pycdc.connectors.postgres.catalog.slots_and_publications import Admin, Blocker
+from pycdc.connectors.postgres.failover_check import failover_problems
 from pycdc.connectors.postgres.publication.captured_tables import DeliveredTables
 from pycdc.connectors.postgres.publication.reconciler import PublicationReconciler
 from pycdc.connectors.postgres.replication.batch_reader import BatchReader
@@ -42,8 +43,21 @@ from pycdc.connectors.postgres.snapshot.initial import InitialSnapshot
 from pycdc.connectors.postgres.snapshot.notifications import Notifications
 from pycdc.connectors.postgres.snapshot.parallel import Workers
 from pycdc.connectors.postgres.snapshot.pg_snapshot import UnseenTransactions
-from pycdc.connectors.postgres.start_check import StartAt, StartDecision, check_start, source_identity
-from pycdc.errors import ConfigError, EnvironmentNotReady, OtherSource, PositionGap, PycdcError, SlotActive
+from pycdc.connectors.postgres.start_check import (
+    StartAt,
+    StartDecision,
+    check_start,
+    require_one_server,
+    source_identity,
+)
+from pycdc.errors import (
+    ConfigError,
+    EnvironmentNotReady,
+    OtherSource,
+    PositionGap,
+    PycdcError,
+    SlotActive,
+)
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import NOWHERE, Batch, Lsn, Position, Table
 from pycdc.model.patterns import matches_any, names_any
@@ -208,6 +222,11 @@ class PostgresConnector:
         kept = self.signing_key.take(None if start is None else start.source)
         self._identity = source_identity(server, slot_name) | kept
         slot = self._catalog.slot(slot_name)
+        if (stream := self._held.stream) is not None:
+            require_one_server(stream.systemid, stream.timeline, server)
+        if self._source.failover:
+            for problem in failover_problems(slot, server, self._catalog.standby_slots()):
+                log.warning(problem.fact, detail=problem.detail, hint=problem.remedy)
         try:
             moved = start is not None and start.source.get("timeline", server.timeline) != server.timeline
             ends = self._catalog.timeline_ends() if moved and slot is not None and slot.failover else None

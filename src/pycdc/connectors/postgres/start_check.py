@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any
 
 from pycdc.connectors.postgres.catalog.metadata import ServerMetadata, SlotMetadata
-from pycdc.errors import EnvironmentNotReady, OtherSource, PositionGap
+from pycdc.errors import ConnectionLost, EnvironmentNotReady, OtherSource, PositionGap
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Lsn
 
@@ -63,6 +63,7 @@ def check_start(
 ) -> StartDecision:
     """Decide how to start. Raises PositionGap where going on would lose or invent rows.
 
+    A slot that a standby has from its primary raises ConnectionLost: the standby may be promoted.
     `timeline_ends` (`Catalog.timeline_ends`) is asked for only where the timeline changed and the slot is a failover
     slot: without it a promotion is always a gap.
     """
@@ -84,12 +85,27 @@ def check_start(
     return StartDecision(StartAt.RESUME, position, "checkpoint and slot agree")
 
 
+def require_one_server(systemid: str, timeline: int, server: ServerMetadata) -> None:
+    """Raise ConnectionLost where the stream is read from another server than the one that was asked.
+
+    A dsn may name several, and each connection chooses anew.
+    """
+    same = systemid == server.system_identifier
+    # A standby's timeline is the one of its last checkpoint, which may be late.
+    if not same or (timeline != server.timeline and not server.in_recovery):
+        raise ConnectionLost(
+            f"the dsn leads to two servers: {systemid} on timeline {timeline}, and {server.system_identifier} on "
+            f"{server.timeline}",
+            hint="name target_session_attrs=read-write in the dsn, and stop a primary that was replaced",
+        )
+
+
 def can_be_read(slot: SlotMetadata, server: ServerMetadata) -> bool:
     """Return whether START_REPLICATION is worth a try; why not is for `check_start` to say."""
     try:
         check_server(server)
         _check_usable(slot, server, None)
-    except EnvironmentNotReady:
+    except (EnvironmentNotReady, ConnectionLost):
         return False
     return True
 
@@ -146,6 +162,13 @@ def _check_promotion(
     old: int, position: Lsn, slot: SlotMetadata | None, server: ServerMetadata, timeline_ends: Mapping[int, Lsn]
 ) -> None:
     """Check a promotion: it is harmless only where the slot came along and all that was delivered is common history."""
+    if server.timeline < old:
+        raise OtherSource(
+            f"the server is on timeline {server.timeline}, and the stored position on {old}: it is one that another "
+            "was promoted in the place of",
+            hint="stop it, and name the server that was promoted in the dsn; where this one was restored on purpose, "
+            "start over: `pycdc teardown` and run again",
+        )
     change = f"the server was promoted or restored (timeline {old} before, {server.timeline} now)"
     if slot is None or not (slot.failover and slot.synced):
         raise PositionGap(
@@ -170,6 +193,12 @@ def _check_usable(slot: SlotMetadata, server: ServerMetadata, position: Lsn | No
         raise EnvironmentNotReady(
             f"slot {slot.name} belongs to database {slot.database}, and this is {server.database}",
             hint="choose another slot name, or correct the dsn",
+        )
+    if server.in_recovery and slot.synced:
+        raise ConnectionLost(
+            f"the server is a standby, and slot {slot.name} is a copy of its primary's, which nobody may read before "
+            "it is promoted",
+            hint="name all servers in the dsn, and target_session_attrs=read-write",
         )
     if slot.temporary:
         raise EnvironmentNotReady(

@@ -38,9 +38,11 @@ from pycdc.observability.progress import Progress
 from pycdc.operations import apply_status
 from pycdc.operations.doctor import signals, transport
 from pycdc.operations.doctor.exactly_once import transaction_findings
+from pycdc.operations.doctor.failover import failover_findings, standby_findings
 from pycdc.operations.doctor.finding import Finding, from_error, ok, warning
 from pycdc.operations.doctor.kafka import topic_findings
 from pycdc.operations.doctor.offsets import offsets_findings
+from pycdc.operations.doctor.parked import parked_findings
 from pycdc.operations.doctor.partitions import place_findings
 from pycdc.operations.doctor.publication import drift_findings, publication_findings
 from pycdc.operations.doctor.routes import key_findings, source_findings, target_findings
@@ -125,6 +127,8 @@ def _diagnose_capture(config: CapturePipeline) -> Iterator[Finding]:
         for finding in _group("kafka", _kafka(config, source)):
             brokers_answer = brokers_answer and finding.path != "sink.kafka.brokers"
             yield finding
+        if brokers_answer:
+            yield from _group("kafka", parked_findings(config))
         registry = None if config.sink.kafka is None else config.sink.kafka.registry
         yield from _group("registry", _registry(registry, "sink.kafka.registry"))
         if source is not None:
@@ -284,6 +288,9 @@ def _position(
 ) -> Iterator[Finding]:
     yield from slot_findings(source.slot, source.server)
     yield from setting_findings(source.server)
+    if config.source.postgres.failover:
+        yield from failover_findings(catalog, source.slot, source.server)
+        yield from standby_findings(config.source.postgres.dsn.get_secret_value(), config.slot)
     if not brokers_answer and config.sink.kafka is not None and (config.offsets is None or config.offsets.kafka):
         yield warning("the stored position was not compared with the slot", "it is in Kafka, which does not answer")
         return

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from confluent_kafka import Message
 
-from pycdc.clients.kafka_topics import TopicAdmin
+from pycdc.clients.kafka_topics import TopicAdmin, TopicDurability
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.parked_row import ParkedEntry, ParkedRow
 from pycdc.serialization.parked_records import entry_of, place_of, row_of
@@ -23,6 +23,7 @@ from pycdc.sinks.kafka.dead_letters import is_settlement
 
 SETTINGS: Final = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "86400000"}
 """How the topic is to be created."""
+_RIGHTS: Final = ("READ", "WRITE", "DESCRIBE")
 
 
 @dataclass(slots=True)
@@ -58,11 +59,31 @@ class ParkedTopic:
     def prepare(self) -> None:
         """Make sure that the topic is there, and that it forgets nothing that is parked."""
         self._topics.ensure(self.topic)
+        self.require_keeping()
+
+    def require_room(self) -> None:
+        """Raise PycdcError where the topic is not there and cannot be made. Changes nothing."""
+        self._topics.require_creatable(self.topic)
+
+    def durability(self) -> TopicDurability | None:
+        """Return how safe parked rows are in the topic, None where it is not there. Changes nothing."""
+        return self._topics.durability(self.topic)
+
+    def require_keeping(self) -> None:
+        """Raise EnvironmentNotReady where the topic would forget rows, or this user may not read and write it."""
         policy = self._topics.setting(self.topic, "cleanup.policy")
         if policy is not None and policy != "compact":
             raise EnvironmentNotReady(
                 f"the topic of parked rows {self.topic} has cleanup.policy={policy}, which forgets rows",
                 hint=f"kafka-configs --alter --topic {self.topic} --add-config cleanup.policy=compact",
+            )
+        allowed = self._topics.operations(self.topic)
+        lacking = [] if allowed is None else [right.capitalize() for right in _RIGHTS if right not in allowed]
+        if lacking:
+            raise EnvironmentNotReady(
+                f"the user lacks the ACLs {', '.join(lacking)} on the topic of parked rows {self.topic}",
+                hint=f"kafka-acls --add --allow-principal User:… --topic {self.topic} "
+                + " ".join(f"--operation {right}" for right in lacking),
             )
 
     def close(self) -> None:

@@ -32,6 +32,7 @@ from pycdc.connectors.postgres.catalog.metadata import (
     ReplicationLag,
     ServerMetadata,
     SlotMetadata,
+    StandbySlot,
     TableMetadata,
     TableRef,
     XminHolder,
@@ -133,6 +134,12 @@ SELECT DISTINCT n.nspname || '.' || c.relname AS name
 
 _WAL_END: Final = """
 SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END::text AS lsn
+"""
+
+_STANDBY_SLOTS: Final = """
+SELECT trim(both ' "' FROM listed.name) AS name, coalesce(s.active, false) AS active
+  FROM string_to_table(current_setting('synchronized_standby_slots', true), ',') AS listed (name)
+       LEFT JOIN pg_replication_slots s ON s.slot_name = trim(both ' "' FROM listed.name) AND s.slot_type = 'physical'
 """
 
 _LAG: Final = """
@@ -242,6 +249,10 @@ class Catalog:
         row = rows[0]
         lsns = {key: _lsn(row[key]) for key in ("confirmed_flush", "restart_lsn")}
         return SlotMetadata(**{**row, **lsns})
+
+    def standby_slots(self) -> list[StandbySlot]:
+        """Return the slots of standbys without which failover slots send nothing; none before Postgres 17."""
+        return [StandbySlot(**row) for row in self._rows(_STANDBY_SLOTS)]
 
     def replication_lag(self, slot: str) -> ReplicationLag | None:
         """Return the slot's lag, None where the slot does not exist, or was never read and confirmed."""

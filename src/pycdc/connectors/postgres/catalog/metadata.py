@@ -66,6 +66,14 @@ class SlotMetadata:
 
 
 @dataclass(frozen=True, slots=True)
+class StandbySlot:
+    """A slot that synchronized_standby_slots names: failover slots send nothing that its standby does not have yet."""
+
+    name: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
 class XminHolder:
     """What keeps vacuum from removing dead rows, and decoding from forgetting the catalog's.
 

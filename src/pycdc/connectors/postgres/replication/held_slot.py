@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from pycdc.clients.walsender_commands import enable_failover
 from pycdc.config.pipeline import CapturePipeline
 from pycdc.connectors.postgres.catalog.catalog import Catalog
 from pycdc.connectors.postgres.catalog.privileges import SourceInspection
+from pycdc.connectors.postgres.failover_check import may_enable
 from pycdc.connectors.postgres.replication.slot_reader import SlotReader
 from pycdc.connectors.postgres.replication.stream import ReplicationStream
 from pycdc.connectors.postgres.start_check import can_be_read
@@ -55,8 +57,12 @@ class HeldSlot:
             hint = "start again when that is done"
             self._wait(SlotActive(f"slot {slot.name} is still being made, by pid {slot.active_pid}", hint=hint))
             return False
-        if not can_be_read(slot, self._catalog.server()):
+        server = self._catalog.server()
+        if not can_be_read(slot, server):
             return True
+        if self._config.source.postgres.failover and may_enable(slot, server):
+            log.info("making the slot one that comes along to standbys", slot=slot.name)
+            enable_failover(self._config.source.postgres.dsn.get_secret_value(), slot.name)
         try:
             # Where the stored position is further, the assembler leaves out what was delivered.
             self._take(Lsn(0), seconds)
