@@ -51,7 +51,8 @@ class DecommissionConfig(Section):
     """Seconds for which nobody may have read or written the old tables before they go."""
     archive: str | None = None
     """Folder beside this file, into which the old tables are written before they are dropped: `schema.table.csv.gz`
-    and the statements that make the table again. Without it they are dropped only."""
+    and the statements that make the table again. An archive that is there is never replaced: `schema.table.2.csv.gz`
+    is the next one. Without it they are dropped only."""
     keep_topics: bool = False
     """Leave the topics between both systems to others who read them."""
     old_roles: list[str] = []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from pycdc.errors import EnvironmentNotReady
 from pycdc.operations.decommission.archive import archive
@@ -78,3 +79,40 @@ def test_rows_that_a_policy_hides_from_the_tables_owner_are_not_left_out(
                 archive(owner, ("public", "items"), tmp_path)
         finally:
             connection.execute(f"DROP TABLE items; DROP ROLE {role}".encode())
+
+
+@pytest.mark.pg("newest")
+def test_tables_whose_names_join_to_one_have_files_of_their_own(database: str, tmp_path: Path) -> None:
+    tables = [("a.b", "c"), ("a", "b.c"), ("a", "b/../c"), ("a", "b%2Ec"), ("a", "b c"), ("a", "ü")]
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute('CREATE SCHEMA "a.b"; CREATE SCHEMA a')
+        files = []
+        for number, table in enumerate(tables):
+            name = sql.Identifier(*table)
+            connection.execute(sql.SQL("CREATE TABLE {} AS SELECT {} AS number").format(name, number))
+            files.append(Path(archive(connection, table, tmp_path).file))
+    assert [gzip.decompress(file.read_bytes()) for file in files] == [b"number\n%d\n" % n for n in range(len(tables))]
+    assert {file.parent for file in files} == {tmp_path}
+
+
+@pytest.mark.pg("newest")
+def test_an_archive_is_replaced_by_another_attempt_at_its_table_alone(database: str, tmp_path: Path) -> None:
+    (tmp_path / "public.items.3.sql").write_text("-- somebody's own")
+    with psycopg.connect(database, autocommit=True) as connection:
+
+        def archived(value: int) -> tuple[str, bytes]:
+            connection.execute(f"DROP TABLE IF EXISTS items; CREATE TABLE items AS SELECT {value} AS id".encode())
+            return again()
+
+        def again() -> tuple[str, bytes]:
+            file = Path(archive(connection, ("public", "items"), tmp_path).file)
+            return file.name, gzip.decompress(file.read_bytes())
+
+        first = ("public.items.csv.gz", b"id\n1\n")
+        assert [archived(1), again()] == [first, first]
+        assert [archived(2), again()] == [("public.items.2.csv.gz", b"id\n2\n")] * 2
+        assert archived(3)[0] == "public.items.4.csv.gz"
+        assert gzip.decompress((tmp_path / first[0]).read_bytes()) == first[1]
+        connection.execute("DROP TABLE items")
+        connection.execute((tmp_path / "public.items.2.sql").read_bytes())
+        assert b"./public.items.2.csv.gz" in (tmp_path / "public.items.2.sql").read_bytes()

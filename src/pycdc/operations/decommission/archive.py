@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import psycopg
 from psycopg import sql
 
+from pycdc.clients.postgres_sessions import database_identity
 from pycdc.errors import EnvironmentNotReady
 
 _COLUMNS: Final = """SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
@@ -28,6 +32,9 @@ _SEQUENCES: Final = """SELECT d.objid::regclass::text, d.deptype = 'a' FROM pg_d
 JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S'
 WHERE d.classid = 'pg_class'::regclass AND d.refobjid = to_regclass(%s) AND d.deptype IN ('a', 'i') ORDER BY 1"""
 """Those that go with the table; those of identities are made with it too."""
+_HISTORY: Final = """SELECT to_regclass(%s)::oid::text || ', timeline ' ||
+substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"""
+"""A table that is made again has another oid; what is written after a recovery to an earlier time, another timeline."""
 _IDENTITY: Final = {"a": "ALWAYS", "d": "BY DEFAULT"}
 
 
@@ -41,7 +48,10 @@ class Archived:
 
 
 def archive(connection: psycopg.Connection[Any], table: tuple[str, str], folder: Path) -> Archived:
-    """Write a table into `folder`, durably, in the transaction at hand; files of an earlier attempt are replaced.
+    """Write a table into `folder`, durably, in the transaction at hand.
+
+    Files of an earlier attempt at this very table are replaced, those of another one of its name are not: the names of
+    the new ones have a number.
 
     Raises EnvironmentNotReady where the folder cannot be written, what is read again is not what was written, or a row
     security policy keeps rows from this role.
@@ -51,12 +61,14 @@ def archive(connection: psycopg.Connection[Any], table: tuple[str, str], folder:
     name = sql.Identifier(*table)
     columns = connection.execute(_COLUMNS, (name.as_string(connection),)).fetchall()
     stored = sql.SQL(", ").join(sql.Identifier(column[0]) for column in columns if not column[4])
-    path = folder / f"{'.'.join(table)}.csv.gz"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        mark = _mark(connection, name)
+        free = _free_name(folder, table, mark)
+        path = folder / f"{free}.csv.gz"
         definition = _definition(connection, name, columns, path.name, stored)
-        with _replaced(folder / f"{'.'.join(table)}.sql") as file:
-            file.write(definition.encode())
+        with _replaced(folder / f"{free}.sql") as file:
+            file.write(mark + definition.encode())
         copy = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv, HEADER)").format(stored, name)
         with connection.cursor() as cursor:
             with _replaced(path) as file, gzip.GzipFile(path.name, "wb", fileobj=file) as packed:
@@ -75,6 +87,34 @@ def archive(connection: psycopg.Connection[Any], table: tuple[str, str], folder:
     if found != size:
         raise EnvironmentNotReady(f"the archive {path} is not what was written", hint="see what else writes there")
     return Archived(".".join(table), str(path), rows)
+
+
+def _mark(connection: psycopg.Connection[Any], name: sql.Identifier) -> bytes:
+    """Return the first line of a definition, which no other table's has."""
+    database = database_identity(connection) or f"unknown at {time.time()}"
+    row = connection.execute(_HISTORY, (name.as_string(connection),)).fetchone()
+    assert row is not None
+    return f"-- of database {database}, table {row[0]}\n".encode()
+
+
+def _free_name(folder: Path, table: tuple[str, str], mark: bytes) -> str:
+    """Return the name of files that are not there, or that an earlier attempt at the table left behind."""
+    stem = ".".join(re.sub(r"[^\w-]", _escaped, part) for part in table)
+    for number in count(1):
+        free = stem if number == 1 else f"{stem}.{number}"
+        definition = folder / f"{free}.sql"
+        if definition.exists():
+            with definition.open("rb") as file:
+                if file.readline() == mark:
+                    return free
+        elif not (folder / f"{free}.csv.gz").exists():
+            return free
+    raise AssertionError
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Return it by its bytes: a point would be one between names, other characters mean something to a shell."""
+    return "".join(f"%{byte:02X}" for byte in found[0].encode())
 
 
 def _copied(cursor: psycopg.Cursor[Any], statement: sql.Composed, file: gzip.GzipFile) -> int:
@@ -97,7 +137,7 @@ def _definition(
     statements = [f"CREATE SEQUENCE {one};" for one, serial in sequences if serial]
     statements.append(f"CREATE TABLE {asked[0]} (\n    " + ",\n    ".join(lines) + "\n);")
     statements += [f"{text};" for (text,) in connection.execute(_INDEXES, asked)]
-    load = f"\\copy {asked[0]} ({stored.as_string(connection)}) FROM PROGRAM 'gzip -dc {file}' (FORMAT csv, HEADER)"
+    load = f"\\copy {asked[0]} ({stored.as_string(connection)}) FROM PROGRAM 'gzip -dc ./{file}' (FORMAT csv, HEADER)"
     statements += [_position(connection, one) for one, _ in sequences]
     return "\n".join([*statements, f"-- its rows, in psql: {load}", ""])
 
