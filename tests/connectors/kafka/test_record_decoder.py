@@ -65,6 +65,14 @@ def test_what_a_record_says_of_a_row(value: Any, deleted: bool, row: Any, before
     assert (event.deleted, event.row, event.before, event.key) == (deleted, row, before, {"id": 1})
 
 
+def test_the_payload_of_an_outbox_is_a_record_in_a_text() -> None:
+    payload = {"op": "reserve", "after": 1, "price": 10.5}
+    for value in (json.dumps(payload), avro(7, "string", json.dumps(payload))):
+        event = decode(value)
+        assert (event.problem, event.row, event.envelope) == (None, payload, None)
+        assert event.forms == decode(ROW).forms
+
+
 def test_a_null_value_repeats_the_delete_of_its_key_right_before_it_in_its_partition() -> None:
     decoder, removal = Decoder(None), json.dumps({"op": "d", "before": ROW, "after": None, "source": {}}).encode()
 
@@ -82,6 +90,7 @@ def test_a_null_value_repeats_the_delete_of_its_key_right_before_it_in_its_parti
         (b"secret", "not JSON"),
         (b"[1]", "no record"),
         (b'"secret"', "no record"),
+        (b'"[\\"secret\\"]"', "no record"),
         ({"op": "t", "before": None, "after": None}, "none of c, r, u and d"),
         ({"op": "c", "after": "secret"}, "no record"),
         (b"\0\0\0\x01\x94" + b"x", "no schema with the id 404"),

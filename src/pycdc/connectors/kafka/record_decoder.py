@@ -186,12 +186,17 @@ class Decoder:
             value, typed = self._json_reader.read(data)
         except (BadJson, BadField, Unwritable) as error:
             raise Malformed(f"the record is not JSON: {error}" if isinstance(error, BadJson) else str(error)) from None
+        event.forms = self._typed if typed else self._plain
         self._fill(event, value)
-        event.forms = self._typed if typed else self._captured if event.envelope is not None else self._plain
+        if event.envelope is not None and not typed:
+            event.forms = self._captured
 
     def _fill(self, event: Event, value: Any) -> None:
         if value is None:
             event.deleted = True
+        elif isinstance(value, str):
+            event.schema, event.forms = None, self._plain
+            event.row = self._record_in(value)
         elif not isinstance(value, dict):
             raise Malformed(f"the value is no record but {type(value).__name__}")
         elif "op" in value and ("after" in value or "before" in value):
@@ -202,6 +207,16 @@ class Decoder:
             row = {name: item for name, item in value.items() if name not in added} if added else value
             event.added = {name: value[name] for name in added}
             event.row, event.before = (None, row) if event.deleted else (row, None)
+
+    def _record_in(self, text: str) -> dict[str, Any]:
+        """Return the record of a text: the payload of an outbox is one, in JSON. Raises Malformed."""
+        try:
+            value, _ = self._json_reader.read(text.encode())
+        except (ValueError, Unwritable):
+            value = None
+        if not isinstance(value, dict):
+            raise Malformed("the value is no record but text that is no JSON object")
+        return value
 
     def _fill_from_envelope(self, event: Event, value: dict[str, Any]) -> None:
         op, before, after = value["op"], value.get("before"), value.get("after")
