@@ -52,12 +52,12 @@ class Clients(Crowd):
 
     def _write(self, client: Browser, item: str, due: float) -> None:
         status, answer = _asked(client, "POST", "/api/inventory/adjust", {"itemId": item, "delta": 1})
-        while status == 503 and not self.ended.is_set():
+        while _held(client, status) and not self.ended.is_set():
             self.outcomes["held"] += 1
             time.sleep(_RETRY)
             status, answer = _asked(client, "POST", "/api/inventory/adjust", {"itemId": item, "delta": 1})
         if status != 200:
-            self.outcomes["write-failed"] += status != 503
+            self.outcomes["write-failed"] += not _held(client, status)
             return
         self.outcomes["written"] += 1
         now = time.monotonic()
@@ -69,6 +69,11 @@ class Clients(Crowd):
         """Return the longest time without an accepted write, in seconds."""
         times = sorted(at for at in self.written_at if at >= since)
         return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
+
+
+def _held(browser: Browser, status: int) -> bool:
+    """Return whether an answer says that nothing was done, and when to ask again."""
+    return status == 503 and "retry-after" in browser.headers
 
 
 def _asked(browser: Browser, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:

@@ -43,13 +43,17 @@ def resources(dsns: Iterable[str], pids: Iterable[int]) -> Resources:
     return Resources(found[0][0], sum(row[1] for row in found), max(row[2] for row in found), len(memory), sum(memory))
 
 
-def left_behind(dsns: Iterable[str], tables: list[str]) -> list[str]:
-    """Ask both databases for what a migration makes there, and for the tables that have moved."""
+def left_behind(dsns: Iterable[str], tables: list[str], stays: Iterable[str]) -> list[str]:
+    """Ask both databases for what a migration makes there, and for the tables that have moved.
+
+    `stays`: names of pipelines that go on, whose slots, publications and origins are not of it.
+    """
     found = []
     for dsn in dsns:
         with psycopg.connect(dsn, autocommit=True) as connection:
             found += [str(name) for (name,) in connection.execute(_LEFT, (tables,))]
-    return found
+    kept = [name.replace("-", "_") for name in stays]
+    return [name for name in found if not any(one in name.replace("-", "_") for one in kept)]
 
 
 def monolith_failures(port: int) -> str:

@@ -10,129 +10,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import secrets
-import socket
-import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import psycopg
-from confluent_kafka.admin import AdminClient, NewTopic
 from examples.inventory import configurations, decommission, preparation
+from examples.inventory.buyers import Buyers
 from examples.inventory.clients import Clients
-
-from pycdc.demo.broker import EmbeddedBroker
-from pycdc.demo.postgres import EmbeddedPostgres
-from pycdc.demo.registry import EmbeddedRegistry
-
-HERE = Path(__file__).parent
-PYCDC = [sys.executable, "-m", "pycdc"]
-PATIENCE = 120.0
-
-
-class Figure(NamedTuple):
-    """`met` says whether `found` is within `goal`."""
-
-    stage: str
-    name: str
-    found: str
-    goal: str
-    met: bool
-
-
-class Run:
-    """The migration's programs. A context manager: all of them end with it."""
-
-    def __init__(self, folder: Path, brokers: str | None, registry: str | None) -> None:
-        self.figures: list[Figure] = []
-        self.programs: dict[str, subprocess.Popen[bytes]] = {}
-        self.folder = folder
-        self._stack = ExitStack()
-        self.monolith = self._stack.enter_context(EmbeddedPostgres("shop")).dsn
-        self.service = self._stack.enter_context(EmbeddedPostgres("inventory")).dsn
-        self._embedded = brokers is None
-        self._brokers = brokers or self._stack.enter_context(EmbeddedBroker()).bootstrap
-        self.registry = registry or self._stack.enter_context(EmbeddedRegistry()).url
-        self.name = f"m{secrets.token_hex(4)}"
-        self.ports = configurations.Ports(*(free_port() for _ in range(4)))
-
-    def start(self) -> None:
-        """Make the tables and the topics, start every program, and wait until both sides hold the same."""
-        for dsn, script in ((self.monolith, "monolith/schema.sql"), (self.service, "inventory_service/schema.sql")):
-            with psycopg.connect(dsn, autocommit=True) as connection:
-                connection.execute((HERE / script).read_bytes())
-        _make_topics(self._brokers, configurations.topics(self.name), embedded=self._embedded)
-        self.migration = configurations.write(
-            self.folder, self.name, self.monolith, self.service, self._brokers, self.ports
-        )
-        shop = [sys.executable, "-m", "monolith", self.monolith, str(self.ports.monolith)]
-        self._program("monolith-server", shop, HERE)
-        service = [sys.executable, "-m", "inventory_service", self.service, str(self.ports.service)]
-        self._program("service-server", service, self.folder / "deployed")
-        for name in configurations.PIPELINES:
-            self._program(name, [*PYCDC, "run", str(self.folder / f"{name}.yaml")])
-        wait_for(lambda: rows(self.service, "SELECT count(*) FROM stock_levels") == [(200,)])
-        self.start_facade()
-
-    def start_facade(self) -> None:
-        """Start the façade's guard; one after a kill adopts the Envoy that serves."""
-        if "facade" in self.programs:
-            self.programs["facade"].kill()
-            self.programs["facade"].wait()
-        self._program("facade", [*PYCDC, "facade", "run", str(self.migration)])
-        wait_for(lambda: b"is served" in (self.folder / "facade.log").read_bytes())
-
-    def _program(self, name: str, command: list[str], folder: Path | None = None) -> None:
-        log = self._stack.enter_context((self.folder / f"{name}.log").open("wb"))
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=folder)
-        self.programs[name] = process
-        self._stack.callback(process.wait)
-        self._stack.callback(process.terminate)
-
-    def stop(self, name: str) -> None:
-        self.programs[name].terminate()
-        self.programs[name].wait()
-
-    def pycdc(self, *command: str) -> str:
-        """Run a command; return what it prints. Raises RuntimeError with what it said where it fails."""
-        done = subprocess.run([*PYCDC, *command], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"pycdc {' '.join(command)}: {done.stderr}{done.stdout}")
-        return done.stdout
-
-    def cutover(self, command: str, *options: str) -> dict[str, Any]:
-        answer = self.pycdc("cutover", command, str(self.migration), "inventory", "--json", *options)
-        found: dict[str, Any] = json.loads(answer)
-        return found
-
-    def verified(self, apply: str, capture: str) -> int:
-        """Return how many rows differ."""
-        folder = self.folder
-        command = ["verify", str(folder / f"{apply}.yaml"), "--capture", str(folder / f"{capture}.yaml"), "--json"]
-        done = subprocess.run([*PYCDC, *command], capture_output=True, text=True, check=False)
-        if done.returncode not in (0, 1):
-            raise RuntimeError(done.stderr)
-        return 0 if done.returncode == 0 else 1
-
-    def figure(self, stage: str, name: str, found: str, goal: str, met: bool) -> None:
-        self.figures.append(Figure(stage, name, found, goal, met))
-        say(f"{'met   ' if met else 'MISSED'}  {stage:<9} {name:<44} {found:>12}   goal {goal}")
-
-    def __enter__(self) -> Run:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+from examples.inventory.oracle import judged, same_rows, unbalanced
+from examples.inventory.recorded_events import recorded_events
+from examples.inventory.run import PYCDC, Run, accepts, became, rows, say
 
 
 def prepare(run: Run) -> None:
     """Stage 1: the events' schemas are registered, and what would break their readers is refused."""
-    events, prefix = len(preparation.event_schemas()), f"{run.name}.inventory"
+    events, prefix = len(preparation.event_schemas()), run.name
     registered = preparation.register(run.registry, prefix)
     run.figure("1 prepare", "schemas of events registered", str(registered), str(events), registered == events)
     refused = preparation.breaking_changes_refused(run.registry, prefix)
@@ -151,7 +47,7 @@ def serves(run: Run) -> None:
     """Stage 2: the service answers."""
     with psycopg.connect(run.service, autocommit=True) as connection:
         connection.execute("SELECT 1 FROM stock_levels")
-    answers = accepts(run.ports.service) and run.programs["service-server"].poll() is None
+    answers = accepts(run.ports.service) and not run.programs.ended["service-server"]
     run.figure("2 build", "runs from its own folder", "yes" if answers else "no", "yes", answers)
 
 
@@ -181,11 +77,11 @@ def reads(run: Run, clients: Clients, seconds: float) -> None:
     """Stage 4: reads go to the service, step by step."""
     patiently(lambda: run.pycdc("facade", "set", str(run.migration), "read-item", "100"))
     clients.reads.clear()
-    clients.outcomes.clear()
+    before = Counter(clients.outcomes)
     time.sleep(seconds)
     taken = sorted(clients.reads)
     p99 = taken[int(len(taken) * 0.99)]
-    failed, stale = clients.outcomes["failed"], clients.outcomes["stale"]
+    failed, stale = (clients.outcomes[name] - before[name] for name in ("failed", "stale"))
     run.figure("4 reads", f"p99 of {len(taken)} reads by the façade", f"{p99 * 1000:.0f} ms", "< 50 ms", p99 < 0.05)
     run.figure("4 reads", "failed reads", str(failed), "< 0.01 %", failed <= len(taken) / 10_000)
     run.figure("4 reads", "reads older than the client's own write", str(stale), "0", not stale)
@@ -231,42 +127,36 @@ def writes(run: Run, clients: Clients, seconds: float) -> None:
     run.figure("5 writes", "reads older than the client's own write", str(stale), "0", not stale)
 
 
-def compared(run: Run) -> None:
-    """Both databases hold the same, and every adjustment once."""
-    for apply, capture in (("to-inventory", "monolith"), ("to-monolith", "inventory")):
-        differing = run.verified(apply, capture)
-        told = "equal" if not differing else "different"
-        run.figure("5 writes", f"verification of {apply}", told, "0 differences", not differing)
-    queries = {
-        run.monolith: "SELECT sum(on_hand - 1000), (SELECT sum(quantity) FROM stock_moves) FROM stock",
-        run.service: "SELECT sum(available - 1000), (SELECT sum(delta) FROM stock_adjusted) FROM stock_levels",
-    }
-    sums = {number for dsn, query in queries.items() for row in rows(dsn, query) for number in row}
-    run.figure(
-        "5 writes",
-        "stock and its record agree, on both sides",
-        "yes" if len(sums) == 1 else "no",
-        "yes",
-        len(sums) == 1,
-    )
+def compared(run: Run, clients: Clients) -> None:
+    """Both databases hold the same, and every adjustment once, while orders go on."""
+    differing = run.verified("to-monolith", "inventory")
+    told = "equal" if not differing else "different"
+    run.figure("5 writes", "verification of the way back", told, "0 differences", not differing)
+    same = became(lambda: same_rows(run.monolith, run.service))
+    run.figure("5 writes", "every row of both sides is the same", "yes" if same else "no", "yes", same)
+    recorded = rows(run.service, "SELECT count(*) FROM stock_adjusted WHERE order_id IS NULL")[0][0]
+    once = recorded == clients.outcomes["written"]
+    run.figure("5 writes", "adjustments that are recorded", str(recorded), "each once", once)
 
 
 def decommissioned(run: Run, clients: Clients, seconds: float) -> None:
     """Stage 6: what the inventory left in the monolith goes, and what moved it."""
     databases, tables = (run.monolith, run.service), [one["old"].partition(".")[2] for one in configurations.TABLES]
     monolith_tested(run, "the monolith's tests before")
-    pids = [run.programs[name].pid for name in configurations.PIPELINES]
+    pids = [run.programs.pid(name) for name in configurations.PIPELINES]
     before = decommission.resources(databases, pids)
     run.cutover("close", "--now")
     configurations.give_up_the_way_back(run.migration)
-    run.start_facade()
+    run.start_facade_anew()
     run.pycdc("facade", "set", str(run.migration), "read-item", "100", "--at-once")
     for name in configurations.PIPELINES:
-        run.stop(name)
+        run.programs.stop(name)
     command = [*PYCDC, "decommission", str(run.migration), "inventory", "--json"]
     report = decommission.decommissioned(command)
     left = [f"{one['kind']} {one['name']}" for one in report["left"]]
-    left += decommission.left_behind(databases, tables)
+    left += decommission.left_behind(
+        databases, tables, [f"{run.name}-{name}" for name in configurations.SAGA_PIPELINES]
+    )
     gone = report["status"] == "decommissioned" and not left
     run.figure("6 gone", "things removed, each proved gone", str(len(report["removed"])), "shown", True)
     run.figure("6 gone", "left of it on the servers", ", ".join(left) or "nothing", "nothing", gone)
@@ -287,50 +177,61 @@ def decommissioned(run: Run, clients: Clients, seconds: float) -> None:
         run.figure("6 gone", what, f"{one} → {other}", "shown", True)
 
 
+def orders(run: Run, buyers: Buyers) -> None:
+    """Stages 3 to 6: what became of the orders, by what followed their events, and by the tables."""
+    ended = became(lambda: _orders_ended(run))
+    totals = json.loads(run.pycdc("saga", "list", str(run.folder / "sagas.yaml"), "--json"))["totals"][0]
+    found, off = judged(run.monolith, run.service, buyers.placed), unbalanced(run.service)
+    states, ratio = totals["states"], totals["success_ratio"] or 0.0
+    run.figure("3-6 saga", "orders placed, each by one request or more", str(len(buyers.placed)), "shown", True)
+    run.figure(
+        "3-6 saga",
+        "orders that nobody accepted",
+        str(buyers.outcomes["given up"]),
+        "0",
+        not buyers.outcomes["given up"],
+    )
+    run.figure("3-6 saga", "success, as the tracker counts", f"{ratio:.2%}", "> 99.99 %", ratio > 0.9999)
+    run.figure("3-6 saga", "success, as the tables say", f"{found.success:.2%}", "> 99.99 %", found.success > 0.9999)
+    counted = states.get("succeeded", 0), states.get("compensated", 0)
+    same = ended and counted == (found.confirmed, found.compensated)
+    run.figure("3-6 saga", "compensated (tracker, tables)", f"{counted[1]}, {found.compensated}", "the same", same)
+    run.figure(
+        "3-6 saga",
+        "cards declined, orders withdrawn",
+        f"{buyers.outcomes['declined']}, {buyers.outcomes['withdrawn']}",
+        "shown",
+        True,
+    )
+    stuck = found.open + totals["stuck"]
+    run.figure("3-6 saga", "stuck", str(stuck), "0", not stuck)
+    run.figure(
+        "3-6 saga",
+        "orders with other stock or money than their state says",
+        str(len(found.wrong)),
+        "0",
+        not found.wrong,
+    )
+    run.figure("3-6 saga", "items whose level is not the sum of its moves", str(len(off)), "0", not off)
+    events = recorded_events(run.brokers, run.event_topics, preparation.event_schemas())
+    unlike = len(events.unlike)
+    run.figure("3-6 saga", f"of {events.kinds.total()} events, unlike their schema", str(unlike), "0", not unlike)
+    lacking = set(preparation.event_schemas()) - set(events.kinds) - {"StockAdjusted"}
+    run.figure("3-6 saga", "kinds of events that never came", ", ".join(sorted(lacking)) or "none", "none", not lacking)
+
+
+def _orders_ended(run: Run) -> bool:
+    """Return whether all orders have ended, and what follows them knows."""
+    placed, left = rows(run.monolith, "SELECT count(*), count(*) FILTER (WHERE ended_at IS NULL) FROM orders")[0]
+    followed = dict(rows(run.monolith, "SELECT state, count FROM sagas.saga_totals"))
+    return not left and placed == followed.get("succeeded", 0) + followed.get("compensated", 0)
+
+
 def monolith_tested(run: Run, name: str) -> None:
     failures = decommission.monolith_failures(run.ports.facade)
     if failures:
         say(failures)
     run.figure("6 gone", name, "red" if failures else "green", "green", not failures)
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def rows(dsn: str, query: str) -> list[Any]:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        return connection.execute(query.encode()).fetchall()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            raise RuntimeError("nothing happened in time: see the logs in the folder")
-        time.sleep(0.05)
-
-
-def accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _make_topics(brokers: str, topics: list[str], *, embedded: bool) -> None:
-    admin = AdminClient({"bootstrap.servers": brokers})
-    if embedded:  # it makes a topic when it is asked for
-        for topic in topics:
-            admin.list_topics(topic, timeout=10)
-        return
-    for future in admin.create_topics([NewTopic(topic, 3, 1) for topic in topics]).values():
-        future.result(30)
 
 
 def main() -> int:
@@ -348,13 +249,17 @@ def main() -> int:
         build(run)
         run.start()
         serves(run)
-        with Clients(run.ports.facade) as clients:
-            sync(run)
-            reads(run, clients, options.seconds)
-            writes(run, clients, options.seconds)
-        compared(run)
-        with Clients(run.ports.facade) as clients:
-            decommissioned(run, clients, options.seconds)
+        with Buyers(run.ports.facade) as buyers:
+            with Clients(run.ports.facade) as clients:
+                sync(run)
+                reads(run, clients, options.seconds)
+                writes(run, clients, options.seconds)
+            compared(run, clients)
+            with Clients(run.ports.facade) as clients:
+                decommissioned(run, clients, options.seconds)
+        orders(run, buyers)
+        ended = run.programs.ended.total()
+        run.figure("all", "programs that ended by themselves", str(ended), "0", not ended)
         missed = [figure for figure in run.figures if not figure.met]
     say(f"{len(run.figures) - len(missed)} of {len(run.figures)} goals met")
     return 1 if missed else 0

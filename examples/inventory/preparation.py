@@ -27,8 +27,8 @@ def event_schemas() -> dict[str, dict[str, Any]]:
 def register(url: str, prefix: str) -> int:
     """Register the events' schemas with compatibility FULL_TRANSITIVE; return how many the registry tells back so."""
     registry, found = SchemaRegistryClient({"url": url}), 0
-    for name, schema in event_schemas().items():
-        subject = f"{prefix}.{name}-value"
+    for schema in event_schemas().values():
+        subject = _subject(prefix, schema)
         registry.register_schema(subject, Schema(json.dumps(schema), "AVRO"))
         registry.set_compatibility(subject, "FULL_TRANSITIVE")
         kept = json.loads(registry.get_latest_version(subject).schema.schema_str or "")
@@ -39,11 +39,11 @@ def register(url: str, prefix: str) -> int:
 def breaking_changes_refused(url: str, prefix: str) -> int:
     """Try a change of each event that readers would not survive; return how many the registry refused."""
     registry, refused = SchemaRegistryClient({"url": url}), 0
-    for name, schema in event_schemas().items():
+    for schema in event_schemas().values():
         first, *rest = schema["fields"]
         broken = {**schema, "fields": [{**first, "name": "sku"}, *rest]}
         try:
-            registry.register_schema(f"{prefix}.{name}-value", Schema(json.dumps(broken), "AVRO"))
+            registry.register_schema(_subject(prefix, schema), Schema(json.dumps(broken), "AVRO"))
         except SchemaRegistryError as error:
             refused += error.http_status_code == 409
     return refused
@@ -53,8 +53,13 @@ def missing_in_domain_model() -> list[str]:
     """Return the names of events, fields, tables and columns that the page does not explain."""
     page = (HERE / "DOMAIN.md").read_text()
     names = [name for schema in event_schemas().values() for name in (schema["name"], *_fields(schema))]
-    tables = re.findall(r"CREATE TABLE (\w+)", (HERE / "inventory_service" / "schema.sql").read_text())
+    scripts = [(HERE / folder / "schema.sql").read_text() for folder in ("inventory_service", "monolith")]
+    tables = [name for script in scripts for name in re.findall(r"CREATE TABLE (\w+)", script)]
     return [name for name in [*names, *tables] if f"`{name}`" not in page]
+
+
+def _subject(prefix: str, schema: dict[str, Any]) -> str:
+    return f"{prefix}.{schema['namespace']}.{schema['name']}-value"
 
 
 def _fields(schema: dict[str, Any]) -> list[str]:

@@ -22,7 +22,7 @@ def test_the_migration_meets_its_goals(kafka: KafkaAddress, tmp_path: Path) -> N
     command += ["--brokers", kafka.bootstrap, "--folder", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     figures = [line for line in done.stdout.splitlines() if line.startswith(("met", "MISSED"))]
-    assert len(figures) == 34, done.stdout + done.stderr
+    assert len(figures) == 46, done.stdout + done.stderr
     missed = [line for line in figures if line.startswith("MISSED") and not TIMES.search(line)]
     assert not missed, done.stdout
     assert done.returncode in (0, 1)

@@ -1,10 +1,16 @@
-"""`GET /api/inventory/{itemId}` and `POST /api/inventory/adjust`, as JSON."""
+"""The stock over HTTP, as JSON: an item at `GET /api/inventory/{itemId}`, and what changes it.
+
+`POST /api/inventory/adjust`, `reserve` and `release`. 503 with Retry-After says that nothing was done.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import psycopg
 
 from .stock import ElsewhereError, NotAvailableError, Stock, StockLevel, UnknownItemError
 
@@ -29,29 +35,58 @@ class _InventoryHandler(BaseHTTPRequestHandler):
         if not self.path.startswith(_PREFIX):
             self._send(404, {"error": "there is nothing here"})
             return
-        self._answer(lambda: self.server.stock.level(self.path.removeprefix(_PREFIX)))
+        self._answer(lambda: _level(self.server.stock.level(self.path.removeprefix(_PREFIX))))
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        try:
-            asked = json.loads(body)
-            item, delta = str(asked["itemId"]), int(asked["delta"])
-        except (ValueError, KeyError, TypeError):
-            self._send(400, {"error": "itemId and delta are needed"})
+        actions = {"adjust": self._adjust, "reserve": self._reserve, "release": self._release}
+        action = actions.get(self.path.removeprefix(_PREFIX))
+        if action is None:
+            self._send(404, {"error": "there is nothing here"})
             return
-        self._answer(lambda: self.server.stock.adjust(item, delta))
-
-    def _answer(self, question: Any) -> None:
         try:
-            found: StockLevel = question()
+            question = action(json.loads(body))
+        except (ValueError, KeyError, TypeError):
+            self._send(400, {"error": "a field is missing, or is no number"})
+            return
+        self._answer(question)
+
+    def _adjust(self, asked: Any) -> Callable[[], dict[str, Any]]:
+        item, delta = str(asked["itemId"]), int(asked["delta"])
+        return lambda: _level(self.server.stock.adjust(item, delta))
+
+    def _reserve(self, asked: Any) -> Callable[[], dict[str, Any]]:
+        order, item, pieces = str(asked["orderId"]), str(asked["itemId"]), int(asked["pieces"])
+        cause = str(asked["cause"])
+
+        def reserved() -> dict[str, Any]:
+            self.server.stock.reserve(order, item, pieces, cause)
+            return {"reservationId": order}
+
+        return reserved
+
+    def _release(self, asked: Any) -> Callable[[], dict[str, Any]]:
+        order, reason, cause = str(asked["orderId"]), str(asked["reason"]), str(asked["cause"])
+
+        def released() -> dict[str, Any]:
+            self.server.stock.release(order, reason, cause)
+            return {"reservationId": order}
+
+        return released
+
+    def _answer(self, question: Callable[[], dict[str, Any]]) -> None:
+        try:
+            found = question()
         except UnknownItemError:
             self._send(404, {"error": "there is no such item"})
         except NotAvailableError:
             self._send(409, {"error": "less is available than that"})
         except ElsewhereError:
             self._send(503, {"error": "the inventory moves: try again"})
+        except psycopg.OperationalError:
+            self._send(500, {"error": "the database is gone: whether it was done is not known"})
         else:
-            self._send(200, {"itemId": found.item_id, "available": found.available, "version": found.version})
+            self._send(200, found)
 
     def _send(self, status: int, answer: dict[str, Any]) -> None:
         body = json.dumps(answer).encode()
@@ -66,3 +101,7 @@ class _InventoryHandler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def _level(found: StockLevel) -> dict[str, Any]:
+    return {"itemId": found.item_id, "available": found.available, "version": found.version}

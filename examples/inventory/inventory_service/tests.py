@@ -20,7 +20,7 @@ DSN = os.environ.get("INVENTORY_TEST_DSN", "")
 class InventoryServiceTests(unittest.TestCase):
     def setUp(self) -> None:
         with psycopg.connect(DSN, autocommit=True) as connection:
-            connection.execute("DROP TABLE IF EXISTS stock_levels, stock_adjusted")
+            connection.execute("DROP TABLE IF EXISTS stock_levels, stock_adjusted, reservations")
             connection.execute((Path(__file__).parent / "schema.sql").read_bytes())
             connection.execute("INSERT INTO stock_levels VALUES ('lamp', 3, 0)")
         self.server = InventoryServer(DSN, 0)
@@ -42,6 +42,15 @@ class InventoryServiceTests(unittest.TestCase):
 
     def adjust(self, item: str, delta: int) -> tuple[int, Any]:
         return self.ask("POST", "/api/inventory/adjust", {"itemId": item, "delta": delta})
+
+    def reserve(self, order: str, item: str, pieces: int) -> tuple[int, Any]:
+        body = {"orderId": order, "itemId": item, "pieces": pieces, "cause": "placed"}
+        return self.ask("POST", "/api/inventory/reserve", body)
+
+    def release(self, order: str) -> int:
+        return self.ask("POST", "/api/inventory/release", {"orderId": order, "reason": "refused", "cause": "refused"})[
+            0
+        ]
 
     def rows(self, query: str) -> list[Any]:
         with psycopg.connect(DSN, autocommit=True) as connection:
@@ -68,6 +77,29 @@ class InventoryServiceTests(unittest.TestCase):
         bodies: list[Any] = [{"itemId": "lamp"}, {"itemId": "lamp", "delta": "many"}, []]
         for body in bodies:
             assert self.ask("POST", "/api/inventory/adjust", body)[0] == 400
+
+        assert self.ask("POST", "/api/inventory/steal", {})[0] == 404
+
+    def test_what_is_reserved_is_taken_once(self) -> None:
+        for _ in range(2):
+            assert self.reserve("order-1", "lamp", 2) == (200, {"reservationId": "order-1"})
+        assert self.rows("SELECT available, version FROM stock_levels") == [(1, 1)]
+        assert self.rows("SELECT item_id, delta, order_id FROM stock_adjusted") == [("lamp", -2, "order-1")]
+
+    def test_what_is_released_is_back_once(self) -> None:
+        self.reserve("order-1", "lamp", 2)
+        for _ in range(2):
+            assert self.release("order-1") == 200
+        assert self.reserve("order-1", "lamp", 2)[0] == 200
+        assert self.rows("SELECT available, version FROM stock_levels") == [(3, 2)]
+        assert self.rows("SELECT delta, order_id FROM stock_adjusted ORDER BY id") == [(-2, "order-1"), (2, "order-1")]
+        assert self.rows("SELECT pieces, released FROM reservations") == [(2, True)]
+
+    def test_a_reservation_is_refused_where_too_little_is_available_and_leaves_nothing(self) -> None:
+        assert self.reserve("order-1", "lamp", 4)[0] == 409
+        assert self.reserve("order-1", "chair", 1)[0] == 404
+        assert self.release("order-1") == 404
+        assert self.rows("SELECT 1 FROM reservations") == []
 
     def test_a_write_that_another_system_owns_is_to_be_tried_again(self) -> None:
         with psycopg.connect(DSN, autocommit=True) as connection:

@@ -1,65 +1,60 @@
-"""Orders at `/api/orders`, and the inventory's two requests as long as its tables are here."""
+"""Orders at `/api/orders`, and the inventory's requests as long as its tables are here. 503 says: nothing was done."""
 
 from __future__ import annotations
 
 import json
-import threading
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import psycopg
 
-Answer = tuple[int, dict[str, Any]]
+from .inventory import Inventory, NoStockError
+from .orders import Orders
+from .sessions import Sessions
 
-_ORDER = "INSERT INTO orders (sku, pieces) VALUES (%s, %s) RETURNING id, sku, pieces"
-_ORDERED = "SELECT id, sku, pieces FROM orders WHERE id = %s"
-_STOCK = "SELECT sku, on_hand, version FROM stock WHERE sku = %s"
-_ADJUST = (
-    "UPDATE stock SET on_hand = on_hand + %s, version = version + 1 WHERE sku = %s RETURNING sku, on_hand, version"
-)
-_MOVE = "INSERT INTO stock_moves (sku, quantity) VALUES (%s, %s)"
+Answer = tuple[int, dict[str, Any]]
 
 
 class Shop:
-    """A session for each thread."""
+    """What the requests do. Raises psycopg.Error."""
 
     def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-        self._local = threading.local()
+        sessions = Sessions(dsn)
+        self._orders = Orders(sessions)
+        self._inventory = Inventory(sessions)
 
-    def order(self, item: str, pieces: int) -> Answer:
-        return _order(self._connection.execute(_ORDER, (item, pieces)).fetchone())
+    def get(self, path: str) -> Answer:
+        """Answer a GET."""
+        kind, _, name = path.removeprefix("/api/").partition("/")
+        return _order(self._orders.placed(name)) if kind == "orders" else _stock(self._inventory.stock(name))
 
-    def ordered(self, number: int) -> Answer:
-        return _order(self._connection.execute(_ORDERED, (number,)).fetchone())
+    def post(self, path: str, asked: dict[str, Any]) -> Answer:
+        """Answer a POST."""
+        kind, *rest = path.removeprefix("/api/").split("/")
+        if kind != "orders":
+            return self._inventory_post(rest[0], asked)
+        if rest:
+            return (200 if self._orders.withdraw(rest[0], "withdrawn by the customer") else 409), {"id": rest[0]}
+        order = asked.get("orderId") or str(uuid.uuid4())
+        self._orders.place(order, asked["itemId"], asked["pieces"], asked.get("card", ""))
+        return _order(self._orders.placed(order))
 
-    def stock(self, item: str) -> Answer:
-        return _stock(self._connection.execute(_STOCK, (item,)).fetchone())
-
-    def adjust(self, item: str, delta: int) -> Answer:
-        try:
-            with self._connection.transaction():
-                row = self._connection.execute(_ADJUST, (delta, item)).fetchone()
-                if row is not None:
-                    self._connection.execute(_MOVE, (item, delta))
-                return _stock(row)
-        except psycopg.Error as error:
-            if error.sqlstate != "PC001":
-                raise
-            return 503, {"error": "the inventory moves: try again"}
-
-    @property
-    def _connection(self) -> psycopg.Connection[Any]:
-        if not hasattr(self._local, "connection"):
-            self._local.connection = psycopg.connect(self._dsn, autocommit=True)
-        found: psycopg.Connection[Any] = self._local.connection
-        return found
+    def _inventory_post(self, action: str, asked: dict[str, Any]) -> Answer:
+        if action == "adjust":
+            return _stock(self._inventory.adjust(asked["itemId"], asked["delta"]))
+        order, cause = asked["orderId"], asked["cause"]
+        if action == "release":
+            found = self._inventory.release(order, asked["reason"], cause)
+            return (200 if found else 404), {"reservationId": order}
+        self._inventory.reserve(order, asked["itemId"], asked["pieces"], cause)
+        return 200, {"reservationId": order}
 
 
 def _order(row: Any) -> Answer:
     if row is None:
         return 404, {"error": "there is no such order"}
-    return 200, {"id": row[0], "itemId": row[1], "pieces": row[2]}
+    return 200, {"id": row[0], "itemId": row[1], "pieces": row[2], "state": row[3]}
 
 
 def _stock(row: Any) -> Answer:
@@ -81,15 +76,25 @@ class _ShopHandler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        kind, _, name = self.path.removeprefix("/api/").partition("/")
-        self._send(*(self.server.shop.ordered(int(name)) if kind == "orders" else self.server.shop.stock(name)))
+        self._answer(lambda: self.server.shop.get(self.path))
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path == "/api/orders":
-            self._send(*self.server.shop.order(asked["itemId"], asked["pieces"]))
-        else:
-            self._send(*self.server.shop.adjust(asked["itemId"], asked["delta"]))
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
+        self._answer(lambda: self.server.shop.post(self.path, asked))
+
+    def _answer(self, question: Any) -> None:
+        try:
+            status, answer = question()
+        except NoStockError:
+            status, answer = 409, {"error": "less is there than that"}
+        except psycopg.Error as error:
+            if error.sqlstate == "PC001":
+                status, answer = 503, {"error": "the inventory moves: try again"}
+            elif isinstance(error, psycopg.OperationalError):
+                status, answer = 500, {"error": "the database is gone: whether it was done is not known"}
+            else:
+                raise
+        self._send(status, answer)
 
     def _send(self, status: int, answer: dict[str, Any]) -> None:
         body = json.dumps(answer).encode()
