@@ -25,15 +25,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import cache, cached_property
+from functools import cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from pycdc.config.runtime import HttpConfig
 from pycdc.errors import EnvironmentNotReady
 from pycdc.observability.health import judge
+from pycdc.observability.page_files import PAGES, page_file
 from pycdc.observability.progress import Progress
 from pycdc.observability.report import report
 
@@ -51,11 +51,6 @@ _PROBES = ("/livez", "/readyz")
 _GATES = "/gates/"
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _JSON = "application/json"
-_PAGE = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -112,9 +107,9 @@ class StatusServer:
             return HTTPStatus.OK, _JSON, _json(({"name": self._name} if self._name else {}) | report(self._progress))
         if path.startswith(_GATES) and self._gates is not None and (found := self._gates(path.removeprefix(_GATES))):
             return HTTPStatus.OK if found["open"] else HTTPStatus.SERVICE_UNAVAILABLE, _JSON, _json(found)
-        if path in _PAGE:
-            name, kind = _PAGE[path]
-            return HTTPStatus.OK, kind, _page(name)
+        if path in PAGES:
+            name, kind = PAGES[path]
+            return HTTPStatus.OK, kind, page_file(name)
         return (
             HTTPStatus.NOT_FOUND,
             _JSON,
@@ -147,7 +142,7 @@ class StatusServer:
         if is_loopback(self._settings.host) and not _names_this_machine(host):
             return HTTPStatus.MISDIRECTED_REQUEST, "the Host header does not name this machine"
         token = self._settings.token
-        if token is None or path in _PROBES or path in _PAGE:
+        if token is None or path in _PROBES or path in PAGES:
             return None
         if not _is_bearer(authorization or "", token.get_secret_value()):
             return HTTPStatus.UNAUTHORIZED, "send `Authorization: Bearer …` with the token"
@@ -305,11 +300,6 @@ def _not_listening(settings: HttpConfig, error: OSError) -> EnvironmentNotReady:
         f"cannot listen on {settings.host}, port {settings.port}: {(error.strerror or str(error)).lower()}",
         hint="check http.host and http.port, or set `http: {enabled: false}`",
     )
-
-
-@cache
-def _page(name: str) -> bytes:
-    return (resources.files("pycdc.observability") / "page" / name).read_bytes()
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 HOSTILE = 'x"><img src=http://127.0.0.1:9/ onerror=alert(1)><script>alert(2)</script>\u202e\n' + "w" * 300
-PLACES = ("h1", "h2", "dt", "dd", "th", "td", "code", ".bad", ".good", ".soft")
+PLACES = ("h1", "h2", "dt", "dd", "th", "td", "code", ".bad", ".good", ".quiet")
 
 
 def hostile() -> str:

@@ -6,33 +6,30 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Final
 
+from pycdc.observability.page_files import page_file
 from pycdc.operations.humanize import duration, number
 from pycdc.operations.verify.result import ComparisonMethod, Difference, PointInTime, TableResult, Verification
 from pycdc.printable import printable
 
 _STYLE: Final = """
-:root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --line: #d9dee6; --page: #f6f7f9; --card: #fff;
-  --good: #0b7a4b; --bad: #b3261e; --good-back: #e5f5ed; --bad-back: #fcebea; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa5b4; --line: #313a47; --page: #12161c;
-  --card: #1a2029; --good: #5fd39b; --bad: #ff8f87; --good-back: #12301f; --bad-back: #3a1a18; } }
 * { box-sizing: border-box; }
-body { margin: 0; padding: 2rem 1rem; background: var(--page); color: var(--ink);
+body { margin: 0; padding: 2rem 1rem; background: var(--ground); color: var(--text);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
 main { max-width: 66rem; margin: 0 auto; }
 h1, h2, dt, td { overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 0; }
 .verdict { display: inline-block; padding: .3rem .8rem; border-radius: .4rem; font-weight: 600; }
 .good { color: var(--good); background: var(--good-back); } .bad { color: var(--bad); background: var(--bad-back); }
-section { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: 1rem 1.2rem;
+section { background: var(--card); border: 1px solid var(--edge); border-radius: .6rem; padding: 1rem 1.2rem;
   margin: 1rem 0; overflow-x: auto; }
 section > header { display: flex; gap: .8rem; align-items: baseline; flex-wrap: wrap; }
 dl { display: grid; grid-template-columns: fit-content(16rem) minmax(50%, 1fr); gap: .15rem 1.2rem; margin: .8rem 0 0; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; margin-top: .8rem; font-size: .93rem; }
-th { text-align: left; color: var(--soft); font-weight: 600; } td, th { padding: .3rem .8rem .3rem 0;
-  border-bottom: 1px solid var(--line); vertical-align: top; }
+th { text-align: left; color: var(--quiet); font-weight: 600; } td, th { padding: .3rem .8rem .3rem 0;
+  border-bottom: 1px solid var(--edge); vertical-align: top; }
 code { font: .92em ui-monospace, "Cascadia Mono", Menlo, monospace; overflow-wrap: anywhere; }
-.soft { color: var(--soft); }
+.quiet { color: var(--quiet); }
 """
 
 
@@ -43,7 +40,7 @@ def html(found: Verification) -> str:
         (
             f"<h1>Verification of {_text(found.pipeline)}</h1>",
             f'<p><span class="verdict {"good" if found.equal else "bad"}">{verdict}</span> ',
-            f'<span class="soft">{_text(found.started)}, {duration(found.seconds)}</span></p>',
+            f'<span class="quiet">{_text(found.started)}, {duration(found.seconds)}</span></p>',
             "" if found.exact else _inexact(),
             _summary(found),
             *map(_table, found.tables),
@@ -52,9 +49,14 @@ def html(found: Verification) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(found.pipeline)}: {verdict}</title><style>{_STYLE}</style></head>"
+        f"<title>{_text(found.pipeline)}: {verdict}</title><style>{style()}</style></head>"
         f"<body><main>{body}</main></body></html>\n"
     )
+
+
+def style() -> str:
+    """Return the page's style. Its colours are those of the pages of a running pipeline."""
+    return page_file("colors.css").decode() + _STYLE
 
 
 def _verdict(found: Verification) -> str:
@@ -120,7 +122,7 @@ def _table(table: TableResult) -> str:
 def _differences(table: TableResult) -> str:
     rows = "".join(map(_difference, table.differences))
     rest = sum(table.differing.values()) - len(table.differences)
-    more = f'<p class="soft">and {number(rest)} more</p>' if rest > 0 else ""
+    more = f'<p class="quiet">and {number(rest)} more</p>' if rest > 0 else ""
     return f"<table><tr><th>kind</th><th>key</th><th>columns</th><th></th></tr>{rows}</table>{more}"
 
 
