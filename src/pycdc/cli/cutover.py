@@ -7,19 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import wraps
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from pycdc.cli.arguments import json_option, print_json
 from pycdc.cli.facade import migration_argument
-from pycdc.config import load_migration
-from pycdc.errors import ConfigError
-from pycdc.facade.envoy import Facade
 from pycdc.observability import logs
 from pycdc.operations.cutover.commands import Cutover, planned
 from pycdc.operations.cutover.group_state import GroupState, read_state
+from pycdc.operations.cutover.opening import opened_group
 from pycdc.operations.cutover.sides import Group
 from pycdc.printable import printable
 
@@ -32,28 +29,6 @@ def cutover() -> None:
     databases. A command that was killed is given again: it goes on, or steps back.
     """
     logs.configure(level=logging.ERROR)
-
-
-class OpenedGroup(NamedTuple):
-    """A group of a migration's file, in `folder`, with the façade of the file where it has one."""
-
-    group: Group
-    facade: Facade | None
-    folder: Path
-
-
-@contextmanager
-def opened_group(path: str, name: str) -> Iterator[OpenedGroup]:
-    """Yield a group of a migration's file. Raises PycdcError."""
-    config, folder = load_migration(path), Path(path).resolve().parent
-    if name not in config.groups:
-        raise ConfigError(
-            f"there is no group {name}",
-            hint=f"write it under `groups`; there are: {', '.join(config.groups) or 'none'}",
-        )
-    facade = None if config.facade is None else Facade(config.facade, folder / config.facade.folder)
-    with Group(name, config.groups[name], folder) as group:
-        yield OpenedGroup(group, facade, folder)
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from dataclasses import asdict
 import click
 
 from pycdc.cli.arguments import json_option, print_json
-from pycdc.cli.cutover import opened_group
 from pycdc.cli.facade import migration_argument
 from pycdc.observability import logs
 from pycdc.operations.cutover.gates import Gate
+from pycdc.operations.cutover.opening import opened_group
 from pycdc.operations.decommission.commands import IGNORABLE, Decommission, Report
 from pycdc.printable import printable
 

@@ -19,7 +19,7 @@ from pycdc.facade.cluster_statistics import ClusterStatistics, cluster_statistic
 from pycdc.facade.envoy import Facade
 from pycdc.facade.envoy_process import EnvoyProcess, only_run
 from pycdc.facade.guard import guarded
-from pycdc.facade.route_weights import RouteWeight
+from pycdc.facade.read_weight import set_read_weight
 from pycdc.observability import logs
 from pycdc.printable import printable
 
@@ -92,15 +92,7 @@ def set_weight(ctx: click.Context, path: str, route: str, percent: int, at_once:
     weight: `pycdc cutover` moves them, together with the data.
     """
     found = load_facade(path)
-    _require_reads(found, route)
-    before = found.weights.read()[route]
-    lowered = percent <= before.percent
-    now = percent if at_once or lowered else before.percent
-
-    def moved(weight: RouteWeight) -> RouteWeight:
-        return weight.moved(now, percent, "set")
-
-    version = found.weights.change({route: moved})
+    now, version = set_read_weight(found, route, percent, at_once=at_once)
     if now == percent:
         _wait_for_envoy(found, version)
         click.echo(f"{route}: {percent} %")
@@ -109,16 +101,6 @@ def set_weight(ctx: click.Context, path: str, route: str, percent: int, at_once:
         click.echo(f"{route}: {now} %, on the way to {percent} %")
         return
     ctx.exit(0 if _follow(found, route, percent) else 1)
-
-
-def _require_reads(found: Facade, route: str) -> None:
-    config = found.config.routes.get(route)
-    if config is None:
-        raise ConfigError(f"the façade has no route {route}", hint=f"its routes: {', '.join(found.config.routes)}")
-    if not config.reads:
-        raise ConfigError(
-            f"{route} is a route of writes, which have no weight", hint="pycdc cutover moves them with their data"
-        )
 
 
 def _wait_for_envoy(found: Facade, version: str) -> None:

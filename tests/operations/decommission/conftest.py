@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from pycdc.cli.cutover import opened_group
 from pycdc.operations.cutover import fence
 from pycdc.operations.cutover.group_state import GroupState, create_table, write_state
+from pycdc.operations.cutover.opening import opened_group
 from pycdc.operations.decommission.commands import Decommission, Report
 from tests.operations.conftest import Worlds
 from tests.operations.cutover.world import World

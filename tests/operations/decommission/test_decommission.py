@@ -158,7 +158,7 @@ def test_roles_go_unless_they_own_something(closed: Closed, topic_prefix: str) -
 KILLER = """
 import os, signal, sys
 from collections import Counter
-from pycdc.cli.cutover import opened_group
+from pycdc.operations.cutover.opening import opened_group
 from pycdc.clients.kafka_inspection import TopicInspection
 from pycdc.connectors.postgres.catalog.slots_and_publications import Admin
 from pycdc.offsets.kafka import KafkaOffsetStore
