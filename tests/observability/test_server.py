@@ -9,10 +9,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from pydantic import ValidationError
+from scripts.docs.migration_example import ExampleMigration
 
 from pycdc.config.runtime import HttpConfig
 from pycdc.errors import EnvironmentNotReady
@@ -218,3 +220,84 @@ def test_closing_twice_is_harmless_and_frees_the_port(progress: Progress) -> Non
     server.close()
     with StatusServer(HttpConfig(port=port or 0), progress) as again:
         assert ask(again, "/healthz")[0] == 200
+
+
+@pytest.fixture
+def migration() -> ExampleMigration:
+    return ExampleMigration()
+
+
+def post(server: StatusServer, path: str, body: str = "{}", **headers: str) -> tuple[int, dict[str, Any]]:
+    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(server.url).port or 0, timeout=10)
+    try:
+        connection.request("POST", path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+ADVANCE = "/migration/groups/inventory/advance"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+def test_a_migration_is_served_where_there_is_one(
+    server: StatusServer, progress: Progress, migration: ExampleMigration
+) -> None:
+    for path in ("/migration", "/migration.json", "/migration/groups/inventory/reports/forward"):
+        assert ask(server, path)[0] == 404
+    with StatusServer(HttpConfig(port=0), progress, "shop", migration) as serving:
+        told = json.loads(ask(serving, "/migration.json")[2])
+        assert (told["acts"], told["groups"][0]["stage"]) == (False, "reading")
+        assert b"migration.js" in ask(serving, "/migration")[2]
+        assert b"Verification of to-inventory" in ask(serving, "/migration/groups/inventory/reports/forward")[2]
+        for path in (
+            "/migration/groups/inventory/reports/back",
+            "/migration/groups/other/reports/forward",
+            "/migration/",
+        ):
+            assert ask(serving, path)[0] == 404
+        assert json.loads(ask(serving, "/status")[2])["migration"] is True
+
+
+def test_commands_need_the_token_on_loopback_too(progress: Progress, migration: ExampleMigration) -> None:
+    with StatusServer(HttpConfig(port=0), progress, "shop", migration) as server:
+        assert post(server, ADVANCE)[0] == 403
+        assert post(server, ADVANCE, **BEARER)[0] == 403
+    settings = HttpConfig.model_validate({"port": 0, "token": TOKEN})
+    with StatusServer(settings, progress, "shop", migration) as server:
+        assert post(server, ADVANCE)[0] == 401
+        assert post(server, ADVANCE, Authorization=f"Bearer {TOKEN}x")[0] == 401
+        assert post(server, ADVANCE, Host="evil.example", **BEARER)[0] == 421
+        assert not migration.acted
+        assert post(server, ADVANCE, '{"now": true}', **BEARER) == (202, {"accepted": True})
+        assert migration.acted == [(("groups", "inventory", "advance"), {"now": True})]
+        assert ask(server, "/migration.json")[0] == 401
+        assert ask(server, "/migration/groups/inventory/reports/forward")[0] == 401
+
+
+def test_a_page_elsewhere_cannot_have_a_browser_send_commands(progress: Progress, migration: ExampleMigration) -> None:
+    """A token is sent by no browser by itself, and whether a page may send one is refused (CORS)."""
+    settings = HttpConfig.model_validate({"port": 0, "token": TOKEN})
+    origin = {"Origin": "http://evil.example"}
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    with StatusServer(settings, progress, "shop", migration) as server:
+        status, headers, _ = ask(
+            server, ADVANCE, "OPTIONS", **asked, **{"Access-Control-Request-Headers": "authorization"}
+        )
+        assert status == 405
+        assert not [name for name in headers if name.lower().startswith("access-control")]
+        status, headers, _ = ask(server, "/migration.json", **origin, **BEARER)
+        assert not [name for name in headers if name.lower().startswith("access-control")]
+
+
+def test_what_is_no_command_is_refused(progress: Progress, migration: ExampleMigration) -> None:
+    settings = HttpConfig.model_validate({"port": 0, "token": TOKEN})
+    with StatusServer(settings, progress, "shop", migration) as server:
+        assert post(server, ADVANCE, "[]", **BEARER)[0] == 400
+        assert post(server, ADVANCE, "{", **BEARER)[0] == 400
+        assert post(server, ADVANCE, '{"now": "' + "w" * 5000 + '"}', **BEARER)[0] == 413
+        assert ask(server, "/migration.json", "POST", **BEARER)[0] == 405
+        migration.refusal = EnvironmentNotReady("another command is at work", hint="wait for it")
+        assert post(server, ADVANCE, **BEARER) == (409, {"error": "another command is at work", "hint": "wait for it"})
+        assert not migration.acted

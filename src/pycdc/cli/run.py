@@ -187,12 +187,12 @@ def _run(config: PipelineConfig, *, live: bool) -> None:
 
 def _served(config: PipelineConfig, progress: Progress, stack: ExitStack) -> str:
     """Serve the status until the stack ends; return where."""
-    gates = None
+    migration = None
     if config.http.migration is not None:
-        from pycdc.operations.cutover.gate_keeper import GateKeeper
+        from pycdc.operations.migration.service import MigrationService
 
-        gates = stack.enter_context(GateKeeper(config.http.migration)).answer
-    return stack.enter_context(StatusServer(config.http, progress, config.name, gates)).url
+        migration = stack.enter_context(MigrationService(config.http.migration))
+    return stack.enter_context(StatusServer(config.http, progress, config.name, migration)).url
 
 
 def _view(config: PipelineConfig, progress: Progress, url: str | None, *, live: bool) -> View:

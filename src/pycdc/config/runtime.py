@@ -124,11 +124,13 @@ class HttpConfig(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 9464
     """0 chooses a free port and logs it."""
     token: SecretStr | None = None
-    """Needed when `host` is not a loopback address: clients send `Authorization: Bearer …`. Probes need none."""
+    """Needed when `host` is not a loopback address: clients send `Authorization: Bearer …`. Probes need none. Whoever
+    has it may give commands on the page of a migration; without one that page only shows."""
     unhealthy_after: Annotated[float, Field(gt=0)] = 60.0
     """Seconds without a message from the server, or with a sink that makes no progress."""
     migration: str | None = None
-    """Path of a migration, the gates of whose groups are served as `/gates/GROUP`: 200 where all are open, or 503."""
+    """Path of a migration, which is then shown at `/migration`. The gates of its groups are served as `/gates/GROUP`:
+    200 where all are open, or 503."""
 
     @field_validator("token")
     @classmethod

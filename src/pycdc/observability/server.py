@@ -1,12 +1,12 @@
 """Serve what the pipeline reports over HTTP.
 
 `/metrics`, `/status` and `/healthz` are for Prometheus and scripts, `/livez` and `/readyz` for probes, and a page at
-`/` shows `/status` to people.
+`/` shows `/status` to people. Where there is a migration, `/migration` shows it, and `/gates/GROUP` is for others.
 
 Nothing else is served, and nothing to anybody else: on a loopback address the Host header must name this machine, so
 that no web page in a browser here can read the answers through a name of its own (DNS rebinding); beyond loopback a
-token is needed. Probes need none, and learn no more than yes or no; nor does the page, which holds no data and asks for
-the token itself.
+token is needed. Probes need none, and learn no more than yes or no; nor do the pages, which hold no data and ask for
+the token themselves. What changes something needs a token on loopback too.
 
 Whoever reaches the port may open connections and say nothing. So there are few at a time: for a new one the oldest has
 to go, and none lives longer than a request may take. The pipeline's own descriptors stay free.
@@ -18,13 +18,11 @@ import contextlib
 import errno
 import hmac
 import ipaddress
-import json
 import logging
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
 from functools import cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,10 +30,12 @@ from typing import TYPE_CHECKING, Any
 
 from pycdc.config.runtime import HttpConfig
 from pycdc.errors import EnvironmentNotReady
+from pycdc.observability import served_migration
 from pycdc.observability.health import judge
-from pycdc.observability.page_files import PAGES, page_file
+from pycdc.observability.page_files import PAGES, content_policy, page_file
 from pycdc.observability.progress import Progress
 from pycdc.observability.report import report
+from pycdc.observability.served_migration import HttpAnswer, ServedMigration, as_json
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -48,26 +48,18 @@ _MOST_CONNECTIONS = 32
 _PAUSE = 0.1
 """Seconds after a connection that could not be taken: the process is out of descriptors."""
 _PROBES = ("/livez", "/readyz")
-_GATES = "/gates/"
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-_JSON = "application/json"
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-"""What a browser may load for the page: its own script and style, and nothing else that a name might smuggle in."""
-
-
-Gates = Callable[[str], Mapping[str, Any] | None]
-"""Returns a group's gates with `open`; None where there is no such group."""
+_MOST_BODY = 4096
 
 
 class StatusServer:
     """Listens from construction until `close`, on a thread of its own. Raises EnvironmentNotReady where it cannot."""
 
-    def __init__(self, settings: HttpConfig, progress: Progress, name: str = "", gates: Gates | None = None) -> None:
+    def __init__(
+        self, settings: HttpConfig, progress: Progress, name: str = "", migration: ServedMigration | None = None
+    ) -> None:
         self._settings = settings
-        self._gates = gates
+        self._migration = migration
         self._name = name
         self._progress = progress
         self._server = _listen(settings, self)
@@ -93,37 +85,45 @@ class StatusServer:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
-        """Status, content type and body for a path."""
+    def answer(self, path: str) -> HttpAnswer:
+        """Answer GET."""
         if path == "/metrics":
             return HTTPStatus.OK, _PROMETHEUS, self._exposition()
         if path == "/healthz":
             health = judge(self._progress, self._settings.unhealthy_after)
             status = HTTPStatus.OK if health.healthy else HTTPStatus.SERVICE_UNAVAILABLE
-            return status, _JSON, _json(health.as_json())
+            return as_json(status, health.as_json())
         if path in _PROBES:
             return self._probe(path)
         if path == "/status":
-            return HTTPStatus.OK, _JSON, _json(({"name": self._name} if self._name else {}) | report(self._progress))
-        if path.startswith(_GATES) and self._gates is not None and (found := self._gates(path.removeprefix(_GATES))):
-            return HTTPStatus.OK if found["open"] else HTTPStatus.SERVICE_UNAVAILABLE, _JSON, _json(found)
+            named = {"name": self._name} if self._name else {}
+            served = {} if self._migration is None else {"migration": True}
+            return as_json(HTTPStatus.OK, named | report(self._progress) | served)
         if path in PAGES:
             name, kind = PAGES[path]
             return HTTPStatus.OK, kind, page_file(name)
-        return (
-            HTTPStatus.NOT_FOUND,
-            _JSON,
-            _json({"error": "there are /, /metrics, /status, /healthz, /livez and /readyz"}),
-        )
+        if self._migration is not None:
+            found = served_migration.answer(self._migration, path, acts=self._settings.token is not None)
+            if found is not None:
+                return found
+        return as_json(HTTPStatus.NOT_FOUND, {"error": "there are /, /metrics, /status, /healthz, /livez and /readyz"})
 
-    def _probe(self, path: str) -> tuple[HTTPStatus, str, bytes]:
+    def act(self, path: str, body: bytes) -> HttpAnswer:
+        """Answer POST of a request that was not refused."""
+        assert self._migration is not None
+        return served_migration.act(self._migration, path, body)
+
+    def takes_commands(self, path: str) -> bool:
+        return self._migration is not None and served_migration.takes_commands(path)
+
+    def _probe(self, path: str) -> HttpAnswer:
         """Alive: only a stopped pipeline is not; a restart mends no server that is away. Ready: as `/healthz` says."""
         if path == "/livez":
             good = self._progress.state != "stopped"
         else:
             good = judge(self._progress, self._settings.unhealthy_after).healthy
         status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
-        return status, _JSON, _json({path.strip("/").removesuffix("z"): good})
+        return as_json(status, {path.strip("/").removesuffix("z"): good})
 
     def _exposition(self) -> bytes:
         # Imported when first asked for: many pipelines never are, and starting should not wait for it.
@@ -137,12 +137,16 @@ class StatusServer:
 
         return registry(self._progress)
 
-    def refusal(self, path: str, host: str | None, authorization: str | None) -> tuple[HTTPStatus, str] | None:
-        """Why a request with these headers is not answered."""
+    def refusal(
+        self, path: str, host: str | None, authorization: str | None, *, changes: bool = False
+    ) -> tuple[HTTPStatus, str] | None:
+        """Why a request with these headers is not answered. `changes`: it asks for more than to look."""
         if is_loopback(self._settings.host) and not _names_this_machine(host):
             return HTTPStatus.MISDIRECTED_REQUEST, "the Host header does not name this machine"
         token = self._settings.token
-        if token is None or path in _PROBES or path in PAGES:
+        if token is None and changes:
+            return HTTPStatus.FORBIDDEN, "without http.token nothing can be changed here"
+        if token is None or (not changes and path in (*_PROBES, *PAGES, served_migration.PAGE)):
             return None
         if not _is_bearer(authorization or "", token.get_secret_value()):
             return HTTPStatus.UNAUTHORIZED, "send `Authorization: Bearer …` with the token"
@@ -255,11 +259,31 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._send(*owner.answer(path))
 
+    def do_POST(self) -> None:
+        owner = self.server.owner
+        path = self.path.partition("?")[0]
+        if not owner.takes_commands(path):
+            self._refuse_method()
+            return
+        body = self._body()
+        host, authorization = self.headers.get("Host"), self.headers.get("Authorization")
+        refusal = owner.refusal(path, host, authorization, changes=True)
+        if refusal is None and body is None:
+            refusal = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body has no Content-Length, or is too long"
+        self._send(*(owner.act(path, body or b"") if refusal is None else as_json(refusal[0], {"error": refusal[1]})))
+
+    def _body(self) -> bytes | None:
+        """Read it before any answer: a connection that is closed with something unread loses the answer."""
+        length = self.headers.get("Content-Length", "")
+        if not re.fullmatch(r"\d{1,9}", length, re.ASCII) or int(length) > _MOST_BODY:
+            return None
+        return self.rfile.read(int(length))
+
     def _refuse_method(self) -> None:
         self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "only GET is answered")
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
-        self._send(status, _JSON, _json({"error": reason}))
+        self._send(*as_json(status, {"error": reason}))
 
     def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
         self.send_response(status)
@@ -267,7 +291,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Content-Security-Policy", _POLICY)
+        self.send_header("Content-Security-Policy", content_policy())
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", "GET")
         if status is HTTPStatus.UNAUTHORIZED:
@@ -300,7 +324,3 @@ def _not_listening(settings: HttpConfig, error: OSError) -> EnvironmentNotReady:
         f"cannot listen on {settings.host}, port {settings.port}: {(error.strerror or str(error)).lower()}",
         hint="check http.host and http.port, or set `http: {enabled: false}`",
     )
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(dict(value), ensure_ascii=False).encode() + b"\n"

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pycdc.cli.cutover import opened, opened_group
+from pycdc.cli.cutover import opened
 from pycdc.cli.facade import load_facade
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.origin import MESSAGE_PREFIX, mark
@@ -26,6 +26,7 @@ from pycdc.operations.cutover.commands import Cutover
 from pycdc.operations.cutover.drain import drain
 from pycdc.operations.cutover.fence import SQLSTATE
 from pycdc.operations.cutover.handover import SteppedBack
+from pycdc.operations.cutover.opening import opened_group
 from pycdc.operations.verify.relation import ComparedRelation
 from tests.operations.conftest import Worlds
 from tests.operations.cutover.world import Applications, World

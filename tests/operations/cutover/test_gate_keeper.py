@@ -11,7 +11,7 @@ import pytest
 from pycdc.config.runtime import HttpConfig
 from pycdc.observability.progress import Progress
 from pycdc.observability.server import StatusServer
-from pycdc.operations.cutover.gate_keeper import GateKeeper
+from pycdc.operations.migration.service import MigrationService
 from tests.operations.conftest import Worlds
 from tests.reading import wait_for
 
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.pg("newest")
 def test_gates_are_served_with_their_reasons(world: Worlds) -> None:
     here = world(gates={"max_lag": 10, "max_transaction": 1})
     with (
-        GateKeeper(str(here.path)) as keeper,
-        StatusServer(HttpConfig(port=0), Progress(), "to-new", keeper.answer) as server,
+        MigrationService(str(here.path)) as service,
+        StatusServer(HttpConfig(port=0), Progress(), "to-new", service) as server,
     ):
         assert server.answer("/gates/inventory")[0] == HTTPStatus.SERVICE_UNAVAILABLE  # not asked yet
         wait_for(lambda: server.answer("/gates/inventory")[0] == HTTPStatus.OK)
@@ -31,5 +31,7 @@ def test_gates_are_served_with_their_reasons(world: Worlds) -> None:
             idle.execute("UPDATE stock SET price = 5")
             wait_for(lambda: server.answer("/gates/inventory")[0] == HTTPStatus.SERVICE_UNAVAILABLE)
             told = json.loads(server.answer("/gates/inventory")[2])
-            assert [gate["gate"] for gate in told["gates"] if not gate["open"]] == ["transactions"]
+            [closed] = [gate for gate in told["gates"] if not gate["open"]]
+            assert (closed["gate"], closed["goal"], closed["unit"]) == ("transactions", 1, "seconds")
+            assert closed["value"] > 1
         wait_for(lambda: server.answer("/gates/inventory")[0] == HTTPStatus.OK)

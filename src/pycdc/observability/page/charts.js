@@ -55,7 +55,7 @@ export class Charts {
     svg.append(area, limit, curve);
     const scale = element("p", undefined, "scale");
     const most = element("span");
-    scale.append(element("span", `last ${SECONDS / 60} min`), most);
+    scale.append(element("span", `${SECONDS / 60} min`), most);
     card.append(value, goal, svg, scale);
     this.place.append(card);
     return { value, goal, svg, area, limit, curve, most, points: [] };

@@ -90,7 +90,7 @@ class Cutover:
             return self._closed(state)
         under_way = state.stage in IN_PAUSE
         if under_way and state.direction == "forward":
-            with WayVerification(self._group.way("forward")) as verification:
+            with WayVerification(self._group, "forward") as verification:
                 handover = self._handover(state, "forward", verification)
                 handover.step_back("rolled back")
             state = handover.state
@@ -131,7 +131,7 @@ class Cutover:
         self._require_open(verified=False)
         self._announce("verifies")
         shapes = table_shapes(self._group.old, self._group.new)  # before: DDL meanwhile counts as later
-        with WayVerification(self._group.way("forward")) as verification:
+        with WayVerification(self._group, "forward") as verification:
             verification.verify()
         return self._stored(state.at("reading", direction="forward", verified_at=time.time(), shapes=shapes))
 
@@ -154,7 +154,7 @@ class Cutover:
 
     def _moved(self, state: GroupState, direction: HandoverDirection, *, begins: bool) -> GroupState:
         """Hand over. Where that `begins` only now, verify before writes are held, so that little is left for then."""
-        with WayVerification(self._group.way(direction)) as verification:
+        with WayVerification(self._group, direction) as verification:
             if begins:
                 self._announce("verifies")
                 verification.prepare(self._group.config.max_pause * _OF_PAUSE)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -34,16 +34,30 @@ _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _MAY_ASK: Final = "SELECT has_function_privilege('pg_replication_origin_session_is_setup()', 'EXECUTE')"
 
 
+class Measure(NamedTuple):
+    """A number beside the greatest one that is allowed; `value` is None where all that is known is that it is above."""
+
+    value: float | None
+    goal: float
+    unit: Literal["seconds", "records"] = "seconds"
+
+
+Answer = str | tuple[str, Measure]
+"""What was found, of an open gate."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """`reason` says what was found, open or closed."""
+    """`reason` says what was found, open or closed; `measure` is there where that is a number."""
 
     name: str
     open: bool
     reason: str
+    measure: Measure | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {"gate": self.name, "open": self.open, "reason": self.reason}
+        measured = {} if self.measure is None else self.measure._asdict()
+        return {"gate": self.name, "open": self.open, "reason": self.reason, **measured}
 
 
 def ask_gates(
@@ -54,7 +68,7 @@ def ask_gates(
     directions: Sequence[HandoverDirection] = DIRECTIONS,
 ) -> list[Gate]:
     """Ask the gates of `directions`; the first is the one of the hand-over. `verified`: one must have been made."""
-    questions: list[tuple[str, Callable[[], str]]] = []
+    questions: list[tuple[str, Callable[[], Answer]]] = []
     for direction in directions:
         way = group.way(direction)
         questions += [
@@ -81,13 +95,17 @@ def closed(gates: list[Gate]) -> Iterator[Gate]:
 class Closed(Exception):
     """Why a gate is closed."""
 
+    def __init__(self, why: str, measure: Measure | None = None) -> None:
+        super().__init__(why)
+        self.measure = measure
 
-def ask(name: str, question: Callable[[], str], *, again: bool = True) -> Gate:
+
+def ask(name: str, question: Callable[[], Answer], *, again: bool = True) -> Gate:
     """Ask a gate; once more where what failed may pass."""
     try:
-        return Gate(name, True, question())
+        answer = question()
     except Closed as why:
-        return Gate(name, False, str(why))
+        return Gate(name, False, str(why), why.measure)
     except PycdcError as error:
         if error.retry and again:
             time.sleep(_PAUSE)
@@ -95,6 +113,8 @@ def ask(name: str, question: Callable[[], str], *, again: bool = True) -> Gate:
         return Gate(name, False, error.fact)
     except psycopg.Error as error:
         return Gate(name, False, f"the database refuses the question ({error.sqlstate})")
+    reason, measure = (answer, None) if isinstance(answer, str) else answer
+    return Gate(name, True, reason, measure)
 
 
 def _slot(side: Side, way: Way) -> str:
@@ -106,14 +126,15 @@ def _slot(side: Side, way: Way) -> str:
     return "read"
 
 
-def _conflicts(way: Way) -> str:
+def _conflicts(way: Way) -> Answer:
     undecided = read_pipeline_state(way.apply.sink.postgres, way.apply.name).undecided
+    measure = Measure(undecided, 0, "records")
     if undecided:
-        raise Closed(f"{undecided} conflicts wait for a decision: pycdc conflicts list --open")
-    return "none waits for a decision"
+        raise Closed(f"{undecided} conflicts wait for a decision: pycdc conflicts list --open", measure)
+    return "none waits for a decision", measure
 
 
-def _parked(way: Way) -> str:
+def _parked(way: Way) -> Answer:
     found = apply_status.inspect(way.apply)
     kafka = found.failures.get("kafka")
     tells_members = kafka is None or _NOT_SUPPORTED not in kafka.fact
@@ -124,9 +145,10 @@ def _parked(way: Way) -> str:
         raise Closed(f"{way.apply.name} does not run")
     bookkeeping = found.bookkeeping
     parked = sum((bookkeeping.parked or {}).values()) if bookkeeping is not None else 0
+    measure = Measure(parked, 0, "records")
     if parked:
-        raise Closed(f"{parked} records are parked: pycdc conflicts list")
-    return "nothing is parked"
+        raise Closed(f"{parked} records are parked: pycdc conflicts list", measure)
+    return "nothing is parked", measure
 
 
 def _origin(way: Way) -> str:
@@ -138,13 +160,13 @@ def _origin(way: Way) -> str:
     return "granted"
 
 
-def _lag(group: Group, way: Way) -> str:
+def _lag(group: Group, way: Way) -> Answer:
     limit = group.config.gates.max_lag
     try:
         seconds = drain(way, limit)
     except EnvironmentNotReady as error:
-        raise Closed(error.fact) from None
-    return f"{seconds * 1000:.0f} ms"
+        raise Closed(error.fact, Measure(None, limit)) from None
+    return f"{seconds * 1000:.0f} ms", Measure(seconds, limit)
 
 
 def _sequences(way: Way) -> str:
@@ -174,15 +196,16 @@ def _may_fence(side: Side) -> str:
     return "can be put up"
 
 
-def _transactions(group: Group, giver: Side) -> str:
+def _transactions(group: Group, giver: Side) -> Answer:
     row = giver.connection.execute(_OLDEST).fetchone()
     oldest = float(row[0]) if row else 0.0
-    if oldest > group.config.gates.max_transaction:
-        raise Closed(f"a transaction of the {giver.name} database has lasted {oldest:.0f} s")
-    return f"the oldest has lasted {oldest:.1f} s"
+    measure = Measure(oldest, group.config.gates.max_transaction)
+    if oldest > measure.goal:
+        raise Closed(f"a transaction of the {giver.name} database has lasted {oldest:.0f} s", measure)
+    return f"the oldest has lasted {oldest:.1f} s", measure
 
 
-def _clocks(group: Group) -> str:
+def _clocks(group: Group) -> Answer:
     times = []
     for connection in group.connections:
         began = time.monotonic()
@@ -190,18 +213,20 @@ def _clocks(group: Group) -> str:
         assert row is not None
         times.append(float(row[0]) - (began + time.monotonic()) / 2)
     difference = abs(times[0] - times[1])
-    if difference > group.config.gates.max_clock_difference:
-        raise Closed(f"the clocks of both databases differ by {difference:.1f} s")
-    return f"differ by {difference * 1000:.0f} ms"
+    measure = Measure(difference, group.config.gates.max_clock_difference)
+    if difference > measure.goal:
+        raise Closed(f"the clocks of both databases differ by {difference:.1f} s", measure)
+    return f"differ by {difference * 1000:.0f} ms", measure
 
 
-def _verification(group: Group, state: GroupState) -> str:
+def _verification(group: Group, state: GroupState) -> Answer:
     if not state.verified_at:
         raise Closed("nothing was verified yet")
     age = time.time() - state.verified_at
-    if age > group.config.gates.max_verification_age:
-        raise Closed(f"the last verification is {age:.0f} s old")
-    return f"equal {age:.0f} s ago"
+    measure = Measure(age, group.config.gates.max_verification_age)
+    if age > measure.goal:
+        raise Closed(f"the last verification is {age:.0f} s old", measure)
+    return f"equal {age:.0f} s ago", measure
 
 
 def _tables(group: Group, state: GroupState) -> str:

@@ -23,11 +23,13 @@ IN_PAUSE: Final[frozenset[Stage]] = frozenset({"fenced", "drained", "verified"})
 
 _CREATE: Final = """CREATE TABLE IF NOT EXISTS pycdc_cutover.groups (
     name text PRIMARY KEY, version bigint NOT NULL, state jsonb NOT NULL,
-    changed_at timestamptz NOT NULL DEFAULT now())"""
+    changed_at timestamptz NOT NULL DEFAULT now(), reports jsonb NOT NULL DEFAULT '{}')"""
 _READ: Final = "SELECT version, state FROM pycdc_cutover.groups WHERE name = %s"
 _WRITE: Final = """INSERT INTO pycdc_cutover.groups AS g (name, version, state) VALUES (%s, %s, %s)
 ON CONFLICT (name) DO UPDATE SET version = excluded.version, state = excluded.state, changed_at = now()
 WHERE g.version < excluded.version"""
+_READ_REPORTS: Final = "SELECT reports FROM pycdc_cutover.groups WHERE name = %s"
+_WRITE_REPORT: Final = "UPDATE pycdc_cutover.groups SET reports = reports || %s WHERE name = %s"
 _ENDING: Final = 3.0
 _PAUSE: Final = 0.05
 _LOCK: Final = "SELECT pg_try_advisory_lock(hashtextextended('pycdc cutover ' || %s, 0))"
@@ -106,3 +108,19 @@ def write_state(connection: psycopg.Connection[Any], name: str, state: GroupStat
     """Store a state unless a later one is there; return whether it is stored."""
     cursor = connection.execute(_WRITE, (name, state.version, json.dumps(asdict(state))))
     return cursor.rowcount == 1
+
+
+def read_reports(connection: psycopg.Connection[Any], name: str) -> dict[str, dict[str, Any]]:
+    """Return the document of the last verification of each direction, as `write_report` stored it."""
+    try:
+        row = connection.execute(_READ_REPORTS, (name,)).fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        return {}
+    return {} if row is None else row[0]
+
+
+def write_report(
+    connection: psycopg.Connection[Any], name: str, direction: HandoverDirection, report: dict[str, Any]
+) -> None:
+    """Store the document of a verification in the place of the one before. It holds keys, and no values."""
+    connection.execute(_WRITE_REPORT, (json.dumps({direction: report}), name))

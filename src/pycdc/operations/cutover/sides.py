@@ -24,6 +24,7 @@ SideName = Literal["old", "new"]
 class Way:
     """A capture of one side and the pipeline that writes its events into the other."""
 
+    direction: HandoverDirection
     capture: CapturePipeline
     apply: ApplyPipeline
 
@@ -75,8 +76,8 @@ class Group:
         paths = (config.capture, config.apply, config.reverse_capture, config.reverse_apply)
         capture, apply, reverse_capture, reverse_apply = (load(folder / path) for path in paths)
         self._ways: dict[HandoverDirection, Way] = {
-            "forward": _way(capture, apply),
-            "back": _way(reverse_capture, reverse_apply),
+            "forward": _way("forward", capture, apply),
+            "back": _way("back", reverse_capture, reverse_apply),
         }
         self.old = Side("old", config.old_dsn.get_secret_value(), config, name)
         try:
@@ -111,11 +112,11 @@ def _split(table: str) -> tuple[str, str]:
     return schema, name
 
 
-def _way(capture: PipelineConfig, apply: PipelineConfig) -> Way:
+def _way(direction: HandoverDirection, capture: PipelineConfig, apply: PipelineConfig) -> Way:
     """Return the two pipelines of a direction. Raises ConfigError where one is of the other kind."""
     if not (isinstance(capture, CapturePipeline) and isinstance(apply, ApplyPipeline)):
         raise ConfigError(
             f"{capture.name} and {apply.name} are not a capture of Postgres and a pipeline into its tables",
             hint="name the capture under capture and reverse_capture, the other under apply and reverse_apply",
         )
-    return Way(capture, apply)
+    return Way(direction, capture, apply)

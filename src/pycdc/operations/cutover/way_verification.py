@@ -9,8 +9,10 @@ from contextlib import ExitStack
 from typing import Final
 
 from pycdc.errors import EnvironmentNotReady
-from pycdc.operations.cutover.sides import Way
+from pycdc.operations.cutover.group_state import HandoverDirection, write_report
+from pycdc.operations.cutover.sides import Group, Way
 from pycdc.operations.verify.options import VerifyOptions
+from pycdc.operations.verify.reports.json_report import document
 from pycdc.operations.verify.result import Verification
 from pycdc.operations.verify.verification import Verifier
 
@@ -19,10 +21,14 @@ _PASSES: Final = 5
 
 
 class WayVerification:
-    """Its sessions stay open between two passes. A context manager."""
+    """Its sessions stay open between two passes. A context manager.
 
-    def __init__(self, way: Way) -> None:
-        self._way = way
+    The report of a pass is stored beside the group's state if it was one of everything, or found a difference.
+    """
+
+    def __init__(self, group: Group, direction: HandoverDirection) -> None:
+        self._group = group
+        self._way = group.way(direction)
         self._opened = ExitStack()
         self._executor = ThreadPoolExecutor(1, "pycdc-cutover-verify")
         self._verifier: Verifier | None = None
@@ -40,10 +46,10 @@ class WayVerification:
 
         Raises PycdcError, EnvironmentNotReady where the tables differ.
         """
-        self._executor.submit(self._pass).result()
+        self._run()
         for _ in range(_PASSES):
             began = time.monotonic()
-            self._executor.submit(self._pass).result()
+            self._run()
             if time.monotonic() - began <= seconds:
                 return
 
@@ -53,20 +59,26 @@ class WayVerification:
         Raises TimeoutError if that is not done in `seconds`, PycdcError, EnvironmentNotReady where the tables differ.
         """
         try:
-            self._executor.submit(self._pass).result(seconds)
+            self._run(seconds)
         except TimedOut:
             if self._verifier is not None:
                 self._verifier.cancel()
             raise
 
-    def _pass(self) -> None:
+    def _run(self, seconds: float | None = None) -> None:
+        before = self._found
+        self._found = None
+        found = self._executor.submit(self._pass, before).result(seconds)
+        if before is None or not found.equal:  # here, not on the other thread: the group's sessions are in use here
+            write_report(self._group.new.connection, self._group.name, self._way.direction, document(found))
+        _require_equal(found, self._way)
+        self._found = found
+
+    def _pass(self, before: Verification | None) -> Verification:
         if self._verifier is None:
             verifier = Verifier(self._way.apply, VerifyOptions(capture=self._way.capture))
             self._verifier = self._opened.enter_context(verifier)
-        found, self._found = self._found, None
-        found = self._verifier.run() if found is None else self._verifier.run_changes(found)
-        _require_equal(found, self._way)
-        self._found = found
+        return self._verifier.run() if before is None else self._verifier.run_changes(before)
 
 
 def _require_equal(found: Verification, way: Way) -> None:

@@ -4,33 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from html import escape
-from typing import Final
 
-from pycdc.observability.page_files import page_file
+from pycdc.observability.page_files import report_style
 from pycdc.operations.humanize import duration, number
 from pycdc.operations.verify.result import ComparisonMethod, Difference, PointInTime, TableResult, Verification
 from pycdc.printable import printable
-
-_STYLE: Final = """
-* { box-sizing: border-box; }
-body { margin: 0; padding: 2rem 1rem; background: var(--ground); color: var(--text);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
-main { max-width: 66rem; margin: 0 auto; }
-h1, h2, dt, td { overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 0; }
-.verdict { display: inline-block; padding: .3rem .8rem; border-radius: .4rem; font-weight: 600; }
-.good { color: var(--good); background: var(--good-back); } .bad { color: var(--bad); background: var(--bad-back); }
-section { background: var(--card); border: 1px solid var(--edge); border-radius: .6rem; padding: 1rem 1.2rem;
-  margin: 1rem 0; overflow-x: auto; }
-section > header { display: flex; gap: .8rem; align-items: baseline; flex-wrap: wrap; }
-dl { display: grid; grid-template-columns: fit-content(16rem) minmax(50%, 1fr); gap: .15rem 1.2rem; margin: .8rem 0 0; }
-dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
-table { border-collapse: collapse; width: 100%; margin-top: .8rem; font-size: .93rem; }
-th { text-align: left; color: var(--quiet); font-weight: 600; } td, th { padding: .3rem .8rem .3rem 0;
-  border-bottom: 1px solid var(--edge); vertical-align: top; }
-code { font: .92em ui-monospace, "Cascadia Mono", Menlo, monospace; overflow-wrap: anywhere; }
-.quiet { color: var(--quiet); }
-"""
 
 
 def html(found: Verification) -> str:
@@ -49,14 +27,9 @@ def html(found: Verification) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(found.pipeline)}: {verdict}</title><style>{style()}</style></head>"
+        f"<title>{_text(found.pipeline)}: {verdict}</title><style>{report_style()}</style></head>"
         f"<body><main>{body}</main></body></html>\n"
     )
-
-
-def style() -> str:
-    """Return the page's style. Its colours are those of the pages of a running pipeline."""
-    return page_file("colors.css").decode() + _STYLE
 
 
 def _verdict(found: Verification) -> str:

@@ -100,7 +100,7 @@ def read(path: Path) -> Verification:
                 f"the report at {place} is of version {version}, and this pycdc reads version {VERSION}",
                 hint="verify again",
             )
-        return _verification(found)
+        return verification(found)
     except OSError as error:
         raise ConfigError(
             f"the report at {place} cannot be read ({error.strerror})", hint="name report.json or its folder"
@@ -111,7 +111,8 @@ def read(path: Path) -> Verification:
         ) from None
 
 
-def _verification(found: dict[str, Any]) -> Verification:
+def verification(found: dict[str, Any]) -> Verification:
+    """Return the verification that a document of the current version tells."""
     names = ("pipeline", "started", "source", "target", "digest", "configuration", "seconds", "exact")
     return Verification(
         command=tuple(found["command"]),
