@@ -19,12 +19,13 @@ FUZZ_SECONDS ?= 60
 TRANSACTIONS ?= 20000
 SEEDS ?= 10000
 VERIFICATIONS ?= 10000
+EXAMPLES ?= 20
 
 # Programs that the tests start would be compiled each time.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test collected test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-exactly-once chaos-fuzz chaos-handoff chaos-large chaos-promotion chaos-reconnects chaos-simulator chaos-snapshot chaos-streaming chaos-types chaos-verify bench bench-quick clean mutants
+.PHONY: help venv servers test collected test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-examples chaos-exactly-once chaos-fuzz chaos-handoff chaos-large chaos-promotion chaos-reconnects chaos-simulator chaos-snapshot chaos-streaming chaos-types chaos-verify bench bench-quick clean mutants
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -94,6 +95,9 @@ chaos-snapshot: venv servers ## The snapshot of 10,000,000 rows, killed three ti
 
 chaos-ddl: venv servers ## 200 rounds of DDL, locks and ended sessions at any moment of a capture: CHAOS_ROUNDS=200 CHAOS_SEED=1
 	PYCDC_CHAOS_ROUNDS=$(CHAOS_ROUNDS) PYCDC_CHAOS_SEED=$(CHAOS_SEED) $(PYTEST) tests/chaos $(PYTEST_ARGS)
+
+chaos-examples: venv servers ## Every property with EXAMPLES=20 times as many generated examples
+	PYCDC_EXAMPLES=$(EXAMPLES) $(PYTEST) -m hypothesis --numprocesses $(UNIT_WORKERS) $(PYTEST_ARGS)
 
 chaos-exactly-once: venv servers ## Exactly-once delivery killed and frozen in 20 rounds, brokers killed 40 times, one or three of them, on two versions of Kafka
 	for kafka in 4.3.0 4.4.0; do for transactions in 1 2; do \

@@ -18,11 +18,12 @@ from collections.abc import Generator, Iterator
 import pytest
 from hypothesis import settings
 
+from tests.generated_examples import examples
 from tests.services.availability import Unavailable
 
 pytest_plugins = ["tests.fix_postgres", "tests.fix_kafka", "tests.fix_browser", "tests.fix_workers"]
 
-settings.register_profile("pycdc", deadline=None)  # how long an example takes is the machine's business
+settings.register_profile("pycdc", examples(30))
 settings.load_profile("pycdc")
 
 MEMORY = "/dev/shm"

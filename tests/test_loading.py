@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pycdc.config import InvalidConfig, load, load_text, validate, validate_capture
 from pycdc.config.pipeline import ApplyPipeline, CapturePipeline, require_apply, require_capture
 from pycdc.errors import ConfigError
+from tests.generated_examples import examples
 
 GOOD = """\
 name: shop
@@ -387,7 +388,7 @@ def test_the_direction_of_a_pipeline_is_its_type() -> None:
         require_apply(load_text(GOOD))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(40)
 @given(st.dictionaries(_KEYS, _VALUES, max_size=6))
 def test_any_yaml_is_loaded_or_refused(data: dict[str, Any]) -> None:
     text = yaml.safe_dump(data, allow_unicode=True)

@@ -18,7 +18,7 @@ from typing import Any
 import fastavro
 import psycopg
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from psycopg import sql
@@ -36,6 +36,7 @@ from pycdc.observability.progress import Progress
 from pycdc.rows.codecs import codec_for
 from pycdc.serialization.avro_format import AvroFormat
 from pycdc.serialization.serializer import Serializer
+from tests.generated_examples import examples
 from tests.recording import Schemas, plain
 from tests.rows.codecs import codec_texts as texts
 from tests.services.postgres import PostgresServer, database_name
@@ -620,9 +621,7 @@ def test_picked_values_are_what_the_server_says_in_snapshot_and_stream(capture: 
 def test_generated_values_are_what_the_server_says_in_snapshot_and_stream(capture: Capture, family: str) -> None:
     columns = FAMILIES[family]
 
-    @settings(
-        max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), phases=set(Phase) - {Phase.explain}
-    )
+    @examples(5, suppress_health_check=list(HealthCheck), phases=set(Phase) - {Phase.explain})
     @given(generated(columns))
     def holds(rows: list[list[str | None]]) -> None:
         check(capture, family, columns, rows, capture.read)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import TARGETS
+from tests.generated_examples import examples
 
 ALWAYS = (
     b"", b"\0", b"\xff" * 40, b"[" * 100_000, b'{"a":' * 50_000, b'"\\ud800"', b"1e999999999", b"9" * 10_000,
@@ -33,9 +34,7 @@ def mutated(seeds: tuple[bytes, ...]) -> st.SearchStrategy[bytes]:
 def test_a_parser_refuses_bytes_by_its_own_error_or_reads_them(name: str) -> None:
     target = TARGETS[name]
 
-    @settings(
-        max_examples=60, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
-    )
+    @examples(20, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     @given(mutated((b"", *target.seeds)))
     def run(data: bytes) -> None:
         target(data)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pycdc.connectors.kafka.record_decoder import Decoder
@@ -16,6 +16,7 @@ from pycdc.model.event import Event, Partition, Unwritable
 from pycdc.rows.column_presence import ColumnPresence, holds_field
 from pycdc.serialization.json_format import JsonFormat
 from tests.connectors.postgres import frames
+from tests.generated_examples import examples
 from tests.serialization.runs import Recorder, column, run
 
 RECORDED = {
@@ -75,7 +76,7 @@ COLUMNS = st.lists(st.sampled_from(WITH + WITHOUT), min_size=1, max_size=6)
 
 
 @given(COLUMNS, FORMS, st.booleans(), st.sampled_from(["json", "map"]), st.data())
-@settings(max_examples=60, deadline=None)
+@examples(20)
 def test_the_header_names_what_was_not_sent_whatever_the_type(
     names: list[str], form: str, flat: bool, hstore: str, data: st.DataObject
 ) -> None:
@@ -98,7 +99,7 @@ PLACEHOLDERS = (
 @example(["hstore"], "avro", "\x0b", False)
 @example(["hstore"], "json", "\x0b", True)
 @example(["hstore", "text[]"], "json_schema", '\x1f\u2028\x7f"', False)
-@settings(max_examples=60, deadline=None)
+@examples(20)
 def test_without_a_header_a_placeholder_is_recognised_in_each_of_its_forms(
     names: list[str], form: str, placeholder: str, flat: bool
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from pydantic import SecretStr
@@ -28,6 +28,7 @@ from pycdc.rows.plan import PlannedField, TablePlan, plan_table
 from pycdc.rows.schema import Schema, avro_schema
 from pycdc.rows.tuples import ROW, ColumnBytes
 from tests.connectors.postgres.frames import delete, insert, update, xlog
+from tests.generated_examples import examples
 from tests.recording import plain
 from tests.rows.codecs import codec_texts as texts
 from tests.rows.test_tuples import copy_text
@@ -220,7 +221,7 @@ POLICIES = st.sampled_from([HONEST, DEBEZIUM, CompatibilityConfig(unrepresentabl
 
 
 @given(cases(POLICIES))
-@settings(max_examples=120, deadline=None)
+@examples(40)
 def test_compiled_inserts_equal_the_twin_and_fastavro(case: Case) -> None:
     encoder = case.encoder
     for row in case.rows:
@@ -238,7 +239,7 @@ def test_compiled_inserts_equal_the_twin_and_fastavro(case: Case) -> None:
 
 
 @given(cases(POLICIES, identity="f"))
-@settings(max_examples=80, deadline=None)
+@examples(25)
 def test_compiled_full_updates_equal_the_twin(case: Case) -> None:
     encoder = case.encoder
     pairs = [(old, keyed_alike(encoder, old, new)) for old, new in pairwise(case.rows)]
@@ -258,7 +259,7 @@ def keyed_alike(encoder: RowEncoder, old: list[ColumnBytes], new: list[ColumnByt
 
 
 @given(cases(POLICIES), st.booleans())
-@settings(max_examples=80, deadline=None)
+@examples(25)
 def test_compiled_deletes_equal_the_twin(case: Case, full: bool) -> None:
     encoder = case.encoder
     if full:
@@ -305,7 +306,7 @@ def test_each_run_has_the_stamp_of_its_own_transaction() -> None:
 
 
 @given(cases(st.just(HONEST) | st.just(CompatibilityConfig(unrepresentable="null")), unsent=False))
-@settings(max_examples=80, deadline=None)
+@examples(25)
 def test_a_line_of_a_snapshot_gives_the_bytes_of_a_frame_of_the_stream(case: Case) -> None:
     encoder = case.encoder
     for row in case.rows:

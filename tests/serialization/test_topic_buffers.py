@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pycdc.model.change import UNCHANGED, Op, Routing, Run, Table, Transaction
@@ -14,6 +14,7 @@ from pycdc.model.origin import ChangeOrigin
 from pycdc.serialization.source_block import SourceBlockEncoder, plain_source_block
 from pycdc.serialization.source_info import SourceOrigin
 from tests.connectors.postgres import frames
+from tests.generated_examples import examples
 from tests.serialization.runs import COMMIT, FULL, LOG, TIME, USERS, Recorder, by_topic, inserts, run, transaction
 
 ORIGIN = SourceOrigin("shop", "db")
@@ -84,14 +85,14 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 @given(transactions(), st.sampled_from(OPTIONS))
-@settings(max_examples=150, deadline=None)
+@examples(40)
 def test_each_topic_has_the_records_of_the_plain_way_in_their_order(runs: list[Run], options: dict[str, Any]) -> None:
     fast, plain = Recorder(**options), Recorder(plain=True, **options)
     assert by_topic(fast.groups(*runs)) == by_topic(plain.groups(*runs))
 
 
 @given(transactions())
-@settings(max_examples=50, deadline=None)
+@examples(20)
 def test_either_all_records_of_a_group_have_headers_or_none(runs: list[Run]) -> None:
     for _, records in Recorder().groups(*runs):
         assert len({"headers" in record for record in records}) == 1

@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pycdc.config.pipeline import CapturePipeline
@@ -28,6 +28,7 @@ from pycdc.serialization.source_info import ProcessingTime
 from pycdc.transforms.capture import CaptureTransforms
 from pycdc.transforms.change import DecodedChange
 from tests.connectors.postgres import frames
+from tests.generated_examples import examples
 from tests.recording import Schemas
 from tests.serialization.runs import Recorder, batch, column, configured, inserts, run
 from tests.transforms import shop_functions
@@ -260,7 +261,7 @@ SAME = transforms("same")
 
 @pytest.mark.parametrize(("form", "flat"), SERIALIZERS)
 @given(runs=st.lists(any_run(), max_size=4))
-@settings(max_examples=60, deadline=None)
+@examples(20)
 def test_a_function_that_changes_nothing_changes_no_byte(form: str, flat: bool, runs: list[Run]) -> None:
     serializer = SERIALIZERS[form, flat]
     with mock.patch.object(ProcessingTime, "now", return_value=ProcessingTime(1)):
@@ -271,7 +272,7 @@ REWRITERS = {of: RowRewriter(of, of, configured().values, configured().compatibi
 
 
 @given(made_run=any_run().filter(lambda one: one.op is not Op.TRUNCATE))
-@settings(max_examples=200, deadline=None)
+@examples(50)
 def test_a_row_written_anew_is_the_frame_that_came(made_run: Run) -> None:
     """All values, looked at as if each was changed in place."""
     of = made_run.table

@@ -8,7 +8,7 @@ from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -16,6 +16,7 @@ from pycdc.config.values import DEBEZIUM, CompatibilityConfig, ValuesConfig
 from pycdc.model.change import PgType
 from pycdc.rows.codecs import Codec, Unrepresentable, codec_for
 from pycdc.rows.schema import Schema, avro_schema
+from tests.generated_examples import examples
 from tests.rows.codecs import codec_texts as texts
 
 HONEST = CompatibilityConfig()
@@ -141,7 +142,7 @@ def _codec(pg: PgType, values: ValuesConfig, compat: CompatibilityConfig = HONES
 
 @every_type
 @given(data=st.data())
-@settings(max_examples=80, deadline=None)
+@examples(20)
 def test_encode_writes_what_fastavro_writes(
     pg: PgType, strategy: SearchStrategy[str], values: ValuesConfig, data: st.DataObject
 ) -> None:
@@ -160,7 +161,7 @@ def test_encode_writes_what_fastavro_writes(
     ("pg", "strategy", "values"), [case for case in CASES if _codec(case.values[0], case.values[2]).inline]
 )
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@examples(30)
 def test_the_inline_expression_writes_what_encode_writes(
     pg: PgType, strategy: SearchStrategy[str], values: ValuesConfig, data: st.DataObject
 ) -> None:
@@ -181,7 +182,7 @@ def test_the_inline_expression_writes_what_encode_writes(
         st.binary(max_size=40), st.text('0123456789-+:. ,{}[]()"\\=>NULinftyBCdaxe$', max_size=40).map(str.encode)
     )
 )
-@settings(max_examples=80, deadline=None)
+@examples(20)
 def test_malformed_text_raises_nothing_but_value_errors(
     pg: PgType, strategy: SearchStrategy[str], values: ValuesConfig, text: bytes
 ) -> None:
@@ -196,7 +197,7 @@ def test_malformed_text_raises_nothing_but_value_errors(
 
 @every_type
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@examples(10)
 def test_every_legal_text_has_a_python_value(
     pg: PgType, strategy: SearchStrategy[str], values: ValuesConfig, data: st.DataObject
 ) -> None:
@@ -205,7 +206,7 @@ def test_every_legal_text_has_a_python_value(
 
 @every_type
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@examples(8)
 def test_snapshot_and_stream_agree_when_honest(
     pg: PgType, strategy: SearchStrategy[str], values: ValuesConfig, data: st.DataObject
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -19,6 +19,7 @@ from pycdc.rows.codecs import Codec, Unrepresentable, codec_for
 from pycdc.rows.literals import ColumnText, NotWritable
 from pycdc.rows.rewriter import RowRewriter
 from tests.connectors.postgres import frames
+from tests.generated_examples import examples
 from tests.rows.codecs.test_codec_generated import MOOD, every_type
 
 HONEST, LENIENT = CompatibilityConfig(), CompatibilityConfig(unrepresentable="null")
@@ -40,7 +41,7 @@ def encoded(codec: Codec, text: bytes) -> bytes | str:
 
 @every_type
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@examples(15)
 def test_what_a_row_shows_can_be_written_back(
     pg: PgType, strategy: SearchStrategy[str], values: ValuesConfig, data: st.DataObject
 ) -> None:
@@ -61,7 +62,7 @@ def test_what_a_row_shows_can_be_written_back(
 
 @every_type
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@examples(8)
 def test_a_row_of_which_nothing_was_replaced_is_the_frame_that_came(
     pg: PgType, strategy: SearchStrategy[str], values: ValuesConfig, data: st.DataObject
 ) -> None:

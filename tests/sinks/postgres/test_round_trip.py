@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from psycopg import sql
@@ -34,6 +34,7 @@ from pycdc.rows.target_column import TargetColumn
 from pycdc.rows.text_columns import array_for
 from pycdc.rows.text_values import Unwritable
 from pycdc.sinks.postgres.target_tables import read_table
+from tests.generated_examples import examples
 from tests.rows.codecs import codec_texts as texts
 
 PINNED = "-c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c lc_monetary=C -c extra_float_digits=3"
@@ -341,9 +342,7 @@ def test_no_value_arrives_as_another_one(server: Server, mode: dict[str, Any], f
         assert {"bigint", "text", "jsonb", "date", "timestamp", "timestamptz", "inet", "mood"} <= server.columnar
 
 
-@settings(
-    max_examples=4, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
-)
+@examples(4, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_no_generated_value_arrives_as_another_one(server: Server, data: st.DataObject) -> None:
     mode, form = data.draw(st.sampled_from(MODES)), data.draw(st.sampled_from(FORMATS))

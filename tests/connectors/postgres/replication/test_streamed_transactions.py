@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pycdc.connectors.postgres.replication.control_message import PREFIX as SIGNALS
@@ -22,6 +22,7 @@ from pycdc.rows.tuples import ROW, split_tuple
 from tests.connectors.postgres import frames
 from tests.connectors.postgres.replication.test_transaction_assembler import OTHER, TABLE, table_of
 from tests.connectors.postgres.replication.walsender_model import Row, Walsender
+from tests.generated_examples import examples
 
 
 class Sent:
@@ -66,7 +67,7 @@ def row_of(change: Change) -> Row:
     return change.table.oid, len(change.table.columns) - 1, int(columns[0])
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.integers(0, 1 << 32), st.integers(5, 80), st.sampled_from([0, 2000, 1 << 30]))
 def test_what_is_committed_comes_once_and_in_the_order_of_commits(seed: int, steps: int, memory: int) -> None:
     dice = random.Random(seed)

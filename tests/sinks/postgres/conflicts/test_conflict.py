@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -28,6 +28,7 @@ from pycdc.sinks.postgres.conflicts.conflict import (
 from pycdc.sinks.postgres.conflicts.conflict import (
     ConflictKind as Kind,
 )
+from tests.generated_examples import examples
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -242,7 +243,7 @@ class Side:
         return time + 1
 
 
-@settings(max_examples=1000, deadline=None)
+@examples(250)
 @given(
     st.lists(st.tuples(st.sampled_from(["write a", "write b", "a hears", "b hears"]), st.integers(0, 2))),
     st.booleans(),
