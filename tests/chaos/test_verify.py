@@ -43,7 +43,7 @@ def pair(postgres: Any, kafka: Any, registry: Any, topic_prefix: str) -> Iterato
 def test_no_verification_under_writers_raises_a_false_alarm(pair: Pair) -> None:
     with ExitStack() as stack:
         for seed in range(3):
-            stack.enter_context(Writer(pair.source, seed, 0.01))
+            stack.enter_context(Writer(pair.source, seed, 0.03))
         verifier = stack.enter_context(pair.verifier())
         flown = 0
         for _ in range(VERIFICATIONS):
@@ -196,7 +196,7 @@ def test_every_planted_fault_is_found_and_named_and_nothing_else(pair: Pair) -> 
     """One after another, each left where it is: what was found before is found again."""
     with ExitStack() as stack:
         for seed in range(2):
-            stack.enter_context(Writer(pair.source, seed, 0.01))
+            stack.enter_context(Writer(pair.source, seed, 0.03))
         stack.enter_context(Toggler(pair.source))
         verifier = stack.enter_context(pair.verifier())
         expected: list[Any] = []

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 class Writer:
     """Commits transactions of several rows, updates, deletes and COPY, until told to end."""
 
-    def __init__(self, dsn: str, pause: float = 0.01) -> None:
+    def __init__(self, dsn: str, pause: float = 0.03) -> None:
         self._dsn = dsn
         self._pause = pause
         self._end = threading.Event()

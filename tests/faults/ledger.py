@@ -37,7 +37,7 @@ class LedgerWriter:
 
     dsn: str
     plain: bool = False
-    pause: float = 0.02
+    pause: float = 0.04
     most: int = 12
     transactions: int = 0
     confirmed: set[str] = field(default_factory=set)

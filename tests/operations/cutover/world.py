@@ -155,7 +155,7 @@ class Applications(Crowd):
     def _write(self, client: int) -> None:
         connections = {side: psycopg.connect(dsn) for side, dsn in self._world.dsns.items()}
         side, number = "old", 0
-        while not self.ended.wait(0.02):
+        while not self.ended.wait(0.05):
             number += 1
             sku = f"sku-{(number * 7 + client) % 20 + 1}"
             try:
