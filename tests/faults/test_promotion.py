@@ -18,6 +18,9 @@ from typing import Any
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.operations.doctor.failover import failover_findings, standby_findings
+from pycdc.operations.doctor.finding import Finding, FindingStatus
 from tests.faults.ledger import TABLES, Delivered, LedgerWriter, delivered, is_complete, missing_and_phantoms
 from tests.programs import Program
 from tests.reading import wait_for
@@ -27,6 +30,7 @@ from tests.services.kafka import KafkaAddress
 from tests.services.postgres import STANDBY, Postgres, database_name, launch_installed, launch_standby
 from tests.services.process import free_port
 
+FILE = "capture.json"
 DELIVERIES = ("at_least_once", "exactly_once")
 ROUNDS = int(os.environ.get("PYCDC_PROMOTIONS", "1"))
 SYNCED = """SELECT slot_name::text FROM pg_replication_slots
@@ -70,6 +74,12 @@ class Pair:
         self.standby = launch_standby(self.primary, newest(), self.port, **settings)
         wait_for(lambda: self.primary.psql(FOLLOWS))
         return self.standby
+
+    def findings(self, slot: str) -> list[Finding]:
+        """What `pycdc doctor` says of the primary, and of the standby."""
+        with Catalog(self.dsn) as catalog:
+            found = list(failover_findings(catalog, catalog.slot(slot), catalog.server()))
+        return [*found, *standby_findings(self.dsn, slot)]
 
     def promote(self) -> None:
         """The primary dies at once, and does not come back."""
@@ -117,11 +127,21 @@ class Captures:
             "retries": {"max_delay": 0.5},
             "http": {"enabled": False},
         }
-        path = folder / "capture.json"
-        path.write_text(json.dumps(document))
-        program = self.programs.enter_context(Program([sys.executable, "-m", "pycdc", "run", str(path)], folder))
+        (folder / FILE).write_text(json.dumps(document))
+        program = self.run(name)
         program.wait_until(lambda: "event=streaming" in program.log)
         return program
+
+    def run(self, name: str) -> Program:
+        folder = self.folder / name
+        return self.programs.enter_context(Program([sys.executable, "-m", "pycdc", "run", str(folder / FILE)], folder))
+
+    def rewrite(self, name: str, **source: Any) -> None:
+        """Change options of the source, for the next run."""
+        path = self.folder / name / FILE
+        document = json.loads(path.read_text())
+        document["source"]["postgres"] |= source
+        path.write_text(json.dumps(document))
 
     def topics(self, name: str) -> str:
         return f"{self.prefix}.{name}"
@@ -141,7 +161,11 @@ def captures(pair: Pair, kafka: KafkaAddress, topic_prefix: str, tmp_path: Path)
 
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_the_capture_goes_on_at_the_promoted_standby(number: int, pair: Pair, captures: Captures) -> None:
-    """What was confirmed to a client is there, and what consumers saw is there, each once with exactly_once."""
+    """What was confirmed to a client is there, and what consumers saw is there, each once with exactly_once.
+
+    One slot was made by somebody else, and becomes a failover slot. The old primary comes back too late.
+    """
+    pair.primary.psql("SELECT pg_create_logical_replication_slot('at_least_once', 'pgoutput')", dbname=pair.database)
     programs = {delivery: captures.start(delivery, delivery, failover=True) for delivery in DELIVERIES}
     with LedgerWriter(pair.dsn) as writer:
         standby = pair.follow()
@@ -149,6 +173,7 @@ def test_the_capture_goes_on_at_the_promoted_standby(number: int, pair: Pair, ca
         wait_for(lambda: standby.psql(SYNCED) == [(name,) for name in DELIVERIES])
         seen = writer.transactions + 50
         for name in DELIVERIES:
+            assert [one.status for one in pair.findings(name)] == [FindingStatus.OK] * 2, pair.findings(name)
             wait_for(partial(captures.has_more_than, seen, name))
         pair.promote()
         confirmed = len(writer.confirmed)
@@ -160,6 +185,13 @@ def test_the_capture_goes_on_at_the_promoted_standby(number: int, pair: Pair, ca
         assert writer.confirmed <= {tx for _, tx in found.transactions}, name
         assert programs[name].stop() == 0
     assert captures.found("exactly_once").doubled() == {}
+    pair.primary.start()
+    slots = pair.primary.psql(SLOTS)
+    captures.rewrite("exactly_once", dsn=pair.primary.dsn(pair.database), snapshot="when_needed")
+    old = captures.run("exactly_once")
+    assert old.wait() == 3
+    assert "the server is on timeline 1, and the stored position on 2" in old.log
+    assert pair.primary.psql(SLOTS) == slots
 
 
 def test_a_promotion_that_lost_something_is_refused(pair: Pair, captures: Captures) -> None:
@@ -173,6 +205,10 @@ def test_a_promotion_that_lost_something_is_refused(pair: Pair, captures: Captur
     with LedgerWriter(pair.dsn) as writer:
         standby = pair.follow()
         wait_for(lambda: standby.psql(SYNCED) == [(name,) for name in DELIVERIES])
+        unsafe, ready = pair.findings("exactly_once")
+        assert unsafe.title == "changes may be delivered that no standby has yet"
+        assert ready.status is FindingStatus.OK, "the slot itself would come along"
+        assert pair.findings("without")[-1].title.endswith("has no slot without")
         standby.psql("ALTER SYSTEM SET primary_conninfo = ''")
         standby.psql("SELECT pg_reload_conf()")
         wait_for(lambda: not pair.primary.psql(FOLLOWS))
@@ -187,6 +223,6 @@ def test_a_promotion_that_lost_something_is_refused(pair: Pair, captures: Captur
     assert "the slot did not come along" in without.log
     for name, program in programs.items():
         assert "rows were delivered that no longer exist" in program.log
-        assert "synchronized_standby_slots" in program.log
+        assert "synchronized_standby_slots is empty" in program.log, "the start has warned"
         assert "transactions that were rolled back" in missing_and_phantoms(pair.dsn, captures.found(name))
     assert [name for name, _ in standby.psql(SLOTS)] == list(DELIVERIES)

@@ -18,7 +18,16 @@ from tests.proxy import Proxy
 
 from . import docker, maven
 from .availability import ServerFailed, Unavailable
-from .process import Control, ServerProcess, accepts_connections, free_port, run, temporary_folder, wait_until_ready
+from .process import (
+    LOG_TAIL,
+    Control,
+    ServerProcess,
+    accepts_connections,
+    free_port,
+    run,
+    temporary_folder,
+    wait_until_ready,
+)
 
 VARIABLE = "PYCDC_TEST_KAFKA"
 CHOSEN_VERSION = "PYCDC_TEST_KAFKA_VERSION"
@@ -165,7 +174,11 @@ class Kafka(KafkaAddress):
 
     def start(self) -> None:
         self.control.start()
-        wait_until_ready(self.control, self._answers, name=repr(self), timeout=START_SECONDS)
+        try:
+            wait_until_ready(self.control, self._answers, name=repr(self), timeout=START_SECONDS)
+        except ServerFailed as failure:
+            # Its output is empty: what went wrong is in its log.
+            raise ServerFailed(f"{failure}\n{self.log_text()[-LOG_TAIL:]}") from None
 
     def stop(self, *, timeout: float = 30.0) -> None:
         self.control.signal(signal.SIGTERM)
