@@ -19,6 +19,7 @@ from pycdc.connectors.postgres.start_check import (
 from pycdc.errors import ConnectionLost, EnvironmentNotReady, OtherSource, PositionGap
 from pycdc.interfaces import Checkpoint
 from pycdc.model.change import Lsn, Position
+from pycdc.model.transaction_chunk import TransactionChunk
 
 SERVER = ServerMetadata(
     version=150_018,
@@ -171,6 +172,15 @@ def test_a_failover_slot_is_refused_where_delivered_rows_did_not_survive() -> No
     promoted = replace(SERVER, timeline=2)
     with pytest.raises(PositionGap, match="which ended at 0/4FFF: rows were delivered that no longer exist"):
         decide(STORED, FAILOVER_SLOT, promoted, timeline_ends={1: Lsn.parse("0/4FFF")})
+
+
+def test_a_transaction_that_was_delivered_in_part_must_have_survived_too() -> None:
+    promoted, ends = replace(SERVER, timeline=2), {1: Lsn.parse("0/6000")}
+    inside = replace(STORED, chunk=TransactionChunk(7, Lsn.parse("0/5FFF"), 1000, 1))
+    assert decide(inside, FAILOVER_SLOT, promoted, timeline_ends=ends).lsn == Lsn.parse("0/5000")
+    beyond = replace(STORED, chunk=TransactionChunk(7, Lsn.parse("0/6000"), 1000, 1))
+    with pytest.raises(PositionGap, match="0/6001 lies beyond the old timeline"):
+        decide(beyond, FAILOVER_SLOT, promoted, timeline_ends=ends)
 
 
 def test_an_old_primary_is_another_source_though_its_slot_is_there() -> None:

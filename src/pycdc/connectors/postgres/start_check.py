@@ -147,7 +147,7 @@ def _check_same_source(
                 hint=_resnapshot(f"{cause}; correct the dsn if it points to the wrong place"),
             )
     if "timeline" in stored and stored["timeline"] != server.timeline:
-        _check_promotion(int(stored["timeline"]), checkpoint.position.lsn, slot, server, timeline_ends)
+        _check_promotion(int(stored["timeline"]), checkpoint, slot, server, timeline_ends)
 
 
 _IDENTITY = (
@@ -159,7 +159,11 @@ _IDENTITY = (
 
 
 def _check_promotion(
-    old: int, position: Lsn, slot: SlotMetadata | None, server: ServerMetadata, timeline_ends: Mapping[int, Lsn]
+    old: int,
+    checkpoint: Checkpoint,
+    slot: SlotMetadata | None,
+    server: ServerMetadata,
+    timeline_ends: Mapping[int, Lsn],
 ) -> None:
     """Check a promotion: it is harmless only where the slot came along and all that was delivered is common history."""
     if server.timeline < old:
@@ -175,7 +179,10 @@ def _check_promotion(
             f"{change}, and the slot did not come along: rows may be missing, or were delivered that no longer exist",
             hint=_resnapshot("use failover slots (Postgres 17, `failover: true`) to avoid this"),
         )
-    end = timeline_ends.get(old)
+    end, position = timeline_ends.get(old), checkpoint.position.lsn
+    if checkpoint.chunk is not None:
+        # Of a transaction that is delivered in part. Its commit is a record that begins there.
+        position = Lsn(checkpoint.chunk.commit_lsn + 1)
     if end is None or position > end:
         until = f"which ended at {end}" if end is not None else "whose end is not known"
         raise PositionGap(
