@@ -216,7 +216,7 @@ def test_what_is_left_of_a_table_that_events_emptied_is_too_many(
 def test_more_keys_in_flight_than_a_statement_names_are_left_out_of_every_range(
     connections: tuple[Connection, Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(in_flight, "_KEYS", 50)
+    monkeypatch.setattr(in_flight, "KEYS", 50)
     for table in ("a", "b"):
         connections[0].execute(f"CREATE TABLE {table} (k text PRIMARY KEY, v text)".encode())
         connections[0].execute(f"INSERT INTO {table} SELECT 'k' || n, 'v' FROM generate_series(1, 9000) n".encode())

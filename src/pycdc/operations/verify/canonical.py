@@ -55,9 +55,11 @@ _SEPARATED: Final = NUMBERS | {
     *("macaddr", "macaddr8", "inet", "cidr", "bit", "varbit", "pg_lsn", "xid", "xid8"),
 }
 """Types whose texts have no separator in them."""
+_BINARY: Final = {"timestamp": "timestamp_send({})", "timestamptz": "timestamptz_send({})"}
+"""Types whose binary form, in hexadecimal digits, is made in half the time of their text."""
 _SEPARATOR: Final = "|"
 _NULL: Final = "~"
-"""What stands for NULL among those."""
+"""What stands for NULL among those: `concat_ws` leaves a NULL out, with its separator."""
 _MOST_ARGUMENTS: Final = 90
 """Of a function's; Postgres allows 100."""
 
@@ -121,22 +123,34 @@ def text_of(expression: sql.Composable, column: ColumnType) -> sql.Composable:
     return sql.SQL("({})::text").format(canonical(expression, column))
 
 
-def row_text(values: Sequence[tuple[sql.Composable, ColumnType]]) -> sql.Composable:
+def row_text(
+    values: Sequence[tuple[sql.Composable, ColumnType]], nulls: Sequence[sql.Composable] = ()
+) -> sql.Composable:
     """Return the expression of a row's text: of rows that differ in some value it differs too.
 
-    A value whose text may contain the separator goes behind its length; NULL is no value's text.
+    A value whose text may contain the separator goes behind its length; NULL is no value's text. Of `nulls` it says
+    only which are NULL.
     """
     parts: list[sql.Composable] = []
     for expression, column in values:
         value = canonical(expression, column)
-        if column.builtin and column.base in _SEPARATED:
-            parts.append(sql.SQL("coalesce(({})::text, {})").format(value, _NULL) if column.nullable else value)
+        if is_separated(column):
+            parts.append(sql.SQL(_BINARY.get(column.base, "{}")).format(value))
+            if column.nullable:
+                parts.append(sql.SQL("CASE WHEN {} IS NULL THEN {} END").format(expression, _NULL))
         else:
             text = value if column.base == "text" else sql.SQL("({})::text").format(value)
             length = sql.SQL("octet_length({})").format(text)
             parts.append(sql.SQL("coalesce({}, -1)").format(length) if column.nullable else length)
             parts.append(text)
+    for number, expression in enumerate(nulls):
+        parts.append(sql.SQL("CASE WHEN {} IS NULL THEN {} END").format(expression, sql.Literal(number)))
     return _joined(parts)
+
+
+def is_separated(column: ColumnType) -> bool:
+    """Return whether no text of a column's values has the separator in it."""
+    return column.builtin and column.base in _SEPARATED
 
 
 def _joined(parts: Sequence[sql.Composable]) -> sql.Composable:

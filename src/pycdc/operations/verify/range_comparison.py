@@ -13,7 +13,7 @@ import psycopg
 from pycdc.clients.postgres import Connection
 from pycdc.operations.verify.in_flight import Flight
 from pycdc.operations.verify.ranges import Bound, KeyRange
-from pycdc.operations.verify.relation import ComparedRelation, Layout, RowDigest, Sum
+from pycdc.operations.verify.relation import ComparedRelation, DigestedRow, Layout, Sum
 from pycdc.operations.verify.result import DifferenceKind, Key
 
 _FEW: Final = 2000
@@ -85,7 +85,7 @@ class BothSides:
         nothing = [Sum()] * (len(bounds) + 1)  # events may have emptied the table: then there are no sources
         return [sum(column, Sum()) for column in zip(nothing, *own, strict=True)], target.result()
 
-    def rows(self, part: KeyRange, among: Sequence[Key] | None = None) -> tuple[list[RowDigest], list[RowDigest]]:
+    def rows(self, part: KeyRange, among: Sequence[Key] | None = None) -> tuple[list[DigestedRow], list[DigestedRow]]:
         """Return the rows of both sides whose keys are settled, `among` some or all. Raises psycopg.Error."""
         source = [row for one in self.sources for row in one.rows(self.source_connection, self.layout, part, among)]
         target = self.target.rows(self.target_connection, self.layout, part, among)
@@ -142,7 +142,7 @@ def _inside(both: BothSides, part: KeyRange, rows: int) -> Iterator[Found]:
             yield from _inside(both, piece, sums.rows)
 
 
-def differing(source: Sequence[RowDigest], target: Sequence[RowDigest], *, complete: bool) -> Iterator[Found]:
+def differing(source: Sequence[DigestedRow], target: Sequence[DigestedRow], *, complete: bool) -> Iterator[Found]:
     """Yield the keys whose rows differ.
 
     Where a route makes one row of several, nobody knows which was written last: the row has to be as one of them.
@@ -163,7 +163,7 @@ def differing(source: Sequence[RowDigest], target: Sequence[RowDigest], *, compl
         yield from ((DifferenceKind.EXTRA, key) for key in there if key not in here)
 
 
-def _by_key(rows: Sequence[RowDigest]) -> dict[Key, list[tuple[int, int]]]:
+def _by_key(rows: Sequence[DigestedRow]) -> dict[Key, list[tuple[int, int]]]:
     out: dict[Key, list[tuple[int, int]]] = {}
     for key, digest in rows:
         out.setdefault(key, []).append(digest)

@@ -9,7 +9,7 @@ from typing import Final
 from psycopg import sql
 
 from pycdc.clients.postgres import Connection
-from pycdc.operations.verify.canonical import ColumnType, row_text, text_of
+from pycdc.operations.verify.canonical import ColumnType, text_of
 from pycdc.operations.verify.digests import Digest
 from pycdc.operations.verify.ranges import Bound, KeyRange, by_text, inside, ordered
 from pycdc.operations.verify.result import Key
@@ -39,7 +39,7 @@ class Sum:
         return Sum(self.rows - other.rows, self.first - other.first, self.second - other.second)
 
 
-RowDigest = tuple[Key, tuple[int, int]]
+DigestedRow = tuple[Key, tuple[int, int]]
 """A key and the row's digest."""
 
 
@@ -68,7 +68,7 @@ class ComparedRelation:
 
         Several ranges need a key of one column. Raises psycopg.Error.
         """
-        bucket: sql.Composable = sql.SQL("0")
+        bucket: sql.Composable | None = None
         if bounds:
             kind = sql.SQL("text") if by_text(layout.key[0]) else sql.Identifier(layout.key[0].base)
             array = sql.SQL("{}::{}[]").format(sql.Literal([bound[0] for bound in bounds]), kind)
@@ -78,35 +78,45 @@ class ComparedRelation:
             bucket = sql.SQL("coalesce(width_bucket({}, {}), {})").format(
                 ordered(self.key[0], layout.key[0]), array, sql.Literal(len(bounds))
             )
-        query = sql.SQL(
-            "SELECT b, count(*), sum(f), sum(s)"
-            " FROM (SELECT b, {} FROM (SELECT {} AS b, {} AS t FROM {}{} OFFSET 0) AS x) AS y (b, f, s) GROUP BY 1"
-        ).format(
-            layout.digest.columns(sql.SQL("t")),
-            bucket,
-            row_text(self._values(layout)),
+        digest = layout.digest.of_row(self._values(layout))
+        names = [sql.SQL(f"i{number}") for number in range(len(digest.inputs))]
+        inputs = list(digest.inputs)
+        if bucket is None:  # one group needs no grouping, which takes a tenth of the time
+            query = sql.SQL("SELECT 0, count(*), sum(f), sum(s) FROM (SELECT {} FROM {}) AS y (f, s)")
+            halves = digest.halves(names)
+        else:
+            query = sql.SQL("SELECT b, count(*), sum(f), sum(s) FROM (SELECT b, {} FROM {}) AS y (b, f, s) GROUP BY 1")
+            halves = digest.halves(names)
+            names, inputs = [*names, sql.SQL("b")], [*inputs, bucket]
+        rows = sql.SQL("(SELECT {} FROM {}{} OFFSET 0) AS x ({})").format(
+            sql.SQL(", ").join(inputs),
             self.table,
             self._conditions(layout, part, among),
+            sql.SQL(", ").join(names),
         )
         out = [Sum()] * (len(bounds) + 1)
-        for number, rows, first, second in connection.execute(query):
-            out[number] = Sum(rows, int(first), int(second))
+        for number, count, first, second in connection.execute(query.format(halves, rows)):
+            out[number] = Sum(count, int(first or 0), int(second or 0))
         return out
 
     def rows(
         self, connection: Connection, layout: Layout, part: KeyRange, among: Sequence[Key] | None = None
-    ) -> list[RowDigest]:
+    ) -> list[DigestedRow]:
         """Return keys and digests of the range's rows, of the keys `among` or of all. Raises psycopg.Error."""
-        query = sql.SQL("SELECT {}, {} FROM (SELECT {} AS t, {} FROM {}{} OFFSET 0) AS x ({})").format(
-            sql.SQL(", ").join(sql.SQL(f"k{n}") for n in range(len(layout.key))),
-            layout.digest.columns(sql.SQL("t")),
-            row_text(self._values(layout)),
+        digest = layout.digest.of_row(self._values(layout))
+        inputs = [sql.SQL(f"i{number}") for number in range(len(digest.inputs))]
+        size = len(layout.key)
+        keys = [sql.SQL(f"k{number}") for number in range(size)]
+        query = sql.SQL("SELECT {}, {} FROM (SELECT {}, {} FROM {}{} OFFSET 0) AS x ({}, {})").format(
+            sql.SQL(", ").join(keys),
+            digest.halves(inputs),
             sql.SQL(", ").join(self._key_texts(layout)),
+            sql.SQL(", ").join(digest.inputs),
             self.table,
             self._conditions(layout, part, among),
-            sql.SQL(", ").join(sql.SQL(name) for name in ("t", *(f"k{n}" for n in range(len(layout.key))))),
+            sql.SQL(", ").join(keys),
+            sql.SQL(", ").join(inputs),
         )
-        size = len(layout.key)
         return [(row[:size], (row[size], row[size + 1])) for row in connection.execute(query)]
 
     def keys_query(self, layout: Layout) -> sql.Composed:
@@ -206,8 +216,8 @@ ROW_DIGEST: Final = ColumnType("row digest", "bigint", "int8", True, "", -1, Fal
 
 def without_key(one: ComparedRelation, layout: Layout, digest: Digest) -> ComparedRelation:
     """Return a relation whose rows are known by their digests: equal rows are counted."""
-    text = row_text(list(zip(one.values, layout.columns, strict=True)))
-    return replace(one, key=(sql.SQL("({})").format(sql.SQL(digest.halves[0]).format(text)),))
+    row = digest.of_row(list(zip(one.values, layout.columns, strict=True)))
+    return replace(one, key=(sql.SQL("({})").format(row.half(0, row.inputs)),))
 
 
 def ranges_of(connection: Connection, layout: Layout, keys: Sequence[Key], bounds: Sequence[Bound]) -> set[int]:

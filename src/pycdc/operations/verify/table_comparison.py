@@ -46,8 +46,8 @@ from pycdc.operations.verify.routed_comparison import RoutedComparison, Rows
 from pycdc.operations.verify.row_condition import condition
 from pycdc.operations.verify.spilling_map import SpillingMap
 
-_RANGE: Final = 100_000
-"""Rows of a range, about."""
+_RANGE: Final = 250_000
+"""Rows of a range, about: at its end both servers wait for each other."""
 _MOST_RANGES: Final = 1000
 _SAMPLE: Final = 20_000
 """Rows that bounds of ranges are chosen from."""
@@ -77,6 +77,8 @@ class TableComparison:
     """Keys as the routes write them, whose ranges are compared alone; None for all ranges."""
     by_row: bool = False
     """Whether rows of these keys are compared in place of their ranges, unless they are too many."""
+    _target_oids: tuple[int, ...] = ()
+    """Of the table, once they were asked for."""
 
     def run(self, after: Key | None = None, until: Callable[[], bool] = lambda: False) -> Key | None:
         """Compare keys from `after` on, and all keys in flight. Raises PycdcError.
@@ -310,8 +312,9 @@ class TableComparison:
 
     @contextmanager
     def _both_sides(self, flight: Flight) -> Iterator[BothSides]:
-        readers = self.readers
-        oids = [self._target_oid()] if self.unit.feeds else []
+        if not self._target_oids and self.unit.feeds:
+            self._target_oids = (self._target_oid(),)
+        readers, oids = self.readers, self._target_oids
         with readers.source.transaction(self._oids()) as source, readers.target.transaction(oids) as target:
             yield BothSides(
                 self.layout,
