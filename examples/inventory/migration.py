@@ -248,6 +248,7 @@ def main() -> int:
         prepare(run)
         build(run)
         run.start()
+        say(f"the page: http://127.0.0.1:{run.ports.gates}/migration")
         serves(run)
         with Buyers(run.ports.facade) as buyers:
             with Clients(run.ports.facade) as clients:
