@@ -122,7 +122,7 @@ def test_python_compiles_and_imports_what_it_uses(block: Block) -> None:
 @pytest.mark.parametrize("block", blocks("yaml"), ids=ids(blocks("yaml")))
 def test_yaml_is_a_configuration_that_loads(block: Block, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in VARIABLE.findall(block.text):
-        monkeypatch.setenv(name, "a value")
+        monkeypatch.setenv(name, "a-value")
     data = yaml.safe_load(block.text)
     if data.keys() <= MigrationConfig.model_fields.keys():
         path = tmp_path / "migration.yaml"

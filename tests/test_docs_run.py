@@ -20,7 +20,7 @@ import pycdc
 from pycdc.config import load_text
 from pycdc.config.pipeline import require_capture
 from tests.programs import Program
-from tests.test_docs import blocks
+from tests.test_docs import Block, blocks
 
 pytestmark = pytest.mark.pg("newest")
 
@@ -242,3 +242,24 @@ def test_the_quickstart_ends_with_the_records_it_shows(
         assert program.stop() == 0
     cli("teardown", "shop.yaml", "--yes")
     assert left_behind(shop) == []
+
+
+def test_the_queries_before_a_migration_find_what_crosses_the_boundary(shop: psycopg.Connection[Any]) -> None:
+    run(
+        """CREATE TABLE stock (sku text PRIMARY KEY); CREATE TABLE stock_moves (sku text REFERENCES stock);
+        CREATE TABLE orders (id int PRIMARY KEY, sku text REFERENCES stock);
+        CREATE VIEW shortages AS SELECT sku FROM stock; CREATE VIEW others AS SELECT id FROM orders""",
+        shop,
+    )
+    keys, views, tables = (shop.execute(block.text.encode()).fetchall() for block in boundary_queries())
+    assert keys == [("orders", "stock", "orders_sku_fkey")]
+    assert views == [("shortages", "stock")]
+    assert {(name, has_key) for name, _, has_key in tables} == {
+        ("stock", True),
+        ("stock_moves", False),
+        ("orders", True),
+    }
+
+
+def boundary_queries() -> list[Block]:
+    return blocks("sql", page="docs/migration.md")[:3]

@@ -17,7 +17,7 @@ from pycdc.observability.progress import Progress
 from pycdc.observability.server import StatusServer
 
 FOLDER = Path(__file__).parents[2] / "docs" / "migration-page"
-SIZES = {"": (1280, 900), "-narrow": (400, 900)}
+WIDTH, HEIGHT = 1280, 900
 SECONDS = 125
 WORD = "example"
 """The token."""
@@ -43,12 +43,11 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         for scheme in SCHEMES:
-            for suffix, (width, height) in SIZES.items():
-                with StatusServer(settings, Progress(), "to-inventory", ExampleMigration()) as server:
-                    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-                    shown(page, server.url)
-                    page.screenshot(path=FOLDER / f"migration{suffix}-{scheme}.png", full_page=True)
-                    page.close()
+            with StatusServer(settings, Progress(), "to-inventory", ExampleMigration()) as server:
+                page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme)
+                shown(page, server.url)
+                page.screenshot(path=FOLDER / f"migration-{scheme}.png", full_page=True)
+                page.close()
         browser.close()
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
+from pycdc.cli.facade import load_facade
+from pycdc.operations.migration.facade_view import FacadeView
 from tests.facade.conftest import Run, Running
-from tests.facade.upstreams import Load, Upstream
+from tests.facade.upstreams import SECONDS, Load, Upstream
 from tests.reading import wait_for
 
 pytestmark = pytest.mark.server
@@ -33,9 +36,22 @@ def test_reads_reach_all_of_the_new_system_step_by_step(run: Run) -> None:
 
 def test_a_weight_is_the_part_of_the_requests(run: Run, new: Upstream) -> None:
     facade = moved(run, 25)
+    view = FacadeView(load_facade(str(facade.path)))
     with Load(facade.port) as load:
         wait_for(lambda: load.total > 1000)
+        # What a page shows of it, which asks again and again.
+        wait_for(lambda: figures(view)["p99 of new"]["value"] is not None)
     assert 0.18 < load.counts[200, "new"] / load.total < 0.32
+    shown = figures(view)
+    assert (shown["read"]["value"], shown["read"]["unit"]) == (25, "percent")
+    assert 0 < shown["p99 of new"]["value"] <= SECONDS
+    assert shown["failed at new"]["value"] == 0
+    facade.program.stop()
+    wait_for(lambda: not view.as_dict()["runs"])
+
+
+def figures(view: FacadeView) -> dict[str, Any]:
+    return {one["name"]: one for one in view.as_dict()["figures"]}
 
 
 @pytest.mark.parametrize(("percent", "status", "delay"), [(100, 500, 0.0), (25, 200, 1.5)], ids=["wrong", "slow"])

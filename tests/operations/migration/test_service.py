@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,7 +16,10 @@ from pycdc.observability.progress import Progress
 from pycdc.observability.server import StatusServer
 from pycdc.operations.migration.service import MigrationService
 from tests.operations.conftest import Worlds
-from tests.reading import wait_for
+from tests.reading import PATIENCE, wait_for
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.pg("newest")
 
@@ -57,13 +60,24 @@ class Client:
         return found
 
 
+def start_in_the_page(browser: Browser, url: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{url}/migration")
+    page.get_by_label("token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("Start: following.").wait_for(timeout=PATIENCE * 1000)
+    page.locator(".steps [aria-current=step]", has_text="following").wait_for()
+    page.close()
+
+
 def served(path: str) -> tuple[MigrationService, StatusServer]:
     service = MigrationService(path)
     settings = HttpConfig.model_validate({"port": 0, "token": TOKEN})
     return service, StatusServer(settings, Progress(), "to-new", service)
 
 
-def test_a_group_moves_by_what_the_page_sends(world: Worlds) -> None:
+def test_a_group_moves_by_what_the_page_sends(world: Worlds, browser: Browser) -> None:
     here = world(facade=FACADE, routes=["adjust"], reads=["read"])
     service, server = served(str(here.path))
     with service, server:
@@ -71,7 +85,7 @@ def test_a_group_moves_by_what_the_page_sends(world: Worlds) -> None:
         wait_for(lambda: client.group()["read_seconds_ago"] is not None)
         first = client.group()
         assert (first["stage"], first["commands"]) == (None, ["start"])
-        assert client.give("start")["stage"] == "following"
+        start_in_the_page(browser, server.url)
         wait_for(lambda: client.group()["stage"] == "following")
         wait_for(lambda: client.group()["open"])
         told = client.give("advance")
