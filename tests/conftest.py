@@ -21,7 +21,7 @@ from hypothesis import settings
 from tests.generated_examples import examples
 from tests.services.availability import Unavailable
 
-pytest_plugins = ["tests.fix_postgres", "tests.fix_kafka", "tests.fix_browser", "tests.fix_workers"]
+pytest_plugins = ["tests.fix_workers", "tests.fix_postgres", "tests.fix_kafka", "tests.fix_browser"]
 
 settings.register_profile("pycdc", examples(30))
 settings.load_profile("pycdc")

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.fix_workers import portion, shared_portion
 from tests.proxy import Proxy
 from tests.services import kafka as kafka_service
 from tests.services import kafka_cluster
@@ -90,6 +91,15 @@ def pytest_report_header() -> list[str]:
     return [f"kafka: {kafka_service.describe()}", f"registry: {registry_service.describe()}"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        fixtures = {"kafka", "kafka_proxy", "registry"} & set(getattr(item, "fixturenames", ()))
+        if fixtures and is_exclusive(item) and shared_portion(item.nodeid) is None:
+            raise pytest.UsageError(
+                f"{item.nodeid} starts servers for itself: name its file in tests/fix_workers.py, TOGETHER"
+            )
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
     try:
@@ -97,7 +107,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     finally:
         own, usual = item.config.stash[OWN], item.config.stash[USUAL]
         own.heal()
-        if own is not usual and (nextitem is None or nextitem.path != item.path):
+        if own is not usual and (nextitem is None or portion(nextitem.nodeid) != portion(item.nodeid)):
             own.close()
 
 

@@ -21,6 +21,12 @@ def test_a_portion_is_a_files_tests_on_one_version(nodeid: str, expected: str) -
     assert portion(nodeid) == expected
 
 
+def test_files_that_have_servers_to_themselves_start_them_once() -> None:
+    names = ("tests/sinks/kafka/test_producer.py::test_one[pg15]", "tests/test_services.py::TestKafka::test_two")
+    assert {portion(name) for name in names} == {"exclusive Kafka"}
+    assert portion("tests/faults/test_recovery.py::test_one[pg15]") == "tests/faults/test_recovery.py@pg15"
+
+
 def test_tests_that_take_long_and_share_nothing_are_portions_of_their_own() -> None:
     name = "tests/faults/test_kill.py::test_nothing_is_lost_when_the_process_is_killed[pg15-before a checkpoint]"
     assert portion(name) == name
