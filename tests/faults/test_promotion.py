@@ -19,6 +19,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pycdc.connectors.postgres.catalog.catalog import Catalog
+from pycdc.connectors.postgres.start_check import check_start
+from pycdc.errors import ConnectionLost
 from pycdc.operations.doctor.failover import failover_findings, standby_findings
 from pycdc.operations.doctor.finding import Finding, FindingStatus
 from tests.faults.ledger import TABLES, Delivered, LedgerWriter, delivered, is_complete, missing_and_phantoms
@@ -175,6 +177,11 @@ def test_the_capture_goes_on_at_the_promoted_standby(number: int, pair: Pair, ca
         for name in DELIVERIES:
             assert [one.status for one in pair.findings(name)] == [FindingStatus.OK] * 2, pair.findings(name)
             wait_for(partial(captures.has_more_than, seen, name))
+        with (
+            Catalog(standby.dsn(pair.database)) as catalog,
+            pytest.raises(ConnectionLost, match="a copy of its primary"),
+        ):
+            check_start(None, catalog.slot("exactly_once"), catalog.server(), "exactly_once")
         pair.promote()
         confirmed = len(writer.confirmed)
         wait_for(lambda: len(writer.confirmed) > confirmed + 50)
