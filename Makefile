@@ -126,7 +126,8 @@ chaos-fuzz: venv ## Every parser of strangers' bytes under a coverage-guided fuz
 
 chaos: venv servers chaos-fuzz ## The way back killed, frozen and in a loop for minutes, all of it on every Postgres: CHAOS_SECONDS=300
 	PYCDC_TEST_EVERY_POSTGRES=1 PYCDC_LOOP_WRITES=100000 PYCDC_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PYTEST) \
-		tests/reverse tests/sinks/postgres $(PYTEST_ARGS)
+		tests/reverse tests/sinks/postgres tests/schema_changes tests/cli/test_writability.py \
+		tests/test_types_on_servers.py $(PYTEST_ARGS)
 
 mutants: venv servers ## Known bugs, put back one at a time: the tests have to catch each
 	PYCDC_MUTANTS=1 $(PYTEST) tests/chaos/test_mutants.py $(PYTEST_ARGS)

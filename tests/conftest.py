@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "server: uses a fixture that starts a server (set by itself; `-m 'not server'` takes seconds)",
         "registry: needs a real schema registry (set by itself)",
-        "pg(versions): the Postgres versions of a test, as '>=16', '>=15,<18', 'newest', 'tls' or 'vector'",
+        "pg(versions): the versions of Postgres, as '>=16', '>=15,<18', 'newest', 'outermost', 'tls' or 'vector'",
         "exclusive: stops, pauses or reads the log of Kafka or the registry: no other test uses its ones",
         "kafka_mock_ok: can live with librdkafka's mock cluster where no Kafka is to be had",
     ):

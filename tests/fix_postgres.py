@@ -1,7 +1,8 @@
 """Fixtures of Postgres: every version that is to be had, started when a test first asks for it.
 
 ``postgres``           the server, once for each version; ``@pytest.mark.pg(">=16")`` selects, as do ``newest``,
-                       ``tls`` and the name of an extension, ``@pytest.mark.pg("vector")``
+                       ``outermost`` (the oldest and the newest), ``tls`` and the name of an extension,
+                       ``@pytest.mark.pg("vector")``
 ``database``           the DSN of a fresh database in it, dropped afterwards with its slots and connections
 ``contrib_postgres``,  the same, in versions that have hstore, citext and ltree
 ``contrib_database``
@@ -54,7 +55,7 @@ class Fleet:
 
 
 EVERY = os.environ.get("PYCDC_TEST_EVERY_POSTGRES") == "1"
-"""Tests that ask for the newest Postgres run on all of them: `make chaos`."""
+"""Tests that ask for the newest Postgres, or the outermost ones, run on all of them: `make chaos`."""
 FLEET = pytest.StashKey[Fleet]()
 
 
@@ -88,6 +89,8 @@ def select(
     for condition in conditions:
         if condition == "newest":
             chosen = chosen if EVERY else chosen[-1:]
+        elif condition == "outermost":
+            chosen = chosen if EVERY else [*chosen[:1], *chosen[1:][-1:]]
         elif condition.isidentifier():
             chosen = [one for one in chosen if condition in one.features]
         else:

@@ -1,6 +1,6 @@
 """Verifications under writers: no false alarm, and every planted fault found and named.
 
-200 verifications in `make test`, 10,000 in `make chaos-verify` (PYCDC_CHAOS_VERIFICATIONS).
+100 verifications in `make test`, 10,000 in `make chaos-verify` (PYCDC_CHAOS_VERIFICATIONS).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.chaos.disturbed_pair import DisturbedPair
 from tests.chaos.verified_pair import FILL, LAST, SOURCE, Pair, Toggler, Writer, ordered, told
 from tests.reading import wait_for
 
-VERIFICATIONS = int(os.environ.get("PYCDC_CHAOS_VERIFICATIONS", "200"))
+VERIFICATIONS = int(os.environ.get("PYCDC_CHAOS_VERIFICATIONS", "100"))
 
 pytestmark = pytest.mark.pg("newest")
 
@@ -43,7 +43,7 @@ def pair(postgres: Any, kafka: Any, registry: Any, topic_prefix: str) -> Iterato
 def test_no_verification_under_writers_raises_a_false_alarm(pair: Pair) -> None:
     with ExitStack() as stack:
         for seed in range(3):
-            stack.enter_context(Writer(pair.source, seed, 0.03))
+            stack.enter_context(Writer(pair.source, seed, 0.01))
         verifier = stack.enter_context(pair.verifier())
         flown = 0
         for _ in range(VERIFICATIONS):
@@ -196,7 +196,7 @@ def test_every_planted_fault_is_found_and_named_and_nothing_else(pair: Pair) -> 
     """One after another, each left where it is: what was found before is found again."""
     with ExitStack() as stack:
         for seed in range(2):
-            stack.enter_context(Writer(pair.source, seed, 0.03))
+            stack.enter_context(Writer(pair.source, seed, 0.01))
         stack.enter_context(Toggler(pair.source))
         verifier = stack.enter_context(pair.verifier())
         expected: list[Any] = []

@@ -16,7 +16,7 @@ from pycdc.config.pipeline import require_capture
 from tests.cli.conftest import Invoke
 from tests.connectors.postgres.publication.test_writability import GENERATED, HINDERED
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.pg("outermost")]
 
 WRITABLE = {
     "key": "CREATE TABLE t (id int PRIMARY KEY, v int)",

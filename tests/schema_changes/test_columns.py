@@ -10,6 +10,8 @@ import pytest
 
 from tests.schema_changes.stream import Row, Stream
 
+pytestmark = pytest.mark.pg("outermost")
+
 _NUMBERS = count(1)
 ONE = "INSERT INTO {t} VALUES ({id}, 'x{id}', 7)"
 MORE = ("INSERT INTO {t} (id, a) VALUES (2, 'y')", "UPDATE {t} SET a = 'z' WHERE id = 1")

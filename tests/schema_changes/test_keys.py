@@ -10,6 +10,8 @@ import pytest
 
 from tests.schema_changes.stream import Seen, Stream
 
+pytestmark = pytest.mark.pg("outermost")
+
 _NUMBERS = count(1)
 
 

@@ -10,6 +10,8 @@ import pytest
 from tests.schema_changes.stream import Stream
 from tests.services.postgres import PostgresServer
 
+pytestmark = pytest.mark.pg("outermost")
+
 PARTS = (
     "CREATE TABLE parts (id int, region text, n int, PRIMARY KEY (id, region)) PARTITION BY LIST (region)",
     "CREATE TABLE parts_eu PARTITION OF parts FOR VALUES IN ('eu')",

@@ -10,6 +10,8 @@ import pytest
 from tests.schema_changes.stream import Stream
 from tests.services.postgres import PostgresServer
 
+pytestmark = pytest.mark.pg("outermost")
+
 
 @pytest.mark.parametrize("together", [False, True], ids=["outside", "inside"])
 def test_a_row_written_while_the_table_had_another_name_goes_by_that_name(stream: Stream, together: bool) -> None:

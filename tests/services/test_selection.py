@@ -53,6 +53,8 @@ def test_marks_narrow_the_versions() -> None:
     assert select(ALL, [], contrib=False) == [OLD, MIDDLE, NEW]
     assert select(ALL, [">=16"], contrib=False) == [MIDDLE, NEW]
     assert select(ALL, [">=15,<18", "newest"], contrib=False) == [MIDDLE]
+    assert select(ALL, ["outermost"], contrib=False) == [OLD, NEW]
+    assert select(ALL, [">=18", "outermost"], contrib=False) == [NEW]
     assert select(ALL, [], contrib=True) == [OLD]
 
 

@@ -14,7 +14,7 @@ from pycdc.sinks.postgres.conflicts.conflict import Conflict
 from tests.reading import wait_for
 from tests.sinks.postgres.rig import Process, Rig
 
-SERVERS = pytest.mark.pg("!=17")
+SERVERS = pytest.mark.pg("outermost")
 NEWEST = pytest.mark.pg("newest")
 TABLES = """
 CREATE TABLE items (id int PRIMARY KEY, name text, quantity int NOT NULL DEFAULT 0, price numeric(10,2),
