@@ -46,12 +46,12 @@ class WayVerification:
 
         Raises PycdcError, EnvironmentNotReady where the tables differ.
         """
-        self._run()
+        last = self._timed_pass()
         for _ in range(_PASSES):
-            began = time.monotonic()
-            self._run()
-            if time.monotonic() - began <= seconds:
+            took = self._timed_pass()
+            if took <= seconds or took > last / 2:  # another one would take as long
                 return
+            last = took
 
     def verify(self, seconds: float | None = None) -> None:
         """Verify the rows that events have touched since the last pass, everything if there was none.
@@ -64,6 +64,11 @@ class WayVerification:
             if self._verifier is not None:
                 self._verifier.cancel()
             raise
+
+    def _timed_pass(self) -> float:
+        began = time.monotonic()
+        self._run()
+        return time.monotonic() - began
 
     def _run(self, seconds: float | None = None) -> None:
         before = self._found
