@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -30,7 +31,7 @@ from tests.services.availability import Unavailable
 from tests.services.installations import Installation, installations
 from tests.services.kafka import KafkaAddress
 from tests.services.postgres import STANDBY, Postgres, database_name, launch_installed, launch_standby
-from tests.services.process import free_port
+from tests.services.process import held_port
 
 FILE = "capture.json"
 DELIVERIES = ("at_least_once", "exactly_once")
@@ -55,8 +56,13 @@ class Pair:
 
     primary: Postgres
     database: str
-    port: int = field(default_factory=free_port)
+    place: socket.socket = field(default_factory=held_port)
+    """The standby's port, until that is started."""
     standby: Postgres | None = None
+
+    @property
+    def port(self) -> int:
+        return self.place.getsockname()[1] if self.standby is None else self.standby.port
 
     @property
     def dsn(self) -> str:
@@ -73,7 +79,7 @@ class Pair:
     def follow(self) -> Postgres:
         """Add the standby, and wait until it streams."""
         settings = {"hot_standby_feedback": "on", "sync_replication_slots": "on"}
-        self.standby = launch_standby(self.primary, newest(), self.port, **settings)
+        self.standby = launch_standby(self.primary, newest(), self.place, **settings)
         wait_for(lambda: self.primary.psql(FOLLOWS))
         return self.standby
 
@@ -90,6 +96,7 @@ class Pair:
         assert self.standby.psql("SELECT pg_promote()") == [(True,)]
 
     def close(self) -> None:
+        self.place.close()
         for server in (self.standby, self.primary):
             if server is not None:
                 server.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import socket
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -288,8 +289,11 @@ def launch_installed(installation: Installation) -> Postgres:
     return _launch(installation, folder, free_port(), SETTINGS)
 
 
-def launch_standby(primary: Postgres, installation: Installation, port: int, **settings: str) -> Postgres:
-    """Start a physical standby of ``primary``, by a base backup. It reads the slot `STANDBY`, which this makes."""
+def launch_standby(primary: Postgres, installation: Installation, place: socket.socket, **settings: str) -> Postgres:
+    """Start a physical standby of ``primary``, by a base backup. It reads the slot `STANDBY`, which this makes.
+
+    ``place`` holds its port until it is started.
+    """
     account = unprivileged_account()
     programs = reachable(installation, account)
     folder = temporary_folder("standby", account)
@@ -298,6 +302,8 @@ def launch_standby(primary: Postgres, installation: Installation, port: int, **s
     code, output = run(backup, cwd=folder, timeout=120, account=account)
     if code != 0:
         raise ServerFailed(f"pg_basebackup of Postgres {installation.version} failed:\n{output}")
+    port = place.getsockname()[1]
+    place.close()
     return _launch(installation, folder, port, settings)
 
 

@@ -230,6 +230,18 @@ def free_port() -> int:
     raise ServerFailed(f"no free port between {PORTS.start} and {PORTS.stop}")
 
 
+def held_port() -> socket.socket:
+    """A free port that `free_port` gives to nobody until this is closed, for a server that takes long to begin."""
+    while True:
+        holder = socket.socket()
+        try:
+            holder.bind(("127.0.0.1", free_port()))
+        except OSError:
+            holder.close()
+            continue
+        return holder
+
+
 def accepts_connections(port: int, host: str = "127.0.0.1") -> bool:
     try:
         socket.create_connection((host, port), timeout=1).close()
