@@ -28,10 +28,10 @@ export class Charts {
     const met = !goal || goal.met === null ? "" : goal.met ? "met" : "missed";
     chart.goal.textContent = goal ? [`goal ${goal.text}`, met].filter(Boolean).join(", ") : "";
     chart.goal.className = { met: "goal good", missed: "goal bad" }[met] || "goal";
-    chart.most.textContent = `at most ${format(most)}`;
+    chart.most.textContent = chart.points.length ? `at most ${format(most)}` : "";
     chart.svg.setAttribute(
       "aria-label",
-      [`${title}: ${chart.value.textContent}`, chart.goal.textContent, `at most ${format(most)} in two minutes`].filter(Boolean).join(", "),
+      [`${title}: ${chart.value.textContent}`, chart.goal.textContent, chart.most.textContent && `${chart.most.textContent} in two minutes`].filter(Boolean).join(", "),
     );
   }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from typing import Any, Final
 
 from pycdc.errors import ConnectionLost, EnvironmentNotReady
@@ -20,20 +19,27 @@ Samples = dict[str, ClusterStatistics]
 
 
 class FacadeView:
-    """Samples of one façade's statistics, as far back as `gates.window`."""
+    """Samples of one façade's statistics, as far back as `gates.window`.
+
+    One thread at a time asks Envoy, which may hang; others see what was known before.
+    """
 
     def __init__(self, facade: Facade) -> None:
         self._facade = facade
         self._config = facade.config
         self._clusters = sorted({route.to for route in self._config.routes.values() if route.reads})
-        self._samples: deque[tuple[float, Samples]] = deque()
-        self._lock = threading.Lock()
+        self._samples: tuple[tuple[float, Samples], ...] = ()
+        self._asking = threading.Lock()
 
     def as_dict(self) -> dict[str, Any]:
         """Return weights, steps and figures. Raises CheckpointCorrupt."""
         weights = self._facade.weights.read()
-        with self._lock:
-            window = self._window()
+        if self._asking.acquire(blocking=False):
+            try:
+                self._samples = self._asked(self._samples)
+            finally:
+                self._asking.release()
+        window = self._window()
         return {
             "listen": self._config.listen,
             "runs": window is not None,
@@ -70,16 +76,23 @@ class FacadeView:
             figures.append(at_most(f"failed at {name}", ratio, "ratio", gates.max_error_ratio))
         return figures
 
+    def _asked(self, samples: tuple[tuple[float, Samples], ...]) -> tuple[tuple[float, Samples], ...]:
+        """Return the samples with one more, none where no Envoy answers."""
+        now = time.monotonic()
+        if samples and now - samples[-1][0] < _APART:
+            return samples
+        try:
+            found = cluster_statistics(self._facade.admin(), self._clusters)
+        except (EnvironmentNotReady, ConnectionLost):
+            return ()
+        begin = now - self._config.gates.window
+        first = max((at for at, _ in samples if at <= begin), default=begin)
+        return *(one for one in samples if one[0] >= first), (now, found)
+
     def _window(self) -> Samples | None:
         """Return what was counted in the window; None where no Envoy answers."""
-        now = time.monotonic()
-        if not self._samples or now - self._samples[-1][0] >= _APART:
-            try:
-                self._samples.append((now, cluster_statistics(self._facade.admin(), self._clusters)))
-            except (EnvironmentNotReady, ConnectionLost):
-                self._samples.clear()
-                return None
-        while len(self._samples) > 1 and self._samples[1][0] <= now - self._config.gates.window:
-            self._samples.popleft()
-        first, last = self._samples[0][1], self._samples[-1][1]
+        samples = self._samples
+        if not samples:
+            return None
+        (_, first), (_, last) = samples[0], samples[-1]
         return {name: last[name].since(first[name]) for name in self._clusters}

@@ -35,15 +35,16 @@ def at_most(name: str, value: float | None, unit: FigureUnit, goal: float | None
 def group_figures(config: CutoverGroupConfig, answers: GroupAnswers, read_your_writes: float | None) -> list[Figure]:
     """Return a group's figures: what its gates measured, staleness, and of the last times pause and differences.
 
-    Staleness is proved: what was committed in the old system before is in the new one.
+    Staleness is proved: what was committed in the old system before is in the new one. It ends once the new one writes.
     """
-    fresh = time.monotonic() - answers.fresh_at if answers.fresh_at else None
     figures = [
         Figure(gate.name, gate.measure.value, gate.measure.unit, gate.measure.goal, gate.open)
         for gate in answers.current_gates
         if gate.measure is not None
     ]
-    figures.append(at_most("staleness", fresh, "seconds", read_your_writes))
+    if answers.state is None or answers.state.owner == "old":
+        fresh = time.monotonic() - answers.fresh_at if answers.fresh_at else None
+        figures.append(at_most("staleness", fresh, "seconds", read_your_writes))
     if (pause := _pause(answers.state)) is not None:
         figures.append(at_most("pause of writes", pause, "seconds", config.max_pause))
     if (differences := _differences(answers)) is not None:
