@@ -1,7 +1,7 @@
 """Neither secrets nor rows show up where they have no business: logs, errors, tracebacks, status, process lists.
 
 Each scenario runs a pipeline in a process of its own with every logger on, DEBUG, and everything printed that a program
-may print of it (`tests.vault`). Then all that it and the commands said is searched for canaries: the secrets of the
+may print of it (`tests.talkative`). Then all that it and the commands said is searched for canaries: the secrets of the
 configuration and the values of a table that has a column of every type family.
 """
 

@@ -1,14 +1,8 @@
-"""Canaries, a pipeline that knows them all, and a process that says all it can: what `test_secrecy` searches.
-
-    python -m tests.vault CONFIG.json
-
-runs a pipeline with every logger on and prints it, its errors and its status, as a program that logs too much would.
-"""
+"""Canaries, a pipeline that knows them all, and all that was said of it: what `test_secrecy` searches."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -21,9 +15,7 @@ import psycopg
 from click.testing import CliRunner
 from psycopg.conninfo import make_conninfo
 
-import pycdc
 from pycdc.cli import main as pycdc_command
-from pycdc.observability.server import StatusServer
 from tests.reading import PATIENCE, Reader, wait_for
 
 ROOT = Path(__file__).parents[1]
@@ -138,7 +130,7 @@ class Vault:
         path.write_text(json.dumps(document))
         log = (self.folder / f"{len(self.processes)}.log").open("wb")
         process = subprocess.Popen(
-            [sys.executable, "-m", *(command or ("tests.vault",)), str(path)],
+            [sys.executable, "-m", *(command or ("tests.talkative",)), str(path)],
             cwd=ROOT,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -193,26 +185,3 @@ class Vault:
 def leaks(text: str) -> list[str]:
     """The lines with a canary, and which."""
     return [f"{found}: {line}" for line in text.splitlines() for found in SHOWN if found.lower() in line.lower()]
-
-
-def main() -> None:
-    """Run the pipeline of a configuration and print all there is: the role of a program that logs too much."""
-    logging.basicConfig(level=logging.DEBUG, stream=sys.stdout, format="%(name)s %(levelname)s %(message)s %(args)s")
-    try:
-        pipeline = pycdc.Pipeline(json.loads(Path(sys.argv[1]).read_text()))
-        signal.signal(signal.SIGTERM, lambda number, frame: pipeline.stop())
-        print(repr(pipeline.config), pipeline.config, pipeline.progress, vars(pipeline))
-        with StatusServer(pipeline.config.http, pipeline.progress) as status:
-            try:
-                pipeline.run()
-            finally:
-                print(pipeline.progress, *(status.answer(path) for path in ("/metrics", "/healthz", "/status")))
-    except Exception as error:
-        logging.exception("failed")
-        traceback.print_exc()
-        print(repr(error), error, vars(error))
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()
