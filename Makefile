@@ -25,7 +25,7 @@ EXAMPLES ?= 20
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test collected test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-examples chaos-exactly-once chaos-fuzz chaos-handoff chaos-large chaos-promotion chaos-reconnects chaos-simulator chaos-snapshot chaos-streaming chaos-types chaos-verify bench bench-quick clean mutants
+.PHONY: help venv servers test collected test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-examples chaos-exactly-once chaos-fuzz chaos-handoff chaos-large chaos-points chaos-promotion chaos-reconnects chaos-simulator chaos-snapshot chaos-streaming chaos-types chaos-verify bench bench-quick clean mutants
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -107,6 +107,9 @@ chaos-exactly-once: venv servers ## Exactly-once delivery killed and frozen in 2
 		PYCDC_TEST_BROKERS=3 PYCDC_BROKER_KILLS=40 PYCDC_TEST_KAFKA_VERSION=$$kafka \
 			PYCDC_TEST_TRANSACTION_VERSION=$$transactions $(PYTEST) -s tests/faults/test_broker_kills.py $(PYTEST_ARGS) || exit; \
 	done; done
+
+chaos-points: venv servers ## A kill, an exception or a hang at each of 705 points, on the way of both deliveries: CHAOS_SEED=1
+	PYCDC_CRASH_POINTS=1 PYCDC_CHAOS_SEED=$(CHAOS_SEED) $(PYTEST) --numprocesses 2 tests/faults/test_crash_points.py $(PYTEST_ARGS)
 
 chaos-promotion: venv servers ## 20 promotions of a standby of the source under writers: what was confirmed arrives
 	PYCDC_PROMOTIONS=20 $(PYTEST) tests/faults/test_promotion.py $(PYTEST_ARGS)

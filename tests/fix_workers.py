@@ -14,7 +14,13 @@ from typing import Any
 
 import pytest
 
-APART = ("tests/chaos/", "tests/faults/test_kill", "tests/faults/test_signals", "tests/test_secrecy")
+APART = (
+    "tests/chaos/",
+    "tests/faults/test_crash_points",
+    "tests/faults/test_kill",
+    "tests/faults/test_signals",
+    "tests/test_secrecy",
+)
 """Files whose tests are portions of their own: each takes long, and they share nothing."""
 TOGETHER = {
     "exclusive servers": (

@@ -114,10 +114,11 @@ class Reader:
         self._registry.close()
 
     def _read(self, message: Any) -> Read:
-        key, value = self._decode(message.key()), self._decode(message.value())
+        key, value = self.decode(message.key()), self.decode(message.value())
         return Read(message.offset(), key, value, message.headers() or [], len(message.value() or b""))
 
-    def _decode(self, data: bytes | None) -> Any:
+    def decode(self, data: bytes | None) -> Any:
+        """Decode a key or a value by the schema whose id it begins with."""
         if data is None:
             return None
         assert data[0] == 0

@@ -11,8 +11,9 @@ import random
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import psycopg
@@ -122,27 +123,30 @@ class Delivered:
         return {name: many for name, counts in kinds if (many := sum(n > 1 for n in counts.values()))}
 
 
-def delivered(kafka: KafkaAddress, prefix: str) -> Delivered:
-    """Read all of it, to the last stable offset."""
+def delivered(kafka: KafkaAddress, prefix: str, decode: Callable[[bytes], Any] = json.loads) -> Delivered:
+    """Read all of it, to the last stable offset; what is parked because of its schema too."""
     found = Delivered(Counter(), Counter(), Counter(), Counter())
-    for message in kafka.consume_all(f"{prefix}.public.ledger"):
-        value = _value(message)
-        found.transactions[value["op"], value["after"]["tx"]] += 1
-    for message in kafka.consume_all(f"{prefix}.public.entries"):
-        key = json.loads(message.key())["id"]
-        if message.value() is None:
-            found.tombstones[key] += 1
-        elif (value := _value(message))["op"] == "d":
-            found.deletes[key] += 1
+    ledger, entries = f"{prefix}.public.ledger", f"{prefix}.public.entries"
+    topics = ledger, entries, f"{prefix}.dead-letter"
+    for message in chain.from_iterable(kafka.consume_all(topic) for topic in topics):
+        key, data = message.key(), message.value()
+        assert key is not None
+        value: Any = None if data is None else decode(data)
+        if _belongs_to(message) == ledger:
+            found.transactions[value["op"], value["after"]["tx"]] += 1
+        elif value is None:
+            found.tombstones[decode(key)["id"]] += 1
+        elif value["op"] == "d":
+            found.deletes[decode(key)["id"]] += 1
         else:
             found.changes[value["op"], value["after"]["tx"], value["after"]["seq"]] += 1
     return found
 
 
-def _value(message: Message) -> Any:
-    data = message.value()
-    assert data is not None
-    return json.loads(data)
+def _belongs_to(message: Message) -> str:
+    """Return the topic of the record, or the one that a parked record was meant for."""
+    headers = dict(message.headers() or [])
+    return headers["__pycdc.topic"].decode() if "__pycdc.topic" in headers else str(message.topic())
 
 
 def missing_and_phantoms(dsn: str, found: Delivered) -> dict[str, int]:
@@ -173,7 +177,7 @@ def half_visible(dsn: str, found: Delivered) -> int:
     return sum(tx not in noted or came[tx] != ledger[tx] for tx in noted | came.keys())
 
 
-def is_complete(dsn: str, kafka: KafkaAddress, prefix: str) -> bool:
+def is_complete(dsn: str, kafka: KafkaAddress, prefix: str, decode: Callable[[bytes], Any] = json.loads) -> bool:
     """Whether all that is committed by now can be read."""
-    found = delivered(kafka, prefix)
+    found = delivered(kafka, prefix, decode)
     return not any("missing" in name for name in missing_and_phantoms(dsn, found))

@@ -1,8 +1,9 @@
-"""A pipeline in a process of its own that kills itself at a chosen point.
+"""A pipeline in a process of its own to which something happens at a chosen point.
 
-    python -m tests.faults.process CONFIG.json [POINT COUNT]
+    python -m tests.faults.process CONFIG.json [POINT COUNT [kill | exception | hang]]
 
-At the COUNT-th passage of POINT the process sends itself SIGKILL: no handler runs, nothing is flushed.
+At the COUNT-th passage of POINT the process sends itself SIGKILL: no handler runs, nothing is flushed. Or an exception
+is raised there that nobody expects, or the call comes back only after HANG_SECONDS.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pycdc
+from pycdc.clients.schema_registry import SchemaRegistry
 from pycdc.connectors.kafka.connector import KafkaConnector
 from pycdc.connectors.kafka.signal_topic import SignalTopic
 from pycdc.connectors.postgres.catalog.slots_and_publications import Admin
@@ -40,6 +43,8 @@ from pycdc.sinks.postgres.sink import PostgresSink
 
 BEFORE, AFTER = "before", "after"
 READY = "a signal ends this process in order from here on"
+REACHED = "the point is reached"
+HANG_SECONDS = 3.0
 POINTS: dict[str, tuple[Any, str, str]] = {
     "before the slot is made": (Admin, "create_slot_with_snapshot", BEFORE),
     "after the slot is made": (Admin, "create_slot_with_snapshot", AFTER),
@@ -107,10 +112,42 @@ SAGA_POINTS: dict[str, tuple[Any, str, str]] = {
     "after the commit of commands": (SagaTimeouts, "_time_out", AFTER),
 }
 
+START_POINTS: dict[str, tuple[Any, str, str]] = {
+    "before the position is read": (KafkaOffsetStore, "load", BEFORE),
+    "after the position was read": (KafkaOffsetStore, "load", AFTER),
+    "before the slot is taken": (PostgresConnector, "acquire", BEFORE),
+    "after the slot was taken": (PostgresConnector, "acquire", AFTER),
+    "after the stream was opened": (ReplicationStream, "open", AFTER),
+    "before the publication is looked at": (PostgresConnector, "_look", BEFORE),
+}
 
-def arm(point: str, count: int) -> None:
+DELIVERY_POINTS: dict[str, tuple[Any, str, str]] = {
+    "before a batch is written": (KafkaPublisher, "write", BEFORE),
+    "before a flush": (KafkaPublisher, "_flush", BEFORE),
+    "after a flush": (KafkaPublisher, "_flush", AFTER),
+    "before a status update": (ReplicationStream, "_send_status", BEFORE),
+    "after a status update": (ReplicationStream, "_send_status", AFTER),
+}
+
+REGISTRY_POINTS: dict[str, tuple[Any, str, str]] = {
+    "before a schema is registered": (SchemaRegistry, "_ask", BEFORE),
+    "after a schema was registered": (SchemaRegistry, "_ask", AFTER),
+}
+
+
+def happen(action: str) -> None:
+    print(REACHED, flush=True)
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "exception":
+        raise RuntimeError("nobody expects this exception")
+    else:
+        time.sleep(HANG_SECONDS)
+
+
+def arm(point: str, count: int, action: str = "kill") -> None:
     points = POINTS | TRANSACTION_POINTS | SNAPSHOT_POINTS | SIGNAL_POINTS | REVERSE_POINTS | COLUMNAR_POINTS
-    points |= SAGA_POINTS | PARKING_POINTS
+    points |= SAGA_POINTS | PARKING_POINTS | START_POINTS | DELIVERY_POINTS | REGISTRY_POINTS
     owner, name, when = points[point]
     original: Callable[..., Any] = getattr(owner, name)
     passed = 0
@@ -119,11 +156,12 @@ def arm(point: str, count: int) -> None:
     def dying(*args: Any, **kwargs: Any) -> Any:
         nonlocal passed
         passed += 1
-        if passed == count and when == BEFORE:
-            os.kill(os.getpid(), signal.SIGKILL)
+        mine = passed == count  # another thread may pass meanwhile
+        if mine and when == BEFORE:
+            happen(action)
         result = original(*args, **kwargs)
-        if passed == count and when == AFTER:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if mine and when == AFTER:
+            happen(action)
         return result
 
     setattr(owner, name, dying)
@@ -131,7 +169,7 @@ def arm(point: str, count: int) -> None:
 
 def main() -> None:
     if len(sys.argv) > 2:
-        arm(sys.argv[2], int(sys.argv[3]))
+        arm(sys.argv[2], int(sys.argv[3]), *sys.argv[4:])
     logging.basicConfig(level=logging.INFO)
     pipeline = pycdc.Pipeline(json.loads(Path(sys.argv[1]).read_text()))
     signal.signal(signal.SIGTERM, lambda signum, frame: pipeline.stop())

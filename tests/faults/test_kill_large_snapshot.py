@@ -49,7 +49,7 @@ class Replay(Reader):
             for message in self._consumer.consume(min(10_000, high - position), 1.0):
                 assert message.error() is None, message.error()
                 position = message.offset() + 1
-                self._apply(self._decode(message.key())["id"], self._decode(message.value()))
+                self._apply(self.decode(message.key())["id"], self.decode(message.value()))
 
     def _apply(self, number: int, value: dict[str, object] | None) -> None:
         if number >= len(self.state):
