@@ -24,6 +24,7 @@ ELSEWHERE = {
     "examples/inventory/README.md": "examples/inventory.md",
     "examples/inventory/DOMAIN.md": "examples/inventory-domain.md",
     "examples/two-way/README.md": "examples/two-way.md",
+    "examples/workflow/README.md": "examples/workflow.md",
 }
 """Pages from outside docs/: their place in the repository, and on the site."""
 
