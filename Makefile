@@ -25,7 +25,7 @@ EXAMPLES ?= 20
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers test collected test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-examples chaos-exactly-once chaos-fuzz chaos-handoff chaos-large chaos-points chaos-promotion chaos-reconnects chaos-simulator chaos-snapshot chaos-streaming chaos-types chaos-verify bench bench-quick clean mutants
+.PHONY: help venv servers test collected test-ten check format unit demo demo-two-way migration docs site release-check lock image chaos chaos-cutover chaos-ddl chaos-examples chaos-exactly-once chaos-fuzz chaos-handoff chaos-keys chaos-large chaos-points chaos-promotion chaos-reconnects chaos-simulator chaos-snapshot chaos-streaming chaos-types chaos-verify bench bench-quick clean mutants
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -143,6 +143,9 @@ chaos-simulator: venv ## Captures with a simulated server, brokers and clock, wh
 
 chaos-types: venv servers ## 20,000 random transactions over random tables of all types, from one database into another
 	PYCDC_CHAOS_TRANSACTIONS=$(TRANSACTIONS) $(PYTEST) -s tests/chaos/test_types.py $(PYTEST_ARGS)
+
+chaos-keys: venv ## Rows of random transactions take each other's keys; batches end anywhere, in one partition and several: SEEDS=10000
+	PYCDC_CHAOS_KEYS=$(SEEDS) $(PYTEST) tests/sinks/postgres/writing/test_keys_over_batches.py $(PYTEST_ARGS)
 
 chaos-verify: venv servers ## 10,000 verifications under writers, with kills and schema changes; planted faults and mutants: VERIFICATIONS=10000
 	PYCDC_CHAOS_VERIFICATIONS=$(VERIFICATIONS) PYCDC_MUTANTS=1 $(PYTEST) tests/chaos/test_verify.py \

@@ -1,4 +1,4 @@
-"""Rows that exchange their keys in one statement arrive, wherever batches end."""
+"""Rows that take keys of others in one transaction arrive, wherever batches end and whatever the partitions."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def run(dsn: str, *statements: str) -> list[Any]:
         return cursor.fetchall() if cursor.description else []
 
 
+@pytest.mark.parametrize("partitions", [1, 3])
 @pytest.mark.parametrize("way", WAYS)
-def test_rows_that_exchange_their_keys_arrive_in_batches_of_one(
-    database: str, second: str, kafka: Any, registry: Any, topic_prefix: str, way: str
+def test_rows_that_take_keys_of_others_arrive_in_batches_of_one(
+    database: str, second: str, kafka: Any, registry: Any, topic_prefix: str, way: str, partitions: int
 ) -> None:
     run(database, "CREATE TABLE seats (id int PRIMARY KEY DEFERRABLE, name text)")
     run(database, "ALTER TABLE seats REPLICA IDENTITY FULL")
@@ -51,7 +52,7 @@ def test_rows_that_exchange_their_keys_arrive_in_batches_of_one(
         **WAYS[way],
     }
     topic = f"{topic_prefix}c.public.seats"
-    kafka.create_topic(topic)
+    kafka.create_topic(topic, partitions=partitions)
     back = {
         "name": f"{topic_prefix}b",
         "source": {"kafka": {**brokers, "topics": [topic], "max_batch_events": 1}},
@@ -67,7 +68,11 @@ def test_rows_that_exchange_their_keys_arrive_in_batches_of_one(
             f"UPDATE seats SET id = id % {ROWS} + 1",
             "UPDATE seats SET id = id + 1",
             "UPDATE seats SET id = 13 - id WHERE id IN (6, 7)",
+            "INSERT INTO seats VALUES (3, 'new'); UPDATE seats SET id = 20 WHERE id = 3 AND name <> 'new'",
+            "INSERT INTO seats VALUES (4, 'newer'); DELETE FROM seats WHERE id = 4 AND name <> 'newer'",
+            "INSERT INTO seats VALUES (5, 'gone'); DELETE FROM seats WHERE id = 5 AND name = 'gone'",
+            "UPDATE seats SET name = 'same'; UPDATE seats SET id = 13 - id WHERE id IN (6, 7)",
         ):
-            run(database, statement)
+            run(database, f"BEGIN; SET CONSTRAINTS ALL DEFERRED; {statement}; COMMIT")
         applying.until(lambda: run(second, rows) == run(database, rows))
-    assert len(run(second, rows)) == ROWS
+    assert len(run(second, rows)) == ROWS + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -118,6 +119,34 @@ def test_nothing_is_marked_where_the_old_row_tells_all_that_must_be_told() -> No
     assert Recorder().records(run(Op.DELETE, full, frames.delete(1, NEW, b"O")))[0].headers == []
     covered = Table(1, "public", "users", (ID, column("name")), ("id",))
     assert Recorder().records(run(Op.DELETE, covered, frames.delete(1, [b"1", None])))[0].headers == []
+
+
+DEFERRABLE = replace(FULL, deferrable=True)
+OLD_OF_DEFERRABLE = [b"1", b"Ada", b"big"]
+CHANGES_OF_DEFERRABLE = (
+    inserts(DEFERRABLE, OLD_OF_DEFERRABLE),
+    run(Op.UPDATE, DEFERRABLE, frames.update(2, [b"1", b"Eve", b"big"], OLD_OF_DEFERRABLE, b"O")),
+    run(Op.UPDATE, DEFERRABLE, frames.update(2, [b"2", b"Ada", b"big"], OLD_OF_DEFERRABLE, b"O")),
+    run(Op.DELETE, DEFERRABLE, frames.delete(2, OLD_OF_DEFERRABLE, b"O")),
+)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("options", [{}, {"flatten": {"deletes": "rewrite"}}, {"compatibility": "debezium"}])
+def test_all_changes_of_a_table_with_a_deferrable_key_say_so(plain: bool, options: dict[str, Any]) -> None:
+    """An insert may take a key that another row has, and an update may give it one: see the apply side."""
+    records = Recorder(plain=plain, **options).records(*CHANGES_OF_DEFERRABLE)
+    told = [dict(record.headers)["__pycdc.deferrable"] for record in records]
+    tombstones = [] if "flatten" in options else [b"d"]
+    assert told == [b"c", b"u", b"d", *tombstones, b"c", b"d", *tombstones]
+
+
+def test_a_row_of_a_snapshot_and_rows_whose_old_ones_are_their_keys_are_not_marked() -> None:
+    read = run(Op.READ, DEFERRABLE, b"1\tAda\tbig\n")
+    only_key = run(Op.DELETE, replace(USERS, deferrable=True), frames.delete(1, OLD))
+    for made in (read, only_key):
+        for record in Recorder().records(made):
+            assert "__pycdc.deferrable" not in dict(record.headers)
 
 
 def test_the_mark_names_fields_as_the_record_does() -> None:

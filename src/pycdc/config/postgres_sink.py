@@ -150,6 +150,10 @@ class Route(Section):
     """Whether a value of the route's key may pass from one row of the source to another, by a delete and an insert or
     by an update, where the message key has other fields. With several partitions nothing tells then which came first,
     so such a topic is refused; `never` takes it all the same, on your word."""
+    deferrable_key: bool = False
+    """The key in the source is DEFERRABLE, so that within a transaction a row may be inserted under a key before the
+    row that has it is deleted or gets another one. Records of pycdc say so themselves; set it for a topic that another
+    capture fills. Its topics are applied event by event."""
     conflict: ConflictRule | None = None
     """Where somebody else changed the row. Default: the event's row is written, and what it meets is recorded; for
     `operation: insert` a row that is there is an error. Routes into one table have the same rule."""

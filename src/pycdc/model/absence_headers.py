@@ -18,6 +18,9 @@ NEW_KEY: Final = "__debezium.newkey"
 """On the delete that a change of the key begins with: the key that the row has afterwards."""
 OLD_KEY: Final = "__debezium.oldkey"
 """On the create that a change of the key ends with: the key that the row had."""
+DEFERRABLE: Final = "__pycdc.deferrable"
+"""On all changes of a table with a deferrable key, which several rows may have within a transaction. Its value is the
+operation, which a flattened record does not tell."""
 
 AbsenceHeader = tuple[str, bytes | None]
 

@@ -138,7 +138,8 @@ class Table:
     `key` names the columns of the primary key in the constraint's order, or of the unique index that stands in for
     it; empty where there is none. `identity` is pg_class.relreplident: d(efault), f(ull), n(othing), i(ndex).
     `images` decodes a change's frame to the before and after rows. `relabelled` reads the labels of its enums anew; the
-    table's other metadata stays those of this version.
+    table's other metadata stays those of this version. `deferrable`: within a transaction, several rows may have the
+    same values in a key or unique constraint.
     """
 
     oid: int
@@ -149,6 +150,7 @@ class Table:
     identity: str = "d"
     images: Callable[[Change], tuple[Row | None, Row | None]] | None = None
     relabelled: Callable[[Table], Table] | None = None
+    deferrable: bool = False
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"

@@ -47,6 +47,9 @@ class RunWriter:
         buffer = self.buffer(target.topic)
         buffer.target, buffer.table, buffer.op, buffer.runs = target, table, run.op, [(run, source_block)]
         buffer.headers = target.delete_headers if run.op is Op.DELETE else target.headers
+        mark = target.row_headers.of_operation(run.op)
+        if mark:
+            buffer.headers = [*(buffer.headers or ()), *mark]
         transaction = run.transaction
         if run.routing is not None or transaction.change_origin is not None or transaction.trace is not None:
             buffer.headers = [*(buffer.headers or ()), *headers_of(run)] or None

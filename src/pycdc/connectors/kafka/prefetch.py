@@ -18,7 +18,7 @@ from pycdc.connectors.kafka.columnar_decoder import ColumnarDecoder
 from pycdc.connectors.kafka.record_decoder import Decoder
 from pycdc.engine_interfaces import NotColumnar
 from pycdc.errors import PycdcError
-from pycdc.model.absence_headers import NEW_KEY, OLD_KEY, UNSENT
+from pycdc.model.absence_headers import DEFERRABLE, NEW_KEY, OLD_KEY, UNSENT
 from pycdc.model.event import Event, EventBatch, Load, Partition, PartitionOffsets
 from pycdc.model.origin import HEADERS
 from pycdc.observability.logger import get_logger
@@ -27,7 +27,7 @@ log = get_logger()
 
 MANY: Final = 200
 """Records from which on a batch is decoded ahead, and by columns where that can be done."""
-_APART: Final = HEADERS | {UNSENT, NEW_KEY, OLD_KEY}
+_APART: Final = HEADERS | {UNSENT, NEW_KEY, OLD_KEY, DEFERRABLE}
 """Headers of records that are looked at one by one: a mark holds for a transaction, others say more than rows."""
 
 

@@ -81,8 +81,8 @@ class ColumnarRoute:
         """Compile the route for rows with these fields. Raises NotColumnar."""
         self.router, conflicts = routes.router, routes.conflicts
         route, table = plain.route, plain.table
-        if not plain.presence.is_plain:
-            raise NotColumnar  # it is not found in bytes
+        if not plain.presence.is_plain or route.deferrable_key:
+            raise NotColumnar  # what is not found in bytes, or needs transactions
         operation, assigned = _OPERATIONS.get(route.operation), _assigned(plain, fields)
         self.key = tuple(fields[path] for path in plain.key.values() if path in fields)
         if operation is None or len(self.key) < len(plain.key) or any(own.kind not in _KEYS for own in self.key):

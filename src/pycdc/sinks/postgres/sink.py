@@ -8,10 +8,9 @@ A batch is one transaction:
 4. the rows, parents before children;
 5. commit.
 
-Deadlocks and serialization failures repeat the whole transaction. A row that the database refuses is found by
-bisection. Where it must not be passed over, its partition ends before it: the transaction is repeated with what lies
-before. Whatever else goes wrong ends the sink; the pipeline then builds a new one, and claims its partitions anew. That
-reads the stored offsets, which also answers the question whether a commit whose confirmation never came was one.
+Deadlocks and serialization failures repeat all of it. A row that the database refuses is found by bisection; where it
+must not be passed over, its partition ends before it. Whatever else goes wrong ends the sink; the pipeline builds a new
+one, and claims its partitions anew: their stored offsets say whether a commit that nobody confirmed was one.
 """
 
 from __future__ import annotations
@@ -54,6 +53,7 @@ from pycdc.sinks.postgres.schema_drift import LOOK_AGAIN, Drifted, KnownTables, 
 from pycdc.sinks.postgres.seen_before import SeenBefore
 from pycdc.sinks.postgres.target_tables import TargetTable
 from pycdc.sinks.postgres.writing.key_exchanges import apart
+from pycdc.sinks.postgres.writing.key_rules import KeyRules
 from pycdc.sinks.postgres.writing.write_order import Manner, arranged
 from pycdc.sinks.postgres.writing.writes import RowWrite
 
@@ -347,7 +347,7 @@ class PostgresSink:
         ranks = {topic: router.rank(topic) for topic in {routed.event.partition.topic for routed in out}}
         if len(ranks) > 1:
             out.sort(key=lambda routed: ranks[routed.event.partition.topic])
-        return apart(self._connection, out)
+        return apart(self._connection, out, KeyRules.of(self._settings, self._parent_wait.is_over))
 
     def _emptied(self, event: Event) -> list[TargetTable]:
         found = self._targets.router.truncated(event)

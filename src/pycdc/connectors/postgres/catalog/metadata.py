@@ -147,7 +147,8 @@ def arriving(tables: Sequence[TableRef], *, via_root: bool) -> list[TableRef]:
 class TableMetadata:
     """A table as it is now, which may be later than the row at hand: advisory.
 
-    `columns` are in the table's order, `key` in the constraint's. `identity` is pg_class.relreplident.
+    `columns` are in the table's order, `key` in the constraint's. `identity` is pg_class.relreplident. `deferrable`: a
+    key or unique constraint is.
     """
 
     oid: int
@@ -158,6 +159,7 @@ class TableMetadata:
     columns: Mapping[str, Column]
     key: tuple[str, ...]
     has_primary_key: bool
+    deferrable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

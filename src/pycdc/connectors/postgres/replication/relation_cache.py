@@ -113,8 +113,9 @@ class RelationCache:
         current: bool = False,
     ) -> Table:
         key = _key(columns, identity, metadata, current=current)
-        table = Table(oid, schema, name, columns, key, identity, Images(columns), self._relabelled)
         known = self._tables.get(oid)
+        deferrable = metadata.deferrable if metadata is not None else known is not None and known.deferrable
+        table = Table(oid, schema, name, columns, key, identity, Images(columns), self._relabelled, deferrable)
         if known is not None and _same(known, table):
             return known
         self._admit(table)
@@ -130,12 +131,13 @@ class RelationCache:
 
 
 def _same(one: Table, other: Table) -> bool:
-    return (one.schema, one.name, one.columns, one.key, one.identity) == (
+    return (one.schema, one.name, one.columns, one.key, one.identity, one.deferrable) == (
         other.schema,
         other.name,
         other.columns,
         other.key,
         other.identity,
+        other.deferrable,
     )
 
 

@@ -5,20 +5,23 @@ stands before the delete by which the row that had it goes elsewhere. Taken one 
 the second, and the delete would remove it. Rules, for the records of one transaction:
 
 1. Who arrives at a key that a row has, and that is left behind it, puts that row under a key of nobody's.
-2. Who leaves a key is the row that has been there for longest.
+2. Who leaves a key is the row that a delete tells, where it tells more than the key; else the one that has been there
+   for longest. A row that stays goes back to its key.
 3. A batch may end between the two: who arrives at a key that a row has, and that nothing in the batch leaves, waits
    with its partition for what follows (see `Unapplied`): for the record by which the row leaves, or for one of another
    transaction, which says that it does not. Then the row has been somebody else's, or the record comes a second time,
-   and it is applied as it is. Those that arrive at a key which a row leaves that waits, wait too.
+   and it is applied as it is. Those that arrive at a key which a row leaves that waits, wait too. Where nothing follows
+   for too long, a row that is the same already is taken for a second telling, and another one is refused.
 4. Where nobody says which transaction a record is of, all such records of a batch are taken for one, and a row that is
    told of under the old key later on says that nothing has to be waited for.
+5. A new row, and a delete that gives the row no other key, are looked at where the source's table has a deferrable key,
+   which its records say or the route: elsewhere no row is inserted under a key that another one has.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from pycdc.clients.postgres import Connection
@@ -27,7 +30,10 @@ from pycdc.sinks.postgres.failures.failure_policy import Routed
 from pycdc.sinks.postgres.routing.key_changes import moving
 from pycdc.sinks.postgres.writing.free_keys import free_key
 from pycdc.sinks.postgres.writing.key_equality import is_same_row
+from pycdc.sinks.postgres.writing.key_occupants import Occupant, is_of, old_row
+from pycdc.sinks.postgres.writing.key_rules import KeyRules, mark_of
 from pycdc.sinks.postgres.writing.known_rows import KeyInSpace, KeyTexts, KnownRows, key_of
+from pycdc.sinks.postgres.writing.statements import is_as_written
 from pycdc.sinks.postgres.writing.writes import RowWrite, Space, shape_of
 
 WAITS: Final = (
@@ -38,38 +44,53 @@ _NUMBERS: Final = ("txId", "__txId", "__source_txId")
 """What a transaction is called in an envelope, and in flattened records whose capture adds it."""
 
 
-def apart(connection: Connection, events: list[Routed]) -> list[Routed]:
+def apart(connection: Connection, events: list[Routed], rules: KeyRules | None = None) -> list[Routed]:
     """Return `events`, whose writes keep such rows apart.
 
     Those for whose keys there is no other, or that have to wait, are a problem.
     """
-    if not any(routed.event.other_key or len(routed.writes) > 1 for routed in events):
+    rules = rules or KeyRules()
+    if not any(
+        routed.event.other_key or len(routed.writes) > 1 or rules.may_exchange(routed.event) for routed in events
+    ):
         return events
+    late: set[int] = set()
     while True:
-        batch = _Batch(connection, events)
+        batch = _Batch(connection, events, rules, late)
         written = batch.written()
         if not batch.waiting:
             break
         for place in batch.waiting:
+            event = events[place].event
+            if rules.waited(event) and _is_told_twice(connection, event, events[place].writes):
+                late.add(place)
+                continue
             events[place].problem, events[place].early, events[place].writes = WAITS, True, []
     for routed, (writes, problem) in zip(events, written, strict=True):
         routed.writes, routed.problem = writes, routed.problem or problem
     return events
 
 
-class _Batch:
-    """`waiting` are the places of events that have to wait."""
+def _is_told_twice(connection: Connection, event: Event, writes: list[RowWrite]) -> bool:
+    """Return whether the rows of an event are what they would become."""
+    return not event.deleted and all(not write.shape.moves and is_as_written(connection, write) for write in writes)
 
-    def __init__(self, connection: Connection, events: list[Routed]) -> None:
+
+class _Batch:
+    """`waiting` are the places of events that have to wait, `late` those that have waited."""
+
+    def __init__(self, connection: Connection, events: list[Routed], rules: KeyRules, late: Collection[int]) -> None:
         self._events = events
+        self._late = late
         self._known = KnownRows(connection)
         self._numbers = _transactions(events)
         self._transactions: dict[object, _Transaction] = {}
         self._last: dict[Partition, object] = {}
         self._last_mention: dict[KeyInSpace, int] = {}
+        there: dict[KeyInSpace, Occupant] = {}
         self.waiting: set[int] = set()
         for place, (routed, number) in enumerate(zip(events, self._numbers, strict=True)):
-            own = self._transactions.setdefault(number, _Transaction(connection, self._known))
+            own = self._transactions.setdefault(number, _Transaction(connection, self._known, rules, there))
             own.leaves(place, routed)
             if number is None:
                 self._last_mention.update(dict.fromkeys(_mentioned_keys(routed), place))
@@ -95,32 +116,37 @@ class _Batch:
         number = self._numbers[place]
         transaction = self._transactions[number]
         goes_on = number is None or number == self._last[event.partition]
-        may_wait = goes_on and self._last_mention.get(_old(own), -1) <= place
+        may_wait = goes_on and place not in self._late and self._last_mention.get(_old(own), -1) <= place
         writes = transaction.writes(place, event, own, may_wait=may_wait)
         if writes is None:
-            self.waiting |= transaction.waiting_for(_old(own), place)
+            self.waiting |= transaction.waiting_for(_old(own), place) if own[0].shape.moves else {place}
         return writes or []
 
 
 class _Transaction:
     """The records of one that are in the batch."""
 
-    def __init__(self, connection: Connection, known: KnownRows) -> None:
+    def __init__(
+        self, connection: Connection, known: KnownRows, rules: KeyRules, there: dict[KeyInSpace, Occupant]
+    ) -> None:
+        """`there` are the rows that came under their keys last, or were told of there, of all transactions."""
         self._connection = connection
         self._known = known
+        self._rules = rules
         self._leaving: dict[KeyInSpace, list[int]] = {}
-        self._aside: dict[KeyInSpace, deque[KeyTexts]] = {}
-        """Under which keys rows stand whose own others took, those first that were there first."""
+        self._aside: dict[KeyInSpace, list[Occupant]] = {}
+        """Rows whose key others took, those first that were there first."""
+        self._there = there
         self._arriving: dict[KeyInSpace, KeyTexts] = {}
         """The old keys of rows whose delete told of the new one, and whose create is to come."""
         self._takers: dict[KeyInSpace, list[tuple[int, KeyInSpace]]] = {}
-        self._gone: dict[KeyInSpace, KeyTexts] = {}
-        """Under which key a row stood that left, for the tombstone behind its delete."""
+        self._deleted: dict[KeyInSpace, KeyTexts | None] = {}
+        """Where a row was that left, for the tombstone behind its delete; None: another row is there now."""
 
     def leaves(self, place: int, routed: Routed) -> None:
         """Take note of the keys that rows leave by an event."""
         for own in _by_space(routed.writes):
-            if _leaves(routed.event, own) and not _is_tombstone(routed.event):
+            if self._leaves(routed.event, own) and not _is_tombstone(routed.event):
                 self._leaving.setdefault(_old(own), []).append(place)
 
     def writes(self, place: int, event: Event, own: list[RowWrite], *, may_wait: bool) -> list[RowWrite] | None:
@@ -129,19 +155,23 @@ class _Transaction:
         Raises Unwritable.
         """
         if _is_tombstone(event):
-            return self._behind_delete(own)
+            return self._behind_delete(event, own)
         out: list[RowWrite] = []
-        new, leaves = _new(event, own), _leaves(event, own)
+        new, leaves = _new(event, own), self._leaves(event, own)
         if new is not None and not self._is_mentioned(event, own, new):
             if self._is_left(new, place) and self._known.is_there(new):
                 out.append(self._put_aside(new, own[0], place))
-            elif may_wait and leaves and own[0].shape.moves and all(map(self._known.is_there, (new, _old(own)))):
+            elif may_wait and self._waits(event, own, new, leaves=leaves):
                 return None
             if event.deleted:
                 self._arriving[new] = own[0].key
-        if leaves and self._aside.get(_old(own)):
-            return [*out, *self._on(own)]
-        return [*out, *own]
+        if leaves:
+            out += self._gone(event, own)
+        else:
+            out += own if new is not None else self._changed(event, own)
+        if new is not None:
+            self._there[new] = Occupant(new[1], event.raw_key, event.row, own[-1])
+        return out
 
     def waiting_for(self, row: KeyInSpace, place: int) -> set[int]:
         """Return the place of an event that waits, and of those that took the key which its row was to leave."""
@@ -152,6 +182,22 @@ class _Transaction:
             found.add(place)
             takers = self._takers.get(row, [])
         return found
+
+    def _leaves(self, event: Event, own: list[RowWrite]) -> bool:
+        """Return whether a row leaves the key of the first of its writes."""
+        if own[0].shape.moves:
+            return event.deleted or any(write.shape.operation == "delete" for write in own)
+        if own[0].shape.operation != "delete":
+            return False
+        return bool(event.other_key) or (event.deleted and self._rules.may_exchange(event))
+
+    def _waits(self, event: Event, own: list[RowWrite], new: KeyInSpace, *, leaves: bool) -> bool:
+        """Return whether a row has the key that another one gets, and may leave it by a record that is to come."""
+        if own[0].shape.moves:
+            return leaves and all(map(self._known.is_there, (new, _old(own))))
+        if own[0].shape.order in self._rules.keeping or not (event.other_key or self._rules.may_exchange(event)):
+            return False
+        return self._known.is_there(new)
 
     def _is_mentioned(self, event: Event, own: list[RowWrite], new: KeyInSpace) -> bool:
         """Return whether a row that gets a key has it already.
@@ -180,22 +226,75 @@ class _Transaction:
                 "a free value in between is found (whole numbers, texts of some length, uuid): exchange them by a "
                 "third key in the source"
             )
-        self._aside.setdefault(row, deque()).append(other)
+        occupant = self._there.pop(row, None) or Occupant(key)
+        occupant.place = other
+        self._aside.setdefault(row, []).append(occupant)
         self._takers.setdefault(row, []).append((place, (first.shape.space, first.key)))
         return moving(first, key, other)
 
-    def _on(self, own: list[RowWrite]) -> list[RowWrite]:
-        """Return the writes by which whoever had the key for longest goes on."""
+    def _gone(self, event: Event, own: list[RowWrite]) -> list[RowWrite]:
+        """Return the writes by which one of the rows under a key leaves it."""
         first, row = own[0], _old(own)
-        aside = self._gone[row] = self._aside[row].popleft()
-        if first.shape.moves:
-            rest = [write for write in own if not write.shape.moves]
-            return [moving(first, aside, key_of(first)), *rest]
-        return [_removal(first, aside)]
+        aside, there = self._aside.get(row, []), self._there.get(row)
+        leaving = self._meant(event, row)
+        if leaving is not None and leaving is not there:
+            aside.remove(leaving)
+            self._deleted[row] = leaving.place
+            if first.shape.moves:
+                rest = [write for write in own if not write.shape.moves]
+                return [moving(first, leaving.place, key_of(first)), *rest]
+            return [_removal(first, leaving.place)]
+        self._there.pop(row, None)
+        self._deleted[row] = row[1]
+        if not aside:
+            return own
+        back = self._there[row] = aside.pop()
+        place, back.place = back.place, row[1]
+        self._deleted[row] = None
+        return [*own, moving(first, place, row[1])]
 
-    def _behind_delete(self, own: list[RowWrite]) -> list[RowWrite]:
-        aside = self._gone.get(_old(own))
-        return own if aside is None or own[0].shape.moves else [_removal(own[0], aside)]
+    def _changed(self, event: Event, own: list[RowWrite]) -> list[RowWrite]:
+        """Return the writes of a row that keeps its key, at the place where it is meanwhile."""
+        row = _old(own)
+        if event.deleted:
+            self._there.pop(row, None)
+            return own
+        meant = self._meant(event, row)
+        if meant is None:
+            self._there[row] = Occupant(row[1], event.raw_key, event.row, own[-1])
+            return own
+        meant.image, meant.raw_key, meant.write = {**(meant.image or {}), **(event.row or {})}, event.raw_key, own[-1]
+        return own if meant is self._there.get(row) else [write._replace(key=meant.place) for write in own]
+
+    def _meant(self, event: Event, row: KeyInSpace) -> Occupant | None:
+        """Return which of several rows under a key an event is about; None where there is one at most."""
+        aside, there = self._aside.get(row, []), self._there.get(row)
+        if not aside:
+            return there
+        leaves = event.deleted or event.other_key is not None
+        told = old_row(event)
+        if told is None:
+            return aside[0] if leaves else there
+        rows = [*aside, *([] if there is None else [there])]
+        known = [one for one in rows if one.image is not None and is_of(event, told, one)]
+        unknown = next((one for one in rows if one.image is None), None)
+        if not known:
+            return unknown or aside[0]
+        same = known[0].write
+        if unknown is not None and same is not None and is_as_written(self._connection, same):
+            return unknown  # they are the same, and a statement that moved a row does not move it again
+        return known[0]
+
+    def _behind_delete(self, event: Event, own: list[RowWrite]) -> list[RowWrite]:
+        """Return what a tombstone does: nothing, where another row may be under the key since its delete."""
+        row = _old(own)
+        if row in self._deleted:
+            place = self._deleted[row]
+            if place is None:
+                return []
+            return own if own[0].shape.moves else [_removal(own[0], place)]
+        may_be_taken = not own[0].shape.moves and (event.other_key or self._rules.may_exchange(event))
+        return [] if may_be_taken else own
 
 
 def _removal(write: RowWrite, key: KeyTexts) -> RowWrite:
@@ -256,13 +355,6 @@ def _mentioned_keys(routed: Routed) -> Iterable[KeyInSpace]:
     return [(write.shape.space, write.key) for write in routed.writes if not write.shape.moves]
 
 
-def _leaves(event: Event, own: list[RowWrite]) -> bool:
-    """Return whether a row leaves the key of the first of its writes for another one."""
-    if own[0].shape.moves:
-        return event.deleted or any(write.shape.operation == "delete" for write in own)
-    return bool(event.other_key) and own[0].shape.operation == "delete"
-
-
 def _arrives(event: Event, write: RowWrite, own: Iterable[RowWrite]) -> bool:
     """Return whether a row gets its key by the event, whose writes are `own`.
 
@@ -271,7 +363,7 @@ def _arrives(event: Event, write: RowWrite, own: Iterable[RowWrite]) -> bool:
     if write.shape.moves or write.shape.operation == "delete" or event.deleted:
         return False
     moved = any(one.shape.moves and one.shape.space == write.shape.space for one in own)
-    return bool(event.other_key) or moved or event.op == "c"
+    return bool(event.other_key) or moved or (mark_of(event) or event.op) in (b"c", "c")
 
 
 def _by_space(writes: Iterable[RowWrite]) -> Iterable[list[RowWrite]]:

@@ -92,6 +92,33 @@ def has_row(connection: Connection, space: Space, key: tuple[str, ...]) -> bool:
         return False
 
 
+def is_as_written(connection: Connection, write: RowWrite) -> bool:
+    """Return whether there is a row of the write's key, and it has all values that the write sets."""
+    try:
+        with connection.transaction():
+            found = connection.execute(_rows_as_written(write.shape), parameters(write.shape, [write]))
+            return found.fetchone() != (0,)
+    except psycopg.Error as error:
+        if error.sqlstate is None:
+            raise
+        return False  # values that the database does not take, or a type that has no equality
+
+
+@lru_cache(maxsize=256)
+def _rows_as_written(shape: Shape) -> bytes:
+    table, keys = shape.table, len(shape.key)
+    same = [
+        sql.SQL("{}.{}::text IS NOT DISTINCT FROM ({})::text").format(
+            table.alias, ParameterSafeIdentifier(name), _cast(shape, name, keys + number)
+        )
+        for number, name in enumerate(shape.set)
+    ]
+    query = sql.SQL("SELECT count(*) FROM {} AS {} JOIN {} ON {}").format(
+        table.identifier, table.alias, _rows(shape), sql.SQL(" AND ").join([same_key(shape), *same])
+    )
+    return query.as_string(None).encode()
+
+
 @lru_cache(maxsize=1024)
 def rows_of_keys(shape: Shape) -> bytes:
     """Return the query that counts the rows of keys. Parameters: the columns' of the key."""
