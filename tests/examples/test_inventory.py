@@ -25,4 +25,5 @@ def test_the_migration_meets_its_goals(kafka: KafkaAddress, tmp_path: Path) -> N
     assert len(figures) == 46, done.stdout + done.stderr
     missed = [line for line in figures if line.startswith("MISSED") and not TIMES.search(line)]
     assert not missed, done.stdout
+    assert re.search(r"^the page: http://127\.0\.0\.1:\d+/migration$", done.stdout, re.MULTILINE)
     assert done.returncode in (0, 1)
