@@ -8,6 +8,7 @@ is allowed.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +26,7 @@ from pycdc.printable import Lines
 if TYPE_CHECKING:
     from pycdc.config.migration import MigrationConfig
 
+_BUILDING = threading.Lock()
 _TEXT = re.compile(r"\s*\{|.*\n", re.DOTALL)
 
 
@@ -76,7 +78,7 @@ def _loaded(text: str, where: str, choose: Callable[[Any], type[S]]) -> S:
     filled, unknown = expand(document)
     problems = [*document.problems, *unknown]
     blind = {problem.place for problem in unknown}
-    root = choose(filled)
+    root = _built(choose(filled))
     try:
         config = root.model_validate(filled)
     except ValidationError as error:
@@ -90,7 +92,7 @@ def _loaded(text: str, where: str, choose: Callable[[Any], type[S]]) -> S:
 
 def validate(data: Mapping[str, Any]) -> PipelineConfig:
     """Make a configuration of a mapping of the YAML's shape. `${…}` stays as it is. Raises ConfigError."""
-    root = pipeline_model(data)
+    root = _built(pipeline_model(data))
     try:
         return root.model_validate(dict(data))
     except ValidationError as error:
@@ -100,6 +102,13 @@ def validate(data: Mapping[str, Any]) -> PipelineConfig:
 def validate_capture(data: Mapping[str, Any]) -> CapturePipeline:
     """Return what `validate` does, for a pipeline that captures. Raises ConfigError."""
     return require_capture(validate(data))
+
+
+def _built(root: type[S]) -> type[S]:
+    """Build the schema of a root model at its first use. Older versions of pydantic must not do so in two threads."""
+    with _BUILDING:
+        root.model_rebuild()
+    return root
 
 
 def _below(place: YamlPath, places: set[YamlPath]) -> bool:
