@@ -135,8 +135,9 @@ chaos: venv servers chaos-fuzz ## The way back killed, frozen and in a loop for 
 mutants: venv servers ## Known bugs, put back one at a time: the tests have to catch each
 	PYCDC_MUTANTS=1 $(PYTEST) tests/chaos/test_mutants.py $(PYTEST_ARGS)
 
-chaos-cutover: venv servers ## Cut-overs that are killed at each of their steps, forth and back
+chaos-cutover: venv servers ## Cut-overs that are killed at each of their steps, forth and back; one of 3,000,000 rows
 	PYCDC_CUTOVER_KILLS=all $(PYTEST) -s tests/operations/cutover -k kill $(PYTEST_ARGS)
+	PYCDC_CUTOVER_ROWS=3000000 $(PYTEST) -s tests/operations/cutover -k take_longer $(PYTEST_ARGS)
 
 chaos-simulator: venv ## Captures with a simulated server, brokers and clock, where anything may fail at any point: SEEDS=10000
 	PYCDC_SIMULATOR_SEEDS=$(SEEDS) $(PYTEST) tests/chaos/test_simulator.py $(PYTEST_ARGS)

@@ -19,6 +19,7 @@ import pytest
 
 from pycdc.cli.cutover import opened
 from pycdc.cli.facade import load_facade
+from pycdc.config.pipeline import require_apply, require_capture
 from pycdc.errors import EnvironmentNotReady
 from pycdc.model.origin import MESSAGE_PREFIX, mark
 from pycdc.operations.cutover import commands, handover
@@ -27,13 +28,17 @@ from pycdc.operations.cutover.drain import drain
 from pycdc.operations.cutover.fence import SQLSTATE
 from pycdc.operations.cutover.handover import SteppedBack
 from pycdc.operations.cutover.opening import opened_group
+from pycdc.operations.verify.options import VerifyOptions
 from pycdc.operations.verify.relation import ComparedRelation
+from pycdc.operations.verify.verification import verify
 from tests.operations.conftest import Worlds
 from tests.operations.cutover.world import Applications, World
 from tests.reading import PATIENCE, wait_for
 
 pytestmark = pytest.mark.pg("newest")
 
+ROWS = int(os.environ.get("PYCDC_CUTOVER_ROWS", "0"))
+"""Of a table that `make chaos-cutover` fills."""
 STEPS = 3
 """`advance` from following to watching."""
 
@@ -191,15 +196,22 @@ def test_an_event_that_is_lost_just_before_the_pause_steps_back(world: Worlds) -
 def test_tables_that_take_longer_than_the_pause_are_verified_before_it(
     world: Worlds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sum over a table takes as long as writes may be held. Only rows that changed are compared meanwhile."""
-    here = world(max_pause=30)
+    """A sum over a table takes as long as writes may be held. Only rows that changed are compared meanwhile.
+
+    With PYCDC_CUTOVER_ROWS a table is so large that it does without help.
+    """
+    here = world(max_pause=30, filled=ROWS)
     ready(here)
+    if ROWS:
+        way = here.pipelines["apply"].config, here.pipelines["capture"].config
+        seconds = verify(require_apply(way[0]), VerifyOptions(capture=require_capture(way[1]))).seconds
+        here.change(max_pause=seconds * 0.8)
     paused, sums, rows = threading.Event(), ComparedRelation.sums, ComparedRelation.rows
     compared: set[str] = set()
 
     def slow(*args: Any, **options: Any) -> Any:
         if paused.is_set():
-            time.sleep(31)
+            time.sleep(300)
         return sums(*args, **options)
 
     def counted(*args: Any, **options: Any) -> Any:
@@ -215,7 +227,10 @@ def test_tables_that_take_longer_than_the_pause_are_verified_before_it(
     monkeypatch.setattr(ComparedRelation, "sums", slow)
     monkeypatch.setattr(ComparedRelation, "rows", counted)
     advanced(here, when_held(change))
-    assert here.stage() == "watching"
+    state = here.commands(Cutover.state)
+    assert state.stage == "watching"
+    if ROWS:
+        print(f"{ROWS} rows: verified in {seconds:.1f} s, writes were held for {state.pause:.1f} s")
     assert "sku-4" in compared
     assert len(compared) < 20  # with a few keys before: the end of the snapshot's records is read again
 

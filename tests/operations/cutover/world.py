@@ -48,7 +48,8 @@ class World:
     """`commands` opens the group in this process; `command` runs `pycdc cutover` as a user does."""
 
     def __init__(self, folder: Path, old: str, new: str, brokers: str, prefix: str, **options: Any) -> None:
-        facade = options.pop("facade", None)
+        """`filled`: rows that the table `moves` begins with. The other options are the group's."""
+        facade, self._filled = options.pop("facade", None), options.pop("filled", 0)
         self.folder = folder
         self.dsns = {"old": old, "new": new}
         self.path = folder / "migration.yaml"
@@ -56,6 +57,7 @@ class World:
         for side, text in (("old", OLD), ("new", NEW)):
             with psycopg.connect(self.dsns[side], autocommit=True) as connection:
                 connection.execute(text.encode())
+        self.execute("old", f"INSERT INTO moves (sku, pieces) SELECT '', 0 FROM generate_series(1, {self._filled})")
         pipelines = documents(old, new, brokers, prefix)
         make_topics(brokers, [topic for name in ("apply", "reverse_apply") for topic in topics_of(pipelines[name])])
         for name, document in pipelines.items():
@@ -90,6 +92,8 @@ class World:
         for name in self.pipelines:
             self.run_pipeline(name)
         wait_for(lambda: self.rows("new", "SELECT count(*) FROM items") == [(20,)])
+        deadline = max(PATIENCE, self._filled / 1000)
+        wait_for(lambda: self.rows("new", "SELECT count(*) FROM adjustments") == [(self._filled,)], deadline)
         # A capture has delivered its snapshot some time before it reads its slot, for which the gates ask.
         for name in ("capture", "reverse_capture"):
             wait_for(lambda name=name: self.pipelines[name].progress.state == "streaming")  # type: ignore[misc]

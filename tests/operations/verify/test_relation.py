@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, cast
 
 import psycopg
@@ -12,6 +13,7 @@ import pytest
 from psycopg import sql
 
 from pycdc.clients.postgres import Connection
+from pycdc.errors import EnvironmentNotReady
 from pycdc.operations.verify import in_flight
 from pycdc.operations.verify.canonical import columns_of, pin
 from pycdc.operations.verify.digests import DIGESTS
@@ -64,6 +66,31 @@ def test_values_that_change_places_between_rows_do_not_cancel_each_other(
         one.sums(connection, layout, KeyRange()) for layout, one in (relation(connection, t, "k") for t in ("a", "b"))
     ]
     assert sums[0] != sums[1]
+
+
+@pytest.mark.parametrize("form", ["NOT NULL v NOT VALID", "NOT NULL v NO INHERIT"])
+def test_a_column_may_be_null_as_long_as_a_constraint_does_not_hold_everywhere(
+    connections: tuple[Connection, Connection], form: str
+) -> None:
+    connection = connections[0]
+    connection.execute("CREATE TABLE a (k int, v int); INSERT INTO a VALUES (1, 1)")
+    connection.execute(f"ALTER TABLE a ADD CONSTRAINT filled {form}".encode())
+    layout, _ = relation(connection, "a", "k")
+    assert layout.columns[1].nullable
+
+
+def test_a_null_where_none_can_be_is_an_error_and_hides_no_difference(
+    connections: tuple[Connection, Connection],
+) -> None:
+    """A table that inherits from another may lack its NOT NULL, up to Postgres 17."""
+    connection = connections[0]
+    connection.execute("CREATE TABLE a (k int, v int); INSERT INTO a VALUES (1, 1), (2, NULL)")
+    layout, one = relation(connection, "a", "k")
+    layout = replace(layout, columns=tuple(replace(column, nullable=False) for column in layout.columns))
+    for ask in (one.sums, one.rows):
+        with pytest.raises(EnvironmentNotReady, match="1 rows have NULL") as caught:
+            ask(connection, layout, KeyRange())
+        assert caught.value.hint
 
 
 KEYS: dict[str, tuple[str, str]] = {

@@ -31,7 +31,9 @@ SETTINGS: Final = {
 client is killed. Compiling them takes longer than it saves."""
 
 _COLUMNS: Final = """SELECT a.attname, format_type(a.atttypid, a.atttypmod), base.typname,
-    base.nspname = 'pg_catalog', coalesce(element.typname, ''), base.modifier, NOT a.attnotnull,
+    base.nspname = 'pg_catalog', coalesce(element.typname, ''), base.modifier,
+    NOT a.attnotnull OR EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = a.attrelid
+        AND c.contype = 'n' AND a.attnum = ANY (c.conkey) AND (NOT c.convalidated OR c.connoinherit)),
     a.attgenerated <> '', base.typtype = 'e'
 FROM pg_catalog.pg_attribute a
 JOIN LATERAL (

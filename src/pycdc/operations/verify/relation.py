@@ -9,6 +9,7 @@ from typing import Final
 from psycopg import sql
 
 from pycdc.clients.postgres import Connection
+from pycdc.errors import EnvironmentNotReady
 from pycdc.operations.verify.canonical import ColumnType, text_of
 from pycdc.operations.verify.digests import Digest
 from pycdc.operations.verify.ranges import Bound, KeyRange, by_text, inside, ordered
@@ -82,10 +83,12 @@ class ComparedRelation:
         names = [sql.SQL(f"i{number}") for number in range(len(digest.inputs))]
         inputs = list(digest.inputs)
         if bucket is None:  # one group needs no grouping, which takes a tenth of the time
-            query = sql.SQL("SELECT 0, count(*), sum(f), sum(s) FROM (SELECT {} FROM {}) AS y (f, s)")
+            query = sql.SQL("SELECT 0, count(*), count(f), sum(f), sum(s) FROM (SELECT {} FROM {}) AS y (f, s)")
             halves = digest.halves(names)
         else:
-            query = sql.SQL("SELECT b, count(*), sum(f), sum(s) FROM (SELECT b, {} FROM {}) AS y (b, f, s) GROUP BY 1")
+            query = sql.SQL(
+                "SELECT b, count(*), count(f), sum(f), sum(s) FROM (SELECT b, {} FROM {}) AS y (b, f, s) GROUP BY 1"
+            )
             halves = digest.halves(names)
             names, inputs = [*names, sql.SQL("b")], [*inputs, bucket]
         rows = sql.SQL("(SELECT {} FROM {}{} OFFSET 0) AS x ({})").format(
@@ -95,7 +98,8 @@ class ComparedRelation:
             sql.SQL(", ").join(names),
         )
         out = [Sum()] * (len(bounds) + 1)
-        for number, count, first, second in connection.execute(query.format(halves, rows)):
+        for number, count, digests, first, second in connection.execute(query.format(halves, rows)):
+            _require_no_null(count - digests)
             out[number] = Sum(count, int(first or 0), int(second or 0))
         return out
 
@@ -117,7 +121,9 @@ class ComparedRelation:
             sql.SQL(", ").join(keys),
             sql.SQL(", ").join(inputs),
         )
-        return [(row[:size], (row[size], row[size + 1])) for row in connection.execute(query)]
+        found = connection.execute(query).fetchall()
+        _require_no_null(sum(row[size] is None for row in found))
+        return [(row[:size], (row[size], row[size + 1])) for row in found]
 
     def keys_query(self, layout: Layout) -> sql.Composed:
         """Return a query of all keys."""
@@ -250,6 +256,15 @@ def unnested(layout: Layout, keys: Sequence[Key], alias: str = "u") -> sql.Compo
     )
     names = sql.SQL(", ").join(sql.SQL(f"k{number}") for number in range(len(layout.key)))
     return sql.SQL("unnest({}) AS {} ({})").format(arrays, sql.SQL(alias), names)
+
+
+def _require_no_null(rows: int) -> None:
+    """Raise EnvironmentNotReady where rows have no digest: tables that inherit may lack what their parent requires."""
+    if rows:
+        raise EnvironmentNotReady(
+            f"{rows} rows have NULL in a column that is NOT NULL",
+            hint="SET NOT NULL in the tables that inherit from it as well, or leave the column out with --column",
+        )
 
 
 def _where(conditions: Sequence[sql.Composable]) -> sql.Composable:
