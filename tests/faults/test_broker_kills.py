@@ -59,7 +59,6 @@ def visible(cluster: KafkaCluster, topic: str) -> int:
             assert time.monotonic() < deadline, "no broker leads the topic"
 
 
-@pytest.mark.exclusive
 @pytest.mark.pg("newest")
 def test_each_change_comes_once_when_brokers_of_three_are_killed(rig: Rig, cluster: KafkaCluster) -> None:
     dice, outages = random.Random(KILLS), []

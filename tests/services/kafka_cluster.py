@@ -25,6 +25,8 @@ COMMON = {
     # Three servers on a busy machine are late sometimes. So long a killed one stays a leader.
     "broker.heartbeat.interval.ms": "500",
     "broker.session.timeout.ms": "4000",
+    # The log cleaner takes 128 MB as it starts, half of the heap here: sometimes there was none left.
+    "log.cleaner.dedupe.buffer.size": "8388608",
 }
 JAVA = [*JAVA_OPTIONS, "-Xmx256m", "-Xms64m"]
 TRANSACTIONS = "__transaction_state"
