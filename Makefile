@@ -164,8 +164,8 @@ demo: venv ## A shop, Postgres and Kafka in one process: SECONDS=20
 demo-two-way: venv ## Two databases that follow each other, compared at the end: SECONDS=20
 	$(BIN)/pycdc demo --two-way --seconds $(SECONDS)
 
-migration: venv ## An inventory moves out of its monolith, and back and forth, under load; a missed goal fails: SECONDS=20
-	$(BIN)/python -m examples.inventory.migration --seconds $(SECONDS)
+migration: venv ## An inventory moves out of its monolith, and back and forth, under load; a missed goal fails: SECONDS=20 CHAOS=1 SEED=1
+	$(BIN)/python -m examples.inventory.migration --seconds $(SECONDS) $(if $(CHAOS),--chaos) $(if $(SEED),--seed $(SEED))
 
 clean: ## Remove what was made here; servers stay in the user's cache folder
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

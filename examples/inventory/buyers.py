@@ -18,7 +18,7 @@ _RETRY = 0.05
 class Buyers(Crowd):
     """A context manager. An order has a number that its buyer gave it, so it may be sent until it is answered."""
 
-    def __init__(self, port: int, buyers: int = 2, rate: float = 2.0) -> None:
+    def __init__(self, port: int, rate: float, buyers: int = 2) -> None:
         super().__init__(self._run, buyers)
         self.placed: set[str] = set()
         """The numbers of the orders that were accepted."""

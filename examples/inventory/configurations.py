@@ -104,7 +104,7 @@ def _sagas(name: str, dsn: str, run: str, kafka: dict[str, Any]) -> dict[str, An
         "time_limit": 60,
         "on_timeout": {"message": "outbox", "aggregatetype": "orders", "type": "CancelOrder"},
     }
-    source = {**kafka, "topics": event_topics(run), "options": {"fetch.wait.max.ms": 10}}
+    source = {**kafka, "topics": event_topics(run), "options": _READING}
     # A schema of its own: the migration takes that of its pipelines away in the end.
     sink = {"dsn": dsn, "bookkeeping": "sagas", "routes": [], "sagas": {"order": order}}
     return {"name": name, "source": {"kafka": source}, "sink": {"postgres": sink}, **_COMMON}
@@ -117,7 +117,7 @@ def _apply(
         {"topic": topic, "table": f"public.{table}", "key": key, "set": columns}
         for topic, (table, key, columns) in routes.items()
     ]
-    source = {**kafka, "topics": list(routes), "options": {"fetch.wait.max.ms": 10}}
+    source = {**kafka, "topics": list(routes), "options": _READING}
     sink = {"postgres": {"dsn": dsn, "routes": written}}
     return {"name": name, "source": {"kafka": source}, "sink": sink, **_COMMON}
 
@@ -155,6 +155,8 @@ def _migration(monolith: str, service: str, ports: Ports) -> dict[str, Any]:
     }
 
 
+_READING = {"fetch.wait.max.ms": 10, "group.instance.id": "one"}
+"""One process reads: after a kill the next one has its partitions at once, not when the group misses the dead one."""
 _WRITES = ("adjust", "reserve", "release")
 _RESERVED = {"pieces": "pieces", "released": "released"}
 _COMMON: dict[str, Any] = {"checkpoint": {"interval": 0.02}, "http": {"enabled": False}, "retries": {"max_delay": 0.5}}

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,13 +64,19 @@ def monolith_failures(port: int) -> str:
     return done.stderr if done.returncode else ""
 
 
-def decommissioned(command: list[str], seconds: float = 120.0) -> dict[str, Any]:
-    """Give the command until it has watched long enough and nothing is left; return its last report."""
+def decommissioned(run: Callable[[], subprocess.CompletedProcess[str]], seconds: float = 120.0) -> dict[str, Any]:
+    """Give the command until it has watched long enough and nothing is left; return its last report.
+
+    One that failed or was killed is given again. Raises RuntimeError where it fails for so long.
+    """
     deadline = time.monotonic() + seconds
     while True:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = run()
         if done.returncode not in (0, 1):
-            raise RuntimeError(done.stderr)
+            if time.monotonic() > deadline:
+                raise RuntimeError(done.stderr)
+            time.sleep(0.5)
+            continue
         report: dict[str, Any] = json.loads(done.stdout)
         if report["status"] == "decommissioned" or time.monotonic() > deadline:
             return report

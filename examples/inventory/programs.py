@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
+COMMAND = "command"
+"""The name of the command that runs at present."""
+
 _LOOK = 0.1
 _RESTART = 0.3
 """Seconds from the end of a program to its next start."""
@@ -31,9 +34,15 @@ class Programs:
         self._programs: dict[str, _Program] = {}
         self._due: dict[str, float] = {}
         self._killed: set[str] = set()
+        self._command: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor")
+
+    @property
+    def names(self) -> list[str]:
+        with self._lock:
+            return list(self._programs)
 
     def start(self, name: str, command: Sequence[str], folder: Path | None = None) -> None:
         with self._lock:
@@ -50,11 +59,27 @@ class Programs:
     def kill(self, name: str) -> bool:
         """Kill a program, as `kill -9` does; it is started again. False where it does not run."""
         with self._lock:
+            if name == COMMAND:
+                return self._kill_command()
             if name not in self._programs or self._programs[name].process.poll() is not None:
                 return False
             self._killed.add(name)
             self._programs[name].process.kill()
         return True
+
+    def _kill_command(self) -> bool:
+        if self._command is None or self._command.poll() is not None:
+            return False
+        self._command.kill()
+        return True
+
+    def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Run a command until it ends, or is killed as COMMAND."""
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            with self._lock:
+                self._command = process
+            out, err = process.communicate()
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def pid(self, name: str) -> int:
         with self._lock:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import secrets
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from confluent_kafka.admin import AdminClient, NewTopic
 from examples.inventory import configurations
+from examples.inventory.chaos import kill_envoy
 from examples.inventory.programs import Programs
 
 from pycdc.demo.broker import EmbeddedBroker
 from pycdc.demo.postgres import EmbeddedPostgres
 from pycdc.demo.registry import EmbeddedRegistry
+
+T = TypeVar("T")
 
 HERE = Path(__file__).parent
 PYCDC = [sys.executable, "-m", "pycdc"]
@@ -41,8 +43,12 @@ class Figure(NamedTuple):
 class Run:
     """A context manager: all that it has started ends with it."""
 
-    def __init__(self, folder: Path, brokers: str | None, registry: str | None) -> None:
+    def __init__(self, folder: Path, brokers: str | None, registry: str | None, *, chaos: bool = False) -> None:
+        self.chaos = chaos
+        """Whether programs and databases are killed meanwhile."""
         self.figures: list[Figure] = []
+        self.peace: Callable[[], AbstractContextManager[None]] = nullcontext
+        """What kills, kills nothing within its block."""
         self.folder = folder
         self._stack = ExitStack()
         self.programs = Programs(folder)
@@ -66,6 +72,7 @@ class Run:
             self.folder, self.name, self.monolith, self.service, self.brokers, self.ports
         )
         shop = [sys.executable, "-m", "monolith", self.monolith, str(self.ports.monolith)]
+        self._stack.callback(kill_envoy, self.migration)
         self._stack.enter_context(self.programs)
         self.programs.start("monolith-server", shop, HERE)
         service = [sys.executable, "-m", "inventory_service", self.service, str(self.ports.service)]
@@ -89,7 +96,7 @@ class Run:
 
     def pycdc(self, *command: str) -> str:
         """Run a command; return what it prints. Raises RuntimeError with what it said where it fails."""
-        done = subprocess.run([*PYCDC, *command], capture_output=True, text=True, check=False)
+        done = self.programs.run([*PYCDC, *command])
         if done.returncode:
             raise RuntimeError(f"pycdc {' '.join(command)}: {done.stderr}{done.stdout}")
         return done.stdout
@@ -99,18 +106,66 @@ class Run:
         found: dict[str, Any] = json.loads(answer)
         return found
 
-    def verified(self, apply: str, capture: str) -> int:
-        """Return how many rows differ."""
+    def patiently(self, step: Callable[[], T]) -> T:
+        """Take a step again where it fails: a busy machine closes gates for a moment, a kill breaks a command off."""
+        for left in reversed(range(300 if self.chaos else 10)):
+            try:
+                return step()
+            except (RuntimeError, psycopg.OperationalError):
+                if not left:
+                    raise
+                time.sleep(0.2)
+        raise AssertionError
+
+    def reached(self, command: str, stage: str) -> dict[str, Any]:
+        """Give a command of `pycdc cutover` until the group is at a stage; return its state.
+
+        One that was killed goes on, or has stepped back and begins anew.
+        """
+        answers: list[dict[str, Any]] = []
+
+        def step() -> dict[str, Any]:
+            state = self.cutover("status") if answers else {"stage": ""}
+            answers.append(state)
+            if state["stage"] != stage:
+                if stage == "ready":
+                    self.all_reads_to_the_service()
+                state = self.cutover(command)
+            if state["stage"] != stage:
+                raise RuntimeError(f"the group is {state['stage']}, not {stage}")
+            return state
+
+        return self.patiently(step)
+
+    def all_reads_to_the_service(self) -> None:
+        self.pycdc("facade", "set", str(self.migration), "read-item", "100", "--at-once")
+
+    def verified(self, apply: str, capture: str) -> bool:
+        """Return whether no row differs."""
+        return self.patiently(lambda: self._verified(apply, capture))
+
+    def _verified(self, apply: str, capture: str) -> bool:
         folder = self.folder
         command = ["verify", str(folder / f"{apply}.yaml"), "--capture", str(folder / f"{capture}.yaml"), "--json"]
-        done = subprocess.run([*PYCDC, *command], capture_output=True, text=True, check=False)
+        done = self.programs.run([*PYCDC, *command])
         if done.returncode not in (0, 1):
             raise RuntimeError(done.stderr)
-        return 0 if done.returncode == 0 else 1
+        return done.returncode == 0
 
     def figure(self, stage: str, name: str, found: str, goal: str, met: bool) -> None:
         self.figures.append(Figure(stage, name, found, goal, met))
         say(f"{'met   ' if met else 'MISSED'}  {stage:<9} {name:<44} {found:>12}   goal {goal}")
+
+    def shown(self, stage: str, name: str, found: str) -> None:
+        self.figure(stage, name, found, "shown", True)
+
+    def none(self, stage: str, name: str, found: int) -> None:
+        """A figure that has to be 0."""
+        self.figure(stage, name, str(found), "0", not found)
+
+    def timing(self, stage: str, name: str, found: str, goal: str, met: bool) -> None:
+        """A figure that has a goal only where nothing is killed."""
+        self.figure(stage, name, found, "shown" if self.chaos else goal, met or self.chaos)
 
     def __enter__(self) -> Run:
         return self
@@ -125,8 +180,16 @@ def say(line: str) -> None:
 
 
 def rows(dsn: str, query: str) -> list[Any]:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        return connection.execute(query.encode()).fetchall()
+    """Ask a database, again where it is gone meanwhile."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                return connection.execute(query.encode()).fetchall()
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
