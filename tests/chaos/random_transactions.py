@@ -203,6 +203,34 @@ class Application:
         yield f'DELETE FROM "{table.name}" WHERE {rows[0].where}'
         yield f'UPDATE "{table.name}" SET {_q(name)} = {text} WHERE {rows[1].where}'
 
+    def exchange(self, cursor: Cursor, table: Table) -> Iterator[str]:
+        """Two rows exchange their keys in one statement."""
+        rows = self.rows(cursor, table, 2)
+        if not table.deferrable_key or len(rows) < 2:
+            return
+        names = [_q(name) for name in table.key]
+        own, other = (f"({', '.join(f'{alias}.{name}' for name in names)})" for alias in "ab")
+        first, second = (f"({row.key})" for row in rows)
+        yield (
+            f'UPDATE "{table.name}" AS a SET ({", ".join(names)}) = ROW({other[1:-1]}) FROM "{table.name}" AS b '
+            f"WHERE ({own} = {first} AND {other} = {second}) OR ({own} = {second} AND {other} = {first})"
+        )
+
+    def take(self, cursor: Cursor, table: Table) -> Iterator[str]:
+        """A row is inserted under the key of another one, and one of the two is deleted or gets another key."""
+        if not table.deferrable_key:
+            return
+        for row in self.rows(cursor, table):
+            cursor.execute(f'SELECT ctid, {_texts(table)} FROM "{table.name}" WHERE {row.where}'.encode())
+            place, *key = cursor.fetchone() or ("", "")
+            yield self.inserted(cursor, table, 1, dict(zip(table.key, key, strict=True)))
+            which = f"{row.where} AND ctid {self._chance.choice(('=', '<>'))} '{place}'"
+            if self._chance.random() < 0.5:
+                yield f'DELETE FROM "{table.name}" WHERE {which}'
+            else:
+                name = table.key[0]
+                yield f'UPDATE "{table.name}" SET {_q(name)} = {self._value(table.column(name))} WHERE {which}'
+
     def many(self, cursor: Cursor, table: Table) -> Iterator[str]:
         """One statement over all rows, as a migration does."""
         column = self._chance.choice([one for one in _plain(table) if not one.unique])
@@ -221,8 +249,10 @@ ACTIONS: Sequence[Action] = (
     Application.swap,
     Application.pass_on,
     Application.many,
+    Application.exchange,
+    Application.take,
 )
-WEIGHTS = (30, 20, 12, 4, 8, 8, 10, 5, 3, 1)
+WEIGHTS = (30, 20, 12, 4, 8, 8, 10, 5, 3, 1, 12, 12)
 
 
 def _plain(table: Table) -> list[Column]:

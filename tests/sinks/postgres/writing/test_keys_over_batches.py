@@ -164,3 +164,17 @@ def test_what_is_told_twice_and_last_is_known_by_its_values(rig: Rig, partitions
         apply.step(dict.fromkeys(apply.next, 1))
     apply.close()
     assert rig.sql("SELECT id, name FROM seats") == [(1, "same")]
+
+
+def test_a_change_of_one_of_two_rows_that_does_not_tell_which_is_refused_by_name(rig: Rig) -> None:
+    apply, source = Apply(rig), Source(random.Random(1), rows=[Row(1, "old")])
+    rig.sql("INSERT INTO seats VALUES (1, 'old')")
+    apply.begin("seats", 1)
+    made, changed = source.told("c", 1, None, Row(1, "new").image), source.told("u", 1, None, Row(1, "newer").image)
+    apply.send([*made, *changed, *source.removed(source.rows[0])])
+    with pytest.raises(
+        ApplyError, match=r"offset 0 cannot be applied: within a transaction.* does not tell which of the two"
+    ):
+        apply.step(dict.fromkeys(apply.next, 4))
+    apply.close()
+    assert rig.sql("SELECT id, name FROM seats") == [(1, "old")]

@@ -58,8 +58,10 @@ def apart(connection: Connection, events: list[Routed], rules: KeyRules | None =
     while True:
         batch = _Batch(connection, events, rules, late)
         written = batch.written()
-        if not batch.waiting:
+        if not (batch.waiting or batch.undecided):
             break
+        for place, why in batch.undecided.items():
+            events[place].problem, events[place].writes = why, []
         for place in batch.waiting:
             event = events[place].event
             if rules.waited(event) and _is_told_twice(connection, event, events[place].writes):
@@ -77,7 +79,10 @@ def _is_told_twice(connection: Connection, event: Event, writes: list[RowWrite])
 
 
 class _Batch:
-    """`waiting` are the places of events that have to wait, `late` those that have waited."""
+    """`waiting` are the places of events that have to wait, `late` those that have waited.
+
+    `undecided` are those that took a key of which a later event does not tell whose row it changes.
+    """
 
     def __init__(self, connection: Connection, events: list[Routed], rules: KeyRules, late: Collection[int]) -> None:
         self._events = events
@@ -89,6 +94,7 @@ class _Batch:
         self._last_mention: dict[KeyInSpace, int] = {}
         there: dict[KeyInSpace, Occupant] = {}
         self.waiting: set[int] = set()
+        self.undecided: dict[int, str] = {}
         for place, (routed, number) in enumerate(zip(events, self._numbers, strict=True)):
             own = self._transactions.setdefault(number, _Transaction(connection, self._known, rules, there))
             own.leaves(place, routed)
@@ -106,6 +112,8 @@ class _Batch:
             try:
                 for own in _by_space(routed.writes):
                     writes += self._of_space(place, routed.event, own)
+            except _Undecided as error:
+                self.undecided[error.place] = str(error)
             except Unwritable as error:
                 writes, problem = [], str(error)
             self._known.written(routed.writes if problem else writes)
@@ -121,6 +129,18 @@ class _Batch:
         if writes is None:
             self.waiting |= transaction.waiting_for(_old(own), place) if own[0].shape.moves else {place}
         return writes or []
+
+
+class _Undecided(Unwritable):
+    """It is not told which of several rows under one key is changed. `place` is that of the event that took the key."""
+
+    def __init__(self, place: int, table: object) -> None:
+        super().__init__(
+            f"within a transaction, a row of table {table} gets a key that another one has, and a later event does not "
+            "tell which of the two it changes: have records written with the old row (in an envelope, with REPLICA "
+            "IDENTITY FULL)"
+        )
+        self.place = place
 
 
 class _Transaction:
@@ -274,7 +294,9 @@ class _Transaction:
         leaves = event.deleted or event.other_key is not None
         told = old_row(event)
         if told is None:
-            return aside[0] if leaves else there
+            if not leaves:
+                raise _Undecided(self._takers[row][-1][0], row[0][0])
+            return aside[0]
         rows = [*aside, *([] if there is None else [there])]
         known = [one for one in rows if one.image is not None and is_of(event, told, one)]
         unknown = next((one for one in rows if one.image is None), None)
