@@ -203,6 +203,8 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.delattr(pycdc.observability, "spans", raising=False)
     monkeypatch.delitem(sys.modules, "pycdc.observability.spans", raising=False)
+    for name in [name for name in sys.modules if name.startswith("opentelemetry.")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(ConfigError, match="needs opentelemetry") as refused:
         traced_capture(Sink(), TracingConfig(), "shop")
