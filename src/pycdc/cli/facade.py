@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from pycdc.facade.envoy import Facade
 from pycdc.facade.envoy_process import EnvoyProcess, only_run
 from pycdc.facade.guard import guarded
 from pycdc.facade.read_weight import set_read_weight
+from pycdc.facade.sampler import Sampler
 from pycdc.observability import logs
 from pycdc.printable import printable
 
@@ -147,6 +150,54 @@ def status(path: str, as_json: bool) -> None:
     for name, statistics in (counted or {}).items():
         p99 = "" if statistics.p99 is None else f", p99 {statistics.p99 * 1000:g} ms"
         click.echo(f"{name}: {statistics.requests} reads since Envoy's start, {statistics.failed} failed{p99}")
+
+
+@facade.command()
+@migration_argument
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after that time. Default: go on.")
+@click.option("--values", is_flag=True, help="Show in the report what differs, and queries: values of users' rows.")
+@json_option
+@click.pass_context
+def sample(ctx: click.Context, path: str, seconds: float | None, values: bool, as_json: bool) -> None:
+    """Ask both systems what users ask, and compare the answers.
+
+    Of the users' GETs that Envoy logs for it, see the section `facade.sample`. The report is kept in the façade's
+    folder, as sample.json and as metrics in sample.prom; `pycdc facade run` takes no step while it finds differences.
+    The exit code is 1 where answers differ, 2 where none were compared.
+    """
+    logs.configure(level=logging.INFO)
+    found = load_facade(path)
+    settings = found.config.sample
+    if settings is None:
+        raise ConfigError(f"{path} samples no reads", hint="add a section `sample: {}` to `facade`")
+    found.admin().ready()
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
+    sampler = Sampler(found, settings, values=values)
+    click.echo(f"samples {settings.share:.2%} of the reads", err=True)
+    sampler.run(lambda pause: ended.wait(pause) or time.monotonic() > deadline)
+    document = sampler.report.document()
+    if as_json:
+        print_json(document)
+    else:
+        for line in _sample_lines(document):
+            click.echo(printable(line))
+    compared = sum(route["compared"] for route in document["routes"].values())
+    ctx.exit(2 if not compared else 0 if document["equal"] else 1)
+
+
+def _sample_lines(document: dict[str, Any]) -> Iterator[str]:
+    for name, route in document["routes"].items():
+        yield f"{name}: {route['compared']} compared, {route['different']} differ, {route['unanswered']} unanswered"
+        for one in route["places"]:
+            yield f"  {one['place']}: {one['kind']} in {one['requests']} answers"
+        for one in route["noise"]:
+            place, pairs = one["place"], one["pairs"]
+            yield f"  {place} is noise: the old system's own answers differ in {one['differed']} of {pairs}"
+        for one in route["examples"]:
+            yield f"  e.g. {one['request']}"
 
 
 def _counted(found: Facade) -> dict[str, ClusterStatistics] | None:

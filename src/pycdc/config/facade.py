@@ -17,6 +17,7 @@ READ_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _NAME = r"^[a-z][a-z0-9-]{0,39}$"
 Name = Annotated[str, Field(pattern=_NAME)]
 _METHOD = re.compile(r"[A-Z]+")
+_HEADER = re.compile(r"[A-Za-z0-9-]+")
 _ADDRESS = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})")
 
 
@@ -78,6 +79,36 @@ class FacadeGatesConfig(Section):
         return value
 
 
+class FacadeSampleConfig(Section):
+    """Reads that `pycdc facade sample` asks of both systems, to compare the answers."""
+
+    share: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """Of the users' GETs that Envoy writes into its access log for this."""
+    max_rate: Annotated[float, Field(gt=0)] = 5.0
+    """Requests a second that are compared at most. Each asks the old system twice and the new one once."""
+    settle: Annotated[float, Field(ge=0, le=300)] = 1.0
+    """Seconds after which answers that differ are asked for again, twice: more than the copy may be behind."""
+    ignore: list[str] = []
+    """Places that may differ, with all that lies within: `updatedAt`, `items[].links`, `items[].*.id`, `**.etag` at any
+    depth."""
+    unordered: list[str] = []
+    """Lists whose order may differ: `items`, `**.tags`, `$` for the whole answer."""
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+    """By how much numbers may differ."""
+    headers: list[str] = ["accept", "accept-language"]
+    """Headers that are sent as the user did. They stand in the access log: name `authorization` or `cookie` only where
+    that may be."""
+    min_compared: Annotated[int, Field(ge=0)] = 20
+    """Requests of a route that must have been compared before its reads take the next step."""
+
+    @field_validator("headers")
+    @classmethod
+    def _headers_are_tokens(cls, value: list[str]) -> list[str]:
+        if not all(_HEADER.fullmatch(one) for one in value):
+            raise InvalidValue("has something that is no name of a header", "write names as in `[accept, cookie]`")
+        return value
+
+
 class FacadeConfig(Section):
     """An Envoy in front of both systems. Its routes are a file that pycdc writes and Envoy reads again."""
 
@@ -113,6 +144,9 @@ class FacadeConfig(Section):
     """Seconds that clients are told to wait (503 with Retry-After) while writes are held."""
     gates: FacadeGatesConfig = FacadeGatesConfig()
     """What sends reads back to the old system."""
+    sample: FacadeSampleConfig | None = None
+    """A part of the reads is compared between both systems, and no route takes a step while that finds a difference.
+    Default: none."""
     tracing: TracingConfig | None = None
     """Envoy's spans, and `traceparent` for the systems. `sample` is the share of requests without a trace that begin
     one. Default: none."""

@@ -15,7 +15,7 @@ import urllib3
 
 from pycdc.config.facade import FacadeConfig
 from pycdc.errors import ConnectionLost, EnvironmentNotReady
-from pycdc.facade.envoy_config import ROUTES, bootstrap, routes
+from pycdc.facade.envoy_config import ROUTES, access_log_file, bootstrap, routes
 from pycdc.facade.route_weights import RouteWeights, replace_file
 
 _DRAIN_SECONDS: Final = 5.0
@@ -68,6 +68,10 @@ class Facade:
     @property
     def bootstrap_file(self) -> Path:
         return self.folder / _BOOTSTRAP
+
+    @property
+    def access_log(self) -> Path:
+        return access_log_file(self.weights.routes_file)
 
     def bootstrap(self) -> str:
         """Return the bootstrap's text."""
@@ -126,6 +130,10 @@ class EnvoyAdmin:
                 break
             time.sleep(0.02)
         self._get("/quitquitquit", "POST")
+
+    def reopen_logs(self) -> None:
+        """Have it write its access log to a new file where the one before was removed."""
+        self._get("/reopen_logs", "POST")
 
     def statistics(self, pattern: str) -> list[dict[str, Any]]:
         """Return the statistics whose names match, histograms with their buckets since the start."""

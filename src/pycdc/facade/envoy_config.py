@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from pycdc.config.facade import FacadeConfig, FacadeRouteConfig, address
+from pycdc.config.facade import FacadeConfig, FacadeRouteConfig, FacadeSampleConfig, address
 from pycdc.config.runtime import TracingConfig
 from pycdc.facade.route_weights import RouteWeight
 
@@ -49,6 +49,11 @@ _LIMITS: Final = {
 def fallback(cluster: str) -> str:
     """Return the aggregate that asks `cluster` first, and the old system where that fails."""
     return f"{cluster}-else-old"
+
+
+def access_log_file(routes_file: Path) -> Path:
+    """Return where Envoy writes the reads that are sampled."""
+    return routes_file.parent.parent / "reads.log"
 
 
 def bootstrap(config: FacadeConfig, routes_file: Path) -> dict[str, Any]:
@@ -218,7 +223,29 @@ def _listener(config: FacadeConfig, routes_file: Path) -> dict[str, Any]:
     manager = _manager(ROUTES, routes_file) | {"use_remote_address": True}
     if config.tracing is not None:
         manager["tracing"] = _tracing(config.tracing)
+    if config.sample is not None:
+        manager["access_log"] = [_access_log(config.sample, access_log_file(routes_file))]
     return _listens(ROUTES, manager) | {"address": _socket(*address(config.listen))}
+
+
+def _access_log(settings: FacadeSampleConfig, file: Path) -> dict[str, Any]:
+    gets = {"header": {"name": ":method", "string_match": {"exact": "GET"}}}
+    share = {
+        "runtime_key": "pycdc.sample",
+        "percent_sampled": {"numerator": round(1_000_000 * settings.share), "denominator": "MILLION"},
+        "use_independent_randomness": True,
+    }
+    headers = {name.lower(): f"%REQ({name})%" for name in settings.headers}
+    line = {"path": "%REQ(:PATH)%", "host": "%REQ(:AUTHORITY)%", "headers": headers}
+    return {
+        "name": "envoy.access_loggers.file",
+        "filter": {"and_filter": {"filters": [{"header_filter": gets}, {"runtime_filter": share}]}},
+        "typed_config": {
+            "@type": f"{_TYPE}extensions.access_loggers.file.v3.FileAccessLog",
+            "path": str(file),
+            "log_format": {"json_format": line},
+        },
+    }
 
 
 def _queue_listener(routes_file: Path) -> dict[str, Any]:

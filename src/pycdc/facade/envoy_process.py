@@ -69,7 +69,7 @@ class EnvoyProcess:
         command = [envoy_binary(), *_arguments(self._facade), str(self._admin_file)]
         # With hot restart Envoy ends with its parent: a killed guard would take the users' requests with it.
         command += ["--log-level", "warning", "--disable-hot-restart"]
-        command += ["--drain-strategy", "immediate"]
+        command += ["--drain-strategy", "immediate", "--file-flush-interval-msec", "500"]
         with self._log.open("ab") as log:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 

@@ -20,6 +20,7 @@ from pycdc.errors import ConnectionLost
 from pycdc.facade.cluster_statistics import ClusterStatistics, cluster_statistics
 from pycdc.facade.envoy import EnvoyAdmin, Facade
 from pycdc.facade.route_weights import RouteWeight
+from pycdc.facade.sample_report import FILE, SampleVerdict, read_verdicts
 from pycdc.printable import printable
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ INTERVAL: Final = 1.0
 _SILENCE: Final = 3
 """Questions in a row without an answer after which a gate counts as closed."""
 _GATE_SECONDS: Final = 1.0
+_LARGEST_LOG: Final = 16_000_000
+"""Bytes of the access log before another one is begun; nobody needs what was in it."""
 
 
 def breach(found: ClusterStatistics, gates: FacadeGatesConfig) -> str:
@@ -60,6 +63,7 @@ class BreachGuard:
         self._windows: dict[str, deque[tuple[float, ClusterStatistics]]] = {name: deque() for name in self._clusters}
         self._at_step: dict[str, tuple[float, ClusterStatistics]] = {}
         self._gates = HttpGates(self._config.gates)
+        self._verdicts: Mapping[str, SampleVerdict] = {}
 
     def check(self) -> None:
         """Take one sample; send reads back, or take a step. Raises ConnectionLost where Envoy does not answer."""
@@ -69,6 +73,8 @@ class BreachGuard:
         reads = {name: one for name, one in weights.items() if self._config.routes[name].reads}
         moving = any(one.percent or one.target for one in reads.values())
         closed = self._gates.closed() if moving else ""
+        self._verdicts = {} if self._config.sample is None else read_verdicts(self._facade.folder, reads)
+        self._limit_log()
         for cluster in self._clusters:
             routes = {name: one for name, one in reads.items() if self._config.routes[name].to == cluster}
             self._judge(cluster, routes, found[cluster], closed)
@@ -83,7 +89,7 @@ class BreachGuard:
     def _judge(self, cluster: str, routes: Mapping[str, RouteWeight], found: ClusterStatistics, closed: str) -> None:
         window = self._window(cluster, found, any(one.percent for one in routes.values()))
         moving = [name for name, one in routes.items() if one.percent or one.target]
-        why = closed or breach(window, self._config.gates)
+        why = closed or breach(window, self._config.gates) or self._differing(routes)
         if not why:
             for name in moving:
                 self._advance(name, routes[name], found)
@@ -93,6 +99,18 @@ class BreachGuard:
         self._change(moving, lambda weight: weight.moved(0, 0, f"stepped back: {why}"))
         for name in moving:
             log.warning("all reads of %s go to the old system: %s", name, why)
+
+    def _differing(self, routes: Mapping[str, RouteWeight]) -> str:
+        """Return the first route whose answers differed since its last step."""
+        found = [name for name, one in self._verdicts.items() if name in routes]
+        found = [name for name in found if self._verdicts[name].last_difference > routes[name].since > 0]
+        return f"answers to {found[0]} differ, see {FILE}" if found else ""
+
+    def _limit_log(self) -> None:
+        log_file = self._facade.access_log
+        if log_file.exists() and log_file.stat().st_size > _LARGEST_LOG:
+            log_file.unlink()
+            self._admin.reopen_logs()
 
     def _window(self, cluster: str, found: ClusterStatistics, carries: bool) -> ClusterStatistics:
         """Return what came within the window. It begins anew with the first request after none."""
@@ -110,10 +128,15 @@ class BreachGuard:
             before = found
             self._at_step[name] = (weight.since, found)
         percent = next_step(weight, self._config, found.since(before).answered, time.time())
-        if percent == weight.percent:
+        if percent == weight.percent or self._waits_for_answers(name):
             return
         self._change([name], lambda one: one.moved(percent, one.target, "step") if one.target >= percent else one)
         log.info("%d %% of the reads of %s go to the new system", percent, name)
+
+    def _waits_for_answers(self, name: str) -> bool:
+        """Return whether too few answers of both systems were compared since one that differed."""
+        settings = self._config.sample
+        return settings is not None and not self._verdicts[name].allows_step(settings.min_compared)
 
     def _change(self, names: Sequence[str], change: Callable[[RouteWeight], RouteWeight]) -> None:
         version = self._facade.weights.change(dict.fromkeys(names, change))

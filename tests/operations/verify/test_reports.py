@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -24,6 +23,7 @@ from pycdc.operations.verify.result import (
     TableResult,
     Verification,
 )
+from tests.json_schema import problems
 
 
 def verification() -> Verification:
@@ -66,39 +66,6 @@ def verification() -> Verification:
         points=[PointInTime("0/16B3748", {"items[0]": 1}, {"items[0]": 2}, {"items[0]": 3}, 0.1, 0.2)],
         tables=[items, stock],
     )
-
-
-def problems(value: Any, schema: dict[str, Any], place: str = "$") -> list[str]:
-    """What of a document its schema does not allow: as much of JSON Schema as the report's uses."""
-    kinds = {
-        "object": dict,
-        "array": list,
-        "string": str,
-        "integer": int,
-        "number": int | float,
-        "boolean": bool,
-        "null": type(None),
-    }
-    out = []
-    wanted = schema.get("type", [])
-    allowed = [wanted] if isinstance(wanted, str) else wanted
-    if allowed and not any(isinstance(value, kinds[one]) for one in allowed):
-        out.append(f"{place}: {type(value).__name__}")
-    if "enum" in schema and value not in schema["enum"]:
-        out.append(f"{place}: {value}")
-    if "const" in schema and value != schema["const"]:
-        out.append(f"{place}: {value}")
-    if isinstance(value, dict):
-        known, more = schema.get("properties", {}), schema.get("additionalProperties", True)
-        out += [f"{place}: no {name}" for name in schema.get("required", ()) if name not in value]
-        for name, inner in value.items():
-            if name not in known and more is False:
-                out.append(f"{place}: {name} is not known")
-            elif name in known or isinstance(more, dict):
-                out += problems(inner, known.get(name, more), f"{place}.{name}")
-    if isinstance(value, list):
-        out += [found for n, one in enumerate(value) for found in problems(one, schema["items"], f"{place}[{n}]")]
-    return out
 
 
 def test_the_document_is_as_its_schema_says() -> None:
