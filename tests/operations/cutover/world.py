@@ -91,9 +91,9 @@ class World:
         """Run the pipelines until both databases hold the same."""
         for name in self.pipelines:
             self.run_pipeline(name)
+        patience = max(PATIENCE, self._filled / 1000)
+        wait_for(lambda: self.rows("new", "SELECT count(*) FROM adjustments") == [(self._filled,)], patience)
         wait_for(lambda: self.rows("new", "SELECT count(*) FROM items") == [(20,)])
-        deadline = max(PATIENCE, self._filled / 1000)
-        wait_for(lambda: self.rows("new", "SELECT count(*) FROM adjustments") == [(self._filled,)], deadline)
         # A capture has delivered its snapshot some time before it reads its slot, for which the gates ask.
         for name in ("capture", "reverse_capture"):
             wait_for(lambda name=name: self.pipelines[name].progress.state == "streaming")  # type: ignore[misc]
