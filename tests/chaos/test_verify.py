@@ -1,6 +1,6 @@
 """Verifications under writers: no false alarm, and every planted fault found and named.
 
-100 verifications in `make test`, 10,000 in `make chaos-verify` (PYCDC_CHAOS_VERIFICATIONS).
+200 verifications in `make test`, 10,000 in `make chaos-verify` (PYCDC_CHAOS_VERIFICATIONS).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.chaos.disturbed_pair import DisturbedPair
 from tests.chaos.verified_pair import FILL, LAST, SOURCE, Pair, Toggler, Writer, ordered, told
 from tests.reading import wait_for
 
-VERIFICATIONS = int(os.environ.get("PYCDC_CHAOS_VERIFICATIONS", "100"))
+VERIFICATIONS = int(os.environ.get("PYCDC_CHAOS_VERIFICATIONS", "200"))
 
 pytestmark = pytest.mark.pg("newest")
 
