@@ -20,6 +20,7 @@ from tests.sinks.postgres.rig import Rig
 from tests.sinks.postgres.writing.random_keys import Record, Row, Source
 
 SEEDS = int(os.environ.get("PYCDC_CHAOS_KEYS", "8"))
+STOPS = 0.02
 
 pytestmark = pytest.mark.pg("newest")
 
@@ -94,17 +95,17 @@ class Apply:
         key = json.dumps({"id": record.key}).encode()
         return (decoder or self._decoder).event(partition, offset, 0, key, value, record.headers)
 
-    def drain(self, chance: random.Random, most: int, stops: float) -> None:
-        """Read all there is in pieces. A process stops with the chance `stops` before each, and another one goes on."""
+    def drain(self, chance: random.Random, most: int) -> None:
+        """Read all there is in pieces. Now and then a process stops, and another one goes on."""
         while any(map(self.left, self.next)):
-            if chance.random() < stops:
+            if chance.random() < STOPS:
                 self.close()
                 self.start()
             self.step({partition: chance.randint(0, most) for partition in self.next})
         self.step({})
 
 
-def different(rig: Rig, apply: Apply, seed: int, partitions: int, *, inserts: bool, stops: float = 0.0) -> str:
+def different(rig: Rig, apply: Apply, seed: int, partitions: int, *, inserts: bool) -> str:
     """Return what is wrong behind random transactions that were read in random pieces; "" where nothing is."""
     chance = random.Random(seed)
     source = Source(chance, inserts=inserts)
@@ -114,7 +115,7 @@ def different(rig: Rig, apply: Apply, seed: int, partitions: int, *, inserts: bo
     told = [record for _ in range(chance.randint(2, 8)) for record in source.transaction()]
     apply.send([*told, *source.end(partitions)])
     try:
-        apply.drain(chance, chance.choice((1, 1, 2, 4, 20)), stops)
+        apply.drain(chance, chance.choice((1, 1, 2, 4, 20)))
     except ApplyError as error:
         apply.close()
         apply.start()
