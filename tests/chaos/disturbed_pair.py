@@ -9,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from tests.chaos.verified_pair import Pair
 from tests.faults.harness import Process
 from tests.reading import wait_for
@@ -97,4 +99,9 @@ class DisturbedPair(Pair):
         added = f"ALTER TABLE items ADD COLUMN extra_{self._columns} int"
         for dsn in (self.target, self.source):
             self.sql(dsn, added)
-        self.sql(self.source, f"UPDATE items SET extra_{self._columns} = id WHERE id % 3 = 0")
+        while True:
+            try:
+                self.sql(self.source, f"UPDATE items SET extra_{self._columns} = id WHERE id % 3 = 0")
+                return
+            except psycopg.errors.DeadlockDetected:
+                continue  # with the writers, whose rows it locks in another order
