@@ -39,7 +39,7 @@ _UNSET: Final = Status()
 
 _MOST_A_SECOND: Final = 100
 """Traces that a capture begins by itself: a traced transaction interrupts what goes by compiled loops, which costs some
-0.1 ms."""
+0.2 ms."""
 _UNFINISHED: Final = Status(StatusCode.ERROR, "was not finished, and comes again")
 
 
