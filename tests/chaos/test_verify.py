@@ -24,6 +24,9 @@ from tests.chaos.verified_pair import FILL, LAST, SOURCE, Pair, Toggler, Writer,
 from tests.reading import wait_for
 
 VERIFICATIONS = int(os.environ.get("PYCDC_CHAOS_VERIFICATIONS", "200"))
+PAUSE = 0.01 if "PYCDC_CHAOS_VERIFICATIONS" in os.environ else 0.03
+"""Seconds between two transactions of a writer. Beside the other tests, pipelines would never catch up with faster ones,
+and a verification waits for them."""
 
 pytestmark = pytest.mark.pg("newest")
 
@@ -43,7 +46,7 @@ def pair(postgres: Any, kafka: Any, registry: Any, topic_prefix: str) -> Iterato
 def test_no_verification_under_writers_raises_a_false_alarm(pair: Pair) -> None:
     with ExitStack() as stack:
         for seed in range(3):
-            stack.enter_context(Writer(pair.source, seed, 0.01))
+            stack.enter_context(Writer(pair.source, seed, PAUSE))
         verifier = stack.enter_context(pair.verifier())
         flown = 0
         for _ in range(VERIFICATIONS):
@@ -69,7 +72,7 @@ def test_kills_rebalances_and_schema_changes_raise_no_false_alarm(
     try:
         with pair, ExitStack() as stack:
             for number in range(2):
-                stack.enter_context(Writer(pair.source, seed + number, 0.02))
+                stack.enter_context(Writer(pair.source, seed + number, 2 * PAUSE))
             verifier = stack.enter_context(pair.verifier())
             for _ in range(max(3, VERIFICATIONS // 80)):
                 try:
@@ -102,8 +105,8 @@ def test_two_databases_that_follow_each_other_raise_no_false_alarm(
             Pair.sql(other, "INSERT INTO items VALUES (999, 'one of each', 1, '', now(), 0)")
             Pair.sql(other, "INSERT INTO stock VALUES ('hall', 999, 1, NULL); INSERT INTO people VALUES ('x', 'x', 1)")
             back = stack.enter_context(Pair(other, one, *servers, names[1], tables=("", ""), sink=sinks[1]))
-            stack.enter_context(Writer(one, 1, 0.02))
-            stack.enter_context(Writer(other, 2, 0.02, first=500))
+            stack.enter_context(Writer(one, 1, 2 * PAUSE))
+            stack.enter_context(Writer(other, 2, 2 * PAUSE, first=500))
             for _ in range(max(3, VERIFICATIONS // 40)):
                 assert told(there.verify_with(back)) == []
                 assert told(back.verify_with(there)) == []
@@ -196,7 +199,7 @@ def test_every_planted_fault_is_found_and_named_and_nothing_else(pair: Pair) -> 
     """One after another, each left where it is: what was found before is found again."""
     with ExitStack() as stack:
         for seed in range(2):
-            stack.enter_context(Writer(pair.source, seed, 0.01))
+            stack.enter_context(Writer(pair.source, seed, PAUSE))
         stack.enter_context(Toggler(pair.source))
         verifier = stack.enter_context(pair.verifier())
         expected: list[Any] = []
