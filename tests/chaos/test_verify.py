@@ -25,7 +25,7 @@ from tests.reading import wait_for
 
 VERIFICATIONS = int(os.environ.get("PYCDC_CHAOS_VERIFICATIONS", "200"))
 PAUSE = 0.01 if "PYCDC_CHAOS_VERIFICATIONS" in os.environ else 0.03
-"""Seconds between two transactions of a writer. Beside the other tests, pipelines would never catch up with faster ones,
+"""Seconds between two transactions of a writer. Beside the other tests, pipelines would not catch up with faster ones,
 and a verification waits for them."""
 
 pytestmark = pytest.mark.pg("newest")
